@@ -1,0 +1,76 @@
+"""A checkpoint as plain nouns: settings, named tensors read lazily, the tokenizer's data. A leaf.
+
+`formats` produces a Checkpoint from a file or folder; `models` turns its settings and tensors into weights; `text` builds
+the tokenizer and the chat template from its data. None of them needs to know where the bytes came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Bytes and weights of one block of each storage type, as in GGUF's own table.
+TENSOR_TYPES: dict[str, tuple[int, int]] = {
+    "F32": (4, 1),
+    "F16": (2, 1),
+    "BF16": (2, 1),
+    "Q4_0": (18, 32),
+    "Q4_1": (20, 32),
+    "Q8_0": (34, 32),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One named tensor of a checkpoint; its bytes stay in the memory map until somebody reads them."""
+
+    name: str
+    shape: tuple[int, ...]  # row-major: (rows, columns) for a matrix, so columns are contiguous
+    type: str  # a key of TENSOR_TYPES
+    read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
+
+    @property
+    def num_elements(self) -> int:
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+    @property
+    def num_bytes(self) -> int:
+        size, block = TENSOR_TYPES[self.type]
+        return self.num_elements // block * size
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerData:
+    """What is needed to build the tokenizer: either a tokenizer.json, or the vocabulary and merges of a byte-level BPE."""
+
+    tokenizer_json: bytes | None = None
+    tokens: list[str] = field(default_factory=list)  # in id order, in GPT-2's byte alphabet
+    token_types: list[int] = field(
+        default_factory=list
+    )  # GGUF's: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
+    merges: list[str] = field(default_factory=list)  # "left right"
+    pre_tokenizer: str = ""  # GGUF's `tokenizer.ggml.pre`
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] = ()  # every id that ends a turn; the first is the tokenizer's own
+    add_bos: bool = False  # whether plain text is encoded with BOS in front
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model as found on disk, not yet loaded."""
+
+    path: Path
+    format: str  # "gguf" or "safetensors"
+    name: str  # what the file calls itself; falls back to the file's stem
+    architecture: str  # "llama", "qwen2": GGUF's words
+    settings: Mapping[str, Any]  # the architecture's numbers under Hugging Face's config.json names
+    tensors: Mapping[str, Tensor]  # under the checkpoint's own names
+    tokenizer: TokenizerData
+    chat_template: str | None = None
+    # temperature, top_p, top_k … that the publisher advises; used where a request names none
+    generation_defaults: Mapping[str, float | int] = field(default_factory=dict)

@@ -1,0 +1,81 @@
+"""Every setting, frozen and validated, and the only reader of the environment.
+
+A setting comes from the command line, else from `ANTIPHON_<NAME>`, else from the default here. `cli` builds these; the
+front passes `EngineConfig` to the engine over the wire, so it holds plain data only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from antiphon.errors import ConfigError
+
+INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avx512")
+KV_CACHE_TYPES = ("int8", "f16")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What one engine process is told."""
+
+    model: str  # a GGUF file or a Hugging Face folder
+    context_length: int = 0  # tokens a sequence may have; 0: the model's own, capped by the KV capacity
+    max_num_sequences: int = 64  # running at once
+    max_batch_tokens: int = 512  # tokens computed in one step, prefill chunks included
+    kv_cache_type: str = "int8"  # or "f16"
+    kv_cache_tokens: int = 0  # capacity of the KV pool; 0: chosen from the memory that is free
+    prefix_caching: bool = True
+    prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
+    threads: int = 0  # 0: every core this process may run on
+    instruction_set: str = "auto"
+    fake: bool = False  # a runner without a model, for tests and for measuring the front
+
+    def __post_init__(self) -> None:
+        _at_least("--context-length", self.context_length, 0)
+        _at_least("--max-num-seqs", self.max_num_sequences, 1)
+        _at_least("--max-batch-tokens", self.max_batch_tokens, 1)
+        _at_least("--kv-cache-tokens", self.kv_cache_tokens, 0)
+        _at_least("--prefill-chunk", self.prefill_chunk, 0)
+        _at_least("--threads", self.threads, 0)
+        _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
+        _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """What the front is told."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_name: str = ""  # the name clients use; empty: the checkpoint's own
+    max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
+    max_body_bytes: int = 4 << 20
+    drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
+    hang_timeout: float = 5.0  # seconds a working engine may make no progress before it is replaced
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        _at_least("--port", self.port, 0)
+        _at_least("--max-queued-requests", self.max_queued_requests, 1)
+        _at_least("--max-body-bytes", self.max_body_bytes, 1)
+        if self.port > 65535:
+            raise ConfigError(f"--port is {self.port}; ports end at 65535")
+        for flag, value in (("--drain-timeout", self.drain_timeout), ("--hang-timeout", self.hang_timeout)):
+            if not value > 0:
+                raise ConfigError(f"{flag} is {value}; it must be above 0 seconds")
+
+
+def environment(name: str, default: str = "") -> str:
+    """The environment's word on a setting: ANTIPHON_<NAME>."""
+    return os.environ.get(f"ANTIPHON_{name}", default)
+
+
+def _at_least(flag: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{flag} is {value}; it must be at least {least}")
+
+
+def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}")

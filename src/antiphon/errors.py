@@ -1,0 +1,114 @@
+"""The exception tree. Each error knows its HTTP status and OpenAI's words for it; nothing here knows HTTP itself.
+
+AntiphonError
+├── ConfigError                 a setting that cannot work (raised before anything starts)
+├── CheckpointError             a model file or folder that cannot be served; names the file and the tensor or field
+├── InvalidRequest      400     the sender's mistake; `param` names the offending field
+│   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
+├── RequestTooLarge     413     the body is over its cap
+├── ModelNotFound       404
+├── Overloaded          429     a queue is at its cap; `retry_after` says when to come back
+├── NotReady            503     still loading, draining, or between two engines
+└── EngineError         500     the engine failed this request
+    └── EngineDied              the engine died, or hung, twice with this request on board
+
+Messages are for the person who sent the request or typed the command: they say what was wrong and what would work, and
+never hold addresses, paths of this machine's code or traces.
+"""
+
+from __future__ import annotations
+
+
+class AntiphonError(Exception):
+    """Base of every error we raise on purpose."""
+
+    http_status: int = 500
+    type: str = "server_error"
+    code: str | None = "internal_error"
+    retry_after: float | None = None  # seconds
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class ConfigError(AntiphonError):
+    """A setting that cannot work; the message names the flag."""
+
+
+class CheckpointError(AntiphonError):
+    """A model file or folder that cannot be served; the message names the file and the tensor or field."""
+
+
+class InvalidRequest(AntiphonError):
+    """The sender's mistake; `param` names the offending field in OpenAI's dotted form."""
+
+    http_status = 400
+    type = "invalid_request_error"
+    code = None
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt plus completion do not fit the context."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, limit: int, *, param: str = "messages") -> None:
+        super().__init__(
+            f"This model's context length is {limit} tokens, but the prompt has {prompt_tokens} tokens; "
+            f"at least one must be left for the answer. Shorten the prompt to {limit - 1} tokens or fewer.",
+            param=param,
+        )
+
+
+class RequestTooLarge(AntiphonError):
+    """The body, or a part of it, is over its cap."""
+
+    http_status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class ModelNotFound(AntiphonError):
+    """The request names a model that is not served here."""
+
+    http_status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class Overloaded(AntiphonError):
+    """A queue is at its cap; come back after `retry_after` seconds."""
+
+    http_status = 429
+    type = "rate_limit_error"
+    code = "server_overloaded"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NotReady(AntiphonError):
+    """The server is alive but cannot take work now: loading, draining, or between two engines."""
+
+    http_status = 503
+    type = "server_error"
+    code = "not_ready"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineError(AntiphonError):
+    """The engine failed this request; others are untouched."""
+
+    code = "engine_error"
+
+
+class EngineDied(EngineError):
+    """The engine died, or hung, twice with this request on board; it is not tried a third time."""
+
+    code = "engine_died"

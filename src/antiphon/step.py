@@ -1,0 +1,86 @@
+"""The hand-over between scheduler and runner: a StepPlan goes down, a StepResult comes back. A leaf.
+
+A sequence has *known* tokens and *computed* tokens; a plan says, for each scheduled sequence, which known tokens to
+compute now. There are no phases: prefill, a chunk of it, decoding and resuming differ only in the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from antiphon.request import SamplingParams, TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSpec:
+    """How to draw the token after the last computed one of a sequence."""
+
+    sampling: SamplingParams
+    choice_index: int
+    position: int  # of the token to draw, counted from the first generated one: keys the random numbers
+    masked_token_ids: SequenceOf[int] = ()  # must not be drawn (end-of-sequence before min_tokens)
+    # All known tokens and how many of them are the prompt; only filled in when `sampling.needs_history`.
+    history: SequenceOf[int] = ()
+    num_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledSequence:
+    """The part of one sequence that this step computes."""
+
+    sequence_id: int
+    token_ids: list[int]  # the known tokens to compute, in order; at least one
+    num_computed_tokens: int  # so the first of token_ids stands at this position
+    block_table: list[int]  # KV block of positions [i * block_size, (i + 1) * block_size)
+    sample: SampleSpec | None = None  # None: the chunk ends before the last known token, so nothing is drawn
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """Everything a runner needs for one step; it keeps nothing between steps but the KV blocks' contents."""
+
+    sequences: list[ScheduledSequence]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(sequence.token_ids) for sequence in self.sequences)
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """The token drawn for one sequence, or why none could be."""
+
+    sequence_id: int
+    token_id: int = -1
+    logprobs: TokenLogprobs | None = None
+    error: str | None = None  # for instance not-a-number in this row of logits; other rows are unharmed
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What came out of a step: one entry for each scheduled sequence that had a SampleSpec, in the plan's order."""
+
+    sampled: list[SampledToken] = field(default_factory=list)
+
+
+class Runner(Protocol):
+    """Executes plans on one device. It owns weights and KV blocks; it knows nothing of requests or scheduling."""
+
+    num_blocks: int  # KV blocks it has
+    block_size: int  # tokens a block
+    vocab_size: int
+    context_length: int  # tokens the model may see at most
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        """Compute one step. Blocking; called from the engine's own thread."""
+        ...
+
+    def describe(self) -> dict[str, str | int | float]:
+        """What was chosen at start (instruction set, threads, formats, sizes in bytes), for the start-up line."""
+        ...
+
+    def close(self) -> None:
+        """Give threads and memory back."""
+        ...

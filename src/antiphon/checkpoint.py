@@ -1,6 +1,6 @@
 """A checkpoint as plain nouns: settings, named tensors read lazily, the tokenizer's data. A leaf.
 
-`formats` produces a Checkpoint from a file or folder; `models` turns its settings and tensors into weights; `text` builds
+`formats` produces a Checkpoint from a file or folder; `models` turns settings and tensors into weights; `text` builds
 the tokenizer and the chat template from its data. None of them needs to know where the bytes came from.
 """
 
@@ -46,7 +46,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerData:
-    """What is needed to build the tokenizer: either a tokenizer.json, or the vocabulary and merges of a byte-level BPE."""
+    """What is needed to build the tokenizer: a tokenizer.json, or the vocabulary and merges of a byte-level BPE."""
 
     tokenizer_json: bytes | None = None
     tokens: list[str] = field(default_factory=list)  # in id order, in GPT-2's byte alphabet

@@ -46,7 +46,7 @@ class InvalidRequest(AntiphonError):
 
     http_status = 400
     type = "invalid_request_error"
-    code = None
+    code: str | None = None
 
 
 class ContextLengthExceeded(InvalidRequest):

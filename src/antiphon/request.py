@@ -75,8 +75,8 @@ class TokenLogprobs:
 class TokenEvent:
     """One generated token, or a request's end, or both.
 
-    A request's events hold its tokens in order; exactly one, the last, has a `finish_reason`. An end-of-sequence or stop
-    token is reported like any other token, in the event that finishes the request.
+    A request's events hold its tokens in order; exactly one, the last, has a `finish_reason`. An end-of-sequence or
+    stop token is reported like any other token, in the event that finishes the request.
     """
 
     request_id: str

@@ -1,0 +1,33 @@
+"""A checkpoint on disk as named tensors, settings and tokenizer data, read lazily, whatever its format.
+
+Each format is a file or two of its own and ends in a `Checkpoint`; nothing outside this package knows formats apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from antiphon.checkpoint import Checkpoint
+from antiphon.errors import CheckpointError
+from antiphon.formats.gguf import MAGIC
+from antiphon.formats.gguf_checkpoint import open_gguf
+
+__all__ = ["open_checkpoint"]
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Find out what `path` is and open it: a GGUF file.
+
+    Reads headers and tokenizer data only; the tensors' bytes stay in a memory map. Raises CheckpointError, saying what
+    would work, for anything that cannot be served.
+    """
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                magic = file.read(len(MAGIC))
+            if magic == MAGIC:
+                return open_gguf(path)
+            raise CheckpointError(f"{path}: not a GGUF file; give a .gguf file")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    raise CheckpointError(f"{path}: no such file or folder; give a .gguf file or a Hugging Face folder")

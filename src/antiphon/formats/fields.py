@@ -1,0 +1,105 @@
+"""Typed look-ups in what a checkpoint says of itself, and the sanity of the numbers that come out.
+
+GGUF metadata and config.json differ in names, not in what can be wrong with them: a field is missing, has the wrong
+type, or is a number no model has. Each of these is a CheckpointError here that names the file and the field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from antiphon.errors import CheckpointError
+
+MAX_EXTENT = 1 << 24  # no width, depth or vocabulary is larger; keeps every product of two well inside 64 bits
+MAX_CONTEXT = 1 << 27
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The fields of one file. Null counts as missing; without a default a missing field is an error.
+
+    Every method raises CheckpointError for a field that is not what it asks for.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+
+    def fail(self, message: str) -> NoReturn:
+        raise CheckpointError(f"{self.path}: {message}")
+
+    def has(self, key: str) -> bool:
+        return self.values.get(key) is not None
+
+    def integer(self, key: str, default: int | None = None, *, least: int = 1, most: int = MAX_EXTENT) -> int:
+        value = self._value(key, default)
+        # bool is an int to Python, but a flag where a width should be is damage.
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._wrong(key, value, "a whole number")
+        if not least <= value <= most:
+            self.fail(f"field {key!r} is {value}; it must be from {least} to {most}")
+        return value
+
+    def number(self, key: str, default: float | None = None, *, least: float = 0.0) -> float:
+        value = self._value(key, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            self._wrong(key, value, "a number")
+        if not least <= value or not math.isfinite(value):
+            self.fail(f"field {key!r} is {value}; it must be a finite number from {least:g} up")
+        return value
+
+    def string(self, key: str, default: str | None = None) -> str:
+        value = self._value(key, default)
+        if not isinstance(value, str):
+            self._wrong(key, value, "text")
+        return value
+
+    def flag(self, key: str, default: bool | None = None) -> bool:
+        value = self._value(key, default)
+        if not isinstance(value, bool):
+            self._wrong(key, value, "true or false")
+        return value
+
+    def strings(self, key: str) -> list[str]:
+        value = self._value(key, None)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._wrong(key, value, "a list of texts")
+        return value
+
+    def _value(self, key: str, default: object) -> object:
+        value: object = self.values.get(key)
+        if value is not None:
+            return value
+        if default is None:
+            self.fail(f"the required field {key!r} is missing")
+        return default
+
+    def _wrong(self, key: str, value: object, wanted: str) -> NoReturn:
+        self.fail(f"field {key!r} must be {wanted}, not {shown(value)}")
+
+
+def check_heads(fields: Fields, settings: Mapping[str, Any]) -> None:
+    """What must hold between the numbers of any decoder we serve."""
+    heads, kv_heads, head_dim = (settings[key] for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+    if heads % kv_heads:
+        fields.fail(f"its {heads} attention heads cannot share {kv_heads} key/value heads evenly")
+    if head_dim % 2:
+        fields.fail(f"its heads have {head_dim} dimensions; rotary positions need an even number")
+
+
+def head_dim_of(fields: Fields, hidden_size: int, heads: int) -> int:
+    """The dimensions of a head where the file does not say."""
+    if hidden_size % heads:
+        fields.fail(f"its width of {hidden_size} cannot be divided among {heads} attention heads")
+    return hidden_size // heads
+
+
+def shown(value: object) -> str:
+    """A stranger's value, short enough for an error message."""
+    if isinstance(value, (list, dict, memoryview)):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

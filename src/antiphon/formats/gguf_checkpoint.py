@@ -1,0 +1,136 @@
+"""What a GGUF file's metadata means: architecture, settings, tokenizer, chat template. The bytes are `gguf`'s.
+
+GGUF's own keys (`llama.embedding_length`) come out under Hugging Face's names (`hidden_size`), so that nobody further
+on knows which format a model came in. What cannot be served faithfully is refused here by name, rather than served
+slightly wrong: other architectures, rotary scaling, experts, split files, vocabularies that are not byte-level BPE.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from antiphon.checkpoint import Checkpoint, TokenizerData
+from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of
+from antiphon.formats.gguf import GgufFile, read_gguf
+
+ARCHITECTURES = ("llama", "qwen2")
+LLAMA3_PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3")
+MAX_TOKEN_TYPE = 6  # GGUF's run from 1, normal, to 6, byte
+
+# GGUF's word for a sampling default → ours.
+SAMPLING_KEYS = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+
+
+def open_gguf(path: Path) -> Checkpoint:
+    """A GGUF file as a Checkpoint; raises CheckpointError for one that is damaged or cannot be served."""
+    file = read_gguf(path)
+    fields = Fields(path, file.metadata)
+    architecture = fields.string("general.architecture")
+    if architecture not in ARCHITECTURES:
+        fields.fail(f"architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
+    if fields.integer("split.count", 1, least=0) > 1:
+        fields.fail("is one part of a split model; join the parts with `llama-gguf-split --merge` first")
+    tokenizer = _tokenizer(fields)
+    return Checkpoint(
+        path=path,
+        format="gguf",
+        name=fields.string("general.name", "") or path.stem,
+        architecture=architecture,
+        settings=_settings(fields, architecture, file, len(tokenizer.tokens)),
+        tensors=file.tensors,
+        tokenizer=tokenizer,
+        chat_template=fields.string("tokenizer.chat_template", "") or None,
+        generation_defaults=_generation_defaults(fields),
+    )
+
+
+def _settings(fields: Fields, architecture: str, file: GgufFile, num_tokens: int) -> dict[str, Any]:
+    prefix = f"{architecture}."
+    _refuse_unsupported(fields, prefix, file)
+    heads = fields.integer(prefix + "attention.head_count")
+    hidden_size = fields.integer(prefix + "embedding_length")
+    key_length = prefix + "attention.key_length"
+    head_dim = fields.integer(key_length) if fields.has(key_length) else head_dim_of(fields, hidden_size, heads)
+    for key in (prefix + "attention.value_length", prefix + "rope.dimension_count"):
+        if fields.integer(key, head_dim) != head_dim:
+            fields.fail(f"field {key!r} is not the heads' {head_dim} dimensions; such models are not supported")
+    settings = {
+        "hidden_size": hidden_size,
+        "intermediate_size": fields.integer(prefix + "feed_forward_length"),
+        "num_hidden_layers": fields.integer(prefix + "block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": fields.integer(prefix + "attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "vocab_size": fields.integer(prefix + "vocab_size", num_tokens),
+        "rms_norm_eps": fields.number(prefix + "attention.layer_norm_rms_epsilon"),
+        "rope_theta": fields.number(prefix + "rope.freq_base", 10_000.0, least=1.0),
+        "max_position_embeddings": fields.integer(prefix + "context_length", most=MAX_CONTEXT),
+        "rope_scaling": None,
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+    }
+    check_heads(fields, settings)
+    return settings
+
+
+def _refuse_unsupported(fields: Fields, prefix: str, file: GgufFile) -> None:
+    scaling = fields.string(prefix + "rope.scaling.type", "none")
+    if scaling != "none":
+        fields.fail(f"rotary scaling {scaling!r} is not supported yet; models without scaling are")
+    if fields.number(prefix + "rope.scale_linear", 1.0) != 1:
+        fields.fail(f"rotary scaling ({prefix}rope.scale_linear) is not supported yet; models without scaling are")
+    if "rope_freqs.weight" in file.tensors:
+        fields.fail("tensor 'rope_freqs.weight' (Llama 3's rotary scaling) is not supported yet")
+    if fields.integer(prefix + "expert_count", 0, least=0):
+        fields.fail("mixtures of experts are not supported; dense models are")
+
+
+def _tokenizer(fields: Fields) -> TokenizerData:
+    model = fields.string("tokenizer.ggml.model")
+    if model != "gpt2":
+        fields.fail(f"tokenizer {model!r} is not supported; byte-level BPE ('gpt2') is")
+    tokens = fields.strings("tokenizer.ggml.tokens")
+    if not tokens:
+        fields.fail("field 'tokenizer.ggml.tokens' is empty")
+    pre = fields.string("tokenizer.ggml.pre", "")
+    eos = [_token_id(fields, f"tokenizer.ggml.{name}_token_id", len(tokens)) for name in ("eos", "eot")]
+    return TokenizerData(
+        tokens=tokens,
+        token_types=_token_types(fields, len(tokens)),
+        merges=fields.strings("tokenizer.ggml.merges"),
+        pre_tokenizer=pre,
+        bos_token_id=_token_id(fields, "tokenizer.ggml.bos_token_id", len(tokens)),
+        eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None)),
+        # llama.cpp's rule: Llama 3 vocabularies begin with BOS unless told otherwise, other BPE ones do not.
+        add_bos=fields.flag("tokenizer.ggml.add_bos_token", pre in LLAMA3_PRE_TOKENIZERS),
+    )
+
+
+def _token_id(fields: Fields, key: str, num_tokens: int) -> int | None:
+    return fields.integer(key, least=0, most=num_tokens - 1) if fields.has(key) else None
+
+
+def _token_types(fields: Fields, num_tokens: int) -> list[int]:
+    key = "tokenizer.ggml.token_type"
+    view = fields.values.get(key)
+    if not isinstance(view, memoryview) or view.format not in ("i", "I") or len(view) != num_tokens:
+        fields.fail(f"field {key!r} must hold one 32-bit whole number for each of the {num_tokens} tokens")
+    types: list[int] = view.tolist()
+    if not 0 <= min(types) <= max(types) <= MAX_TOKEN_TYPE:
+        fields.fail(f"field {key!r} holds a type outside 0 to {MAX_TOKEN_TYPE}")
+    return types
+
+
+def _generation_defaults(fields: Fields) -> dict[str, float | int]:
+    keys = {ours: f"general.sampling.{theirs}" for theirs, ours in SAMPLING_KEYS.items()}
+    return {
+        ours: fields.integer(key, least=0) if ours == "top_k" else fields.number(key)
+        for ours, key in keys.items()
+        if fields.has(key)
+    }

@@ -1,0 +1,83 @@
+"""A read-only memory map, and the rules that every tensor in it must keep.
+
+Owns what GGUF and safetensors have in common: opening a file without reading it, and checking that the byte ranges
+which its header claims lie inside the file and apart from each other. It promises that nothing is allocated by a
+header's word: a tensor's bytes stay in the map, and a range is checked before anybody can slice it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from antiphon.checkpoint import TENSOR_TYPES
+from antiphon.errors import CheckpointError
+
+MAX_ELEMENTS = 1 << 40  # weights in one tensor; far above any real one, far below where int64 arithmetic elsewhere ends
+
+
+@dataclass(frozen=True, slots=True)
+class MappedFile:
+    """A whole file as memory. The map lives as long as this object or any view of it."""
+
+    path: Path
+    data: mmap.mmap
+
+    @classmethod
+    def open(cls, path: Path) -> MappedFile:
+        """Map `path`; raises CheckpointError when it cannot be read or is empty."""
+        try:
+            with path.open("rb") as file:
+                return cls(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except ValueError:
+            raise CheckpointError(f"{path}: the file is empty") from None
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def reader(self, start: int, end: int) -> Callable[[], memoryview]:
+        """A function that returns bytes [start, end) as a read-only view, without copying."""
+        return lambda: memoryview(self.data)[start:end]
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Where a header says a tensor lies: bytes [start, end) of the file."""
+
+    name: str
+    start: int
+    end: int
+
+
+def tensor_bytes(shape: tuple[int, ...], type: str) -> int:
+    """Bytes of a tensor of this shape; raises ValueError, saying why, for a shape that cannot be."""
+    size, block = TENSOR_TYPES[type]
+    if not shape or min(shape) < 1:
+        raise ValueError(f"its shape {list(shape)} is empty")
+    count = 1
+    for extent in shape:
+        count *= extent
+        if count > MAX_ELEMENTS:
+            raise ValueError(f"its shape {list(shape)} has more than 2^40 weights")
+    if shape[-1] % block:
+        raise ValueError(f"its rows have {shape[-1]} weights, not a multiple of {type}'s block of {block}")
+    return count // block * size
+
+
+def check_ranges(path: Path, ranges: Iterable[ByteRange], start: int, end: int) -> None:
+    """Raise CheckpointError unless every range lies in bytes [start, end) of the file and no two overlap."""
+    before: ByteRange | None = None
+    for span in sorted(ranges, key=lambda span: (span.start, span.end)):
+        if span.start < start or span.end > end:
+            raise CheckpointError(
+                f"{path}: tensor {span.name!r} is said to lie in bytes {span.start} to {span.end}, but the tensors' "
+                f"part of the file is bytes {start} to {end}; it is truncated or damaged: download it again"
+            )
+        if before is not None and span.start < before.end:
+            raise CheckpointError(f"{path}: tensors {before.name!r} and {span.name!r} overlap")
+        before = span

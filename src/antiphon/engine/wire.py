@@ -1,0 +1,188 @@
+"""The language between front and engine: typed messages, msgpack, length-prefixed frames. Never pickle.
+
+Owns the message types, their encoding and the framing; both ends of the socket use the same decoder. It promises that
+what comes out is a message of a known type with fields of the right type, or a WireError; a frame longer than its cap is
+refused from its header, before a byte of it is kept. It does no input or output but for `Connection`, the engine's
+blocking end, and knows neither scheduling nor asyncio.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+import msgspec
+
+from antiphon.config import EngineConfig
+from antiphon.request import GenerateRequest, TokenEvent
+
+MAX_FRAME_BYTES = 16 << 20  # a prompt of a million tokens is 5 MB
+_HEADER_BYTES = 4  # the payload's length, unsigned, little-endian
+_RECEIVE_BYTES = 1 << 18
+
+
+class WireError(ConnectionError):
+    """The other side broke the protocol: an oversized frame, or one that is no message."""
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """Base of everything that crosses; the class name is the tag."""
+
+
+# --- front to engine
+
+
+class Configure(Message):
+    """The first message: what to load and how."""
+
+    config: EngineConfig
+
+
+class AddRequest(Message):
+    """Generate; the request may carry tokens that an earlier engine already produced."""
+
+    request: GenerateRequest
+
+
+class Abort(Message):
+    """Stop a request and free its blocks; unknown ids are ignored, since it may just have finished."""
+
+    request_id: str
+
+
+class Shutdown(Message):
+    """Stop now; whatever runs is dropped."""
+
+
+ToEngine = Configure | AddRequest | Abort | Shutdown
+
+# --- engine to front
+
+
+class Loading(Message):
+    """How far loading has come."""
+
+    fraction: float  # 0 to 1
+    phase: str  # for people: "packing weights"
+
+
+class Ready(Message):
+    """The engine takes requests now, and what it is."""
+
+    runner: dict[str, str | int | float]  # the runner's own description
+    num_blocks: int
+    block_size: int  # tokens a block
+    vocab_size: int
+    context_length: int  # tokens a sequence may have, prompt and answer; never more than the pool holds
+
+
+class EngineStats(Message):
+    """The engine's state after a step; counts with `num_` in front that only grow are since this engine's start."""
+
+    running: int = 0  # sequences
+    waiting: int = 0
+    blocks_free: int = 0
+    blocks_cached: int = 0  # nobody holds them, but their contents may be hit
+    blocks_in_use: int = 0
+    blocks_total: int = 0
+    step: int = 0  # number of the last step
+    step_seconds: float = 0.0  # of the last step
+    step_tokens: int = 0  # computed in the last step
+    num_computed_tokens: int = 0
+    num_prefix_queries: int = 0  # tokens looked up in the prefix cache
+    num_prefix_hits: int = 0  # of those, tokens found
+    num_preemptions: int = 0
+
+
+class StepReport(Message):
+    """All that one step produced, in one frame."""
+
+    events: list[TokenEvent]
+    stats: EngineStats
+
+
+class Fatal(Message):
+    """The engine cannot go on and exits. `kind` is "checkpoint" or "config" where trying again is pointless."""
+
+    kind: str
+    message: str
+
+
+FromEngine = Loading | Ready | StepReport | Fatal
+
+M = TypeVar("M")
+
+
+def encode(message: Message) -> bytes:
+    """One frame."""
+    payload = msgspec.msgpack.encode(message)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise WireError(f"a {type(message).__name__} of {len(payload)} bytes is over the frame cap {MAX_FRAME_BYTES}")
+    return len(payload).to_bytes(_HEADER_BYTES, "little") + payload
+
+
+class FrameDecoder(Generic[M]):
+    """Turns a stream of bytes, cut anywhere, into the messages of one direction."""
+
+    def __init__(self, messages: type[M]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(messages)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[M]:
+        """Add bytes; yield every message they complete."""
+        self._buffer += data
+        while (payload := self._take_frame()) is not None:
+            try:
+                yield self._decoder.decode(payload)
+            except msgspec.DecodeError as error:
+                raise WireError(f"not a message: {error}") from error
+
+    def _take_frame(self) -> bytes | None:
+        if len(self._buffer) < _HEADER_BYTES:
+            return None
+        size = int.from_bytes(self._buffer[:_HEADER_BYTES], "little")
+        if size > MAX_FRAME_BYTES:
+            raise WireError(f"a frame of {size} bytes is over the cap {MAX_FRAME_BYTES}")
+        end = _HEADER_BYTES + size
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[_HEADER_BYTES:end])
+        del self._buffer[:end]
+        return payload
+
+
+def decoder_from_engine() -> FrameDecoder[FromEngine]:
+    """What the front reads."""
+    return FrameDecoder(FromEngine)  # type: ignore[arg-type]  # a union is no `type` to mypy
+
+
+def decoder_to_engine() -> FrameDecoder[ToEngine]:
+    """What the engine reads."""
+    return FrameDecoder(ToEngine)  # type: ignore[arg-type]
+
+
+class Connection:
+    """The engine's end of the socketpair: blocking sends, receives that wait only when told to."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._decoder = decoder_to_engine()
+
+    def send(self, message: Message) -> None:
+        self._socket.sendall(encode(message))
+
+    def receive(self, *, wait: bool) -> list[ToEngine]:
+        """Every message that has arrived; with `wait`, at least one. EOFError when the front is gone."""
+        messages: list[ToEngine] = []
+        while self._readable(wait=wait and not messages):
+            data = self._socket.recv(_RECEIVE_BYTES)
+            if not data:
+                raise EOFError("the front closed the connection")
+            messages.extend(self._decoder.feed(data))
+        return messages
+
+    def _readable(self, *, wait: bool) -> bool:
+        ready, _, _ = select.select([self._socket], [], [], None if wait else 0)
+        return bool(ready)

@@ -1,0 +1,140 @@
+"""Builds a byte-level BPE encoder for plain text, from a GGUF vocabulary or from a tokenizer.json.
+
+The encoder knows the ordinary tokens only: control and user-defined tokens are left out of its vocabulary, so no text
+whatsoever can come out as one of their ids. Finding those where they are meant is `control`'s work. Text is cut into
+words first by one of the regular expressions below; which one is the checkpoint's choice, and each follows llama.cpp's
+for a GGUF file (no Unicode normalization, ASCII contractions), or tokenizer.json's own for a Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Regex
+from tokenizers import Tokenizer as Encoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+
+from antiphon.checkpoint import TokenizerData
+from antiphon.errors import CheckpointError
+
+UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # GGUF's token types that are not ordinary text
+
+_CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}"
+_LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
+
+# GGUF's `tokenizer.ggml.pre` → the expressions that cut text, each applied to the pieces that the one before it left.
+PRE_TOKENIZERS: dict[str, tuple[str, ...]] = {
+    "smollm": (r"\p{N}", _GPT2),
+    "qwen2": (_QWEN2,),
+    "deepseek-r1-qwen": (_QWEN2,),
+    "llama-bpe": (_LLAMA3,),
+}
+# Pieces that are in the vocabulary as they stand are taken whole, whatever the merges say.
+_IGNORE_MERGES = ("llama-bpe",)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """An encoder of ordinary text, and what every id stands for."""
+
+    encoder: Encoder
+    tokens: dict[int, str]  # ordinary tokens in GPT-2's byte alphabet, the others as their own text
+    control: dict[str, int]  # text → id of the tokens that text must never become
+    hidden: frozenset[int]  # those of them that are no part of what a model says
+    num_ids: int
+
+
+def build_vocabulary(data: TokenizerData) -> Vocabulary:
+    """The vocabulary of a checkpoint; raises CheckpointError where it cannot be built faithfully."""
+    return _from_json(data.tokenizer_json) if data.tokenizer_json is not None else _from_merges(data)
+
+
+def byte_alphabet() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte: itself where it is printable, else the next letter from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = (byte for byte in range(256) if byte not in printable)
+    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}
+
+
+def _from_merges(data: TokenizerData) -> Vocabulary:
+    pre = data.pre_tokenizer
+    if pre not in PRE_TOKENIZERS:
+        known = ", ".join(PRE_TOKENIZERS)
+        raise CheckpointError(f"pre-tokenizer {pre!r} (tokenizer.ggml.pre) is not supported; supported are {known}")
+    special = {id: type for id, type in enumerate(data.token_types) if type in (UNKNOWN, CONTROL, USER_DEFINED, UNUSED)}
+    ordinary = {token: id for id, token in enumerate(data.tokens) if id not in special}
+    # Some vocabularies cannot spell every byte. Such a byte is dropped, but it parts its neighbours like any other: so
+    # it gets an id beyond the last, which the tokenizer leaves out.
+    missing = [letter for letter in byte_alphabet().values() if letter not in ordinary]
+    num_ids = len(data.tokens)
+    vocabulary = ordinary | {letter: num_ids + i for i, letter in enumerate(missing)}
+    merges = _merges(data.merges, ordinary)
+    try:
+        encoder = Encoder(BPE(vocabulary, merges, ignore_merges=pre in _IGNORE_MERGES))
+    except Exception as error:  # the library raises bare Exceptions
+        raise CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {error}") from None
+    # Attributes of a Rust object, which its stubs do not declare writable.
+    encoder.pre_tokenizer = Sequence([*_splits(PRE_TOKENIZERS[pre]), ByteLevel(False, use_regex=False)])
+    control = {data.tokens[id]: id for id, type in special.items() if type in (CONTROL, USER_DEFINED) and data.tokens[id]}
+    hidden = frozenset(id for id, type in special.items() if type != USER_DEFINED)
+    return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids)
+
+
+def _splits(expressions: Iterable[str]) -> list[Split]:
+    return [Split(Regex(expression), "isolated") for expression in expressions]
+
+
+def _merges(lines: list[str], ordinary: dict[str, int]) -> list[tuple[str, str]]:
+    """Pairs to merge, in order of rank, without those that would make a token outside the ordinary ones."""
+    merges = []
+    for rank, line in enumerate(lines):
+        left, space, right = line.partition(" ")
+        if not space or not left or not right:
+            raise CheckpointError(f"merge {rank} (tokenizer.ggml.merges) is {line[:80]!r}; it must be two tokens")
+        if left in ordinary and right in ordinary and left + right in ordinary:
+            merges.append((left, right))
+    return merges
+
+
+def _from_json(source: bytes) -> Vocabulary:
+    """A vocabulary from tokenizer.json, its added tokens taken out before the library sees it."""
+    try:
+        tree = json.loads(source)
+        model, added = tree["model"], tree.get("added_tokens") or []
+        _check_byte_level(tree)
+        special = {token["content"]: (int(token["id"]), bool(token["special"])) for token in added}
+        ordinary = {token: id for token, id in model["vocab"].items() if token not in special}
+        merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
+        model["vocab"] = ordinary
+        model["merges"] = [[a, b] for a, b in merges if a in ordinary and b in ordinary and a + b in ordinary]
+        tree |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        encoder = Encoder.from_str(json.dumps(tree))
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"tokenizer.json is damaged ({type(error).__name__}: {error})") from None
+    except Exception as error:  # the library raises bare Exceptions
+        raise CheckpointError(f"tokenizer.json cannot be used: {error}") from None
+    tokens = {id: token for token, id in ordinary.items()} | {id: text for text, (id, _) in special.items()}
+    control = {text: id for text, (id, _) in special.items() if text}
+    hidden = frozenset(id for id, is_special in special.values() if is_special)
+    return Vocabulary(encoder, tokens, control, hidden, max(tokens, default=-1) + 1)
+
+
+def _check_byte_level(tree: dict[str, Any]) -> None:
+    """Only byte-level BPE lets us turn ids back into bytes one by one."""
+    kind = tree["model"].get("type", "BPE")
+    if kind != "BPE":
+        raise CheckpointError(f"tokenizer.json has a {kind} model, which is not supported; byte-level BPE is")
+    pre = tree.get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [pre])
+    if not any(step.get("type") == "ByteLevel" for step in steps):
+        raise CheckpointError("tokenizer.json cuts text without a ByteLevel step, which is not supported")

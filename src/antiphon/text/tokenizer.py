@@ -1,0 +1,91 @@
+"""Text to token ids and back. Owns the rule that control ids never come from text somebody typed.
+
+`encode` is for what people write: whatever it looks like, it becomes ordinary tokens. `encode_with_control` is for
+text that may speak to the model's machinery: a rendered template, or the raw prompt of a completion. Ids equal
+llama.cpp's for a GGUF file and the `tokenizers` library's for a tokenizer.json, which tests check id by id.
+"""
+
+from __future__ import annotations
+
+from antiphon.checkpoint import TokenizerData
+from antiphon.errors import InvalidRequest
+from antiphon.text.byte_level import build_vocabulary, byte_alphabet
+from antiphon.text.control import ControlTokens
+
+
+class Tokenizer:
+    """One checkpoint's tokenizer. Immutable after construction, so any thread may use it.
+
+    Raises CheckpointError when `data` cannot be turned into a tokenizer faithfully.
+    """
+
+    def __init__(self, data: TokenizerData) -> None:
+        vocabulary = build_vocabulary(data)
+        self._encoder = vocabulary.encoder
+        self._tokens = vocabulary.tokens
+        self._hidden = vocabulary.hidden
+        self._byte_of = {letter: byte for byte, letter in byte_alphabet().items()}
+        self._control_ids = frozenset(vocabulary.control.values())
+        self.control = ControlTokens(vocabulary.control)
+        self.vocab_size = vocabulary.num_ids  # ids from here on stand for nothing, though a model may have rows for them
+        self.bos_token_id = data.bos_token_id
+        self.eos_token_ids = data.eos_token_ids
+        self.add_bos = data.add_bos
+
+    def encode(self, text: str, *, param: str | None = None) -> list[int]:
+        """Ordinary tokens for `text`, without BOS; never the id of a control or user-defined token.
+
+        Raises InvalidRequest, naming `param`, for a lone surrogate: half a character, which no byte sequence spells.
+        """
+        check_encodable(text, param)
+        return self._encode(text)
+
+    def encode_with_control(self, text: str, *, param: str | None = None) -> list[int]:
+        """Tokens for `text` in which the text of a control token becomes that token. Adds no BOS. Raises as `encode`."""
+        check_encodable(text, param)
+        ids: list[int] = []
+        for piece in self.control.split(text):
+            if isinstance(piece, int):
+                ids.append(piece)
+            else:
+                ids += self._encode(piece)
+        return ids
+
+    def id_to_bytes(self, id: int) -> bytes:
+        """The bytes a token stands for: a control token's are its name in UTF-8, an id beyond the vocabulary's none."""
+        token = self._tokens.get(id, "")
+        if id in self._control_ids or id in self._hidden:
+            return token.encode()
+        try:
+            return bytes([self._byte_of[letter] for letter in token])
+        except KeyError:  # not in the byte alphabet, so it is its own text
+            return token.encode()
+
+    def is_control(self, id: int) -> bool:
+        """Whether a token is no part of what the model says: end of sequence and its like, unused and unknown ids.
+
+        User-defined tokens, such as R1's `</think>`, are not: their text shows unless somebody makes sense of it.
+        """
+        return id in self._hidden or id not in self._tokens
+
+    def control_token_id(self, text: str) -> int | None:
+        """The id of the control or user-defined token with this text, if there is one."""
+        return self.control.ids.get(text)
+
+    def _encode(self, text: str) -> list[int]:
+        # The batch call lets go of the interpreter lock; the single one holds it for as long as a prompt takes.
+        (encoding,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        return ids if max(ids, default=0) < self.vocab_size else [id for id in ids if id < self.vocab_size]
+
+
+def check_encodable(text: str, param: str | None = None) -> None:
+    """Raise InvalidRequest, naming `param`, unless `text` can be written in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"The text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which is half "
+            "a character; send the whole one.",
+            param=param,
+        ) from None

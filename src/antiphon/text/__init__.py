@@ -1,1 +1,11 @@
-"""Between text and token ids: tokenizer, chat template, detokenizer, stop strings, the thought."""
+"""Between text and token ids: tokenizer, chat template, detokenizer, stop strings, the thought.
+
+`TextModel` is what the front builds from a checkpoint; everything else is reached through it.
+"""
+
+from antiphon.text.model import TextModel
+from antiphon.text.prompt import ChatPrompt
+from antiphon.text.stream import TextDelta, TextStream
+from antiphon.text.tokenizer import Tokenizer
+
+__all__ = ["ChatPrompt", "TextDelta", "TextModel", "TextStream", "Tokenizer"]

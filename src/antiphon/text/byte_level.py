@@ -83,7 +83,9 @@ def _from_merges(data: TokenizerData) -> Vocabulary:
         raise CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {error}") from None
     # Attributes of a Rust object, which its stubs do not declare writable.
     encoder.pre_tokenizer = Sequence([*_splits(PRE_TOKENIZERS[pre]), ByteLevel(False, use_regex=False)])
-    control = {data.tokens[id]: id for id, type in special.items() if type in (CONTROL, USER_DEFINED) and data.tokens[id]}
+    control = {
+        data.tokens[id]: id for id, type in special.items() if type in (CONTROL, USER_DEFINED) and data.tokens[id]
+    }
     hidden = frozenset(id for id, type in special.items() if type != USER_DEFINED)
     return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids)
 

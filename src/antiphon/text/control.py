@@ -17,6 +17,11 @@ class ControlTokens:
     def __init__(self, ids: Mapping[str, int]) -> None:
         self.ids = dict(ids)
         self._expression = re.compile(_expression(self.ids)) if self.ids else None
+        self.first_letters = frozenset(text[0] for text in self.ids)
+        self._ends: dict[str, set[str]] = {}  # every proper end of a control token, by its first letter
+        for text in self.ids:
+            for start in range(1, len(text)):
+                self._ends.setdefault(text[start], set()).add(text[start:])
 
     def split(self, text: str) -> Iterator[str | int]:
         """Pieces of plain text (never empty) and ids of control tokens, in the order of `text`."""
@@ -29,10 +34,9 @@ class ControlTokens:
         if position < len(text):
             yield text[position:]
 
-    @property
-    def first_letters(self) -> frozenset[str]:
-        """The characters that a control token can begin with."""
-        return frozenset(text[0] for text in self.ids)
+    def may_continue(self, text: str) -> bool:
+        """Whether `text`, put after some other text, could go on with a control token begun there."""
+        return any(text.startswith(end) or end.startswith(text) for end in self._ends.get(text[:1], ()))
 
 
 def _expression(texts: Mapping[str, int]) -> str:

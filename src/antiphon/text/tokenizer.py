@@ -27,7 +27,9 @@ class Tokenizer:
         self._byte_of = {letter: byte for byte, letter in byte_alphabet().items()}
         self._control_ids = frozenset(vocabulary.control.values())
         self.control = ControlTokens(vocabulary.control)
-        self.vocab_size = vocabulary.num_ids  # ids from here on stand for nothing, though a model may have rows for them
+        self.vocab_size = (
+            vocabulary.num_ids
+        )  # ids from here on stand for nothing, though a model may have rows for them
         self.bos_token_id = data.bos_token_id
         self.eos_token_ids = data.eos_token_ids
         self.add_bos = data.add_bos
@@ -41,7 +43,7 @@ class Tokenizer:
         return self._encode(text)
 
     def encode_with_control(self, text: str, *, param: str | None = None) -> list[int]:
-        """Tokens for `text` in which the text of a control token becomes that token. Adds no BOS. Raises as `encode`."""
+        """Tokens for `text` in which a control token's text becomes that token. Adds no BOS; raises as `encode` does."""
         check_encodable(text, param)
         ids: list[int] = []
         for piece in self.control.split(text):

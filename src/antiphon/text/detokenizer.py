@@ -1,0 +1,30 @@
+"""Token ids back to text, one at a time: characters come out whole, and never differently from decoding all at once."""
+
+from __future__ import annotations
+
+import codecs
+
+from antiphon.text.tokenizer import Tokenizer
+
+
+class Detokenizer:
+    """The text of one sequence of tokens.
+
+    A character whose bytes are spread over tokens comes out with its last byte; bytes that are no UTF-8 come out as
+    U+FFFD, at the latest from `finish`. Control and end-of-sequence tokens have no text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        """The text that this token completes; empty while a character is still missing bytes."""
+        tokenizer = self._tokenizer
+        if tokenizer.is_control(token_id) or token_id in tokenizer.eos_token_ids:
+            return ""
+        return self._decoder.decode(tokenizer.id_to_bytes(token_id))
+
+    def finish(self) -> str:
+        """What is left: U+FFFD for a character that was never completed, else nothing."""
+        return self._decoder.decode(b"", final=True)

@@ -1,0 +1,94 @@
+"""Everything the front needs to know of a model's text, built from its checkpoint once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from antiphon.checkpoint import Checkpoint
+from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.text.prompt import THINK_CLOSE, ChatPrompt, build_chat_prompt
+from antiphon.text.stream import TextStream
+from antiphon.text.template import ChatTemplate
+from antiphon.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """Tokenizer and chat template of one model. Its methods block, so an event loop calls the long ones in a thread."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate | None  # None: the checkpoint has none, so it cannot chat
+    thinks: bool  # whether it writes its thought between think tags
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> TextModel:
+        """Raises CheckpointError, naming the file, when tokenizer or template cannot be used."""
+        try:
+            tokenizer = Tokenizer(checkpoint.tokenizer)
+            template = _template(checkpoint.chat_template, tokenizer) if checkpoint.chat_template else None
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoint.path}: {error.message}") from None
+        in_template = template is not None and THINK_CLOSE in template.source
+        return cls(tokenizer, template, in_template or tokenizer.control_token_id(THINK_CLOSE) is not None)
+
+    def encode_prompt(self, prompt: str, *, param: str = "prompt") -> list[int]:
+        """Tokens of a raw prompt, control tokens recognized, with BOS in front if the model wants it and it has none.
+
+        Raises InvalidRequest for a lone surrogate.
+        """
+        ids = self.tokenizer.encode_with_control(prompt, param=param)
+        bos = self.tokenizer.bos_token_id
+        return [bos, *ids] if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos] else ids
+
+    def chat_prompt(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        **variables: Any,  # noqa: ANN401
+    ) -> ChatPrompt:
+        """Tokens of a conversation: `build_chat_prompt`. Raises InvalidRequest, also for a model without a template."""
+        if self.template is None:
+            raise InvalidRequest(
+                "This model has no chat template, so it cannot chat; send its prompt to /v1/completions.",
+                param="messages",
+            )
+        return build_chat_prompt(
+            self.tokenizer, self.template, messages, add_generation_prompt=add_generation_prompt, **variables
+        )
+
+    def stream(
+        self,
+        *,
+        stop: Iterable[str] = (),
+        starts_in_thought: bool = False,
+        thinks: bool | None = None,
+        min_tokens: int = 0,
+    ) -> TextStream:
+        """The text of one choice. `thinks` is the model's own unless given: raw completions are not split."""
+        return TextStream(
+            self.tokenizer,
+            stop=stop,
+            starts_in_thought=starts_in_thought,
+            thinks=self.thinks if thinks is None else thinks,
+            min_tokens=min_tokens,
+        )
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token, as log-probabilities report them; a control token's are its name."""
+        return self.tokenizer.id_to_bytes(token_id)
+
+    def close(self) -> None:
+        """End the process that renders the template."""
+        if self.template is not None:
+            self.template.close()
+
+
+def _template(source: str, tokenizer: Tokenizer) -> ChatTemplate:
+    def text(id: int | None) -> str:
+        return "" if id is None else tokenizer.id_to_bytes(id).decode(errors="replace")
+
+    eos = tokenizer.eos_token_ids[0] if tokenizer.eos_token_ids else None
+    return ChatTemplate(source, bos_token=text(tokenizer.bos_token_id), eos_token=text(eos))

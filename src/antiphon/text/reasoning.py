@@ -1,0 +1,88 @@
+"""Splits what a reasoning model writes into its thought and its answer, while it is being written.
+
+A thought stands between `<think>` and `</think>` at the very beginning. The opening tag may be missing, because the
+prompt already ended with it, and the closing one may never come. Blank lines next to the tags belong to neither part.
+Tags are found in the text, however it is cut into pieces; text that may yet turn out to be part of a tag waits.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from antiphon.text.prompt import THINK_CLOSE, THINK_OPEN
+
+
+class _State(Enum):
+    START = auto()  # nothing but blanks and perhaps part of an opening tag yet
+    THOUGHT_START = auto()  # in the thought, before its first letter
+    THOUGHT = auto()
+    ANSWER_START = auto()  # after the thought, before the answer's first letter
+    ANSWER = auto()
+
+
+class ReasoningSplitter:
+    """The split of one stream. Feeding it the text whole or letter by letter gives the same two texts."""
+
+    def __init__(self, *, starts_in_thought: bool) -> None:
+        self._state = _State.THOUGHT_START if starts_in_thought else _State.START
+        self._held = ""
+
+    @property
+    def in_thought(self) -> bool:
+        return self._state in (_State.THOUGHT_START, _State.THOUGHT)
+
+    def push(self, text: str) -> tuple[str, str]:
+        """(more of the thought, more of the answer)"""
+        self._held += text
+        thought = answer = ""
+        if self._state is _State.START:
+            self._start()
+        if self._state is _State.THOUGHT_START:
+            self._start_thought()
+        if self._state is _State.THOUGHT:
+            thought = self._take_thought()
+        if self._state is _State.ANSWER_START:
+            self._held = self._held.lstrip("\r\n")
+            if self._held:
+                self._state = _State.ANSWER
+        if self._state is _State.ANSWER:
+            answer, self._held = self._held, ""
+        return thought, answer
+
+    def finish(self) -> tuple[str, str]:
+        """What still waited, now that no tag can come."""
+        held, self._held = self._held, ""
+        return (held, "") if self.in_thought else ("", held)
+
+    def _start(self) -> None:
+        begun = self._held.lstrip()
+        if begun.startswith(THINK_OPEN):
+            self._held = begun
+            self._state = _State.THOUGHT_START
+        elif not THINK_OPEN.startswith(begun):
+            self._state = _State.ANSWER
+
+    def _start_thought(self) -> None:
+        """Some models open the thought once more after a prompt that has already done so."""
+        begun = self._held.lstrip("\r\n")
+        if THINK_OPEN.startswith(begun) and begun != THINK_OPEN:
+            return
+        self._held = begun.removeprefix(THINK_OPEN).lstrip("\r\n")
+        if self._held:
+            self._state = _State.THOUGHT
+
+    def _take_thought(self) -> str:
+        """The thought up to the closing tag, or up to what may be the beginning of one."""
+        thought, tag, answer = self._held.partition(THINK_CLOSE)
+        if tag:
+            self._held, self._state = answer, _State.ANSWER_START
+            return thought.rstrip("\r\n")
+        cut = len(thought) - _overlap(thought, THINK_CLOSE)
+        cut = len(thought[:cut].rstrip("\r\n"))
+        self._held = thought[cut:]
+        return thought[:cut]
+
+
+def _overlap(text: str, tag: str) -> int:
+    """Length of the longest end of `text` that is a beginning of `tag`, not the whole."""
+    return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)

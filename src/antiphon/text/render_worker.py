@@ -1,0 +1,97 @@
+"""The process that renders chat templates, and nothing else: a template is code from whoever made the checkpoint.
+
+Jinja2's immutable sandbox keeps a template from reaching Python's insides, but not from running for ever or filling the
+memory, and from C code (`'x' * 10**10`) no thread of ours could stop it. A process can be stopped: the kernel ends this
+one when a rendering has used its CPU time, refuses memory beyond a cap, and the end of the pipe ends it with the front.
+
+Speaks JSON, one line each way: first {"source", "time_limit"} → {} or {"error"}; then, per rendering, the template's
+variables → {"text"}, {"error"} or, where the template refuses the messages on purpose, {"raised"}. Run as a script by
+`template`; imports nothing of ours, so that it starts fast and stays small.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+from datetime import datetime
+from typing import Any, NoReturn
+
+from jinja2 import Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_RENDERED = 16 << 20  # characters
+MAX_MEMORY = 1 << 30  # bytes of address space
+
+
+class Raised(Exception):
+    """The template called raise_exception: it does not accept these messages."""
+
+
+def main() -> None:
+    # A terminal's Ctrl-C reaches the whole process group; the front alone decides when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    setup = json.loads(sys.stdin.readline())
+    time_limit: float = setup["time_limit"]
+    reply, template = _limited(time_limit, lambda: ({}, environment().from_string(setup["source"])))
+    _send(reply)
+    for line in sys.stdin:
+        reply, _ = _limited(time_limit, lambda line=line: (_render(template, json.loads(line)), None))
+        _send(reply)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """The environment that published chat templates are written for."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
+    return environment
+
+
+def _render(template: Template, variables: dict[str, Any]) -> dict[str, str]:
+    pieces, length = [], 0
+    for piece in template.generate(**variables):
+        length += len(piece)
+        if length > MAX_RENDERED:
+            return {"error": f"the rendered text is longer than {MAX_RENDERED} characters"}
+        pieces.append(piece)
+    return {"text": "".join(pieces)}
+
+
+def _limited(seconds: float, work: Any) -> tuple[dict[str, str], Any]:  # noqa: ANN401
+    """Do some work under a limit of CPU time, past which SIGPROF's default action ends this process."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        return work()  # type: ignore[no-any-return]
+    except Raised as error:
+        return {"raised": str(error)}, None
+    except MemoryError:
+        return {"error": "it needs too much memory"}, None
+    except Exception as error:  # whatever a stranger's code may raise
+        return {"error": f"{type(error).__name__}: {error}"[:500]}, None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _raise_exception(message: object) -> NoReturn:
+    raise Raised(str(message))
+
+
+def _to_json(value: object, indent: int | None = None, **_: object) -> str:
+    """Jinja2's own filter escapes HTML and sorts keys, neither of which a model was trained on."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _send(reply: dict[str, str]) -> None:
+    sys.stdout.write(json.dumps(reply) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""A checkpoint's chat template: messages in, the text of the prompt out. Knows nothing of tokens.
+
+The template runs in a process of its own (`render_worker`), where time and memory are capped; this file owns that
+process, starts another one after a death, and puts what went wrong into words for the sender of the messages.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import CheckpointError, InvalidRequest
+
+MAX_SOURCE = 512 << 10  # characters; published templates have up to about 20,000
+TIME_LIMIT = 1.0  # seconds of CPU time for one rendering; ordinary ones take about a millisecond
+_WORKER = Path(__file__).with_name("render_worker.py")
+
+
+class ChatTemplate:
+    """One template, compiled. Blocking and safe to call from any thread; renderings take turns.
+
+    Raises CheckpointError at construction when the source is no template or is longer than MAX_SOURCE.
+    """
+
+    def __init__(
+        self, source: str, *, bos_token: str = "", eos_token: str = "", time_limit: float = TIME_LIMIT
+    ) -> None:
+        if len(source) > MAX_SOURCE:
+            raise CheckpointError(f"the chat template has {len(source)} characters; the most is {MAX_SOURCE}")
+        self.source = source
+        self._special = {"bos_token": bos_token, "eos_token": eos_token}
+        self._time_limit = time_limit
+        self._lock = threading.Lock()
+        self._worker = self._start()
+
+    def render(self, messages: list[dict[str, Any]], **variables: object) -> str:
+        """The prompt's text; `variables` (add_generation_prompt, tools …) are the template's to understand.
+
+        Raises InvalidRequest when the template refuses the messages, fails on them, or takes too much time or memory.
+        """
+        with self._lock:
+            if self._worker.closed:
+                self._worker = self._start()
+            reply = self._worker.ask({**variables, **self._special, "messages": messages})
+        if reply is None:
+            raise InvalidRequest(
+                f"Rendering these messages with the model's chat template took more than {self._time_limit:g} s or "
+                "too much memory, and was stopped.",
+                param="messages",
+            )
+        if "raised" in reply:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {reply['raised']}", param="messages"
+            )
+        if "error" in reply:
+            raise InvalidRequest(
+                f"The model's chat template cannot render these messages: {reply['error']}", param="messages"
+            )
+        return reply["text"]
+
+    def close(self) -> None:
+        """End the worker; a later rendering would start another."""
+        self._worker.close()
+
+    def _start(self) -> _Worker:
+        worker = _Worker()
+        reply = worker.ask({"source": self.source, "time_limit": self._time_limit})
+        if reply is None or "error" in reply:
+            worker.close()
+            reason = reply["error"] if reply else "it takes too long to compile"
+            raise CheckpointError(f"the chat template cannot be used: {reason}")
+        return worker
+
+
+class _Worker:
+    """A running render_worker and the two pipes to it."""
+
+    def __init__(self) -> None:
+        # -P: the folder of the script, which is ours, must not become a place to import from.
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", str(_WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._finalizer = weakref.finalize(self, _stop, self._process)
+
+    @property
+    def closed(self) -> bool:
+        return not self._finalizer.alive
+
+    def ask(self, question: Mapping[str, object]) -> dict[str, str] | None:
+        """The worker's reply, or None when it died instead, which closes this object."""
+        line = json.dumps(question).encode() + b"\n"
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer.endswith(b"\n"):
+            self.close()
+            return None
+        reply: dict[str, str] = json.loads(answer)
+        return reply
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()

@@ -1,0 +1,181 @@
+"""A Hugging Face folder: config.json, safetensors, tokenizer.json and the small files around them.
+
+Reads data only: nothing in the folder is ever run, and of config.json only the fields listed here count. A field that
+would change the arithmetic in a way we do not do (a scaling, a quantization, another activation) is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from antiphon.checkpoint import Checkpoint, TokenizerData
+from antiphon.errors import CheckpointError
+from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
+from antiphon.formats.json_file import fields_of, parse_json, read_capped
+from antiphon.formats.safetensors import read_folder
+
+CONFIG = "config.json"
+MAX_CONFIG_BYTES = 4 << 20
+MAX_TOKENIZER_BYTES = 64 << 20
+ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
+# Fields that would change the arithmetic → the only value, besides null, that is served.
+ONLY_VALUES: dict[str, object] = {
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "quantization_config": None,
+    "rope_scaling": None,
+}
+
+
+def open_hugging_face(folder: Path) -> Checkpoint:
+    """A folder as a Checkpoint; raises CheckpointError for one that is damaged or cannot be served."""
+    config = fields_of(folder / CONFIG, MAX_CONFIG_BYTES)
+    architecture = _architecture(config)
+    settings = _settings(config)
+    tokenizer_config = fields_of(folder / "tokenizer_config.json", MAX_CONFIG_BYTES)
+    generation_config = fields_of(folder / "generation_config.json", MAX_CONFIG_BYTES)
+    return Checkpoint(
+        path=folder,
+        format="safetensors",
+        name=folder.resolve().name,
+        architecture=architecture,
+        settings=settings,
+        tensors=read_folder(folder),
+        tokenizer=_tokenizer(folder, config, tokenizer_config, generation_config),
+        chat_template=_chat_template(folder, tokenizer_config),
+        generation_defaults=_generation_defaults(generation_config),
+    )
+
+
+def _architecture(config: Fields) -> str:
+    names = config.strings("architectures")
+    for name in names:
+        if name in ARCHITECTURES:
+            return ARCHITECTURES[name]
+    config.fail(f"architecture {', '.join(names)[:80]!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
+
+
+def _settings(config: Fields) -> dict[str, Any]:
+    for key, only in ONLY_VALUES.items():
+        value = config.values.get(key)
+        if value is not None and value != only:
+            config.fail(f"field {key!r} is {shown(value)}, which is not supported yet")
+    heads = config.integer("num_attention_heads")
+    hidden_size = config.integer("hidden_size")
+    settings = {
+        "hidden_size": hidden_size,
+        "intermediate_size": config.integer("intermediate_size"),
+        "num_hidden_layers": config.integer("num_hidden_layers"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": config.integer("num_key_value_heads", heads),
+        "head_dim": config.integer("head_dim") if config.has("head_dim") else head_dim_of(config, hidden_size, heads),
+        "vocab_size": config.integer("vocab_size"),
+        "rms_norm_eps": config.number("rms_norm_eps", 1e-6),
+        "rope_theta": _rope_theta(config),
+        "max_position_embeddings": config.integer("max_position_embeddings", most=MAX_CONTEXT),
+        "rope_scaling": None,
+        "tie_word_embeddings": config.flag("tie_word_embeddings", False),
+    }
+    check_heads(config, settings)
+    return settings
+
+
+def _rope_theta(config: Fields) -> float:
+    """From `rope_theta`, or from `rope_parameters`, where newer files keep it beside the kind of scaling."""
+    parameters = config.values.get("rope_parameters")
+    if not isinstance(parameters, dict):
+        return config.number("rope_theta", 10_000.0, least=1.0)
+    inner = Fields(config.path, parameters)
+    kind = inner.string("rope_type", "default")
+    if kind != "default":
+        config.fail(f"rotary scaling {kind!r} is not supported yet; models without scaling are")
+    return inner.number("rope_theta", 10_000.0, least=1.0)
+
+
+def _tokenizer(folder: Path, config: Fields, tokenizer_config: Fields, generation_config: Fields) -> TokenizerData:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is missing; save the tokenizer in the 'fast' format, which writes it")
+    source = read_capped(path, MAX_TOKENIZER_BYTES)
+    tree = parse_json(path, source)
+    ids = _token_ids(Fields(path, tree))
+    bos_text, eos_text = (_token_text(tokenizer_config, key) for key in ("bos_token", "eos_token"))
+    # The tokenizer's own word first: published config.json files have been wrong about it.
+    eos = [ids.get(eos_text or ""), *_id_list(generation_config), *_id_list(config)]
+    return TokenizerData(
+        tokenizer_json=source,
+        bos_token_id=ids.get(bos_text or ""),
+        eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None)),
+        add_bos=tokenizer_config.flag("add_bos_token", bos_text is not None and _adds_first(tree, bos_text)),
+    )
+
+
+def _token_ids(tokenizer: Fields) -> dict[str, int]:
+    """Text → id of every token of a tokenizer.json."""
+    try:
+        ids = dict(tokenizer.values["model"]["vocab"])
+        ids.update({token["content"]: token["id"] for token in tokenizer.values.get("added_tokens") or []})
+    except (KeyError, TypeError, ValueError):
+        tokenizer.fail("its vocabulary is not a mapping of tokens to ids")
+    if not all(type(id) is int and id >= 0 for id in ids.values()):
+        tokenizer.fail("its vocabulary has ids that are not whole numbers from 0 up")
+    return ids
+
+
+def _token_text(tokenizer_config: Fields, key: str) -> str | None:
+    """A special token is written as its text, or as a mapping with its `content`."""
+    value = tokenizer_config.values.get(key)
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _id_list(fields: Fields) -> Iterable[int]:
+    value = fields.values.get("eos_token_id")
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(id) is int and id >= 0 for id in values):
+        fields.fail("field 'eos_token_id' must be a token id or a list of them")
+    return values
+
+
+def _adds_first(tree: Any, bos: str) -> bool:  # noqa: ANN401
+    """Whether tokenizer.json's post-processor puts this token in front of a text."""
+    processor = tree.get("post_processor")
+    if not isinstance(processor, dict):
+        return False
+    for step in processor.get("processors") or [processor]:
+        single = step.get("single") if isinstance(step, dict) else None
+        if isinstance(single, list) and single[:1] and single[0] == {"SpecialToken": {"id": bos, "type_id": 0}}:
+            return True
+    return False
+
+
+def _chat_template(folder: Path, tokenizer_config: Fields) -> str | None:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return read_capped(path, MAX_CONFIG_BYTES).decode()
+        except UnicodeDecodeError:
+            raise CheckpointError(f"{path}: is not UTF-8") from None
+    value = tokenizer_config.values.get("chat_template")
+    if isinstance(value, list):  # several, by name
+        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+        value = named.get("default")
+    if value is not None and not isinstance(value, str):
+        tokenizer_config.fail("field 'chat_template' must be text")
+    return value or None
+
+
+def _generation_defaults(generation_config: Fields) -> dict[str, float | int]:
+    defaults: dict[str, float | int] = {
+        key: generation_config.number(key)
+        for key in ("temperature", "top_p", "min_p", "repetition_penalty")
+        if generation_config.has(key)
+    }
+    if generation_config.has("top_k"):
+        defaults["top_k"] = generation_config.integer("top_k", least=0)
+    return defaults

@@ -1,0 +1,45 @@
+"""JSON from a checkpoint's folder, read under a cap and refused with the file's name where it is not sound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from antiphon.errors import CheckpointError
+from antiphon.formats.fields import Fields, shown
+
+
+def read_capped(path: Path, cap: int) -> bytes:
+    """A file's bytes; raises CheckpointError when it cannot be read or has more than `cap`."""
+    try:
+        with path.open("rb") as file:
+            source = file.read(cap + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(source) > cap:
+        raise CheckpointError(f"{path}: is longer than {cap} bytes")
+    return source
+
+
+def parse_json(path: Path, source: bytes) -> dict[str, Any]:
+    """A JSON mapping without repeated keys."""
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            raise ValueError("a key appears twice")
+        return result
+
+    try:
+        tree = json.loads(source, object_pairs_hook=mapping)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is not sound JSON ({error})") from None
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{path}: must hold a mapping, not {shown(tree)}")
+    return tree
+
+
+def fields_of(path: Path, cap: int) -> Fields:
+    """The fields of a JSON file; none at all where there is no such file."""
+    return Fields(path, parse_json(path, read_capped(path, cap)) if path.is_file() else {})

@@ -1,4 +1,4 @@
-"""Every setting, frozen and validated, and the only reader of the environment.
+"""Every setting, frozen and validated, and the only reader of the environment but for the command line's own options.
 
 A setting comes from the command line, else from `ANTIPHON_<NAME>`, else from the default here. `cli` builds these; the
 front passes `EngineConfig` to the engine over the wire, so it holds plain data only.
@@ -7,12 +7,33 @@ front passes `EngineConfig` to the engine over the wire, so it holds plain data 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from antiphon.errors import ConfigError
 
 INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class FakeSettings:
+    """What the fake runner pretends to be, with faults to order; token ids of -1 never match."""
+
+    vocab_size: int = 256
+    block_size: int = 16  # tokens
+    context_length: int = 4096
+    eos_token_id: int = -1
+    eos_odds: int = 0  # the end-of-sequence token is drawn once in so many; 0: never
+    script: tuple[int, ...] = ()  # the answer to everything, over and over, in place of drawn tokens
+    step_seconds: float = 0.0  # a step's duration: this, and
+    token_seconds: float = 0.0  # this for each computed token
+    die_on: int = -1  # computing this token kills the process
+    hang_on: int = -1  # … stands still for ever
+    raise_on: int = -1  # … raises
+    fail_on: int = -1  # … fails the sequence's row, as not-a-number would
+    refuse_to_load: str = ""  # a CheckpointError with this message
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +50,9 @@ class EngineConfig:
     prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
     threads: int = 0  # 0: every core this process may run on
     instruction_set: str = "auto"
+    target_step_seconds: float = 0.25  # prefill leaves a step room for the others' next token; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front
+    fake_settings: FakeSettings = field(default_factory=FakeSettings)
 
     def __post_init__(self) -> None:
         _at_least("--context-length", self.context_length, 0)
@@ -38,6 +61,8 @@ class EngineConfig:
         _at_least("--kv-cache-tokens", self.kv_cache_tokens, 0)
         _at_least("--prefill-chunk", self.prefill_chunk, 0)
         _at_least("--threads", self.threads, 0)
+        if not 0 <= self.target_step_seconds < float("inf"):
+            raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
         _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
 
@@ -59,6 +84,7 @@ class ServerConfig:
         _at_least("--port", self.port, 0)
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
+        _one_of("--log-level", self.log_level, LOG_LEVELS)
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; ports end at 65535")
         for flag, value in (("--drain-timeout", self.drain_timeout), ("--hang-timeout", self.hang_timeout)):
@@ -69,6 +95,14 @@ class ServerConfig:
 def environment(name: str, default: str = "") -> str:
     """The environment's word on a setting: ANTIPHON_<NAME>."""
     return os.environ.get(f"ANTIPHON_{name}", default)
+
+
+def cache_folder() -> Path:
+    """Where brought files are kept: ANTIPHON_CACHE, else `antiphon` in the user's cache folder."""
+    chosen = environment("CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "antiphon"
 
 
 def _at_least(flag: str, value: int, least: int) -> None:

@@ -72,6 +72,7 @@ class Runner(Protocol):
     block_size: int  # tokens a block
     vocab_size: int
     context_length: int  # tokens the model may see at most
+    eos_token_ids: tuple[int, ...]  # tokens that end a sequence
 
     def execute(self, plan: StepPlan) -> StepResult:
         """Compute one step. Blocking; called from the engine's own thread."""

@@ -1,0 +1,261 @@
+"""Decides what each step computes. One idea: close the gap between known and computed tokens within a token budget.
+
+Owns every sequence from its arrival to its terminal event, and the order among them: sequences that wait for their
+next token come first, then those further behind, then newcomers, always first come first served. Prefill, its chunks,
+decode, prefix-cache hits, resuming after an engine's death and recomputing after preemption are all this one idea with
+other numbers. It promises that each request added gets exactly one terminal event, that a step never exceeds its
+budget, and that the oldest sequence always moves on, so everything ends. It knows token ids and block ids; no tensors,
+no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from antiphon.engine.blocks import BlockKey, BlockPool
+from antiphon.engine.budget import StepBudget
+from antiphon.engine.sequence import Sequence
+from antiphon.request import FinishReason, GenerateRequest, TokenEvent
+from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """What a scheduler must keep to."""
+
+    max_num_sequences: int  # running at once
+    max_batch_tokens: int  # computed in one step
+    prefill_chunk: int  # of one sequence in a step; 0: no cap
+    context_length: int  # tokens of a sequence, prompt and answer; the pool must hold one such sequence
+    eos_token_ids: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class SchedulerCounts:
+    """What only grows, for the metrics."""
+
+    num_computed_tokens: int = 0
+    num_prefix_queries: int = 0  # tokens looked up at admission
+    num_prefix_hits: int = 0  # of those, found
+    num_preemptions: int = 0
+
+
+class Scheduler:
+    """Continuous batching over one block pool."""
+
+    def __init__(self, pool: BlockPool, budget: StepBudget, limits: SchedulerLimits) -> None:
+        assert pool.num_blocks * pool.block_size >= limits.context_length, "the pool must hold one full context"
+        self._pool = pool
+        self._budget = budget
+        self._limits = limits
+        # Each running sequence gets at least one token a step, so that none of them starves.
+        self._max_running = min(limits.max_num_sequences, limits.max_batch_tokens)
+        self._running: list[Sequence] = []  # in order of arrival, and all before those waiting
+        self._waiting: deque[Sequence] = deque()
+        self._sequences: dict[str, Sequence] = {}  # all of them, by request id
+        self._ended: list[TokenEvent] = []  # terminal events that no step brought about
+        self._num_arrived = 0
+        self.counts = SchedulerCounts()
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is a sequence to move on or an event to fetch."""
+        return bool(self._sequences or self._ended)
+
+    def add(self, request: GenerateRequest) -> None:
+        """Take a request in; one that cannot be computed here ends at once, with its event in the next update."""
+        assert request.prompt_token_ids, "a prompt has at least one token"
+        assert request.request_id not in self._sequences, f"request {request.request_id} runs already"
+        sequence = Sequence(self._num_arrived, request)
+        self._num_arrived += 1
+        limit = self._limits.context_length
+        if sequence.num_prompt_tokens >= limit:
+            message = f"The prompt has {sequence.num_prompt_tokens} tokens, but a sequence may have {limit} here."
+            self._ended.append(TokenEvent(request.request_id, finish_reason=FinishReason.ERROR, error=message))
+        elif reason := sequence.finish_reason(self._limits.eos_token_ids, limit):  # resumed just after its last token
+            self._ended.append(TokenEvent(request.request_id, finish_reason=reason))
+        else:
+            self._sequences[request.request_id] = sequence
+            self._waiting.append(sequence)
+
+    def abort(self, request_id: str) -> None:
+        """End a request and free its blocks now; unknown ids are ignored, since it may just have finished."""
+        if sequence := self._sequences.get(request_id):
+            self._remove(sequence)
+            self._ended.append(TokenEvent(request_id, finish_reason=FinishReason.ABORT))
+
+    def schedule(self) -> StepPlan:
+        """The next step: who runs gets the blocks it needs, who waits is let in if they fit, all share the budget."""
+        self._make_room()
+        self._admit()
+        return StepPlan([self._entry(sequence, count) for sequence, count in self._share_budget()])
+
+    def update(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
+        """Book what a step computed; returns the events of all that happened since the last update."""
+        events, self._ended = self._ended, []
+        sequences = {sequence.sequence_id: sequence for sequence in self._running}
+        tokens = {token.sequence_id: token for token in result.sampled}
+        for entry in plan.sequences:
+            sequence, token = sequences[entry.sequence_id], tokens.get(entry.sequence_id)
+            if token is None or token.error is None:
+                self._advance(sequence, len(entry.token_ids))
+            if token is not None:
+                events.append(self._take_token(sequence, token))
+        self.counts.num_computed_tokens += plan.num_tokens
+        return events
+
+    def check(self) -> None:
+        """Assert that the accounts close; for idle moments and tests."""
+        self._pool.check([sequence.block_table for sequence in self._running])
+        order = [sequence.sequence_id for sequence in (*self._running, *self._waiting)]
+        assert order == sorted(order), "not first come, first served"
+        assert len(order) == len(self._sequences), "a sequence is lost"
+        assert not any(sequence.block_table for sequence in self._waiting), "a waiting sequence holds blocks"
+
+    # --- room: blocks and places
+
+    def _make_room(self) -> None:
+        """Give each running sequence blocks for all its known tokens, oldest first, at the latest one's cost."""
+        position = 0
+        while position < len(self._running):  # preempting shortens the list from its end
+            self._grow(self._running[position])
+            position += 1
+
+    def _grow(self, sequence: Sequence) -> None:
+        missing = self._pool.blocks_for(sequence.num_tokens) - len(sequence.block_table)
+        while missing > self._pool.num_available:
+            latest = self._running[-1]
+            self._preempt(latest)
+            if latest is sequence:
+                return
+        sequence.block_table += self._pool.allocate(missing)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Back to the front of the queue; its tokens stay known, and its published blocks may be found again."""
+        self._running.remove(sequence)
+        self._pool.release(sequence.take_blocks())
+        self._waiting.appendleft(sequence)
+        sequence.was_preempted = True
+        self.counts.num_preemptions += 1
+
+    def _admit(self) -> None:
+        """Move waiting sequences to the running ones, first come first served, while places and blocks last."""
+        while self._waiting and len(self._running) < self._max_running and self._give_blocks(self._waiting[0]):
+            self._running.append(self._waiting.popleft())
+
+    def _give_blocks(self, sequence: Sequence) -> bool:
+        """Blocks for all tokens a waiting sequence knows, found ones first; False where there is no room."""
+        hits = self._pool.find(sequence.token_ids)
+        missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
+        spare = len(self._running)  # a block for each to grow by, or the newcomer would soon be preempted again
+        if missing + self._pool.num_idle(hits) + spare > self._pool.num_available:
+            return False
+        self._pool.hold(hits)
+        sequence.block_table = hits + self._pool.allocate(missing)
+        self.counts.num_prefix_queries += sequence.num_tokens
+        self._count_hits(sequence, len(hits))
+        return True
+
+    def _count_hits(self, sequence: Sequence, num_blocks: int) -> None:
+        num_tokens = num_blocks * self._pool.block_size
+        sequence.num_computed_tokens += num_tokens
+        sequence.num_published_blocks += num_blocks
+        sequence.count_hit(num_tokens)
+        self.counts.num_prefix_hits += num_tokens
+
+    # --- the budget
+
+    def _share_budget(self) -> Iterator[tuple[Sequence, int]]:
+        """Who computes how many tokens: one for each that waits for its next token, the rest for those behind."""
+        decoding = [sequence for sequence in self._running if sequence.gap == 1]
+        behind = [sequence for sequence in self._running if sequence.gap > 1]
+        left = self._budget.tokens(len(decoding)) - len(decoding)
+        yield from ((sequence, 1) for sequence in decoding)
+        begun: set[BlockKey] = set()
+        for sequence in behind:
+            key = self._skip_ahead(sequence)
+            count = min(left, sequence.gap, self._limits.prefill_chunk or sequence.gap)
+            if count and key not in begun:
+                left -= count
+                yield sequence, count
+            if key:  # whoever needs the same block next waits for this one instead of computing it twice
+                begun.add(key)
+
+    def _skip_ahead(self, sequence: Sequence) -> BlockKey | None:
+        """Take over blocks that others published since; returns the key of the next to compute, if it has one."""
+        while (key := self._next_key(sequence)) and (block := self._pool.lookup(key)) is not None:
+            index = sequence.num_published_blocks
+            self._pool.hold([block])
+            self._pool.release([sequence.block_table[index]])
+            sequence.block_table[index] = block
+            self._count_hits(sequence, 1)
+        return key
+
+    def _next_key(self, sequence: Sequence) -> BlockKey | None:
+        """The prefix-cache key of the next block; None inside a block, and for the one that holds the last token."""
+        start, size = sequence.num_computed_tokens, self._pool.block_size
+        if start % size or start + size >= sequence.num_tokens:
+            return None
+        before = sequence.block_table[start // size - 1] if start else None
+        return self._pool.key(before, sequence.token_ids[start : start + size])
+
+    def _entry(self, sequence: Sequence, count: int) -> ScheduledSequence:
+        start = sequence.num_computed_tokens
+        reaches_end = start + count == sequence.num_tokens
+        return ScheduledSequence(
+            sequence_id=sequence.sequence_id,
+            token_ids=sequence.token_ids[start : start + count],
+            num_computed_tokens=start,
+            block_table=list(sequence.block_table),
+            sample=sequence.sample_spec(self._limits.eos_token_ids) if reaches_end else None,
+        )
+
+    # --- what came back
+
+    def _advance(self, sequence: Sequence, num_tokens: int) -> None:
+        """Count tokens as computed and publish the blocks they filled."""
+        sequence.num_computed_tokens += num_tokens
+        size, table = self._pool.block_size, sequence.block_table
+        for index in range(sequence.num_published_blocks, sequence.num_computed_tokens // size):
+            before = table[index - 1] if index else None
+            table[index] = self._pool.publish(
+                table[index], before, sequence.token_ids[index * size : (index + 1) * size]
+            )
+            sequence.num_published_blocks += 1
+
+    def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
+        """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
+        reason: FinishReason | None = FinishReason.ERROR
+        if token.error is None:
+            sequence.token_ids.append(token.token_id)
+            reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
+        first, sequence.has_reported = not sequence.has_reported, True
+        if reason:
+            self._remove(sequence)
+        return TokenEvent(
+            request_id=sequence.request_id,
+            token_id=token.token_id if token.error is None else None,
+            logprobs=token.logprobs,
+            finish_reason=reason,
+            num_cached_tokens=sequence.num_cached_tokens if first else 0,
+            error=token.error,
+        )
+
+    def _remove(self, sequence: Sequence) -> None:
+        """Forget a sequence and give its blocks back."""
+        del self._sequences[sequence.request_id]
+        if sequence in self._running:
+            self._running.remove(sequence)
+            self._pool.release(sequence.take_blocks())
+        else:
+            self._waiting.remove(sequence)

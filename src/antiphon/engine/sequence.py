@@ -1,0 +1,85 @@
+"""One sequence in the engine: the tokens it knows, how many of them are computed, and the blocks that hold their K/V.
+
+Owned by the scheduler, which alone changes it. There are no phases: a sequence is `known - computed` tokens behind, and
+that is all the scheduler looks at. It promises consistent numbers; it knows nothing of other sequences, of the pool's
+insides or of the runner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+
+from antiphon.request import FinishReason, GenerateRequest
+from antiphon.step import SampleSpec
+
+
+class Sequence:
+    """A request being generated."""
+
+    def __init__(self, sequence_id: int, request: GenerateRequest) -> None:
+        self.sequence_id = sequence_id  # grows with arrival
+        self.request = request
+        self.token_ids = [*request.prompt_token_ids, *request.output_token_ids]  # all known tokens
+        self.num_prompt_tokens = len(request.prompt_token_ids)
+        self.num_computed_tokens = 0
+        self.num_published_blocks = 0  # of the block table's start, those that others can find
+        self.num_cached_tokens = 0  # prompt tokens whose K/V others had computed
+        self.block_table: list[int] = []
+        self.was_preempted = False
+        self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def num_tokens(self) -> int:
+        """Known tokens."""
+        return len(self.token_ids)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def gap(self) -> int:
+        """Known tokens that are not computed yet; at least one while the sequence lives."""
+        return len(self.token_ids) - self.num_computed_tokens
+
+    def take_blocks(self) -> list[int]:
+        """Give up all blocks, and with them what is computed; every known token stays known."""
+        blocks, self.block_table = self.block_table, []
+        self.num_computed_tokens = 0
+        self.num_published_blocks = 0
+        return blocks
+
+    def count_hit(self, num_tokens: int) -> None:
+        """Remember tokens found in the prefix cache; after a preemption they may be its own, which is nobody's gain."""
+        if not self.was_preempted:
+            self.num_cached_tokens = min(self.num_cached_tokens + num_tokens, self.num_prompt_tokens)
+
+    def sample_spec(self, eos_token_ids: SequenceOf[int]) -> SampleSpec:
+        """How to draw the token after the last known one."""
+        sampling = self.request.sampling
+        masked: tuple[int, ...] = ()
+        if self.num_output_tokens < sampling.min_tokens:
+            masked = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
+        return SampleSpec(
+            sampling=sampling,
+            choice_index=self.request.choice_index,
+            position=self.num_output_tokens,
+            masked_token_ids=masked,
+            history=tuple(self.token_ids) if sampling.needs_history else (),
+            num_prompt_tokens=self.num_prompt_tokens,
+        )
+
+    def finish_reason(self, eos_token_ids: SequenceOf[int], context_length: int) -> FinishReason | None:
+        """Whether the known tokens end it, and why."""
+        sampling = self.request.sampling
+        if self.num_output_tokens:
+            last = self.token_ids[-1]
+            if last in sampling.stop_token_ids or (last in eos_token_ids and not sampling.ignore_eos):
+                return FinishReason.STOP
+        if self.num_output_tokens >= sampling.max_tokens or self.num_tokens >= context_length:
+            return FinishReason.LENGTH
+        return None

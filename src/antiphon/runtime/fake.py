@@ -1,0 +1,138 @@
+"""A runner without a model, for tests and for measuring everything around the kernels.
+
+Owns an honest imitation of a KV cache: it stores each computed token at the slot its block table names, and reads them
+all back to draw the next one, so a wrong table, a lost block or a stale prefix hit shows as wrong output or a failed
+assertion. It promises that the token drawn depends on nothing but the sequence's known tokens and, above temperature
+zero, its seed, choice and position; that tokens are printable bytes where the vocabulary has them; and the faults that
+`FakeSettings` orders. It must not know scheduling.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+import zlib
+from collections.abc import Sequence
+
+from antiphon.config import EngineConfig, FakeSettings
+from antiphon.errors import CheckpointError
+from antiphon.request import TokenLogprobs
+from antiphon.step import SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
+
+_ALPHABET = b" etaoinshrdlucmfwypvbgkjqxz.,\n"  # what it writes, where the vocabulary reaches that far
+_DEFAULT_KV_TOKENS = 1 << 16
+_TOKEN_BYTES = 4
+
+
+def fake_token(known: Sequence[int], spec: SampleSpec, settings: FakeSettings) -> int:
+    """The token that follows `known`: the whole model, and what tests compare with."""
+    return _draw(zlib.crc32(_pack(known)), spec, settings)
+
+
+class FakeRunner:
+    """A Runner whose KV blocks hold token ids."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._settings = settings = config.fake_settings
+        if settings.refuse_to_load:
+            raise CheckpointError(settings.refuse_to_load)
+        self.block_size = settings.block_size
+        self.num_blocks = max(1, (config.kv_cache_tokens or _DEFAULT_KV_TOKENS) // self.block_size)
+        self.vocab_size = settings.vocab_size
+        self.context_length = settings.context_length
+        self.eos_token_ids: tuple[int, ...] = (settings.eos_token_id,) if settings.eos_token_id >= 0 else ()
+        self._block_bytes = self.block_size * _TOKEN_BYTES
+        self._slots = bytearray(self.num_blocks * self._block_bytes)
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        if duration := self._settings.step_seconds + self._settings.token_seconds * plan.num_tokens:
+            time.sleep(duration)
+        self._check_writers(plan)
+        for sequence in plan.sequences:
+            self._suffer(sequence.token_ids)
+            self._write(sequence)
+        return StepResult([self._sample(sequence, sequence.sample) for sequence in plan.sequences if sequence.sample])
+
+    def describe(self) -> dict[str, str | int | float]:
+        return {"runner": "fake", "kv_tokens": self.num_blocks * self.block_size}
+
+    def close(self) -> None:
+        self._slots = bytearray()
+
+    def _check_writers(self, plan: StepPlan) -> None:
+        """A block that a sequence writes is in no other table of the plan: shared blocks are read-only."""
+        writers: dict[int, int] = {}
+        for sequence in plan.sequences:
+            first = sequence.num_computed_tokens
+            last = first + len(sequence.token_ids) - 1
+            for block in sequence.block_table[first // self.block_size : last // self.block_size + 1]:
+                assert block not in writers, f"block {block} is written by two sequences"
+                writers[block] = sequence.sequence_id
+        for sequence in plan.sequences:
+            for block in sequence.block_table:
+                assert writers.get(block, sequence.sequence_id) == sequence.sequence_id, f"block {block} is not private"
+
+    def _suffer(self, token_ids: list[int]) -> None:
+        """The ordered faults that take the whole process along."""
+        if self._settings.die_on in token_ids:
+            os.kill(os.getpid(), signal.SIGKILL)
+        while self._settings.hang_on in token_ids:
+            time.sleep(60)
+        if self._settings.raise_on in token_ids:
+            raise RuntimeError(f"told to raise on token {self._settings.raise_on}")
+
+    def _write(self, sequence: ScheduledSequence) -> None:
+        assert sequence.token_ids, "a scheduled sequence computes at least one token"
+        assert max(sequence.token_ids) < self.vocab_size
+        for position, token_id in enumerate(sequence.token_ids, start=sequence.num_computed_tokens):
+            block = sequence.block_table[position // self.block_size]
+            slot = block * self._block_bytes + position % self.block_size * _TOKEN_BYTES
+            self._slots[slot : slot + _TOKEN_BYTES] = token_id.to_bytes(_TOKEN_BYTES, "little")
+
+    def _sample(self, sequence: ScheduledSequence, spec: SampleSpec) -> SampledToken:
+        known = self._read(sequence)
+        if spec.history:
+            assert known == _pack(spec.history), "the blocks do not hold the tokens that the scheduler knows"
+        if self._settings.fail_on in memoryview(known).cast("I"):
+            return SampledToken(sequence.sequence_id, error="the model's output was not a number")
+        token_id = _draw(zlib.crc32(known), spec, self._settings)
+        return SampledToken(sequence.sequence_id, token_id, _logprobs(token_id, spec, self.vocab_size))
+
+    def _read(self, sequence: ScheduledSequence) -> bytes:
+        """All tokens of a sequence, as its blocks hold them."""
+        end = (sequence.num_computed_tokens + len(sequence.token_ids)) * _TOKEN_BYTES
+        starts = (block * self._block_bytes for block in sequence.block_table)
+        return b"".join(self._slots[start : start + self._block_bytes] for start in starts)[:end]
+
+
+def _pack(token_ids: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(token_ids)}I", *token_ids)
+
+
+def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
+    if settings.script:
+        return settings.script[spec.position % len(settings.script)]
+    if spec.sampling.temperature > 0:
+        digest = zlib.crc32(struct.pack("<QQQ", spec.sampling.seed, spec.choice_index, spec.position), digest)
+    while True:
+        digest = zlib.crc32(digest.to_bytes(4, "little"))  # also spreads the digest: the last token is not its low byte
+        token_id = _token_of(digest, settings)
+        if token_id not in spec.masked_token_ids:
+            return token_id
+
+
+def _token_of(digest: int, settings: FakeSettings) -> int:
+    if settings.eos_odds and digest % settings.eos_odds == 0:
+        return settings.eos_token_id
+    pick = digest >> 8
+    return _ALPHABET[pick % len(_ALPHABET)] if settings.vocab_size > max(_ALPHABET) else pick % settings.vocab_size
+
+
+def _logprobs(token_id: int, spec: SampleSpec, vocab_size: int) -> TokenLogprobs | None:
+    """Made up, but a distribution that never rises down the list."""
+    if spec.sampling.num_logprobs is None:
+        return None
+    top = [(token_id + rank) % vocab_size for rank in range(min(spec.sampling.num_logprobs, vocab_size))]
+    return TokenLogprobs(-0.5, top, [-0.5 - rank for rank in range(len(top))])

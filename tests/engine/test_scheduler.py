@@ -1,0 +1,249 @@
+"""The scheduler against a fake runner that reads back what it stored: the same under any load, nothing vanishes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from loads import Answer, EngineInMemory, ask
+
+from antiphon.request import FinishReason, GenerateRequest
+
+EOS = 10  # the fake model's newline
+
+
+def eight_requests() -> list[GenerateRequest]:
+    return [ask(f"r{n}", [n + 1] * (5 + 7 * n), temperature=0.6, seed=n, max_tokens=20) for n in range(8)]
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        {"prefill_chunk": 7},
+        {"max_batch_tokens": 3},
+        {"max_num_sequences": 1},
+        {"kv_cache_tokens": 96},  # as long as the longest: everything else is preempted
+        {"prefix_caching": False},
+        {"block_size": 1},
+    ],
+    ids=str,
+)
+def test_same_under_any_load(load):
+    engine = EngineInMemory(**({"block_size": 4} | load))
+    requests = eight_requests()
+    answers = engine.run(*requests)
+    for request in requests:
+        assert answers.of(request.request_id) == engine.expected(request)
+
+
+def test_same_with_a_warm_cache():
+    engine = EngineInMemory(block_size=4)
+    cold, warm = ask("cold", [*range(20)]), ask("warm", [*range(20)])
+    engine.run(cold)
+    answers = engine.run(warm)
+    assert answers.of("warm") == answers.of("cold") == engine.expected(cold)
+    assert sum(plan.num_tokens for plan in engine.plans) == 2 * (20 + 7) - 16
+
+
+def test_the_first_event_says_how_much_was_cached():
+    engine = EngineInMemory(block_size=4)
+    engine.run(ask("cold", [*range(20)]))
+    engine.run(ask("warm", [*range(18), 99], max_tokens=3))
+    assert [event.num_cached_tokens for event in engine.answers.events if event.request_id == "warm"] == [16, 0, 0]
+
+
+def test_choices_of_one_prompt_compute_it_once():
+    engine = EngineInMemory(block_size=4)
+    engine.run(*(ask(f"c{n}", [*range(41)], temperature=1.0, seed=n, max_tokens=1) for n in range(8)))
+    assert sum(plan.num_tokens for plan in engine.plans) == 41 + 7
+
+
+def test_decoding_comes_before_prefill_in_the_budget():
+    engine = EngineInMemory(max_batch_tokens=16, target_step_seconds=0.0)
+    for n in range(3):
+        engine.scheduler.add(ask(f"short{n}", [n], max_tokens=30))
+    engine.step()
+    engine.scheduler.add(ask("long", [9] * 40))
+    assert [len(entry.token_ids) for entry in engine.step().sequences] == [1, 1, 1, 13]
+
+
+def test_the_latest_arrived_is_preempted_and_goes_first_again():
+    engine = EngineInMemory(block_size=4, kv_cache_tokens=40)
+    requests = [ask(name, [n] * 9, max_tokens=20) for n, name in enumerate(("old", "young", "late"))]
+    engine.run(*requests)
+    assert engine.scheduler.counts.num_preemptions > 0
+    assert list(engine.answers.ends) == ["old", "young", "late"]
+
+
+def test_cancel_is_prompt():
+    engine = EngineInMemory(max_num_sequences=1)
+    for name in ("runs", "waits"):
+        engine.scheduler.add(ask(name, [1, 2, 3], max_tokens=1000))
+    engine.step()
+    for name in ("runs", "waits", "never was"):
+        engine.scheduler.abort(name)
+    assert engine.pool.num_in_use == 0
+    assert engine.step().sequences == []
+    assert {name: end.finish_reason for name, end in engine.answers.ends.items()} == dict.fromkeys(
+        ("runs", "waits"), FinishReason.ABORT
+    )
+    assert not engine.scheduler.has_work
+
+
+def test_a_prompt_that_can_never_fit_is_refused_with_both_lengths():
+    engine = EngineInMemory(block_size=4, kv_cache_tokens=32)
+    engine.run(ask("too long", [1] * 32), ask("just fits", [1] * 31))
+    assert engine.answers.ends["too long"].error == "The prompt has 32 tokens, but a sequence may have 32 here."
+    assert engine.answers.of("just fits").finish_reason is FinishReason.LENGTH
+    assert len(engine.answers.token_ids["just fits"]) == 1
+
+
+def test_a_row_that_fails_fails_alone():
+    engine = EngineInMemory(fail_on=200)
+    good, bad = ask("good", [1, 2, 3]), ask("bad", [1, 200, 3])
+    answers = engine.run(good, bad)
+    assert answers.of("bad") == Answer([], FinishReason.ERROR)
+    assert answers.ends["bad"].error
+    assert answers.of("good") == engine.expected(good)
+
+
+def test_end_of_sequence_stop_tokens_and_min_tokens():
+    engine = EngineInMemory(script=(65, 66, EOS, 67), eos_token_id=EOS)
+    answers = engine.run(
+        ask("eos", [1]),
+        ask("ignored", [1], ignore_eos=True),
+        ask("stop token", [1], stop_token_ids=(66,)),
+        ask("length", [1], max_tokens=2),
+    )
+    assert answers.of("eos") == Answer([65, 66, EOS], FinishReason.STOP)
+    assert answers.of("ignored") == Answer([65, 66, EOS, 67] * 2, FinishReason.LENGTH)
+    assert answers.of("stop token") == Answer([65, 66], FinishReason.STOP)
+    assert answers.of("length") == Answer([65, 66], FinishReason.LENGTH)
+
+
+def test_min_tokens_masks_what_would_end():
+    engine = EngineInMemory(eos_token_id=EOS, eos_odds=2)
+    for n in range(20):
+        engine.run(ask(f"r{n}", [n], min_tokens=10, max_tokens=100, stop_token_ids=(32,)))
+        *before, last = engine.answers.token_ids[f"r{n}"]
+        assert len(before) >= 10
+        assert not {EOS, 32} & set(before)
+        assert last in (EOS, 32)
+
+
+def test_history_is_sent_only_to_those_who_need_it():
+    engine = EngineInMemory()
+    engine.run(ask("plain", [1, 2], max_tokens=2), ask("penalized", [3, 4], presence_penalty=1.0, max_tokens=2))
+    histories = [[entry.sample.history for entry in plan.sequences if entry.sample] for plan in engine.plans]
+    assert [len(history) for history in histories[1]] == [0, 3]
+
+
+def test_resumed_it_goes_on_where_it_was():
+    whole, alone = ask("a", [1, 2, 3], temperature=0.6, max_tokens=20, min_tokens=5), EngineInMemory()
+    token_ids = alone.run(whole).token_ids["a"]
+    for sent in range(20):
+        engine = EngineInMemory(prefill_chunk=2)
+        rest = ask("a", [1, 2, 3], sent=token_ids[:sent], temperature=0.6, max_tokens=20, min_tokens=5)
+        assert engine.run(rest).token_ids["a"] == token_ids[sent:]
+
+
+def test_resumed_after_its_last_token_it_just_ends():
+    engine = EngineInMemory()
+    answers = engine.run(ask("a", [1], sent=[2, 3], max_tokens=2))
+    assert answers.of("a") == Answer([], FinishReason.LENGTH)
+
+
+class LoadMachine(RuleBasedStateMachine):
+    """Requests with shared prefixes come and go over a pool that is too small for them."""
+
+    @initialize(
+        blocks=st.integers(3, 12),
+        block_size=st.integers(1, 4),
+        batch=st.integers(1, 20),
+        chunk=st.integers(0, 5),
+        sequences=st.integers(1, 5),
+        caching=st.booleans(),
+    )
+    def start(self, blocks, block_size, batch, chunk, sequences, caching):
+        self.engine = EngineInMemory(
+            kv_cache_tokens=blocks * block_size,
+            block_size=block_size,
+            max_batch_tokens=batch,
+            prefill_chunk=chunk,
+            max_num_sequences=sequences,
+            prefix_caching=caching,
+            eos_token_id=EOS,
+            eos_odds=9,
+            fail_on=3,
+        )
+        self.requests: dict[str, GenerateRequest] = {}
+        self.aborted: set[str] = set()
+
+    @rule(
+        prompt=st.lists(st.sampled_from([1, 1, 1, 2, 2, 3]), min_size=1, max_size=25),
+        sent=st.integers(0, 3),
+        max_tokens=st.integers(1, 12),
+        min_tokens=st.integers(0, 4),
+        temperature=st.sampled_from([0.0, 0.6]),
+        penalty=st.sampled_from([0.0, 0.5]),
+    )
+    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty):
+        request = ask(
+            f"r{len(self.requests)}",
+            prompt,
+            max_tokens=max_tokens,
+            min_tokens=min_tokens,
+            temperature=temperature,
+            presence_penalty=penalty,
+        )
+        first = self.engine.expected(request).token_ids[:-1][:sent]  # an earlier engine sent these
+        request = ask(
+            request.request_id,
+            prompt,
+            sent=first,
+            max_tokens=max_tokens,
+            min_tokens=min_tokens,
+            temperature=temperature,
+            presence_penalty=penalty,
+        )
+        self.requests[request.request_id] = request
+        self.engine.scheduler.add(request)
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data())
+    def abort(self, data):
+        request_id = data.draw(st.sampled_from(sorted(self.requests)))
+        if request_id not in self.engine.answers.ends:
+            self.aborted.add(request_id)
+        self.engine.scheduler.abort(request_id)
+
+    @rule(steps=st.integers(1, 6))
+    def step(self, steps):
+        for _ in range(steps):
+            self.engine.step()
+
+    @invariant()
+    def accounts_close(self):
+        if hasattr(self, "engine"):
+            self.engine.scheduler.check()
+
+    def teardown(self):
+        """Nothing vanishes: all end, once, with the answer that no load may change."""
+        if not hasattr(self, "engine"):
+            return
+        self.engine.run()
+        assert self.engine.answers.ends.keys() == self.requests.keys()
+        for request_id, request in self.requests.items():
+            answer, expected = self.engine.answers.of(request_id), self.engine.expected(request)
+            if answer.finish_reason is FinishReason.ABORT:
+                assert request_id in self.aborted
+                assert answer.token_ids == expected.token_ids[: len(answer.token_ids)]
+            elif len(request.prompt_token_ids) >= self.engine.context_length:
+                assert answer == Answer([], FinishReason.ERROR)
+            else:
+                assert answer == expected
+
+
+TestAnyLoad = LoadMachine.TestCase
+TestAnyLoad.settings = hypothesis_settings(max_examples=200, stateful_step_count=30, deadline=None)

@@ -1,0 +1,119 @@
+"""Helpers of the engine's tests: requests, a fake engine without a process, and the answers that no load may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from antiphon.config import EngineConfig, FakeSettings
+from antiphon.engine.blocks import BlockPool
+from antiphon.engine.budget import StepBudget
+from antiphon.engine.scheduler import Scheduler, SchedulerLimits
+from antiphon.engine.sequence import Sequence
+from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent
+from antiphon.runtime.fake import FakeRunner, fake_token
+from antiphon.step import StepPlan
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a request must get, whatever else goes on."""
+
+    token_ids: list[int]
+    finish_reason: FinishReason
+
+
+def expected_answer(request: GenerateRequest, settings: FakeSettings, context_length: int) -> Answer:
+    """The answer by definition: no batch, no blocks, no cache; the tokens are those still to be sent."""
+    eos = (settings.eos_token_id,) if settings.eos_token_id >= 0 else ()
+    sequence = Sequence(0, request)
+    while not (reason := sequence.finish_reason(eos, context_length)):
+        if settings.fail_on in sequence.token_ids:
+            reason = FinishReason.ERROR
+            break
+        sequence.token_ids.append(fake_token(sequence.token_ids, sequence.sample_spec(eos), settings))
+    return Answer(sequence.token_ids[len(request.prompt_token_ids) + len(request.output_token_ids) :], reason)
+
+
+@dataclass
+class Answers:
+    """Collects events as a client would, and insists on their grammar: tokens, then exactly one end."""
+
+    events: list[TokenEvent] = field(default_factory=list)
+    token_ids: dict[str, list[int]] = field(default_factory=dict)
+    ends: dict[str, TokenEvent] = field(default_factory=dict)
+
+    def take(self, event: TokenEvent) -> None:
+        assert event.request_id not in self.ends, "an event after the last"
+        self.events.append(event)
+        if event.token_id is not None:
+            self.token_ids.setdefault(event.request_id, []).append(event.token_id)
+        if event.finish_reason:
+            self.ends[event.request_id] = event
+
+    def of(self, request_id: str) -> Answer:
+        reason = self.ends[request_id].finish_reason
+        assert reason
+        return Answer(self.token_ids.get(request_id, []), reason)
+
+
+class EngineInMemory:
+    """A scheduler and a fake runner, stepped by the test, with every step's invariants checked."""
+
+    def __init__(self, **settings: object) -> None:
+        self.config = config = fake_config(**settings)
+        self.runner = FakeRunner(config)
+        self.context_length = min(self.runner.context_length, self.runner.num_blocks * self.runner.block_size)
+        self.pool = BlockPool(self.runner.num_blocks, self.runner.block_size, prefix_caching=config.prefix_caching)
+        self.budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
+        self.scheduler = Scheduler(
+            self.pool,
+            self.budget,
+            SchedulerLimits(
+                max_num_sequences=config.max_num_sequences,
+                max_batch_tokens=config.max_batch_tokens,
+                prefill_chunk=config.prefill_chunk,
+                context_length=self.context_length,
+                eos_token_ids=self.runner.eos_token_ids,
+            ),
+        )
+        self.answers = Answers()
+        self.plans: list[StepPlan] = []
+
+    def step(self) -> StepPlan:
+        plan = self.scheduler.schedule()
+        self._check_plan(plan)
+        for event in self.scheduler.update(plan, self.runner.execute(plan)):
+            self.answers.take(event)
+        self.scheduler.check()
+        self.plans.append(plan)
+        return plan
+
+    def run(self, *requests: GenerateRequest) -> Answers:
+        """Add requests and step until nothing is left."""
+        for request in requests:
+            self.scheduler.add(request)
+        while self.scheduler.has_work:
+            assert self.step().sequences or not self.scheduler.has_work, "work, but nothing scheduled"
+        assert self.pool.num_in_use == 0, "idle, but blocks are in use"
+        return self.answers
+
+    def expected(self, request: GenerateRequest) -> Answer:
+        return expected_answer(request, self.config.fake_settings, self.context_length)
+
+    def _check_plan(self, plan: StepPlan) -> None:
+        assert plan.num_tokens <= self.config.max_batch_tokens
+        assert len(plan.sequences) <= self.config.max_num_sequences
+        if chunk := self.config.prefill_chunk:
+            assert all(len(entry.token_ids) <= chunk for entry in plan.sequences)
+
+
+def fake_config(**settings: object) -> EngineConfig:
+    """An EngineConfig for the fake runner; whatever FakeSettings has a name for goes there."""
+    fake = {name: settings.pop(name) for name in list(settings) if name in FakeSettings.__dataclass_fields__}
+    return EngineConfig(model="fake", fake=True, fake_settings=FakeSettings(**fake), **settings)  # type: ignore[arg-type]
+
+
+def ask(request_id: str, prompt: list[int], *, sent: list[int] | None = None, **sampling: object) -> GenerateRequest:
+    """A request, greedy unless told otherwise."""
+    params = SamplingParams(**{"temperature": 0.0, "max_tokens": 8, **sampling})  # type: ignore[arg-type]
+    return GenerateRequest(request_id, prompt, params, output_token_ids=sent or [])

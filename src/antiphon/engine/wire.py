@@ -1,9 +1,9 @@
 """The language between front and engine: typed messages, msgpack, length-prefixed frames. Never pickle.
 
 Owns the message types, their encoding and the framing; both ends of the socket use the same decoder. It promises that
-what comes out is a message of a known type with fields of the right type, or a WireError; a frame longer than its cap is
-refused from its header, before a byte of it is kept. It does no input or output but for `Connection`, the engine's
-blocking end, and knows neither scheduling nor asyncio.
+what comes out is a message of a known type with fields of the right type, or a WireError; a frame longer than its cap
+is refused by its header. It does no input or output but for `Connection`, the engine's blocking end, and knows neither
+scheduling nor asyncio.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Message(msgspec.Struct, frozen=True, tag=True):
 # --- front to engine
 
 
-class Configure(Message):
+class Configure(Message, frozen=True):
     """The first message: what to load and how."""
 
     config: EngineConfig
 
 
-class AddRequest(Message):
+class AddRequest(Message, frozen=True):
     """Generate; the request may carry tokens that an earlier engine already produced."""
 
     request: GenerateRequest
 
 
-class Abort(Message):
+class Abort(Message, frozen=True):
     """Stop a request and free its blocks; unknown ids are ignored, since it may just have finished."""
 
     request_id: str
 
 
-class Shutdown(Message):
+class Shutdown(Message, frozen=True):
     """Stop now; whatever runs is dropped."""
 
 
@@ -61,14 +61,14 @@ ToEngine = Configure | AddRequest | Abort | Shutdown
 # --- engine to front
 
 
-class Loading(Message):
+class Loading(Message, frozen=True):
     """How far loading has come."""
 
     fraction: float  # 0 to 1
     phase: str  # for people: "packing weights"
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """The engine takes requests now, and what it is."""
 
     runner: dict[str, str | int | float]  # the runner's own description
@@ -78,7 +78,7 @@ class Ready(Message):
     context_length: int  # tokens a sequence may have, prompt and answer; never more than the pool holds
 
 
-class EngineStats(Message):
+class EngineStats(Message, frozen=True):
     """The engine's state after a step; counts with `num_` in front that only grow are since this engine's start."""
 
     running: int = 0  # sequences
@@ -96,14 +96,14 @@ class EngineStats(Message):
     num_preemptions: int = 0
 
 
-class StepReport(Message):
+class StepReport(Message, frozen=True):
     """All that one step produced, in one frame."""
 
     events: list[TokenEvent]
     stats: EngineStats
 
 
-class Fatal(Message):
+class Fatal(Message, frozen=True):
     """The engine cannot go on and exits. `kind` is "checkpoint" or "config" where trying again is pointless."""
 
     kind: str

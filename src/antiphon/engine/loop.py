@@ -1,0 +1,121 @@
+"""The engine's heart: take what the front sent, schedule, execute, report; again.
+
+Owns the scheduler, the block pool and the order of things within a step; the runner does the work, the connection
+carries the words. It promises one report a step, aborts that take effect before the next step, and, whenever it falls
+idle, a check that the accounts close. What goes wrong in here is not caught in here: an engine that cannot trust its
+state ends, and the front starts another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from antiphon.config import EngineConfig
+from antiphon.engine.blocks import BlockPool
+from antiphon.engine.budget import StepBudget
+from antiphon.engine.scheduler import Scheduler, SchedulerLimits
+from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
+from antiphon.step import Runner, StepPlan, StepResult
+
+
+class EngineLoop:
+    """Serves one front with one runner until told to stop."""
+
+    def __init__(
+        self, config: EngineConfig, runner: Runner, connection: Connection, on_progress: Callable[[], None]
+    ) -> None:
+        self._runner = runner
+        self._connection = connection
+        self._on_progress = on_progress
+        self._pool = BlockPool(runner.num_blocks, runner.block_size, prefix_caching=config.prefix_caching)
+        self._budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
+        self._limits = _limits(config, runner)
+        self._scheduler = Scheduler(self._pool, self._budget, self._limits)
+        self._step_number = 0
+        self._step_seconds = 0.0
+        self._running = True
+
+    def run(self) -> None:
+        """Announce what is served, then step until Shutdown. EOFError when the front is gone."""
+        self._connection.send(self._announcement())
+        while self._running:
+            self.step()
+
+    def step(self) -> None:
+        """Take messages (waiting for one if there is nothing to do), compute one step, report it."""
+        self._take_messages()
+        plan = self._scheduler.schedule()
+        result = self._execute(plan)
+        events = self._scheduler.update(plan, result)
+        self._connection.send(StepReport(events, self._stats(plan)))
+
+    def _take_messages(self) -> None:
+        idle = not self._scheduler.has_work
+        if idle:
+            self._scheduler.check()
+        for message in self._connection.receive(wait=idle):
+            self._take(message)
+
+    def _take(self, message: ToEngine) -> None:
+        match message:
+            case AddRequest(request):
+                self._scheduler.add(request)
+            case Abort(request_id):
+                self._scheduler.abort(request_id)
+            case Shutdown():
+                self._running = False
+            case _:
+                raise AssertionError(f"{type(message).__name__} is no message for a running engine")
+
+    def _execute(self, plan: StepPlan) -> StepResult:
+        """Compute, and learn what it cost."""
+        if not plan.sequences:
+            return StepResult()
+        started = time.perf_counter()
+        result = self._runner.execute(plan)
+        self._step_seconds = time.perf_counter() - started
+        self._step_number += 1
+        self._budget.observe(plan.num_tokens, self._step_seconds)
+        self._on_progress()
+        return result
+
+    def _announcement(self) -> Ready:
+        return Ready(
+            runner=self._runner.describe(),
+            num_blocks=self._runner.num_blocks,
+            block_size=self._runner.block_size,
+            vocab_size=self._runner.vocab_size,
+            context_length=self._limits.context_length,
+        )
+
+    def _stats(self, plan: StepPlan) -> EngineStats:
+        counts = self._scheduler.counts
+        return EngineStats(
+            running=self._scheduler.num_running,
+            waiting=self._scheduler.num_waiting,
+            blocks_free=self._pool.num_free,
+            blocks_cached=self._pool.num_cached,
+            blocks_in_use=self._pool.num_in_use,
+            blocks_total=self._pool.num_blocks,
+            step=self._step_number,
+            step_seconds=self._step_seconds,
+            step_tokens=plan.num_tokens,
+            num_computed_tokens=counts.num_computed_tokens,
+            num_prefix_queries=counts.num_prefix_queries,
+            num_prefix_hits=counts.num_prefix_hits,
+            num_preemptions=counts.num_preemptions,
+        )
+
+
+def _limits(config: EngineConfig, runner: Runner) -> SchedulerLimits:
+    """A sequence may be as long as the model, the setting and the pool allow; so one alone always fits the pool."""
+    pool_tokens = runner.num_blocks * runner.block_size
+    context_length = min(runner.context_length, config.context_length or runner.context_length, pool_tokens)
+    return SchedulerLimits(
+        max_num_sequences=config.max_num_sequences,
+        max_batch_tokens=config.max_batch_tokens,
+        prefill_chunk=config.prefill_chunk,
+        context_length=context_length,
+        eos_token_ids=runner.eos_token_ids,
+    )

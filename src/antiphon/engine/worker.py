@@ -1,0 +1,114 @@
+"""The engine process: `python -m antiphon.engine.worker`, started by the front with a socket and a counter to inherit.
+
+Owns the process's manners. It dies with its parent, whatever state it is in; it leaves SIGINT and SIGTERM to the front,
+which lets running requests finish first; it tells the front why it cannot go on before it exits. The first message says
+what to load; the rest is the loop's. Nothing else runs in this process, and no other module starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import closing
+
+from antiphon.config import EngineConfig
+from antiphon.engine.loop import EngineLoop
+from antiphon.engine.progress import Progress
+from antiphon.engine.wire import Configure, Connection, Fatal, Loading, Shutdown, WireError
+from antiphon.errors import AntiphonError, CheckpointError, ConfigError
+from antiphon.step import Runner
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+Report = Callable[[float, str], None]  # (fraction loaded, phase)
+
+
+def main() -> int:
+    """Serve the front until it says stop or is gone; the exit status says whether that was in peace."""
+    parser = argparse.ArgumentParser(description="Antiphon's engine process; the front starts it.")
+    parser.add_argument("--fd", type=int, required=True, help="the engine's end of the socketpair")
+    parser.add_argument("--progress-fd", type=int, required=True, help="memory of the progress counter")
+    parser.add_argument("--parent", type=int, required=True, help="the front's process id")
+    arguments = parser.parse_args()
+    _die_with(arguments.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s engine: %(message)s")
+    connection = Connection(socket.socket(fileno=arguments.fd))
+    return _serve(connection, Progress(arguments.progress_fd))
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill us when the front dies, even if we are stopped; and notice if it died before we asked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _serve(connection: Connection, progress: Progress) -> int:
+    try:
+        _run(connection, progress)
+    except WireError:
+        logger.exception("the front spoke nonsense")
+        return 1
+    except (EOFError, ConnectionError):
+        return 0  # the front is gone, and nobody is left to tell
+    except AntiphonError as error:
+        connection.send(Fatal(_kind(error), error.message))
+        return 1
+    except Exception as error:
+        logger.exception("the engine cannot go on")
+        connection.send(Fatal("internal", f"{type(error).__name__}: {error}"))
+        return 1
+    return 0
+
+
+def _run(connection: Connection, progress: Progress) -> None:
+    def report(fraction: float, phase: str) -> None:
+        progress.bump()
+        connection.send(Loading(fraction, phase))
+
+    config = _first_message(connection)
+    with closing(_create_runner(config, progress, report)) as runner:
+        EngineLoop(config, runner, connection, progress.bump).run()
+
+
+def _first_message(connection: Connection) -> EngineConfig:
+    match connection.receive(wait=True):
+        case [Configure(config)]:
+            return config
+        case [Configure(), Shutdown()]:
+            raise EOFError("told to stop before loading began")
+        case messages:
+            raise WireError(f"expected Configure, not {messages}")
+
+
+def _create_runner(config: EngineConfig, progress: Progress, report: Report) -> Runner:
+    """The runner that the settings ask for; imported only now, so that the fake one needs nothing compiled."""
+    if config.fake:
+        from antiphon.runtime.fake import FakeRunner
+
+        return FakeRunner(config)
+    from antiphon.runtime.cpu import create_runner
+
+    return create_runner(config, progress.counter, report)
+
+
+def _kind(error: AntiphonError) -> str:
+    if isinstance(error, CheckpointError):
+        return "checkpoint"
+    return "config" if isinstance(error, ConfigError) else "internal"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,10 +1,10 @@
 """The front's view of the engine: give it a request, iterate over its tokens.
 
-Owns the streams of all unfinished requests, the cap on their number and the accounts: received = refused + accepted, and
-accepted = finished + aborted + failed + running, at every moment. It promises that each accepted request ends in exactly
-one terminal event, whatever happens to engines meanwhile: when one dies, the next gets every unfinished request again
-with the tokens already received, and the streams go on. It knows nothing of HTTP, text or scheduling, and leaves the
-life of the engine's process to the supervisor.
+Owns the streams of all unfinished requests, the cap on their number and the accounts: received = refused + accepted,
+and accepted = finished + aborted + failed + running, at every moment. It promises that each accepted request ends in
+exactly one terminal event, whatever happens to engines meanwhile: when one dies, the next gets every unfinished request
+again with the tokens already received, and the streams go on. It knows nothing of HTTP, text or scheduling, and leaves
+the life of the engine's process to the supervisor.
 
 Everything here runs on one asyncio loop, which must be that of the main thread (the engine dies with the thread that
 started it).
@@ -13,24 +13,25 @@ started it).
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import TracebackType
 
 from antiphon.config import EngineConfig, ServerConfig
+from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import Supervisor
-from antiphon.engine.wire import Abort, AddRequest, EngineStats, Loading, Ready, StepReport
+from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
 from antiphon.errors import AntiphonError, ContextLengthExceeded, EngineDied, EngineError, NotReady, Overloaded
 from antiphon.request import FinishReason, GenerateRequest, TokenEvent
 
-logger = logging.getLogger(__name__)
+__all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
 
 Listener = Callable[[TokenEvent], None]
 
-MAX_DEATHS_ON_BOARD = 2  # a request on board of that many deaths is not tried again
+_MAX_DEATHS_ON_BOARD = 2  # a request on board of that many deaths is not tried again
+_SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0  # seconds
 
 
 class EngineState(StrEnum):
@@ -57,109 +58,231 @@ class Counters:
     running: int = 0  # accepted and not ended, whether computing or waiting
 
 
-class TokenStream:
-    """The tokens of one accepted request: an async iterator of TokenEvents that ends after the terminal one.
+@dataclass(slots=True)
+class _Passenger:
+    """An accepted request that has not ended, and what a next engine must be told of it."""
 
-    Close it (`aclose`, or use it as an async context manager) when you stop early: closing an unfinished stream aborts
-    its request. A cancelled wait for the next token aborts too, so a vanished client never leaves a request behind; to
-    wait with a time limit and go on, use `asyncio.wait`, which does not cancel. Iterating raises EngineError where the
-    request failed, EngineDied where engines died under it; both count as its terminal event.
-    """
-
-    def __init__(self, client: EngineClient, request: GenerateRequest) -> None:
-        self.request_id = request.request_id
-        self._client = client
-        self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()  # max_tokens long at most
-        self._exhausted = False
-
-    def __aiter__(self) -> TokenStream:
-        return self
-
-    async def __anext__(self) -> TokenEvent:
-        if self._exhausted:
-            raise StopAsyncIteration
-        try:
-            event = await self._events.get()
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        if isinstance(event, EngineError):
-            self._exhausted = True
-            raise event
-        self._exhausted = event.finish_reason is not None
-        return event
-
-    def push(self, event: TokenEvent | EngineError) -> None:
-        """For the client alone: the next thing the reader sees."""
-        self._events.put_nowait(event)
-
-    async def aclose(self) -> None:
-        """Stop reading; abort the request if it is still running. Idempotent."""
-        self._exhausted = True
-        self._client.abort(self.request_id)
-
-    async def __aenter__(self) -> TokenStream:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    request: GenerateRequest
+    stream: TokenStream
+    accepted_at: float  # time.monotonic()
+    output_token_ids: list[int] = field(default_factory=list)  # received so far
+    on_board: bool = False  # handed to the engine that is alive
+    deaths: int = 0  # of engines it was on board of
 
 
 class EngineClient:
-    """The one way to the engine; made, started and stopped by whoever serves."""
+    """The one way to the engine; made, started and stopped by whoever serves.
 
-    config: EngineConfig
-    info: Ready | None  # the engine's own description; None until the first is ready, kept while restarting
-    stats: EngineStats  # the latest
-    loading: Loading | None  # the latest progress while loading
-    restarts: int  # engines started after the first
-    error: AntiphonError | None  # with EngineState.FAILED: why
-    counters: Counters
+    `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
+    state after its latest step, `loading` how far loading has come, `restarts` the number of engines that died,
+    `error` why it was given up (with EngineState.FAILED), `counters` the accounts.
+    """
 
-    def __init__(self, engine: EngineConfig, server: ServerConfig) -> None: ...
+    def __init__(self, engine: EngineConfig, server: ServerConfig) -> None:
+        self.info: Ready | None = None
+        self.stats = EngineStats()
+        self.loading: Loading | None = None
+        self.restarts = 0
+        self.error: AntiphonError | None = None
+        self.counters = Counters()
+        self._max_requests = server.max_queued_requests
+        self._drain_timeout = server.drain_timeout
+        self._supervisor = Supervisor(engine, server.hang_timeout, self)
+        self._passengers: dict[str, _Passenger] = {}  # in order of arrival
+        self._listeners: list[Listener] = []
+        self._mean_seconds = _SHORTEST_RETRY  # a request takes, from its acceptance to its end
+        self._connected = False  # an engine is ready and takes requests
+        self._draining = False
+        self._stopped = False
+        self._loaded = asyncio.Event()  # the first engine is ready, or never will be
+        self._drained = asyncio.Event()  # draining, and nothing runs any more, or nobody wants to wait for it
+
+    # --- what it is doing
 
     @property
-    def state(self) -> EngineState: ...
+    def state(self) -> EngineState:
+        if self._stopped:
+            return EngineState.STOPPED
+        if self.error:
+            return EngineState.FAILED
+        if self._draining:
+            return EngineState.DRAINING
+        if self._connected:
+            return EngineState.READY
+        return EngineState.RESTARTING if self.info else EngineState.LOADING
 
     @property
     def is_ready(self) -> bool:
-        """Whether `generate` would accept a request (but for the cap)."""
-        ...
+        """Whether an engine is there and takes new requests."""
+        return self.state is EngineState.READY
 
     @property
     def engine_pid(self) -> int | None:
         """Process id of the engine that is alive, for logs and tests."""
-        ...
+        return self._supervisor.pid
 
-    def subscribe(self, listener: Callable[[TokenEvent], None]) -> None:
+    @property
+    def has_work(self) -> bool:
+        """Whether the engine owes anybody a token."""
+        return bool(self._passengers)
+
+    def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after it is counted; it must be quick and not raise."""
-        ...
+        self._listeners.append(listener)
+
+    # --- its life
 
     async def start(self) -> None:
         """Start the first engine; returns at once, loading goes on behind (`wait_ready`)."""
-        ...
+        self._supervisor.start()
 
     async def wait_ready(self) -> Ready:
-        """Wait until the engine takes requests; raises why not (CheckpointError, EngineDied …) when it is given up."""
-        ...
+        """Wait until requests are taken; raises why they never will be (CheckpointError, EngineDied …)."""
+        await self._loaded.wait()
+        if self.error:
+            raise self.error
+        if self.info is None:
+            raise NotReady("The server was stopped while it was loading.")
+        return self.info
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  # a time-out is an answer here, not an error
+        """Refuse new requests and wait for the running ones, `timeout` seconds at most; whether all ended."""
+        self._draining = True
+        self._note_if_drained()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._drained.wait(), timeout)
+        return not self._passengers
+
+    async def stop(self) -> None:
+        """Drain for `drain_timeout`, abort what is left, end the engine. Called again meanwhile, it stops at once."""
+        if self._draining:
+            self._drained.set()
+        await self.drain(self._drain_timeout)
+        for request_id in list(self._passengers):
+            self.abort(request_id)
+        self._stopped = True
+        self._loaded.set()
+        await self._supervisor.stop()
+
+    # --- requests
 
     def generate(self, request: GenerateRequest) -> TokenStream:
         """Accept a request and return its stream, or refuse it now: Overloaded, NotReady, ContextLengthExceeded.
 
         `request_id` must be unique among the requests of this server's life.
         """
-        ...
+        self.counters.received += 1
+        if refusal := self._refusal(request):
+            self.counters.refused += 1
+            raise refusal
+        assert request.request_id not in self._passengers, f"request {request.request_id} runs already"
+        self.counters.accepted += 1
+        self.counters.running += 1
+        passenger = _Passenger(request, TokenStream(request.request_id, self.abort), accepted_at=time.monotonic())
+        self._passengers[request.request_id] = passenger
+        if self._connected:
+            self._board(passenger)
+        return passenger.stream
 
-    def abort(self, request_id: str) -> None:
-        """End a request: its stream gets an ABORT event, the engine frees its blocks within a step. Unknown: no-op."""
-        ...
+    def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
+        """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
 
-    async def drain(self, timeout: float) -> bool:
-        """Refuse new requests and wait for the running ones, `timeout` seconds at most; whether all ended."""
-        ...
+        Unknown ids are ignored, since the request may just have ended.
+        """
+        if passenger := self._passengers.get(request_id):
+            if passenger.on_board:
+                self._supervisor.send(Abort(request_id))
+            self._deliver(passenger, TokenEvent(request_id, finish_reason=reason))
 
-    async def stop(self) -> None:
-        """Drain for `drain_timeout`, abort what is left, end the engine. A second call, or one after, is immediate."""
-        ...
+    def _refusal(self, request: GenerateRequest) -> AntiphonError | None:
+        match self.state:
+            case EngineState.LOADING:
+                return NotReady("The model is still loading.", retry_after=5.0)
+            case EngineState.DRAINING | EngineState.STOPPED:
+                return NotReady("The server is shutting down.", retry_after=10.0)
+            case EngineState.FAILED:
+                return NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
+        if len(self._passengers) >= self._max_requests:
+            message = f"The server is at its cap of {self._max_requests} unfinished requests; please try again later."
+            return Overloaded(message, retry_after=self._retry_after())
+        if self.info and len(request.prompt_token_ids) >= self.info.context_length:
+            return ContextLengthExceeded(len(request.prompt_token_ids), self.info.context_length)
+        return None
+
+    def _retry_after(self) -> float:
+        """When a place should be free: requests end about every (time a request takes / requests running) seconds."""
+        return min(max(self._mean_seconds / len(self._passengers), _SHORTEST_RETRY), _LONGEST_RETRY)
+
+    def _board(self, passenger: _Passenger) -> None:
+        """Hand a request to the engine, with what earlier ones already produced."""
+        passenger.on_board = True
+        self._supervisor.send(AddRequest(replace(passenger.request, output_token_ids=[*passenger.output_token_ids])))
+
+    def _deliver(self, passenger: _Passenger, event: TokenEvent, error: EngineError | None = None) -> None:
+        """Count an event, pass it to the stream and the listeners, and close the books if it is the last."""
+        if event.token_id is not None:
+            passenger.output_token_ids.append(event.token_id)
+        if event.finish_reason:
+            self._close_books(passenger, event.finish_reason)
+        if event.finish_reason is FinishReason.ERROR:
+            passenger.stream.push(error or EngineError(event.error or "The engine failed this request."))
+        else:
+            passenger.stream.push(event)
+        for listener in self._listeners:
+            listener(event)
+
+    def _close_books(self, passenger: _Passenger, reason: FinishReason) -> None:
+        del self._passengers[passenger.request.request_id]
+        self.counters.running -= 1
+        match reason:
+            case FinishReason.ABORT:
+                self.counters.aborted += 1
+            case FinishReason.ERROR:
+                self.counters.failed += 1
+            case _:
+                self.counters.finished += 1
+        self._mean_seconds += 0.1 * (time.monotonic() - passenger.accepted_at - self._mean_seconds)
+        self._note_if_drained()
+
+    def _fail(self, passenger: _Passenger, error: EngineError) -> None:
+        event = TokenEvent(passenger.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
+        self._deliver(passenger, event, error)
+
+    def _note_if_drained(self) -> None:
+        if self._draining and not self._passengers:
+            self._drained.set()
+
+    # --- what the supervisor tells
+
+    def engine_said(self, message: FromEngine) -> None:
+        match message:
+            case StepReport(events, stats):
+                self.stats = stats
+                for event in events:
+                    if passenger := self._passengers.get(event.request_id):  # else it was aborted meanwhile
+                        self._deliver(passenger, event)
+            case Loading():
+                self.loading = message
+            case Ready():
+                self.info, self.loading, self._connected = message, None, True
+                for passenger in self._passengers.values():
+                    self._board(passenger)
+                self._loaded.set()
+
+    def engine_died(self, reason: str) -> None:
+        self._connected = False
+        self.restarts += 1
+        self.stats = EngineStats()
+        for passenger in [passenger for passenger in self._passengers.values() if passenger.on_board]:
+            passenger.on_board = False
+            passenger.deaths += 1
+            if passenger.deaths >= _MAX_DEATHS_ON_BOARD:
+                died = "The engine died twice while working on this request, so it is not tried again."
+                self._fail(passenger, EngineDied(died))
+
+    def engine_given_up(self, error: AntiphonError) -> None:
+        self._connected = False
+        self.error = error
+        for passenger in list(self._passengers.values()):
+            self._fail(passenger, EngineDied("The engine died and could not be started again."))
+        self._loaded.set()

@@ -1,0 +1,96 @@
+"""One engine process as the front holds it: started, written to, read from, killed and reaped.
+
+Owns the process, its socket and the shared counter, from start to the last resource given back. It promises that
+`messages` ends when the engine does, however it dies, and that nothing is left behind after `wait`. It has no opinion
+on when an engine should be started or killed; that is the supervisor's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+from antiphon.config import EngineConfig
+from antiphon.engine.progress import Progress
+from antiphon.engine.wire import Configure, FromEngine, Message, decoder_from_engine, encode
+
+_READ_BYTES = 1 << 16
+_STDERR = 2  # file descriptor
+
+
+class EngineProcess:
+    """A running engine. Made by `start`, from the main thread: the engine dies with the thread that started it."""
+
+    def __init__(
+        self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, progress: Progress
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._progress = progress
+
+    @classmethod
+    async def start(cls, config: EngineConfig) -> EngineProcess:
+        """Start an engine and tell it what to load."""
+        ours, theirs = socket.socketpair()
+        progress = Progress.create()
+        try:
+            process = await _spawn(theirs.fileno(), progress.fd)
+        except BaseException:
+            ours.close()
+            progress.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        engine = cls(process, reader, writer, progress)
+        engine.send(Configure(config))
+        return engine
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def progress(self) -> int:
+        """The counter's value; it changes while the engine makes progress."""
+        return self._progress.value
+
+    def send(self, message: Message) -> None:
+        """Queue a message; to a dead engine it goes nowhere, and `messages` ends soon after."""
+        self._writer.write(encode(message))
+
+    async def messages(self) -> AsyncIterator[FromEngine]:
+        """What the engine says, until it is gone."""
+        decoder = decoder_from_engine()
+        with suppress(ConnectionResetError, BrokenPipeError):
+            while data := await self._reader.read(_READ_BYTES):
+                for message in decoder.feed(data):
+                    yield message
+
+    def kill(self) -> None:
+        """SIGKILL; works on a stopped process too."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def wait(self) -> int:
+        """Wait until the process is gone and give everything back; returns its exit status, negative for a signal."""
+        status = await self._process.wait()
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+        self._progress.close()
+        return status
+
+
+async def _spawn(fd: int, progress_fd: int) -> Process:
+    arguments = ["--fd", str(fd), "--progress-fd", str(progress_fd), "--parent", str(os.getpid())]
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "antiphon.engine.worker", *arguments,
+        pass_fds=(fd, progress_fd), stdin=DEVNULL, stdout=_STDERR,
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The tokens of one accepted request, as their reader sees them.
+
+Owns the events that arrived and were not read yet, max_tokens of them at most, and the reader's right to stop early. It
+promises the events in order, the terminal one last, and that a reader who goes away ends the request. It knows neither
+the other streams nor the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+
+from antiphon.errors import EngineError
+from antiphon.request import FinishReason, TokenEvent
+
+
+class TokenStream:
+    """An async iterator of TokenEvents that ends after the terminal one.
+
+    Close it (`aclose`, or use it as an async context manager) when you stop early: closing an unfinished stream aborts
+    its request. A cancelled wait for the next token aborts too, so a vanished client never leaves a request behind; to
+    wait with a time limit and go on, use `asyncio.wait`, which does not cancel. Iterating raises EngineError where the
+    request failed, EngineDied where engines died under it; that stands for the terminal event.
+    """
+
+    def __init__(self, request_id: str, end: Callable[[str, FinishReason], None]) -> None:
+        """`end` ends the request if it is still running; the client's `abort`."""
+        self.request_id = request_id
+        self._end = end
+        self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()
+        self._exhausted = False
+
+    def __aiter__(self) -> TokenStream:
+        return self
+
+    async def __anext__(self) -> TokenEvent:
+        if self._exhausted:
+            raise StopAsyncIteration
+        try:
+            event = await self._events.get()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if isinstance(event, EngineError):
+            self._exhausted = True
+            raise event
+        self._exhausted = event.finish_reason is not None
+        return event
+
+    def push(self, event: TokenEvent | EngineError) -> None:
+        """For the client alone: what the reader sees next."""
+        self._events.put_nowait(event)
+
+    def finish(self) -> None:
+        """End the request as finished, not aborted: the reader has all it wants, such as a stop string in the text."""
+        self._end(self.request_id, FinishReason.STOP)
+
+    async def aclose(self) -> None:
+        """Stop reading, and abort the request if it is still running. Idempotent."""
+        self._exhausted = True
+        self._end(self.request_id, FinishReason.ABORT)
+
+    async def __aenter__(self) -> TokenStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

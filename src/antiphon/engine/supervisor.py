@@ -1,0 +1,179 @@
+"""Keeps one engine alive: starts it, notices that it died or hangs, starts the next, gives up when that is hopeless.
+
+Owns the current engine process and the policy around it: how long stillness may last, how long to wait before another
+try, when to stop trying. Its owner hears of messages, deaths and giving up, in that order and never after `stop`. It
+knows nothing of requests; what became of those on board is the owner's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Protocol
+
+from antiphon.config import EngineConfig
+from antiphon.engine.process import EngineProcess
+from antiphon.engine.wire import Fatal, FromEngine, Message, Ready, Shutdown, WireError
+from antiphon.errors import AntiphonError, CheckpointError, ConfigError, EngineDied
+
+logger = logging.getLogger(__name__)
+
+_LOADING_PATIENCE = 120.0  # seconds without any progress while loading; a cold disk may be that slow
+_MAX_LOADING_DEATHS = 3  # in a row
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0  # seconds before another engine is started
+_HEALTHY_AFTER = 30.0  # seconds an engine must have served for its death to count as the first again
+_STOP_GRACE = 1.0  # seconds from the word to the signal
+
+
+class EngineOwner(Protocol):
+    """Who the supervisor works for."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the engine owes anything, so that its standing still means something."""
+        ...
+
+    def engine_said(self, message: FromEngine) -> None: ...
+
+    def engine_died(self, reason: str) -> None:
+        """Whatever was on board is lost; another engine will be started."""
+        ...
+
+    def engine_given_up(self, error: AntiphonError) -> None:
+        """No other engine will be started."""
+        ...
+
+
+class Supervisor:
+    """Runs engine after engine for its owner."""
+
+    def __init__(self, config: EngineConfig, hang_timeout: float, owner: EngineOwner) -> None:
+        self._config = config
+        self._hang_timeout = hang_timeout
+        self._owner = owner
+        self._engine: EngineProcess | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._fatal: Fatal | None = None  # the current engine's last words
+        self._ready_at: float | None = None  # when the current engine became ready
+        self._loading_deaths = 0  # in a row
+        self._quick_deaths = 0  # in a row
+
+    @property
+    def pid(self) -> int | None:
+        return self._engine.pid if self._engine else None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="engine-supervisor")
+
+    def send(self, message: Message) -> None:
+        """To the current engine; its owner calls this between a Ready and the next death only."""
+        assert self._engine is not None
+        self._engine.send(message)
+
+    async def stop(self) -> None:
+        """End the engine: by word, then by signal. Nothing is left behind. Idempotent."""
+        self._stopping.set()
+        if self._task is None:
+            return
+        if self._engine:
+            self._engine.send(Shutdown())
+        await asyncio.wait({self._task}, timeout=_STOP_GRACE)
+        if self._engine:
+            self._engine.kill()
+        await self._task
+
+    async def _run(self) -> None:
+        """Engine after engine, until stopped or hopeless."""
+        while not self._stopping.is_set():
+            reason = await self._one_engine()
+            if self._stopping.is_set():
+                return
+            logger.warning("the engine died: %s", reason)
+            if error := self._hopeless(reason):
+                self._owner.engine_given_up(error)
+                return
+            self._owner.engine_died(reason)
+            await self._pause()
+
+    async def _one_engine(self) -> str:
+        """One engine's life; returns why it ended."""
+        self._fatal = self._ready_at = None
+        try:
+            engine = await EngineProcess.start(self._config)
+        except OSError as error:
+            return f"it could not be started: {error}"
+        self._engine = engine
+        watch = asyncio.create_task(self._watch(engine), name="engine-watch")
+        try:
+            await self._listen(engine)
+        finally:
+            watch.cancel()
+            engine.kill()
+            status = await engine.wait()
+            self._engine = None
+        return self._fatal.message if self._fatal else _describe(status)
+
+    async def _listen(self, engine: EngineProcess) -> None:
+        if self._stopping.is_set():  # since the start
+            return
+        try:
+            async for message in engine.messages():
+                if isinstance(message, Fatal):
+                    self._fatal = message
+                elif isinstance(message, Ready):
+                    self._ready_at = time.monotonic()
+                if not self._stopping.is_set():
+                    self._owner.engine_said(message)
+        except WireError as error:
+            self._fatal = Fatal("internal", f"it spoke nonsense: {error}")
+
+    async def _watch(self, engine: EngineProcess) -> None:
+        """Kill an engine whose counter stands still while there is work. Its death is then seen like any other."""
+        interval = self._hang_timeout / 20
+        last, still = engine.progress, 0.0
+        while still < (self._hang_timeout if self._ready_at else _LOADING_PATIENCE):
+            slept = await _sleep(interval)
+            if engine.progress != last or (self._ready_at and not self._owner.has_work):
+                last, still = engine.progress, 0.0
+            else:
+                # If this process was itself stopped for a while, that is no proof against the engine.
+                still += min(slept, 2 * interval)
+        self._fatal = Fatal("internal", f"it made no progress for {still:.1f} seconds")
+        engine.kill()
+
+    def _hopeless(self, reason: str) -> AntiphonError | None:
+        """Why no other engine should be tried, if so."""
+        match self._fatal:
+            case Fatal("checkpoint", message):
+                return CheckpointError(message)
+            case Fatal("config", message):
+                return ConfigError(message)
+        self._loading_deaths = 0 if self._ready_at else self._loading_deaths + 1
+        if self._loading_deaths < _MAX_LOADING_DEATHS:
+            return None
+        return EngineDied(
+            f"The engine died {self._loading_deaths} times in a row while loading, the last time: {reason}"
+        )
+
+    async def _pause(self) -> None:
+        """Longer after each quick death, so that a broken machine is not kept busy with starting engines."""
+        if self._ready_at and time.monotonic() - self._ready_at > _HEALTHY_AFTER:
+            self._quick_deaths = 0
+        delay = min(_FIRST_DELAY * 2**self._quick_deaths, _LONGEST_DELAY)
+        self._quick_deaths += 1
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), delay)
+
+
+async def _sleep(seconds: float) -> float:
+    """Sleep; returns how long it really was."""
+    started = time.monotonic()
+    await asyncio.sleep(seconds)
+    return time.monotonic() - started
+
+
+def _describe(status: int) -> str:
+    return f"killed by signal {-status}" if status < 0 else f"exited with status {status}"

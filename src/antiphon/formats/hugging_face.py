@@ -88,12 +88,12 @@ def _rope_theta(config: Fields) -> float:
     """From `rope_theta`, or from `rope_parameters`, where newer files keep it beside the kind of scaling."""
     parameters = config.values.get("rope_parameters")
     if not isinstance(parameters, dict):
-        return config.number("rope_theta", 10_000.0, least=1.0)
+        return float(config.number("rope_theta", 10_000.0, least=1.0))
     inner = Fields(config.path, parameters)
     kind = inner.string("rope_type", "default")
     if kind != "default":
         config.fail(f"rotary scaling {kind!r} is not supported yet; models without scaling are")
-    return inner.number("rope_theta", 10_000.0, least=1.0)
+    return float(inner.number("rope_theta", 10_000.0, least=1.0))
 
 
 def _tokenizer(folder: Path, config: Fields, tokenizer_config: Fields, generation_config: Fields) -> TokenizerData:

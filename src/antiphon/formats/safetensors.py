@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from antiphon.checkpoint import Tensor
 from antiphon.errors import CheckpointError
@@ -85,7 +85,7 @@ def _entry(path: Path, name: str, entry: object) -> tuple[tuple[int, ...], str, 
     return tuple(shape), kind, start, end
 
 
-def _is_integers(value: Any) -> bool:  # noqa: ANN401
+def _is_integers(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 

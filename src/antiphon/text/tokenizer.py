@@ -43,7 +43,7 @@ class Tokenizer:
         return self._encode(text)
 
     def encode_with_control(self, text: str, *, param: str | None = None) -> list[int]:
-        """Tokens for `text` in which a control token's text becomes that token. Adds no BOS; raises as `encode` does."""
+        """Tokens for `text` in which a control token's text becomes that token. Adds no BOS; raises as `encode`."""
         check_encodable(text, param)
         ids: list[int] = []
         for piece in self.control.split(text):

@@ -1,0 +1,17 @@
+"""Fixtures that tests of every room share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DEMO_MODEL = Path("~/.cache/antiphon/demo/SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """The demo model's file: SmolLM2-135M-Instruct, from ANTIPHON_DEMO_MODEL or from where `make demo` puts it."""
+    path = Path(os.environ.get("ANTIPHON_DEMO_MODEL") or DEMO_MODEL).expanduser()
+    if not path.is_file():
+        pytest.fail(f"the demo model is not at {path}; run `make demo`, or set ANTIPHON_DEMO_MODEL to its file")
+    return path

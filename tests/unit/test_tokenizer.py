@@ -1,0 +1,180 @@
+"""Token ids against llama.cpp's and Hugging Face's, and the rule that typed text never becomes a control token."""
+
+import json
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from antiphon.checkpoint import TokenizerData
+from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.formats import open_checkpoint
+from antiphon.text import Tokenizer
+from tiny_checkpoints import CONTROL_TOKENS, DATA, metadata, tiny_vocabulary, tokenizer_json, write_gguf
+
+CASES = json.loads((DATA / "token_ids.json").read_text(encoding="utf-8"))["cases"]
+PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe")
+# As Qwen and DeepSeek publish it; GGUF's version of it differs in contractions with letters beyond ASCII only.
+QWEN_EXPRESSION = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def tiny_data(pre: str = "deepseek-r1-qwen") -> TokenizerData:
+    tokens, types, merges = tiny_vocabulary()
+    return TokenizerData(tokens=tokens, token_types=types, merges=merges, pre_tokenizer=pre, add_bos=True)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Tokenizer:
+    return Tokenizer(tiny_data())
+
+
+@pytest.fixture(scope="module")
+def demo(demo_model: Path) -> Tokenizer:
+    return Tokenizer(open_checkpoint(demo_model).tokenizer)
+
+
+@pytest.mark.model
+def test_ids_equal_llama_cpp_on_the_demo_model(demo: Tokenizer) -> None:
+    for case in CASES:
+        assert demo.encode(case["text"]) == case["smollm2"], case["text"]
+        assert demo.encode_with_control(case["text"]) == case["smollm2+control"], case["text"]
+
+
+@pytest.mark.parametrize("pre", PRE_TOKENIZERS)
+def test_ids_equal_llama_cpp_for_each_pre_tokenizer(pre: str) -> None:
+    tokenizer = Tokenizer(tiny_data(pre))
+    typed_control = [text for text, _ in CONTROL_TOKENS]
+    for case in CASES:
+        # llama.cpp lets typed text become user-defined tokens; we do not.
+        if not any(text in case["text"] for text in typed_control):
+            assert tokenizer.encode(case["text"]) == case[pre], case["text"]
+        assert tokenizer.encode_with_control(case["text"]) == case[f"{pre}+control"], case["text"]
+
+
+def test_ids_equal_hugging_face_with_the_published_expression() -> None:
+    source = json.dumps(tokenizer_json(QWEN_EXPRESSION))
+    ours = Tokenizer(TokenizerData(tokenizer_json=source.encode()))
+    theirs = HuggingFaceTokenizer.from_str(source)
+    for case in CASES:
+        assert ours.encode_with_control(case["text"]) == theirs.encode(case["text"]).ids, case["text"]
+
+
+def test_decoding_gives_the_bytes_back(tiny: Tokenizer) -> None:
+    for case in CASES:
+        for ids in (tiny.encode(case["text"]), tiny.encode_with_control(case["text"])):
+            assert b"".join(map(tiny.id_to_bytes, ids)).decode() == case["text"]
+
+
+@given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from([text for text, _ in CONTROL_TOKENS]))).map("".join))
+def test_typed_text_never_becomes_a_control_token(text: str) -> None:
+    tokenizer = TINY
+    control = set(tokenizer.control.ids.values())
+    ids = tokenizer.encode(text)
+    assert not control.intersection(ids)
+    assert b"".join(map(tokenizer.id_to_bytes, ids)).decode() == text
+
+
+TINY = Tokenizer(tiny_data())
+
+
+def test_control_tokens_are_found_where_they_are_meant(tiny: Tokenizer) -> None:
+    ids = tiny.encode_with_control("<｜User｜>a<think>")
+    user, think = tiny.control_token_id("<｜User｜>"), tiny.control_token_id("<think>")
+    assert ids == [user, *tiny.encode("a"), think]
+
+
+def test_the_longest_control_token_wins() -> None:
+    data = tiny_data()
+    tokens, types = [*data.tokens, "<think>ing", "<thi"], [*data.token_types, 3, 3]
+    tokenizer = Tokenizer(replace(data, tokens=tokens, token_types=types))
+    assert tokenizer.encode_with_control("<think>ing") == [len(tokens) - 2]
+    assert tokenizer.encode_with_control("<think>") == [tokens.index("<think>")]
+    assert tokenizer.encode_with_control("<thin") == [len(tokens) - 1, *tokenizer.encode("n")]
+
+
+def test_control_words_are_kept_from_text_even_if_whole_words_are_taken() -> None:
+    """llama-bpe takes a word that is in the vocabulary whole; a control token may look like a word."""
+    data = tiny_data("llama-bpe")
+    tokenizer = Tokenizer(replace(data, tokens=[*data.tokens, "stop"], token_types=[*data.token_types, 3]))
+    assert len(data.tokens) not in tokenizer.encode("stop")
+    assert tokenizer.encode_with_control("stop") == [len(data.tokens)]
+
+
+def test_special_tokens_are_hidden_and_user_defined_ones_are_not(tiny: Tokenizer) -> None:
+    hidden = {text: tiny.is_control(id) for text, id in tiny.control.ids.items()}
+    assert hidden["<｜end▁of▁sentence｜>"]
+    assert not hidden["</think>"]
+    assert tiny.is_control(tiny.vocab_size - 1), "padding of the vocabulary"
+    assert tiny.is_control(tiny.vocab_size + 5)
+    assert tiny.id_to_bytes(tiny.vocab_size + 5) == b""
+    assert not tiny.is_control(0)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "ab\udfffc"])
+def test_lone_surrogates_are_the_senders_mistake(tiny: Tokenizer, text: str) -> None:
+    for encode in (tiny.encode, tiny.encode_with_control):
+        with pytest.raises(InvalidRequest, match="surrogate") as caught:
+            encode(text, param="prompt")
+        assert caught.value.param == "prompt"
+
+
+@pytest.mark.parametrize("text", ["a", " ", "\n", "<", "<|im_", "1", "😀"])
+def test_long_texts_take_linear_time(tiny: Tokenizer, text: str) -> None:
+    """Ten times the length within about ten times the time; quadratic would be a hundred."""
+
+    def seconds(length: int) -> float:
+        start = time.perf_counter()
+        tiny.encode_with_control(text * (length // len(text)) + "x")
+        return time.perf_counter() - start
+
+    seconds(1_000)
+    short = min(seconds(20_000) for _ in range(3))
+    assert seconds(200_000) < 40 * short + 0.2
+
+
+def test_encoding_lets_other_threads_run(tiny: Tokenizer) -> None:
+    text = " ".join(f"word{n}" for n in range(200_000))
+    worker = threading.Thread(target=tiny.encode, args=(text,))
+    longest, last = 0.0, time.perf_counter()
+    worker.start()
+    while worker.is_alive():
+        time.sleep(0.001)
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    assert longest < 0.35, "the interpreter lock was held for the whole of it"
+
+
+def test_bytes_outside_the_vocabulary_are_dropped_and_still_part_words() -> None:
+    data = tiny_data()
+    missing = next(id for id, letter in enumerate(data.tokens) if letter == "\u0101")  # the byte 0x01
+    types = [5 if id == missing else type for id, type in enumerate(data.token_types)]
+    tokenizer = Tokenizer(replace(data, token_types=types))
+    assert tokenizer.encode("a\x01a") == tokenizer.encode("a") * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pre_tokenizer": "gpt-9"}, "'gpt-9' .* not supported; supported are smollm, qwen2"),
+        ({"merges": ["ab"]}, "merge 0 .* must be two tokens"),
+        ({"tokenizer_json": b"{"}, "tokenizer.json is damaged"),
+        ({"tokenizer_json": b'{"model": {"type": "Unigram"}}'}, "Unigram"),
+        ({"tokenizer_json": b'{"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Metaspace"}}'}, "ByteLevel"),
+        ({"tokenizer_json": b"[" * 100_000}, "tokenizer.json is damaged"),
+    ],
+)
+def test_what_cannot_be_built_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer(replace(tiny_data(), **change))
+
+
+def test_a_gguf_vocabulary_arrives_whole(tmp_path: Path) -> None:
+    data = open_checkpoint(write_gguf(tmp_path / "tiny.gguf", metadata())).tokenizer
+    assert (data.tokens, data.token_types, data.merges) == tiny_vocabulary()

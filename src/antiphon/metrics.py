@@ -1,0 +1,207 @@
+"""Every Prometheus metric, defined once. A leaf but for prometheus_client.
+
+Owns names, labels, buckets and the accounts of requests. It promises that at every scrape received = refused +
+accepted + arriving and accepted = finished + aborted + failed + running, since each request is moved along by one
+`RequestAccount` that ends exactly once. The engine's figures are not copied here as they change: they are asked for
+when somebody scrapes. `docs/metrics.md` lists all of it, and a test compares.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from antiphon.errors import AntiphonError
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Outcome = Literal["finished", "aborted", "failed"]
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.5, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """What the engine can be asked for at a scrape; its counts start anew with each engine."""
+
+    ready: bool = False
+    restarts: int = 0
+    running: int = 0  # sequences
+    waiting: int = 0
+    blocks_free: int = 0
+    blocks_cached: int = 0
+    blocks_in_use: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0  # of the last step
+    step_tokens: int = 0  # in the last step
+    computed_tokens: int = 0
+    prefix_queries: int = 0  # tokens looked up in the prefix cache
+    prefix_hits: int = 0  # of those, tokens found
+    preemptions: int = 0
+
+
+class Metrics:
+    """All metrics of one front, in a registry of their own."""
+
+    def __init__(self, version: str, model_name: str, engine: Callable[[], EngineFigures] = EngineFigures) -> None:
+        self.registry = CollectorRegistry()
+        self._define_requests()
+        self._define_tokens()
+        build = Gauge(
+            "antiphon_build_info",
+            "Always 1; the labels tell what runs.",
+            ["version", "model"],
+            registry=self.registry,
+        )
+        build.labels(version, model_name).set(1)
+        self.registry.register(_EngineCollector(engine))
+
+    def request(self, endpoint: str) -> RequestAccount:
+        """The account of a request that arrives now."""
+        return RequestAccount(self, endpoint)
+
+    def render(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _define_requests(self) -> None:
+        by = ["endpoint"]
+        self.received = self._counter("requests_received", "Generation requests that arrived.", by)
+        self.refused = self._counter("requests_refused", "Requests refused, by error code.", [*by, "code"])
+        self.accepted = self._counter("requests_accepted", "Requests handed to the engine.", by)
+        self.ended = {
+            "finished": self._counter("requests_finished", "Accepted requests answered to the end.", by),
+            "aborted": self._counter("requests_aborted", "Accepted requests whose client went away.", by),
+            "failed": self._counter("requests_failed", "Accepted requests that the server failed.", by),
+        }
+        self.running = Gauge(
+            "antiphon_requests_running", "Accepted requests that have not ended.", by, registry=self.registry
+        )
+        self.duration = self._histogram(
+            "request_duration_seconds", "Arrival to end of accepted requests.", _LATENCY_BUCKETS, by
+        )
+
+    def _define_tokens(self) -> None:
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of accepted requests.")
+        self.cached_tokens = self._counter(
+            "prompt_tokens_cached", "Prompt tokens whose keys and values came from the prefix cache."
+        )
+        self.generated_tokens = self._counter("generated_tokens", "Tokens generated and received.")
+        self.reasoning_tokens = self._counter("reasoning_tokens", "Generated tokens inside a thought.")
+        self.first_token = self._histogram(
+            "time_to_first_token_seconds", "Arrival of a request to its first token.", _LATENCY_BUCKETS
+        )
+        self.gap = self._histogram(
+            "inter_token_latency_seconds", "Time between two tokens of one choice.", _GAP_BUCKETS
+        )
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"antiphon_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"antiphon_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+class RequestAccount:
+    """One request's way through the accounts.
+
+    As a context manager it covers the time until the request is accepted: leaving it before `accept` counts a refusal.
+    Whoever accepts must see to it that `end` is called; only its first call counts.
+    """
+
+    def __init__(self, metrics: Metrics, endpoint: str) -> None:
+        self._metrics = metrics
+        self._endpoint = endpoint
+        self._arrived_at = time.monotonic()
+        self._accepted = False
+        self._ended = False
+        self._has_token = False
+        metrics.received.labels(endpoint).inc()
+
+    def __enter__(self) -> RequestAccount:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._accepted:
+            self._metrics.refused.labels(self._endpoint, _code(error)).inc()
+
+    def accept(self) -> None:
+        """The engine has the request."""
+        self._accepted = True
+        self._metrics.accepted.labels(self._endpoint).inc()
+        self._metrics.running.labels(self._endpoint).inc()
+
+    def observe_first_token(self, now: float) -> None:
+        """A choice's first token came at `now` (time.monotonic); the request's first counts."""
+        if not self._has_token:
+            self._has_token = True
+            self._metrics.first_token.observe(now - self._arrived_at)
+
+    def observe_gap(self, seconds: float) -> None:
+        """A choice waited this long for its next token."""
+        self._metrics.gap.observe(seconds)
+
+    def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
+        """The request's tokens, told once, at its end."""
+        self._metrics.prompt_tokens.inc(prompt)
+        self._metrics.cached_tokens.inc(cached)
+        self._metrics.generated_tokens.inc(generated)
+        self._metrics.reasoning_tokens.inc(reasoning)
+
+    def end(self, outcome: Outcome) -> None:
+        """The request is over; later calls change nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        self._metrics.running.labels(self._endpoint).dec()
+        self._metrics.ended[outcome].labels(self._endpoint).inc()
+        self._metrics.duration.labels(self._endpoint).observe(time.monotonic() - self._arrived_at)
+
+
+class _EngineCollector(Collector):
+    """Asks for the engine's figures at each scrape."""
+
+    def __init__(self, figures: Callable[[], EngineFigures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._figures()
+        for name, text, value in (
+            ("engine_ready", "1 while the engine takes work, else 0.", float(now.ready)),
+            ("sequences_running", "Sequences that the engine computes.", now.running),
+            ("sequences_waiting", "Sequences that wait for their turn in the engine.", now.waiting),
+            ("step_seconds", "Duration of the engine's last step.", now.step_seconds),
+            ("step_tokens", "Tokens computed in the engine's last step.", now.step_tokens),
+        ):
+            yield GaugeMetricFamily(f"antiphon_{name}", text, value)
+        blocks = GaugeMetricFamily("antiphon_kv_blocks", "KV-cache blocks by state.", labels=["state"])
+        for state, count in (("free", now.blocks_free), ("cached", now.blocks_cached), ("in_use", now.blocks_in_use)):
+            blocks.add_metric([state], count)
+        yield blocks
+        for name, text, value in (
+            ("engine_restarts", "Engines started after one died or hung.", now.restarts),
+            ("steps", "Steps the engine computed.", now.steps),
+            ("computed_tokens", "Tokens the engine computed, prompts included.", now.computed_tokens),
+            ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", now.prefix_queries),
+            ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", now.prefix_hits),
+            ("preemptions", "Sequences put back to be computed again, for want of KV blocks.", now.preemptions),
+        ):
+            yield CounterMetricFamily(f"antiphon_{name}", text, value)
+
+
+def _code(error: BaseException | None) -> str:
+    """A label for a refusal, out of a small fixed set."""
+    if isinstance(error, AntiphonError):
+        return error.code or error.type
+    return "client_gone" if error is None or not isinstance(error, Exception) else "internal_error"

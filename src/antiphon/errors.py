@@ -6,6 +6,7 @@ AntiphonError
 ├── InvalidRequest      400     the sender's mistake; `param` names the offending field
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
 ├── RequestTooLarge     413     the body is over its cap
+├── UnsupportedMediaType 415    the body is not announced as plain JSON
 ├── ModelNotFound       404
 ├── Overloaded          429     a queue is at its cap; `retry_after` says when to come back
 ├── NotReady            503     still loading, draining, or between two engines
@@ -68,6 +69,14 @@ class RequestTooLarge(AntiphonError):
     http_status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class UnsupportedMediaType(AntiphonError):
+    """The body is not announced as plain JSON."""
+
+    http_status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
 
 
 class ModelNotFound(AntiphonError):

@@ -1,0 +1,61 @@
+"""Puts the endpoints together.
+
+Owns the list of routes and what surrounds them. It promises nothing of its own and must not know how the engine is
+started or where the model came from: whoever serves hands both over.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from antiphon import __version__
+from antiphon.config import ServerConfig
+from antiphon.engine.client import EngineClient
+from antiphon.http import chat, completions, models, operations
+from antiphon.http.errors import add_error_handlers
+from antiphon.http.front import Front, ServedModel
+from antiphon.http.openapi import describe_bodies
+from antiphon.http.request_id import RequestIds
+from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
+from antiphon.metrics import EngineFigures, Metrics
+
+
+def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> FastAPI:
+    """The ASGI application that serves `model` from `engine`; the engine may still be loading."""
+    app = FastAPI(
+        title="Antiphon",
+        version=__version__,
+        summary="OpenAI's API, served on the machine you already have",
+        docs_url=None,  # FastAPI's page for it loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    metrics = Metrics(__version__, model.name, lambda: engine_figures(engine))
+    app.state.front = Front(model, engine, settings, metrics)
+    for family in (chat, completions, models, operations):
+        app.include_router(family.router)
+    describe_bodies(app, (ChatCompletionRequest, CompletionRequest))
+    add_error_handlers(app)
+    app.add_middleware(RequestIds)
+    return app
+
+
+def engine_figures(engine: EngineClient) -> EngineFigures:
+    """What the engine's client knows, in the metrics' words."""
+    stats = engine.stats
+    return EngineFigures(
+        ready=engine.is_ready,
+        restarts=engine.restarts,
+        running=stats.running,
+        waiting=stats.waiting,
+        blocks_free=stats.blocks_free,
+        blocks_cached=stats.blocks_cached,
+        blocks_in_use=stats.blocks_in_use,
+        steps=stats.step,
+        step_seconds=stats.step_seconds,
+        step_tokens=stats.step_tokens,
+        computed_tokens=stats.num_computed_tokens,
+        prefix_queries=stats.num_prefix_queries,
+        prefix_hits=stats.num_prefix_hits,
+        preemptions=stats.num_preemptions,
+    )

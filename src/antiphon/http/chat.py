@@ -1,0 +1,166 @@
+"""`POST /v1/chat/completions`: messages in, an answer out, whole or streamed.
+
+Owns the way from chat messages to a prompt and from pieces of text to OpenAI's chat shapes. It promises that everything
+that can be wrong with a request is found before the engine hears of it. The thought of a reasoning model goes out under
+both of its names, `reasoning_content` and `reasoning`, since clients know one or the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request, Response
+from msgspec import UNSET, UnsetType
+
+from antiphon.http.errors import validate
+from antiphon.http.front import Front, front_of
+from antiphon.http.generation import Generation, Job, Piece, Prompt, ScoredToken, start_generation
+from antiphon.http.limits import read_json_object
+from antiphon.http.openapi import json_body
+from antiphon.http.responses import (
+    ChatChoice,
+    ChatChunkChoice,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatDelta,
+    ChatLogprobs,
+    ChatMessage,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+    encoder,
+)
+from antiphon.http.sampling import check_prompt_length, sampling_params
+from antiphon.http.schemas import ChatCompletionRequest
+from antiphon.http.schemas import ChatMessage as IncomingMessage
+from antiphon.http.sse import EventStream, answer_or_disconnect, event
+from antiphon.http.usage import finite, new_id, usage_of
+from antiphon.text import Tokenizer
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", openapi_extra=json_body(ChatCompletionRequest))
+async def create_chat_completion(request: Request) -> Response:
+    """Answer a conversation."""
+    front = front_of(request)
+    with front.metrics.request("chat") as account:
+        front.facts()
+        body = validate(ChatCompletionRequest, await read_json_object(request, front.settings.max_body_bytes))
+        job = await _understand(front, body)
+        generation = start_generation(front, job, account)
+    writer = _Writer(job.request_id, front, body)
+    if body.stream:
+        return EventStream(generation, writer.stream(generation))
+    return await answer_or_disconnect(request, generation, writer.whole(generation))
+
+
+async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
+    """The request in the engine's terms, or the reason why it cannot be served."""
+    front.check_model(body.model)
+    facts = front.facts()
+    messages = [_turn(message) for message in body.messages]
+    # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
+    prompt = await front.in_thread(front.model.text.chat_prompt, messages)
+    check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
+    sampling = sampling_params(body, facts, front.model.generation_defaults, num_prompt_tokens=len(prompt.token_ids))
+    return Job(
+        request_id=new_id("chatcmpl"),
+        prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],
+        stops=body.stops,
+        n=body.n or 1,
+    )
+
+
+def _turn(message: IncomingMessage) -> dict[str, str]:
+    """A message as chat templates know it: plain text, `system` where newer clients say `developer`."""
+    turn = {"role": "system" if message.role == "developer" else message.role, "content": message.text}
+    thought = message.reasoning_content or message.reasoning
+    if message.role == "assistant" and thought:
+        turn["reasoning_content"] = thought
+    return turn
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One choice as it grows."""
+
+    content: list[str]
+    reasoning: list[str]
+    scored: list[ScoredToken]
+    finish_reason: str = ""
+
+
+class _Writer:
+    """Writes one request's answer."""
+
+    def __init__(self, request_id: str, front: Front, body: ChatCompletionRequest) -> None:
+        self._id = request_id
+        self._created = int(time.time())
+        self._model = front.model.name
+        self._thinks = front.model.text.thinks
+        self._tokenizer = front.model.text.tokenizer
+        self._n = body.n or 1
+        self._with_logprobs = body.num_logprobs is not None
+        self._include_usage = body.include_usage
+
+    async def whole(self, generation: Generation) -> bytes:
+        """The answer as one JSON object."""
+        choices = [_Whole([], [], []) for _ in range(self._n)]
+        async for piece in generation:
+            choice = choices[piece.index]
+            choice.content.append(piece.content)
+            choice.reasoning.append(piece.reasoning)
+            choice.scored += piece.scored
+            choice.finish_reason = piece.finish_reason or choice.finish_reason
+        answer = ChatCompletion(
+            self._id,
+            self._created,
+            self._model,
+            [self._choice(index, choice) for index, choice in enumerate(choices)],
+            usage_of(generation.tally),
+        )
+        return encoder.encode(answer)
+
+    async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
+        """The answer as events, without the closing [DONE]."""
+        for index in range(self._n):
+            yield self._chunk(ChatChunkChoice(index, ChatDelta(role="assistant", content=""), None, None))
+        async for piece in generation:
+            yield self._chunk(self._chunk_choice(piece))
+        if self._include_usage:
+            yield self._event([], usage_of(generation.tally))
+
+    def _choice(self, index: int, choice: _Whole) -> ChatChoice:
+        thought: str | UnsetType = "".join(choice.reasoning) if self._thinks else UNSET
+        message = ChatMessage("".join(choice.content), reasoning_content=thought, reasoning=thought)
+        return ChatChoice(index, message, self._logprobs(choice.scored), choice.finish_reason)
+
+    def _chunk_choice(self, piece: Piece) -> ChatChunkChoice:
+        thought: str | UnsetType = piece.reasoning or UNSET
+        delta = ChatDelta(content=piece.content or UNSET, reasoning_content=thought, reasoning=thought)
+        return ChatChunkChoice(
+            piece.index, delta, self._logprobs(piece.scored) if piece.scored else None, piece.finish_reason
+        )
+
+    def _chunk(self, choice: ChatChunkChoice) -> bytes:
+        return self._event([choice], None if self._include_usage else UNSET)
+
+    def _event(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
+        return event(encoder.encode(ChatCompletionChunk(self._id, self._created, self._model, choices, usage)))
+
+    def _logprobs(self, scored: list[ScoredToken]) -> ChatLogprobs | None:
+        if not self._with_logprobs:
+            return None
+        return ChatLogprobs([_token_logprob(self._tokenizer, each) for each in scored])
+
+
+def _token_logprob(tokenizer: Tokenizer, scored: ScoredToken) -> TokenLogprob:
+    spelled, scores = tokenizer.id_to_bytes(scored.token_id), scored.scores
+    rivals = []
+    for token_id, logprob in zip(scores.top_token_ids, scores.top_logprobs, strict=True):
+        rival = tokenizer.id_to_bytes(token_id)
+        rivals.append(TopLogprob(rival.decode("utf-8", "replace"), finite(logprob), list(rival)))
+    return TokenLogprob(spelled.decode("utf-8", "replace"), finite(scores.logprob), list(spelled), rivals)

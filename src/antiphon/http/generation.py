@@ -1,0 +1,250 @@
+"""One request's life after it was understood: sequences go to the engine, tokens come back and become text.
+
+Owns the choices of one request: their streams of tokens, their text, their accounts. It promises that either every
+sequence of a request is accepted or none is; that leaving the `async with` block aborts whatever still runs; that the
+request ends exactly once in the metrics; and that tokens which wait already are handed over together, so that a slow
+reader costs fewer, larger chunks. It must not know JSON, SSE or which endpoint asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from antiphon.engine.stream import TokenStream
+from antiphon.errors import AntiphonError, EngineError, NotReady
+from antiphon.http.front import Front
+from antiphon.metrics import RequestAccount
+from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent, TokenLogprobs
+from antiphon.text import TextStream
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt as the model sees it."""
+
+    token_ids: list[int]
+    sampling: SamplingParams
+    starts_in_thought: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A whole request in the engine's terms: `n` choices for each prompt."""
+
+    request_id: str
+    prompts: Sequence[Prompt]
+    stops: Sequence[str] = ()
+    n: int = 1
+    splits_thought: bool = True  # whether a thought is told apart from the answer
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """A token that was drawn, with its log-probability and its rivals'."""
+
+    token_id: int
+    scores: TokenLogprobs
+
+
+@dataclass(slots=True)
+class Piece:
+    """What is new in one choice since its last piece; the last one has the finish reason."""
+
+    index: int
+    content: str = ""
+    reasoning: str = ""
+    scored: list[ScoredToken] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.reasoning or self.scored or self.finish_reason)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The tokens of a request, for its usage."""
+
+    prompt: int = 0
+    cached: int = 0
+    completion: int = 0
+    reasoning: int = 0
+
+
+class Choice:
+    """One sequence: takes the engine's events, gives pieces of text."""
+
+    def __init__(self, index: int, events: TokenStream, text: TextStream, account: RequestAccount) -> None:
+        self.index = index
+        self.events = events
+        self.num_tokens = 0
+        self.num_cached_tokens = 0
+        self.finished = False
+        self._text = text
+        self._account = account
+        self._waiting = Piece(index)
+        self._last_token_at = 0.0
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        return self._text.num_reasoning_tokens
+
+    def receive(self, event: TokenEvent) -> None:
+        """Turn one event into text; sets `finished` with the last."""
+        reason = event.finish_reason
+        if reason is FinishReason.ERROR:
+            raise EngineError(event.error or "The engine failed this request.")
+        if reason is FinishReason.ABORT:
+            raise NotReady("The server stopped before this answer was complete.")
+        self.num_cached_tokens = event.num_cached_tokens or self.num_cached_tokens
+        if event.token_id is not None:
+            self._count_token()
+            # The token that ends a sequence is not part of its text.
+            if reason is not FinishReason.STOP:
+                self._push(event.token_id, event.logprobs)
+        if reason is not None and not self.finished:
+            self._finish(reason)
+
+    def take(self) -> Piece | None:
+        """What came since the last call, if anything did."""
+        piece = self._waiting
+        if not piece:
+            return None
+        self._waiting = Piece(self.index)
+        return piece
+
+    def _push(self, token_id: int, scores: TokenLogprobs | None) -> None:
+        delta = self._text.push(token_id)
+        piece = self._waiting
+        piece.content += delta.content
+        piece.reasoning += delta.reasoning
+        if scores is not None:
+            piece.scored.append(ScoredToken(token_id, scores))
+        if delta.stopped:
+            self.finished = True
+            piece.finish_reason = FinishReason.STOP.value
+            self.events.finish()
+
+    def _finish(self, reason: FinishReason) -> None:
+        rest = self._text.finish()
+        self._waiting.content += rest.content
+        self._waiting.reasoning += rest.reasoning
+        self._waiting.finish_reason = reason.value
+        self.finished = True
+
+    def _count_token(self) -> None:
+        now = time.monotonic()
+        if self.num_tokens:
+            self._account.observe_gap(now - self._last_token_at)
+        else:
+            self._account.observe_first_token(now)
+        self._last_token_at = now
+        self.num_tokens += 1
+
+
+class Generation:
+    """All choices of one accepted request; use as an async context manager and iterate for the pieces."""
+
+    def __init__(self, choices: list[Choice], prompts: Sequence[Prompt], account: RequestAccount) -> None:
+        self._choices = choices
+        self._prompts = prompts
+        self._account = account
+        self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+        self._failure: Exception | None = None
+
+    async def __aenter__(self) -> Generation:
+        self._tasks = [asyncio.create_task(self._pump(choice)) for choice in self._choices]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for choice in self._choices:
+            await choice.events.aclose()
+        self._close_account()
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        running = len(self._choices)
+        while running:
+            await self._news.wait()
+            self._news.clear()
+            for choice in self._choices:
+                if (piece := choice.take()) is not None:
+                    running -= piece.finish_reason is not None
+                    yield piece
+            if self._failure is not None:
+                raise self._failure
+
+    @property
+    def tally(self) -> Tally:
+        """Tokens so far; complete when the iteration is over. A prompt shared by several choices counts once."""
+        n = len(self._choices) // len(self._prompts)
+        return Tally(
+            prompt=sum(len(prompt.token_ids) for prompt in self._prompts),
+            cached=sum(choice.num_cached_tokens for choice in self._choices[::n]),
+            completion=sum(choice.num_tokens for choice in self._choices),
+            reasoning=sum(choice.num_reasoning_tokens for choice in self._choices),
+        )
+
+    async def _pump(self, choice: Choice) -> None:
+        """Feed one choice until it ends; events that wait already are taken without a pause in between."""
+        try:
+            async for event in choice.events:
+                choice.receive(event)
+                self._news.set()
+                if choice.finished:
+                    break
+        except Exception as error:  # handed to whoever iterates, which raises it
+            self._failure = self._failure or error
+        finally:
+            self._news.set()
+            await choice.events.aclose()
+
+    def _close_account(self) -> None:
+        tally = self.tally
+        self._account.count_tokens(tally.prompt, tally.cached, tally.completion, tally.reasoning)
+        if all(choice.finished for choice in self._choices):
+            self._account.end("finished")
+        elif self._failure is not None:
+            self._account.end("failed")
+        else:
+            self._account.end("aborted")
+
+
+def start_generation(front: Front, job: Job, account: RequestAccount) -> Generation:
+    """Hand every sequence of `job` to the engine, or none: the first refusal takes the others back.
+
+    Raises:
+        Overloaded, NotReady, ContextLengthExceeded: as the engine's client refuses.
+    """
+    choices: list[Choice] = []
+    try:
+        for prompt in job.prompts:
+            for choice_index in range(job.n):
+                index = len(choices)
+                events = front.engine.generate(
+                    GenerateRequest(f"{job.request_id}-{index}", prompt.token_ids, prompt.sampling, choice_index)
+                )
+                choices.append(Choice(index, events, _text_stream(front, job, prompt), account))
+    except AntiphonError:
+        for choice in choices:
+            front.engine.abort(choice.events.request_id)
+        raise
+    account.accept()
+    return Generation(choices, job.prompts, account)
+
+
+def _text_stream(front: Front, job: Job, prompt: Prompt) -> TextStream:
+    return front.model.text.stream(
+        stop=list(job.stops),
+        starts_in_thought=prompt.starts_in_thought,
+        thinks=None if job.splits_thought else False,
+        min_tokens=prompt.sampling.min_tokens,
+    )

@@ -1,0 +1,207 @@
+"""What clients may send: OpenAI's request shapes, with the extra sampling fields that vLLM and llama.cpp users know.
+
+Owns names, types and ranges of every request field, as far as they need no model to check; `sampling` and the endpoint
+files check the rest. It promises that no field is ignored silently: a field has an effect, is listed here as accepted
+without one, or is refused by name. It must not know engines, tokenizers or HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from antiphon.http.limits import (
+    MAX_CHOICES,
+    MAX_LOGIT_BIASES,
+    MAX_LOGPROBS,
+    MAX_MESSAGES,
+    MAX_STOP_LENGTH,
+    MAX_STOP_TOKEN_IDS,
+    MAX_STOPS,
+)
+
+_MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
+
+Accepted = Annotated[Any, Field(description="Accepted for compatibility; has no effect here.")]
+
+
+def _refused(*harmless: object) -> AfterValidator:
+    """Refuses a field of OpenAI's that has no effect here yet, unless its value asks for nothing."""
+
+    def check(value: object, info: ValidationInfo) -> object:
+        if value is None or value in harmless:
+            return value
+        message = "'{field}' is not supported by this server; leave it out."
+        raise PydanticCustomError("unsupported", message, {"field": info.field_name})
+
+    return AfterValidator(check)
+
+
+# The defaults that clients spell out without meaning anything by them are let through.
+Refused = Annotated[Any, _refused([], {}, False, "none"), Field(description="Refused unless empty.")]
+RefusedFormat = Annotated[Any, _refused({"type": "text"}), Field(description='Refused but for {"type": "text"}.')]
+RefusedBestOf = Annotated[Any, _refused(1), Field(description="Refused but for 1.")]
+RefusedText = Annotated[Any, _refused(""), Field(description="Refused unless empty.")]
+RefusedModalities = Annotated[Any, _refused(["text"]), Field(description='Refused but for ["text"].')]
+
+StopString = Annotated[str, MinLen(1), MaxLen(MAX_STOP_LENGTH)]
+TokenId = Annotated[int, Ge(0)]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class StreamOptions(_Schema):
+    include_usage: bool | None = None
+    include_obfuscation: Accepted = None
+
+
+class GenerationRequest(_Schema):
+    """What chat and plain completions have in common."""
+
+    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Ge(1), Le(MAX_CHOICES)] | None = None
+
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_k: Annotated[int, Ge(-1), Le(1 << 31)] | None = Field(None, description="0 or -1 switches it off.")
+    min_p: Annotated[float, Ge(0), Le(1)] | None = None
+    seed: Annotated[int, Ge(_MIN_SEED), Le(_MAX_SEED)] | None = None
+    repetition_penalty: Annotated[float, Gt(0), Le(10)] | None = None
+    presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], MaxLen(MAX_LOGIT_BIASES)] | None = None
+
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    min_tokens: Annotated[int, Ge(0)] | None = None
+    ignore_eos: bool | None = None
+    stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
+
+    user: Accepted = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> GenerationRequest:
+        if self.stream_options is not None and not self.stream:
+            raise _conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk that tells the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings, however they were sent."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(BaseModel):
+    """One turn. Unknown fields are let through: clients send answers back with whatever else those carried."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    reasoning_content: str | None = Field(None, description="An earlier answer's thought.")
+    reasoning: str | None = Field(None, description="The same under its other name.")
+    name: Accepted = None
+    tool_call_id: Accepted = None
+    tool_calls: Refused = None
+    function_call: Refused = None
+
+    @model_validator(mode="after")
+    def _content_is_needed(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise _conflict("content", f"A message of role '{self.role}' needs 'content'.")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatCompletionRequest(GenerationRequest):
+    messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+
+    metadata: Accepted = None
+    store: Accepted = None
+    service_tier: Accepted = None
+    safety_identifier: Accepted = None
+    prompt_cache_key: Accepted = None
+    prompt_cache_retention: Accepted = None
+    verbosity: Accepted = None
+    parallel_tool_calls: Accepted = None
+
+    tools: Refused = None
+    tool_choice: Annotated[Any, _refused("none", "auto"), Field(description="Refused but for none and auto.")] = None
+    functions: Refused = None
+    function_call: Refused = None
+    response_format: RefusedFormat = None
+    modalities: RefusedModalities = None
+    audio: Refused = None
+    prediction: Refused = None
+    reasoning_effort: Refused = None
+    web_search_options: Refused = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ChatCompletionRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise _conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise _conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
+        return self
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens the sender wants at most, under either name."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """`SamplingParams.num_logprobs`."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class CompletionRequest(GenerationRequest):
+    prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
+    logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+
+    echo: Refused = None
+    suffix: RefusedText = None
+    best_of: RefusedBestOf = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens the sender wants at most."""
+        return self.max_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """`SamplingParams.num_logprobs`."""
+        return self.logprobs
+
+
+def _conflict(param: str, message: str) -> PydanticCustomError:
+    """Fields that are well alone and not together; the message goes out as it is."""
+    return PydanticCustomError("conflict", "{message}", {"message": message, "param": param})

@@ -1,0 +1,110 @@
+"""uvicorn with our manners at the end: drain on the first signal, stop at once on the second.
+
+Owns the listening socket and the way a server ends. It promises that after SIGTERM or SIGINT requests in flight get
+`drain_timeout` seconds to finish while new ones are told 503, that the port answers `/health` and `/ready` meanwhile,
+and that a second signal ends everything now. It must not know what the application serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from antiphon.config import ServerConfig
+from antiphon.engine.client import EngineClient
+from antiphon.errors import ConfigError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_FLUSH_SECONDS = 5  # for answers that are complete but not yet sent when the drain is over
+
+logger = logging.getLogger(__name__)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to `host` and `port` (0: any free one), or ConfigError where that cannot be had."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+    except OSError as error:
+        raise ConfigError(f"--host {host!r} is no address of this machine: {error.strerror}") from None
+    listener = socket.socket(family, kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Choose another with --port, or --port 0 for any "
+            "free one."
+        ) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client on this machine reaches `listener`."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not bound to
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """One server on one socket, for one engine."""
+
+    def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig, *, signals: bool = True) -> None:
+        """`signals`: whether SIGINT and SIGTERM are this server's to handle."""
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_FLUSH_SECONDS,
+        )
+        super().__init__(config)
+        self._engine = engine
+        self._settings = settings
+        self._signals = signals
+        self._draining: asyncio.Task[None] | None = None
+
+    def begin_shutdown(self) -> None:
+        """Drain, then stop; called again, stop now. On the server's own loop."""
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        else:
+            logger.warning("stopping at once")
+            self.force_exit = self.should_exit = True
+            self._draining.cancel()
+
+    async def _drain(self) -> None:
+        seconds = self._settings.drain_timeout
+        running = self._engine.counters.running
+        logger.info("draining: %d running, at most %g s; a second signal stops at once", running, seconds)
+        try:
+            if not await self._engine.drain(seconds):
+                logger.warning("not every request was finished within %g s", seconds)
+                await self._engine.stop()
+        finally:
+            self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Replaces uvicorn's, which stops listening at once and raises the signal again at the end."""
+        if not self._signals:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.begin_shutdown)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)

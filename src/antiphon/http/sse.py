@@ -1,0 +1,91 @@
+"""Server-sent events, and noticing that the reader has left.
+
+Owns the framing of a stream (`data: …`, `[DONE]` once at the end) and the headers that keep proxies from holding it
+back. It promises that a generation is left, and so aborted, as soon as the connection closes, whether or not a token is
+due; and that a failure after the headers have gone out reaches the client as an error event. It must not know what the
+events say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from starlette.types import Receive, Scope, Send
+
+from antiphon.errors import AntiphonError
+from antiphon.http.errors import error_body, internal_error_body
+
+R = TypeVar("R")
+
+_DONE = b"data: [DONE]\n\n"
+
+logger = logging.getLogger(__name__)
+
+
+def event(payload: bytes) -> bytes:
+    """One event that carries one line of JSON."""
+    return b"data: " + payload + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends `events`, each as soon as it is there, while holding `context`; leaves both when the client goes away."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, context: AbstractAsyncContextManager[Any], events: AsyncIterator[bytes]) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._context = context
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._context:
+            await until_disconnect(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async for chunk in self._events:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except AntiphonError as error:
+            await send({"type": "http.response.body", "body": event(error_body(error)), "more_body": True})
+        except Exception:
+            logger.exception("unexpected error in a stream")
+            await send({"type": "http.response.body", "body": event(internal_error_body()), "more_body": True})
+        await send({"type": "http.response.body", "body": _DONE, "more_body": False})
+
+
+async def answer_or_disconnect(
+    request: Request, context: AbstractAsyncContextManager[Any], work: Coroutine[Any, Any, bytes]
+) -> Response:
+    """`work`'s JSON as a response, made while holding `context`; cancelled when the client goes away first."""
+    async with context:
+        body = await until_disconnect(request.receive, work)
+    # Nobody reads this where the client has gone; 499 is nginx's word for it, for the access log.
+    return Response(body, 499 if body is None else 200, media_type="application/json")
+
+
+async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, R]) -> R | None:
+    """Run `work` to its end, or cancel it when the connection closes; then the result is None.
+
+    Only for requests whose body has been read: after it, `receive` has nothing to say but that the client left.
+    """
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

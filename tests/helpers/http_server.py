@@ -1,0 +1,140 @@
+"""A whole front for tests: tiny tokenizer, real engine process with the fake runner, real uvicorn on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI
+from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
+
+from antiphon.config import EngineConfig, FakeSettings, ServerConfig
+from antiphon.engine.client import EngineClient
+from antiphon.formats import open_checkpoint
+from antiphon.http.app import create_app
+from antiphon.http.front import ServedModel
+from antiphon.http.server import Server, listen, url_of
+from antiphon.text import TextModel
+
+PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
+MODEL = "tiny"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is up, and the ways to talk to it."""
+
+    url: str
+    engine: EngineClient
+    server: Server
+    text: TextModel
+    http: httpx.AsyncClient
+    openai: AsyncOpenAI
+
+    async def chat(self, content: Any = "Hello", **fields: Any) -> httpx.Response:
+        """Ask one question."""
+        body = {"messages": [{"role": "user", "content": content}], **fields}
+        return await self.http.post("/v1/chat/completions", json=body)
+
+    async def complete(self, prompt: Any = "Hello", **fields: Any) -> httpx.Response:
+        """Have a text continued."""
+        return await self.http.post("/v1/completions", json={"prompt": prompt, **fields})
+
+    async def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics; those of one name that differ in labels are summed under the bare name too."""
+        samples: dict[str, float] = {}
+        for line in (await self.http.get("/metrics")).text.splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                samples[name] = float(value)
+                bare = re.sub(r"\{.*", "", name)
+                if bare != name:
+                    samples[bare] = samples.get(bare, 0.0) + float(value)
+        return samples
+
+    async def check_accounts(self) -> None:
+        """received = refused + accepted; accepted = finished + aborted + failed + running."""
+        now = await self.metrics()
+
+        def total(what: str) -> float:
+            return now.get(f"antiphon_requests_{what}", 0.0)
+
+        assert total("received_total") == total("refused_total") + total("accepted_total")
+        ended = total("finished_total") + total("aborted_total") + total("failed_total")
+        assert total("accepted_total") == ended + total("running")
+
+
+def text_model(folder: Path, template: str) -> TextModel:
+    """The tiny vocabulary with a chat template."""
+    return TextModel.from_checkpoint(open_checkpoint(write_gguf(folder / "tiny.gguf", metadata(template=template))))
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *,
+    template: str = CHATML_TEMPLATE,
+    script: str = "",
+    defaults: dict[str, float] | None = None,
+    wait: bool = True,
+    fake: dict[str, Any] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Served]:
+    """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
+    text = text_model(folder, template)
+    token_ids = tuple(text.tokenizer.encode_with_control(script))
+    eos = text.tokenizer.eos_token_ids[0]
+    fake_settings = FakeSettings(
+        **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
+    )
+    config = ServerConfig(port=0, model_name=MODEL, **settings)
+    engine = EngineClient(EngineConfig(model="", fake=True, fake_settings=fake_settings), config)
+    app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)
+    server = Server(app, engine, config, signals=False)
+    listener = listen("127.0.0.1", 0)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    await engine.start()
+    try:
+        if wait:
+            async with asyncio.timeout(PATIENCE):
+                await engine.wait_ready()
+        url = url_of(listener)
+        async with (
+            httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client,
+            AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE) as openai,
+        ):
+            yield Served(url, engine, server, text, client, openai)
+    finally:
+        server.should_exit = server.force_exit = True
+        await engine.drain(0)
+        await engine.stop()
+        await task
+        text.close()
+
+
+async def until(condition: Any) -> None:
+    """Wait for something that must come true."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def events(text: str) -> list[Any]:
+    """The payloads of a stream; checks the framing and that [DONE] ends it, once."""
+    lines = [line for line in text.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    assert [line for line in lines if line == "data: [DONE]"] == lines[-1:]
+    return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+
+
+def joined(chunks: Iterable[Any], field: str = "content", index: int = 0) -> str:
+    """The text of one choice of a chat stream."""
+    choices = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
+    return "".join(choice["delta"].get(field, "") for choice in choices)

@@ -1,0 +1,81 @@
+"""Plain completions: text and token ids, lists of them, the older shape of log-probabilities."""
+
+from __future__ import annotations
+
+import pytest
+from http_server import MODEL, Served, events
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_a_whole_answer(served: Served):
+    body = (await served.complete(temperature=0)).json()
+    assert body["object"] == "text_completion"
+    assert body["id"].startswith("cmpl-")
+    assert body["usage"]["completion_tokens"] == 16
+    assert body["choices"][0].keys() == {"index", "text", "logprobs", "finish_reason"}
+
+
+async def test_text_and_its_token_ids_are_the_same_prompt(served: Served):
+    ids = served.text.encode_prompt("Hello")
+    by_text = (await served.complete("Hello", seed=5)).json()
+    by_ids = (await served.complete(ids, seed=5)).json()
+    assert by_ids["choices"] == by_text["choices"]
+    assert by_ids["usage"]["prompt_tokens"] == len(ids)
+
+
+async def test_a_list_of_prompts_is_answered_in_order(served: Served):
+    alone = [(await served.complete(prompt, seed=2)).json()["choices"][0]["text"] for prompt in ("a", "b")]
+    body = (await served.complete(["a", "b"], seed=2, n=2)).json()
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]
+    assert [choice["text"] for choice in body["choices"][::2]] == alone
+    lists = [served.text.encode_prompt(prompt) for prompt in ("a", "b")]
+    body = (await served.complete(lists, seed=2)).json()
+    assert [choice["text"] for choice in body["choices"]] == alone
+    assert body["usage"]["prompt_tokens"] == sum(map(len, lists))
+
+
+async def test_a_stream_says_the_same(served: Served):
+    whole = (await served.complete(seed=4, max_tokens=25)).json()
+    reply = await served.complete(seed=4, max_tokens=25, stream=True, stream_options={"include_usage": True})
+    chunks = events(reply.text)
+    assert "".join(choice["text"] for chunk in chunks for choice in chunk["choices"]) == whole["choices"][0]["text"]
+    assert chunks[-1]["usage"]["completion_tokens"] == 25
+    reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]]
+    assert [reason for reason in reasons if reason] == ["length"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_log_probabilities(served: Served, stream: bool):
+    reply = await served.complete(max_tokens=5, logprobs=2, temperature=0, stream=stream)
+    chunks = events(reply.text) if stream else [reply.json()]
+    parts = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"] if choice["logprobs"]]
+    tokens = [token for part in parts for token in part["tokens"]]
+    offsets = [offset for part in parts for offset in part["text_offset"]]
+    assert len(tokens) == 5
+    assert offsets == [len("".join(tokens[:i])) for i in range(5)]
+    for part in parts:
+        for token, logprob, top in zip(part["tokens"], part["token_logprobs"], part["top_logprobs"], strict=True):
+            assert top[token] == logprob
+            assert 2 <= len(top) <= 3
+
+
+async def test_log_probabilities_of_the_drawn_token_alone(served: Served):
+    logprobs = (await served.complete(max_tokens=2, logprobs=0)).json()["choices"][0]["logprobs"]
+    assert len(logprobs["token_logprobs"]) == 2
+    assert logprobs["top_logprobs"] is None
+
+
+async def test_the_official_client(served: Served):
+    create = served.openai.completions.create
+    whole = await create(model=MODEL, prompt="Hello", temperature=0, max_tokens=8, logprobs=1)
+    stream = await create(model=MODEL, prompt="Hello", temperature=0, max_tokens=8, stream=True)
+    assert "".join([chunk.choices[0].text async for chunk in stream]) == whole.choices[0].text
+
+
+async def test_one_token_may_be_all_that_fits(served: Served):
+    assert served.engine.info is not None
+    context = served.engine.info.context_length
+    body = (await served.complete([65] * (context - 1), max_tokens=100)).json()
+    assert body["usage"]["completion_tokens"] == 1
+    assert body["choices"][0]["finish_reason"] == "length"

@@ -1,0 +1,81 @@
+"""The command `antiphon`: its first page, its subcommands, its way of failing.
+
+Owns what all commands share. It promises that an error we foresaw is one clear line on stderr and exit code 1 (2 where
+the command was typed wrongly), never a traceback. Each command lives in `commands/`; they import what is heavy only
+when they run, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from antiphon import __version__
+from antiphon.commands.aliases import AliasCommand
+from antiphon.commands.chat import chat
+from antiphon.commands.inspect import inspect
+from antiphon.commands.serve import serve
+from antiphon.errors import AntiphonError
+
+_FIRST_PAGE = """
+[bold]Antiphon[/bold] serves a small reasoning model to many people at once, on the machine you already have.
+It speaks OpenAI's API, so the clients and programs you have work with it unchanged.
+
+[bold]To begin[/bold]
+
+  antiphon serve demo           bring a small model and serve it
+  antiphon chat                 talk to it, in another terminal
+
+[bold]With a model of your own[/bold]
+
+  antiphon inspect MODEL        what it weighs and who fits beside it
+  antiphon serve MODEL          serve it on 127.0.0.1:8000
+  antiphon serve MODEL -np 16   … to 16 people at once
+  antiphon chat MODEL           talk to it without a server
+
+A MODEL is a GGUF file, a Hugging Face folder, or the name [bold]demo[/bold].
+Options of serve may also come from the environment, --port as ANTIPHON_PORT.
+"""
+
+app = typer.Typer(
+    name="antiphon",
+    help=_FIRST_PAGE,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# Every option of `serve` can come from the environment: --port from ANTIPHON_PORT.
+app.command(cls=AliasCommand, context_settings={"auto_envvar_prefix": "ANTIPHON"}, rich_help_panel="Serve")(serve)
+app.command(rich_help_panel="Use")(chat)
+app.command(rich_help_panel="Look")(inspect)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"antiphon {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _first_page(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Options of `antiphon` itself."""
+
+
+def main() -> None:
+    """Run the command line; every error we foresaw ends as one line."""
+    try:
+        app()
+    except AntiphonError as error:
+        Console(stderr=True, highlight=False).print("[bold red]error:[/bold red]", error.message, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

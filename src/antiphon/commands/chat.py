@@ -1,0 +1,42 @@
+"""`antiphon chat`: its options. The conversation itself is in `conversation`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def chat(
+    model: Annotated[
+        str | None, typer.Argument(help="Serve this model for the conversation; else talk to a running server.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(envvar="ANTIPHON_URL", help=f"A running server; {DEFAULT_URL} unless given.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="What the model is told before the conversation.")] = "",
+    temperature: Annotated[float | None, typer.Option(help="How freely it answers; else as advised.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+) -> None:
+    """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help says more.
+
+    [bold]Examples[/bold]
+
+      antiphon chat
+
+      antiphon chat model.gguf --system "Answer briefly."
+
+      echo "What is the capital of France?" | antiphon chat
+    """
+    from antiphon.commands.conversation import Wishes, talk_to, talk_with_own_server
+
+    if model is not None and url is not None:
+        raise typer.BadParameter("give a MODEL to serve or the --url of a server, not both", param_hint="--url")
+    wishes = Wishes(system=system, temperature=temperature, max_tokens=max_tokens)
+    if model is not None:
+        asyncio.run(talk_with_own_server(model, wishes))
+    else:
+        asyncio.run(talk_to(url or DEFAULT_URL, wishes))

@@ -1,0 +1,153 @@
+"""`antiphon inspect`: what a model is and what it would take to serve it, without loading a weight."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from antiphon.config import KV_CACHE_TYPES
+
+if TYPE_CHECKING:
+    from antiphon.checkpoint import Checkpoint
+
+_LENGTHS = (1024, 4096, 8192, 16384, 32768)
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or the name 'demo'.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, sizes in bytes.")] = False,
+) -> None:
+    """Say what MODEL is, what it will weigh in memory, and how many people fit this machine.
+
+    [bold]Examples[/bold]
+
+      antiphon inspect model.gguf
+
+      antiphon inspect demo --json
+    """
+    from rich.console import Console
+
+    from antiphon.commands.model import resolve_model
+    from antiphon.formats import open_checkpoint
+
+    checkpoint = open_checkpoint(resolve_model(model, Console(stderr=True)))
+    report = describe(checkpoint)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _print(report)
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything `inspect` knows of a checkpoint; sizes in bytes."""
+    from antiphon import footprint
+    from antiphon.commands.tables import weights_by_type
+
+    settings = checkpoint.settings
+    tensors = checkpoint.tensors.values()
+    weights = footprint.weight_bytes(tensors, tied=bool(settings.get("tie_word_embeddings")))
+    free = footprint.free_memory_bytes()
+    longest = int(settings["max_position_embeddings"])
+    kv_cache = {}
+    for kind in KV_CACHE_TYPES:
+        per_token = footprint.kv_bytes_per_token(settings, kind)
+        capacity = footprint.kv_capacity(free, weights, per_token)
+        users = {length: footprint.users_that_fit(capacity, length) for length in _LENGTHS if length <= longest}
+        kv_cache[kind] = {"bytes_per_token": per_token, "capacity_tokens": capacity, "users_by_length": users}
+    return {
+        "path": str(checkpoint.path),
+        "format": checkpoint.format,
+        "name": checkpoint.name,
+        "architecture": checkpoint.architecture,
+        "settings": dict(settings),
+        "parameters": sum(tensor.num_elements for tensor in tensors),
+        "tensors": {
+            kind: {"count": count, "weights": size, "bytes": num_bytes}
+            for kind, (count, size, num_bytes) in weights_by_type(tensors).items()
+        },
+        "memory": {
+            "w4": weights.w4,
+            "w8": weights.w8,
+            "vectors": weights.vectors,
+            "resident": weights.resident,
+            "embedding_in_page_cache": weights.embedding,
+            "processes": footprint.PROCESS_BYTES,
+            "free": free,
+        },
+        "kv_cache": kv_cache,
+        "chat_template": checkpoint.chat_template is not None,
+        "generation_defaults": dict(checkpoint.generation_defaults),
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{report['name']}[/bold]  {report['path']}")
+    console.print(_shape_line(report))
+    advice = ", ".join(f"{name} {value}" for name, value in report["generation_defaults"].items())
+    console.print(
+        f"chat template: {'yes' if report['chat_template'] else 'none'}; advised sampling: {advice or 'none'}"
+    )
+    for table in (_tensor_table(report), _memory_table(report), _user_table(report)):
+        console.print()
+        console.print(table)
+
+
+def _shape_line(report: dict[str, Any]) -> str:
+    settings = report["settings"]
+    return (
+        f"{report['architecture']}, {report['format']}, {report['parameters'] / 1e6:,.0f} M parameters: "
+        f"{settings['num_hidden_layers']} layers of {settings['hidden_size']}, {settings['num_attention_heads']} heads "
+        f"({settings['num_key_value_heads']} for K/V) of {settings['head_dim']}, "
+        f"vocabulary {settings['vocab_size']:,}, context {settings['max_position_embeddings']:,}"
+    )
+
+
+def _tensor_table(report: dict[str, Any]) -> Any:  # noqa: ANN401  # rich is imported only when it prints
+    from rich.table import Table
+
+    from antiphon.commands.tables import megabytes
+
+    table = Table("In the file", "tensors", "weights", "size")
+    for kind, row in report["tensors"].items():
+        table.add_row(kind, str(row["count"]), f"{row['weights'] / 1e6:,.1f} M", megabytes(row["bytes"]))
+    return table
+
+
+def _memory_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
+    from rich.table import Table
+
+    from antiphon.commands.tables import megabytes
+
+    memory = report["memory"]
+    table = Table("In memory", "size", "")
+    table.add_row("matrices in 4 bits (W4)", megabytes(memory["w4"]), "")
+    table.add_row("matrices in 8 bits (W8)", megabytes(memory["w8"]), "")
+    table.add_row("norms, biases", megabytes(memory["vectors"]), "float32")
+    table.add_row("embedding", megabytes(memory["embedding_in_page_cache"]), "stays in the file, shared page cache")
+    table.add_row("two processes", megabytes(memory["processes"]), "about")
+    for kind, row in report["kv_cache"].items():
+        table.add_row(f"KV cache {kind}", f"{row['bytes_per_token']:,} bytes", "a token")
+    return table
+
+
+def _user_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
+    from rich.table import Table
+
+    from antiphon.commands.tables import megabytes
+
+    table = Table(
+        "Users that fit",
+        *report["kv_cache"],
+        title=f"{megabytes(report['memory']['free'])} are free",
+        title_justify="left",
+    )
+    lengths = next(iter(report["kv_cache"].values()))["users_by_length"]
+    for length in lengths:
+        users = [f"{row['users_by_length'][length]:,}" for row in report["kv_cache"].values()]
+        table.add_row(f"of {length:,} tokens", *users)
+    return table

@@ -1,0 +1,31 @@
+"""What commands mean by MODEL: a GGUF file, a Hugging Face folder, or a name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+from antiphon.demo import FILE_BYTES, demo_path, fetch_demo
+from antiphon.errors import CheckpointError
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+|:[\w.-]+)?")
+
+
+def resolve_model(model: str, console: Console) -> Path:
+    """The file or folder that `model` means, brought first where that is needed; CheckpointError if there is none."""
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if model == "demo":
+        if demo_path().exists():
+            return fetch_demo()
+        with console.status(f"Bringing the demo model ({FILE_BYTES // 1_000_000} MB) into {demo_path().parent} …"):
+            return fetch_demo()
+    if _HUB_NAME.fullmatch(model) and not model.endswith((".gguf", ".safetensors")):
+        raise CheckpointError(
+            f"there is no file or folder {model!r}, and names on a hub are not understood yet. Download the model "
+            "first and give its path; the one name known is 'demo'."
+        )
+    raise CheckpointError(f"there is no file or folder {model!r}")

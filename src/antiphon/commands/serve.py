@@ -1,0 +1,100 @@
+"""`antiphon serve`: its options. What happens then is in `serving`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from antiphon.config import INSTRUCTION_SETS, KV_CACHE_TYPES, LOG_LEVELS, EngineConfig, ServerConfig
+
+# The defaults, read from where they are set.
+_ENGINE, _SERVER = EngineConfig(model=""), ServerConfig()
+
+_NETWORK, _MODEL, _LOAD, _MACHINE = "Network", "Model", "How many, how long", "Machine"
+
+
+def _option(panel: str, help_text: str) -> Any:  # noqa: ANN401  # as typer declares its own
+    """An option in a panel of the help; the first page tells of the environment once for all of them."""
+    return typer.Option(help=help_text, rich_help_panel=panel, show_envvar=False)
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or the name 'demo'.")],
+    host: Annotated[str, _option(_NETWORK, "Address to listen on.")] = _SERVER.host,
+    port: Annotated[int, _option(_NETWORK, "Port; 0 takes any free one.")] = _SERVER.port,
+    model_name: Annotated[str, _option(_MODEL, "Name for clients; else its own.")] = "",
+    context_length: Annotated[
+        int, _option(_MODEL, "Tokens one conversation may have; 0: the model's own, as far as memory allows.")
+    ] = _ENGINE.context_length,
+    kv_cache_type: Annotated[str, _option(_MODEL, f"{' or '.join(KV_CACHE_TYPES)}.")] = _ENGINE.kv_cache_type,
+    kv_cache_tokens: Annotated[
+        int, _option(_MODEL, "Tokens that all conversations may have together; 0: what free memory allows.")
+    ] = _ENGINE.kv_cache_tokens,
+    max_num_seqs: Annotated[int, _option(_LOAD, "Answers computed at once.")] = _ENGINE.max_num_sequences,
+    max_batch_tokens: Annotated[int, _option(_LOAD, "Tokens computed in one step.")] = _ENGINE.max_batch_tokens,
+    prefill_chunk: Annotated[
+        int, _option(_LOAD, "Most tokens of one prompt in a step; 0: no cap of its own.")
+    ] = _ENGINE.prefill_chunk,
+    target_step_seconds: Annotated[
+        float, _option(_LOAD, "Long prompts are cut so that a step takes no longer; 0: no target.")
+    ] = _ENGINE.target_step_seconds,
+    prefix_caching: Annotated[
+        bool, _option(_LOAD, "Compute a beginning that prompts share only once.")
+    ] = _ENGINE.prefix_caching,
+    max_queued_requests: Annotated[
+        int, _option(_LOAD, "Answers running and waiting; one more is refused with 429.")
+    ] = _SERVER.max_queued_requests,
+    max_body_bytes: Annotated[int, _option(_NETWORK, "Largest request body.")] = _SERVER.max_body_bytes,
+    threads: Annotated[int, _option(_MACHINE, "Threads that compute; 0: one for each core.")] = _ENGINE.threads,
+    instruction_set: Annotated[str, _option(_MACHINE, f"{', '.join(INSTRUCTION_SETS)}.")] = _ENGINE.instruction_set,
+    drain_timeout: Annotated[
+        float, _option(_MACHINE, "Seconds that running answers get after SIGTERM.")
+    ] = _SERVER.drain_timeout,
+    hang_timeout: Annotated[
+        float, _option(_MACHINE, "Seconds without progress after which the engine is replaced.")
+    ] = _SERVER.hang_timeout,
+    log_level: Annotated[str, _option(_MACHINE, f"{', '.join(LOG_LEVELS)}.")] = _SERVER.log_level,
+    fake_engine: Annotated[
+        bool, typer.Option("--fake-engine", hidden=True, help="Nonsense at full speed, to measure the front.")
+    ] = False,
+) -> None:
+    """Serve MODEL to many people at once, over OpenAI's API.
+
+    Names that users of vLLM and llama.cpp know work too: --max-model-len, --ctx-size, -c, --parallel, -np, --alias …
+
+    [bold]Examples[/bold]
+
+      antiphon serve demo
+
+      antiphon serve model.gguf --host 0.0.0.0 --port 8080
+
+      antiphon serve model.gguf --max-num-seqs 16 --context-length 4096
+    """
+    from antiphon.commands.serving import run
+
+    engine = EngineConfig(
+        model=model,
+        context_length=context_length,
+        max_num_sequences=max_num_seqs,
+        max_batch_tokens=max_batch_tokens,
+        kv_cache_type=kv_cache_type,
+        kv_cache_tokens=kv_cache_tokens,
+        prefix_caching=prefix_caching,
+        prefill_chunk=prefill_chunk,
+        target_step_seconds=target_step_seconds,
+        threads=threads,
+        instruction_set=instruction_set,
+        fake=fake_engine,
+    )
+    server = ServerConfig(
+        host=host,
+        port=port,
+        model_name=model_name,
+        max_queued_requests=max_queued_requests,
+        max_body_bytes=max_body_bytes,
+        drain_timeout=drain_timeout,
+        hang_timeout=hang_timeout,
+        log_level=log_level,
+    )
+    run(engine, server)

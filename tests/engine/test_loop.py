@@ -1,0 +1,116 @@
+"""The loop, stepped by hand: one report a step, cancels that are prompt, accounts that close whenever it is idle."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from loads import ask, expected_answer, fake_config
+
+from antiphon.engine.loop import EngineLoop
+from antiphon.engine.wire import (
+    Abort,
+    AddRequest,
+    Connection,
+    Message,
+    Shutdown,
+    StepReport,
+    decoder_from_engine,
+    encode,
+)
+from antiphon.request import FinishReason
+from antiphon.runtime.fake import FakeRunner
+from antiphon.step import StepPlan, StepResult
+
+
+class Front:
+    """The other end of a loop's socket, and the loop."""
+
+    def __init__(self, **settings: object) -> None:
+        self.config = fake_config(**settings)
+        self.runner = FakeRunner(self.config)
+        self.num_bumps = 0
+        self.socket, theirs = socket.socketpair()
+        self.theirs = theirs
+        self.loop = EngineLoop(self.config, self.runner, Connection(theirs), self.bump)
+        self.decoder = decoder_from_engine()
+
+    def bump(self) -> None:
+        self.num_bumps += 1
+
+    def say(self, *messages: Message) -> None:
+        self.socket.sendall(b"".join(map(encode, messages)))
+
+    def step(self) -> StepReport:
+        self.loop.step()
+        (report,) = self.heard()
+        return report
+
+    def heard(self) -> list[Message]:
+        return list(self.decoder.feed(self.socket.recv(1 << 20)))
+
+
+@pytest.fixture
+def front(request):
+    front = Front(**getattr(request, "param", {}))
+    yield front
+    front.socket.close()
+    front.theirs.close()
+
+
+def test_a_step_is_one_report(front):
+    request = ask("a", [1, 2, 3], max_tokens=3)
+    front.say(AddRequest(request))
+    reports = [front.step() for _ in range(3)]
+    answer = expected_answer(request, front.config.fake_settings, 4096)
+    assert [event.token_id for report in reports for event in report.events] == answer.token_ids
+    assert [report.stats.step for report in reports] == [1, 2, 3]
+    assert [report.stats.step_tokens for report in reports] == [3, 1, 1]
+    assert (reports[0].stats.running, reports[-1].stats.running) == (1, 0)
+    assert front.num_bumps == 3
+
+
+def test_cancel_is_prompt(front):
+    front.say(AddRequest(ask("a", [1], max_tokens=1000)), AddRequest(ask("b", [2], max_tokens=1000)))
+    front.step()
+    front.say(Abort("a"))
+    report = front.step()
+    assert [event.finish_reason for event in report.events if event.request_id == "a"] == [FinishReason.ABORT]
+    assert [event.request_id for event in report.events if event.token_id is not None] == ["b"]
+    assert (report.stats.running, report.stats.blocks_in_use) == (1, 1)
+    front.say(Abort("b"))
+    assert front.step().stats.blocks_in_use == 0
+
+
+def test_accounts_are_checked_when_idle(front):
+    front.say(AddRequest(ask("a", [1], max_tokens=1)))
+    front.step()
+    front.loop._pool.allocate(1)  # a leak
+    front.say(Abort("nobody"))
+    with pytest.raises(AssertionError, match="1 references and 0 holders"):
+        front.loop.step()
+
+
+@pytest.mark.parametrize("front", [{"kv_cache_tokens": 64, "context_length": 100}], indirect=True)
+def test_the_context_is_never_longer_than_the_pool(front):
+    front.say(Shutdown())
+    front.loop.run()
+    ready, last = front.heard()
+    assert ready.context_length == 64
+    assert last.stats.step == 0
+
+
+def test_a_front_that_is_gone_ends_the_loop(front):
+    front.socket.close()
+    with pytest.raises(EOFError):
+        front.loop.step()
+
+
+def test_what_the_runner_raises_is_not_hidden(front):
+    def fail(plan: StepPlan) -> StepResult:
+        raise RuntimeError("no more memory")
+
+    front.runner.execute = fail
+    front.say(AddRequest(ask("a", [1])))
+    with pytest.raises(RuntimeError, match="no more memory"):
+        front.loop.step()

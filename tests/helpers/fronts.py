@@ -1,0 +1,80 @@
+"""Helpers of the tests that run real engine processes behind a client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from loads import Answer, ask, expected_answer, fake_config
+
+from antiphon.config import FakeSettings, ServerConfig
+from antiphon.engine.client import Counters, EngineClient, TokenStream
+from antiphon.request import GenerateRequest
+
+PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
+
+
+@asynccontextmanager
+async def running_client(
+    *, max_queued_requests: int = 256, hang_timeout: float = 10.0, drain_timeout: float = 30.0, **engine: object
+) -> AsyncIterator[EngineClient]:
+    """A client whose engine is ready; afterwards nothing is left."""
+    server = ServerConfig(
+        max_queued_requests=max_queued_requests, hang_timeout=hang_timeout, drain_timeout=drain_timeout
+    )
+    client = EngineClient(fake_config(**engine), server)
+    await client.start()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await client.wait_ready()
+        yield client
+    finally:
+        pid = client.engine_pid
+        async with asyncio.timeout(PATIENCE):
+            await client.drain(0)
+            await client.stop()
+        assert pid is None or is_gone(pid)
+        check_accounts(client.counters)
+
+
+def check_accounts(counters: Counters) -> None:
+    assert counters.received == counters.refused + counters.accepted
+    assert counters.accepted == counters.finished + counters.aborted + counters.failed + counters.running
+
+
+async def read(stream: TokenStream) -> Answer:
+    """The whole answer; raises what the stream raises."""
+    token_ids: list[int] = []
+    async with asyncio.timeout(PATIENCE):
+        async for event in stream:
+            if event.token_id is not None:
+                token_ids.append(event.token_id)
+            if event.finish_reason:
+                return Answer(token_ids, event.finish_reason)
+    raise AssertionError("a stream without an end")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come true."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  # what is waited for need not know of it
+            await asyncio.sleep(0.01)
+
+
+def long_requests(count: int, *, max_tokens: int = 60) -> list[GenerateRequest]:
+    return [ask(f"r{n}", [n + 1] * (3 + n), temperature=0.6, seed=n, max_tokens=max_tokens) for n in range(count)]
+
+
+def expected(request: GenerateRequest) -> Answer:
+    return expected_answer(request, FakeSettings(), FakeSettings().context_length)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process has that id, or only a zombie that nobody waited for yet."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import llama_cpp
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from tiny_checkpoints import metadata, write_gguf
 
 FILE = Path(__file__).with_name("token_ids.json")

@@ -16,6 +16,7 @@ from antiphon.errors import CheckpointError, InvalidRequest
 from antiphon.formats import open_checkpoint
 from antiphon.text import Tokenizer
 from tiny_checkpoints import CONTROL_TOKENS, DATA, metadata, tiny_vocabulary, tokenizer_json, write_gguf
+from tiny_text import tiny_data
 
 CASES = json.loads((DATA / "token_ids.json").read_text(encoding="utf-8"))["cases"]
 PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe")
@@ -25,14 +26,12 @@ QWEN_EXPRESSION = (
 )
 
 
-def tiny_data(pre: str = "deepseek-r1-qwen") -> TokenizerData:
-    tokens, types, merges = tiny_vocabulary()
-    return TokenizerData(tokens=tokens, token_types=types, merges=merges, pre_tokenizer=pre, add_bos=True)
+TINY = Tokenizer(tiny_data())
 
 
 @pytest.fixture(scope="module")
 def tiny() -> Tokenizer:
-    return Tokenizer(tiny_data())
+    return TINY
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +73,9 @@ def test_decoding_gives_the_bytes_back(tiny: Tokenizer) -> None:
 
 @given(st.lists(st.one_of(st.text(max_size=8), st.sampled_from([text for text, _ in CONTROL_TOKENS]))).map("".join))
 def test_typed_text_never_becomes_a_control_token(text: str) -> None:
-    tokenizer = TINY
-    control = set(tokenizer.control.ids.values())
-    ids = tokenizer.encode(text)
-    assert not control.intersection(ids)
-    assert b"".join(map(tokenizer.id_to_bytes, ids)).decode() == text
-
-
-TINY = Tokenizer(tiny_data())
+    ids = TINY.encode(text)
+    assert not set(TINY.control.ids.values()).intersection(ids)
+    assert b"".join(map(TINY.id_to_bytes, ids)).decode() == text
 
 
 def test_control_tokens_are_found_where_they_are_meant(tiny: Tokenizer) -> None:

@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).with_name("data")
+DATA = Path(__file__).parents[1] / "data"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 F32, F16, Q4_0, Q4_1, Q8_0, Q4_K, BF16 = 0, 1, 2, 3, 8, 12, 30
 

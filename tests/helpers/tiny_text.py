@@ -3,9 +3,10 @@
 from dataclasses import replace
 from itertools import pairwise
 
+from tiny_checkpoints import tiny_vocabulary
+
 from antiphon.checkpoint import TokenizerData
 from antiphon.text import Tokenizer
-from tiny_checkpoints import tiny_vocabulary
 
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"
 

@@ -5,11 +5,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer
 from antiphon.text.detokenizer import Detokenizer
 from antiphon.text.stop_strings import StopStrings
-from tiny_text import bytes_to_ids, cut, tiny_data
 
 TOKENIZER = Tokenizer(tiny_data())
 IDS = st.lists(st.integers(0, TOKENIZER.vocab_size + 2), max_size=30)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer
 from antiphon.text.reasoning import ReasoningSplitter
-from tiny_text import bytes_to_ids, cut, tiny_data
 
 TOKENIZER = Tokenizer(tiny_data())
 

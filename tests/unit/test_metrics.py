@@ -1,0 +1,69 @@
+"""Every metric is documented, named as Prometheus wants it, and the accounts close."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from antiphon.errors import InvalidRequest
+from antiphon.metrics import EngineFigures, Metrics
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def families() -> dict[str, str]:
+    """Name as scraped → type."""
+    names = {}
+    for family in Metrics("1", "m").registry.collect():
+        names[family.name + ("_total" if family.type == "counter" else "")] = family.type
+    return names
+
+
+def test_every_metric_is_documented_with_its_type_and_nothing_else_is():
+    rows = re.findall(r"^\| `(antiphon_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert dict(rows) == families()
+    assert len(rows) == len(dict(rows))
+
+
+def test_units_are_base_units():
+    assert not [name for name in families() if re.search(r"_(ms|milliseconds|mb|percent)\b", name)]
+
+
+def test_a_refused_request_is_counted_under_its_code():
+    metrics = Metrics("1", "m")
+    with pytest.raises(InvalidRequest), metrics.request("chat"):
+        raise InvalidRequest("no")
+    labels = {"endpoint": "chat", "code": "invalid_request_error"}
+    assert metrics.registry.get_sample_value("antiphon_requests_refused_total", labels) == 1
+    assert metrics.registry.get_sample_value("antiphon_requests_accepted_total", {"endpoint": "chat"}) is None
+
+
+def test_only_the_first_end_counts():
+    metrics = Metrics("1", "m")
+    with metrics.request("chat") as account:
+        account.accept()
+    account.end("finished")
+    account.end("aborted")
+    value = metrics.registry.get_sample_value
+    assert value("antiphon_requests_finished_total", {"endpoint": "chat"}) == 1
+    assert value("antiphon_requests_aborted_total", {"endpoint": "chat"}) is None
+    assert value("antiphon_requests_running", {"endpoint": "chat"}) == 0
+
+
+def test_the_first_token_is_timed_once_a_request():
+    metrics = Metrics("1", "m")
+    account = metrics.request("chat")
+    account.observe_first_token(1e12)
+    account.observe_first_token(1e12)
+    assert metrics.registry.get_sample_value("antiphon_time_to_first_token_seconds_count") == 1
+
+
+def test_the_engine_is_asked_at_each_scrape():
+    figures = [EngineFigures(), EngineFigures(ready=True, blocks_in_use=3)]
+    metrics = Metrics("1", "m", lambda: figures[0])
+    figures.pop(0)
+    text = metrics.render().decode()
+    assert "antiphon_engine_ready 1.0" in text
+    assert 'antiphon_kv_blocks{state="in_use"} 3.0' in text

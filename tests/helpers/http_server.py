@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 from openai import AsyncOpenAI
-from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
@@ -22,6 +21,7 @@ from antiphon.http.app import create_app
 from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
+from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 MODEL = "tiny"
@@ -122,7 +122,7 @@ async def serving(
 async def until(condition: Any) -> None:
     """Wait for something that must come true."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # what it waits for has no event
             await asyncio.sleep(0.01)
 
 

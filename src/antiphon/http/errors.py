@@ -162,6 +162,10 @@ def _message(param: str, complaints: Sequence[ErrorDetails]) -> str:
         return f"Unknown parameter: '{param}'."
     if kind in ("unsupported", "conflict"):
         return str(complaints[0]["msg"])
-    wishes = dict.fromkeys(each["msg"].removeprefix("Value error, ").removeprefix("Input ") for each in complaints)
-    text = " or ".join(wishes)
+    text = " or ".join(dict.fromkeys(_wish(each["msg"]) for each in complaints))
     return f"Invalid value for '{param}': {text}." if param else f"Invalid request body: {text}."
+
+
+def _wish(message: str) -> str:
+    """Pydantic's message without its preamble and without the names of our classes."""
+    return message.removeprefix("Input ").partition(" or instance of ")[0]

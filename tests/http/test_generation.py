@@ -1,0 +1,114 @@
+"""A generation by itself, its streams fed by hand: what is merged, what is counted, what is ended."""
+
+from __future__ import annotations
+
+import pytest
+from http_server import text_model
+from tiny_checkpoints import CHATML_TEMPLATE
+
+from antiphon.engine.stream import TokenStream
+from antiphon.errors import EngineDied
+from antiphon.http.generation import Choice, Generation, Prompt
+from antiphon.metrics import Metrics
+from antiphon.request import FinishReason, SamplingParams, TokenEvent
+
+
+class Bench:
+    """One request with hand-fed streams."""
+
+    def __init__(self, text, num_choices=1, stop=()):
+        self.ended: list[tuple[str, FinishReason]] = []
+        self.metrics = Metrics("0", "m")
+        self.text = text
+        account = self.metrics.request("chat")
+        account.accept()
+        self.streams = [
+            TokenStream(f"r{index}", lambda *how: self.ended.append(how)) for index in range(num_choices)
+        ]
+        choices = [
+            Choice(index, events, text.stream(stop=stop), account) for index, events in enumerate(self.streams)
+        ]
+        self.generation = Generation(choices, [Prompt([1, 2], SamplingParams())], account)
+
+    def feed(self, index, text, finish=None):
+        ids = self.text.tokenizer.encode(text)
+        for token_id in ids:
+            self.streams[index].push(TokenEvent(f"r{index}", token_id, num_cached_tokens=1))
+        if finish:
+            self.streams[index].push(TokenEvent(f"r{index}", finish_reason=finish))
+
+    def total(self, name):
+        return self.metrics.registry.get_sample_value(f"antiphon_requests_{name}", {"endpoint": "chat"}) or 0.0
+
+
+@pytest.fixture
+def text(tmp_path):
+    model = text_model(tmp_path, CHATML_TEMPLATE)
+    yield model
+    model.close()
+
+
+async def test_tokens_that_wait_come_as_one_piece(text):
+    bench = Bench(text)
+    bench.feed(0, "a rather long answer", FinishReason.LENGTH)
+    async with bench.generation:
+        pieces = [piece async for piece in bench.generation]
+    assert [(piece.content, piece.finish_reason) for piece in pieces] == [("a rather long answer", "length")]
+    assert bench.generation.tally.completion == len(text.tokenizer.encode("a rather long answer"))
+    assert bench.generation.tally.cached == 1
+    assert bench.total("finished_total") == 1
+    assert bench.total("running") == 0
+
+
+async def test_choices_come_apart(text):
+    bench = Bench(text, num_choices=2)
+    bench.feed(1, "second", FinishReason.STOP)
+    async with bench.generation:
+        pieces = aiter(bench.generation)
+        assert (await anext(pieces)).index == 1
+        bench.feed(0, "first", FinishReason.STOP)
+        assert (await anext(pieces)).content == "first"
+        assert [piece async for piece in pieces] == []
+    assert bench.generation.tally.prompt == 2
+
+
+async def test_a_stop_string_finishes_the_request_at_the_engine(text):
+    bench = Bench(text, stop=["END"])
+    bench.feed(0, "so END and more")
+    async with bench.generation:
+        pieces = [piece async for piece in bench.generation]
+    assert "".join(piece.content for piece in pieces) == "so "
+    assert bench.ended[0] == ("r0", FinishReason.STOP)
+    assert bench.total("finished_total") == 1
+
+
+async def test_leaving_early_aborts_every_choice(text):
+    bench = Bench(text, num_choices=2)
+    bench.feed(0, "a")
+    async with bench.generation:
+        await anext(aiter(bench.generation))
+    assert {("r0", FinishReason.ABORT), ("r1", FinishReason.ABORT)} <= set(bench.ended)
+    assert bench.total("aborted_total") == 1
+
+
+async def test_one_failed_choice_fails_the_request_after_what_it_said(text):
+    bench = Bench(text, num_choices=2)
+    bench.feed(0, "half")
+    bench.streams[0].push(EngineDied("died twice"))
+    said = []
+    with pytest.raises(EngineDied):
+        async with bench.generation:
+            async for piece in bench.generation:
+                said.append(piece.content)
+    assert said == ["half"]
+    assert bench.total("failed_total") == 1
+    assert ("r1", FinishReason.ABORT) in bench.ended
+
+
+async def test_an_accepted_request_ends_once_in_the_metrics(text):
+    bench = Bench(text)
+    bench.feed(0, "x", FinishReason.STOP)
+    async with bench.generation:
+        assert [piece async for piece in bench.generation]
+    await bench.generation.__aexit__(None, None, None)
+    assert bench.total("finished_total") == bench.total("accepted_total") == 1

@@ -1,0 +1,146 @@
+"""How requests end: by themselves, because the client left, because the engine failed, because the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from http_server import PATIENCE, events, joined, serving, until
+
+from antiphon.errors import NotReady
+
+_SLOW = {"step_seconds": 0.02}
+
+
+async def test_a_client_that_leaves_a_stream_aborts_it(tmp_path):
+    async with serving(tmp_path, fake=_SLOW) as server:
+        body = {"prompt": "x", "max_tokens": 4000, "stream": True}
+        async with server.http.stream("POST", "/v1/completions", json=body) as reply:
+            await anext(reply.aiter_lines())
+        await until(lambda: server.engine.counters.aborted == 1)
+        await until(lambda: server.engine.stats.running == 0)
+        metrics = await server.metrics()
+        assert metrics["antiphon_requests_aborted_total"] == 1
+        assert metrics["antiphon_requests_running"] == 0
+        await server.check_accounts()
+
+
+async def test_a_client_that_leaves_while_waiting_aborts_every_choice(tmp_path):
+    async with serving(tmp_path, fake=_SLOW) as server:
+        waiting = asyncio.create_task(server.complete(max_tokens=4000, n=3))
+        await until(lambda: server.engine.stats.running == 3)
+        waiting.cancel()
+        await until(lambda: server.engine.counters.aborted == 3)
+        await until(lambda: server.engine.stats.running == 0)
+        assert (await server.metrics())["antiphon_requests_aborted_total"] == 1
+
+
+async def test_the_cap_on_unfinished_requests_takes_all_choices_or_none(tmp_path):
+    async with serving(tmp_path, fake=_SLOW, max_queued_requests=4) as server:
+        running = asyncio.create_task(server.complete(max_tokens=4000, n=2))
+        await until(lambda: server.engine.counters.running == 2)
+        reply = await server.complete(n=3)
+        assert reply.status_code == 429
+        assert reply.json()["error"]["type"] == "rate_limit_error"
+        assert int(reply.headers["retry-after"]) >= 1
+        assert server.engine.counters.running == 2
+        assert (await server.complete(n=2, max_tokens=2)).status_code == 200
+        running.cancel()
+        await until(lambda: server.engine.counters.running == 0)
+        await server.check_accounts()
+
+
+async def test_an_engine_that_fails_a_request_fails_it_alone(tmp_path):
+    poison = 77
+    async with serving(tmp_path, fake={"fail_on": poison}) as server:
+        good = asyncio.create_task(server.complete("good", max_tokens=100, seed=1))
+        reply = await server.complete([poison, 1])
+        assert reply.status_code == 500
+        assert reply.json()["error"]["code"] == "engine_error"
+        chunks = events((await server.complete([poison, 1], stream=True)).text)
+        assert chunks[-1]["error"]["code"] == "engine_error"
+        assert (await good).status_code == 200
+        assert (await server.metrics())["antiphon_requests_failed_total"] == 2
+        await server.check_accounts()
+
+
+async def test_an_unexpected_error_says_nothing_of_itself(tmp_path, monkeypatch, caplog):
+    async with serving(tmp_path) as server:
+
+        def fail(*args, **kwargs):
+            raise RuntimeError("the secret")
+
+        monkeypatch.setattr("antiphon.http.completions.start_generation", fail)
+        reply = await server.complete()
+        assert reply.status_code == 500
+        assert reply.json()["error"]["type"] == "server_error"
+        assert "secret" not in reply.text
+        assert "the secret" in caplog.text
+        monkeypatch.undo()
+        monkeypatch.setattr("antiphon.http.generation.Choice.receive", fail)
+        assert "secret" not in (await server.complete()).text
+        assert "secret" not in (await server.complete(stream=True)).text
+        monkeypatch.undo()
+        assert (await server.complete()).status_code == 200
+        await server.check_accounts()
+
+
+async def test_not_ready_until_loaded(tmp_path, monkeypatch):
+    async with serving(tmp_path) as server:
+        assert (await server.http.get("/ready")).json() == {"status": "ready", "model": "tiny"}
+        monkeypatch.setattr(server.engine, "info", None)
+        reply = await server.chat()
+        assert reply.status_code == 503
+        assert reply.json()["error"]["code"] == "not_ready"
+        assert int(reply.headers["retry-after"]) >= 1
+        assert (await server.http.get("/v1/models")).status_code == 200
+        assert (await server.http.get("/health")).status_code == 200
+        await server.check_accounts()
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_a_server_that_says_so(tmp_path):
+    async with serving(tmp_path, fake={"refuse_to_load": "weights are bent"}, wait=False) as server:
+        with pytest.raises(Exception, match="weights are bent"):
+            await server.engine.wait_ready()
+        assert (await server.http.get("/health")).status_code == 200
+        assert (await server.http.get("/ready")).status_code == 503
+        assert (await server.chat()).status_code == 503
+
+
+async def test_draining_finishes_what_runs_and_refuses_what_comes(tmp_path):
+    async with serving(tmp_path, fake=_SLOW, drain_timeout=PATIENCE) as server:
+        running = asyncio.create_task(server.chat(max_tokens=40, stream=True))
+        await until(lambda: server.engine.counters.running == 1)
+        server.server.begin_shutdown()
+        await until(lambda: not server.engine.is_ready)
+        refused = await server.chat()
+        assert refused.status_code == 503
+        assert "retry-after" in refused.headers
+        ready = await server.http.get("/ready")
+        assert ready.status_code == 503
+        assert (await server.http.get("/health")).status_code == 200
+        chunks = events((await running).text)
+        assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+        await until(lambda: server.server.should_exit)
+
+
+async def test_a_drain_has_its_limit(tmp_path):
+    async with serving(tmp_path, fake=_SLOW, drain_timeout=0.2) as server:
+        running = asyncio.create_task(server.chat(max_tokens=4000, stream=True))
+        await until(lambda: server.engine.counters.running == 1)
+        server.server.begin_shutdown()
+        chunks = events((await running).text)
+        assert chunks[-1]["error"]["code"] == NotReady.code
+        assert joined(chunks[:-1])
+
+
+async def test_a_second_signal_stops_at_once(tmp_path):
+    async with serving(tmp_path, fake=_SLOW, drain_timeout=1000.0) as server:
+        running = asyncio.create_task(server.chat(max_tokens=4000))
+        await until(lambda: server.engine.counters.running == 1)
+        server.server.begin_shutdown()
+        await asyncio.sleep(0)
+        assert not server.server.should_exit
+        server.server.begin_shutdown()
+        assert server.server.force_exit
+        running.cancel()

@@ -30,6 +30,7 @@ class Tensor:
     shape: tuple[int, ...]  # row-major: (rows, columns) for a matrix, so columns are contiguous
     type: str  # a key of TENSOR_TYPES
     read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
+    release: Callable[[], None] = lambda: None  # they will not be read again soon: memory may be given back
 
     @property
     def num_elements(self) -> int:

@@ -14,16 +14,17 @@ from typing import Any
 
 from antiphon.checkpoint import Tensor
 
-# A group of 32 weights: 4 bits each, a float16 scale and a 4-bit zero point; or 8 bits each, and a share of row sums.
-W4_BITS = 4.625
-W8_BITS = 8.125
-_W4_TYPES = ("Q4_0", "Q4_1")
+# Bits a weight: a group of 32 has 4- or 8-bit codes, a float16 scale and, from Q4_1, a float16 minimum.
+PACKED_BITS = {"Q4_0": 4.5, "Q4_1": 5.0}
+W8_BITS = 8.5
 
 KV_SCALE_GROUP = 32  # int8 values that share one float16 scale
-KV_BLOCK_SIZE = 16  # tokens; a user's last block is half empty on average
+KV_BLOCK_SIZE = 32  # tokens; a user's last block is half empty on average
 
 # Two Python processes with their libraries, step buffers and logits.
 PROCESS_BYTES = 256 << 20
+# 64 users of 2,000 tokens.
+CROWD_TOKENS = 64 * 2048
 # Left to the rest of the machine when the KV pool is sized from what is free.
 RESERVE_SHARE = 0.1
 
@@ -60,8 +61,8 @@ def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
             embedding += tensor.num_bytes
         elif tied and tensor.name in _HEADS:
             continue  # a second copy of the embedding; one is packed
-        elif tensor.type in _W4_TYPES:
-            w4 += packed_bytes(tensor.num_elements, W4_BITS)
+        elif tensor.type in PACKED_BITS:
+            w4 += packed_bytes(tensor.num_elements, PACKED_BITS[tensor.type])
         else:
             w8 += packed_bytes(tensor.num_elements, W8_BITS)
     return WeightBytes(w4, w8, vectors, embedding)
@@ -87,6 +88,15 @@ def kv_capacity(free: int, weights: WeightBytes, per_token: int) -> int:
     """Tokens that a KV pool can hold beside the weights in `free` bytes, some being left to others."""
     room = int(free * (1 - RESERVE_SHARE)) - weights.resident - PROCESS_BYTES
     return max(0, room // per_token // KV_BLOCK_SIZE * KV_BLOCK_SIZE)
+
+
+def default_kv_tokens(free: int, weights: WeightBytes, per_token: int, context_length: int) -> int:
+    """Tokens of the KV pool when nobody says: half of what would fit, but no more than serves a crowd.
+
+    Memory that the pool has once touched stays with it, as a prefix cache, so the default leaves the machine room.
+    """
+    crowd = max(context_length, CROWD_TOKENS)
+    return min(kv_capacity(free, weights, per_token) // 2, crowd) // KV_BLOCK_SIZE * KV_BLOCK_SIZE
 
 
 def users_that_fit(capacity: int, length: int) -> int:

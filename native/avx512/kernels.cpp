@@ -1,0 +1,18 @@
+// The kernels of namespace avx512. Nothing of the C++ standard library may be instantiated here: what is compiled with this
+// file's flags must not become the copy that the linker keeps for everyone.
+#include "../kernels.h"
+#include "vector.h"
+#include "../half.h"
+
+namespace antiphon::avx512 {
+#include "../generic/linear-inl.h"
+#include "../generic/elementwise-inl.h"
+#include "../generic/attention-inl.h"
+}  // namespace antiphon::avx512
+
+namespace antiphon {
+const Kernels kAvx512Kernels = {
+    "avx512",       avx512::linear_panel, avx512::rms_norm,     avx512::silu_mul, avx512::rope_and_store,
+    avx512::attend, avx512::summarize,    avx512::exponentials,
+};
+}  // namespace antiphon

@@ -1,0 +1,221 @@
+// The only file that knows Python: thin, typed wrappers; the lock is released wherever real work is done.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <optional>
+#include <stdexcept>
+
+#include "dispatch.h"
+#include "half.h"
+#include "program.h"
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+namespace antiphon {
+namespace {
+
+// A stored matrix together with the Python object that owns its bytes.
+struct PyStoredMatrix {
+  nb::object owner;
+  StoredMatrix matrix;
+
+  // Any object with a contiguous buffer; the type is one of GGUF's names.
+  PyStoredMatrix(nb::object buffer, const std::string& type, int64_t rows, int64_t columns) : owner(std::move(buffer)) {
+    Py_buffer bytes;
+    if (PyObject_GetBuffer(owner.ptr(), &bytes, PyBUF_SIMPLE) != 0) throw nb::python_error();
+    const auto* data = static_cast<const uint8_t*>(bytes.buf);
+    const auto size = static_cast<size_t>(bytes.len);
+    PyBuffer_Release(&bytes);
+    matrix = stored_matrix(data, size, storage_type(type), rows, columns);
+  }
+
+  void dequantize(nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu> out) const {
+    if (static_cast<int64_t>(out.shape(0)) != matrix.rows || static_cast<int64_t>(out.shape(1)) != matrix.columns)
+      throw std::invalid_argument("the output's shape differs from the matrix'");
+    for (int64_t row = 0; row < matrix.rows; ++row)
+      for (int64_t g = 0; g < matrix.columns / 32; ++g)
+        dequantize_group(matrix.type, matrix.group(row, g), out.data() + row * matrix.columns + g * 32);
+  }
+};
+
+// Threads and kernels, shared by packing and by programs.
+struct Device {
+  const Kernels& kernels;
+  std::shared_ptr<ThreadPool> pool;
+
+  Device(const std::string& instruction_set, int threads)
+      : kernels(choose_kernels(instruction_set)), pool(std::make_shared<ThreadPool>(std::clamp(threads, 1, 1024))) {}
+
+  std::shared_ptr<PackedMatrix> pack(const std::vector<PyStoredMatrix>& parts, bool interleave) const {
+    std::vector<StoredMatrix> stored;
+    for (const PyStoredMatrix& part : parts) stored.push_back(part.matrix);
+    nb::gil_scoped_release release;
+    return std::make_shared<PackedMatrix>(stored, interleave, *pool);
+  }
+};
+
+using Progress = nb::ndarray<uint64_t, nb::shape<1>, nb::c_contig, nb::device::cpu>;
+
+struct PyProgram {
+  std::optional<Progress> progress;  // keeps the counter's memory alive
+  std::vector<nb::object> owners;    // and the embedding's
+  Program program;
+
+  PyProgram(const Device& device, const ProgramShape& shape, std::optional<Progress> counter)
+      : progress(std::move(counter)), program(shape, device.kernels, device.pool, progress ? progress->data() : nullptr) {}
+
+  void embed(const PyStoredMatrix& table, int out) {
+    owners.push_back(table.owner);
+    program.embed(table.matrix, out);
+  }
+};
+
+ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers, int64_t num_heads,
+                        int64_t num_kv_heads, int64_t head_dim, int64_t context_length, int64_t num_blocks,
+                        const std::string& kv_type, std::vector<double> rope_frequencies) {
+  if (kv_type != "int8" && kv_type != "f16") throw std::invalid_argument("kv_type must be int8 or f16");
+  ProgramShape shape;
+  shape.max_tokens = max_tokens;
+  shape.max_sequences = max_sequences;
+  shape.vocabulary = vocabulary;
+  shape.num_layers = num_layers;
+  shape.num_heads = num_heads;
+  shape.num_kv_heads = num_kv_heads;
+  shape.head_dim = head_dim;
+  shape.context_length = context_length;
+  shape.num_blocks = num_blocks;
+  shape.kv_type = kv_type == "int8" ? KvType::kInt8 : KvType::kHalf;
+  shape.rope_frequencies = std::move(rope_frequencies);
+  return shape;
+}
+
+std::vector<SampleOutcome> run(PyProgram& self, const std::vector<SequenceInput>& sequences) {
+  nb::gil_scoped_release release;
+  return self.program.run(sequences);
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> last_logits(const PyProgram& self, int64_t vocabulary) {
+  const auto logits = self.program.last_logits();
+  auto* copy = new float[logits.size()];
+  std::copy(logits.begin(), logits.end(), copy);
+  nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return {copy, {logits.size() / static_cast<size_t>(vocabulary), static_cast<size_t>(vocabulary)}, owner};
+}
+
+void bind_inputs(nb::module_& m) {
+  nb::class_<SampleRequest>(m, "SampleRequest", "How to draw one token; the fields are those of request.SamplingParams.")
+      .def(nb::init<>())
+      .def_rw("temperature", &SampleRequest::temperature)
+      .def_rw("top_k", &SampleRequest::top_k)
+      .def_rw("top_p", &SampleRequest::top_p)
+      .def_rw("min_p", &SampleRequest::min_p)
+      .def_rw("repetition_penalty", &SampleRequest::repetition_penalty)
+      .def_rw("presence_penalty", &SampleRequest::presence_penalty)
+      .def_rw("frequency_penalty", &SampleRequest::frequency_penalty)
+      .def_rw("seed", &SampleRequest::seed)
+      .def_rw("choice_index", &SampleRequest::choice_index)
+      .def_rw("position", &SampleRequest::position)
+      .def_rw("num_logprobs", &SampleRequest::num_logprobs)
+      .def_rw("bias_token_ids", &SampleRequest::bias_token_ids)
+      .def_rw("bias_values", &SampleRequest::bias_values)
+      .def_rw("masked_token_ids", &SampleRequest::masked_token_ids)
+      .def_rw("history", &SampleRequest::history)
+      .def_rw("num_prompt_tokens", &SampleRequest::num_prompt_tokens);
+  nb::class_<SequenceInput>(m, "SequenceInput", "What a step computes of one sequence.")
+      .def(
+          "__init__",
+          [](SequenceInput* self, std::vector<int32_t> token_ids, int64_t first_position, std::vector<int32_t> block_table,
+             const SampleRequest* sampling) {
+            new (self) SequenceInput{std::move(token_ids), first_position, std::move(block_table), sampling != nullptr,
+                                     sampling ? *sampling : SampleRequest{}};
+          },
+          "token_ids"_a, "first_position"_a, "block_table"_a, "sampling"_a.none());
+  nb::class_<SampleOutcome>(m, "SampleOutcome", "A drawn token, or token_id -1 and why none could be drawn.")
+      .def_ro("token_id", &SampleOutcome::token_id)
+      .def_prop_ro("error", [](const SampleOutcome& self) { return self.error ? nb::object(nb::str(self.error)) : nb::none(); })
+      .def_ro("logprob", &SampleOutcome::logprob)
+      .def_ro("top_token_ids", &SampleOutcome::top_token_ids)
+      .def_ro("top_logprobs", &SampleOutcome::top_logprobs);
+}
+
+void bind_weights(nb::module_& m) {
+  nb::class_<PyStoredMatrix>(m, "StoredMatrix", "A matrix as a checkpoint stores it; keeps the buffer alive.")
+      .def(nb::init<nb::object, const std::string&, int64_t, int64_t>(), "buffer"_a, "type"_a, "rows"_a, "columns"_a)
+      .def_prop_ro("rows", [](const PyStoredMatrix& self) { return self.matrix.rows; })
+      .def_prop_ro("columns", [](const PyStoredMatrix& self) { return self.matrix.columns; })
+      .def("dequantize", &PyStoredMatrix::dequantize, "out"_a, "Write all values to `out`, float32 [rows, columns].");
+  nb::class_<PackedMatrix>(m, "PackedMatrix", "A weight matrix in the kernels' layout.")
+      .def_prop_ro("num_bytes", &PackedMatrix::bytes)
+      .def_prop_ro("format", &PackedMatrix::format_name)
+      .def_prop_ro("rows", [](const PackedMatrix& self) { return self.view().rows; })
+      .def_prop_ro("columns", [](const PackedMatrix& self) { return self.view().columns; });
+  nb::class_<Device>(m, "Device", "Threads and the kernels of one instruction set ('auto': the best there is).")
+      .def(nb::init<const std::string&, int>(), "instruction_set"_a, "threads"_a)
+      .def("pack", &Device::pack, "parts"_a, "interleave"_a = false,
+           "Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.")
+      .def_prop_ro("instruction_set", [](const Device& self) { return self.kernels.name; })
+      .def_prop_ro("threads", [](const Device& self) { return self.pool->size(); });
+}
+
+void bind_program(nb::module_& m) {
+  nb::class_<ProgramShape>(m, "ProgramShape", "Every size a program needs to know.")
+      .def("__init__", [](ProgramShape* self, int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
+                          int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length,
+                          int64_t num_blocks, const std::string& kv_type, std::vector<double> rope_frequencies) {
+        new (self) ProgramShape(make_shape(max_tokens, max_sequences, vocabulary, num_layers, num_heads, num_kv_heads, head_dim,
+                                           context_length, num_blocks, kv_type, std::move(rope_frequencies)));
+      }, nb::kw_only(), "max_tokens"_a, "max_sequences"_a, "vocabulary"_a, "num_layers"_a, "num_heads"_a, "num_kv_heads"_a,
+           "head_dim"_a, "context_length"_a, "num_blocks"_a, "kv_type"_a, "rope_frequencies"_a);
+  nb::class_<PyProgram>(m, "Program", "A recorded model; see native/program.h.")
+      .def(nb::init<const Device&, const ProgramShape&, std::optional<Progress>>(), "device"_a, "shape"_a, "progress"_a.none())
+      .def("float_buffer", [](PyProgram& p, int64_t width, bool sampled) { return p.program.float_buffer(width, sampled); },
+           "width"_a, "sampled"_a)
+      .def("quantized_buffer",
+           [](PyProgram& p, int64_t width, bool sampled) { return p.program.quantized_buffer(width, sampled); }, "width"_a,
+           "sampled"_a)
+      .def("embed", &PyProgram::embed, "table"_a, "out"_a)
+      .def("rms_norm", [](PyProgram& p, int in, std::vector<float> weight, float epsilon, int out) {
+        p.program.rms_norm(in, std::move(weight), epsilon, out);
+      }, "source"_a, "weight"_a, "epsilon"_a, "out"_a)
+      .def("linear", [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate) {
+        p.program.linear(in, std::move(matrix), std::move(bias), out, accumulate);
+      }, "source"_a, "matrix"_a, "bias"_a, "out"_a, "accumulate"_a)
+      .def("linear_silu_mul", [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, int out) {
+        p.program.linear_silu_mul(in, std::move(matrix), out);
+      }, "source"_a, "matrix"_a, "out"_a)
+      .def("attention", [](PyProgram& p, int qkv, int64_t layer, int out) { p.program.attention(qkv, layer, out); }, "qkv"_a,
+           "layer"_a, "out"_a)
+      .def("select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
+      .def("logits", [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix) { p.program.logits(in, std::move(matrix)); },
+           "source"_a, "matrix"_a)
+      .def("run", &run, "sequences"_a, "One step; an outcome for each sampled sequence, in order. Releases the lock.")
+      .def("last_logits", &last_logits, "vocabulary"_a, "The last step's logits, float32 [sampled rows, vocabulary].")
+      .def_prop_ro("block_bytes", [](const PyProgram& p) { return p.program.block_bytes(); });
+}
+
+}  // namespace
+}  // namespace antiphon
+
+NB_MODULE(_native, m) {
+  using namespace antiphon;
+  m.doc() = "Antiphon's native kernels and the program that replays them.";
+  m.attr("GROUP") = kGroup;
+  m.attr("BLOCK_TOKENS") = kBlockTokens;
+  m.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
+    return names;
+  }, "Instruction sets this machine can run, best first.");
+  m.def("uniform_draw", &uniform_draw, "seed"_a, "choice_index"_a, "position"_a, "The random number of one draw, in [0, 1).");
+  m.def("half_to_float", &half_to_float, "bits"_a);
+  m.def("float_to_half", &float_to_half, "value"_a);
+  bind_inputs(m);
+  bind_weights(m);
+  bind_program(m);
+}

@@ -1,0 +1,31 @@
+#include "dispatch.h"
+
+#include <stdexcept>
+
+#include "cpu_features.h"
+
+namespace antiphon {
+
+std::vector<const Kernels*> available_kernels() {
+  std::vector<const Kernels*> found;
+#if defined(__x86_64__)
+  const CpuFeatures features = cpu_features();
+  if (features.avx512) found.push_back(&kAvx512Kernels);
+  if (features.avx2) found.push_back(&kAvx2Kernels);
+#endif
+  found.push_back(&kScalarKernels);
+  return found;
+}
+
+const Kernels& choose_kernels(const std::string& name) {
+  const auto found = available_kernels();
+  if (name == "auto") return *found.front();
+  std::string names;
+  for (const Kernels* kernels : found) {
+    if (name == kernels->name) return *kernels;
+    names += (names.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  throw std::invalid_argument("instruction set '" + name + "' is not available on this machine; it has " + names);
+}
+
+}  // namespace antiphon

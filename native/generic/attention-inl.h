@@ -1,0 +1,269 @@
+// Rotary positions, the KV pool's format, and attention over it, written once over the vector layer. Included inside an
+// instruction set's namespace, after elementwise-inl.h.
+//
+// A query row's result depends on that row and on the stored K and V alone: blocks are walked in order, each updates a
+// running maximum and sum (the online softmax of Milakov and Gimelshein, 2018), and every sum has one order.
+
+static inline void rotate_by_position(float* head, const float* cosines, const float* sines, int64_t half) {
+  for (int64_t i = 0; i < half; i += 16) {
+    const F32 a = load(head + i), b = load(head + half + i), c = load(cosines + i), s = load(sines + i);
+    store(head + i, sub(mul(a, c), mul(b, s)));
+    store(head + half + i, add(mul(b, c), mul(a, s)));
+  }
+}
+
+// Walsh–Hadamard butterflies, unnormalised, over runs of the largest power of two that divides n.
+static inline void hadamard(float* x, int64_t n) {
+  const int64_t run = n & -n;
+  for (int64_t width = 1; width < run; width *= 2)
+    for (int64_t start = 0; start < n; start += 2 * width)
+      for (int64_t i = start; i < start + width; ++i) {
+        const float a = x[i], b = x[i + width];
+        x[i] = a + b;
+        x[i + width] = a - b;
+      }
+}
+
+static inline void scale_by(float* x, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set1(factor)));
+}
+
+// A group's scale for the pool: the smallest half-precision number that the group's codes reach within 127.
+static inline uint16_t pool_scale(F32 a, F32 b) {
+  const F32 zero = set1(0.0f);
+  const float taint = reduce_add(fma(b, zero, mul(a, zero)));
+  const float scale = reduce_max(max(abs(a), abs(b))) * (1.0f / 127.0f) + taint;
+  uint16_t bits = float_to_half(scale);
+  if (half_to_float(bits) < scale) ++bits;
+  return bits;
+}
+
+static inline F32 pool_inverse(uint16_t scale) {
+  const float value = half_to_float(scale);
+  return set1(value > 0.0f ? 1.0f / value : 0.0f);
+}
+
+static void store_key(const float* k, const KvLayer& kv, uint8_t* head, int64_t slot) {
+  if (kv.type == KvType::kHalf) {
+    uint16_t* codes = reinterpret_cast<uint16_t*>(head);
+    for (int64_t d = 0; d < kv.head_dim; ++d) codes[d * kBlockTokens + slot] = float_to_half(k[d]);
+    return;
+  }
+  int8_t* codes = reinterpret_cast<int8_t*>(head);
+  uint16_t* scales = reinterpret_cast<uint16_t*>(head + kv.k_bytes());
+  for (int64_t d = 0; d < kv.head_dim; d += kGroup) {
+    const F32 a = load(k + d), b = load(k + d + 16);
+    const uint16_t scale = pool_scale(a, b);
+    const F32 inverse = pool_inverse(scale);
+    alignas(64) int8_t row[kGroup];
+    store_int8(row, round_to_int(mul(a, inverse)));
+    store_int8(row + 16, round_to_int(mul(b, inverse)));
+    scales[d / kGroup * kBlockTokens + slot] = scale;
+    for (int64_t i = 0; i < kGroup; ++i) codes[(d + i) * kBlockTokens + slot] = row[i];
+  }
+}
+
+static void store_value(const float* v, const KvLayer& kv, uint8_t* head, int64_t slot) {
+  uint8_t* values = head + kv.k_bytes() + 2 * kv.scale_count();
+  if (kv.type == KvType::kHalf) {
+    uint16_t* codes = reinterpret_cast<uint16_t*>(values) + slot * kv.head_dim;
+    for (int64_t d = 0; d < kv.head_dim; d += 16) store_half(codes + d, load(v + d));
+    return;
+  }
+  int8_t* codes = reinterpret_cast<int8_t*>(values) + slot * kv.head_dim;
+  uint16_t* scales = reinterpret_cast<uint16_t*>(values + kv.k_bytes()) + slot * (kv.head_dim / kGroup);
+  for (int64_t d = 0; d < kv.head_dim; d += kGroup) {
+    const F32 a = load(v + d), b = load(v + d + 16);
+    const uint16_t scale = pool_scale(a, b);
+    const F32 inverse = pool_inverse(scale);
+    store_int8(codes + d, round_to_int(mul(a, inverse)));
+    store_int8(codes + d + 16, round_to_int(mul(b, inverse)));
+    scales[d / kGroup] = scale;
+  }
+}
+
+static void rope_and_store(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv, int64_t block) {
+  const int64_t dim = shape.head_dim, half = dim / 2;
+  const float* cosines = shape.cosines + position * half;
+  const float* sines = shape.sines + position * half;
+  const float rotation = shape.rotate_keys ? 1.0f / __builtin_sqrtf(static_cast<float>(dim & -dim)) : 1.0f;
+  const float softmax_scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
+  for (int64_t h = 0; h < shape.num_heads + shape.num_kv_heads; ++h) {
+    float* head = qkv + h * dim;
+    rotate_by_position(head, cosines, sines, half);
+    if (shape.rotate_keys) hadamard(head, dim);
+    scale_by(head, dim, h < shape.num_heads ? rotation * softmax_scale : rotation);
+  }
+  const float* keys = qkv + shape.num_heads * dim;
+  const float* values = keys + shape.num_kv_heads * dim;
+  for (int64_t h = 0; h < shape.num_kv_heads; ++h) {
+    uint8_t* head = kv.head(block, h);
+    store_key(keys + h * dim, kv, head, position % kBlockTokens);
+    store_value(values + h * dim, kv, head, position % kBlockTokens);
+  }
+}
+
+// The working set of one call of `attend`, carved out of the caller's scratch.
+struct AttentionScratch {
+  float *keys, *values;            // one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
+  float *queries, *outputs;        // [rows][head_dim]
+  float *weights;                  // [rows][32]: scores, then softmax numerators
+  float *sums;                     // [rows][16 lanes]
+  float *maxima, *corrections;     // [rows]
+
+  AttentionScratch(float* memory, int64_t rows, int64_t dim) {
+    keys = memory;
+    values = keys + kBlockTokens * dim;
+    queries = values + kBlockTokens * dim;
+    outputs = queries + rows * dim;
+    weights = outputs + rows * dim;
+    sums = weights + rows * kBlockTokens;
+    maxima = sums + rows * 16;
+    corrections = maxima + rows;
+  }
+};
+
+static void expand_block(const uint8_t* head, const KvLayer& kv, int64_t tokens, float* keys, float* values) {
+  const int64_t dim = kv.head_dim;
+  const uint8_t* value_bytes = head + kv.k_bytes() + 2 * kv.scale_count();
+  if (kv.type == KvType::kHalf) {
+    const uint16_t* k = reinterpret_cast<const uint16_t*>(head);
+    const uint16_t* v = reinterpret_cast<const uint16_t*>(value_bytes);
+    for (int64_t i = 0; i < dim * kBlockTokens; i += 16) store(keys + i, load_half(k + i));
+    for (int64_t i = 0; i < tokens * dim; i += 16) store(values + i, load_half(v + i));
+    return;
+  }
+  const int8_t* k = reinterpret_cast<const int8_t*>(head);
+  const int8_t* v = reinterpret_cast<const int8_t*>(value_bytes);
+  const uint16_t* k_scales = reinterpret_cast<const uint16_t*>(head + kv.k_bytes());
+  const uint16_t* v_scales = reinterpret_cast<const uint16_t*>(value_bytes + kv.k_bytes());
+  for (int64_t d = 0; d < dim; ++d) {
+    const uint16_t* scales = k_scales + d / kGroup * kBlockTokens;
+    const int64_t at = d * kBlockTokens;
+    store(keys + at, mul(load_int8(k + at), load_half(scales)));
+    store(keys + at + 16, mul(load_int8(k + at + 16), load_half(scales + 16)));
+  }
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t d = 0; d < dim; d += kGroup) {
+      const F32 scale = set1(half_to_float(v_scales[t * (dim / kGroup) + d / kGroup]));
+      const int64_t at = t * dim + d;
+      store(values + at, mul(load_int8(v + at), scale));
+      store(values + at + 16, mul(load_int8(v + at + 16), scale));
+    }
+}
+
+template <int Rows>
+static inline void score_rows(const AttentionScratch& s, int64_t row, int64_t dim) {
+  F32 left[Rows], right[Rows];
+  for (int r = 0; r < Rows; ++r) left[r] = right[r] = set1(0.0f);
+  const float* q = s.queries + row * dim;
+  for (int64_t d = 0; d < dim; ++d) {
+    const F32 a = load(s.keys + d * kBlockTokens), b = load(s.keys + d * kBlockTokens + 16);
+    for (int r = 0; r < Rows; ++r) {
+      const F32 x = set1(q[r * dim + d]);
+      left[r] = fma(x, a, left[r]);
+      right[r] = fma(x, b, right[r]);
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    store(s.weights + (row + r) * kBlockTokens, left[r]);
+    store(s.weights + (row + r) * kBlockTokens + 16, right[r]);
+  }
+}
+
+// Turns a row's scores into softmax numerators; `visible` of the block's tokens are at or before the row's position.
+static inline void soften_row(const AttentionScratch& s, int64_t row, int64_t visible) {
+  float* weights = s.weights + row * kBlockTokens;
+  if (visible <= 0) {
+    store(weights, set1(0.0f));
+    store(weights + 16, set1(0.0f));
+    s.corrections[row] = 1.0f;
+    return;
+  }
+  const Mask left_mask = first_lanes(visible), right_mask = first_lanes(visible > 16 ? visible - 16 : 0);
+  const F32 lowest = set1(-__builtin_inff());
+  const F32 left = select(left_mask, load(weights), lowest), right = select(right_mask, load(weights + 16), lowest);
+  const float block_maximum = reduce_max(max(left, right));
+  const float maximum = block_maximum > s.maxima[row] ? block_maximum : s.maxima[row];
+  const F32 top = set1(maximum), zero = set1(0.0f);
+  const F32 left_weight = select(left_mask, exponential(sub(left, top)), zero);
+  const F32 right_weight = select(right_mask, exponential(sub(right, top)), zero);
+  alignas(64) float correction[16];
+  store(correction, exponential(sub(set1(s.maxima[row]), top)));
+  float* sums = s.sums + row * 16;
+  store(sums, fma(load(sums), set1(correction[0]), add(left_weight, right_weight)));
+  store(weights, left_weight);
+  store(weights + 16, right_weight);
+  s.maxima[row] = maximum;
+  s.corrections[row] = correction[0];
+}
+
+template <int Rows>
+static inline void accumulate_rows(const AttentionScratch& s, int64_t row, int64_t dim, int64_t tokens) {
+  for (int64_t d = 0; d < dim; d += 32) {
+    F32 left[Rows], right[Rows];
+    for (int r = 0; r < Rows; ++r) {
+      const F32 correction = set1(s.corrections[row + r]);
+      left[r] = mul(load(s.outputs + (row + r) * dim + d), correction);
+      right[r] = mul(load(s.outputs + (row + r) * dim + d + 16), correction);
+    }
+    for (int64_t t = 0; t < tokens; ++t) {
+      const F32 a = load(s.values + t * dim + d), b = load(s.values + t * dim + d + 16);
+      for (int r = 0; r < Rows; ++r) {
+        const F32 w = set1(s.weights[(row + r) * kBlockTokens + t]);
+        left[r] = fma(w, a, left[r]);
+        right[r] = fma(w, b, right[r]);
+      }
+    }
+    for (int r = 0; r < Rows; ++r) {
+      store(s.outputs + (row + r) * dim + d, left[r]);
+      store(s.outputs + (row + r) * dim + d + 16, right[r]);
+    }
+  }
+}
+
+// All rows against the expanded block; rows are (token, head) pairs, heads fastest.
+static inline void attend_block(const AttentionScratch& s, int64_t rows, int64_t heads, int64_t dim,
+                                int64_t first_visible, int64_t tokens) {
+  int64_t row = 0;
+  for (; row + kAttendRows <= rows; row += kAttendRows) score_rows<kAttendRows>(s, row, dim);
+  for (; row + kAttendRest <= rows; row += kAttendRest) score_rows<kAttendRest>(s, row, dim);
+  for (; row < rows; ++row) score_rows<1>(s, row, dim);
+  for (row = 0; row < rows; ++row) soften_row(s, row, first_visible + row / heads);
+  for (row = 0; row + kAttendRows <= rows; row += kAttendRows) accumulate_rows<kAttendRows>(s, row, dim, tokens);
+  for (; row + kAttendRest <= rows; row += kAttendRest) accumulate_rows<kAttendRest>(s, row, dim, tokens);
+  for (; row < rows; ++row) accumulate_rows<1>(s, row, dim, tokens);
+}
+
+static void attend(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
+                   const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch) {
+  const int64_t heads = shape.group(), dim = shape.head_dim, rows = (end - begin) * heads;
+  const AttentionScratch s(scratch, rows, dim);
+  const int64_t first_head = kv_head * heads;
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* source = qkv + (sequence.first_row + begin + row / heads) * shape.qkv_width() +
+                          (first_head + row % heads) * dim;
+    for (int64_t d = 0; d < dim; d += 16) {
+      store(s.queries + row * dim + d, load(source + d));
+      store(s.outputs + row * dim + d, set1(0.0f));
+    }
+    store(s.sums + row * 16, set1(0.0f));
+    s.maxima[row] = -__builtin_inff();
+  }
+  const int64_t first_position = sequence.first_position + begin;
+  const int64_t last_position = sequence.first_position + end - 1;
+  for (int64_t start = 0; start <= last_position; start += kBlockTokens) {
+    const int64_t present = last_position - start + 1;
+    const int64_t tokens = present < kBlockTokens ? present : kBlockTokens;
+    expand_block(kv.head(sequence.block_table[start / kBlockTokens], kv_head), kv, tokens, s.keys, s.values);
+    attend_block(s, rows, heads, dim, first_position - start + 1, tokens);
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    const F32 inverse = set1(1.0f / reduce_add(load(s.sums + row * 16)));
+    const float* result = s.outputs + row * dim;
+    const int64_t target = sequence.first_row + begin + row / heads;
+    for (int64_t d = 0; d < dim; d += kGroup)
+      quantize_into(mul(load(result + d), inverse), mul(load(result + d + 16), inverse), out, target,
+                    ((first_head + row % heads) * dim + d) / kGroup);
+  }
+}

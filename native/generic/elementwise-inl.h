@@ -1,0 +1,101 @@
+// Exponentials, norms, activations and their quantization, written once over the vector layer. Included inside an
+// instruction set's namespace.
+
+// e^x for x in [-87.3, 88.3] (clamped), within 2 ulp: x = n ln 2 + r, a degree-6 polynomial in r, 2^n by the exponent bits.
+static inline F32 exponential(F32 x) {
+  x = min(max(x, set1(-87.3f)), set1(88.3f));
+  const I32 n = round_to_int(mul(x, set1(1.44269504f)));
+  const F32 n_float = from_int(n);
+  F32 r = fma(n_float, set1(-0.693145752f), x);
+  r = fma(n_float, set1(-1.42860677e-6f), r);
+  F32 p = set1(1.0f / 720.0f);
+  p = fma(p, r, set1(1.0f / 120.0f));
+  p = fma(p, r, set1(1.0f / 24.0f));
+  p = fma(p, r, set1(1.0f / 6.0f));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  return mul(p, power_of_two(n));
+}
+
+// Codes of 32 values, their scale and their sum. A value that is not finite makes the scale not-a-number, so that it is
+// carried on instead of being rounded into something plausible.
+static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
+  const F32 zero = set1(0.0f);
+  const float taint = reduce_add(fma(b, zero, mul(a, zero)));
+  const float largest = reduce_max(max(abs(a), abs(b)));
+  const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+  const I32 low = round_to_int(mul(a, set1(inverse))), high = round_to_int(mul(b, set1(inverse)));
+  store_int8(codes, low);
+  store_int8(codes + 16, high);
+  *sum = reduce_add_int(add_int(low, high));
+  return largest * (1.0f / 127.0f) + taint;
+}
+
+static inline void quantize_into(F32 a, F32 b, const QuantizedRows& out, int64_t row, int64_t group) {
+  const int64_t at = group * out.capacity + row;
+  out.scales[at] = quantize_group(a, b, out.codes + at * kGroup, out.sums + at);
+}
+
+static void rms_norm(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,
+                     int64_t row) {
+  F32 squares = set1(0.0f);
+  for (int64_t i = 0; i < width; i += 16) squares = fma(load(x + i), load(x + i), squares);
+  const float mean = reduce_add(squares) / static_cast<float>(width);
+  const F32 scale = set1(1.0f / __builtin_sqrtf(mean + epsilon));
+  for (int64_t i = 0; i < width; i += kGroup) {
+    const F32 a = mul(mul(load(x + i), scale), load(weight + i));
+    const F32 b = mul(mul(load(x + i + 16), scale), load(weight + i + 16));
+    quantize_into(a, b, out, row, i / kGroup);
+  }
+}
+
+static inline F32 silu(F32 x) {
+  const F32 one = set1(1.0f);
+  return div(x, add(one, exponential(sub(set1(0.0f), x))));
+}
+
+static void silu_mul(const float* gate, const float* up, int64_t num_rows, const QuantizedRows& out, int64_t first_row,
+                     int64_t group) {
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const float* g = gate + r * kPanel;
+    const float* u = up + r * kPanel;
+    quantize_into(mul(silu(load(g)), load(u)), mul(silu(load(g + 16)), load(u + 16)), out, first_row + r, group);
+  }
+}
+
+static ShardSummary summarize(const float* logits, int64_t count) {
+  F32 largest = set1(-__builtin_inff()), taint = set1(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const F32 x = load(logits + i);
+    largest = max(x, largest);
+    taint = fma(x, set1(0.0f), taint);
+  }
+  ShardSummary summary{reduce_max(largest), reduce_add(taint)};
+  for (; i < count; ++i) {
+    if (logits[i] > summary.maximum) summary.maximum = logits[i];
+    summary.not_finite += logits[i] * 0.0f;
+  }
+  return summary;
+}
+
+static float exponentials(const float* x, float maximum, float scale, int64_t count, float* out) {
+  const F32 top = set1(maximum), factor = set1(scale);
+  F32 sum = set1(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const F32 e = exponential(mul(sub(load(x + i), top), factor));
+    store(out + i, e);
+    sum = add(sum, e);
+  }
+  if (i < count) {
+    alignas(64) float tail[16] = {};
+    for (int64_t j = i; j < count; ++j) tail[j - i] = x[j];
+    const F32 e = select(first_lanes(count - i), exponential(mul(sub(load(tail), top), factor)), set1(0.0f));
+    store(tail, e);
+    for (int64_t j = i; j < count; ++j) out[j] = tail[j - i];
+    sum = add(sum, e);
+  }
+  return reduce_add(sum);
+}

@@ -1,0 +1,125 @@
+// What a kernel sees and what every instruction set provides: plain structs and one table of functions.
+//
+// All instruction sets compute bit-identical results. Dot products accumulate integers exactly inside a group of 32 values
+// of k; groups are added in float32 in the order of k, each with one fused multiply-add; everything else works on 16 float
+// lanes in a fixed order, whatever the width of the registers underneath.
+#pragma once
+#include <cstdint>
+
+namespace antiphon {
+
+constexpr int64_t kGroup = 32;        // values of k that share a scale, in weights and in activations
+constexpr int64_t kPanel = 32;        // output channels that are computed together and stored together
+constexpr int64_t kBlockTokens = 32;  // tokens in one KV block
+constexpr int64_t kShard = 1024;      // logits whose maximum is kept while they are still in the cache
+
+// Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
+// codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
+struct QuantizedRows {
+  int8_t* codes;
+  float* scales;
+  int32_t* sums;
+  int64_t capacity;
+};
+
+enum class WeightFormat : int32_t { kW4, kW8 };
+
+// A packed weight matrix of `rows` output channels and `columns` values of k, in panels of 32 channels. In a panel, for
+// each group: two halves of 16 channels; in a half, 64-byte lines that hold 4 successive k of 16 channels
+// (byte = channel * 4 + k % 4), the operand layout of VNNI and of AMX's second tile. W8: unsigned codes, biased by 128,
+// 8 lines a half. W4: unsigned codes, 4 lines a half; line i holds k 4i.. in its low nibbles and k 4i+16.. in its high ones.
+// scales, and mins where the format has them: half precision, [panels][groups][32].
+struct PackedView {
+  WeightFormat format;
+  int64_t rows;
+  int64_t columns;
+  int32_t bias;  // what the codes are biased by: 128, 8, or 0 where mins are used
+  const uint8_t* codes;
+  const uint16_t* scales;
+  const uint16_t* mins;  // or null
+};
+
+inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one panel
+  return format == WeightFormat::kW4 ? kPanel * kGroup / 2 : kPanel * kGroup;
+}
+
+enum class KvType : int32_t { kInt8, kHalf };
+
+// The KV pool of one layer. A block holds, for each KV head, K transposed [head_dim][32 tokens], K's scales
+// [head_dim / 32][32 tokens], V [32 tokens][head_dim], V's scales [32 tokens][head_dim / 32]; scales, in half precision,
+// only with int8.
+struct KvLayer {
+  uint8_t* base;
+  KvType type;
+  int64_t num_kv_heads;
+  int64_t head_dim;
+
+  int64_t code_bytes() const { return type == KvType::kInt8 ? 1 : 2; }
+  int64_t scale_count() const { return type == KvType::kInt8 ? kBlockTokens * (head_dim / kGroup) : 0; }
+  int64_t k_bytes() const { return kBlockTokens * head_dim * code_bytes(); }
+  int64_t head_bytes() const { return 2 * (k_bytes() + 2 * scale_count()); }
+  int64_t block_bytes() const { return num_kv_heads * head_bytes(); }
+  uint8_t* head(int64_t block, int64_t kv_head) const { return base + block * block_bytes() + kv_head * head_bytes(); }
+};
+
+// One sequence of a step: rows [first_row, first_row + num_tokens) of the batch stand at positions first_position + i.
+struct SequenceView {
+  int64_t first_row;
+  int64_t num_tokens;
+  int64_t first_position;
+  const int32_t* block_table;
+};
+
+struct AttentionShape {
+  int64_t num_heads;
+  int64_t num_kv_heads;
+  int64_t head_dim;
+  const float* cosines;  // [positions][head_dim / 2]
+  const float* sines;
+  bool rotate_keys;  // Hadamard-rotate Q and K, which leaves their products alone and flattens K's outliers
+
+  int64_t group() const { return num_heads / num_kv_heads; }
+  int64_t qkv_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
+};
+
+constexpr int64_t kAttentionTileTokens = 8;  // query tokens that share one walk over the KV blocks
+
+struct ShardSummary {
+  float maximum;
+  float not_finite;  // zero, or not-a-number if any logit is +-infinity or not a number
+};
+
+struct Kernels {
+  const char* name;
+  // out[row][0..32) += panel `panel` of the matrix times activation rows [first_row, first_row + num_rows).
+  void (*linear_panel)(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
+                       int64_t num_rows, float* out);
+  // out row of `width` from x, normalised and scaled by weight.
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,
+                   int64_t row);
+  // silu(gate) * up, quantized: tiles [num_rows][32] give group `group` of rows first_row….
+  void (*silu_mul)(const float* gate, const float* up, int64_t num_rows, const QuantizedRows& out, int64_t first_row,
+                   int64_t group);
+  // One row of the qkv buffer: rotate Q and K by position (Q in place, scaled for the softmax), write K and V to the pool.
+  void (*rope_and_store)(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv, int64_t block);
+  // Tokens [begin, end) of a sequence (at most kAttentionTileTokens) against its KV blocks, one KV head; output quantized.
+  // scratch: attention_scratch_floats(shape).
+  void (*attend)(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
+                 const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch);
+  ShardSummary (*summarize)(const float* logits, int64_t count);
+  // out[i] = exp((x[i] - maximum) * scale); returns the sum in a fixed order.
+  float (*exponentials)(const float* x, float maximum, float scale, int64_t count, float* out);
+};
+
+inline int64_t attention_scratch_floats(const AttentionShape& shape) {
+  const int64_t rows = kAttentionTileTokens * shape.group();
+  return 2 * kBlockTokens * shape.head_dim + rows * (2 * shape.head_dim + kBlockTokens + 16 + 2);
+}
+
+extern const Kernels kScalarKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+}  // namespace antiphon

@@ -1,0 +1,164 @@
+#include "packed_matrix.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "half.h"
+
+namespace antiphon {
+namespace {
+
+// 32 weights as unsigned codes: weight = scale * (code - bias) where `least` is absent, scale * code + least where present.
+struct CodedGroup {
+  uint8_t codes[kGroup];
+  uint16_t scale = 0;
+  uint16_t least = 0;
+  int32_t bias = 0;
+};
+
+uint16_t half_at(const uint8_t* bytes) {
+  uint16_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits;
+}
+
+void unpack_nibbles(const uint8_t* packed, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = packed[i] & 15;
+    codes[i + 16] = packed[i] >> 4;
+  }
+}
+
+// Rounds 32 floats to 8 bits with a scale in half precision, as Q8_0 does.
+void round_to_codes(const float* values, CodedGroup& out) {
+  float largest = 0.0f;
+  for (int i = 0; i < kGroup; ++i) {
+    if (!std::isfinite(values[i])) {
+      out.scale = 0x7E00;  // not a number: the caller refuses it
+      return;
+    }
+    largest = std::fmax(largest, std::fabs(values[i]));
+  }
+  out.scale = float_to_half(largest / 127.0f);
+  if (half_to_float(out.scale) * 127.0f < largest) ++out.scale;
+  const float scale = half_to_float(out.scale);
+  for (int i = 0; i < kGroup; ++i)
+    out.codes[i] = static_cast<uint8_t>(128 + (scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / scale)) : 0));
+}
+
+CodedGroup code_group(StorageType type, const uint8_t* group) {
+  CodedGroup out;
+  switch (type) {
+    case StorageType::kQ4_0:
+      out.scale = half_at(group);
+      out.bias = 8;
+      unpack_nibbles(group + 2, out.codes);
+      return out;
+    case StorageType::kQ4_1:
+      out.scale = half_at(group);
+      out.least = half_at(group + 2);
+      unpack_nibbles(group + 4, out.codes);
+      return out;
+    case StorageType::kQ8_0:
+      out.scale = half_at(group);
+      out.bias = 128;
+      for (int i = 0; i < kGroup; ++i) out.codes[i] = group[2 + i] ^ 0x80;
+      return out;
+    default: {
+      float values[kGroup];
+      dequantize_group(type, group, values);
+      out.bias = 128;
+      round_to_codes(values, out);
+      return out;
+    }
+  }
+}
+
+bool is_finite_half(uint16_t bits) { return (bits & 0x7C00u) != 0x7C00u; }
+
+bool is_four_bit(StorageType type) { return type == StorageType::kQ4_0 || type == StorageType::kQ4_1; }
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool)
+    : interleaved_(interleave) {
+  if (parts.empty()) throw std::invalid_argument("a matrix needs at least one part");
+  columns_ = parts[0].columns;
+  bool has_mins = false, any_wide = false;
+  for (const StoredMatrix& part : parts) {
+    if (part.columns != columns_) throw std::invalid_argument("the parts of a matrix differ in columns");
+    rows_ += part.rows;
+    has_mins |= part.type == StorageType::kQ4_1;
+    any_wide |= !is_four_bit(part.type);
+  }
+  if (interleave && (parts.size() != 2 || parts[0].rows != parts[1].rows || parts[0].rows % kPanel != 0))
+    throw std::invalid_argument("interleaved parts must be two of equal rows, a multiple of 32");
+  format_ = any_wide ? WeightFormat::kW8 : WeightFormat::kW4;
+  bias_ = any_wide ? 128 : 8;
+  if (has_mins) bias_ = 0;
+  const size_t groups = static_cast<size_t>(num_panels()) * static_cast<size_t>(columns_ / kGroup);
+  codes_ = Memory(groups * static_cast<size_t>(group_code_bytes(format_)), true);
+  scales_ = Memory(groups * kPanel * sizeof(uint16_t), true);
+  if (has_mins) mins_ = Memory(groups * kPanel * sizeof(uint16_t), true);
+  std::atomic<bool> finite{true};
+  pool.run(num_panels(), [&](int64_t panel, int) {
+    if (!pack_panel(parts, panel)) finite = false;
+  });
+  if (!finite) throw std::invalid_argument("holds a weight or a scale that is not a finite number");
+}
+
+PackedView PackedMatrix::view() const {
+  return {format_,
+          rows_,
+          columns_,
+          bias_,
+          codes_.as<uint8_t>(),
+          scales_.as<uint16_t>(),
+          mins_.bytes() ? mins_.as<uint16_t>() : nullptr};
+}
+
+PackedMatrix::Source PackedMatrix::source_of(const std::vector<StoredMatrix>& parts, int64_t row) const {
+  if (interleaved_) {
+    const int64_t panel = row / kPanel;
+    return {&parts[static_cast<size_t>(panel % 2)], panel / 2 * kPanel + row % kPanel};
+  }
+  size_t part = 0;
+  while (row >= parts[part].rows) row -= parts[part++].rows;
+  return {&parts[part], row};
+}
+
+bool PackedMatrix::pack_panel(const std::vector<StoredMatrix>& parts, int64_t panel) {
+  for (int64_t channel = 0; channel < kPanel; ++channel) {
+    const int64_t row = panel * kPanel + channel;
+    if (row >= rows_) break;  // the last panel's missing channels keep scale zero
+    const Source source = source_of(parts, row);
+    for (int64_t group = 0; group < columns_ / kGroup; ++group) {
+      CodedGroup coded = code_group(source.part->type, source.part->group(source.row, group));
+      if (!is_finite_half(coded.scale) || !is_finite_half(coded.least)) return false;
+      const float scale = half_to_float(coded.scale);
+      if (bias_ == 0 && coded.bias != 0) coded.least = float_to_half(-scale * static_cast<float>(coded.bias));
+      if (bias_ == 128 && coded.bias == 8)
+        for (uint8_t& code : coded.codes) code = static_cast<uint8_t>(code + 120);
+      place(panel, group, channel, coded.codes, coded.scale, coded.least);
+    }
+  }
+  return true;
+}
+
+void PackedMatrix::place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale,
+                         uint16_t least) {
+  const int64_t at = panel * (columns_ / kGroup) + group;
+  scales_.as<uint16_t>()[at * kPanel + channel] = scale;
+  if (mins_.bytes()) mins_.as<uint16_t>()[at * kPanel + channel] = least;
+  uint8_t* lines = codes_.as<uint8_t>() + at * group_code_bytes(format_);
+  lines += channel / 16 * (group_code_bytes(format_) / 2) + channel % 16 * 4;
+  if (format_ == WeightFormat::kW8) {
+    for (int k = 0; k < kGroup; ++k) lines[k / 4 * 64 + k % 4] = codes[k];
+    return;
+  }
+  for (int k = 0; k < 16; ++k) lines[k / 4 * 64 + k % 4] = static_cast<uint8_t>(codes[k] | codes[k + 16] << 4);
+}
+
+}  // namespace antiphon

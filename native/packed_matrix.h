@@ -1,0 +1,43 @@
+// A weight matrix in the kernels' layout (kernels.h, PackedView), made from one or more stored matrices.
+//
+// Every stored type has an exact home: Q4_0 and Q4_1 become W4, Q8_0 becomes W8, with the file's own half-precision scales.
+// F32, F16 and BF16 are rounded to W8. Where parts of one matrix differ, all take the wider form, still exactly.
+#pragma once
+#include <vector>
+
+#include "kernels.h"
+#include "memory.h"
+#include "storage.h"
+#include "thread_pool.h"
+
+namespace antiphon {
+
+class PackedMatrix {
+ public:
+  // Rows of the parts one after the other or, interleaved (two parts of equal shape, rows a multiple of 32), panels of 32
+  // in turn. Throws std::invalid_argument when the parts do not fit together or hold a scale that is not finite.
+  PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool);
+
+  PackedView view() const;
+  size_t bytes() const { return codes_.bytes() + scales_.bytes() + mins_.bytes(); }
+  int64_t num_panels() const { return (rows_ + kPanel - 1) / kPanel; }
+  const char* format_name() const { return format_ == WeightFormat::kW4 ? "W4" : "W8"; }
+
+ private:
+  struct Source {
+    const StoredMatrix* part;
+    int64_t row;
+  };
+  Source source_of(const std::vector<StoredMatrix>& parts, int64_t row) const;
+  bool pack_panel(const std::vector<StoredMatrix>& parts, int64_t panel);
+  void place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale, uint16_t least);
+
+  WeightFormat format_ = WeightFormat::kW4;
+  int64_t rows_ = 0;
+  int64_t columns_ = 0;
+  int32_t bias_ = 0;
+  bool interleaved_ = false;
+  Memory codes_, scales_, mins_;
+};
+
+}  // namespace antiphon

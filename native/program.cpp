@@ -1,0 +1,299 @@
+#include "program.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <stdexcept>
+#include <string>
+
+namespace antiphon {
+namespace {
+
+constexpr int64_t kRowBlock = 64;  // rows of one panel whose sums fit the first-level cache
+
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
+
+void require(bool holds, const char* what) {
+  if (!holds) refuse(what);
+}
+
+size_t to_size(int64_t value) { return static_cast<size_t>(value); }
+
+}  // namespace
+
+Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress)
+    : shape_(shape), kernels_(kernels), pool_(std::move(pool)), progress_(progress) {
+  require(shape.max_tokens > 0 && shape.max_sequences > 0 && shape.vocabulary > 0 && shape.num_layers > 0 &&
+              shape.num_blocks > 0 && shape.context_length > 0,
+          "every size of a program must be above zero");
+  require(shape.head_dim > 0 && shape.head_dim % 32 == 0, "head_dim must be a multiple of 32");
+  require(shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0,
+          "num_attention_heads must be a multiple of num_key_value_heads");
+  require(std::ssize(shape.rope_frequencies) == shape.head_dim / 2, "there must be head_dim / 2 rope frequencies");
+  kv_ = Memory(to_size(shape.num_blocks * block_bytes()));
+  logits_ = Memory(to_size(shape.max_sequences * shape.vocabulary) * sizeof(float));
+  shards_ = Memory(to_size(shape.max_sequences * ((shape.vocabulary + kShard - 1) / kShard)) * sizeof(ShardSummary));
+  const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowBlock * kPanel);
+  for (int thread = 0; thread < pool_->size(); ++thread) thread_scratch_.emplace_back(to_size(floats) * sizeof(float));
+  fill_rope_tables();
+}
+
+void Program::fill_rope_tables() {
+  const int64_t half = shape_.head_dim / 2;
+  const size_t bytes = to_size(shape_.context_length * half) * sizeof(float);
+  cosines_ = Memory(bytes);
+  sines_ = Memory(bytes);
+  constexpr int64_t kRun = 256;
+  pool_->run((shape_.context_length + kRun - 1) / kRun, [&](int64_t task, int) {
+    const int64_t end = std::min(shape_.context_length, (task + 1) * kRun);
+    for (int64_t position = task * kRun; position < end; ++position)
+      for (int64_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(position) * shape_.rope_frequencies[to_size(i)];
+        cosines_.as<float>()[position * half + i] = static_cast<float>(std::cos(angle));
+        sines_.as<float>()[position * half + i] = static_cast<float>(std::sin(angle));
+      }
+  });
+}
+
+KvLayer Program::kv_layer(int64_t layer) const {
+  KvLayer kv{kv_.as<uint8_t>(), shape_.kv_type, shape_.num_kv_heads, shape_.head_dim};
+  kv.base += layer * shape_.num_blocks * kv.block_bytes();
+  return kv;
+}
+
+AttentionShape Program::attention_shape() const {
+  return {shape_.num_heads,     shape_.num_kv_heads, shape_.head_dim, cosines_.as<float>(),
+          sines_.as<float>(), shape_.kv_type == KvType::kInt8};
+}
+
+int Program::float_buffer(int64_t width, bool sampled) {
+  require(width > 0, "a buffer's width must be above zero");
+  const int64_t rows = sampled ? shape_.max_sequences : shape_.max_tokens;
+  float_buffers_.emplace_back(new FloatBuffer{Memory(to_size(rows * width) * sizeof(float)), width, sampled});
+  return static_cast<int>(float_buffers_.size()) - 1;
+}
+
+int Program::quantized_buffer(int64_t width, bool sampled) {
+  require(width > 0 && width % kGroup == 0, "a quantized buffer's width must be a multiple of 32");
+  const int64_t rows = sampled ? shape_.max_sequences : shape_.max_tokens;
+  const size_t groups = to_size(rows * (width / kGroup));
+  quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(groups * to_size(kGroup)), Memory(groups * sizeof(float)),
+                                                       Memory(groups * sizeof(int32_t)), width, rows, sampled});
+  return static_cast<int>(quantized_buffers_.size()) - 1;
+}
+
+const Program::FloatBuffer& Program::floats(int id) const { return *float_buffers_.at(static_cast<size_t>(id)); }
+
+const Program::QuantizedBuffer& Program::quantized(int id) const {
+  return *quantized_buffers_.at(static_cast<size_t>(id));
+}
+
+void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& body) {
+  constexpr int64_t kRows = 4;  // a task: enough work to be worth handing out
+  pool_->run((rows + kRows - 1) / kRows, [&](int64_t task, int) {
+    for (int64_t row = task * kRows; row < std::min(rows, (task + 1) * kRows); ++row) body(row);
+  });
+}
+
+void Program::embed(const StoredMatrix& table, int out) {
+  const FloatBuffer& target = floats(out);
+  require(target.width == table.columns && table.rows >= shape_.vocabulary, "the embedding does not fit its buffer");
+  operations_.push_back([this, table, &target] {
+    for_rows(num_tokens_, [&](int64_t row) {
+      const int64_t token_id = token_ids_[to_size(row)];
+      for (int64_t g = 0; g < table.columns / kGroup; ++g)
+        dequantize_group(table.type, table.group(token_id, g), target.row(row) + g * kGroup);
+    });
+  });
+}
+
+void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out) {
+  const FloatBuffer& source = floats(in);
+  const QuantizedBuffer& target = quantized(out);
+  require(source.width == target.width && std::ssize(weight) == source.width && source.sampled == target.sampled,
+          "rms_norm: widths differ");
+  operations_.push_back([this, &source, &target, epsilon, weight = std::move(weight)] {
+    for_rows(rows_of(source.sampled), [&](int64_t row) {
+      kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, target.view(), row);
+    });
+  });
+}
+
+// tile[row][0..32) = bias + the product; the bias comes first in the order of adding.
+void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first_row,
+                       int64_t num_rows, const float* bias, float* tile) const {
+  const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
+  std::fill(tile, tile + num_rows * kPanel, 0.0f);
+  if (bias)
+    for (int64_t row = 0; row < num_rows; ++row)
+      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + row * kPanel);
+  kernels_.linear_panel(view, panel, in, first_row, num_rows, tile);
+}
+
+void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate) {
+  const QuantizedBuffer& source = quantized(in);
+  const FloatBuffer& target = floats(out);
+  const PackedView view = matrix->view();
+  require(view.columns == source.width && view.rows == target.width && source.sampled == target.sampled,
+          "linear: the matrix does not fit its buffers");
+  require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
+  operations_.push_back([this, &source, &target, view, matrix, accumulate, bias = std::move(bias)] {
+    const int64_t rows = rows_of(source.sampled);
+    pool_->run(rows ? matrix->num_panels() : 0, [&](int64_t panel, int thread) {
+      float* tile = thread_scratch_[to_size(thread)].as<float>();
+      const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
+      for (int64_t first = 0; first < rows; first += kRowBlock) {
+        const int64_t count = std::min(kRowBlock, rows - first);
+        multiply(view, panel, source.view(), first, count, bias.empty() ? nullptr : bias.data(), tile);
+        for (int64_t row = 0; row < count; ++row) {
+          float* to = target.row(first + row) + panel * kPanel;
+          for (int64_t c = 0; c < channels; ++c) to[c] = accumulate ? to[c] + tile[row * kPanel + c] : tile[row * kPanel + c];
+        }
+      }
+    });
+  });
+}
+
+void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix, int out) {
+  const QuantizedBuffer& source = quantized(in);
+  const QuantizedBuffer& target = quantized(out);
+  const PackedView view = matrix->view();
+  require(view.columns == source.width && view.rows == 2 * target.width && source.sampled == target.sampled,
+          "linear_silu_mul: the matrix does not fit its buffers");
+  operations_.push_back([this, &source, &target, view, matrix] {
+    const int64_t rows = rows_of(source.sampled);
+    pool_->run(rows ? matrix->num_panels() / 2 : 0, [&](int64_t pair, int thread) {
+      float* gate = thread_scratch_[to_size(thread)].as<float>();
+      float* up = gate + kRowBlock * kPanel;
+      for (int64_t first = 0; first < rows; first += kRowBlock) {
+        const int64_t count = std::min(kRowBlock, rows - first);
+        multiply(view, 2 * pair, source.view(), first, count, nullptr, gate);
+        multiply(view, 2 * pair + 1, source.view(), first, count, nullptr, up);
+        kernels_.silu_mul(gate, up, count, target.view(), first, pair);
+      }
+    });
+  });
+}
+
+void Program::attention(int qkv, int64_t layer, int out) {
+  const FloatBuffer& source = floats(qkv);
+  require(source.width == attention_shape().qkv_width() && quantized(out).width == shape_.num_heads * shape_.head_dim,
+          "attention: widths differ");
+  require(layer >= 0 && layer < shape_.num_layers, "attention: there is no such layer in the KV pool");
+  operations_.push_back([this, qkv, layer, out] { attend(qkv, layer, out); });
+}
+
+void Program::attend(int qkv, int64_t layer, int out) {
+  const FloatBuffer& source = floats(qkv);
+  const QuantizedRows target = quantized(out).view();
+  const AttentionShape shape = attention_shape();
+  const KvLayer kv = kv_layer(layer);
+  for_rows(num_tokens_, [&](int64_t row) {
+    const SequenceView& sequence = views_[to_size(row_sequence_[to_size(row)])];
+    const int64_t position = sequence.first_position + row - sequence.first_row;
+    kernels_.rope_and_store(source.row(row), position, shape, kv, sequence.block_table[position / kBlockTokens]);
+  });
+  pool_->run(std::ssize(tiles_) * shape.num_kv_heads, [&](int64_t task, int thread) {
+    const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];
+    kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, task % shape.num_kv_heads, shape,
+                    kv, target, thread_scratch_[to_size(thread)].as<float>());
+  });
+}
+
+void Program::select_rows(int in, int out) {
+  const FloatBuffer& source = floats(in);
+  const FloatBuffer& target = floats(out);
+  require(source.width == target.width && !source.sampled && target.sampled, "select_rows: buffers do not fit");
+  operations_.push_back([this, &source, &target] {
+    for (int64_t row = 0; row < std::ssize(sampled_rows_); ++row) {
+      const float* from = source.row(sampled_rows_[to_size(row)]);
+      std::copy(from, from + source.width, target.row(row));
+    }
+  });
+}
+
+void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix) {
+  const QuantizedBuffer& source = quantized(in);
+  const PackedView view = matrix->view();
+  require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled, "logits: the head does not fit");
+  operations_.push_back([this, &source, view, matrix] {
+    const int64_t shards = sampled_rows_.empty() ? 0 : (shape_.vocabulary + kShard - 1) / kShard;
+    pool_->run(shards, [&](int64_t shard, int) { head_shard(view, source.view(), shard); });
+  });
+}
+
+// Logits of one shard of the vocabulary for every sampled row, and their summaries while they are at hand.
+void Program::head_shard(const PackedView& view, const QuantizedRows& in, int64_t shard) {
+  const int64_t rows = std::ssize(sampled_rows_), vocabulary = shape_.vocabulary;
+  const int64_t begin = shard * kShard, end = std::min(begin + kShard, vocabulary);
+  alignas(64) float tile[kRowBlock * kPanel];
+  for (int64_t first = 0; first < rows; first += kRowBlock) {
+    const int64_t count = std::min(kRowBlock, rows - first);
+    for (int64_t channel = begin; channel < end; channel += kPanel) {
+      multiply(view, channel / kPanel, in, first, count, nullptr, tile);
+      const int64_t channels = std::min(kPanel, end - channel);
+      for (int64_t row = 0; row < count; ++row)
+        std::copy(tile + row * kPanel, tile + row * kPanel + channels,
+                  logits_.as<float>() + (first + row) * vocabulary + channel);
+    }
+  }
+  const int64_t num_shards = (vocabulary + kShard - 1) / kShard;
+  for (int64_t row = 0; row < rows; ++row)
+    shards_.as<ShardSummary>()[row * num_shards + shard] =
+        kernels_.summarize(logits_.as<float>() + row * vocabulary + begin, end - begin);
+}
+
+void Program::check(const SequenceInput& sequence) const {
+  const int64_t count = std::ssize(sequence.token_ids), end = sequence.first_position + count;
+  require(count > 0 && sequence.first_position >= 0, "a scheduled sequence needs tokens and a position");
+  if (end > shape_.context_length) refuse("position " + std::to_string(end - 1) + " is beyond the context");
+  require(std::ssize(sequence.block_table) * kBlockTokens >= end, "the block table is shorter than the sequence");
+  for (const int32_t block : sequence.block_table)
+    require(block >= 0 && block < shape_.num_blocks, "the block table names a block that does not exist");
+  for (const int32_t token_id : sequence.token_ids)
+    require(token_id >= 0 && token_id < shape_.vocabulary, "a token id is outside the vocabulary");
+}
+
+void Program::take(std::span<const SequenceInput> sequences) {
+  num_tokens_ = 0;
+  token_ids_.clear();
+  views_.clear();
+  row_sequence_.clear();
+  sampled_rows_.clear();
+  tiles_.clear();
+  for (const SequenceInput& sequence : sequences) {
+    check(sequence);
+    const int64_t count = std::ssize(sequence.token_ids), index = std::ssize(views_);
+    views_.push_back({num_tokens_, count, sequence.first_position, sequence.block_table.data()});
+    token_ids_.insert(token_ids_.end(), sequence.token_ids.begin(), sequence.token_ids.end());
+    row_sequence_.insert(row_sequence_.end(), to_size(count), index);
+    for (int64_t begin = 0; begin < count; begin += kAttentionTileTokens)
+      tiles_.push_back({index, begin, std::min(count, begin + kAttentionTileTokens)});
+    num_tokens_ += count;
+    if (sequence.sampled) sampled_rows_.push_back(num_tokens_ - 1);
+  }
+  require(num_tokens_ <= shape_.max_tokens && std::ssize(sequences) <= shape_.max_sequences,
+          "the step is larger than the program was made for");
+}
+
+std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences) {
+  take(sequences);
+  for (const auto& operation : operations_) {
+    operation();
+    if (progress_) std::atomic_ref<uint64_t>(*progress_).fetch_add(1, std::memory_order_relaxed);
+  }
+  last_rows_ = sampled_rows_.size();
+  std::vector<const SampleRequest*> requests;
+  for (const SequenceInput& sequence : sequences)
+    if (sequence.sampled) requests.push_back(&sequence.sampling);
+  std::vector<SampleOutcome> outcomes(requests.size());
+  const int64_t num_shards = (shape_.vocabulary + kShard - 1) / kShard;
+  pool_->run(std::ssize(requests), [&](int64_t row, int) {
+    RowSampler sampler(kernels_, logits_.as<float>() + row * shape_.vocabulary,
+                       shards_.as<ShardSummary>() + row * num_shards, shape_.vocabulary);
+    outcomes[to_size(row)] = sampler.sample(*requests[to_size(row)]);
+  });
+  return outcomes;
+}
+
+}  // namespace antiphon

@@ -1,0 +1,125 @@
+// A recorded model: operations over buffers, replayed each step.
+//
+// The model is written in Python over `Ops`; ops/native.py calls the record functions below once, at load. A step then is
+// one call: run() fills the batch and replays every operation, each a parallel loop with a barrier after it. Operations
+// before select_rows see one row a token, those after it one row a sampled token.
+//
+// A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
+#pragma once
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels.h"
+#include "memory.h"
+#include "packed_matrix.h"
+#include "sampler.h"
+#include "storage.h"
+#include "thread_pool.h"
+
+namespace antiphon {
+
+// What a step computes of one sequence, and how to draw its next token (or not).
+struct SequenceInput {
+  std::vector<int32_t> token_ids;
+  int64_t first_position = 0;
+  std::vector<int32_t> block_table;
+  bool sampled = false;
+  SampleRequest sampling;
+};
+
+struct ProgramShape {
+  int64_t max_tokens = 0;     // rows of a step
+  int64_t max_sequences = 0;  // sequences of a step
+  int64_t vocabulary = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t context_length = 0;
+  int64_t num_blocks = 0;  // of the KV pool
+  KvType kv_type = KvType::kInt8;
+  std::vector<double> rope_frequencies;  // [head_dim / 2], radians a position
+};
+
+class Program {
+ public:
+  // Throws std::invalid_argument for a shape that the kernels cannot hold. `progress`, if not null, grows with every
+  // operation done: who watches it can tell slow from stuck.
+  Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress);
+
+  // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token.
+  int float_buffer(int64_t width, bool sampled);
+  int quantized_buffer(int64_t width, bool sampled);
+
+  // Recording. Widths are checked: std::invalid_argument.
+  void embed(const StoredMatrix& table, int out);
+  void rms_norm(int in, std::vector<float> weight, float epsilon, int out);
+  // out = in · matrixᵀ + bias or, accumulating, out += that. An empty bias is none.
+  void linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate);
+  // out = silu(gate) * up of an interleaved matrix.
+  void linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix, int out);
+  void attention(int qkv, int64_t layer, int out);
+  void select_rows(int in, int out);
+  void logits(int in, std::shared_ptr<const PackedMatrix> matrix);
+
+  // One step; an outcome for each sampled sequence, in order. Throws std::invalid_argument if the input does not fit.
+  std::vector<SampleOutcome> run(std::span<const SequenceInput> sequences);
+
+  // The logits of the last step's sampled rows, [rows][vocabulary], before penalties unless a request changed them.
+  std::span<const float> last_logits() const { return {logits_.as<float>(), last_rows_ * static_cast<size_t>(shape_.vocabulary)}; }
+  int64_t block_bytes() const { return shape_.num_layers * kv_layer(0).block_bytes(); }
+
+ private:
+  struct FloatBuffer {
+    Memory memory;
+    int64_t width;
+    bool sampled;
+    float* row(int64_t index) const { return memory.as<float>() + index * width; }
+  };
+  struct QuantizedBuffer {
+    Memory codes, scales, sums;
+    int64_t width, capacity;
+    bool sampled;
+    QuantizedRows view() const { return {codes.as<int8_t>(), scales.as<float>(), sums.as<int32_t>(), capacity}; }
+  };
+  struct AttentionTile {
+    int64_t sequence, begin, end;
+  };
+
+  const FloatBuffer& floats(int id) const;
+  const QuantizedBuffer& quantized(int id) const;
+  int64_t rows_of(bool sampled) const { return sampled ? std::ssize(sampled_rows_) : num_tokens_; }
+  KvLayer kv_layer(int64_t layer) const;
+  AttentionShape attention_shape() const;
+  void fill_rope_tables();
+  void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
+  void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
+                const float* bias, float* tile) const;
+  void take(std::span<const SequenceInput> sequences);
+  void check(const SequenceInput& sequence) const;
+  void attend(int qkv, int64_t layer, int out);
+  void head_shard(const PackedView& view, const QuantizedRows& in, int64_t shard);
+
+  ProgramShape shape_;
+  const Kernels& kernels_;
+  std::shared_ptr<ThreadPool> pool_;
+  uint64_t* progress_;
+  std::vector<std::unique_ptr<FloatBuffer>> float_buffers_;
+  std::vector<std::unique_ptr<QuantizedBuffer>> quantized_buffers_;
+  std::vector<std::function<void()>> operations_;
+  Memory kv_, cosines_, sines_, logits_, shards_;
+  std::vector<Memory> thread_scratch_;
+
+  // The batch of the running step.
+  int64_t num_tokens_ = 0;
+  size_t last_rows_ = 0;
+  std::vector<int32_t> token_ids_;
+  std::vector<SequenceView> views_;
+  std::vector<int64_t> row_sequence_;  // the sequence of each row
+  std::vector<int64_t> sampled_rows_;
+  std::vector<AttentionTile> tiles_;
+};
+
+}  // namespace antiphon

@@ -1,0 +1,244 @@
+#include "sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+namespace antiphon {
+namespace {
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr float kColdest = 1e-5f;  // below it a draw is the largest logit, and its arithmetic would overflow
+
+void philox_round(uint32_t (&counter)[4], const uint32_t (&key)[2]) {
+  const uint64_t a = uint64_t{0xD2511F53u} * counter[0], b = uint64_t{0xCD9E8D57u} * counter[2];
+  const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
+                            static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
+  std::copy(next, next + 4, counter);
+}
+
+}  // namespace
+
+double uniform_draw(uint64_t seed, uint32_t choice_index, uint64_t position) {
+  uint32_t counter[4] = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), choice_index, 0};
+  uint32_t key[2] = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
+  for (int round = 0; round < 10; ++round) {
+    if (round) {
+      key[0] += 0x9E3779B9u;
+      key[1] += 0xBB67AE85u;
+    }
+    philox_round(counter, key);
+  }
+  const uint64_t bits = (uint64_t{counter[0]} << 32 | counter[1]) >> 11;
+  return static_cast<double>(bits) * 0x1p-53;
+}
+
+RowSampler::RowSampler(const Kernels& kernels, float* logits, ShardSummary* shards, int64_t vocabulary)
+    : kernels_(kernels), logits_(logits), shards_(shards), vocabulary_(vocabulary) {}
+
+int64_t RowSampler::shard_size(int64_t shard) const { return std::min(kShard, vocabulary_ - shard * kShard); }
+
+float RowSampler::maximum() const {
+  float largest = kLowest;
+  for (int64_t s = 0; s < num_shards(); ++s) largest = std::max(largest, shards_[s].maximum);
+  return largest;
+}
+
+double RowSampler::sum_of_exponentials(float maximum, float scale, std::vector<double>* by_shard) const {
+  float scratch[kShard];
+  double total = 0.0;
+  for (int64_t s = 0; s < num_shards(); ++s) {
+    const double sum = kernels_.exponentials(logits_ + s * kShard, maximum, scale, shard_size(s), scratch);
+    if (by_shard) by_shard->push_back(sum);
+    total += sum;
+  }
+  return total;
+}
+
+float RowSampler::log_sum() const {
+  const float largest = maximum();
+  return largest + static_cast<float>(std::log(sum_of_exponentials(largest, 1.0f, nullptr)));
+}
+
+// Tokens whose logit is at or above the threshold, in id order.
+RowSampler::Candidates RowSampler::at_least(float threshold) const {
+  Candidates found;
+  for (int64_t s = 0; s < num_shards(); ++s) {
+    if (!(shards_[s].maximum >= threshold)) continue;
+    for (int64_t i = s * kShard; i < s * kShard + shard_size(s); ++i)
+      if (logits_[i] >= threshold) found.push_back({logits_[i], static_cast<int32_t>(i)});
+  }
+  return found;
+}
+
+// The `count` likeliest tokens, likeliest first. As many shards hold a maximum at or above the count-th largest shard maximum,
+// so that is a floor under the count-th largest logit.
+RowSampler::Candidates RowSampler::likeliest(int64_t count) const {
+  count = std::min(count, vocabulary_);
+  float floor = kLowest;
+  if (count <= num_shards()) {
+    std::vector<float> maxima;
+    for (int64_t s = 0; s < num_shards(); ++s) maxima.push_back(shards_[s].maximum);
+    std::nth_element(maxima.begin(), maxima.begin() + (count - 1), maxima.end(), std::greater<float>());
+    floor = maxima[static_cast<size_t>(count - 1)];
+  }
+  Candidates found = at_least(floor);
+  const auto middle = found.begin() + std::min<int64_t>(count, static_cast<int64_t>(found.size()));
+  std::partial_sort(found.begin(), middle, found.end());
+  found.erase(middle, found.end());
+  return found;
+}
+
+void RowSampler::note_logprobs(int32_t num_logprobs, float log_sum, SampleOutcome& outcome) const {
+  if (num_logprobs <= 0) return;
+  for (const Candidate& candidate : likeliest(num_logprobs)) {
+    outcome.top_token_ids.push_back(candidate.token_id);
+    outcome.top_logprobs.push_back(candidate.logit - log_sum);
+  }
+}
+
+void RowSampler::change(int32_t token_id, float logit) {
+  if (token_id < 0 || token_id >= vocabulary_) return;
+  changed_.emplace_back(token_id, logits_[token_id]);
+  logits_[token_id] = logit;
+}
+
+void RowSampler::apply_penalties(const SampleRequest& request) {
+  std::vector<int32_t> seen = request.history;
+  const auto prompt_end = request.history.begin() + std::min<int64_t>(request.num_prompt_tokens, std::ssize(request.history));
+  std::vector<int32_t> generated(prompt_end, request.history.end());
+  std::sort(seen.begin(), seen.end());
+  std::sort(generated.begin(), generated.end());
+  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+  for (const int32_t token_id : seen) {
+    if (token_id < 0 || token_id >= vocabulary_) continue;
+    const auto [first, last] = std::equal_range(generated.begin(), generated.end(), token_id);
+    const float count = static_cast<float>(last - first);
+    float logit = logits_[token_id];
+    logit = logit > 0.0f ? logit / request.repetition_penalty : logit * request.repetition_penalty;
+    if (count > 0.0f) logit -= request.presence_penalty + count * request.frequency_penalty;
+    change(token_id, logit);
+  }
+}
+
+void RowSampler::apply_biases(const SampleRequest& request) {
+  for (size_t i = 0; i < request.bias_token_ids.size(); ++i) {
+    const int32_t token_id = request.bias_token_ids[i];
+    if (token_id >= 0 && token_id < vocabulary_) change(token_id, logits_[token_id] + request.bias_values[i]);
+  }
+  for (const int32_t token_id : request.masked_token_ids) change(token_id, kLowest);
+}
+
+void RowSampler::summarize_changed() {
+  std::vector<int64_t> touched;
+  for (const auto& [token_id, logit] : changed_) touched.push_back(token_id / kShard);
+  std::sort(touched.begin(), touched.end());
+  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+  for (const int64_t s : touched) shards_[s] = kernels_.summarize(logits_ + s * kShard, shard_size(s));
+}
+
+float RowSampler::original(int32_t token_id) const {
+  for (const auto& [changed_id, logit] : changed_)
+    if (changed_id == token_id) return logit;  // the first entry is the oldest
+  return logits_[token_id];
+}
+
+int32_t RowSampler::greedy() const {
+  const float largest = maximum();
+  for (int64_t s = 0; s < num_shards(); ++s) {
+    if (shards_[s].maximum != largest) continue;
+    const float* shard = logits_ + s * kShard;
+    return static_cast<int32_t>(std::find(shard, shard + shard_size(s), largest) - logits_);
+  }
+  return -1;
+}
+
+std::vector<float> RowSampler::weights_of(const Candidates& candidates, float maximum, float scale) const {
+  std::vector<float> logits, weights(candidates.size());
+  for (const Candidate& candidate : candidates) logits.push_back(candidate.logit);
+  kernels_.exponentials(logits.data(), maximum, scale, std::ssize(logits), weights.data());
+  return weights;
+}
+
+// Candidates, likeliest first, that are sure to hold the nucleus; *total is the weight of everything they were taken from.
+RowSampler::Candidates RowSampler::nucleus_pool(const SampleRequest& request, float maximum, float scale,
+                                                double* total) const {
+  if (request.top_k > 0) {
+    Candidates found = likeliest(request.top_k);
+    *total = 0.0;
+    for (const float weight : weights_of(found, maximum, scale)) *total += weight;
+    return found;
+  }
+  *total = sum_of_exponentials(maximum, scale, nullptr);
+  for (float reach = 12.0f;; reach *= 3.0f) {
+    Candidates found = at_least(reach > 80.0f ? kLowest : maximum - reach / scale);
+    std::sort(found.begin(), found.end());
+    double sum = 0.0;
+    for (const float weight : weights_of(found, maximum, scale)) sum += weight;
+    if (reach > 80.0f || (request.top_p < 1.0f && sum >= request.top_p * *total)) return found;
+    if (request.min_p > 0.0f && -std::log(request.min_p) < reach) return found;
+  }
+}
+
+int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) const {
+  std::vector<double> sums;
+  double left = uniform * sum_of_exponentials(maximum, scale, &sums);
+  int64_t shard = 0;
+  while (shard + 1 < num_shards() && left >= sums[static_cast<size_t>(shard)]) left -= sums[static_cast<size_t>(shard++)];
+  float weights[kShard];
+  kernels_.exponentials(logits_ + shard * kShard, maximum, scale, shard_size(shard), weights);
+  int64_t likely = 0;  // where rounding leaves a remainder
+  for (int64_t i = 0; i < shard_size(shard); ++i) {
+    if (logits_[shard * kShard + i] == kLowest) continue;
+    likely = i;
+    left -= weights[i];
+    if (left < 0.0) break;
+  }
+  return static_cast<int32_t>(shard * kShard + likely);
+}
+
+int32_t RowSampler::draw(const SampleRequest& request) const {
+  const double uniform = uniform_draw(request.seed, request.choice_index, request.position);
+  const float largest = maximum(), scale = 1.0f / request.temperature;
+  const bool filtered = request.top_k > 0 || request.top_p < 1.0f || request.min_p > 0.0f;
+  if (!filtered) return draw_from_all(uniform, largest, scale);
+  double total = 0.0;
+  const Candidates pool = nucleus_pool(request, largest, scale, &total);
+  const std::vector<float> weights = weights_of(pool, largest, scale);
+  double kept = 0.0;
+  size_t count = 0;
+  while (count < pool.size() && pool[count].logit != kLowest) {
+    if (count && (kept >= request.top_p * total || weights[count] < request.min_p * weights[0])) break;
+    kept += weights[count++];
+  }
+  double left = uniform * kept;
+  for (size_t i = 0; i + 1 < count; ++i) {
+    left -= weights[i];
+    if (left < 0.0) return pool[i].token_id;
+  }
+  return pool[count - 1].token_id;
+}
+
+SampleOutcome RowSampler::sample(const SampleRequest& request) {
+  SampleOutcome outcome;
+  for (int64_t s = 0; s < num_shards(); ++s)
+    if (shards_[s].not_finite != 0.0f) {  // true of not-a-number
+      outcome.error = "the model's logits are not finite numbers";
+      return outcome;
+    }
+  const float raw_log_sum = request.num_logprobs >= 0 ? log_sum() : 0.0f;
+  note_logprobs(request.num_logprobs, raw_log_sum, outcome);
+  if (!request.history.empty()) apply_penalties(request);
+  apply_biases(request);
+  summarize_changed();
+  if (maximum() == kLowest) {
+    outcome.error = "logit_bias and min_tokens leave no token to choose";
+    return outcome;
+  }
+  outcome.token_id = request.temperature >= kColdest ? draw(request) : greedy();
+  if (request.num_logprobs >= 0) outcome.logprob = original(outcome.token_id) - raw_log_sum;
+  return outcome;
+}
+
+}  // namespace antiphon

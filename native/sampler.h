@@ -1,0 +1,84 @@
+// From one row of logits to one token. Everything is a function of the row and the request alone: sums run in a fixed order
+// and random numbers come from a counter, so load cannot shift a draw.
+#pragma once
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "kernels.h"
+
+namespace antiphon {
+
+struct SampleRequest {
+  float temperature = 1.0f;
+  int32_t top_k = 0;
+  float top_p = 1.0f;
+  float min_p = 0.0f;
+  float repetition_penalty = 1.0f;
+  float presence_penalty = 0.0f;
+  float frequency_penalty = 0.0f;
+  uint64_t seed = 0;
+  uint32_t choice_index = 0;
+  uint64_t position = 0;
+  int32_t num_logprobs = -1;  // below zero: none
+  std::vector<int32_t> bias_token_ids;
+  std::vector<float> bias_values;
+  std::vector<int32_t> masked_token_ids;
+  std::vector<int32_t> history;  // known tokens, where a penalty looks at them
+  int64_t num_prompt_tokens = 0;
+};
+
+struct SampleOutcome {
+  int32_t token_id = -1;  // -1: no token could be drawn; `error` says why
+  const char* error = nullptr;
+  float logprob = 0.0f;
+  std::vector<int32_t> top_token_ids;
+  std::vector<float> top_logprobs;
+};
+
+// A double in [0, 1) from the Philox4x32-10 generator (Salmon et al., SC 2011), keyed by seed, counted by choice and position.
+double uniform_draw(uint64_t seed, uint32_t choice_index, uint64_t position);
+
+class RowSampler {
+ public:
+  // `shards` summarize `logits` in runs of kShard; both are changed by penalties and masks.
+  RowSampler(const Kernels& kernels, float* logits, ShardSummary* shards, int64_t vocabulary);
+  SampleOutcome sample(const SampleRequest& request);
+
+ private:
+  struct Candidate {
+    float logit;
+    int32_t token_id;
+    bool operator<(const Candidate& other) const {  // likelier first, then the lower id
+      return logit > other.logit || (logit == other.logit && token_id < other.token_id);
+    }
+  };
+  using Candidates = std::vector<Candidate>;
+
+  int64_t num_shards() const { return (vocabulary_ + kShard - 1) / kShard; }
+  int64_t shard_size(int64_t shard) const;
+  float maximum() const;
+  float log_sum() const;
+  Candidates at_least(float threshold) const;
+  Candidates likeliest(int64_t count) const;
+  void note_logprobs(int32_t num_logprobs, float log_sum, SampleOutcome& outcome) const;
+  void change(int32_t token_id, float logit);
+  void apply_penalties(const SampleRequest& request);
+  void apply_biases(const SampleRequest& request);
+  void summarize_changed();
+  int32_t greedy() const;
+  int32_t draw(const SampleRequest& request) const;
+  int32_t draw_from_all(double uniform, float maximum, float scale) const;
+  Candidates nucleus_pool(const SampleRequest& request, float maximum, float scale, double* total) const;
+  double sum_of_exponentials(float maximum, float scale, std::vector<double>* by_shard) const;
+  std::vector<float> weights_of(const Candidates& candidates, float maximum, float scale) const;
+  float original(int32_t token_id) const;
+
+  const Kernels& kernels_;
+  float* logits_;
+  ShardSummary* shards_;
+  int64_t vocabulary_;
+  std::vector<std::pair<int32_t, float>> changed_;  // tokens and the logits they had
+};
+
+}  // namespace antiphon

@@ -1,0 +1,104 @@
+// The vector layer in plain C++: 16 float lanes as an array. Slow, runs anywhere, and the yardstick for the others.
+#pragma once
+#include <cmath>
+
+#include "../half.h"
+
+namespace antiphon::scalar {
+
+struct F32 {
+  float lane[16];
+};
+struct I32 {
+  int32_t lane[16];
+};
+struct Mask {
+  bool lane[16];
+};
+
+#define ANTIPHON_LANES(expression)                     \
+  do {                                                 \
+    for (int i = 0; i < 16; ++i) result.lane[i] = (expression); \
+    return result;                                     \
+  } while (0)
+
+static inline F32 load(const float* p) { F32 result; ANTIPHON_LANES(p[i]); }
+static inline void store(float* p, F32 v) { for (int i = 0; i < 16; ++i) p[i] = v.lane[i]; }
+static inline F32 set1(float x) { F32 result; ANTIPHON_LANES(x); }
+static inline F32 add(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] + b.lane[i]); }
+static inline F32 sub(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] - b.lane[i]); }
+static inline F32 mul(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] * b.lane[i]); }
+static inline F32 div(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] / b.lane[i]); }
+static inline F32 fma(F32 a, F32 b, F32 c) { F32 result; ANTIPHON_LANES(std::fmaf(a.lane[i], b.lane[i], c.lane[i])); }
+// As the processor's: the second operand where either is not a number.
+static inline F32 max(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline F32 min(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline F32 abs(F32 a) { F32 result; ANTIPHON_LANES(bits_to_float(float_to_bits(a.lane[i]) & 0x7FFFFFFFu)); }
+static inline F32 from_int(I32 a) { F32 result; ANTIPHON_LANES(static_cast<float>(a.lane[i])); }
+static inline F32 load_int8(const int8_t* p) { F32 result; ANTIPHON_LANES(static_cast<float>(p[i])); }
+static inline F32 load_half(const uint16_t* p) { F32 result; ANTIPHON_LANES(half_to_float(p[i])); }
+static inline void store_half(uint16_t* p, F32 v) { for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.lane[i]); }
+static inline int32_t round_lane(float x) {  // to nearest even; what does not fit becomes INT32_MIN, as the processor's
+  return x >= -2147483648.0f && x < 2147483648.0f ? static_cast<int32_t>(std::nearbyintf(x)) : INT32_MIN;
+}
+static inline I32 round_to_int(F32 a) { I32 result; ANTIPHON_LANES(round_lane(a.lane[i])); }
+static inline F32 power_of_two(I32 n) {  // n in [-126, 127]
+  F32 result;
+  ANTIPHON_LANES(bits_to_float(static_cast<uint32_t>(n.lane[i] + 127) << 23));
+}
+static inline void store_int8(int8_t* p, I32 v) {  // saturating
+  for (int i = 0; i < 16; ++i) {
+    const int32_t x = v.lane[i];
+    p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
+  }
+}
+static inline Mask first_lanes(int64_t count) { Mask result; ANTIPHON_LANES(i < count); }
+static inline F32 select(Mask m, F32 a, F32 b) { F32 result; ANTIPHON_LANES(m.lane[i] ? a.lane[i] : b.lane[i]); }
+static inline I32 add_int(I32 a, I32 b) { I32 result; ANTIPHON_LANES(a.lane[i] + b.lane[i]); }
+static inline I32 set1_int(int32_t x) { I32 result; ANTIPHON_LANES(x); }
+
+// Halves are folded onto each other: 16 → 8 → 4 → 2 → 1. Every instruction set adds in this order.
+static inline float reduce_add(F32 v) {
+  for (int width = 8; width; width /= 2)
+    for (int i = 0; i < width; ++i) v.lane[i] = v.lane[i] + v.lane[i + width];
+  return v.lane[0];
+}
+static inline float reduce_max(F32 v) {
+  for (int width = 8; width; width /= 2)
+    for (int i = 0; i < width; ++i) v.lane[i] = v.lane[i] > v.lane[i + width] ? v.lane[i] : v.lane[i + width];
+  return v.lane[0];
+}
+static inline int32_t reduce_add_int(I32 v) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += v.lane[i];
+  return sum;
+}
+
+// 16 channels' sums of unsigned weight codes times signed activation codes over a group, 4 values of k a step.
+template <WeightFormat>
+struct Dot {
+  I32 sum;
+  static Dot start(int32_t initial) { return {set1_int(initial)}; }
+  void step(const uint8_t* line, const int8_t* activations) {
+    for (int i = 0; i < 16; ++i)
+      for (int k = 0; k < 4; ++k) sum.lane[i] += static_cast<int32_t>(line[4 * i + k]) * activations[k];
+  }
+  I32 finish() const { return sum; }
+};
+
+// 64 bytes of packed 4-bit codes → one line of low nibbles, one of high nibbles.
+static inline void split_nibbles(const uint8_t* packed, uint8_t* low, uint8_t* high) {
+  for (int i = 0; i < 64; ++i) {
+    low[i] = packed[i] & 0x0F;
+    high[i] = packed[i] >> 4;
+  }
+}
+
+static inline void prefetch(const void*) {}
+// Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
+constexpr int kTileRows = 1;
+constexpr int kAttendRows = 1;
+constexpr int kAttendRest = 1;
+
+#undef ANTIPHON_LANES
+}  // namespace antiphon::scalar

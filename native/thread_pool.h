@@ -1,0 +1,39 @@
+// A few threads that run one loop at a time. Tasks are handed out one by one, so a thread that lost its core delays only
+// the task it holds. Waiting threads spin briefly, then sleep: on a small machine the core is wanted by others.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+namespace antiphon {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int num_threads);  // the caller of run() is one of them
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  using Task = std::function<void(int64_t task, int thread)>;
+  // Calls body(task, thread) for every task in [0, num_tasks), in any order, and returns when all are done. Not reentrant.
+  // body must not throw.
+  void run(int64_t num_tasks, const Task& body);
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+ private:
+  void work(int thread);
+  void take_tasks(int thread);
+
+  std::vector<std::thread> workers_;
+  const Task* body_ = nullptr;
+  int64_t num_tasks_ = 0;
+  std::atomic<bool> stopping_{false};
+  alignas(64) std::atomic<uint32_t> round_{0};      // grows by one a loop: the signal to start
+  alignas(64) std::atomic<int64_t> next_task_{0};
+  alignas(64) std::atomic<uint32_t> num_busy_{0};   // workers that have not finished this loop
+};
+
+}  // namespace antiphon

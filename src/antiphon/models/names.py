@@ -1,0 +1,95 @@
+"""Where a checkpoint keeps its tensors: the names of each format, and the order of rows that our kernels expect.
+
+Our rotary embedding turns dimension i together with i + head_dim / 2, as Hugging Face's models do. GGUF files of the
+Llama architecture keep Q and K with the two interleaved; their rows are put back in order here, while they are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from antiphon.checkpoint import Checkpoint, Tensor
+from antiphon.errors import CheckpointError
+from antiphon.models.spec import ModelSpec
+
+_GGUF = {
+    "embedding": "token_embd.weight",
+    "norm": "output_norm.weight",
+    "head": "output.weight",
+    "attention_norm": "blk.{}.attn_norm.weight",
+    "q": "blk.{}.attn_q.weight",
+    "k": "blk.{}.attn_k.weight",
+    "v": "blk.{}.attn_v.weight",
+    "q_bias": "blk.{}.attn_q.bias",
+    "k_bias": "blk.{}.attn_k.bias",
+    "v_bias": "blk.{}.attn_v.bias",
+    "attention_out": "blk.{}.attn_output.weight",
+    "mlp_norm": "blk.{}.ffn_norm.weight",
+    "gate": "blk.{}.ffn_gate.weight",
+    "up": "blk.{}.ffn_up.weight",
+    "down": "blk.{}.ffn_down.weight",
+}
+_HUGGING_FACE = {
+    "embedding": "model.embed_tokens.weight",
+    "norm": "model.norm.weight",
+    "head": "lm_head.weight",
+    "attention_norm": "model.layers.{}.input_layernorm.weight",
+    "q": "model.layers.{}.self_attn.q_proj.weight",
+    "k": "model.layers.{}.self_attn.k_proj.weight",
+    "v": "model.layers.{}.self_attn.v_proj.weight",
+    "q_bias": "model.layers.{}.self_attn.q_proj.bias",
+    "k_bias": "model.layers.{}.self_attn.k_proj.bias",
+    "v_bias": "model.layers.{}.self_attn.v_proj.bias",
+    "attention_out": "model.layers.{}.self_attn.o_proj.weight",
+    "mlp_norm": "model.layers.{}.post_attention_layernorm.weight",
+    "gate": "model.layers.{}.mlp.gate_proj.weight",
+    "up": "model.layers.{}.mlp.up_proj.weight",
+    "down": "model.layers.{}.mlp.down_proj.weight",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFinder:
+    """A checkpoint's tensors by our names, each checked against the shape the spec calls for."""
+
+    checkpoint: Checkpoint
+    spec: ModelSpec
+
+    def find(self, name: str, shape: tuple[int, ...], layer: int = 0) -> Tensor:
+        """The tensor of our `name`; raises CheckpointError when it is missing or of another shape."""
+        theirs = self._names[name].format(layer)
+        tensor = self.checkpoint.tensors.get(theirs)
+        if tensor is None:
+            raise CheckpointError(f"{self.checkpoint.path.name}: tensor {theirs} is missing")
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"{self.checkpoint.path.name}: tensor {theirs} has shape {list(tensor.shape)}, "
+                f"but the settings call for {list(shape)}"
+            )
+        return self._in_our_order(name, tensor)
+
+    def has(self, name: str, layer: int = 0) -> bool:
+        """Whether the checkpoint holds the tensor of our `name`."""
+        return self._names[name].format(layer) in self.checkpoint.tensors
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return _GGUF if self.checkpoint.format == "gguf" else _HUGGING_FACE
+
+    def _in_our_order(self, name: str, tensor: Tensor) -> Tensor:
+        interleaved = self.checkpoint.format == "gguf" and self.spec.architecture == "llama"
+        if not interleaved or name not in ("q", "k", "q_bias", "k_bias"):
+            return tensor
+        return _deinterleaved(tensor, self.spec.head_dim)
+
+
+def _deinterleaved(tensor: Tensor, head_dim: int) -> Tensor:
+    """The same tensor with each head's rows 0, 2, 4 … before 1, 3, 5 …; copied when read."""
+
+    def read() -> memoryview:
+        rows = np.frombuffer(tensor.read(), np.uint8).reshape(-1, head_dim // 2, 2, tensor.num_bytes // tensor.shape[0])
+        return memoryview(np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(-1)).toreadonly()
+
+    return replace(tensor, read=read)

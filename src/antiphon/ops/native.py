@@ -1,0 +1,152 @@
+"""The native backend: records a model once into a program that C++ replays each step.
+
+Owns the fusions, invisible to the model: a linear product is not recorded when the model asks for it but when its result
+is used, because the use decides its form: added to the residual stream it accumulates in place; under silu_mul gate and
+up stay in the cache; the norms and attention write their results already quantized, since every consumer multiplies
+them. Buffers are shared between layers; a value that is read after its buffer was written again is a bug, and caught.
+
+The only module that sees the compiled one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from antiphon import _native
+from antiphon.checkpoint import Tensor
+from antiphon.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class NativeMatrix:
+    packed: _native.PackedMatrix
+    bias: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A value in a buffer of the program."""
+
+    buffer: int
+    width: int
+    sampled: bool
+    quantized: bool
+    version: int  # of the buffer's contents
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A linear product that nobody has used yet."""
+
+    source: Stored
+    matrix: NativeMatrix
+
+
+class NativeLoader:
+    """The loading half: packs tensors with the device's threads."""
+
+    def __init__(self, device: _native.Device) -> None:
+        self.device = device
+        self.bytes_by_format: dict[str, int] = {}
+
+    def matrix(self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False) -> NativeMatrix:
+        try:
+            packed = self.device.pack([stored_matrix(part) for part in parts], interleave)
+        except ValueError as error:
+            raise CheckpointError(f"tensor {', '.join(part.name for part in parts)}: {error}") from None
+        for part in parts:
+            part.release()
+        self.bytes_by_format[packed.format] = self.bytes_by_format.get(packed.format, 0) + packed.num_bytes
+        return NativeMatrix(packed, [value for tensor in bias for value in self.vector(tensor)])
+
+    def vector(self, tensor: Tensor) -> list[float]:
+        values = np.empty((1, tensor.num_elements), np.float32)
+        stored_matrix(tensor).dequantize(values)
+        if not np.isfinite(values).all():
+            raise CheckpointError(f"tensor {tensor.name}: holds a value that is not a finite number")
+        return [float(value) for value in values[0]]
+
+    def table(self, tensor: Tensor) -> _native.StoredMatrix:
+        return stored_matrix(tensor)
+
+
+def stored_matrix(tensor: Tensor) -> _native.StoredMatrix:
+    """The tensor's bytes as C++ sees them; a vector is a matrix of one row."""
+    rows, columns = tensor.shape if len(tensor.shape) == 2 else (1, tensor.num_elements)
+    try:
+        return _native.StoredMatrix(tensor.read(), tensor.type, rows, columns)
+    except ValueError as error:
+        raise CheckpointError(f"tensor {tensor.name}: {error}") from None
+
+
+class NativeOps(NativeLoader):
+    """Records one forward pass into `program`; `attended_width` is num_heads * head_dim."""
+
+    def __init__(
+        self, device: _native.Device, program: _native.Program, *, attended_width: int, epsilon: float
+    ) -> None:
+        super().__init__(device)
+        self._program = program
+        self._attended_width = attended_width
+        self._epsilon = epsilon
+        self._buffers: dict[tuple[str, int], int] = {}  # (role, width) → the program's number
+        self._versions: dict[tuple[bool, int], int] = {}  # (quantized, buffer) → writes so far
+
+    def embed(self, table: _native.StoredMatrix) -> Stored:
+        x = self._write("residual", table.columns)
+        self._program.embed(table, x.buffer)
+        return x
+
+    def rms_norm(self, x: Stored, weight: list[float]) -> Stored:
+        out = self._write("sampled normed" if x.sampled else "normed", x.width, sampled=x.sampled, quantized=True)
+        self._program.rms_norm(self._read(x), weight, self._epsilon, out.buffer)
+        return out
+
+    def linear(self, x: Stored, matrix: NativeMatrix) -> Product:
+        return Product(x, matrix)
+
+    def attention(self, qkv: Product, layer: int) -> Stored:
+        projected = self._write("qkv", qkv.matrix.packed.rows)
+        self._record(qkv, projected, accumulate=False)
+        out = self._write("attended", self._attended_width, quantized=True)
+        self._program.attention(self._read(projected), layer, out.buffer)
+        return out
+
+    def silu_mul(self, gate_up: Product) -> Stored:
+        packed = gate_up.matrix.packed
+        out = self._write("activated", packed.rows // 2, quantized=True)
+        self._program.linear_silu_mul(self._read(gate_up.source), packed, out.buffer)
+        return out
+
+    def add(self, x: Stored, y: Product) -> Stored:
+        self._read(x)
+        out = self._write("residual", x.width)
+        self._record(y, out, accumulate=True)
+        return out
+
+    def sampled_rows(self, x: Stored) -> Stored:
+        out = self._write("sampled", x.width, sampled=True)
+        self._program.select_rows(self._read(x), out.buffer)
+        return out
+
+    def logits(self, x: Stored, head: NativeMatrix) -> None:
+        self._program.logits(self._read(x), head.packed)
+
+    def _record(self, product: Product, out: Stored, *, accumulate: bool) -> None:
+        matrix = product.matrix
+        self._program.linear(self._read(product.source), matrix.packed, matrix.bias, out.buffer, accumulate)
+
+    def _write(self, role: str, width: int, *, sampled: bool = False, quantized: bool = False) -> Stored:
+        buffer = self._buffers.get((role, width))
+        if buffer is None:
+            make = self._program.quantized_buffer if quantized else self._program.float_buffer
+            buffer = self._buffers[role, width] = make(width, sampled)
+        version = self._versions[quantized, buffer] = self._versions.get((quantized, buffer), 0) + 1
+        return Stored(buffer, width, sampled, quantized, version)
+
+    def _read(self, value: Stored) -> int:
+        assert self._versions[value.quantized, value.buffer] == value.version, "the buffer was written again since"
+        return value.buffer

@@ -1,0 +1,177 @@
+"""The CPU runner: a checkpoint packed for the native kernels, a KV pool, and steps replayed by the recorded program.
+
+It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult. It keeps
+nothing between steps but the KV pool. Raises CheckpointError or ConfigError for what cannot be loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from antiphon import _native
+from antiphon.checkpoint import Checkpoint
+from antiphon.config import EngineConfig
+from antiphon.errors import ConfigError
+from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_per_token, weight_bytes
+from antiphon.formats import open_checkpoint
+from antiphon.models.dense import forward, load_weights
+from antiphon.models.spec import ModelSpec
+from antiphon.ops.native import NativeOps
+from antiphon.request import SamplingParams, TokenLogprobs
+from antiphon.step import SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
+
+Report = Callable[[float, str], None]  # (fraction loaded, phase)
+
+
+def create_runner(
+    config: EngineConfig, progress: memoryview | None = None, report: Report = lambda fraction, phase: None
+) -> CpuRunner:
+    """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
+    checkpoint = open_checkpoint(Path(config.model))
+    spec = ModelSpec.from_checkpoint(checkpoint)
+    pool = _size_pool(config, checkpoint, spec)
+    return CpuRunner(config, checkpoint, spec, pool, progress, report)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    num_blocks: int
+    context_length: int
+
+
+def _size_pool(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> PoolSize:
+    """How many blocks, and how long a sequence may get; the context is cut to what the pool holds."""
+    context = min(config.context_length or spec.context_length, spec.context_length)
+    per_token = kv_bytes_per_token(checkpoint.settings, config.kv_cache_type)
+    weights = weight_bytes(checkpoint.tensors.values(), tied=spec.tied_head)
+    tokens = config.kv_cache_tokens or default_kv_tokens(free_memory_bytes(), weights, per_token, context)
+    blocks = tokens // _native.BLOCK_TOKENS
+    if blocks < 1:
+        raise ConfigError(
+            f"--kv-cache-tokens {tokens}: the KV cache must hold at least one block of {_native.BLOCK_TOKENS} tokens"
+            if config.kv_cache_tokens
+            else "there is no memory left for a KV cache beside the weights; serve a smaller model or free some memory"
+        )
+    return PoolSize(blocks, min(context, blocks * _native.BLOCK_TOKENS))
+
+
+class CpuRunner:
+    """A Runner on the native kernels."""
+
+    block_size: int = _native.BLOCK_TOKENS
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        pool: PoolSize,
+        progress: memoryview | None,
+        report: Report,
+    ) -> None:
+        self.num_blocks = pool.num_blocks
+        self.context_length = pool.context_length
+        self.vocab_size = spec.vocab_size
+        self.eos_token_ids = checkpoint.tokenizer.eos_token_ids
+        self._config = config
+        try:
+            self._device = _native.Device(config.instruction_set, config.threads or len(os.sched_getaffinity(0)))
+        except ValueError as error:
+            raise ConfigError(f"--instruction-set: {error}") from None
+        counter = np.frombuffer(progress, np.uint64) if progress is not None else None
+        self._program = _native.Program(self._device, _program_shape(config, spec, pool), counter)
+        ops = NativeOps(
+            self._device, self._program, attended_width=spec.num_heads * spec.head_dim, epsilon=spec.rms_norm_eps
+        )
+        forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
+        self._weight_bytes = ops.bytes_by_format
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        outcomes = self._program.run([_sequence_input(sequence) for sequence in plan.sequences])
+        sampled = [sequence for sequence in plan.sequences if sequence.sample is not None]
+        return StepResult([_sampled_token(*pair) for pair in zip(sampled, outcomes, strict=True)])
+
+    def logits(self) -> np.ndarray:
+        """The last step's logits, float32 [sampled rows, vocabulary]; for measuring fidelity."""
+        return self._program.last_logits(self.vocab_size)
+
+    def describe(self) -> dict[str, str | int | float]:
+        formats = sorted(self._weight_bytes)
+        return {
+            "device": "cpu",
+            "instruction_set": self._device.instruction_set,
+            "threads": self._device.threads,
+            "weight_format": "+".join(formats),
+            "weight_bytes": sum(self._weight_bytes.values()),
+            "kv_cache_type": self._config.kv_cache_type,
+            "kv_cache_bytes": self.num_blocks * self._program.block_bytes,
+            "kv_cache_tokens": self.num_blocks * self.block_size,
+        }
+
+    def close(self) -> None:
+        """Nothing to do: threads and memory go with the program."""
+
+
+def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _native.ProgramShape:
+    return _native.ProgramShape(
+        max_tokens=max(config.max_batch_tokens, config.max_num_sequences),
+        max_sequences=config.max_num_sequences,
+        vocabulary=spec.vocab_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        context_length=pool.context_length,
+        num_blocks=pool.num_blocks,
+        kv_type=config.kv_cache_type,
+        rope_frequencies=spec.rope_frequencies,
+    )
+
+
+def _sequence_input(sequence: ScheduledSequence) -> _native.SequenceInput:
+    sampling = _sample_request(sequence.sample) if sequence.sample is not None else None
+    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, sampling)
+
+
+def _sample_request(spec: SampleSpec) -> _native.SampleRequest:
+    request = _native.SampleRequest()
+    _copy_filters(spec.sampling, request)
+    request.choice_index = spec.choice_index
+    request.position = spec.position
+    if spec.masked_token_ids:
+        request.masked_token_ids = list(spec.masked_token_ids)
+    if spec.sampling.needs_history:
+        request.history = list(spec.history)
+        request.num_prompt_tokens = spec.num_prompt_tokens
+    return request
+
+
+def _copy_filters(sampling: SamplingParams, request: _native.SampleRequest) -> None:
+    request.temperature = sampling.temperature
+    request.top_k = sampling.top_k
+    request.top_p = sampling.top_p
+    request.min_p = sampling.min_p
+    request.repetition_penalty = sampling.repetition_penalty
+    request.presence_penalty = sampling.presence_penalty
+    request.frequency_penalty = sampling.frequency_penalty
+    request.seed = sampling.seed
+    if sampling.num_logprobs is not None:
+        request.num_logprobs = sampling.num_logprobs
+    if sampling.logit_bias:
+        request.bias_token_ids = list(sampling.logit_bias)
+        request.bias_values = list(sampling.logit_bias.values())
+
+
+def _sampled_token(sequence: ScheduledSequence, outcome: _native.SampleOutcome) -> SampledToken:
+    assert sequence.sample is not None
+    if outcome.error is not None:
+        return SampledToken(sequence.sequence_id, error=outcome.error)
+    logprobs = None
+    if sequence.sample.sampling.num_logprobs is not None:
+        logprobs = TokenLogprobs(outcome.logprob, outcome.top_token_ids, outcome.top_logprobs)
+    return SampledToken(sequence.sequence_id, outcome.token_id, logprobs)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from loads import Answer, EngineInMemory, ask
 
+from antiphon.engine.sequence import Sequence
 from antiphon.request import FinishReason, GenerateRequest
 
 EOS = 10  # the fake model's newline
@@ -108,6 +109,21 @@ def test_a_row_that_fails_fails_alone():
     assert answers.of("good") == engine.expected(good)
 
 
+def test_nothing_is_published_of_a_step_that_failed():
+    engine = EngineInMemory(block_size=4, fail_on=200)
+    engine.run(ask("bad", [1, 2, 3, 200] * 5))
+    assert engine.pool.num_cached == 0
+
+
+def test_nobody_starves_in_a_batch_that_is_too_small_for_all():
+    engine = EngineInMemory(max_batch_tokens=2)
+    for n in range(5):
+        engine.scheduler.add(ask(f"r{n}", [n], max_tokens=4))
+    for _ in range(4):
+        assert [entry.sequence_id for entry in engine.step().sequences] == [0, 1]
+    assert [entry.sequence_id for entry in engine.step().sequences] == [2, 3]
+
+
 def test_end_of_sequence_stop_tokens_and_min_tokens():
     engine = EngineInMemory(script=(65, 66, EOS, 67), eos_token_id=EOS)
     answers = engine.run(
@@ -132,6 +148,14 @@ def test_min_tokens_masks_what_would_end():
         assert last in (EOS, 32)
 
 
+def test_the_mask_ends_after_min_tokens():
+    for num_output, masked in ((0, (7, EOS)), (1, (7, EOS)), (2, ()), (3, ())):
+        request = ask("a", [1], sent=[5] * num_output, min_tokens=2, stop_token_ids=(7,))
+        assert Sequence(0, request).sample_spec((EOS,)).masked_token_ids == masked
+    ignoring = ask("a", [1], min_tokens=2, stop_token_ids=(7,), ignore_eos=True)
+    assert Sequence(0, ignoring).sample_spec((EOS,)).masked_token_ids == (7,)
+
+
 def test_history_is_sent_only_to_those_who_need_it():
     engine = EngineInMemory()
     engine.run(ask("plain", [1, 2], max_tokens=2), ask("penalized", [3, 4], presence_penalty=1.0, max_tokens=2))
@@ -146,6 +170,12 @@ def test_resumed_it_goes_on_where_it_was():
         engine = EngineInMemory(prefill_chunk=2)
         rest = ask("a", [1, 2, 3], sent=token_ids[:sent], temperature=0.6, max_tokens=20, min_tokens=5)
         assert engine.run(rest).token_ids["a"] == token_ids[sent:]
+
+
+def test_resumed_it_does_not_boast_of_its_own_cache():
+    engine = EngineInMemory(block_size=4)
+    engine.run(ask("a", [*range(20)]), ask("b", [*range(20)], sent=[65], max_tokens=2))
+    assert {event.num_cached_tokens for event in engine.answers.events} == {0}
 
 
 def test_resumed_after_its_last_token_it_just_ends():

@@ -121,6 +121,9 @@ class Scheduler:
         assert order == sorted(order), "not first come, first served"
         assert len(order) == len(self._sequences), "a sequence is lost"
         assert not any(sequence.block_table for sequence in self._waiting), "a waiting sequence holds blocks"
+        for sequence in self._running:
+            full = sequence.num_computed_tokens // self._pool.block_size
+            assert sequence.num_published_blocks == full, "a full block is not published, or one that is not full"
 
     # --- room: blocks and places
 

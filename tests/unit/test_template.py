@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tiny_checkpoints import CHATML_TEMPLATE, CONTROL_TOKENS, R1_TEMPLATE, metadata, write_gguf
+from tiny_text import BOS, EOS, tiny_data
 
 from antiphon.errors import CheckpointError, InvalidRequest
 from antiphon.formats import open_checkpoint
 from antiphon.text import TextModel, Tokenizer
 from antiphon.text.prompt import NONCHARACTERS, build_chat_prompt
 from antiphon.text.template import MAX_SOURCE, ChatTemplate
-from tiny_checkpoints import CHATML_TEMPLATE, CONTROL_TOKENS, R1_TEMPLATE, metadata, write_gguf
-from tiny_text import BOS, EOS, tiny_data
 
 TOOLS_TEMPLATE = (
     "{% for tool in tools or [] %}<tool_call>{{ tool | tojson }}{% endfor %}"
@@ -258,4 +258,24 @@ def test_rendering_goes_on_after_one_was_stopped() -> None:
     with pytest.raises(InvalidRequest, match="was stopped"):
         template.render([{"n": 0}] * 1000)
     assert template.render([]) == "ok"
+    template.close()
+
+
+def test_rendering_goes_on_after_the_worker_was_killed_from_outside() -> None:
+    template = ChatTemplate("ok")
+    template._worker._process.kill()
+    template._worker._process.wait()
+    assert template.render([]) == "ok"
+    template.close()
+    assert template.render([]) == "ok"
+    template.close()
+
+
+def test_the_worker_ends_with_its_parent() -> None:
+    """Nothing is left when the front is killed, as the end of the pipe is all it takes."""
+    template = ChatTemplate("ok")
+    process = template._worker._process
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=5) == 0
     template.close()

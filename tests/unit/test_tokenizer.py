@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_checkpoints import CONTROL_TOKENS, DATA, metadata, tiny_vocabulary, tokenizer_json, write_gguf
+from tiny_text import tiny_data
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from antiphon.checkpoint import TokenizerData
 from antiphon.errors import CheckpointError, InvalidRequest
 from antiphon.formats import open_checkpoint
 from antiphon.text import Tokenizer
-from tiny_checkpoints import CONTROL_TOKENS, DATA, metadata, tiny_vocabulary, tokenizer_json, write_gguf
-from tiny_text import tiny_data
 
 CASES = json.loads((DATA / "token_ids.json").read_text(encoding="utf-8"))["cases"]
 PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe")
@@ -153,6 +153,10 @@ def test_bytes_outside_the_vocabulary_are_dropped_and_still_part_words() -> None
     assert tokenizer.encode("a\x01a") == tokenizer.encode("a") * 2
 
 
+def changed_json(**fields: object) -> bytes:
+    return json.dumps(tokenizer_json() | fields).encode()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -162,6 +166,10 @@ def test_bytes_outside_the_vocabulary_are_dropped_and_still_part_words() -> None
         ({"tokenizer_json": b'{"model": {"type": "Unigram"}}'}, "Unigram"),
         ({"tokenizer_json": b'{"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Metaspace"}}'}, "ByteLevel"),
         ({"tokenizer_json": b"[" * 100_000}, "tokenizer.json is damaged"),
+        ({"tokenizer_json": changed_json(added_tokens=[{"content": 1, "id": 1, "special": True}])}, "has no text"),
+        ({"tokenizer_json": changed_json(added_tokens=[{"content": "x", "id": -1, "special": True}])}, "whole numbers"),
+        ({"tokenizer_json": changed_json(added_tokens=[{"content": "x"}])}, "KeyError: 'id'"),
+        ({"tokenizer_json": changed_json(normalizer={"type": "New"})}, "tokenizer.json cannot be used"),
     ],
 )
 def test_what_cannot_be_built_is_named(change: dict[str, object], message: str) -> None:

@@ -1,17 +1,15 @@
-"""Builds a byte-level BPE encoder for plain text, from a GGUF vocabulary or from a tokenizer.json.
+"""Builds a byte-level BPE encoder for plain text from a GGUF file's vocabulary and merges.
 
 The encoder knows the ordinary tokens only: control and user-defined tokens are left out of its vocabulary, so no text
 whatsoever can come out as one of their ids. Finding those where they are meant is `control`'s work. Text is cut into
 words first by one of the regular expressions below; which one is the checkpoint's choice, and each follows llama.cpp's
-for a GGUF file (no Unicode normalization, ASCII contractions), or tokenizer.json's own for a Hugging Face folder.
+(no Unicode normalization, contractions in ASCII). A tokenizer.json has its own ways and its own file, `tokenizer_json`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from tokenizers import Regex
 from tokenizers import Tokenizer as Encoder
@@ -52,11 +50,6 @@ class Vocabulary:
     num_ids: int
 
 
-def build_vocabulary(data: TokenizerData) -> Vocabulary:
-    """The vocabulary of a checkpoint; raises CheckpointError where it cannot be built faithfully."""
-    return _from_json(data.tokenizer_json) if data.tokenizer_json is not None else _from_merges(data)
-
-
 def byte_alphabet() -> dict[int, str]:
     """GPT-2's printable stand-in for each byte: itself where it is printable, else the next letter from U+0100 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
@@ -64,7 +57,8 @@ def byte_alphabet() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}
 
 
-def _from_merges(data: TokenizerData) -> Vocabulary:
+def vocabulary_from_merges(data: TokenizerData) -> Vocabulary:
+    """Raises CheckpointError, naming GGUF's field, where the vocabulary cannot be built faithfully."""
     pre = data.pre_tokenizer
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
@@ -77,17 +71,21 @@ def _from_merges(data: TokenizerData) -> Vocabulary:
     num_ids = len(data.tokens)
     vocabulary = ordinary | {letter: num_ids + i for i, letter in enumerate(missing)}
     merges = _merges(data.merges, ordinary)
-    try:
-        encoder = Encoder(BPE(vocabulary, merges, ignore_merges=pre in _IGNORE_MERGES))
-    except Exception as error:  # the library raises bare Exceptions
-        raise CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {error}") from None
-    # Attributes of a Rust object, which its stubs do not declare writable.
+    encoder = bpe_encoder(vocabulary, merges, ignore_merges=pre in _IGNORE_MERGES)
     encoder.pre_tokenizer = Sequence([*_splits(PRE_TOKENIZERS[pre]), ByteLevel(False, use_regex=False)])
     control = {
         data.tokens[id]: id for id, type in special.items() if type in (CONTROL, USER_DEFINED) and data.tokens[id]
     }
     hidden = frozenset(id for id, type in special.items() if type != USER_DEFINED)
     return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids)
+
+
+def bpe_encoder(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, ignore_merges: bool) -> Encoder:
+    """The library's encoder, without any step before or after the merging."""
+    try:
+        return Encoder(BPE(vocabulary, merges, ignore_merges=ignore_merges))
+    except Exception as error:  # the library raises bare Exceptions
+        raise CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {error}") from None
 
 
 def _splits(expressions: Iterable[str]) -> list[Split]:
@@ -104,39 +102,3 @@ def _merges(lines: list[str], ordinary: dict[str, int]) -> list[tuple[str, str]]
         if left in ordinary and right in ordinary and left + right in ordinary:
             merges.append((left, right))
     return merges
-
-
-def _from_json(source: bytes) -> Vocabulary:
-    """A vocabulary from tokenizer.json, its added tokens taken out before the library sees it."""
-    try:
-        tree = json.loads(source)
-        model, added = tree["model"], tree.get("added_tokens") or []
-        _check_byte_level(tree)
-        special = {token["content"]: (int(token["id"]), bool(token["special"])) for token in added}
-        ordinary = {token: id for token, id in model["vocab"].items() if token not in special}
-        merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
-        model["vocab"] = ordinary
-        model["merges"] = [[a, b] for a, b in merges if a in ordinary and b in ordinary and a + b in ordinary]
-        tree |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-        encoder = Encoder.from_str(json.dumps(tree))
-    except CheckpointError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"tokenizer.json is damaged ({type(error).__name__}: {error})") from None
-    except Exception as error:  # the library raises bare Exceptions
-        raise CheckpointError(f"tokenizer.json cannot be used: {error}") from None
-    tokens = {id: token for token, id in ordinary.items()} | {id: text for text, (id, _) in special.items()}
-    control = {text: id for text, (id, _) in special.items() if text}
-    hidden = frozenset(id for id, is_special in special.values() if is_special)
-    return Vocabulary(encoder, tokens, control, hidden, max(tokens, default=-1) + 1)
-
-
-def _check_byte_level(tree: dict[str, Any]) -> None:
-    """Only byte-level BPE lets us turn ids back into bytes one by one."""
-    kind = tree["model"].get("type", "BPE")
-    if kind != "BPE":
-        raise CheckpointError(f"tokenizer.json has a {kind} model, which is not supported; byte-level BPE is")
-    pre = tree.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    if not any(step.get("type") == "ByteLevel" for step in steps):
-        raise CheckpointError("tokenizer.json cuts text without a ByteLevel step, which is not supported")

@@ -62,7 +62,7 @@ def build_chat_prompt(
         ids += [piece] if isinstance(piece, int) else tokenizer.encode(marker.unmark(piece), param="messages")
     if tokenizer.add_bos and tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
         ids.insert(0, tokenizer.bos_token_id)
-    return ChatPrompt(ids, starts_in_thought=text.rstrip().endswith(THINK_OPEN))
+    return ChatPrompt(ids, starts_in_thought=add_generation_prompt and text.rstrip().endswith(THINK_OPEN))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ class Raised(Exception):
 
 
 def main() -> None:
-    # A terminal's Ctrl-C reaches the whole process group; the front alone decides when to stop.
+    # Ctrl-C and a service manager's stop reach the whole process group; the front alone decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     setup = json.loads(sys.stdin.readline())

@@ -6,6 +6,7 @@ process, starts another one after a death, and puts what went wrong into words f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -45,7 +46,8 @@ class ChatTemplate:
         Raises InvalidRequest when the template refuses the messages, fails on them, or takes too much time or memory.
         """
         with self._lock:
-            if self._worker.closed:
+            if self._worker.ended:
+                self._worker.close()
                 self._worker = self._start()
             reply = self._worker.ask({**variables, **self._special, "messages": messages})
         if reply is None:
@@ -92,8 +94,8 @@ class _Worker:
         self._finalizer = weakref.finalize(self, _stop, self._process)
 
     @property
-    def closed(self) -> bool:
-        return not self._finalizer.alive
+    def ended(self) -> bool:
+        return not self._finalizer.alive or self._process.poll() is not None
 
     def ask(self, question: Mapping[str, object]) -> dict[str, str] | None:
         """The worker's reply, or None when it died instead, which closes this object."""
@@ -119,4 +121,8 @@ class _Worker:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.kill()
-    process.communicate()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
+                pipe.close()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from antiphon.checkpoint import TokenizerData
 from antiphon.errors import InvalidRequest
-from antiphon.text.byte_level import build_vocabulary, byte_alphabet
+from antiphon.text.byte_level import byte_alphabet, vocabulary_from_merges
 from antiphon.text.control import ControlTokens
+from antiphon.text.tokenizer_json import vocabulary_from_json
 
 
 class Tokenizer:
@@ -20,7 +21,8 @@ class Tokenizer:
     """
 
     def __init__(self, data: TokenizerData) -> None:
-        vocabulary = build_vocabulary(data)
+        source = data.tokenizer_json
+        vocabulary = vocabulary_from_merges(data) if source is None else vocabulary_from_json(source)
         self._encoder = vocabulary.encoder
         self._tokens = vocabulary.tokens
         self._hidden = vocabulary.hidden

@@ -1,0 +1,91 @@
+"""Builds an encoder for plain text from a tokenizer.json, the `tokenizers` library's own format.
+
+The file's normalizer and pre-tokenizer are taken as they are; its added tokens are taken out of the vocabulary, so
+that as with `byte_level` no text can come out as one of them. Only byte-level BPE is served: it alone lets ids be
+turned back into bytes one by one, which streaming needs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tokenizers import Tokenizer as Encoder
+
+from antiphon.errors import CheckpointError
+from antiphon.text.byte_level import Vocabulary, bpe_encoder
+
+MAX_ID = 1 << 24
+# Ways of BPE that are not byte-level's.
+_FOREIGN = ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix")
+
+
+def vocabulary_from_json(source: bytes) -> Vocabulary:
+    """Raises CheckpointError where the file is damaged or of another kind."""
+    try:
+        tree = json.loads(source)
+        _check_byte_level(tree)
+        return _vocabulary(tree)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"tokenizer.json is damaged ({type(error).__name__}: {error})"[:500]) from None
+
+
+def _vocabulary(tree: dict[str, Any]) -> Vocabulary:
+    model = tree["model"]
+    special = _added_tokens(tree)
+    special_ids = {id for id, _ in special.values()}
+    ordinary = {text: id for text, id in model["vocab"].items() if text not in special and id not in special_ids}
+    _check_ids([*ordinary.values(), *special_ids])
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    merges = [(a, b) for a, b in pairs if a in ordinary and b in ordinary and a + b in ordinary]
+    encoder = _steps_around(tree)
+    encoder.model = bpe_encoder(ordinary, merges, ignore_merges=bool(model.get("ignore_merges"))).model
+    tokens = {id: text for text, id in ordinary.items()} | {id: text for text, (id, _) in special.items()}
+    hidden = frozenset(id for id, is_special in special.values() if is_special)
+    return Vocabulary(encoder, tokens, {text: id for text, (id, _) in special.items()}, hidden, max(tokens) + 1)
+
+
+def _added_tokens(tree: dict[str, Any]) -> dict[str, tuple[int, bool]]:
+    """Text → (id, whether it is hidden from what the model says)."""
+    special = {}
+    for token in tree.get("added_tokens") or []:
+        text = token["content"]
+        if not isinstance(text, str) or not text:
+            raise ValueError("an added token has no text")
+        special[text] = (token["id"], bool(token["special"]))
+    return special
+
+
+def _check_ids(ids: list[Any]) -> None:
+    if not ids or not all(type(id) is int and 0 <= id < MAX_ID for id in ids):
+        raise ValueError(f"its ids must be whole numbers from 0 to {MAX_ID - 1}")
+
+
+def _steps_around(tree: dict[str, Any]) -> Encoder:
+    """The library's reading of everything but the vocabulary."""
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    rest: dict[str, Any] = {
+        "added_tokens": [],
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+        "model": empty,
+    }
+    try:
+        return Encoder.from_str(json.dumps(tree | rest))
+    except Exception as error:  # the library raises bare Exceptions
+        raise CheckpointError(f"tokenizer.json cannot be used: {error}") from None
+
+
+def _check_byte_level(tree: dict[str, Any]) -> None:
+    model = tree["model"]
+    kind = model.get("type", "BPE")
+    if kind != "BPE":
+        raise CheckpointError(f"tokenizer.json has a {kind} model, which is not supported; byte-level BPE is")
+    for key in _FOREIGN:
+        if model.get(key):
+            raise CheckpointError(f"tokenizer.json sets {key!r}, which is not supported; byte-level BPE is")
+    pre = tree.get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [pre])
+    if not any(step.get("type") == "ByteLevel" for step in steps):
+        raise CheckpointError("tokenizer.json cuts text without a ByteLevel step, which is not supported")

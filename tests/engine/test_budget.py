@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,9 +61,11 @@ def test_a_hiccup_is_not_believed():
 
 def test_steps_of_one_size_say_nothing_about_the_slope():
     budget = after([machine(8), machine(100)] * 20)
-    for size, jitter in ((8, 0.004), (9, -0.004), (8, -0.002), (9, 0.003)) * 40:
-        budget.observe(size, machine(size)[1] + jitter)
-    assert budget.seconds_per_token == pytest.approx(0.002, rel=0.2)
+    chance = random.Random(1)  # noqa: S311  # noise, not a secret
+    for _ in range(200):
+        size = chance.choice((8, 9))
+        budget.observe(size, machine(size)[1] + chance.uniform(-0.005, 0.005))
+        assert budget.seconds_per_token == pytest.approx(0.002, rel=0.5)
 
 
 def test_a_prompt_always_gets_a_minimum():

@@ -3,7 +3,12 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine makes single examples slow, which says nothing about them.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 DEMO_MODEL = Path("~/.cache/antiphon/demo/SmolLM2-135M-Instruct.Q4_1.gguf")
 

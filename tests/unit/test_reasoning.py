@@ -38,6 +38,8 @@ def split(pieces: list[str], *, starts_in_thought: bool) -> tuple[str, str]:
         (False, "Use <think> for it.</think>", "", "Use <think> for it.</think>"),
         (False, "<thi", "", "<thi"),
         (False, "\n", "", "\n"),
+        (False, "<think><think>a", "<think>a", ""),
+        (True, "<think>\n<think>a", "<think>a", ""),
         (False, "<think></think>Four. <think>no</think>", "", "Four. <think>no</think>"),
     ],
 )

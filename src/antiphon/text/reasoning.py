@@ -14,6 +14,7 @@ from antiphon.text.prompt import THINK_CLOSE, THINK_OPEN
 
 class _State(Enum):
     START = auto()  # nothing but blanks and perhaps part of an opening tag yet
+    REOPENING = auto()  # the prompt opened the thought; some models write the tag once more
     THOUGHT_START = auto()  # in the thought, before its first letter
     THOUGHT = auto()
     ANSWER_START = auto()  # after the thought, before the answer's first letter
@@ -24,12 +25,12 @@ class ReasoningSplitter:
     """The split of one stream. Feeding it the text whole or letter by letter gives the same two texts."""
 
     def __init__(self, *, starts_in_thought: bool) -> None:
-        self._state = _State.THOUGHT_START if starts_in_thought else _State.START
+        self._state = _State.REOPENING if starts_in_thought else _State.START
         self._held = ""
 
     @property
     def in_thought(self) -> bool:
-        return self._state in (_State.THOUGHT_START, _State.THOUGHT)
+        return self._state in (_State.REOPENING, _State.THOUGHT_START, _State.THOUGHT)
 
     def push(self, text: str) -> tuple[str, str]:
         """(more of the thought, more of the answer)"""
@@ -37,14 +38,14 @@ class ReasoningSplitter:
         thought = answer = ""
         if self._state is _State.START:
             self._start()
+        if self._state is _State.REOPENING:
+            self._reopen()
         if self._state is _State.THOUGHT_START:
-            self._start_thought()
+            self._skip_blank_lines(_State.THOUGHT)
         if self._state is _State.THOUGHT:
             thought = self._take_thought()
         if self._state is _State.ANSWER_START:
-            self._held = self._held.lstrip("\r\n")
-            if self._held:
-                self._state = _State.ANSWER
+            self._skip_blank_lines(_State.ANSWER)
         if self._state is _State.ANSWER:
             answer, self._held = self._held, ""
         return thought, answer
@@ -57,19 +58,21 @@ class ReasoningSplitter:
     def _start(self) -> None:
         begun = self._held.lstrip()
         if begun.startswith(THINK_OPEN):
-            self._held = begun
+            self._held = begun.removeprefix(THINK_OPEN)
             self._state = _State.THOUGHT_START
         elif not THINK_OPEN.startswith(begun):
             self._state = _State.ANSWER
 
-    def _start_thought(self) -> None:
-        """Some models open the thought once more after a prompt that has already done so."""
+    def _reopen(self) -> None:
         begun = self._held.lstrip("\r\n")
-        if THINK_OPEN.startswith(begun) and begun != THINK_OPEN:
-            return
-        self._held = begun.removeprefix(THINK_OPEN).lstrip("\r\n")
+        if begun == THINK_OPEN or not THINK_OPEN.startswith(begun):
+            self._held = begun.removeprefix(THINK_OPEN)
+            self._state = _State.THOUGHT_START
+
+    def _skip_blank_lines(self, after: _State) -> None:
+        self._held = self._held.lstrip("\r\n")
         if self._held:
-            self._state = _State.THOUGHT
+            self._state = after
 
     def _take_thought(self) -> str:
         """The thought up to the closing tag, or up to what may be the beginning of one."""

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 from http_server import MODEL, Served, events, joined, serving
-
 from tiny_checkpoints import R1_TEMPLATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -31,6 +31,7 @@ _HELP = """\
 Several lines: end a line with a backslash, or write them between two lines of \"\"\".
 Ctrl-C stops an answer, Ctrl-D leaves."""
 _FENCE = '"""'
+_PROMPT, _MORE = "> ", "… "
 
 
 @dataclass(slots=True)
@@ -140,6 +141,9 @@ async def _converse(conversation: Conversation, console: Console) -> None:
     def interrupt() -> None:
         if answering is not None:
             answering.cancel()
+        else:  # the terminal has dropped what was typed so far
+            console.print("\n(Ctrl-D leaves)")
+            console.print(_PROMPT, end="")
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     try:
@@ -170,7 +174,7 @@ async def _read_question(console: Console) -> str | None:
     fenced = False
     while True:
         try:
-            line = await asyncio.to_thread(input, "… " if lines or fenced else "> ")
+            line = await asyncio.to_thread(input, _MORE if lines or fenced else _PROMPT)
         except EOFError:
             console.print()
             return None

@@ -55,7 +55,12 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         per_token = footprint.kv_bytes_per_token(settings, kind)
         capacity = footprint.kv_capacity(free, weights, per_token)
         users = {length: footprint.users_that_fit(capacity, length) for length in _LENGTHS if length <= longest}
-        kv_cache[kind] = {"bytes_per_token": per_token, "capacity_tokens": capacity, "users_by_length": users}
+        kv_cache[kind] = {
+            "bytes_per_token": per_token,
+            "capacity_tokens": capacity,
+            "default_tokens": footprint.default_kv_tokens(free, weights, per_token, longest),
+            "users_by_length": users,
+        }
     return {
         "path": str(checkpoint.path),
         "format": checkpoint.format,
@@ -143,11 +148,14 @@ def _user_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
     table = Table(
         "Users that fit",
         *report["kv_cache"],
-        title=f"{megabytes(report['memory']['free'])} are free",
+        title=f"{megabytes(report['memory']['free'])} are free; --kv-cache-tokens says how much of it to use",
         title_justify="left",
     )
     lengths = next(iter(report["kv_cache"].values()))["users_by_length"]
     for length in lengths:
         users = [f"{row['users_by_length'][length]:,}" for row in report["kv_cache"].values()]
         table.add_row(f"of {length:,} tokens", *users)
+    table.add_section()
+    table.add_row("tokens at most", *(f"{row['capacity_tokens']:,}" for row in report["kv_cache"].values()))
+    table.add_row("tokens unless told", *(f"{row['default_tokens']:,}" for row in report["kv_cache"].values()))
     return table

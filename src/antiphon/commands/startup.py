@@ -5,31 +5,24 @@ from __future__ import annotations
 import json
 
 from antiphon.checkpoint import Checkpoint
-from antiphon.commands.tables import weights_by_type
+from antiphon.commands.tables import megabytes, weights_by_type
 from antiphon.engine.wire import Ready
-from antiphon.footprint import users_that_fit, weight_bytes
+from antiphon.footprint import users_that_fit
 
-_SOUND_USER = 1024  # tokens: a conversation of middling length
+_TYPICAL_USER = 1024  # tokens: a conversation of middling length
 
 
 def startup_line(info: Ready, checkpoint: Checkpoint) -> str:
     """What was chosen: instruction set, threads, weights' formats and size, KV capacity in tokens and in users."""
-    runner = info.runner
     capacity = info.num_blocks * info.block_size
-    parts = [str(runner.get("runner", "engine"))]
-    if "instruction_set" in runner:
-        parts.append(str(runner["instruction_set"]))
-    if "threads" in runner:
-        parts.append(f"{runner['threads']} threads")
-    types = "/".join(weights_by_type(checkpoint.tensors.values()))
-    tied = bool(checkpoint.settings.get("tie_word_embeddings"))
-    size = runner.get("weights_bytes", weight_bytes(checkpoint.tensors.values(), tied=tied).resident)
-    parts.append(f"weights {types} → {runner.get('weight_formats', 'W4/W8')}, {int(size) / 1e9:.2f} GB")
-    parts.append(
-        f"context {info.context_length:,} tokens, KV cache {capacity:,} tokens = "
-        f"{users_that_fit(capacity, _SOUND_USER):,} users of {_SOUND_USER:,}"
-    )
-    return " · ".join(parts)
+    users = users_that_fit(capacity, _TYPICAL_USER)
+    parts = [
+        *_machine(info.runner),
+        _weights(info.runner, checkpoint),
+        f"context {info.context_length:,} tokens",
+        f"KV cache {info.runner.get('kv_cache_type', '')} {capacity:,} tokens = {users:,} users of {_TYPICAL_USER:,}",
+    ]
+    return " · ".join(" ".join(part.split()) for part in parts)
 
 
 def curl_line(url: str, model_name: str) -> str:
@@ -37,3 +30,17 @@ def curl_line(url: str, model_name: str) -> str:
     body = {"model": model_name, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
     quoted = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
     return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{quoted}'"
+
+
+def _machine(runner: dict[str, str | int | float]) -> list[str]:
+    """What computes; the fake runner has no more to say than that it is one."""
+    if "instruction_set" not in runner:
+        return [f"{runner.get('runner', 'unknown')} engine"]
+    return [str(runner["instruction_set"]), f"{runner['threads']} threads"]
+
+
+def _weights(runner: dict[str, str | int | float], checkpoint: Checkpoint) -> str:
+    found = "/".join(kind for kind in weights_by_type(checkpoint.tensors.values()) if kind != "F32") or "F32"
+    if "weight_bytes" not in runner:
+        return f"weights {found}"
+    return f"weights {found} as {runner['weight_format']}, {megabytes(int(runner['weight_bytes']))}"

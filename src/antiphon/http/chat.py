@@ -135,7 +135,7 @@ class _Writer:
 
     def _choice(self, index: int, choice: _Whole) -> ChatChoice:
         thought: str | UnsetType = "".join(choice.reasoning) if self._thinks else UNSET
-        message = ChatMessage("".join(choice.content), reasoning_content=thought, reasoning=thought)
+        message = ChatMessage(content="".join(choice.content), reasoning_content=thought, reasoning=thought)
         return ChatChoice(index, message, self._logprobs(choice.scored), choice.finish_reason)
 
     def _chunk_choice(self, piece: Piece) -> ChatChunkChoice:

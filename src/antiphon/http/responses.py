@@ -53,10 +53,10 @@ class ChatLogprobs(msgspec.Struct):
 
 
 class ChatMessage(msgspec.Struct):
-    content: str
+    role: Literal["assistant"] = "assistant"
+    content: str = ""
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
-    role: Literal["assistant"] = "assistant"
     refusal: None = None
 
 

@@ -1,0 +1,202 @@
+"""`antiphon serve` and `antiphon chat` as a person or a script runs them: real processes, real signals, a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from http_server import PATIENCE
+from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
+
+ANTIPHON = [sys.executable, "-m", "antiphon"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(write_gguf(tmp_path / "small.gguf", metadata(template=CHATML_TEMPLATE)))
+
+
+@contextmanager
+def serve(model: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process that is ready, and its address, taken from the line that it offers for pasting."""
+    command = [*ANTIPHON, "serve", model, "--fake-engine", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("curl http://127.0.0.1:")
+            yield process, line.split()[1].removesuffix("/v1/chat/completions")
+        finally:
+            process.kill()
+
+
+def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status and stderr of a process that is about to end."""
+    _, text = process.communicate(timeout=PATIENCE)
+    return process.returncode, text
+
+
+def test_the_line_to_paste_works(model):
+    with serve(model) as (process, url):
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+        assert httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/v1/models", trust_env=False).json()["data"][0]["id"] == "small"
+        process.send_signal(signal.SIGTERM)
+        status, text = ending(process)
+    assert status == 0
+    assert "KV cache" in text
+    assert "Serving small on" in text
+    assert "Traceback" not in text
+
+
+def test_a_signal_drains_and_a_second_one_stops_at_once(model):
+    with serve(model, "--drain-timeout", "1000") as (process, url):
+        body = {"prompt": "x", "max_tokens": 400, "stream": True, "ignore_eos": True, "temperature": 0}
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False) as reply:
+            process.send_signal(signal.SIGINT)
+            assert reply.read().endswith(b"data: [DONE]\n\n")
+        assert ending(process)[0] == 0
+    with serve(model, "--drain-timeout", "1000") as (process, url):
+        endless = {"prompt": "x", "n": 16, "max_tokens": 490, "stream": True, "ignore_eos": True}
+        with httpx.stream("POST", f"{url}/v1/completions", json=endless, timeout=PATIENCE, trust_env=False) as reply:
+            next(reply.iter_raw())
+            os.kill(process.pid, signal.SIGSTOP)  # both signals wait for it, however slow this machine is
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGCONT)
+            status, text = ending(process)
+    assert status == 0
+    assert "Traceback" not in text
+
+
+def test_a_question_through_a_pipe_is_answered_plainly(model):
+    with serve(model) as (_, url):
+        ask = [*ANTIPHON, "chat", "--url", url, "--max-tokens", "20", "--temperature", "0"]
+        reply = subprocess.run(ask, input="Hello\n", capture_output=True, text=True, timeout=PATIENCE, check=True)
+        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20, "temperature": 0}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False).json()
+    assert reply.stdout == answer["choices"][0]["message"]["content"] + "\n"
+    assert reply.stderr == ""
+
+
+def test_an_empty_pipe_and_a_refused_question_are_errors(model):
+    with serve(model) as (_, url):
+        ask = [*ANTIPHON, "chat", "--url", url]
+        for options, question, says in (([], "", "empty"), (["--temperature", "9"], "Hello", "temperature")):
+            reply = subprocess.run([*ask, *options], input=question, capture_output=True, text=True, check=False)
+            assert reply.returncode == 1
+            assert reply.stderr.startswith("error: ")
+            assert says in reply.stderr
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            os.execv(sys.executable, [*ANTIPHON, *arguments])  # noqa: S606
+        self.seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read on until `text` has come since the last wait."""
+        while text not in self.seen:
+            readable, _, _ = select.select([self._fd], [], [], PATIENCE)
+            assert readable, self.seen
+            self.seen += os.read(self._fd, 65536).decode(errors="replace")
+        self.seen = self.seen.partition(text)[2]
+
+    def end(self) -> int:
+        """The exit status, once it ends by itself."""
+        while True:
+            try:
+                if not os.read(self._fd, 65536):
+                    break
+            except OSError:  # Linux says so when the other side is gone
+                break
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_a_conversation_on_a_terminal(model):
+    with serve(model) as (_, url):
+        terminal = Terminal("chat", "--url", url, "--max-tokens", "5")
+        terminal.wait_for("> ")
+        terminal.type("/help\n")
+        terminal.wait_for("/system")
+        terminal.wait_for("> ")
+        terminal.type("/system Be brief.\n")
+        terminal.wait_for("told: Be brief.")
+        terminal.wait_for("> ")
+        terminal.type("one \\\n")
+        terminal.wait_for("… ")
+        terminal.type("two\n")
+        terminal.wait_for("> ")
+        terminal.type("/new\n")
+        terminal.wait_for("new conversation")
+        terminal.wait_for("> ")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+        served = httpx.get(f"{url}/metrics", trust_env=False).text
+        assert 'antiphon_requests_finished_total{endpoint="chat"} 1.0' in served
+
+
+class Endless(BaseHTTPRequestHandler):
+    """A model that does not stop talking until its client has gone."""
+
+    gone = threading.Event()
+
+    def do_GET(self) -> None:
+        self._begin()
+        self.wfile.write(b'{"data": [{"id": "talker"}]}')
+
+    def do_POST(self) -> None:
+        self._begin()
+        try:
+            while True:
+                self.wfile.write(b'data: {"choices": [{"delta": {"content": "bla "}}]}\n\n')
+                time.sleep(0.001)
+        except ConnectionError:
+            self.gone.set()
+
+    def _begin(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_conversation():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        terminal = Terminal("chat", "--url", f"http://127.0.0.1:{server.server_port}")
+        for _ in range(2):
+            terminal.wait_for("> ")
+            terminal.type("Hello\n")
+            terminal.wait_for("bla bla")
+            terminal.type("\x03")
+            assert Endless.gone.wait(PATIENCE)
+            Endless.gone.clear()
+        terminal.wait_for("> ")
+        terminal.type("half a question\x03")
+        terminal.wait_for("Ctrl-D leaves")
+        terminal.type("\x04")
+        assert terminal.end() == 0
+        server.shutdown()

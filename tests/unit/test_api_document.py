@@ -1,0 +1,38 @@
+"""Every request field is in docs/api.md, and every field there exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from antiphon.http import limits
+from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest, GenerationRequest
+
+TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+
+
+def section(title: str) -> str:
+    return re.split(r"^## ", TEXT.partition(f"## {title}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def named_in_first_column(text: str) -> set[str]:
+    cells = re.findall(r"^\| (.*?) \|", text, re.MULTILINE)
+    return {name.partition(".")[0] for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+
+
+def test_every_field_is_documented_and_nothing_else_is():
+    common = set(GenerationRequest.model_fields)
+    assert named_in_first_column(section("Fields of both generation routes")) == common
+    chat = set(ChatCompletionRequest.model_fields) - common - {"messages"}
+    assert named_in_first_column(section("Chat")) == chat
+    plain = set(CompletionRequest.model_fields) - common - {"prompt"}
+    assert named_in_first_column(section("Plain completions")) - {"max_tokens"} == plain
+
+
+def test_caps_are_those_of_the_code():
+    assert f"1–{limits.MAX_CHOICES} |" in TEXT
+    assert f"up to {limits.MAX_STOPS}, {limits.MAX_STOP_LENGTH} characters" in TEXT
+    assert f"up to {limits.MAX_PROMPTS} prompts, and {limits.MAX_SEQUENCES} choices" in TEXT
+    assert f"(0–{limits.MAX_LOGPROBS})" in TEXT
+    assert f"{limits.MAX_JSON_DEPTH} levels" in TEXT
+    assert f"{limits.MAX_LOGIT_BIASES:,} entries" in TEXT

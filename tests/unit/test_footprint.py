@@ -1,0 +1,68 @@
+"""The arithmetic of memory, on numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from antiphon import footprint
+from antiphon.checkpoint import Tensor
+
+# DeepSeek-R1-Distill-Qwen-1.5B's attention.
+R1 = {"num_hidden_layers": 28, "num_key_value_heads": 2, "head_dim": 128}
+
+
+def tensor(name: str, kind: str, *shape: int) -> Tensor:
+    return Tensor(name, shape, kind, lambda: memoryview(b""))
+
+
+def test_kv_bytes_per_token():
+    assert footprint.kv_bytes_per_token(R1, "f16") == 28 * 2 * 2 * 2 * 128
+    assert footprint.kv_bytes_per_token(R1, "int8") == 28 * 2 * 2 * (128 + 4 * 2)
+
+
+def test_an_untied_embedding_stays_in_the_file():
+    tensors = [
+        tensor("token_embd.weight", "Q4_0", 1000, 64),
+        tensor("output.weight", "Q8_0", 1000, 64),
+        tensor("blk.0.attn_q.weight", "Q4_1", 64, 64),
+        tensor("output_norm.weight", "F32", 64),
+    ]
+    weights = footprint.weight_bytes(tensors, tied=False)
+    assert weights.embedding == 64_000 // 32 * 18
+    assert weights.w4 == 64 * 64 * 5 / 8  # codes, scales and minima
+    assert weights.w8 == 64_000 * 8.5 / 8  # codes and scales
+    assert weights.vectors == 256
+    assert weights.resident == weights.w4 + weights.w8 + weights.vectors
+
+
+def test_a_tied_embedding_is_packed_once():
+    tensors = [tensor("model.embed_tokens.weight", "BF16", 1000, 64), tensor("lm_head.weight", "BF16", 1000, 64)]
+    weights = footprint.weight_bytes(tensors, tied=True)
+    assert (weights.w8, weights.embedding) == (64_000 * 8.5 / 8, 0)
+
+
+def test_users_are_counted_in_whole_blocks():
+    block = footprint.KV_BLOCK_SIZE
+    assert footprint.users_that_fit(10 * block, block) == 10
+    assert footprint.users_that_fit(10 * block, block + 1) == 5
+    assert footprint.users_that_fit(0, 1024) == 0
+
+
+def test_capacity_leaves_room_for_the_rest():
+    weights = footprint.WeightBytes(w4=100 << 20, w8=0, vectors=0, embedding=1 << 40)
+    capacity = footprint.kv_capacity(1 << 30, weights, 1000)
+    assert capacity % footprint.KV_BLOCK_SIZE == 0
+    assert capacity * 1000 < (1 << 30) - (100 << 20) - footprint.PROCESS_BYTES
+    assert footprint.kv_capacity(1 << 20, weights, 1000) == 0
+
+
+@pytest.mark.parametrize(("limit", "used", "free"), [("max", "5", 100), ("60", "20", 40), ("20", "60", 0)])
+def test_a_control_group_may_allow_less_than_the_machine_has(monkeypatch, limit, used, free):
+    numbers = {"memory.max": int(limit) if limit.isdigit() else None, "memory.current": int(used)}
+    monkeypatch.setattr(footprint, "_meminfo_available", lambda: 100)
+    monkeypatch.setattr(footprint, "_cgroup_number", numbers.get)
+    assert footprint.free_memory_bytes() == free
+
+
+def test_free_memory_is_something():
+    assert footprint.free_memory_bytes() > 1 << 20

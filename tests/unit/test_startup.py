@@ -1,0 +1,45 @@
+"""The lines a server greets with."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from tiny_checkpoints import metadata, write_gguf
+
+from antiphon.commands.startup import curl_line, startup_line
+from antiphon.engine.wire import Ready
+from antiphon.formats import open_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return open_checkpoint(write_gguf(tmp_path / "m.gguf", metadata()))
+
+
+def test_one_line_says_what_was_chosen(checkpoint):
+    runner = {
+        "instruction_set": "avx2",
+        "threads": 2,
+        "weight_format": "q4_0+q8_0",
+        "weight_bytes": 1 << 20,
+        "kv_cache_type": "int8",
+    }
+    info = Ready(runner, num_blocks=640, block_size=16, vocab_size=10, context_length=4096)
+    assert startup_line(info, checkpoint) == (
+        "avx2 · 2 threads · weights F32 as q4_0+q8_0, 1.0 MiB · context 4,096 tokens · "
+        "KV cache int8 10,240 tokens = 10 users of 1,024"
+    )
+
+
+def test_a_runner_that_says_little_of_itself(checkpoint):
+    info = Ready({"runner": "fake"}, num_blocks=64, block_size=16, vocab_size=10, context_length=512)
+    line = "fake engine · weights F32 · context 512 tokens · KV cache 1,024 tokens = 1 users of 1,024"
+    assert startup_line(info, checkpoint) == line
+
+
+def test_the_line_to_paste_survives_any_name():
+    words = shlex.split(curl_line("http://x:1", 'it\'s "odd"'))
+    assert words[:2] == ["curl", "http://x:1/v1/chat/completions"]
+    assert json.loads(words[-1])["model"] == 'it\'s "odd"'

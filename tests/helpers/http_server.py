@@ -59,6 +59,12 @@ class Served:
                     samples[bare] = samples.get(bare, 0.0) + float(value)
         return samples
 
+    async def until_metric(self, name: str, value: float) -> None:
+        """Wait for a sample to reach `value`; accounts close a moment after the engine's."""
+        async with asyncio.timeout(PATIENCE):
+            while (await self.metrics()).get(name, 0.0) != value:
+                await asyncio.sleep(0.01)
+
     async def check_accounts(self) -> None:
         """received = refused + accepted; accepted = finished + aborted + failed + running."""
         now = await self.metrics()

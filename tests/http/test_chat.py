@@ -160,7 +160,7 @@ async def test_stop_strings_end_the_answer_and_the_work(tmp_path):
         assert server.engine.counters.aborted == 0
         late = (await server.chat(stop="three", min_tokens=30, max_tokens=200)).json()
         assert late["choices"][0]["message"]["content"].startswith("one two three four. one two ")
-        assert (await server.metrics())["antiphon_requests_finished_total"] == 4
+        await server.until_metric("antiphon_requests_finished_total", 4)
 
 
 async def test_the_thought_goes_out_under_both_names(tmp_path):

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from antiphon.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 
@@ -37,16 +38,28 @@ _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _decoder = msgspec.json.Decoder()
 
 
+class ClientGone(InvalidRequest):
+    """The client left before its request was complete. Nobody reads the answer; the metrics count the refusal."""
+
+    http_status = 499  # nginx's word for it
+    code = "client_gone"
+
+
 async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
     """The request's body as a JSON object.
 
     Raises:
         UnsupportedMediaType: the body is not announced as JSON, or is compressed.
         RequestTooLarge: the body is over `max_bytes`.
+        ClientGone: the connection closed first.
         InvalidRequest: the body is not one strict, shallow JSON object in UTF-8.
     """
     _check_media_type(request)
-    return decode_json_object(await _read_body(request, max_bytes))
+    try:
+        body = await _read_body(request, max_bytes)
+    except ClientDisconnect:
+        raise ClientGone("The connection closed before the request body was complete.") from None
+    return decode_json_object(body)
 
 
 def decode_json_object(body: bytes) -> dict[str, Any]:

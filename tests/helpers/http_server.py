@@ -62,7 +62,7 @@ class Served:
     async def until_metric(self, name: str, value: float) -> None:
         """Wait for a sample to reach `value`; accounts close a moment after the engine's."""
         async with asyncio.timeout(PATIENCE):
-            while (await self.metrics()).get(name, 0.0) != value:
+            while (await self.metrics()).get(name, 0.0) != value:  # noqa: ASYNC110  # another process's state
                 await asyncio.sleep(0.01)
 
     async def check_accounts(self) -> None:

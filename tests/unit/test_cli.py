@@ -94,8 +94,29 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
         *["--log-level", "error"],
     )
-    assert engine == EngineConfig("m.gguf", 100, 3, 64, "f16", 200, False, 7, 2, "scalar", 0.5)
-    assert server == ServerConfig("::1", 9, "x", 5, 1000, 1.0, 2.0, "error")
+    assert engine == EngineConfig(
+        model="m.gguf",
+        context_length=100,
+        max_num_sequences=3,
+        max_batch_tokens=64,
+        kv_cache_type="f16",
+        kv_cache_tokens=200,
+        prefix_caching=False,
+        prefill_chunk=7,
+        target_step_seconds=0.5,
+        threads=2,
+        instruction_set="scalar",
+    )
+    assert server == ServerConfig(
+        host="::1",
+        port=9,
+        model_name="x",
+        max_queued_requests=5,
+        max_body_bytes=1000,
+        drain_timeout=1.0,
+        hang_timeout=2.0,
+        log_level="error",
+    )
 
 
 def test_the_environment_speaks_where_the_command_line_does_not(monkeypatch):

@@ -177,8 +177,8 @@ void bind_program(nb::module_& m) {
       .def("float_buffer", [](PyProgram& p, int64_t width, bool sampled) { return p.program.float_buffer(width, sampled); },
            "width"_a, "sampled"_a)
       .def("quantized_buffer",
-           [](PyProgram& p, int64_t width, bool sampled) { return p.program.quantized_buffer(width, sampled); }, "width"_a,
-           "sampled"_a)
+           [](PyProgram& p, int64_t width, bool sampled, int64_t parts) { return p.program.quantized_buffer(width, sampled, parts); },
+           "width"_a, "sampled"_a, "parts"_a)
       .def("embed", &PyProgram::embed, "table"_a, "out"_a)
       .def("rms_norm", [](PyProgram& p, int in, std::vector<float> weight, float epsilon, int out) {
         p.program.rms_norm(in, std::move(weight), epsilon, out);

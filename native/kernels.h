@@ -15,11 +15,15 @@ constexpr int64_t kShard = 1024;      // logits whose maximum is kept while they
 
 // Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
 // codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
+//
+// With `parts` 2 a token has two successive rows: its codes, and the codes of what rounding them left over (about 16 bits
+// together). Products are made of rows; who uses them adds a token's two.
 struct QuantizedRows {
   int8_t* codes;
   float* scales;
   int32_t* sums;
-  int64_t capacity;
+  int64_t capacity;  // rows, all parts counted
+  int64_t parts;     // 1 or 2
 };
 
 enum class WeightFormat : int32_t { kW4, kW8 };
@@ -94,10 +98,10 @@ struct Kernels {
   // out[row][0..32) += panel `panel` of the matrix times activation rows [first_row, first_row + num_rows).
   void (*linear_panel)(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
                        int64_t num_rows, float* out);
-  // out row of `width` from x, normalised and scaled by weight.
+  // x normalised and scaled by weight, as token `row` of out.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,
                    int64_t row);
-  // silu(gate) * up, quantized: tiles [num_rows][32] give group `group` of rows first_row….
+  // silu(gate) * up, quantized: tiles [num_rows][32] give group `group` of tokens first_row….
   void (*silu_mul)(const float* gate, const float* up, int64_t num_rows, const QuantizedRows& out, int64_t first_row,
                    int64_t group);
   // One row of the qkv buffer: rotate Q and K by position (Q in place, scaled for the softmax), write K and V to the pool.

@@ -9,7 +9,7 @@
 namespace antiphon {
 namespace {
 
-constexpr int64_t kRowBlock = 64;  // rows of one panel whose sums fit the first-level cache
+constexpr int64_t kRowBlock = 64;  // rows of one panel whose sums fit the first-level cache, all parts counted
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
@@ -73,12 +73,13 @@ int Program::float_buffer(int64_t width, bool sampled) {
   return static_cast<int>(float_buffers_.size()) - 1;
 }
 
-int Program::quantized_buffer(int64_t width, bool sampled) {
+int Program::quantized_buffer(int64_t width, bool sampled, int64_t parts) {
+  require(parts == 1 || parts == 2, "a quantized buffer has one part or two");
   require(width > 0 && width % kGroup == 0, "a quantized buffer's width must be a multiple of 32");
-  const int64_t rows = sampled ? shape_.max_sequences : shape_.max_tokens;
+  const int64_t rows = parts * (sampled ? shape_.max_sequences : shape_.max_tokens);
   const size_t groups = to_size(rows * (width / kGroup));
   quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(groups * to_size(kGroup)), Memory(groups * sizeof(float)),
-                                                       Memory(groups * sizeof(int32_t)), width, rows, sampled});
+                                                       Memory(groups * sizeof(int32_t)), width, rows, parts, sampled});
   return static_cast<int>(quantized_buffers_.size()) - 1;
 }
 
@@ -119,15 +120,19 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
   });
 }
 
-// tile[row][0..32) = bias + the product; the bias comes first in the order of adding.
-void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first_row,
-                       int64_t num_rows, const float* bias, float* tile) const {
+// tile[i][0..32) = bias + the product of token first + i, its parts added; the bias comes first in the order of adding.
+// count * parts is at most kRowBlock.
+void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
+                       const float* bias, float* tile) const {
   const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
-  std::fill(tile, tile + num_rows * kPanel, 0.0f);
+  std::fill(tile, tile + count * in.parts * kPanel, 0.0f);
   if (bias)
-    for (int64_t row = 0; row < num_rows; ++row)
-      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + row * kPanel);
-  kernels_.linear_panel(view, panel, in, first_row, num_rows, tile);
+    for (int64_t i = 0; i < count; ++i)
+      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.parts * kPanel);
+  kernels_.linear_panel(view, panel, in, first * in.parts, count * in.parts, tile);
+  if (in.parts == 1) return;
+  for (int64_t i = 0; i < count; ++i)
+    for (int64_t c = 0; c < kPanel; ++c) tile[i * kPanel + c] = tile[2 * i * kPanel + c] + tile[(2 * i + 1) * kPanel + c];
 }
 
 void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate) {
@@ -142,8 +147,9 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
     pool_->run(rows ? matrix->num_panels() : 0, [&](int64_t panel, int thread) {
       float* tile = thread_scratch_[to_size(thread)].as<float>();
       const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
-      for (int64_t first = 0; first < rows; first += kRowBlock) {
-        const int64_t count = std::min(kRowBlock, rows - first);
+      const int64_t step = kRowBlock / source.parts;
+      for (int64_t first = 0; first < rows; first += step) {
+        const int64_t count = std::min(step, rows - first);
         multiply(view, panel, source.view(), first, count, bias.empty() ? nullptr : bias.data(), tile);
         for (int64_t row = 0; row < count; ++row) {
           float* to = target.row(first + row) + panel * kPanel;
@@ -165,8 +171,9 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
     pool_->run(rows ? matrix->num_panels() / 2 : 0, [&](int64_t pair, int thread) {
       float* gate = thread_scratch_[to_size(thread)].as<float>();
       float* up = gate + kRowBlock * kPanel;
-      for (int64_t first = 0; first < rows; first += kRowBlock) {
-        const int64_t count = std::min(kRowBlock, rows - first);
+      const int64_t step = kRowBlock / source.parts;
+      for (int64_t first = 0; first < rows; first += step) {
+        const int64_t count = std::min(step, rows - first);
         multiply(view, 2 * pair, source.view(), first, count, nullptr, gate);
         multiply(view, 2 * pair + 1, source.view(), first, count, nullptr, up);
         kernels_.silu_mul(gate, up, count, target.view(), first, pair);
@@ -227,8 +234,9 @@ void Program::head_shard(const PackedView& view, const QuantizedRows& in, int64_
   const int64_t rows = std::ssize(sampled_rows_), vocabulary = shape_.vocabulary;
   const int64_t begin = shard * kShard, end = std::min(begin + kShard, vocabulary);
   alignas(64) float tile[kRowBlock * kPanel];
-  for (int64_t first = 0; first < rows; first += kRowBlock) {
-    const int64_t count = std::min(kRowBlock, rows - first);
+  const int64_t step = kRowBlock / in.parts;
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t count = std::min(step, rows - first);
     for (int64_t channel = begin; channel < end; channel += kPanel) {
       multiply(view, channel / kPanel, in, first, count, nullptr, tile);
       const int64_t channels = std::min(kPanel, end - channel);

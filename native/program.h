@@ -49,9 +49,9 @@ class Program {
   // operation done: who watches it can tell slow from stuck.
   Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress);
 
-  // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token.
+  // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token. `parts`: kernels.h.
   int float_buffer(int64_t width, bool sampled);
-  int quantized_buffer(int64_t width, bool sampled);
+  int quantized_buffer(int64_t width, bool sampled, int64_t parts);
 
   // Recording. Widths are checked: std::invalid_argument.
   void embed(const StoredMatrix& table, int out);
@@ -80,9 +80,9 @@ class Program {
   };
   struct QuantizedBuffer {
     Memory codes, scales, sums;
-    int64_t width, capacity;
+    int64_t width, capacity, parts;
     bool sampled;
-    QuantizedRows view() const { return {codes.as<int8_t>(), scales.as<float>(), sums.as<int32_t>(), capacity}; }
+    QuantizedRows view() const { return {codes.as<int8_t>(), scales.as<float>(), sums.as<int32_t>(), capacity, parts}; }
   };
   struct AttentionTile {
     int64_t sequence, begin, end;
@@ -95,7 +95,7 @@ class Program {
   AttentionShape attention_shape() const;
   void fill_rope_tables();
   void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
-  void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
+  void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;

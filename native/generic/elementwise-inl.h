@@ -32,9 +32,15 @@ static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
   return largest * (1.0f / 127.0f) + taint;
 }
 
+// Writes a group of token `row`, in as many parts as `out` has. What the first part leaves is at most half its scale.
 static inline void quantize_into(F32 a, F32 b, const QuantizedRows& out, int64_t row, int64_t group) {
-  const int64_t at = group * out.capacity + row;
-  out.scales[at] = quantize_group(a, b, out.codes + at * kGroup, out.sums + at);
+  const int64_t at = group * out.capacity + row * out.parts;
+  int8_t* codes = out.codes + at * kGroup;
+  const float scale = out.scales[at] = quantize_group(a, b, codes, out.sums + at);
+  if (out.parts == 1) return;
+  const F32 negative = set1(-scale);
+  const F32 a_rest = fma(load_int8(codes), negative, a), b_rest = fma(load_int8(codes + 16), negative, b);
+  out.scales[at + 1] = quantize_group(a_rest, b_rest, codes + kGroup, out.sums + at + 1);
 }
 
 static void rms_norm(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,

@@ -14,6 +14,7 @@ from antiphon.errors import ConfigError
 
 INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
+ACTIVATION_TYPES = ("auto", "int8", "int16")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -46,6 +47,7 @@ class EngineConfig:
     max_batch_tokens: int = 512  # tokens computed in one step, prefill chunks included
     kv_cache_type: str = "int8"  # or "f16"
     kv_cache_tokens: int = 0  # capacity of the KV pool; 0: chosen from the memory that is free
+    activations: str = "auto"  # what matrices multiply: "int8", "int16" (exacter, twice the work); auto: by model size
     prefix_caching: bool = True
     prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
     threads: int = 0  # 0: every core this process may run on
@@ -64,6 +66,7 @@ class EngineConfig:
         if not 0 <= self.target_step_seconds < float("inf"):
             raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
+        _one_of("--activations", self.activations, ACTIVATION_TYPES)
         _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
 
 

@@ -83,13 +83,24 @@ def stored_matrix(tensor: Tensor) -> _native.StoredMatrix:
 
 
 class NativeOps(NativeLoader):
-    """Records one forward pass into `program`; `attended_width` is num_heads * head_dim."""
+    """Records one forward pass into `program`.
+
+    `attended_width` is num_heads * head_dim. `wide_activations`: activations keep about 16 bits instead of 8, for twice
+    the multiplications. What the head multiplies is always wide: there rounding would touch the logits directly.
+    """
 
     def __init__(
-        self, device: _native.Device, program: _native.Program, *, attended_width: int, epsilon: float
+        self,
+        device: _native.Device,
+        program: _native.Program,
+        *,
+        attended_width: int,
+        epsilon: float,
+        wide_activations: bool,
     ) -> None:
         super().__init__(device)
         self._program = program
+        self._wide_activations = wide_activations
         self._attended_width = attended_width
         self._epsilon = epsilon
         self._buffers: dict[tuple[str, int], int] = {}  # (role, width) → the program's number
@@ -142,8 +153,12 @@ class NativeOps(NativeLoader):
     def _write(self, role: str, width: int, *, sampled: bool = False, quantized: bool = False) -> Stored:
         buffer = self._buffers.get((role, width))
         if buffer is None:
-            make = self._program.quantized_buffer if quantized else self._program.float_buffer
-            buffer = self._buffers[role, width] = make(width, sampled)
+            if quantized:
+                parts = 2 if sampled or self._wide_activations else 1
+                buffer = self._program.quantized_buffer(width, sampled, parts)
+            else:
+                buffer = self._program.float_buffer(width, sampled)
+            self._buffers[role, width] = buffer
         version = self._versions[quantized, buffer] = self._versions.get((quantized, buffer), 0) + 1
         return Stored(buffer, width, sampled, quantized, version)
 

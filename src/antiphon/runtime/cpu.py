@@ -25,6 +25,8 @@ from antiphon.ops.native import NativeOps
 from antiphon.request import SamplingParams, TokenLogprobs
 from antiphon.step import SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
+SMALL_MODEL = 500_000_000  # weights
+
 Report = Callable[[float, str], None]  # (fraction loaded, phase)
 
 
@@ -85,8 +87,13 @@ class CpuRunner:
             raise ConfigError(f"--instruction-set: {error}") from None
         counter = np.frombuffer(progress, np.uint64) if progress is not None else None
         self._program = _native.Program(self._device, _program_shape(config, spec, pool), counter)
+        self._wide = _wide_activations(config, checkpoint)
         ops = NativeOps(
-            self._device, self._program, attended_width=spec.num_heads * spec.head_dim, epsilon=spec.rms_norm_eps
+            self._device,
+            self._program,
+            attended_width=spec.num_heads * spec.head_dim,
+            epsilon=spec.rms_norm_eps,
+            wide_activations=self._wide,
         )
         forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
         self._weight_bytes = ops.bytes_by_format
@@ -108,6 +115,7 @@ class CpuRunner:
             "threads": self._device.threads,
             "weight_format": "+".join(formats),
             "weight_bytes": sum(self._weight_bytes.values()),
+            "activations": "int16" if self._wide else "int8",
             "kv_cache_type": self._config.kv_cache_type,
             "kv_cache_bytes": self.num_blocks * self._program.block_bytes,
             "kv_cache_tokens": self.num_blocks * self.block_size,
@@ -115,6 +123,13 @@ class CpuRunner:
 
     def close(self) -> None:
         """Nothing to do: threads and memory go with the program."""
+
+
+def _wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
+    """Small models have multiplications to spare and suffer most from rounding (docs/decisions/002-activations.md)."""
+    if config.activations != "auto":
+        return config.activations == "int16"
+    return sum(tensor.num_elements for tensor in checkpoint.tensors.values()) < SMALL_MODEL
 
 
 def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _native.ProgramShape:

@@ -68,7 +68,8 @@ struct PyProgram {
   Program program;
 
   PyProgram(const Device& device, const ProgramShape& shape, std::optional<Progress> counter)
-      : progress(std::move(counter)), program(shape, device.kernels, device.pool, progress ? progress->data() : nullptr) {}
+      : progress(std::move(counter)),
+        program(shape, device.kernels, device.pool, progress ? progress->data() : nullptr) {}
 
   void embed(const PyStoredMatrix& table, int out) {
     owners.push_back(table.owner);
@@ -76,9 +77,9 @@ struct PyProgram {
   }
 };
 
-ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers, int64_t num_heads,
-                        int64_t num_kv_heads, int64_t head_dim, int64_t context_length, int64_t num_blocks,
-                        const std::string& kv_type, std::vector<double> rope_frequencies) {
+ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
+                        int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length,
+                        int64_t num_blocks, const std::string& kv_type, std::vector<double> rope_frequencies) {
   if (kv_type != "int8" && kv_type != "f16") throw std::invalid_argument("kv_type must be int8 or f16");
   ProgramShape shape;
   shape.max_tokens = max_tokens;
@@ -109,7 +110,8 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> last_logits(const PyProgram& self, in
 }
 
 void bind_inputs(nb::module_& m) {
-  nb::class_<SampleRequest>(m, "SampleRequest", "How to draw one token; the fields are those of request.SamplingParams.")
+  nb::class_<SampleRequest>(m, "SampleRequest",
+                            "How to draw one token; the fields are those of request.SamplingParams.")
       .def(nb::init<>())
       .def_rw("temperature", &SampleRequest::temperature)
       .def_rw("top_k", &SampleRequest::top_k)
@@ -130,15 +132,16 @@ void bind_inputs(nb::module_& m) {
   nb::class_<SequenceInput>(m, "SequenceInput", "What a step computes of one sequence.")
       .def(
           "__init__",
-          [](SequenceInput* self, std::vector<int32_t> token_ids, int64_t first_position, std::vector<int32_t> block_table,
-             const SampleRequest* sampling) {
+          [](SequenceInput* self, std::vector<int32_t> token_ids, int64_t first_position,
+             std::vector<int32_t> block_table, const SampleRequest* sampling) {
             new (self) SequenceInput{std::move(token_ids), first_position, std::move(block_table), sampling != nullptr,
                                      sampling ? *sampling : SampleRequest{}};
           },
           "token_ids"_a, "first_position"_a, "block_table"_a, "sampling"_a.none());
   nb::class_<SampleOutcome>(m, "SampleOutcome", "A drawn token, or token_id -1 and why none could be drawn.")
       .def_ro("token_id", &SampleOutcome::token_id)
-      .def_prop_ro("error", [](const SampleOutcome& self) { return self.error ? nb::object(nb::str(self.error)) : nb::none(); })
+      .def_prop_ro("error",
+                   [](const SampleOutcome& self) { return self.error ? nb::object(nb::str(self.error)) : nb::none(); })
       .def_ro("logprob", &SampleOutcome::logprob)
       .def_ro("top_token_ids", &SampleOutcome::top_token_ids)
       .def_ro("top_logprobs", &SampleOutcome::top_logprobs);
@@ -165,35 +168,57 @@ void bind_weights(nb::module_& m) {
 
 void bind_program(nb::module_& m) {
   nb::class_<ProgramShape>(m, "ProgramShape", "Every size a program needs to know.")
-      .def("__init__", [](ProgramShape* self, int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
-                          int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length,
-                          int64_t num_blocks, const std::string& kv_type, std::vector<double> rope_frequencies) {
-        new (self) ProgramShape(make_shape(max_tokens, max_sequences, vocabulary, num_layers, num_heads, num_kv_heads, head_dim,
-                                           context_length, num_blocks, kv_type, std::move(rope_frequencies)));
-      }, nb::kw_only(), "max_tokens"_a, "max_sequences"_a, "vocabulary"_a, "num_layers"_a, "num_heads"_a, "num_kv_heads"_a,
-           "head_dim"_a, "context_length"_a, "num_blocks"_a, "kv_type"_a, "rope_frequencies"_a);
+      .def(
+          "__init__",
+          [](ProgramShape* self, int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
+             int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length, int64_t num_blocks,
+             const std::string& kv_type, std::vector<double> rope_frequencies) {
+            new (self)
+                ProgramShape(make_shape(max_tokens, max_sequences, vocabulary, num_layers, num_heads, num_kv_heads,
+                                        head_dim, context_length, num_blocks, kv_type, std::move(rope_frequencies)));
+          },
+          nb::kw_only(), "max_tokens"_a, "max_sequences"_a, "vocabulary"_a, "num_layers"_a, "num_heads"_a,
+          "num_kv_heads"_a, "head_dim"_a, "context_length"_a, "num_blocks"_a, "kv_type"_a, "rope_frequencies"_a);
   nb::class_<PyProgram>(m, "Program", "A recorded model; see native/program.h.")
-      .def(nb::init<const Device&, const ProgramShape&, std::optional<Progress>>(), "device"_a, "shape"_a, "progress"_a.none())
-      .def("float_buffer", [](PyProgram& p, int64_t width, bool sampled) { return p.program.float_buffer(width, sampled); },
-           "width"_a, "sampled"_a)
-      .def("quantized_buffer",
-           [](PyProgram& p, int64_t width, bool sampled, int64_t parts) { return p.program.quantized_buffer(width, sampled, parts); },
-           "width"_a, "sampled"_a, "parts"_a)
+      .def(nb::init<const Device&, const ProgramShape&, std::optional<Progress>>(), "device"_a, "shape"_a,
+           "progress"_a.none())
+      .def(
+          "float_buffer",
+          [](PyProgram& p, int64_t width, bool sampled) { return p.program.float_buffer(width, sampled); }, "width"_a,
+          "sampled"_a)
+      .def(
+          "quantized_buffer",
+          [](PyProgram& p, int64_t width, bool sampled, int64_t parts) {
+            return p.program.quantized_buffer(width, sampled, parts);
+          },
+          "width"_a, "sampled"_a, "parts"_a)
       .def("embed", &PyProgram::embed, "table"_a, "out"_a)
-      .def("rms_norm", [](PyProgram& p, int in, std::vector<float> weight, float epsilon, int out) {
-        p.program.rms_norm(in, std::move(weight), epsilon, out);
-      }, "source"_a, "weight"_a, "epsilon"_a, "out"_a)
-      .def("linear", [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate) {
-        p.program.linear(in, std::move(matrix), std::move(bias), out, accumulate);
-      }, "source"_a, "matrix"_a, "bias"_a, "out"_a, "accumulate"_a)
-      .def("linear_silu_mul", [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, int out) {
-        p.program.linear_silu_mul(in, std::move(matrix), out);
-      }, "source"_a, "matrix"_a, "out"_a)
-      .def("attention", [](PyProgram& p, int qkv, int64_t layer, int out) { p.program.attention(qkv, layer, out); }, "qkv"_a,
-           "layer"_a, "out"_a)
-      .def("select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
-      .def("logits", [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix) { p.program.logits(in, std::move(matrix)); },
-           "source"_a, "matrix"_a)
+      .def(
+          "rms_norm",
+          [](PyProgram& p, int in, std::vector<float> weight, float epsilon, int out) {
+            p.program.rms_norm(in, std::move(weight), epsilon, out);
+          },
+          "source"_a, "weight"_a, "epsilon"_a, "out"_a)
+      .def(
+          "linear",
+          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, std::vector<float> bias, int out,
+             bool accumulate) { p.program.linear(in, std::move(matrix), std::move(bias), out, accumulate); },
+          "source"_a, "matrix"_a, "bias"_a, "out"_a, "accumulate"_a)
+      .def(
+          "linear_silu_mul",
+          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, int out) {
+            p.program.linear_silu_mul(in, std::move(matrix), out);
+          },
+          "source"_a, "matrix"_a, "out"_a)
+      .def(
+          "attention", [](PyProgram& p, int qkv, int64_t layer, int out) { p.program.attention(qkv, layer, out); },
+          "qkv"_a, "layer"_a, "out"_a)
+      .def(
+          "select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
+      .def(
+          "logits",
+          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix) { p.program.logits(in, std::move(matrix)); },
+          "source"_a, "matrix"_a)
       .def("run", &run, "sequences"_a, "One step; an outcome for each sampled sequence, in order. Releases the lock.")
       .def("last_logits", &last_logits, "vocabulary"_a, "The last step's logits, float32 [sampled rows, vocabulary].")
       .def_prop_ro("block_bytes", [](const PyProgram& p) { return p.program.block_bytes(); });
@@ -207,12 +232,16 @@ NB_MODULE(_native, m) {
   m.doc() = "Antiphon's native kernels and the program that replays them.";
   m.attr("GROUP") = kGroup;
   m.attr("BLOCK_TOKENS") = kBlockTokens;
-  m.def("instruction_sets", [] {
-    std::vector<std::string> names;
-    for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
-    return names;
-  }, "Instruction sets this machine can run, best first.");
-  m.def("uniform_draw", &uniform_draw, "seed"_a, "choice_index"_a, "position"_a, "The random number of one draw, in [0, 1).");
+  m.def(
+      "instruction_sets",
+      [] {
+        std::vector<std::string> names;
+        for (const Kernels* kernels : available_kernels()) names.emplace_back(kernels->name);
+        return names;
+      },
+      "Instruction sets this machine can run, best first.");
+  m.def("uniform_draw", &uniform_draw, "seed"_a, "choice_index"_a, "position"_a,
+        "The random number of one draw, in [0, 1).");
   m.def("half_to_float", &half_to_float, "bits"_a);
   m.def("float_to_half", &float_to_half, "value"_a);
   bind_inputs(m);

@@ -1,5 +1,5 @@
-// IEEE 754 half precision by integer arithmetic, for code that may not assume F16C. Both directions are exact or round to
-// nearest even, so they agree bit for bit with the processor's own conversions.
+// IEEE 754 half precision by integer arithmetic, for code that may not assume F16C. Both directions are exact or round
+// to nearest even, so they agree bit for bit with the processor's own conversions.
 #pragma once
 #include <cstdint>
 #include <cstring>

@@ -1,8 +1,8 @@
 // What a kernel sees and what every instruction set provides: plain structs and one table of functions.
 //
-// All instruction sets compute bit-identical results. Dot products accumulate integers exactly inside a group of 32 values
-// of k; groups are added in float32 in the order of k, each with one fused multiply-add; everything else works on 16 float
-// lanes in a fixed order, whatever the width of the registers underneath.
+// All instruction sets compute bit-identical results. Dot products accumulate integers exactly inside a group of 32
+// values of k; groups are added in float32 in the order of k, each with one fused multiply-add; everything else works
+// on 16 float lanes in a fixed order, whatever the width of the registers underneath.
 #pragma once
 #include <cstdint>
 
@@ -16,8 +16,8 @@ constexpr int64_t kShard = 1024;      // logits whose maximum is kept while they
 // Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
 // codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
 //
-// With `parts` 2 a token has two successive rows: its codes, and the codes of what rounding them left over (about 16 bits
-// together). Products are made of rows; who uses them adds a token's two.
+// With `parts` 2 a token has two successive rows: its codes, and the codes of what rounding them left over (about 16
+// bits together). Products are made of rows; who uses them adds a token's two.
 struct QuantizedRows {
   int8_t* codes;
   float* scales;
@@ -31,8 +31,8 @@ enum class WeightFormat : int32_t { kW4, kW8 };
 // A packed weight matrix of `rows` output channels and `columns` values of k, in panels of 32 channels. In a panel, for
 // each group: two halves of 16 channels; in a half, 64-byte lines that hold 4 successive k of 16 channels
 // (byte = channel * 4 + k % 4), the operand layout of VNNI and of AMX's second tile. W8: unsigned codes, biased by 128,
-// 8 lines a half. W4: unsigned codes, 4 lines a half; line i holds k 4i.. in its low nibbles and k 4i+16.. in its high ones.
-// scales, and mins where the format has them: half precision, [panels][groups][32].
+// 8 lines a half. W4: unsigned codes, 4 lines a half; line i holds k 4i.. in its low nibbles and k 4i+16.. in its high
+// ones. scales, and mins where the format has them: half precision, [panels][groups][32].
 struct PackedView {
   WeightFormat format;
   int64_t rows;
@@ -50,8 +50,8 @@ inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one p
 enum class KvType : int32_t { kInt8, kHalf };
 
 // The KV pool of one layer. A block holds, for each KV head, K transposed [head_dim][32 tokens], K's scales
-// [head_dim / 32][32 tokens], V [32 tokens][head_dim], V's scales [32 tokens][head_dim / 32]; scales, in half precision,
-// only with int8.
+// [head_dim / 32][32 tokens], V [32 tokens][head_dim], V's scales [32 tokens][head_dim / 32]; scales, in half
+// precision, only with int8.
 struct KvLayer {
   uint8_t* base;
   KvType type;
@@ -104,10 +104,11 @@ struct Kernels {
   // silu(gate) * up, quantized: tiles [num_rows][32] give group `group` of tokens first_row….
   void (*silu_mul)(const float* gate, const float* up, int64_t num_rows, const QuantizedRows& out, int64_t first_row,
                    int64_t group);
-  // One row of the qkv buffer: rotate Q and K by position (Q in place, scaled for the softmax), write K and V to the pool.
+  // One row of the qkv buffer: rotate Q and K by position (Q in place, scaled for the softmax), write K and V to the
+  // pool.
   void (*rope_and_store)(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv, int64_t block);
-  // Tokens [begin, end) of a sequence (at most kAttentionTileTokens) against its KV blocks, one KV head; output quantized.
-  // scratch: attention_scratch_floats(shape).
+  // Tokens [begin, end) of a sequence (at most kAttentionTileTokens) against its KV blocks, one KV head; output
+  // quantized. scratch: attention_scratch_floats(shape).
   void (*attend)(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
                  const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch);
   ShardSummary (*summarize)(const float* logits, int64_t count);

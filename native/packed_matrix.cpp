@@ -10,7 +10,8 @@
 namespace antiphon {
 namespace {
 
-// 32 weights as unsigned codes: weight = scale * (code - bias) where `least` is absent, scale * code + least where present.
+// 32 weights as unsigned codes: weight = scale * (code - bias) where `least` is absent, scale * code + least where
+// present.
 struct CodedGroup {
   uint8_t codes[kGroup];
   uint16_t scale = 0;
@@ -45,7 +46,8 @@ void round_to_codes(const float* values, CodedGroup& out) {
   if (half_to_float(out.scale) * 127.0f < largest) ++out.scale;
   const float scale = half_to_float(out.scale);
   for (int i = 0; i < kGroup; ++i)
-    out.codes[i] = static_cast<uint8_t>(128 + (scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / scale)) : 0));
+    out.codes[i] =
+        static_cast<uint8_t>(128 + (scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / scale)) : 0));
 }
 
 CodedGroup code_group(StorageType type, const uint8_t* group) {

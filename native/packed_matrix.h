@@ -1,7 +1,8 @@
 // A weight matrix in the kernels' layout (kernels.h, PackedView), made from one or more stored matrices.
 //
-// Every stored type has an exact home: Q4_0 and Q4_1 become W4, Q8_0 becomes W8, with the file's own half-precision scales.
-// F32, F16 and BF16 are rounded to W8. Where parts of one matrix differ, all take the wider form, still exactly.
+// Every stored type has an exact home: Q4_0 and Q4_1 become W4, Q8_0 becomes W8, with the file's own half-precision
+// scales. F32, F16 and BF16 are rounded to W8. Where parts of one matrix differ, all take the wider form, still
+// exactly.
 #pragma once
 #include <vector>
 
@@ -14,8 +15,8 @@ namespace antiphon {
 
 class PackedMatrix {
  public:
-  // Rows of the parts one after the other or, interleaved (two parts of equal shape, rows a multiple of 32), panels of 32
-  // in turn. Throws std::invalid_argument when the parts do not fit together or hold a scale that is not finite.
+  // Rows of the parts one after the other or, interleaved (two parts of equal shape, rows a multiple of 32), panels of
+  // 32 in turn. Throws std::invalid_argument when the parts do not fit together or hold a scale that is not finite.
   PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool);
 
   PackedView view() const;

@@ -21,7 +21,8 @@ size_t to_size(int64_t value) { return static_cast<size_t>(value); }
 
 }  // namespace
 
-Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress)
+Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
+                 uint64_t* progress)
     : shape_(shape), kernels_(kernels), pool_(std::move(pool)), progress_(progress) {
   require(shape.max_tokens > 0 && shape.max_sequences > 0 && shape.vocabulary > 0 && shape.num_layers > 0 &&
               shape.num_blocks > 0 && shape.context_length > 0,
@@ -62,8 +63,8 @@ KvLayer Program::kv_layer(int64_t layer) const {
 }
 
 AttentionShape Program::attention_shape() const {
-  return {shape_.num_heads,     shape_.num_kv_heads, shape_.head_dim, cosines_.as<float>(),
-          sines_.as<float>(), shape_.kv_type == KvType::kInt8};
+  return {shape_.num_heads,     shape_.num_kv_heads, shape_.head_dim,
+          cosines_.as<float>(), sines_.as<float>(),  shape_.kv_type == KvType::kInt8};
 }
 
 int Program::float_buffer(int64_t width, bool sampled) {
@@ -79,7 +80,7 @@ int Program::quantized_buffer(int64_t width, bool sampled, int64_t parts) {
   const int64_t rows = parts * (sampled ? shape_.max_sequences : shape_.max_tokens);
   const size_t groups = to_size(rows * (width / kGroup));
   quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(groups * to_size(kGroup)), Memory(groups * sizeof(float)),
-                                                       Memory(groups * sizeof(int32_t)), width, rows, parts, sampled});
+                                                      Memory(groups * sizeof(int32_t)), width, rows, parts, sampled});
   return static_cast<int>(quantized_buffers_.size()) - 1;
 }
 
@@ -132,10 +133,12 @@ void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRow
   kernels_.linear_panel(view, panel, in, first * in.parts, count * in.parts, tile);
   if (in.parts == 1) return;
   for (int64_t i = 0; i < count; ++i)
-    for (int64_t c = 0; c < kPanel; ++c) tile[i * kPanel + c] = tile[2 * i * kPanel + c] + tile[(2 * i + 1) * kPanel + c];
+    for (int64_t c = 0; c < kPanel; ++c)
+      tile[i * kPanel + c] = tile[2 * i * kPanel + c] + tile[(2 * i + 1) * kPanel + c];
 }
 
-void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate) {
+void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out,
+                     bool accumulate) {
   const QuantizedBuffer& source = quantized(in);
   const FloatBuffer& target = floats(out);
   const PackedView view = matrix->view();
@@ -153,7 +156,8 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
         multiply(view, panel, source.view(), first, count, bias.empty() ? nullptr : bias.data(), tile);
         for (int64_t row = 0; row < count; ++row) {
           float* to = target.row(first + row) + panel * kPanel;
-          for (int64_t c = 0; c < channels; ++c) to[c] = accumulate ? to[c] + tile[row * kPanel + c] : tile[row * kPanel + c];
+          for (int64_t c = 0; c < channels; ++c)
+            to[c] = accumulate ? to[c] + tile[row * kPanel + c] : tile[row * kPanel + c];
         }
       }
     });
@@ -202,8 +206,8 @@ void Program::attend(int qkv, int64_t layer, int out) {
   });
   pool_->run(std::ssize(tiles_) * shape.num_kv_heads, [&](int64_t task, int thread) {
     const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];
-    kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, task % shape.num_kv_heads, shape,
-                    kv, target, thread_scratch_[to_size(thread)].as<float>());
+    kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, task % shape.num_kv_heads,
+                    shape, kv, target, thread_scratch_[to_size(thread)].as<float>());
   });
 }
 
@@ -222,7 +226,8 @@ void Program::select_rows(int in, int out) {
 void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix) {
   const QuantizedBuffer& source = quantized(in);
   const PackedView view = matrix->view();
-  require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled, "logits: the head does not fit");
+  require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled,
+          "logits: the head does not fit");
   operations_.push_back([this, &source, view, matrix] {
     const int64_t shards = sampled_rows_.empty() ? 0 : (shape_.vocabulary + kShard - 1) / kShard;
     pool_->run(shards, [&](int64_t shard, int) { head_shard(view, source.view(), shard); });

@@ -1,8 +1,8 @@
 // A recorded model: operations over buffers, replayed each step.
 //
-// The model is written in Python over `Ops`; ops/native.py calls the record functions below once, at load. A step then is
-// one call: run() fills the batch and replays every operation, each a parallel loop with a barrier after it. Operations
-// before select_rows see one row a token, those after it one row a sampled token.
+// The model is written in Python over `Ops`; ops/native.py calls the record functions below once, at load. A step then
+// is one call: run() fills the batch and replays every operation, each a parallel loop with a barrier after it.
+// Operations before select_rows see one row a token, those after it one row a sampled token.
 //
 // A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
 #pragma once
@@ -68,7 +68,9 @@ class Program {
   std::vector<SampleOutcome> run(std::span<const SequenceInput> sequences);
 
   // The logits of the last step's sampled rows, [rows][vocabulary], before penalties unless a request changed them.
-  std::span<const float> last_logits() const { return {logits_.as<float>(), last_rows_ * static_cast<size_t>(shape_.vocabulary)}; }
+  std::span<const float> last_logits() const {
+    return {logits_.as<float>(), last_rows_ * static_cast<size_t>(shape_.vocabulary)};
+  }
   int64_t block_bytes() const { return shape_.num_layers * kv_layer(0).block_bytes(); }
 
  private:

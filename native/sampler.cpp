@@ -72,8 +72,8 @@ RowSampler::Candidates RowSampler::at_least(float threshold) const {
   return found;
 }
 
-// The `count` likeliest tokens, likeliest first. As many shards hold a maximum at or above the count-th largest shard maximum,
-// so that is a floor under the count-th largest logit.
+// The `count` likeliest tokens, likeliest first. As many shards hold a maximum at or above the count-th largest shard
+// maximum, so that is a floor under the count-th largest logit.
 RowSampler::Candidates RowSampler::likeliest(int64_t count) const {
   count = std::min(count, vocabulary_);
   float floor = kLowest;
@@ -106,7 +106,8 @@ void RowSampler::change(int32_t token_id, float logit) {
 
 void RowSampler::apply_penalties(const SampleRequest& request) {
   std::vector<int32_t> seen = request.history;
-  const auto prompt_end = request.history.begin() + std::min<int64_t>(request.num_prompt_tokens, std::ssize(request.history));
+  const auto prompt_end =
+      request.history.begin() + std::min<int64_t>(request.num_prompt_tokens, std::ssize(request.history));
   std::vector<int32_t> generated(prompt_end, request.history.end());
   std::sort(seen.begin(), seen.end());
   std::sort(generated.begin(), generated.end());
@@ -161,7 +162,8 @@ std::vector<float> RowSampler::weights_of(const Candidates& candidates, float ma
   return weights;
 }
 
-// Candidates, likeliest first, that are sure to hold the nucleus; *total is the weight of everything they were taken from.
+// Candidates, likeliest first, that are sure to hold the nucleus; *total is the weight of everything they were taken
+// from.
 RowSampler::Candidates RowSampler::nucleus_pool(const SampleRequest& request, float maximum, float scale,
                                                 double* total) const {
   if (request.top_k > 0) {
@@ -185,7 +187,8 @@ int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) co
   std::vector<double> sums;
   double left = uniform * sum_of_exponentials(maximum, scale, &sums);
   int64_t shard = 0;
-  while (shard + 1 < num_shards() && left >= sums[static_cast<size_t>(shard)]) left -= sums[static_cast<size_t>(shard++)];
+  while (shard + 1 < num_shards() && left >= sums[static_cast<size_t>(shard)])
+    left -= sums[static_cast<size_t>(shard++)];
   float weights[kShard];
   kernels_.exponentials(logits_ + shard * kShard, maximum, scale, shard_size(shard), weights);
   int64_t likely = 0;  // where rounding leaves a remainder

@@ -1,5 +1,5 @@
-// From one row of logits to one token. Everything is a function of the row and the request alone: sums run in a fixed order
-// and random numbers come from a counter, so load cannot shift a draw.
+// From one row of logits to one token. Everything is a function of the row and the request alone: sums run in a fixed
+// order and random numbers come from a counter, so load cannot shift a draw.
 #pragma once
 #include <cstdint>
 #include <utility>
@@ -36,7 +36,8 @@ struct SampleOutcome {
   std::vector<float> top_logprobs;
 };
 
-// A double in [0, 1) from the Philox4x32-10 generator (Salmon et al., SC 2011), keyed by seed, counted by choice and position.
+// A double in [0, 1) from the Philox4x32-10 generator (Salmon et al., SC 2011), keyed by seed, counted by choice and
+// position.
 double uniform_draw(uint64_t seed, uint32_t choice_index, uint64_t position);
 
 class RowSampler {

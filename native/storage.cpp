@@ -53,9 +53,7 @@ StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, 
 
 void dequantize_group(StorageType type, const uint8_t* group, float* values) {
   switch (type) {
-    case StorageType::kF32:
-      std::memcpy(values, group, 128);
-      return;
+    case StorageType::kF32: std::memcpy(values, group, 128); return;
     case StorageType::kF16:
       for (int i = 0; i < 32; ++i) values[i] = half_to_float(half_at(group + 2 * i));
       return;

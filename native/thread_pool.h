@@ -1,5 +1,5 @@
-// A few threads that run one loop at a time. Tasks are handed out one by one, so a thread that lost its core delays only
-// the task it holds. Waiting threads spin briefly, then sleep: on a small machine the core is wanted by others.
+// A few threads that run one loop at a time. Tasks are handed out one by one, so a thread that lost its core delays
+// only the task it holds. Waiting threads spin briefly, then sleep: on a small machine the core is wanted by others.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -17,8 +17,8 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   using Task = std::function<void(int64_t task, int thread)>;
-  // Calls body(task, thread) for every task in [0, num_tasks), in any order, and returns when all are done. Not reentrant.
-  // body must not throw.
+  // Calls body(task, thread) for every task in [0, num_tasks), in any order, and returns when all are done. Not
+  // reentrant. body must not throw.
   void run(int64_t num_tasks, const Task& body);
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
@@ -31,9 +31,9 @@ class ThreadPool {
   const Task* body_ = nullptr;
   int64_t num_tasks_ = 0;
   std::atomic<bool> stopping_{false};
-  alignas(64) std::atomic<uint32_t> round_{0};      // grows by one a loop: the signal to start
+  alignas(64) std::atomic<uint32_t> round_{0};  // grows by one a loop: the signal to start
   alignas(64) std::atomic<int64_t> next_task_{0};
-  alignas(64) std::atomic<uint32_t> num_busy_{0};   // workers that have not finished this loop
+  alignas(64) std::atomic<uint32_t> num_busy_{0};  // workers that have not finished this loop
 };
 
 }  // namespace antiphon

@@ -127,7 +127,8 @@ struct Dot<WeightFormat::kW8> {
     const __m256i nibble = _mm256_set1_epi8(0x0F);
     const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), a);
     const __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble), a);
-    return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)), _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+    return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)),
+                            _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
   }
   void step(const uint8_t* line, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
@@ -141,7 +142,8 @@ static inline void split_nibbles(const uint8_t* packed, uint8_t* low, uint8_t* h
   for (int offset = 0; offset < 64; offset += 32) {
     const __m256i both = load_line(packed + offset);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + offset), _mm256_and_si256(both, nibble));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + offset), _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + offset),
+                        _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
   }
 }
 

@@ -82,7 +82,8 @@ static void store_value(const float* v, const KvLayer& kv, uint8_t* head, int64_
   }
 }
 
-static void rope_and_store(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv, int64_t block) {
+static void rope_and_store(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv,
+                           int64_t block) {
   const int64_t dim = shape.head_dim, half = dim / 2;
   const float* cosines = shape.cosines + position * half;
   const float* sines = shape.sines + position * half;
@@ -105,11 +106,11 @@ static void rope_and_store(float* qkv, int64_t position, const AttentionShape& s
 
 // The working set of one call of `attend`, carved out of the caller's scratch.
 struct AttentionScratch {
-  float *keys, *values;            // one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
-  float *queries, *outputs;        // [rows][head_dim]
-  float *weights;                  // [rows][32]: scores, then softmax numerators
-  float *sums;                     // [rows][16 lanes]
-  float *maxima, *corrections;     // [rows]
+  float *keys, *values;         // one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
+  float *queries, *outputs;     // [rows][head_dim]
+  float* weights;               // [rows][32]: scores, then softmax numerators
+  float* sums;                  // [rows][16 lanes]
+  float *maxima, *corrections;  // [rows]
 
   AttentionScratch(float* memory, int64_t rows, int64_t dim) {
     keys = memory;
@@ -241,8 +242,8 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
   const AttentionScratch s(scratch, rows, dim);
   const int64_t first_head = kv_head * heads;
   for (int64_t row = 0; row < rows; ++row) {
-    const float* source = qkv + (sequence.first_row + begin + row / heads) * shape.qkv_width() +
-                          (first_head + row % heads) * dim;
+    const float* source =
+        qkv + (sequence.first_row + begin + row / heads) * shape.qkv_width() + (first_head + row % heads) * dim;
     for (int64_t d = 0; d < dim; d += 16) {
       store(s.queries + row * dim + d, load(source + d));
       store(s.outputs + row * dim + d, set1(0.0f));

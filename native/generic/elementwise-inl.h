@@ -1,7 +1,8 @@
 // Exponentials, norms, activations and their quantization, written once over the vector layer. Included inside an
 // instruction set's namespace.
 
-// e^x for x in [-87.3, 88.3] (clamped), within 2 ulp: x = n ln 2 + r, a degree-6 polynomial in r, 2^n by the exponent bits.
+// e^x for x in [-87.3, 88.3] (clamped), within 2 ulp: x = n ln 2 + r, a degree-6 polynomial in r, 2^n by the exponent
+// bits.
 static inline F32 exponential(F32 x) {
   x = min(max(x, set1(-87.3f)), set1(88.3f));
   const I32 n = round_to_int(mul(x, set1(1.44269504f)));

@@ -66,9 +66,10 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, const Quant
     const uint16_t* weight_scales = matrix.scales + scale_at;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
     int64_t row = 0;
-    row = multiply_rows<Format, kTileRows>(row, num_rows, lines, codes, scales, sums, matrix.bias, weight_scales, mins, out);
-    row = multiply_rows<Format, (kTileRows + 1) / 2>(row, num_rows, lines, codes, scales, sums, matrix.bias, weight_scales,
-                                                     mins, out);
+    row = multiply_rows<Format, kTileRows>(row, num_rows, lines, codes, scales, sums, matrix.bias, weight_scales, mins,
+                                           out);
+    row = multiply_rows<Format, (kTileRows + 1) / 2>(row, num_rows, lines, codes, scales, sums, matrix.bias,
+                                                     weight_scales, mins, out);
     multiply_rows<Format, 1>(row, num_rows, lines, codes, scales, sums, matrix.bias, weight_scales, mins, out);
   }
 }

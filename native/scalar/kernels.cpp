@@ -1,5 +1,5 @@
-// The kernels of namespace scalar. Nothing of the C++ standard library may be instantiated here: what is compiled with this
-// file's flags must not become the copy that the linker keeps for everyone.
+// The kernels of namespace scalar. Nothing of the C++ standard library may be instantiated here: what is compiled with
+// this file's flags must not become the copy that the linker keeps for everyone.
 #include "../kernels.h"
 #include "vector.h"
 #include "../half.h"

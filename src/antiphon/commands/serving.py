@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from antiphon.commands.model import resolve_model
+from antiphon.commands.model import generation_defaults, resolve_model
 from antiphon.commands.startup import curl_line, startup_line
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
@@ -87,7 +87,7 @@ async def running(
     name = settings.model_name or _public_name(path)
     engine = EngineClient(engine_config, settings)
     server = Server(
-        create_app(ServedModel(name, text, checkpoint.generation_defaults), engine, settings),
+        create_app(ServedModel(name, text, generation_defaults(checkpoint)), engine, settings),
         engine,
         settings,
         signals=signals,

@@ -27,7 +27,8 @@ def startup_line(info: Ready, checkpoint: Checkpoint) -> str:
 
 def curl_line(url: str, model_name: str) -> str:
     """A command to paste."""
-    body = {"model": model_name, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    question = {"role": "user", "content": "What is the capital of France?"}
+    body = {"model": model_name, "messages": [question], "temperature": 0}
     quoted = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
     return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{quoted}'"
 

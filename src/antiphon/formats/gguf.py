@@ -240,7 +240,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> dict[str, Tens
             cursor.fail(f"tensor {name!r}: {error}")
         span = ByteRange(name, data_start + offset, data_start + offset + size)
         ranges.append(span)
-        tensors[name] = Tensor(name, shape, kind, cursor.file.reader(span.start, span.end))
+        tensors[name] = cursor.file.tensor(name, shape, kind, span)
     check_ranges(cursor.file.path, ranges, data_start, cursor.file.size)
     return tensors
 

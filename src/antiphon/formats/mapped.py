@@ -8,11 +8,11 @@ header's word: a tensor's bytes stay in the map, and a range is checked before a
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.checkpoint import TENSOR_TYPES
+from antiphon.checkpoint import TENSOR_TYPES, Tensor
 from antiphon.errors import CheckpointError
 
 MAX_ELEMENTS = 1 << 40  # weights in one tensor; far above any real one, far below where int64 arithmetic elsewhere ends
@@ -40,9 +40,16 @@ class MappedFile:
     def size(self) -> int:
         return len(self.data)
 
-    def reader(self, start: int, end: int) -> Callable[[], memoryview]:
-        """A function that returns bytes [start, end) as a read-only view, without copying."""
-        return lambda: memoryview(self.data)[start:end]
+    def tensor(self, name: str, shape: tuple[int, ...], kind: str, span: ByteRange) -> Tensor:
+        """The tensor whose bytes are those of `span`, which need not have been checked yet."""
+        whole_pages = -(-span.start // mmap.PAGESIZE) * mmap.PAGESIZE, span.end // mmap.PAGESIZE * mmap.PAGESIZE
+
+        def release() -> None:
+            first, end = whole_pages
+            if first < end:
+                self.data.madvise(mmap.MADV_DONTNEED, first, end - first)  # a later read brings them from the file
+
+        return Tensor(name, shape, kind, lambda: memoryview(self.data)[span.start : span.end], release)
 
 
 @dataclass(frozen=True, slots=True)

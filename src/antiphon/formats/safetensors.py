@@ -58,7 +58,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         shape, kind, start, end = _entry(path, name, entry)
         span = ByteRange(name, 8 + length + start, 8 + length + end)
         ranges.append(span)
-        tensors[name] = Tensor(name, shape, kind, file.reader(span.start, span.end))
+        tensors[name] = file.tensor(name, shape, kind, span)
     check_ranges(path, ranges, 8 + length, file.size)
     return tensors
 

@@ -90,6 +90,6 @@ def _deinterleaved(tensor: Tensor, head_dim: int) -> Tensor:
 
     def read() -> memoryview:
         rows = np.frombuffer(tensor.read(), np.uint8).reshape(-1, head_dim // 2, 2, tensor.num_bytes // tensor.shape[0])
-        return memoryview(np.ascontiguousarray(rows.swapaxes(1, 2)).reshape(-1)).toreadonly()
+        return memoryview(rows.swapaxes(1, 2).tobytes())
 
     return replace(tensor, read=read)

@@ -1,7 +1,7 @@
 """The operations a model is written in. A model sees only this; a backend is one implementation of it.
 
-Handles (`Matrix`, `Vector`, `Table`, `Value`) are whatever the backend makes them: arrays, packed weights, promises of a
-recorded program. A model passes them on and never looks inside, so it has no shapes and no devices.
+Handles (`Matrix`, `Vector`, `Table`, `Value`) are whatever the backend makes them: arrays, packed weights, promises of
+a recorded program. A model passes them on and never looks inside, so it has no shapes and no devices.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The native backend: records a model once into a program that C++ replays each step.
 
-Owns the fusions, invisible to the model: a linear product is not recorded when the model asks for it but when its result
-is used, because the use decides its form: added to the residual stream it accumulates in place; under silu_mul gate and
-up stay in the cache; the norms and attention write their results already quantized, since every consumer multiplies
-them. Buffers are shared between layers; a value that is read after its buffer was written again is a bug, and caught.
+Owns the fusions, invisible to the model: a linear product is not recorded when the model asks for it but when its
+result is used, because the use decides its form: added to the residual stream it accumulates in place; under silu_mul
+gate and up stay in the cache; the norms and attention write their results already quantized, since every consumer
+multiplies them. Buffers are shared between layers; a value that is read after its buffer was written again is a bug,
+and caught.
 
 The only module that sees the compiled one.
 """

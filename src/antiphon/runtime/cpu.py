@@ -1,7 +1,7 @@
 """The CPU runner: a checkpoint packed for the native kernels, a KV pool, and steps replayed by the recorded program.
 
-It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult. It keeps
-nothing between steps but the KV pool. Raises CheckpointError or ConfigError for what cannot be loaded.
+It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult. It
+keeps nothing between steps but the KV pool. Raises CheckpointError or ConfigError for what cannot be loaded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from antiphon import _native
 from antiphon.checkpoint import Checkpoint
@@ -103,7 +104,7 @@ class CpuRunner:
         sampled = [sequence for sequence in plan.sequences if sequence.sample is not None]
         return StepResult([_sampled_token(*pair) for pair in zip(sampled, outcomes, strict=True)])
 
-    def logits(self) -> np.ndarray:
+    def logits(self) -> NDArray[np.float32]:
         """The last step's logits, float32 [sampled rows, vocabulary]; for measuring fidelity."""
         return self._program.last_logits(self.vocab_size)
 

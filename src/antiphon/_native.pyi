@@ -1,0 +1,232 @@
+"""Antiphon's native kernels and the program that replays them."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy
+from numpy.typing import NDArray
+
+
+GROUP: int = 32
+
+BLOCK_TOKENS: int = 32
+
+def instruction_sets() -> list[str]:
+    """Instruction sets this machine can run, best first."""
+
+def uniform_draw(seed: int, choice_index: int, position: int) -> float:
+    """The random number of one draw, in [0, 1)."""
+
+def half_to_float(bits: int) -> float: ...
+
+def float_to_half(value: float) -> int: ...
+
+class SampleRequest:
+    """How to draw one token; the fields are those of request.SamplingParams."""
+
+    def __init__(self) -> None: ...
+
+    @property
+    def temperature(self) -> float: ...
+
+    @temperature.setter
+    def temperature(self, arg: float, /) -> None: ...
+
+    @property
+    def top_k(self) -> int: ...
+
+    @top_k.setter
+    def top_k(self, arg: int, /) -> None: ...
+
+    @property
+    def top_p(self) -> float: ...
+
+    @top_p.setter
+    def top_p(self, arg: float, /) -> None: ...
+
+    @property
+    def min_p(self) -> float: ...
+
+    @min_p.setter
+    def min_p(self, arg: float, /) -> None: ...
+
+    @property
+    def repetition_penalty(self) -> float: ...
+
+    @repetition_penalty.setter
+    def repetition_penalty(self, arg: float, /) -> None: ...
+
+    @property
+    def presence_penalty(self) -> float: ...
+
+    @presence_penalty.setter
+    def presence_penalty(self, arg: float, /) -> None: ...
+
+    @property
+    def frequency_penalty(self) -> float: ...
+
+    @frequency_penalty.setter
+    def frequency_penalty(self, arg: float, /) -> None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @seed.setter
+    def seed(self, arg: int, /) -> None: ...
+
+    @property
+    def choice_index(self) -> int: ...
+
+    @choice_index.setter
+    def choice_index(self, arg: int, /) -> None: ...
+
+    @property
+    def position(self) -> int: ...
+
+    @position.setter
+    def position(self, arg: int, /) -> None: ...
+
+    @property
+    def num_logprobs(self) -> int: ...
+
+    @num_logprobs.setter
+    def num_logprobs(self, arg: int, /) -> None: ...
+
+    @property
+    def bias_token_ids(self) -> list[int]: ...
+
+    @bias_token_ids.setter
+    def bias_token_ids(self, arg: Sequence[int], /) -> None: ...
+
+    @property
+    def bias_values(self) -> list[float]: ...
+
+    @bias_values.setter
+    def bias_values(self, arg: Sequence[float], /) -> None: ...
+
+    @property
+    def masked_token_ids(self) -> list[int]: ...
+
+    @masked_token_ids.setter
+    def masked_token_ids(self, arg: Sequence[int], /) -> None: ...
+
+    @property
+    def history(self) -> list[int]: ...
+
+    @history.setter
+    def history(self, arg: Sequence[int], /) -> None: ...
+
+    @property
+    def num_prompt_tokens(self) -> int: ...
+
+    @num_prompt_tokens.setter
+    def num_prompt_tokens(self, arg: int, /) -> None: ...
+
+class SequenceInput:
+    """What a step computes of one sequence."""
+
+    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], sampling: SampleRequest | None) -> None: ...
+
+class SampleOutcome:
+    """A drawn token, or token_id -1 and why none could be drawn."""
+
+    @property
+    def token_id(self) -> int: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+    @property
+    def logprob(self) -> float: ...
+
+    @property
+    def top_token_ids(self) -> list[int]: ...
+
+    @property
+    def top_logprobs(self) -> list[float]: ...
+
+class StoredMatrix:
+    """A matrix as a checkpoint stores it; keeps the buffer alive."""
+
+    def __init__(self, buffer: object, type: str, rows: int, columns: int) -> None: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
+
+    def dequantize(self, out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')]) -> None:
+        """Write all values to `out`, float32 [rows, columns]."""
+
+class PackedMatrix:
+    """A weight matrix in the kernels' layout."""
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    @property
+    def format(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def columns(self) -> int: ...
+
+class Device:
+    """
+    Threads and the kernels of one instruction set ('auto': the best there is).
+    """
+
+    def __init__(self, instruction_set: str, threads: int) -> None: ...
+
+    def pack(self, parts: Sequence[StoredMatrix], interleave: bool = False) -> PackedMatrix:
+        """
+        Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.
+        """
+
+    @property
+    def instruction_set(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
+
+class ProgramShape:
+    """Every size a program needs to know."""
+
+    def __init__(self, *, max_tokens: int, max_sequences: int, vocabulary: int, num_layers: int, num_heads: int, num_kv_heads: int, head_dim: int, context_length: int, num_blocks: int, kv_type: str, rope_frequencies: Sequence[float]) -> None: ...
+
+class Program:
+    """A recorded model; see native/program.h."""
+
+    def __init__(self, device: Device, shape: ProgramShape, progress: Annotated[NDArray[numpy.uint64], dict(shape=(1), order='C', device='cpu')] | None) -> None: ...
+
+    def float_buffer(self, width: int, sampled: bool) -> int: ...
+
+    def quantized_buffer(self, width: int, sampled: bool, parts: int) -> int: ...
+
+    def embed(self, table: StoredMatrix, out: int) -> None: ...
+
+    def rms_norm(self, source: int, weight: Sequence[float], epsilon: float, out: int) -> None: ...
+
+    def linear(self, source: int, matrix: PackedMatrix, bias: Sequence[float], out: int, accumulate: bool) -> None: ...
+
+    def linear_silu_mul(self, source: int, matrix: PackedMatrix, out: int) -> None: ...
+
+    def attention(self, qkv: int, layer: int, out: int) -> None: ...
+
+    def select_rows(self, source: int, out: int) -> None: ...
+
+    def logits(self, source: int, matrix: PackedMatrix) -> None: ...
+
+    def run(self, sequences: Sequence[SequenceInput]) -> list[SampleOutcome]:
+        """
+        One step; an outcome for each sampled sequence, in order. Releases the lock.
+        """
+
+    def last_logits(self, vocabulary: int) -> Annotated[NDArray[numpy.float32], dict(shape=(None, None))]:
+        """The last step's logits, float32 [sampled rows, vocabulary]."""
+
+    @property
+    def block_bytes(self) -> int: ...

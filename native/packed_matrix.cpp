@@ -138,9 +138,9 @@ bool PackedMatrix::pack_panel(const std::vector<StoredMatrix>& parts, int64_t pa
     const Source source = source_of(parts, row);
     for (int64_t group = 0; group < columns_ / kGroup; ++group) {
       CodedGroup coded = code_group(source.part->type, source.part->group(source.row, group));
-      if (!is_finite_half(coded.scale) || !is_finite_half(coded.least)) return false;
       const float scale = half_to_float(coded.scale);
       if (bias_ == 0 && coded.bias != 0) coded.least = float_to_half(-scale * static_cast<float>(coded.bias));
+      if (!is_finite_half(coded.scale) || !is_finite_half(coded.least)) return false;
       if (bias_ == 128 && coded.bias == 8)
         for (uint8_t& code : coded.codes) code = static_cast<uint8_t>(code + 120);
       place(panel, group, channel, coded.codes, coded.scale, coded.least);

@@ -257,9 +257,12 @@ void Program::head_shard(const PackedView& view, const QuantizedRows& in, int64_
 }
 
 void Program::check(const SequenceInput& sequence) const {
-  const int64_t count = std::ssize(sequence.token_ids), end = sequence.first_position + count;
+  const int64_t count = std::ssize(sequence.token_ids), room = shape_.context_length - count;
   require(count > 0 && sequence.first_position >= 0, "a scheduled sequence needs tokens and a position");
-  if (end > shape_.context_length) refuse("position " + std::to_string(end - 1) + " is beyond the context");
+  if (sequence.first_position > room)
+    refuse("position " + std::to_string(sequence.first_position) + " is too far on for " + std::to_string(count) +
+           " tokens: the context ends at " + std::to_string(shape_.context_length));
+  const int64_t end = sequence.first_position + count;
   require(std::ssize(sequence.block_table) * kBlockTokens >= end, "the block table is shorter than the sequence");
   for (const int32_t block : sequence.block_table)
     require(block >= 0 && block < shape_.num_blocks, "the block table names a block that does not exist");

@@ -39,7 +39,7 @@ size_t storage_group_bytes(StorageType type) {
 }
 
 StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, int64_t rows, int64_t columns) {
-  constexpr int64_t kMost = int64_t{1} << 31;
+  constexpr int64_t kMost = int64_t{1} << 28;  // above any real size; products stay below any overflow
   if (rows <= 0 || columns <= 0 || rows > kMost || columns > kMost || columns % 32 != 0)
     throw std::invalid_argument("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
                                 " cannot be read: columns must be a multiple of 32");

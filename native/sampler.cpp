@@ -5,6 +5,8 @@
 #include <functional>
 #include <limits>
 
+#include "nucleus.h"
+
 namespace antiphon {
 namespace {
 
@@ -162,27 +164,6 @@ std::vector<float> RowSampler::weights_of(const Candidates& candidates, float ma
   return weights;
 }
 
-// Candidates, likeliest first, that are sure to hold the nucleus; *total is the weight of everything they were taken
-// from.
-RowSampler::Candidates RowSampler::nucleus_pool(const SampleRequest& request, float maximum, float scale,
-                                                double* total) const {
-  if (request.top_k > 0) {
-    Candidates found = likeliest(request.top_k);
-    *total = 0.0;
-    for (const float weight : weights_of(found, maximum, scale)) *total += weight;
-    return found;
-  }
-  *total = sum_of_exponentials(maximum, scale, nullptr);
-  for (float reach = 12.0f;; reach *= 3.0f) {
-    Candidates found = at_least(reach > 80.0f ? kLowest : maximum - reach / scale);
-    std::sort(found.begin(), found.end());
-    double sum = 0.0;
-    for (const float weight : weights_of(found, maximum, scale)) sum += weight;
-    if (reach > 80.0f || (request.top_p < 1.0f && sum >= request.top_p * *total)) return found;
-    if (request.min_p > 0.0f && -std::log(request.min_p) < reach) return found;
-  }
-}
-
 int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) const {
   std::vector<double> sums;
   double left = uniform * sum_of_exponentials(maximum, scale, &sums);
@@ -201,15 +182,13 @@ int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) co
   return static_cast<int32_t>(shard * kShard + likely);
 }
 
-int32_t RowSampler::draw(const SampleRequest& request) const {
-  const double uniform = uniform_draw(request.seed, request.choice_index, request.position);
-  const float largest = maximum(), scale = 1.0f / request.temperature;
-  const bool filtered = request.top_k > 0 || request.top_p < 1.0f || request.min_p > 0.0f;
-  if (!filtered) return draw_from_all(uniform, largest, scale);
-  double total = 0.0;
-  const Candidates pool = nucleus_pool(request, largest, scale, &total);
-  const std::vector<float> weights = weights_of(pool, largest, scale);
-  double kept = 0.0;
+// top_k: the likeliest few are sorted, cut by top_p and min_p, and one of them is drawn.
+int32_t RowSampler::draw_from_likeliest(const SampleRequest& request, double uniform, float maximum,
+                                        float scale) const {
+  const Candidates pool = likeliest(request.top_k);
+  const std::vector<float> weights = weights_of(pool, maximum, scale);
+  double total = 0.0, kept = 0.0;
+  for (const float weight : weights) total += weight;
   size_t count = 0;
   while (count < pool.size() && pool[count].logit != kLowest) {
     if (count && (kept >= request.top_p * total || weights[count] < request.min_p * weights[0])) break;
@@ -221,6 +200,17 @@ int32_t RowSampler::draw(const SampleRequest& request) const {
     if (left < 0.0) return pool[i].token_id;
   }
   return pool[count - 1].token_id;
+}
+
+int32_t RowSampler::draw(const SampleRequest& request) const {
+  const double uniform = uniform_draw(request.seed, request.choice_index, request.position);
+  const float largest = maximum(), scale = 1.0f / request.temperature;
+  if (request.top_k > 0) return draw_from_likeliest(request, uniform, largest, scale);
+  if (request.top_p < 1.0f || request.min_p > 0.0f) {
+    Nucleus nucleus(kernels_, logits_, vocabulary_, largest, scale);
+    return nucleus.draw(uniform, request.top_p, request.min_p);
+  }
+  return draw_from_all(uniform, largest, scale);
 }
 
 SampleOutcome RowSampler::sample(const SampleRequest& request) {

@@ -70,7 +70,7 @@ class RowSampler {
   int32_t greedy() const;
   int32_t draw(const SampleRequest& request) const;
   int32_t draw_from_all(double uniform, float maximum, float scale) const;
-  Candidates nucleus_pool(const SampleRequest& request, float maximum, float scale, double* total) const;
+  int32_t draw_from_likeliest(const SampleRequest& request, double uniform, float maximum, float scale) const;
   double sum_of_exponentials(float maximum, float scale, std::vector<double>* by_shard) const;
   std::vector<float> weights_of(const Candidates& candidates, float maximum, float scale) const;
   float original(int32_t token_id) const;

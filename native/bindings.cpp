@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <stdexcept>
 
@@ -57,6 +58,15 @@ struct Device {
     for (const PyStoredMatrix& part : parts) stored.push_back(part.matrix);
     nb::gil_scoped_release release;
     return std::make_shared<PackedMatrix>(stored, interleave, *pool);
+  }
+
+  void require_finite(const PyStoredMatrix& stored) const {
+    nb::gil_scoped_release release;
+    std::atomic<bool> finite{true};
+    pool->run(stored.matrix.rows, [&](int64_t row, int) {
+      if (!row_is_finite(stored.matrix, row)) finite = false;
+    });
+    if (!finite) throw std::invalid_argument("holds a weight or a scale that is not a finite number");
   }
 };
 
@@ -140,10 +150,9 @@ void bind_inputs(nb::module_& m) {
           "token_ids"_a, "first_position"_a, "block_table"_a, "sampling"_a.none());
   nb::class_<SampleOutcome>(m, "SampleOutcome", "A drawn token, or token_id -1 and why none could be drawn.")
       .def_ro("token_id", &SampleOutcome::token_id)
-      .def_prop_ro("error",
-                   [](const SampleOutcome& self) {
-                     return self.error ? std::optional<std::string>(self.error) : std::nullopt;
-                   })
+      .def_prop_ro(
+          "error",
+          [](const SampleOutcome& self) { return self.error ? std::optional<std::string>(self.error) : std::nullopt; })
       .def_ro("logprob", &SampleOutcome::logprob)
       .def_ro("top_token_ids", &SampleOutcome::top_token_ids)
       .def_ro("top_logprobs", &SampleOutcome::top_logprobs);
@@ -164,6 +173,7 @@ void bind_weights(nb::module_& m) {
       .def(nb::init<const std::string&, int>(), "instruction_set"_a, "threads"_a)
       .def("pack", &Device::pack, "parts"_a, "interleave"_a = false,
            "Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.")
+      .def("require_finite", &Device::require_finite, "matrix"_a, "Raise ValueError unless every value is finite.")
       .def_prop_ro("instruction_set", [](const Device& self) { return self.kernels.name; })
       .def_prop_ro("threads", [](const Device& self) { return self.pool->size(); });
 }

@@ -84,4 +84,14 @@ void dequantize_group(StorageType type, const uint8_t* group, float* values) {
   }
 }
 
+bool row_is_finite(const StoredMatrix& matrix, int64_t row) {
+  float values[32];
+  float taint = 0.0f;  // zero times what is not finite is not a number
+  for (int64_t g = 0; g < matrix.columns / 32; ++g) {
+    dequantize_group(matrix.type, matrix.group(row, g), values);
+    for (const float value : values) taint += value * 0.0f;
+  }
+  return taint == 0.0f;
+}
+
 }  // namespace antiphon

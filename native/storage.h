@@ -36,4 +36,7 @@ StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, 
 // 32 values as float32.
 void dequantize_group(StorageType type, const uint8_t* group, float* values);
 
+// Whether all values of a row are finite numbers.
+bool row_is_finite(const StoredMatrix& matrix, int64_t row);
+
 }  // namespace antiphon

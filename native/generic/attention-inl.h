@@ -82,6 +82,25 @@ static void store_value(const float* v, const KvLayer& kv, uint8_t* head, int64_
   }
 }
 
+static inline bool fits_pool(const float* x, const KvLayer& kv) {
+  F32 largest = set1(0.0f), taint = set1(0.0f);
+  for (int64_t i = 0; i < kv.head_dim; i += 16) {
+    largest = max(abs(load(x + i)), largest);
+    taint = fma(load(x + i), set1(0.0f), taint);
+  }
+  return reduce_max(largest) <= (kv.type == KvType::kHalf ? 65504.0f : 8e6f) && reduce_add(taint) == 0.0f;
+}
+
+// What the pool cannot hold, not being finite or being too large, becomes K not-a-number and V zero. Who attends to
+// that token gets not-a-number; the weight of who does not see it is zero, and zero times zero leaves no trace.
+static inline void guard_token(float* k, float* v, const KvLayer& kv) {
+  if (fits_pool(k, kv) && fits_pool(v, kv)) return;
+  for (int64_t i = 0; i < kv.head_dim; ++i) {
+    k[i] = __builtin_nanf("");
+    v[i] = 0.0f;
+  }
+}
+
 static void rope_and_store(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv,
                            int64_t block) {
   const int64_t dim = shape.head_dim, half = dim / 2;
@@ -95,10 +114,11 @@ static void rope_and_store(float* qkv, int64_t position, const AttentionShape& s
     if (shape.rotate_keys) hadamard(head, dim);
     scale_by(head, dim, h < shape.num_heads ? rotation * softmax_scale : rotation);
   }
-  const float* keys = qkv + shape.num_heads * dim;
-  const float* values = keys + shape.num_kv_heads * dim;
+  float* keys = qkv + shape.num_heads * dim;
+  float* values = keys + shape.num_kv_heads * dim;
   for (int64_t h = 0; h < shape.num_kv_heads; ++h) {
     uint8_t* head = kv.head(block, h);
+    guard_token(keys + h * dim, values + h * dim, kv);
     store_key(keys + h * dim, kv, head, position % kBlockTokens);
     store_value(values + h * dim, kv, head, position % kBlockTokens);
   }

@@ -1,10 +1,10 @@
 // Exponentials, norms, activations and their quantization, written once over the vector layer. Included inside an
 // instruction set's namespace.
 
-// e^x for x in [-87.3, 88.3] (clamped), within 2 ulp: x = n ln 2 + r, a degree-6 polynomial in r, 2^n by the exponent
-// bits.
+// e^x for x in [-87.3, 88.3] (clamped; not-a-number stays), within 2 ulp: x = n ln 2 + r, a degree-6 polynomial in r,
+// 2^n by the exponent bits.
 static inline F32 exponential(F32 x) {
-  x = min(max(x, set1(-87.3f)), set1(88.3f));
+  x = min(set1(88.3f), max(set1(-87.3f), x));
   const I32 n = round_to_int(mul(x, set1(1.44269504f)));
   const F32 n_float = from_int(n);
   F32 r = fma(n_float, set1(-0.693145752f), x);
@@ -19,14 +19,20 @@ static inline F32 exponential(F32 x) {
   return mul(p, power_of_two(n));
 }
 
+// 16 values as codes from -127 to 127; what is not a number becomes some code.
+static inline I32 to_codes(F32 x, float inverse) {
+  return round_to_int(min(max(mul(x, set1(inverse)), set1(-127.0f)), set1(127.0f)));
+}
+
 // Codes of 32 values, their scale and their sum. A value that is not finite makes the scale not-a-number, so that it is
-// carried on instead of being rounded into something plausible.
+// carried on instead of being rounded into something plausible. Below 1e-36, where an inverse would overflow, all is
+// zero.
 static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
   const F32 zero = set1(0.0f);
   const float taint = reduce_add(fma(b, zero, mul(a, zero)));
   const float largest = reduce_max(max(abs(a), abs(b)));
-  const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-  const I32 low = round_to_int(mul(a, set1(inverse))), high = round_to_int(mul(b, set1(inverse)));
+  const float inverse = largest > 1e-36f ? 127.0f / largest : 0.0f;
+  const I32 low = to_codes(a, inverse), high = to_codes(b, inverse);
   store_int8(codes, low);
   store_int8(codes + 16, high);
   *sum = reduce_add_int(add_int(low, high));

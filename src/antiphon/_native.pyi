@@ -186,6 +186,9 @@ class Device:
         Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.
         """
 
+    def require_finite(self, matrix: StoredMatrix) -> None:
+        """Raise ValueError unless every value is finite."""
+
     @property
     def instruction_set(self) -> str: ...
 

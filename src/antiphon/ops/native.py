@@ -71,7 +71,13 @@ class NativeLoader:
         return [float(value) for value in values[0]]
 
     def table(self, tensor: Tensor) -> _native.StoredMatrix:
-        return stored_matrix(tensor)
+        stored = stored_matrix(tensor)
+        try:
+            self.device.require_finite(stored)
+        except ValueError as error:
+            raise CheckpointError(f"tensor {tensor.name}: {error}") from None
+        tensor.release()
+        return stored
 
 
 def stored_matrix(tensor: Tensor) -> _native.StoredMatrix:

@@ -28,7 +28,8 @@ def dequantize(tensor: Tensor) -> Array:
     """
     raw = np.frombuffer(tensor.read(), np.uint8)
     blocks = raw.reshape(-1, TENSOR_TYPES[tensor.type][0])  # [blocks, bytes a block]
-    values = _VALUES_OF[tensor.type](blocks).astype(np.float32).reshape(tensor.shape)
+    with np.errstate(invalid="ignore", over="ignore"):  # said below, by name
+        values = _VALUES_OF[tensor.type](blocks).astype(np.float32).reshape(tensor.shape)
     if not np.isfinite(values).all():
         raise CheckpointError(f"tensor {tensor.name}: holds a weight or a scale that is not a finite number")
     return values

@@ -41,7 +41,7 @@ struct PyStoredMatrix {
       throw std::invalid_argument("the output's shape differs from the matrix'");
     for (int64_t row = 0; row < matrix.rows; ++row)
       for (int64_t g = 0; g < matrix.columns / 32; ++g)
-        dequantize_group(matrix.type, matrix.group(row, g), out.data() + row * matrix.columns + g * 32);
+        dequantize_group(matrix.group(row, g), out.data() + row * matrix.columns + g * 32);
   }
 };
 
@@ -214,8 +214,10 @@ void bind_program(nb::module_& m) {
       .def(
           "linear",
           [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, std::vector<float> bias, int out,
-             bool accumulate) { p.program.linear(in, std::move(matrix), std::move(bias), out, accumulate); },
-          "source"_a, "matrix"_a, "bias"_a, "out"_a, "accumulate"_a)
+             bool accumulate, int64_t first_column) {
+            p.program.linear(in, std::move(matrix), std::move(bias), out, accumulate, first_column);
+          },
+          "source"_a, "matrix"_a, "bias"_a, "out"_a, "accumulate"_a, "first_column"_a = 0)
       .def(
           "linear_silu_mul",
           [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, int out) {

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 
 #include "half.h"
@@ -10,77 +9,50 @@
 namespace antiphon {
 namespace {
 
-// 32 weights as unsigned codes: weight = scale * (code - bias) where `least` is absent, scale * code + least where
-// present.
-struct CodedGroup {
-  uint8_t codes[kGroup];
-  uint16_t scale = 0;
-  uint16_t least = 0;
-  int32_t bias = 0;
+// A group as the packed form keeps it; scale and least in half precision.
+struct HalfGroup {
+  CodedGroup coded;
+  uint16_t scale, least;
 };
 
-uint16_t half_at(const uint8_t* bytes) {
-  uint16_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return bits;
-}
-
-void unpack_nibbles(const uint8_t* packed, uint8_t* codes) {
-  for (int i = 0; i < 16; ++i) {
-    codes[i] = packed[i] & 15;
-    codes[i + 16] = packed[i] >> 4;
-  }
-}
-
-// Rounds 32 floats to 8 bits with a scale in half precision, as Q8_0 does.
+// Rounds 32 floats to 8 bits with a scale in half precision, as Q8_0 does. What is not finite makes the scale so too.
 void round_to_codes(const float* values, CodedGroup& out) {
   float largest = 0.0f;
   for (int i = 0; i < kGroup; ++i) {
     if (!std::isfinite(values[i])) {
-      out.scale = 0x7E00;  // not a number: the caller refuses it
+      out.scale = values[i];
       return;
     }
     largest = std::fmax(largest, std::fabs(values[i]));
   }
-  out.scale = float_to_half(largest / 127.0f);
-  if (half_to_float(out.scale) * 127.0f < largest) ++out.scale;
-  const float scale = half_to_float(out.scale);
+  uint16_t bits = float_to_half(largest / 127.0f);
+  if (half_to_float(bits) * 127.0f < largest) ++bits;
+  out.scale = half_to_float(bits);
   for (int i = 0; i < kGroup; ++i)
     out.codes[i] =
-        static_cast<uint8_t>(128 + (scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / scale)) : 0));
+        static_cast<uint8_t>(128 + (out.scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / out.scale)) : 0));
 }
 
-CodedGroup code_group(StorageType type, const uint8_t* group) {
+CodedGroup code_group(const StoredGroup& group) {
+  if (storage_layout(group.type).code_bits) return decode_group(group);
+  float values[kGroup];
+  dequantize_group(group, values);
   CodedGroup out;
-  switch (type) {
-    case StorageType::kQ4_0:
-      out.scale = half_at(group);
-      out.bias = 8;
-      unpack_nibbles(group + 2, out.codes);
-      return out;
-    case StorageType::kQ4_1:
-      out.scale = half_at(group);
-      out.least = half_at(group + 2);
-      unpack_nibbles(group + 4, out.codes);
-      return out;
-    case StorageType::kQ8_0:
-      out.scale = half_at(group);
-      out.bias = 128;
-      for (int i = 0; i < kGroup; ++i) out.codes[i] = group[2 + i] ^ 0x80;
-      return out;
-    default: {
-      float values[kGroup];
-      dequantize_group(type, group, values);
-      out.bias = 128;
-      round_to_codes(values, out);
-      return out;
-    }
-  }
+  out.bias = 128;
+  round_to_codes(values, out);
+  return out;
+}
+
+// The group with the matrix' bias; with bias 0 it becomes scale * code + least.
+HalfGroup rebias(const CodedGroup& coded, int32_t bias) {
+  HalfGroup out{coded, float_to_half(coded.scale), float_to_half(coded.least)};
+  if (bias == 0 && coded.bias != 0) out.least = float_to_half(-coded.scale * static_cast<float>(coded.bias));
+  if (bias != 0)
+    for (uint8_t& code : out.coded.codes) code = static_cast<uint8_t>(code + bias - coded.bias);
+  return out;
 }
 
 bool is_finite_half(uint16_t bits) { return (bits & 0x7C00u) != 0x7C00u; }
-
-bool is_four_bit(StorageType type) { return type == StorageType::kQ4_0 || type == StorageType::kQ4_1; }
 
 }  // namespace
 
@@ -92,8 +64,8 @@ PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interlea
   for (const StoredMatrix& part : parts) {
     if (part.columns != columns_) throw std::invalid_argument("the parts of a matrix differ in columns");
     rows_ += part.rows;
-    has_mins |= part.type == StorageType::kQ4_1;
-    any_wide |= !is_four_bit(part.type);
+    has_mins |= storage_layout(part.type).has_least;
+    any_wide |= storage_layout(part.type).code_bits != 4;
   }
   if (interleave && (parts.size() != 2 || parts[0].rows != parts[1].rows || parts[0].rows % kPanel != 0))
     throw std::invalid_argument("interleaved parts must be two of equal rows, a multiple of 32");
@@ -137,13 +109,9 @@ bool PackedMatrix::pack_panel(const std::vector<StoredMatrix>& parts, int64_t pa
     if (row >= rows_) break;  // the last panel's missing channels keep scale zero
     const Source source = source_of(parts, row);
     for (int64_t group = 0; group < columns_ / kGroup; ++group) {
-      CodedGroup coded = code_group(source.part->type, source.part->group(source.row, group));
-      const float scale = half_to_float(coded.scale);
-      if (bias_ == 0 && coded.bias != 0) coded.least = float_to_half(-scale * static_cast<float>(coded.bias));
-      if (!is_finite_half(coded.scale) || !is_finite_half(coded.least)) return false;
-      if (bias_ == 128 && coded.bias == 8)
-        for (uint8_t& code : coded.codes) code = static_cast<uint8_t>(code + 120);
-      place(panel, group, channel, coded.codes, coded.scale, coded.least);
+      const HalfGroup packed = rebias(code_group(source.part->group(source.row, group)), bias_);
+      if (!is_finite_half(packed.scale) || !is_finite_half(packed.least)) return false;
+      place(panel, group, channel, packed.coded.codes, packed.scale, packed.least);
     }
   }
   return true;

@@ -104,7 +104,7 @@ void Program::embed(const StoredMatrix& table, int out) {
     for_rows(num_tokens_, [&](int64_t row) {
       const int64_t token_id = token_ids_[to_size(row)];
       for (int64_t g = 0; g < table.columns / kGroup; ++g)
-        dequantize_group(table.type, table.group(token_id, g), target.row(row) + g * kGroup);
+        dequantize_group(table.group(token_id, g), target.row(row) + g * kGroup);
     });
   });
 }
@@ -138,14 +138,15 @@ void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRow
 }
 
 void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out,
-                     bool accumulate) {
+                     bool accumulate, int64_t first_column) {
   const QuantizedBuffer& source = quantized(in);
   const FloatBuffer& target = floats(out);
   const PackedView view = matrix->view();
-  require(view.columns == source.width && view.rows == target.width && source.sampled == target.sampled,
+  require(view.columns == source.width && source.sampled == target.sampled && first_column >= 0 &&
+              first_column + view.rows <= target.width,
           "linear: the matrix does not fit its buffers");
   require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
-  operations_.push_back([this, &source, &target, view, matrix, accumulate, bias = std::move(bias)] {
+  operations_.push_back([this, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)] {
     const int64_t rows = rows_of(source.sampled);
     pool_->run(rows ? matrix->num_panels() : 0, [&](int64_t panel, int thread) {
       float* tile = thread_scratch_[to_size(thread)].as<float>();
@@ -155,7 +156,7 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
         const int64_t count = std::min(step, rows - first);
         multiply(view, panel, source.view(), first, count, bias.empty() ? nullptr : bias.data(), tile);
         for (int64_t row = 0; row < count; ++row) {
-          float* to = target.row(first + row) + panel * kPanel;
+          float* to = target.row(first + row) + first_column + panel * kPanel;
           for (int64_t c = 0; c < channels; ++c)
             to[c] = accumulate ? to[c] + tile[row * kPanel + c] : tile[row * kPanel + c];
         }

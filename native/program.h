@@ -56,8 +56,9 @@ class Program {
   // Recording. Widths are checked: std::invalid_argument.
   void embed(const StoredMatrix& table, int out);
   void rms_norm(int in, std::vector<float> weight, float epsilon, int out);
-  // out = in · matrixᵀ + bias or, accumulating, out += that. An empty bias is none.
-  void linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate);
+  // Columns first_column… of out = in · matrixᵀ + bias or, accumulating, += that. An empty bias is none.
+  void linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate,
+              int64_t first_column);
   // out = silu(gate) * up of an interleaved matrix.
   void linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix, int out);
   void attention(int qkv, int64_t layer, int out);

@@ -1,5 +1,6 @@
 #include "storage.h"
 
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
 
@@ -8,41 +9,122 @@
 namespace antiphon {
 namespace {
 
+constexpr StorageLayout kLayouts[] = {
+    // in the order of StorageType
+    {StorageType::kF32, "F32", 128, 1, 0, false},       {StorageType::kF16, "F16", 64, 1, 0, false},
+    {StorageType::kBF16, "BF16", 64, 1, 0, false},      {StorageType::kQ4_0, "Q4_0", 18, 1, 4, false},
+    {StorageType::kQ4_1, "Q4_1", 20, 1, 4, true},       {StorageType::kQ5_0, "Q5_0", 22, 1, 8, false},
+    {StorageType::kQ5_1, "Q5_1", 24, 1, 8, true},       {StorageType::kQ8_0, "Q8_0", 34, 1, 8, false},
+    {StorageType::kQ4_K, "Q4_K", 144, 8, 4, true},      {StorageType::kQ5_K, "Q5_K", 176, 8, 8, true},
+    {StorageType::kQ6_K, "Q6_K", 210, 8, 0, false},     {StorageType::kIQ4_NL, "IQ4_NL", 18, 1, 8, false},
+    {StorageType::kIQ4_XS, "IQ4_XS", 136, 8, 8, false},
+};
+
+// The 16 levels of IQ4_NL and IQ4_XS.
+constexpr int8_t kNonlinearLevels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
 uint16_t half_at(const uint8_t* bytes) {
   uint16_t bits;
   std::memcpy(&bits, bytes, sizeof bits);
   return bits;
 }
 
-}  // namespace
+float number_at(const uint8_t* bytes) { return half_to_float(half_at(bytes)); }
 
-StorageType storage_type(const std::string& name) {
-  if (name == "F32") return StorageType::kF32;
-  if (name == "F16") return StorageType::kF16;
-  if (name == "BF16") return StorageType::kBF16;
-  if (name == "Q4_0") return StorageType::kQ4_0;
-  if (name == "Q4_1") return StorageType::kQ4_1;
-  if (name == "Q8_0") return StorageType::kQ8_0;
-  throw std::invalid_argument("tensor type " + name + " is not supported");
+// 16 bytes: low nibbles are the first 16 codes, high nibbles the last.
+void unpack_nibbles(const uint8_t* packed, uint8_t* codes) {
+  for (int i = 0; i < 16; ++i) {
+    codes[i] = packed[i] & 15;
+    codes[i + 16] = packed[i] >> 4;
+  }
 }
 
-size_t storage_group_bytes(StorageType type) {
-  switch (type) {
-    case StorageType::kF32: return 128;
-    case StorageType::kF16: return 64;
-    case StorageType::kBF16: return 64;
-    case StorageType::kQ4_0: return 18;
-    case StorageType::kQ4_1: return 20;
-    case StorageType::kQ8_0: return 34;
+// Q5_0, Q5_1: nibbles, and the fifth bits of all 32 in one word.
+void unpack_fives(const uint8_t* high_bits, const uint8_t* packed, uint8_t* codes) {
+  uint32_t bits;
+  std::memcpy(&bits, high_bits, sizeof bits);
+  unpack_nibbles(packed, codes);
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<uint8_t>(codes[i] | (bits >> i & 1) << 4);
+}
+
+// Q4_K and Q5_K keep eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each in the low six bits
+// of a byte, the others' low four bits as nibbles, their high two above the first ones.
+void unpack_k_scale(const uint8_t* packed, int64_t index, float* scale, float* least) {
+  int sub_scale, sub_least;
+  if (index < 4) {
+    sub_scale = packed[index] & 63;
+    sub_least = packed[index + 4] & 63;
+  } else {
+    sub_scale = (packed[index + 4] & 15) | (packed[index - 4] >> 6) << 4;
+    sub_least = (packed[index + 4] >> 4) | (packed[index] >> 6) << 4;
   }
-  return 0;
+  *scale *= static_cast<float>(sub_scale);
+  *least *= -static_cast<float>(sub_least);
+}
+
+// Two successive groups share 32 bytes: one has the low nibbles, the other the high ones.
+void unpack_k_nibbles(const uint8_t* packed, int64_t index, uint8_t* codes) {
+  const uint8_t* bytes = packed + index / 2 * 32;
+  for (int i = 0; i < 32; ++i) codes[i] = index % 2 ? bytes[i] >> 4 : bytes[i] & 15;
+}
+
+void decode_k(const StoredGroup& group, CodedGroup& out) {
+  const bool five_bits = group.type == StorageType::kQ5_K;
+  const uint8_t* block = group.block;
+  out.scale = number_at(block);
+  out.least = number_at(block + 2);
+  unpack_k_scale(block + 4, group.index, &out.scale, &out.least);
+  unpack_k_nibbles(block + (five_bits ? 48 : 16), group.index, out.codes);
+  if (!five_bits) return;
+  for (int i = 0; i < 32; ++i)
+    out.codes[i] = static_cast<uint8_t>(out.codes[i] | (block[16 + i] >> group.index & 1) << 4);
+}
+
+void decode_nonlinear(const StoredGroup& group, CodedGroup& out) {
+  const uint8_t* block = group.block;
+  out.scale = number_at(block);
+  out.bias = 128;
+  const uint8_t* nibbles = block + 2;
+  if (group.type == StorageType::kIQ4_XS) {
+    const int low = block[4 + group.index / 2] >> (4 * (group.index % 2)) & 15;
+    const int high = half_at(block + 2) >> (2 * group.index) & 3;
+    out.scale *= static_cast<float>((low | high << 4) - 32);
+    nibbles = block + 8 + 16 * group.index;
+  }
+  unpack_nibbles(nibbles, out.codes);
+  for (uint8_t& code : out.codes) code = static_cast<uint8_t>(kNonlinearLevels[code] + 128);
+}
+
+// Six bits: nibbles in `low`, two more bits in `high`, and a scale for each 16 values.
+void dequantize_q6_k(const uint8_t* block, int64_t index, float* values) {
+  const int64_t half = index / 4, quarter = index % 4;  // a block is two halves of four groups
+  const uint8_t* low = block + 64 * half + 32 * (quarter % 2);
+  const uint8_t* high = block + 128 + 32 * half;
+  const int8_t* scales = reinterpret_cast<const int8_t*>(block + 192) + 8 * half + 2 * quarter;
+  const float scale = number_at(block + 208);
+  for (int i = 0; i < 32; ++i) {
+    const int nibble = quarter < 2 ? low[i] & 15 : low[i] >> 4;
+    const int code = (nibble | (high[i] >> (2 * quarter) & 3) << 4) - 32;
+    values[i] = scale * static_cast<float>(scales[i / 16]) * static_cast<float>(code);
+  }
+}
+
+}  // namespace
+
+const StorageLayout& storage_layout(StorageType type) { return kLayouts[static_cast<size_t>(type)]; }
+
+StorageType storage_type(const std::string& name) {
+  for (const StorageLayout& layout : kLayouts)
+    if (name == layout.name) return layout.type;
+  throw std::invalid_argument("tensor type " + name + " is not supported");
 }
 
 StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, int64_t rows, int64_t columns) {
   constexpr int64_t kMost = int64_t{1} << 28;  // above any real size; products stay below any overflow
-  if (rows <= 0 || columns <= 0 || rows > kMost || columns > kMost || columns % 32 != 0)
+  const int64_t block = 32 * storage_layout(type).block_groups;
+  if (rows <= 0 || columns <= 0 || rows > kMost || columns > kMost || columns % block != 0)
     throw std::invalid_argument("a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
-                                " cannot be read: columns must be a multiple of 32");
+                                " cannot be read: columns must be a multiple of " + std::to_string(block));
   const StoredMatrix matrix{data, type, rows, columns};
   const size_t expected = static_cast<size_t>(rows) * matrix.row_bytes();
   if (bytes != expected)
@@ -51,35 +133,55 @@ StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, 
   return matrix;
 }
 
-void dequantize_group(StorageType type, const uint8_t* group, float* values) {
-  switch (type) {
-    case StorageType::kF32: std::memcpy(values, group, 128); return;
+CodedGroup decode_group(const StoredGroup& group) {
+  CodedGroup out;
+  const uint8_t* block = group.block;
+  out.scale = number_at(block);
+  switch (group.type) {
+    case StorageType::kQ4_0:
+      out.bias = 8;
+      unpack_nibbles(block + 2, out.codes);
+      break;
+    case StorageType::kQ4_1:
+      out.least = number_at(block + 2);
+      unpack_nibbles(block + 4, out.codes);
+      break;
+    case StorageType::kQ5_0:
+      out.bias = 16;
+      unpack_fives(block + 2, block + 6, out.codes);
+      break;
+    case StorageType::kQ5_1:
+      out.least = number_at(block + 2);
+      unpack_fives(block + 4, block + 8, out.codes);
+      break;
+    case StorageType::kQ8_0:
+      out.bias = 128;
+      for (int i = 0; i < 32; ++i) out.codes[i] = block[2 + i] ^ 0x80;
+      break;
+    case StorageType::kQ4_K:
+    case StorageType::kQ5_K: decode_k(group, out); break;
+    case StorageType::kIQ4_NL:
+    case StorageType::kIQ4_XS: decode_nonlinear(group, out); break;
+    default: throw std::logic_error("this type has no codes");
+  }
+  return out;
+}
+
+void dequantize_group(const StoredGroup& group, float* values) {
+  const uint8_t* block = group.block;
+  switch (group.type) {
+    case StorageType::kF32: std::memcpy(values, block, 128); return;
     case StorageType::kF16:
-      for (int i = 0; i < 32; ++i) values[i] = half_to_float(half_at(group + 2 * i));
+      for (int i = 0; i < 32; ++i) values[i] = number_at(block + 2 * i);
       return;
     case StorageType::kBF16:
-      for (int i = 0; i < 32; ++i) values[i] = bfloat_to_float(half_at(group + 2 * i));
+      for (int i = 0; i < 32; ++i) values[i] = bfloat_to_float(half_at(block + 2 * i));
       return;
-    case StorageType::kQ4_0: {
-      const float scale = half_to_float(half_at(group));
-      for (int i = 0; i < 16; ++i) {
-        values[i] = scale * static_cast<float>((group[2 + i] & 15) - 8);
-        values[i + 16] = scale * static_cast<float>((group[2 + i] >> 4) - 8);
-      }
-      return;
-    }
-    case StorageType::kQ4_1: {
-      const float scale = half_to_float(half_at(group)), least = half_to_float(half_at(group + 2));
-      for (int i = 0; i < 16; ++i) {
-        values[i] = scale * static_cast<float>(group[4 + i] & 15) + least;
-        values[i + 16] = scale * static_cast<float>(group[4 + i] >> 4) + least;
-      }
-      return;
-    }
-    case StorageType::kQ8_0: {
-      const float scale = half_to_float(half_at(group));
-      for (int i = 0; i < 32; ++i) values[i] = scale * static_cast<float>(static_cast<int8_t>(group[2 + i]));
-      return;
+    case StorageType::kQ6_K: dequantize_q6_k(block, group.index, values); return;
+    default: {
+      const CodedGroup coded = decode_group(group);
+      for (int i = 0; i < 32; ++i)
+        values[i] = coded.scale * static_cast<float>(coded.codes[i] - coded.bias) + coded.least;
     }
   }
 }
@@ -88,7 +190,7 @@ bool row_is_finite(const StoredMatrix& matrix, int64_t row) {
   float values[32];
   float taint = 0.0f;  // zero times what is not finite is not a number
   for (int64_t g = 0; g < matrix.columns / 32; ++g) {
-    dequantize_group(matrix.type, matrix.group(row, g), values);
+    dequantize_group(matrix.group(row, g), values);
     for (const float value : values) taint += value * 0.0f;
   }
   return taint == 0.0f;

@@ -9,13 +9,36 @@
 
 namespace antiphon {
 
-enum class StorageType { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ8_0 };
+enum class StorageType { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS };
+
+struct StorageLayout {
+  StorageType type;
+  const char* name;  // GGUF's
+  size_t block_bytes;
+  int64_t block_groups;  // groups of 32 values in a block
+  int32_t code_bits;     // of a code as CodedGroup holds it; 0: values, or two scales a group, which have no codes
+  bool has_least;        // its groups are scale * code + least
+};
+
+const StorageLayout& storage_layout(StorageType type);
 
 // Throws std::invalid_argument for a type that is not known.
 StorageType storage_type(const std::string& name);
 
-// Bytes of a group of 32 values.
-size_t storage_group_bytes(StorageType type);
+// One group of 32 values: a block and the group's place in it.
+struct StoredGroup {
+  StorageType type;
+  const uint8_t* block;
+  int64_t index;
+};
+
+// A group of a quantized type. Its values are scale * (code - bias), or scale * code + least where the type has that.
+struct CodedGroup {
+  uint8_t codes[32];
+  float scale = 0.0f;
+  float least = 0.0f;
+  int32_t bias = 0;
+};
 
 // A matrix as a checkpoint stores it, row by row.
 struct StoredMatrix {
@@ -24,17 +47,27 @@ struct StoredMatrix {
   int64_t rows = 0;
   int64_t columns = 0;
 
-  size_t row_bytes() const { return static_cast<size_t>(columns) / 32 * storage_group_bytes(type); }
-  const uint8_t* group(int64_t row, int64_t group) const {
-    return data + static_cast<size_t>(row) * row_bytes() + static_cast<size_t>(group) * storage_group_bytes(type);
+  size_t row_bytes() const {
+    const StorageLayout& layout = storage_layout(type);
+    return static_cast<size_t>(columns / (32 * layout.block_groups)) * layout.block_bytes;
+  }
+  StoredGroup group(int64_t row, int64_t group) const {
+    const StorageLayout& layout = storage_layout(type);
+    const uint8_t* block = data + static_cast<size_t>(row) * row_bytes() +
+                           static_cast<size_t>(group / layout.block_groups) * layout.block_bytes;
+    return {type, block, group % layout.block_groups};
   }
 };
 
-// Throws std::invalid_argument unless columns is a multiple of 32 and `bytes` is exactly what the shape needs.
+// Throws std::invalid_argument unless columns is a multiple of the type's block and of 32, and `bytes` is exactly what
+// the shape needs.
 StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, int64_t rows, int64_t columns);
 
+// The codes of a group whose type has them (StorageLayout::code_bits).
+CodedGroup decode_group(const StoredGroup& group);
+
 // 32 values as float32.
-void dequantize_group(StorageType type, const uint8_t* group, float* values);
+void dequantize_group(const StoredGroup& group, float* values);
 
 // Whether all values of a row are finite numbers.
 bool row_is_finite(const StoredMatrix& matrix, int64_t row);

@@ -14,9 +14,10 @@ from typing import Any
 
 from antiphon.checkpoint import Tensor
 
-# Bits a weight: a group of 32 has 4- or 8-bit codes, a float16 scale and, from Q4_1, a float16 minimum.
-PACKED_BITS = {"Q4_0": 4.5, "Q4_1": 5.0}
-W8_BITS = 8.5
+# Bits a weight when packed: a group of 32 has 4- or 8-bit codes, a float16 scale and, from types with minima, one more.
+W4_BITS = {"Q4_0": 4.5, "Q4_1": 5.0, "Q4_K": 5.0}
+W8_BITS = {"Q5_1": 9.0, "Q5_K": 9.0}
+W8_BITS_OF_OTHERS = 8.5
 
 KV_SCALE_GROUP = 32  # int8 values that share one float16 scale
 KV_BLOCK_SIZE = 32  # tokens; a user's last block is half empty on average
@@ -50,7 +51,7 @@ class WeightBytes:
 def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
     """What a checkpoint's tensors become when loaded.
 
-    Matrices are packed as W4 (from Q4_0, Q4_1) or W8 (from anything else). The embedding table is read from the file
+    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from anything else). The embedding table is read from the file
     where it lies, row by row, unless it is `tied`: then it is the output matrix too, and packed like any other.
     """
     w4 = w8 = vectors = embedding = 0
@@ -61,10 +62,10 @@ def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
             embedding += tensor.num_bytes
         elif tied and tensor.name in _HEADS:
             continue  # a second copy of the embedding; one is packed
-        elif tensor.type in PACKED_BITS:
-            w4 += packed_bytes(tensor.num_elements, PACKED_BITS[tensor.type])
+        elif tensor.type in W4_BITS:
+            w4 += packed_bytes(tensor.num_elements, W4_BITS[tensor.type])
         else:
-            w8 += packed_bytes(tensor.num_elements, W8_BITS)
+            w8 += packed_bytes(tensor.num_elements, W8_BITS.get(tensor.type, W8_BITS_OF_OTHERS))
     return WeightBytes(w4, w8, vectors, embedding)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 DATA = Path(__file__).parents[1] / "data"
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
-F32, F16, Q4_0, Q4_1, Q8_0, Q4_K, BF16 = 0, 1, 2, 3, 8, 12, 30
+F32, F16, Q4_0, Q4_1, Q8_0, Q2_K, BF16 = 0, 1, 2, 3, 8, 10, 30
 
 CONTROL_TOKENS = [
     ("<｜end▁of▁sentence｜>", CONTROL),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -23,8 +24,14 @@ from antiphon.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class NativeMatrix:
-    packed: _native.PackedMatrix
+    """Weights as one packed matrix or, where a file mixes types, several whose rows follow each other."""
+
+    packed: list[_native.PackedMatrix]
     bias: list[float]
+
+    @property
+    def rows(self) -> int:
+        return sum(packed.rows for packed in self.packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,13 @@ class NativeLoader:
         self.bytes_by_format: dict[str, int] = {}
 
     def matrix(self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False) -> NativeMatrix:
+        if interleave:
+            packed = [self._pack(parts, interleave=True)]
+        else:
+            packed = [self._pack(list(run)) for _, run in groupby(parts, key=lambda part: part.type)]
+        return NativeMatrix(packed, [value for tensor in bias for value in self.vector(tensor)])
+
+    def _pack(self, parts: Sequence[Tensor], *, interleave: bool = False) -> _native.PackedMatrix:
         try:
             packed = self.device.pack([stored_matrix(part) for part in parts], interleave)
         except ValueError as error:
@@ -61,7 +75,7 @@ class NativeLoader:
         for part in parts:
             part.release()
         self.bytes_by_format[packed.format] = self.bytes_by_format.get(packed.format, 0) + packed.num_bytes
-        return NativeMatrix(packed, [value for tensor in bias for value in self.vector(tensor)])
+        return packed
 
     def vector(self, tensor: Tensor) -> list[float]:
         values = np.empty((1, tensor.num_elements), np.float32)
@@ -127,14 +141,14 @@ class NativeOps(NativeLoader):
         return Product(x, matrix)
 
     def attention(self, qkv: Product, layer: int) -> Stored:
-        projected = self._write("qkv", qkv.matrix.packed.rows)
+        projected = self._write("qkv", qkv.matrix.rows)
         self._record(qkv, projected, accumulate=False)
         out = self._write("attended", self._attended_width, quantized=True)
         self._program.attention(self._read(projected), layer, out.buffer)
         return out
 
     def silu_mul(self, gate_up: Product) -> Stored:
-        packed = gate_up.matrix.packed
+        (packed,) = gate_up.matrix.packed
         out = self._write("activated", packed.rows // 2, quantized=True)
         self._program.linear_silu_mul(self._read(gate_up.source), packed, out.buffer)
         return out
@@ -151,11 +165,15 @@ class NativeOps(NativeLoader):
         return out
 
     def logits(self, x: Stored, head: NativeMatrix) -> None:
-        self._program.logits(self._read(x), head.packed)
+        (packed,) = head.packed
+        self._program.logits(self._read(x), packed)
 
     def _record(self, product: Product, out: Stored, *, accumulate: bool) -> None:
-        matrix = product.matrix
-        self._program.linear(self._read(product.source), matrix.packed, matrix.bias, out.buffer, accumulate)
+        source, bias, column = self._read(product.source), product.matrix.bias, 0
+        for packed in product.matrix.packed:
+            end = column + packed.rows
+            self._program.linear(source, packed, bias[column:end], out.buffer, accumulate, column)
+            column = end
 
     def _write(self, role: str, width: int, *, sampled: bool = False, quantized: bool = False) -> Stored:
         buffer = self._buffers.get((role, width))

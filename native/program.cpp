@@ -121,6 +121,10 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
   });
 }
 
+void Program::note_progress() const {
+  if (progress_) std::atomic_ref<uint64_t>(*progress_).fetch_add(1, std::memory_order_relaxed);
+}
+
 // tile[i][0..32) = bias + the product of token first + i, its parts added; the bias comes first in the order of adding.
 // count * parts is at most kRowBlock.
 void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
@@ -131,6 +135,7 @@ void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRow
     for (int64_t i = 0; i < count; ++i)
       std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.parts * kPanel);
   kernels_.linear_panel(view, panel, in, first * in.parts, count * in.parts, tile);
+  note_progress();  // on a slow machine one operation can take many seconds
   if (in.parts == 1) return;
   for (int64_t i = 0; i < count; ++i)
     for (int64_t c = 0; c < kPanel; ++c)
@@ -297,7 +302,7 @@ std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences
   take(sequences);
   for (const auto& operation : operations_) {
     operation();
-    if (progress_) std::atomic_ref<uint64_t>(*progress_).fetch_add(1, std::memory_order_relaxed);
+    note_progress();
   }
   last_rows_ = sampled_rows_.size();
   std::vector<const SampleRequest*> requests;

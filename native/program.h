@@ -46,7 +46,7 @@ struct ProgramShape {
 class Program {
  public:
   // Throws std::invalid_argument for a shape that the kernels cannot hold. `progress`, if not null, grows with every
-  // operation done: who watches it can tell slow from stuck.
+  // piece of work done: who watches it can tell slow from stuck.
   Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress);
 
   // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token. `parts`: kernels.h.
@@ -100,6 +100,7 @@ class Program {
   void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
   void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
+  void note_progress() const;
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
   void attend(int qkv, int64_t layer, int out);

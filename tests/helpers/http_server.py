@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Any
 
 import httpx
 from openai import AsyncOpenAI
-from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
@@ -22,6 +20,8 @@ from antiphon.http.app import create_app
 from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
+from scrapes import check_accounts, samples
+from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 MODEL = "tiny"
@@ -48,16 +48,8 @@ class Served:
         return await self.http.post("/v1/completions", json={"prompt": prompt, **fields})
 
     async def metrics(self) -> dict[str, float]:
-        """Every sample of /metrics; those of one name that differ in labels are summed under the bare name too."""
-        samples: dict[str, float] = {}
-        for line in (await self.http.get("/metrics")).text.splitlines():
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                samples[name] = float(value)
-                bare = re.sub(r"\{.*", "", name)
-                if bare != name:
-                    samples[bare] = samples.get(bare, 0.0) + float(value)
-        return samples
+        """Every sample of /metrics."""
+        return samples((await self.http.get("/metrics")).text)
 
     async def until_metric(self, name: str, value: float) -> None:
         """Wait for a sample to reach `value`; accounts close a moment after the engine's."""
@@ -67,14 +59,7 @@ class Served:
 
     async def check_accounts(self) -> None:
         """received = refused + accepted; accepted = finished + aborted + failed + running."""
-        now = await self.metrics()
-
-        def total(what: str) -> float:
-            return now.get(f"antiphon_requests_{what}", 0.0)
-
-        assert total("received_total") == total("refused_total") + total("accepted_total")
-        ended = total("finished_total") + total("aborted_total") + total("failed_total")
-        assert total("accepted_total") == ended + total("running")
+        check_accounts(await self.metrics())
 
 
 def text_model(folder: Path, template: str) -> TextModel:

@@ -1,0 +1,35 @@
+"""Reading /metrics: samples by name, and the accounts that must close at every scrape."""
+
+from __future__ import annotations
+
+import re
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of a scrape; those of one name that differ in labels are summed under the bare name too."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            found[name] = float(value)
+            bare = re.sub(r"\{.*", "", name)
+            if bare != name:
+                found[bare] = found.get(bare, 0.0) + float(value)
+    return found
+
+
+def check_accounts(now: dict[str, float]) -> None:
+    """received = refused + accepted; accepted = finished + aborted + failed + running."""
+
+    def total(what: str) -> float:
+        return now.get(f"antiphon_requests_{what}", 0.0)
+
+    assert total("received_total") == total("refused_total") + total("accepted_total")
+    ended = total("finished_total") + total("aborted_total") + total("failed_total")
+    assert total("accepted_total") == ended + total("running")
+
+
+def check_idle(now: dict[str, float]) -> None:
+    """Nobody is served: no sequence runs or waits, and no block is in use."""
+    for name in ("requests_running", "sequences_running", "sequences_waiting", 'kv_blocks{state="in_use"}'):
+        assert now.get(f"antiphon_{name}", 0.0) == 0, name

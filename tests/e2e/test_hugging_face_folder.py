@@ -1,0 +1,39 @@
+"""A Hugging Face folder is served the same way as a GGUF file: random weights, real shapes, names and template."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from real_server import real_server
+from tiny_folders import CLASSES, write_random_folder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("architecture", CLASSES)
+async def test_a_folder_is_served(tmp_path, architecture):
+    folder = write_random_folder(tmp_path / "tiny-r1", architecture)
+    with real_server(folder, "--kv-cache-tokens", "8192") as server:
+        assert server.model == "tiny-r1"
+        async with server.openai() as client:
+
+            async def ask(number: int) -> object:
+                reply = await client.chat.completions.create(
+                    model=server.model,
+                    messages=[{"role": "user", "content": f"Question {number}: " + "why? " * number * 5}],
+                    max_tokens=24,
+                    seed=number,
+                    logprobs=True,
+                    top_logprobs=3,
+                )
+                return reply.choices[0].model_dump(), reply.usage.prompt_tokens
+
+            alone = [await ask(number) for number in range(8)]
+            assert await asyncio.gather(*map(ask, range(8))) == alone
+        choice, prompt_tokens = alone[3]
+        # R1's template ends inside the thought, so what noise says is thought.
+        assert choice["message"]["reasoning_content"] == choice["message"]["reasoning"] != ""
+        assert choice["message"]["content"] == ""
+        assert len(choice["logprobs"]["content"]) == 24
+        assert prompt_tokens > 15

@@ -1,0 +1,105 @@
+"""The first property, whole: text, tokens and log-probabilities are bit for bit those of the same request sent alone.
+
+Thirty-two streaming chats at once through the official client, half greedy, half sampled with seeds, against the same
+thirty-two sent one after another to a server without a prefix cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from real_server import RealServer, real_server
+from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn
+
+from antiphon import _native
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+FAST = [name for name in _native.instruction_sets() if name != "scalar"]
+SOME = VOICES[::4] + VOICES[1::4]
+
+
+async def test_the_voices_differ(alone):
+    """Else the tests below would say little."""
+    said = alone["voices"]
+    assert len({answer.text for answer in said}) > 28
+    assert {answer.finish_reason for answer in said} == {"stop", "length"}
+    assert all(answer.tokens for answer in said)
+    assert sum(answer.completion_tokens for answer in said) > 1000
+
+
+async def test_same_in_a_crowd(server: RealServer, alone):
+    assert await ask_at_once(server, VOICES) == alone["voices"]
+
+
+async def test_same_with_the_cache_warm(server: RealServer, alone):
+    await ask_at_once(server, VOICES)
+    warm = await ask_at_once(server, VOICES)
+    assert warm == alone["voices"]
+    # Whole blocks of 32 tokens are remembered, but never the last token of a prompt.
+    assert [answer.cached_tokens for answer in warm] == [(answer.prompt_tokens - 1) // 32 * 32 for answer in warm]
+
+
+async def test_same_with_prompts_cut_into_sevens(demo_model, alone):
+    with real_server(demo_model, "--prefill-chunk", "7", "--no-prefix-caching") as server:
+        assert await ask_at_once(server, VOICES) == alone["voices"]
+        now = server.metrics()
+        assert now["antiphon_prompt_tokens_total"] == sum(answer.prompt_tokens for answer in alone["voices"])
+
+
+async def test_same_when_preempted(demo_model, alone):
+    """A cache for some 400 tokens, where all at once would need thousands."""
+    with real_server(demo_model, "--kv-cache-tokens", "384") as server:
+        assert await ask_at_once(server, VOICES) == alone["voices"]
+        assert server.metrics()["antiphon_preemptions_total"] > 0
+
+
+async def test_same_with_one_thread(demo_model, alone):
+    with real_server(demo_model, "--threads", "1") as server:
+        assert await ask_at_once(server, VOICES) == alone["voices"]
+
+
+@pytest.mark.parametrize("instruction_set", FAST)
+async def test_same_on_every_instruction_set(demo_model, alone, instruction_set):
+    with real_server(demo_model, "--instruction-set", instruction_set) as server:
+        assert await ask_at_once(server, VOICES) == alone["voices"]
+
+
+async def test_same_on_plain_scalar_code(demo_model, alone):
+    """Few and short: without vectors a token takes a good part of a second."""
+    with real_server(demo_model, "--instruction-set", "scalar", "--hang-timeout", "60") as server:
+        assert await ask_at_once(server, WHISPERS) == alone["whispers"]
+
+
+@pytest.mark.parametrize("options", [("--kv-cache-type", "f16"), ("--activations", "int8")], ids=" ".join)
+async def test_same_with_other_arithmetic(demo_model, alone, options):
+    """Other rounding gives other answers, but again the same ones under any load."""
+    with real_server(demo_model, "--no-prefix-caching", *options) as server:
+        by_itself = await ask_in_turn(server, SOME)
+    with real_server(demo_model, *options) as server:
+        everyone = await ask_at_once(server, VOICES)
+    assert everyone[::4] + everyone[1::4] == by_itself
+    assert everyone != alone["voices"]
+
+
+async def test_a_stream_and_a_whole_answer_are_the_same(server: RealServer, alone):
+    async with server.openai() as client:
+        for voice, said in zip(VOICES[:6], alone["voices"], strict=False):
+            (choice,) = (await client.chat.completions.create(**voice.asking(server.model))).choices
+            assert choice.message.content == said.text
+            assert [score.model_dump() for score in choice.logprobs.content] == said.tokens
+            assert choice.finish_reason == said.finish_reason
+
+
+async def test_choices_are_the_same_alone_and_together(server: RealServer):
+    """The second of three choices is drawn by its index, whoever else is drawn beside it."""
+    ask = {"model": server.model, "messages": [{"role": "user", "content": "Name a river."}], "seed": 5}
+    async with server.openai() as client:
+        few = await client.chat.completions.create(**ask, n=3, max_tokens=12)
+        many, _ = await asyncio.gather(
+            client.chat.completions.create(**ask, n=6, max_tokens=12), ask_at_once(server, VOICES[:8])
+        )
+    texts = [choice.message.content for choice in many.choices]
+    assert [choice.message.content for choice in few.choices] == texts[:3]
+    assert len(set(texts)) > 1

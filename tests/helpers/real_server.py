@@ -1,0 +1,131 @@
+"""The server as a person starts it: `antiphon serve MODEL` in a process of its own, talked to over HTTP alone.
+
+Every server that a test starts here is also checked when it is let go: once nobody is served the accounts in /metrics
+close and no block is in use, and after SIGTERM neither it nor any process it started is left.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+from fronts import is_gone
+from openai import AsyncOpenAI
+from scrapes import check_accounts, check_idle, samples
+
+PATIENCE = 120.0  # seconds; only a machine that stands still takes that long
+_ENGINE = b"antiphon.engine.worker"
+
+
+@dataclass(frozen=True)
+class RealServer:
+    """A server process that is ready."""
+
+    process: subprocess.Popen[str]
+    url: str
+    model: str  # its name to clients
+
+    def openai(self) -> AsyncOpenAI:
+        """The official client; use as an async context manager, within one event loop."""
+        return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE)
+
+    def http(self) -> httpx.AsyncClient:
+        """A bare client; use as an async context manager."""
+        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
+
+    def metrics(self) -> dict[str, float]:
+        return samples(httpx.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False).text)
+
+    def wait_idle(self) -> dict[str, float]:
+        """Wait until nobody is served, check that the accounts close, return the scrape."""
+        wait_until(lambda: _is_idle(self.metrics()), "the server never fell idle")
+        now = self.metrics()
+        check_idle(now)
+        check_accounts(now)
+        return now
+
+    @property
+    def engine_pid(self) -> int:
+        """The engine that is alive."""
+        (pid,) = [pid for pid in children(self.process.pid) if _ENGINE in _command_line(pid)]
+        return pid
+
+    @property
+    def family(self) -> list[int]:
+        """Process ids of the server and of all that it started."""
+        return [self.process.pid, *children(self.process.pid)]
+
+
+@contextmanager
+def real_server(model: Path | str, *options: str) -> Iterator[RealServer]:
+    """A ready server on a free port, its address taken from the line that it offers for pasting."""
+    command = [sys.executable, "-m", "antiphon", "serve", str(model), "--port", "0", *options]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        family: list[int] = []
+        try:
+            server = _when_ready(process, log)
+            family = server.family
+            yield server
+            if process.poll() is None:
+                server.wait_idle()
+                family = server.family
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(PATIENCE) == 0, _text(log)
+        finally:
+            process.kill()
+            process.communicate()
+        wait_until(lambda: all(map(is_gone, family)), "a process is left over")
+        assert "Traceback" not in _text(log), _text(log)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that are not gone."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        found = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [child for child in found if not is_gone(child)]
+
+
+def wait_until(condition: Callable[[], bool], complaint: str) -> None:
+    """Wait for something that must come true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.01)
+
+
+def _when_ready(process: subprocess.Popen[str], log: IO[str]) -> RealServer:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("curl http://127.0.0.1:"), _text(log)
+    url = line.split()[1].removesuffix("/v1/chat/completions")
+    model = httpx.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False).json()["data"][0]["id"]
+    return RealServer(process, url, model)
+
+
+def _is_idle(now: dict[str, float]) -> bool:
+    return not (now.get("antiphon_requests_running", 0.0) or now['antiphon_kv_blocks{state="in_use"}'])
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _text(log: IO[str]) -> str:
+    log.seek(0)
+    return log.read()

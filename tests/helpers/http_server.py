@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 from openai import AsyncOpenAI
+from scrapes import check_accounts, samples
+from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
@@ -20,8 +22,6 @@ from antiphon.http.app import create_app
 from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
-from scrapes import check_accounts, samples
-from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 MODEL = "tiny"

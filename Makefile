@@ -21,13 +21,13 @@ serve: $(VENV)/installed ## serve MODEL (the demo model) on HOST:PORT
 chat: $(VENV)/installed ## chat with MODEL in the terminal
 	@$(BIN)/antiphon chat $(MODEL)
 
-test: lint demo ## every check and every test
+test: lint demo $(VENV)/installed-judge ## every check and every test
 	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/installed-dev ## the tests that take seconds
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine -m "not model and not slow"
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -59,5 +59,11 @@ $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/installed
 	@echo 'Installing what the tests need …'
+	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# PyTorch and transformers, which judge how faithful the arithmetic is.
+$(VENV)/installed-judge: constraints.txt $(VENV)/installed-dev
+	@echo 'Installing the float32 judge …'
 	$(PIP) --constraint constraints.txt --editable '.[dev,fidelity]'
 	@touch $@

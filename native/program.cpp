@@ -214,6 +214,7 @@ void Program::attend(int qkv, int64_t layer, int out) {
     const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];
     kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, task % shape.num_kv_heads,
                     shape, kv, target, thread_scratch_[to_size(thread)].as<float>());
+    note_progress();
   });
 }
 

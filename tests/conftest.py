@@ -6,17 +6,17 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from antiphon.demo import demo_path
+
 # A busy machine makes single examples slow, which says nothing about them.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
-
-DEMO_MODEL = Path("~/.cache/antiphon/demo/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
 @pytest.fixture(scope="session")
 def demo_model() -> Path:
     """The demo model's file: SmolLM2-135M-Instruct, from ANTIPHON_DEMO_MODEL or from where `make demo` puts it."""
-    path = Path(os.environ.get("ANTIPHON_DEMO_MODEL") or DEMO_MODEL).expanduser()
+    path = Path(os.environ.get("ANTIPHON_DEMO_MODEL") or demo_path()).expanduser()
     if not path.is_file():
         pytest.fail(f"the demo model is not at {path}; run `make demo`, or set ANTIPHON_DEMO_MODEL to its file")
     return path

@@ -22,7 +22,7 @@ W8_BITS_OF_OTHERS = 8.5
 KV_SCALE_GROUP = 32  # int8 values that share one float16 scale
 KV_BLOCK_SIZE = 32  # tokens; a user's last block is half empty on average
 
-# Two Python processes with their libraries, step buffers and logits.
+# The Python processes (front, engine, templates) with their libraries, step buffers and logits.
 PROCESS_BYTES = 256 << 20
 # 64 users of 2,000 tokens.
 CROWD_TOKENS = 64 * 2048
@@ -51,8 +51,8 @@ class WeightBytes:
 def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
     """What a checkpoint's tensors become when loaded.
 
-    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from anything else). The embedding table is read from the file
-    where it lies, row by row, unless it is `tied`: then it is the output matrix too, and packed like any other.
+    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from anything else). The embedding table is read from
+    the file where it lies, row by row, unless it is `tied`: then it is the output matrix too, packed like any other.
     """
     w4 = w8 = vectors = embedding = 0
     for tensor in tensors:

@@ -6,6 +6,7 @@ compute now. There are no phases: prefill, a chunk of it, decoding and resuming 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -63,6 +64,9 @@ class StepResult:
     """What came out of a step: one entry for each scheduled sequence that had a SampleSpec, in the plan's order."""
 
     sampled: list[SampledToken] = field(default_factory=list)
+
+
+LoadReport = Callable[[float, str], None]  # while a runner loads: the fraction done, and what is being done
 
 
 class Runner(Protocol):

@@ -134,7 +134,7 @@ def _memory_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
     table.add_row("matrices in 8 bits (W8)", megabytes(memory["w8"]), "")
     table.add_row("norms, biases", megabytes(memory["vectors"]), "float32")
     table.add_row("embedding", megabytes(memory["embedding_in_page_cache"]), "stays in the file, shared page cache")
-    table.add_row("two processes", megabytes(memory["processes"]), "about")
+    table.add_row("the processes", megabytes(memory["processes"]), "about")
     for kind, row in report["kv_cache"].items():
         table.add_row(f"KV cache {kind}", f"{row['bytes_per_token']:,} bytes", "a token")
     return table

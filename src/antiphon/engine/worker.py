@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import closing
 
 from antiphon.config import EngineConfig
@@ -22,13 +21,11 @@ from antiphon.engine.loop import EngineLoop
 from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, Connection, Fatal, Loading, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError
-from antiphon.step import Runner
+from antiphon.step import LoadReport, Runner
 
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-Report = Callable[[float, str], None]  # (fraction loaded, phase)
 
 
 def main() -> int:
@@ -93,7 +90,7 @@ def _first_message(connection: Connection) -> EngineConfig:
             raise WireError(f"expected Configure, not {messages}")
 
 
-def _create_runner(config: EngineConfig, progress: Progress, report: Report) -> Runner:
+def _create_runner(config: EngineConfig, progress: Progress, report: LoadReport) -> Runner:
     """The runner that the settings ask for; imported only now, so that the fake one needs nothing compiled."""
     if config.fake:
         from antiphon.runtime.fake import FakeRunner

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from antiphon.errors import AntiphonError, InvalidRequest
+from antiphon.errors import AntiphonError, InvalidRequest, NotReady
 
 _MAX_PARAM_LENGTH = 100  # a field's name in an error may be the sender's own, of any length
 _INTERNAL = "The server had an error while processing your request."
@@ -91,7 +91,9 @@ class InternalErrors:
 async def _on_antiphon_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AntiphonError)
     if error.http_status >= 500:
-        logger.warning("%s %s: %s", request.method, request.url.path, error.message)
+        # Not being ready is an answer, not an event; who polls would fill the log.
+        level = logging.DEBUG if isinstance(error, NotReady) else logging.WARNING
+        logger.log(level, "%s %s: %s", request.method, request.url.path, error.message)
     return error_response(error)
 
 

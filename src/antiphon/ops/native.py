@@ -6,7 +6,7 @@ gate and up stay in the cache; the norms and attention write their results alrea
 multiplies them. Buffers are shared between layers; a value that is read after its buffer was written again is a bug,
 and caught.
 
-The only module that sees the compiled one.
+This module and `runtime.cpu`, which fills and runs the program, are the only ones that see the compiled one.
 """
 
 from __future__ import annotations

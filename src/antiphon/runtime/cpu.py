@@ -7,7 +7,6 @@ keeps nothing between steps but the KV pool. Raises CheckpointError or ConfigErr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +23,13 @@ from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps
 from antiphon.request import SamplingParams, TokenLogprobs
-from antiphon.step import SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 SMALL_MODEL = 500_000_000  # weights
 
-Report = Callable[[float, str], None]  # (fraction loaded, phase)
-
 
 def create_runner(
-    config: EngineConfig, progress: memoryview | None = None, report: Report = lambda fraction, phase: None
+    config: EngineConfig, progress: memoryview | None = None, report: LoadReport = lambda fraction, phase: None
 ) -> CpuRunner:
     """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
     checkpoint = open_checkpoint(Path(config.model))
@@ -75,7 +72,7 @@ class CpuRunner:
         spec: ModelSpec,
         pool: PoolSize,
         progress: memoryview | None,
-        report: Report,
+        report: LoadReport,
     ) -> None:
         self.num_blocks = pool.num_blocks
         self.context_length = pool.context_length

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tiny_models import GREEDY, stored, tensor
 
 from antiphon import _native
 from antiphon.checkpoint import Tensor
 from antiphon.ops.native import NativeOps
 from antiphon.ops.reference import ReferenceOps, dequantize
 from antiphon.step import ScheduledSequence, StepPlan
-from tiny_models import GREEDY, stored, tensor
 
 Array = npt.NDArray[np.float32]
 Model = Callable[[Any, Any], Any]  # (ops, the input rows) → logits

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-
-from antiphon.step import ScheduledSequence, StepPlan
 from op_programs import OpBench, identity, show
 from tiny_models import GREEDY, tensor
+
+from antiphon.step import ScheduledSequence, StepPlan
 
 LENGTHS = (1, 2, 31, 32, 33, 64, 95, 150)  # of the sequences, across up to five blocks
 ROWS = sum(LENGTHS)

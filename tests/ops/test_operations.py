@@ -6,10 +6,10 @@ ones by 1/254 of that, and everything else is float32.
 
 import numpy as np
 import pytest
-
-from antiphon.ops.reference import dequantize
 from op_programs import OpBench, identity, integer_rows, one_token_each, ones, show
 from tiny_models import TYPES, tensor
+
+from antiphon.ops.reference import dequantize
 
 COUNTS = [1, 2, 5, 6, 7, 13, 64, 65, 130]
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from op_programs import OpBench, integer_rows, normed, one_token_each, ones
+from tiny_models import TYPES, tensor
 
 from antiphon.checkpoint import Tensor
 from antiphon.ops.reference import dequantize
-from op_programs import OpBench, integer_rows, normed, one_token_each, ones
-from tiny_models import TYPES, tensor
 
 EXACT = [type for type in TYPES if type.startswith("Q")]
 MIXES = [

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, quants
+from tiny_models import TYPES, encode, stored
 
 from antiphon import _native
 from antiphon.checkpoint import TENSOR_TYPES
 from antiphon.errors import CheckpointError
 from antiphon.ops.reference import dequantize
 from antiphon.ops.reference_sampler import philox4x32, uniform_reference
-from tiny_models import TYPES, encode, stored
 
 
 @pytest.mark.parametrize("type", TYPES)

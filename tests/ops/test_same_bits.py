@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import SETTINGS, cpu_runner, scheduled, tiny_model
 
 from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.runtime.cpu import CpuRunner
 from antiphon.step import StepPlan
-from tiny_models import SETTINGS, cpu_runner, scheduled, tiny_model
 
 BLOCK = _native.BLOCK_TOKENS
 MIXED = {"": "Q4_0", "v": "Q8_0", "down": "Q4_1", "gate": "Q4_1", "embedding": "F16", "head": "Q8_0"}

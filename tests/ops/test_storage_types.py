@@ -5,11 +5,11 @@ from __future__ import annotations
 import gguf
 import numpy as np
 import pytest
+from op_programs import OpBench, one_token_each, ones
+from tiny_models import stored
 
 from antiphon import _native
 from antiphon.checkpoint import TENSOR_TYPES, Tensor
-from op_programs import OpBench, one_token_each, ones
-from tiny_models import stored
 
 ROWS, COLUMNS = 512, 256
 # Where a block keeps its half-precision numbers; random bytes there would be infinities now and then.

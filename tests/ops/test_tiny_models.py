@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from tiny_models import TYPES, cpu_runner, scheduled, tiny_model
 
 from antiphon.checkpoint import Checkpoint
 from antiphon.ops.reference import dequantize
 from antiphon.runtime.reference import ReferenceRunner
 from antiphon.step import Runner, StepPlan
-from tiny_models import TYPES, cpu_runner, scheduled, tiny_model
 
 PROMPT = np.random.default_rng(8).integers(0, 330, 90).tolist()
 SHAPES = {

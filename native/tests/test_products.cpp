@@ -1,0 +1,72 @@
+// Norms, packed products and activations on odd shapes: every instruction set gives the scalar one's bits, and reads
+// and writes nothing beyond what it was given.
+#include "dispatch.h"
+#include "inputs.h"
+#include "packed_matrix.h"
+#include "tests.h"
+
+namespace antiphon::tests {
+namespace {
+
+void check_panels(Random& random, const PackedMatrix& matrix, int64_t capacity) {
+  const PackedView view = matrix.view();
+  Activations in(view.columns, capacity);
+  in.fill(random);
+  const int64_t first = random.between(0, capacity - 1), count = random.between(1, capacity - first);
+  const std::vector<float> start = random.reals(static_cast<size_t>(count * kPanel), 1.0f);
+  for (int64_t panel = 0; panel < matrix.num_panels(); ++panel) {
+    std::vector<float> expected = start;
+    kScalarKernels.linear_panel(view, panel, in.view(), first, count, expected.data());
+    for (const Kernels* kernels : available_kernels()) {
+      std::vector<float> out = start;
+      kernels->linear_panel(view, panel, in.view(), first, count, out.data());
+      CHECK(same_bits(out, expected));
+    }
+  }
+}
+
+void check_elementwise(Random& random, int64_t width, int64_t parts, float size) {
+  const std::vector<float> x = random.reals(static_cast<size_t>(width), size), w = random.reals(x.size(), 2.0f);
+  Activations expected(width, 3 * parts, parts);
+  kScalarKernels.rms_norm(x.data(), w.data(), 1e-6f, width, expected.view(), 2);
+  for (const Kernels* kernels : available_kernels()) {
+    Activations out(width, 3 * parts, parts);
+    kernels->rms_norm(x.data(), w.data(), 1e-6f, width, out.view(), 2);
+    CHECK(out == expected);
+  }
+  const std::vector<float> gate = random.reals(3 * kPanel, size), up = random.reals(3 * kPanel, size);
+  Activations activated(width, 3 * parts, parts);
+  kScalarKernels.silu_mul(gate.data(), up.data(), 3, activated.view(), 0, width / kGroup - 1);
+  for (const Kernels* kernels : available_kernels()) {
+    Activations out(width, 3 * parts, parts);
+    kernels->silu_mul(gate.data(), up.data(), 3, out.view(), 0, width / kGroup - 1);
+    CHECK(out == activated);
+  }
+}
+
+}  // namespace
+
+void test_products() {
+  Random random(1);
+  ThreadPool pool(2);
+  for (const char* left : kTypes)
+    for (const char* right : kTypes) {
+      const int64_t columns = 32 * random.between(1, 7), rows = random.between(1, 100), more = random.between(1, 70);
+      const auto a = weights(random, left, rows, columns), b = weights(random, right, more, columns);
+      const PackedMatrix matrix({stored_matrix(a.data(), a.size(), storage_type(left), rows, columns),
+                                 stored_matrix(b.data(), b.size(), storage_type(right), more, columns)},
+                                false, pool);
+      CHECK(matrix.num_panels() == (rows + more + 31) / 32);
+      check_panels(random, matrix, random.between(1, 40));
+      const auto gate = weights(random, left, 64, columns), up = weights(random, right, 64, columns);
+      const PackedMatrix pair({stored_matrix(gate.data(), gate.size(), storage_type(left), 64, columns),
+                               stored_matrix(up.data(), up.size(), storage_type(right), 64, columns)},
+                              true, pool);
+      check_panels(random, pair, random.between(1, 15));
+    }
+  for (const float size : {0.0f, 1e-38f, 1e-20f, 1.0f, 100.0f, 1e18f, 3e38f})
+    for (int64_t width = 32; width <= 224; width += 96)
+      for (int64_t parts = 1; parts <= 2; ++parts) check_elementwise(random, width, parts, size);
+}
+
+}  // namespace antiphon::tests

@@ -67,9 +67,10 @@ async def test_same_on_every_instruction_set(demo_model, alone, instruction_set)
 
 
 async def test_same_on_plain_scalar_code(demo_model, alone):
-    """Few and short: without vectors a token takes a good part of a second."""
-    with real_server(demo_model, "--instruction-set", "scalar", "--hang-timeout", "60") as server:
+    """Few and short: without vectors a token takes a good part of a second. Slow is not taken for stuck."""
+    with real_server(demo_model, "--instruction-set", "scalar") as server:
         assert await ask_at_once(server, WHISPERS) == alone["whispers"]
+        assert server.metrics()["antiphon_engine_restarts_total"] == 0
 
 
 @pytest.mark.parametrize("options", [("--kv-cache-type", "f16"), ("--activations", "int8")], ids=" ".join)

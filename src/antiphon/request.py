@@ -19,6 +19,30 @@ class FinishReason(StrEnum):
     ERROR = "error"  # this request failed; `TokenEvent.error` says why
 
 
+class ThoughtClosed(StrEnum):
+    """Why the engine, and not the model, closed a thought."""
+
+    BUDGET = "budget"  # its tokens were spent
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingLimit:
+    """When the engine closes a thought, and with which tokens; how a tag is spelled in tokens is the front's to know.
+
+    A thought runs from the beginning of the output (or from the opening tag there) to the closing tag. In the last
+    tenth of its budget the odds of the closing tag rise wherever a sentence has just ended; once the budget is spent,
+    the closing tokens follow whatever the model would say.
+    """
+
+    budget: int  # tokens of the thought, without those that close it
+    closing_token_ids: tuple[int, ...]  # what is put at the budget's end: a line's end, the closing tag, a blank line
+    end_token_ids: tuple[tuple[int, ...], ...]  # the closing tag in all its spellings; the first is the usual one
+    # The opening tag in all its spellings, of which the output begins with one or has no thought; none: the prompt
+    # ends inside the thought.
+    begin_token_ids: tuple[tuple[int, ...], ...] = ()
+    sentence_end_token_ids: tuple[int, ...] = ()  # after which a thought may well end
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to choose tokens. Validated at the edge (`http`); the engine asserts, it does not correct.
@@ -42,6 +66,7 @@ class SamplingParams:
     min_tokens: int = 0  # end-of-sequence and stop tokens are masked until then
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    thinking: ThinkingLimit | None = None  # None: a thought, if there is one, takes as long as it takes
     num_logprobs: int | None = None  # None: no log-probabilities; 0: the sampled token's alone; n: the top n too
 
     @property
@@ -84,4 +109,5 @@ class TokenEvent:
     logprobs: TokenLogprobs | None = None
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0  # prompt tokens whose K/V came from the prefix cache; on the first event
+    thought_closed: ThoughtClosed | None = None  # with the first of the tokens by which the engine closes the thought
     error: str | None = None  # with FinishReason.ERROR: a message fit for the client

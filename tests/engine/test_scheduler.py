@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from loads import Answer, EngineInMemory, ask
 
 from antiphon.engine.sequence import Sequence
-from antiphon.request import FinishReason, GenerateRequest
+from antiphon.request import FinishReason, GenerateRequest, ThinkingLimit
 
 EOS = 10  # the fake model's newline
 
@@ -217,26 +217,19 @@ class LoadMachine(RuleBasedStateMachine):
         min_tokens=st.integers(0, 4),
         temperature=st.sampled_from([0.0, 0.6]),
         penalty=st.sampled_from([0.0, 0.5]),
+        budget=st.sampled_from([None, 0, 2, 5]),
     )
-    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty):
-        request = ask(
-            f"r{len(self.requests)}",
-            prompt,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            temperature=temperature,
-            presence_penalty=penalty,
-        )
+    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget):
+        sampling = {
+            "max_tokens": max_tokens,
+            "min_tokens": min_tokens,
+            "temperature": temperature,
+            "presence_penalty": penalty,
+            "thinking": None if budget is None else ThinkingLimit(budget, (32, 46), ((46,),)),
+        }
+        request = ask(f"r{len(self.requests)}", prompt, **sampling)
         first = self.engine.expected(request).token_ids[:-1][:sent]  # an earlier engine sent these
-        request = ask(
-            request.request_id,
-            prompt,
-            sent=first,
-            max_tokens=max_tokens,
-            min_tokens=min_tokens,
-            temperature=temperature,
-            presence_penalty=penalty,
-        )
+        request = ask(request.request_id, prompt, sent=first, **sampling)
         self.requests[request.request_id] = request
         self.engine.scheduler.add(request)
 

@@ -26,12 +26,16 @@ from antiphon.engine.wire import (
     decoder_to_engine,
     encode,
 )
-from antiphon.request import FinishReason, TokenEvent, TokenLogprobs
+from antiphon.request import FinishReason, ThinkingLimit, ThoughtClosed, TokenEvent, TokenLogprobs
 
-REQUEST = ask("a", [1, 2], seed=2**64 - 1, logit_bias={5: -100.0}, stop_token_ids=(7,), temperature=0.6)
+THINKING = ThinkingLimit(9, (1, 2), ((2,), (3, 4)), sentence_end_token_ids=(5,))
+REQUEST = ask(
+    "a", [1, 2], seed=2**64 - 1, logit_bias={5: -100.0}, stop_token_ids=(7,), temperature=0.6, thinking=THINKING
+)
 TO_ENGINE = [Configure(fake_config(script=(1, 2))), AddRequest(REQUEST), Abort("a"), Shutdown()]
 EVENTS = [
     TokenEvent("a", 3, TokenLogprobs(-0.25, [3, 4], [-0.25, -float("inf")]), num_cached_tokens=16),
+    TokenEvent("a", 4, thought_closed=ThoughtClosed.BUDGET),
     TokenEvent("a", finish_reason=FinishReason.ERROR, error="not a number"),
 ]
 FROM_ENGINE = [

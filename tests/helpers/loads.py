@@ -30,7 +30,7 @@ def expected_answer(request: GenerateRequest, settings: FakeSettings, context_le
         if settings.fail_on in sequence.token_ids:
             reason = FinishReason.ERROR
             break
-        sequence.token_ids.append(fake_token(sequence.token_ids, sequence.sample_spec(eos), settings))
+        sequence.append(fake_token(sequence.token_ids, sequence.sample_spec(eos), settings))
     return Answer(sequence.token_ids[len(request.prompt_token_ids) + len(request.output_token_ids) :], reason)
 
 

@@ -239,8 +239,9 @@ class Scheduler:
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
         """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
         reason: FinishReason | None = FinishReason.ERROR
+        thought_closed = None
         if token.error is None:
-            sequence.token_ids.append(token.token_id)
+            thought_closed = sequence.append(token.token_id)
             reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
         first, sequence.has_reported = not sequence.has_reported, True
         if reason:
@@ -251,6 +252,7 @@ class Scheduler:
             logprobs=token.logprobs,
             finish_reason=reason,
             num_cached_tokens=sequence.num_cached_tokens if first else 0,
+            thought_closed=thought_closed,
             error=token.error,
         )
 

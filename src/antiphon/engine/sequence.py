@@ -8,8 +8,10 @@ insides or of the runner.
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
 
-from antiphon.request import FinishReason, GenerateRequest
+from antiphon.engine.thought import Thought
+from antiphon.request import FinishReason, GenerateRequest, ThoughtClosed
 from antiphon.step import SampleSpec
 
 
@@ -27,6 +29,9 @@ class Sequence:
         self.block_table: list[int] = []
         self.was_preempted = False
         self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
+        self._thought = Thought(request.sampling.thinking) if request.sampling.thinking else None
+        for token_id in request.output_token_ids:
+            self._follow(token_id)
 
     @property
     def request_id(self) -> str:
@@ -46,6 +51,11 @@ class Sequence:
         """Known tokens that are not computed yet; at least one while the sequence lives."""
         return len(self.token_ids) - self.num_computed_tokens
 
+    def append(self, token_id: int) -> ThoughtClosed | None:
+        """Know one more token; says why, if it is the first of those by which the engine closes the thought."""
+        self.token_ids.append(token_id)
+        return self._follow(token_id)
+
     def take_blocks(self) -> list[int]:
         """Give up all blocks, and with them what is computed; every known token stays known."""
         blocks, self.block_table = self.block_table, []
@@ -64,6 +74,10 @@ class Sequence:
         masked: tuple[int, ...] = ()
         if self.num_output_tokens < sampling.min_tokens:
             masked = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
+        if self._thought and (biases := self._thought.biases(sampling.logit_bias)):
+            sampling = replace(sampling, logit_bias=sampling.logit_bias | biases)
+            if self._thought.is_forced:
+                masked = tuple(id for id in masked if id not in biases)
         return SampleSpec(
             sampling=sampling,
             choice_index=self.request.choice_index,
@@ -83,3 +97,6 @@ class Sequence:
         if self.num_output_tokens >= sampling.max_tokens or self.num_tokens >= context_length:
             return FinishReason.LENGTH
         return None
+
+    def _follow(self, token_id: int) -> ThoughtClosed | None:
+        return self._thought.take(token_id) if self._thought else None

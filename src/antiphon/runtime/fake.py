@@ -3,8 +3,8 @@
 Owns an honest imitation of a KV cache: it stores each computed token at the slot its block table names, and reads them
 all back to draw the next one, so a wrong table, a lost block or a stale prefix hit shows as wrong output or a failed
 assertion. It promises that the token drawn depends on nothing but the sequence's known tokens and, above temperature
-zero, its seed, choice and position; that tokens are printable bytes where the vocabulary has them; and the faults that
-`FakeSettings` orders. It must not know scheduling.
+zero, its seed, choice and position; that a strong bias decides, as it would with a model; that tokens are printable
+bytes where the vocabulary has them; and the faults that `FakeSettings` orders. It must not know scheduling.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from antiphon.step import SampledToken, SampleSpec, ScheduledSequence, StepPlan,
 
 _ALPHABET = b" etaoinshrdlucmfwypvbgkjqxz.,\n"  # what it writes, where the vocabulary reaches that far
 _DEFAULT_KV_TOKENS = 1 << 16
+_DECISIVE = 10.0  # its logits lie closer together than this, so the token of such a bias is the one that comes
 _TOKEN_BYTES = 4
 
 
@@ -112,6 +113,9 @@ def _pack(token_ids: Sequence[int]) -> bytes:
 
 
 def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
+    token_id, bias = max(spec.sampling.logit_bias.items(), key=lambda item: item[1], default=(0, 0.0))
+    if bias >= _DECISIVE and token_id not in spec.masked_token_ids:
+        return token_id
     if settings.script:
         return settings.script[spec.position % len(settings.script)]
     if spec.sampling.temperature > 0:

@@ -1,0 +1,116 @@
+"""Follows one sequence's thought, and says when and how to close it.
+
+Owns the place in the thought: not begun, open, being closed, over. It promises that what it says depends on nothing but
+the limit and the tokens taken so far, so a sequence that is preempted, or resumed by another engine, closes its thought
+at the same place with the same tokens. It knows token ids only. Its means are biases of logits: a small one, which the
+model may follow, and an overwhelming one, which leaves it no choice; so closing needs nothing of a runner, and a forced
+token has the log-probability that the model gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from antiphon.request import ThinkingLimit, ThoughtClosed
+
+FORCE = 1e6  # a bias beyond all logits, and small enough for float32 to add it without losing sight of them
+STRONGEST_NUDGE = 16.0  # the bias next to the budget: it multiplies the odds by nine million
+_NUDGED_SHARE = 10  # the nudges come in the last tenth of the budget
+
+
+class _State(Enum):
+    BEFORE = auto()  # the output may yet turn out to begin with an opening tag
+    OPEN = auto()
+    OVER = auto()
+
+
+class Thought:
+    """The thought of one sequence; feed it every output token in order."""
+
+    def __init__(self, limit: ThinkingLimit) -> None:
+        self._limit = limit
+        self._sentence_ends = frozenset(limit.sentence_end_token_ids)
+        self._tag = limit.end_token_ids[0]
+        self._token_ids: list[int] = []  # of the thought; before it, of the output
+        self._nudge = 0.0
+        self._forced: tuple[int, ...] = ()  # the tokens that must come next
+        self._reason: ThoughtClosed | None = None  # to be told with the first of them
+        self._state = _State.BEFORE if limit.begin_token_ids else _State.OPEN
+        if self._state is _State.OPEN:
+            self._look_ahead()
+
+    def biases(self, wished: Mapping[int, float]) -> dict[int, float]:
+        """What to add to the next token's logits on top of what the request wishes; empty where nothing is to be done.
+
+        A forced token overrules the request's own bias against it.
+        """
+        if self._forced:
+            return {self._forced[0]: FORCE}
+        if self._nudge:
+            return {self._tag[0]: wished.get(self._tag[0], 0.0) + self._nudge}
+        return {}
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the next token is decided."""
+        return bool(self._forced)
+
+    def take(self, token_id: int) -> ThoughtClosed | None:
+        """Follow the sequence by a token; says why, if this token is the first by which the thought is closed."""
+        if self._state is _State.OVER:
+            return None
+        if self._forced:
+            return self._take_forced()
+        self._token_ids.append(token_id)
+        if self._state is _State.BEFORE:
+            self._await_opening()
+        elif self._nudge and token_id == self._tag[0]:
+            self._force(ThoughtClosed.BUDGET, self._tag)
+            return self._take_forced()
+        elif self._has_ended():
+            self._end()
+        else:
+            self._look_ahead()
+        return None
+
+    def _take_forced(self) -> ThoughtClosed | None:
+        self._forced = self._forced[1:]
+        if not self._forced:
+            self._end()
+        reason, self._reason = self._reason, None
+        return reason
+
+    def _await_opening(self) -> None:
+        said = tuple(self._token_ids)
+        if said in self._limit.begin_token_ids:
+            self._state = _State.OPEN
+            self._token_ids.clear()
+            self._look_ahead()
+        elif not any(spelling[: len(said)] == said for spelling in self._limit.begin_token_ids):
+            self._end()
+
+    def _has_ended(self) -> bool:
+        return any(self._token_ids[-len(spelling) :] == [*spelling] for spelling in self._limit.end_token_ids)
+
+    def _end(self) -> None:
+        self._state, self._nudge = _State.OVER, 0.0
+        self._token_ids.clear()
+
+    def _look_ahead(self) -> None:
+        """What is to become of the next token."""
+        left = self._limit.budget - len(self._token_ids)
+        if left <= 0:
+            self._force(ThoughtClosed.BUDGET, self._limit.closing_token_ids)
+        else:
+            self._nudge = self._nudge_at(left)
+
+    def _nudge_at(self, left: int) -> float:
+        """The nudge towards the closing tag with so many tokens left: none but after a sentence in the last tenth."""
+        window = self._limit.budget // _NUDGED_SHARE
+        if left > window or not self._token_ids or self._token_ids[-1] not in self._sentence_ends:
+            return 0.0
+        return STRONGEST_NUDGE * (window - left + 1) / window
+
+    def _force(self, reason: ThoughtClosed, token_ids: tuple[int, ...]) -> None:
+        self._forced, self._reason = token_ids, reason

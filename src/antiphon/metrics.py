@@ -97,6 +97,9 @@ class Metrics:
         )
         self.generated_tokens = self._counter("generated_tokens", "Tokens generated and received.")
         self.reasoning_tokens = self._counter("reasoning_tokens", "Generated tokens inside a thought.")
+        self.thoughts_closed = self._counter(
+            "thoughts_closed", "Thoughts that the server closed, by reason.", ["reason"]
+        )
         self.first_token = self._histogram(
             "time_to_first_token_seconds", "Arrival of a request to its first token.", _LATENCY_BUCKETS
         )
@@ -151,6 +154,10 @@ class RequestAccount:
     def observe_gap(self, seconds: float) -> None:
         """A choice waited this long for its next token."""
         self._metrics.gap.observe(seconds)
+
+    def count_closed_thought(self, reason: str) -> None:
+        """A choice's thought was closed by the server."""
+        self._metrics.thoughts_closed.labels(reason).inc()
 
     def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
         """The request's tokens, told once, at its end."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
@@ -36,6 +36,7 @@ from antiphon.http.sampling import check_prompt_length, sampling_params
 from antiphon.http.schemas import ChatCompletionRequest
 from antiphon.http.schemas import ChatMessage as IncomingMessage
 from antiphon.http.sse import EventStream, answer_or_disconnect, event
+from antiphon.http.thinking import thinking_wish
 from antiphon.http.usage import finite, new_id, usage_of
 from antiphon.text import Tokenizer
 
@@ -60,12 +61,18 @@ async def create_chat_completion(request: Request) -> Response:
 async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
     """The request in the engine's terms, or the reason why it cannot be served."""
     front.check_model(body.model)
-    facts = front.facts()
+    facts, text = front.facts(), front.model.text
     messages = [_turn(message) for message in body.messages]
+    wish = thinking_wish(body, thinks=text.thinks)
+    variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
-    prompt = await front.in_thread(front.model.text.chat_prompt, messages)
+    prompt = await front.in_thread(text.chat_prompt, messages, close_thought=wish.is_closed, **variables)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
     sampling = sampling_params(body, facts, front.model.generation_defaults, num_prompt_tokens=len(prompt.token_ids))
+    if text.thought_tokens is not None:
+        open_already = prompt.starts_in_thought
+        limit = wish.limit(text.thought_tokens, sampling.max_tokens, starts_in_thought=open_already)
+        sampling = replace(sampling, thinking=limit)
     return Job(
         request_id=new_id("chatcmpl"),
         prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],
@@ -91,6 +98,7 @@ class _Whole:
     reasoning: list[str]
     scored: list[ScoredToken]
     finish_reason: str = ""
+    thought_closed: str | UnsetType = UNSET
 
 
 class _Writer:
@@ -115,6 +123,7 @@ class _Writer:
             choice.reasoning.append(piece.reasoning)
             choice.scored += piece.scored
             choice.finish_reason = piece.finish_reason or choice.finish_reason
+            choice.thought_closed = piece.thought_closed or choice.thought_closed
         answer = ChatCompletion(
             self._id,
             self._created,
@@ -136,14 +145,13 @@ class _Writer:
     def _choice(self, index: int, choice: _Whole) -> ChatChoice:
         thought: str | UnsetType = "".join(choice.reasoning) if self._thinks else UNSET
         message = ChatMessage(content="".join(choice.content), reasoning_content=thought, reasoning=thought)
-        return ChatChoice(index, message, self._logprobs(choice.scored), choice.finish_reason)
+        return ChatChoice(index, message, self._logprobs(choice.scored), choice.finish_reason, choice.thought_closed)
 
     def _chunk_choice(self, piece: Piece) -> ChatChunkChoice:
         thought: str | UnsetType = piece.reasoning or UNSET
         delta = ChatDelta(content=piece.content or UNSET, reasoning_content=thought, reasoning=thought)
-        return ChatChunkChoice(
-            piece.index, delta, self._logprobs(piece.scored) if piece.scored else None, piece.finish_reason
-        )
+        logprobs = self._logprobs(piece.scored) if piece.scored else None
+        return ChatChunkChoice(piece.index, delta, logprobs, piece.finish_reason, piece.thought_closed or UNSET)
 
     def _chunk(self, choice: ChatChunkChoice) -> bytes:
         return self._event([choice], None if self._include_usage else UNSET)

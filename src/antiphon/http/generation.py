@@ -59,6 +59,7 @@ class Piece:
     reasoning: str = ""
     scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
+    thought_closed: str | None = None  # why the engine closed the thought; waits for something to go out with
 
     def __bool__(self) -> bool:
         return bool(self.content or self.reasoning or self.scored or self.finish_reason)
@@ -102,6 +103,9 @@ class Choice:
         self.num_cached_tokens = event.num_cached_tokens or self.num_cached_tokens
         if event.token_id is not None:
             self._count_token()
+            if event.thought_closed is not None:
+                self._waiting.thought_closed = event.thought_closed.value
+                self._account.count_closed_thought(event.thought_closed.value)
             # The token that ends a sequence is not part of its text.
             if reason is not FinishReason.STOP:
                 self._push(event.token_id, event.logprobs)

@@ -1,8 +1,8 @@
 """What clients receive: OpenAI's response shapes, as structs that encode fast.
 
 Owns the names and the order of every field that goes out. It promises that a field is present exactly where OpenAI has
-it: null where theirs is null, absent where theirs is absent. Structs and not pydantic models, because one of these is
-encoded for each token of each stream.
+it: null where theirs is null, absent where theirs is absent; what we add is absent unless it has something to say.
+Structs and not pydantic models, because one of these is encoded for each token of each stream.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class ChatChoice(msgspec.Struct):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
+    thought_closed: str | UnsetType = UNSET  # an addition of ours: why the server closed the thought, if it did
 
 
 class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
@@ -87,6 +88,7 @@ class ChatChunkChoice(msgspec.Struct):
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: str | None
+    thought_closed: str | UnsetType = UNSET  # in one chunk, where it happened
 
 
 class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completion.chunk"):

@@ -103,6 +103,10 @@ class GenerationRequest(_Schema):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
+class ChatTemplateKwargs(_Schema):
+    enable_thinking: bool | None = None
+
+
 class TextPart(BaseModel):
     model_config = ConfigDict(strict=True)
 
@@ -144,6 +148,12 @@ class ChatCompletionRequest(GenerationRequest):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
 
+    thinking_token_budget: Annotated[int, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+    max_thinking_tokens: Annotated[int, Ge(0)] | None = Field(None, description="The same under its other name.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
+    chat_template_kwargs: ChatTemplateKwargs | None = None
+
     metadata: Accepted = None
     store: Accepted = None
     service_tier: Accepted = None
@@ -161,7 +171,6 @@ class ChatCompletionRequest(GenerationRequest):
     modalities: RefusedModalities = None
     audio: Refused = None
     prediction: Refused = None
-    reasoning_effort: Refused = None
     web_search_options: Refused = None
 
     @model_validator(mode="after")
@@ -170,7 +179,28 @@ class ChatCompletionRequest(GenerationRequest):
             raise _conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise _conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
+        budgets = {self.thinking_token_budget, self.max_thinking_tokens} - {None}
+        if len(budgets) > 1:
+            message = "'thinking_token_budget' and 'max_thinking_tokens' differ; send one of them."
+            raise _conflict("thinking_token_budget", message)
+        if self.enable_thinking is not None and self._template_wish not in (None, self.enable_thinking):
+            message = "'enable_thinking' and 'chat_template_kwargs.enable_thinking' differ; send one of them."
+            raise _conflict("enable_thinking", message)
         return self
+
+    @property
+    def _template_wish(self) -> bool | None:
+        return self.chat_template_kwargs.enable_thinking if self.chat_template_kwargs else None
+
+    @property
+    def thinking_budget(self) -> int | None:
+        """The most tokens the sender wants the thought to have, under either name."""
+        return self.max_thinking_tokens if self.thinking_token_budget is None else self.thinking_token_budget
+
+    @property
+    def wants_thinking(self) -> bool | None:
+        """Whether the sender wants a thought, under either name; None where nothing was said."""
+        return self._template_wish if self.enable_thinking is None else self.enable_thinking
 
     @property
     def token_limit(self) -> int | None:

@@ -11,6 +11,7 @@ from antiphon.errors import CheckpointError, InvalidRequest
 from antiphon.text.prompt import THINK_CLOSE, ChatPrompt, build_chat_prompt
 from antiphon.text.stream import TextStream
 from antiphon.text.template import ChatTemplate
+from antiphon.text.thinking import ThoughtTokens
 from antiphon.text.tokenizer import Tokenizer
 
 
@@ -20,7 +21,7 @@ class TextModel:
 
     tokenizer: Tokenizer
     template: ChatTemplate | None  # None: the checkpoint has none, so it cannot chat
-    thinks: bool  # whether it writes its thought between think tags
+    thought_tokens: ThoughtTokens | None  # None: it does not write its thought between think tags
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> TextModel:
@@ -31,7 +32,13 @@ class TextModel:
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint.path}: {error.message}") from None
         in_template = template is not None and THINK_CLOSE in template.source
-        return cls(tokenizer, template, in_template or tokenizer.control_token_id(THINK_CLOSE) is not None)
+        thinks = in_template or tokenizer.control_token_id(THINK_CLOSE) is not None
+        return cls(tokenizer, template, ThoughtTokens(tokenizer) if thinks else None)
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it writes a thought before its answer."""
+        return self.thought_tokens is not None
 
     def encode_prompt(self, prompt: str, *, param: str = "prompt") -> list[int]:
         """Tokens of a raw prompt, control tokens recognized, with BOS in front if the model wants it and it has none.
@@ -47,6 +54,7 @@ class TextModel:
         messages: Sequence[Mapping[str, Any]],
         *,
         add_generation_prompt: bool = True,
+        close_thought: bool = False,
         **variables: Any,  # noqa: ANN401
     ) -> ChatPrompt:
         """Tokens of a conversation: `build_chat_prompt`. Raises InvalidRequest, also for a model without a template."""
@@ -56,7 +64,12 @@ class TextModel:
                 param="messages",
             )
         return build_chat_prompt(
-            self.tokenizer, self.template, messages, add_generation_prompt=add_generation_prompt, **variables
+            self.tokenizer,
+            self.template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            close_thought=close_thought and self.thinks,
+            **variables,
         )
 
     def stream(

@@ -24,6 +24,7 @@ from antiphon.text.tokenizer import Tokenizer, check_encodable
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+EMPTY_THOUGHT = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n"  # as models are trained to see it
 # Unicode's noncharacters: no text for interchange holds them, and if one does, another is taken.
 NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 MAX_DEPTH = 64  # of lists and mappings in a message or tool
@@ -43,10 +44,12 @@ def build_chat_prompt(
     messages: Sequence[Mapping[str, Any]],
     *,
     add_generation_prompt: bool = True,
+    close_thought: bool = False,
     **variables: Any,  # noqa: ANN401
 ) -> ChatPrompt:
     """Render and encode. `content` of a message is a string or None; an assistant's `reasoning_content` or `reasoning`
-    is its thought. `variables` (tools, enable_thinking …) reach the template, marked like any text from outside.
+    is its thought. `variables` (tools, enable_thinking …) reach the template, marked like any text from outside. With
+    `close_thought` the prompt ends behind an empty thought.
 
     Raises InvalidRequest, naming the field, for what cannot be rendered: see `ChatTemplate.render`.
     """
@@ -57,12 +60,22 @@ def build_chat_prompt(
         add_generation_prompt=add_generation_prompt,
         **{name: marker.mark(value) for name, value in variables.items()},
     )
+    if close_thought and add_generation_prompt:
+        text = _close_thought(text, template.source)
     ids: list[int] = []
     for piece in tokenizer.control.split(text):
         ids += [piece] if isinstance(piece, int) else tokenizer.encode(marker.unmark(piece), param="messages")
     if tokenizer.add_bos and tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
         ids.insert(0, tokenizer.bos_token_id)
     return ChatPrompt(ids, starts_in_thought=add_generation_prompt and text.rstrip().endswith(THINK_OPEN))
+
+
+def _close_thought(text: str, source: str) -> str:
+    """A rendered prompt with the thought over before it began; templates that know how to do that have done it."""
+    opened = text.rstrip()
+    if opened.endswith(THINK_OPEN):
+        return opened + EMPTY_THOUGHT.removeprefix(THINK_OPEN)
+    return text if "enable_thinking" in source else text + EMPTY_THOUGHT
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from op_programs import OpBench, integer_rows, normed, one_token_each, ones
 from tiny_models import TYPES, tensor
 
 from antiphon.checkpoint import Tensor
+from antiphon.ops.native import NativeMatrix, stored_matrix
 from antiphon.ops.reference import dequantize
 
 EXACT = [type for type in TYPES if type.startswith("Q")]
@@ -20,9 +21,13 @@ MIXES = [
 
 
 def head_of(parts: list[Tensor]):
-    """The parts as one matrix, after a norm: as a model's head."""
-    width = parts[0].shape[1]
-    return lambda ops, x: ops.logits(ops.rms_norm(ops.sampled_rows(x), ops.vector(ones(width))), ops.matrix(parts))
+    """The parts packed as one matrix, after a norm: as a model's head."""
+
+    def model(ops, x):
+        packed = NativeMatrix([ops.device.pack([stored_matrix(part) for part in parts])], [])
+        return ops.logits(ops.rms_norm(ops.sampled_rows(x), ops.vector(ones(parts[0].shape[1]))), packed)
+
+    return model
 
 
 def parts_of(types: tuple[str, ...], rows: tuple[int, ...], columns: int, seed: int = 5) -> list[Tensor]:

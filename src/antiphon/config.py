@@ -79,6 +79,7 @@ class ServerConfig:
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20
+    loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise
     drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
     hang_timeout: float = 5.0  # seconds a working engine may make no progress before it is replaced
     log_level: str = "info"

@@ -23,6 +23,7 @@ class ThoughtClosed(StrEnum):
     """Why the engine, and not the model, closed a thought."""
 
     BUDGET = "budget"  # its tokens were spent
+    LOOP = "loop"  # it went round in circles
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,17 @@ class ThinkingLimit:
 
     A thought runs from the beginning of the output (or from the opening tag there) to the closing tag. In the last
     tenth of its budget the odds of the closing tag rise wherever a sentence has just ended; once the budget is spent,
-    the closing tokens follow whatever the model would say.
+    or where the thought repeats itself, the closing tokens follow whatever the model would say.
     """
 
     budget: int  # tokens of the thought, without those that close it
-    closing_token_ids: tuple[int, ...]  # what is put at the budget's end: a line's end, the closing tag, a blank line
+    closing_token_ids: tuple[int, ...]  # what is put there: a line's end, the closing tag, a blank line
     end_token_ids: tuple[tuple[int, ...], ...]  # the closing tag in all its spellings; the first is the usual one
     # The opening tag in all its spellings, of which the output begins with one or has no thought; none: the prompt
     # ends inside the thought.
     begin_token_ids: tuple[tuple[int, ...], ...] = ()
     sentence_end_token_ids: tuple[int, ...] = ()  # after which a thought may well end
+    loop_guard: bool = True  # whether a thought that repeats itself is closed
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from antiphon.http.thinking import EFFORTS, thinking_wish
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-ENDLESS = "and so on, "
+ENDLESS = "and so on, "  # over and over, which the loop guard would notice
 QWEN3_TEMPLATE = CHATML_TEMPLATE + (
     "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
 )
@@ -24,7 +24,9 @@ QWEN3_TEMPLATE = CHATML_TEMPLATE + (
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def thinker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """A server whose model never stops thinking by itself."""
-    async with serving(tmp_path_factory.mktemp("model"), template=R1_TEMPLATE, script=ENDLESS) as server:
+    async with serving(
+        tmp_path_factory.mktemp("model"), template=R1_TEMPLATE, script=ENDLESS, loop_guard=False
+    ) as server:
         yield server
 
 
@@ -151,3 +153,20 @@ async def test_a_model_that_does_not_think_is_not_asked_to(fields, param):
     with pytest.raises(InvalidRequest, match="does not think") as refused:
         thinking_wish(body, thinks=False)
     assert refused.value.param == param
+
+
+async def test_a_thought_in_circles_is_closed_told_and_counted(tmp_path):
+    async with serving(tmp_path, template=R1_TEMPLATE, script=ENDLESS) as server:
+        reply = (await server.chat(max_tokens=400)).json()
+        assert reply["choices"][0]["thought_closed"] == "loop"
+        assert reasoning_tokens(reply) < 200
+        assert reply["choices"][0]["message"]["content"].count(ENDLESS) > 20
+        unguarded = (await server.chat(max_tokens=400, loop_guard=False)).json()
+        assert unguarded["choices"][0]["thought_closed"] == "budget"
+        assert reasoning_tokens(unguarded) > 280
+        await server.until_metric('antiphon_thoughts_closed_total{reason="loop"}', 1)
+
+
+async def test_the_guard_can_be_off_for_all_but_those_who_ask_for_it(thinker: Served):
+    assert (await thinker.chat(max_tokens=400)).json()["choices"][0]["thought_closed"] == "budget"
+    assert (await thinker.chat(max_tokens=400, loop_guard=True)).json()["choices"][0]["thought_closed"] == "loop"

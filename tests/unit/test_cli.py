@@ -93,7 +93,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--kv-cache-tokens", "200", "--max-num-seqs", "3", "--max-batch-tokens", "64", "--prefill-chunk", "7"],
         *["--target-step-seconds", "0.5", "--no-prefix-caching", "--max-queued-requests", "5", "--threads", "2"],
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
-        *["--log-level", "error"],
+        *["--log-level", "error", "--no-loop-guard"],
     )
     assert engine == EngineConfig(
         model="m.gguf",
@@ -118,6 +118,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         drain_timeout=1.0,
         hang_timeout=2.0,
         log_level="error",
+        loop_guard=False,
     )
 
 

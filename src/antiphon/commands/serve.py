@@ -41,6 +41,9 @@ def serve(
     kv_cache_tokens: Annotated[
         int, _option(_MODEL, "Tokens that all conversations may have together; 0: what free memory allows.")
     ] = _ENGINE.kv_cache_tokens,
+    loop_guard: Annotated[
+        bool, _option(_MODEL, "Close a thought that repeats itself; requests may say otherwise.")
+    ] = _SERVER.loop_guard,
     max_num_seqs: Annotated[int, _option(_LOAD, "Answers computed at once.")] = _ENGINE.max_num_sequences,
     max_batch_tokens: Annotated[int, _option(_LOAD, "Tokens computed in one step.")] = _ENGINE.max_batch_tokens,
     prefill_chunk: Annotated[
@@ -104,6 +107,7 @@ def serve(
         model_name=model_name,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,
+        loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,
         log_level=log_level,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, auto
 
+from antiphon.engine.repetition import is_loop
 from antiphon.request import ThinkingLimit, ThoughtClosed
 
 FORCE = 1e6  # a bias beyond all logits, and small enough for float32 to add it without losing sight of them
@@ -102,6 +103,8 @@ class Thought:
         left = self._limit.budget - len(self._token_ids)
         if left <= 0:
             self._force(ThoughtClosed.BUDGET, self._limit.closing_token_ids)
+        elif self._limit.loop_guard and is_loop(self._token_ids):
+            self._force(ThoughtClosed.LOOP, self._limit.closing_token_ids)
         else:
             self._nudge = self._nudge_at(left)
 

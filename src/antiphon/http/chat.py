@@ -63,7 +63,7 @@ async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
     front.check_model(body.model)
     facts, text = front.facts(), front.model.text
     messages = [_turn(message) for message in body.messages]
-    wish = thinking_wish(body, thinks=text.thinks)
+    wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
     variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
     prompt = await front.in_thread(text.chat_prompt, messages, close_thought=wish.is_closed, **variables)

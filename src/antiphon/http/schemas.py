@@ -153,6 +153,7 @@ class ChatCompletionRequest(GenerationRequest):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
     enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
     chat_template_kwargs: ChatTemplateKwargs | None = None
+    loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
 
     metadata: Accepted = None
     store: Accepted = None

@@ -31,6 +31,7 @@ class ThinkingWish:
 
     enabled: bool | None  # None: it does not say
     budget: int | None  # tokens; None: as many as max_tokens leaves
+    loop_guard: bool  # whether a thought that repeats itself is closed
 
     @property
     def is_closed(self) -> bool:
@@ -40,11 +41,12 @@ class ThinkingWish:
     def limit(self, tokens: ThoughtTokens, max_tokens: int, *, starts_in_thought: bool) -> ThinkingLimit:
         """The engine's limit for a choice of `max_tokens`."""
         wished = 0 if self.is_closed else max_tokens if self.budget is None else self.budget
-        return tokens.limit(min(wished, _room(tokens, max_tokens)), starts_in_thought=starts_in_thought)
+        budget = min(wished, _room(tokens, max_tokens))
+        return tokens.limit(budget, starts_in_thought=starts_in_thought, loop_guard=self.loop_guard)
 
 
-def thinking_wish(request: ChatCompletionRequest, *, thinks: bool) -> ThinkingWish:
-    """What the request wishes.
+def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: bool = True) -> ThinkingWish:
+    """What the request wishes; `loop_guard` is the server's setting, for requests that say nothing of it.
 
     Raises:
         InvalidRequest: it asks a model for thoughts that has none.
@@ -57,7 +59,7 @@ def thinking_wish(request: ChatCompletionRequest, *, thinks: bool) -> ThinkingWi
     if not thinks and (enabled or budget):
         field = next(name for name in _FIELDS if getattr(request, name) is not None)
         raise InvalidRequest(f"This model does not think before it answers; leave out '{field}'.", param=field)
-    return ThinkingWish(enabled, budget)
+    return ThinkingWish(enabled, budget, loop_guard if request.loop_guard is None else request.loop_guard)
 
 
 def _room(tokens: ThoughtTokens, max_tokens: int) -> int:

@@ -32,7 +32,7 @@ class ThoughtTokens:
         """What closing a thought costs."""
         return len(self._closing)
 
-    def limit(self, budget: int, *, starts_in_thought: bool) -> ThinkingLimit:
+    def limit(self, budget: int, *, starts_in_thought: bool, loop_guard: bool = True) -> ThinkingLimit:
         """A limit of `budget` tokens, for an output that begins inside the thought or may open one itself."""
         return ThinkingLimit(
             budget=budget,
@@ -40,6 +40,7 @@ class ThoughtTokens:
             end_token_ids=self._end,
             begin_token_ids=() if starts_in_thought else self._begin,
             sentence_end_token_ids=self._sentence_ends,
+            loop_guard=loop_guard,
         )
 
 

@@ -117,6 +117,8 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(thinking_token_budget=-1), "thinking_token_budget", "greater"),
     (chat(thinking_token_budget=5, max_thinking_tokens=6), "thinking_token_budget", "differ"),
     (chat(max_thinking_tokens=1.5), "max_thinking_tokens", "integer"),
+    (chat(n=2, vote=True, stream=True), "vote", "'stream' is true"),
+    (chat(vote="yes"), "vote", "boolean"),
     (chat(loop_guard=1), "loop_guard", "boolean"),
     (chat(enable_thinking="no"), "enable_thinking", "boolean"),
     (

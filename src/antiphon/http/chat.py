@@ -38,6 +38,7 @@ from antiphon.http.schemas import ChatMessage as IncomingMessage
 from antiphon.http.sse import EventStream, answer_or_disconnect, event
 from antiphon.http.thinking import thinking_wish
 from antiphon.http.usage import finite, new_id, usage_of
+from antiphon.http.vote import vote
 from antiphon.text import Tokenizer
 
 router = APIRouter()
@@ -113,6 +114,7 @@ class _Writer:
         self._n = body.n or 1
         self._with_logprobs = body.num_logprobs is not None
         self._include_usage = body.include_usage
+        self._votes = bool(body.vote)
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON object."""
@@ -130,6 +132,7 @@ class _Writer:
             self._model,
             [self._choice(index, choice) for index, choice in enumerate(choices)],
             usage_of(generation.tally),
+            vote("".join(choice.content) for choice in choices) if self._votes else UNSET,
         )
         return encoder.encode(answer)
 

@@ -68,12 +68,19 @@ class ChatChoice(msgspec.Struct):
     thought_closed: str | UnsetType = UNSET  # an addition of ours: why the server closed the thought, if it did
 
 
+class Vote(msgspec.Struct):
+    answer: str | None
+    count: int
+    counts: dict[str, int]
+
+
 class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     id: str
     created: int
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    vote: Vote | UnsetType = UNSET  # an addition of ours, for those who ask for it
 
 
 class ChatDelta(msgspec.Struct):

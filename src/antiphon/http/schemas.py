@@ -155,6 +155,8 @@ class ChatCompletionRequest(GenerationRequest):
     chat_template_kwargs: ChatTemplateKwargs | None = None
     loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
 
+    vote: bool | None = Field(None, description="Count the boxed answers of all choices.")
+
     metadata: Accepted = None
     store: Accepted = None
     service_tier: Accepted = None
@@ -180,6 +182,8 @@ class ChatCompletionRequest(GenerationRequest):
             raise _conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise _conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
+        if self.vote and self.stream:
+            raise _conflict("vote", "'vote' needs all choices complete, so it is not allowed when 'stream' is true.")
         budgets = {self.thinking_token_budget, self.max_thinking_tokens} - {None}
         if len(budgets) > 1:
             message = "'thinking_token_budget' and 'max_thinking_tokens' differ; send one of them."

@@ -15,6 +15,7 @@ from antiphon.errors import ConfigError
 INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
+SYSTEM_PROMPTS = ("keep", "fold")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -79,6 +80,7 @@ class ServerConfig:
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20
+    system_prompt: str = "keep"  # as the template has it, or "fold" it into the user turn that follows
     loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise
     drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
     hang_timeout: float = 5.0  # seconds a working engine may make no progress before it is replaced
@@ -88,6 +90,7 @@ class ServerConfig:
         _at_least("--port", self.port, 0)
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
+        _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; ports end at 65535")

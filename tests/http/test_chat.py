@@ -116,6 +116,20 @@ async def test_all_roles_and_content_parts(served: Served):
     assert reply.json()["usage"]["prompt_tokens"] == prompt_tokens
 
 
+async def test_system_prompts_can_be_folded_into_the_users_turn(tmp_path):
+    def body(*turns: tuple[str, str]) -> dict:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return {"messages": messages, "max_tokens": 16, "seed": 1}
+
+    apart = body(("developer", "Be brief."), ("user", "Hello"))
+    together = body(("user", "Be brief.\n\nHello"))
+    for setting, same in (("keep", False), ("fold", True)):
+        async with serving(tmp_path, system_prompt=setting) as server:
+            replies = [(await server.http.post("/v1/chat/completions", json=each)).json() for each in (apart, together)]
+        first, second = [(reply["choices"][0]["message"], reply["usage"]["prompt_tokens"]) for reply in replies]
+        assert (first == second) is same
+
+
 async def test_fields_without_effect_are_accepted(served: Served):
     fields = {
         "user": "u", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "parallel_tool_calls": True,

@@ -48,6 +48,15 @@ def ending(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, text
 
 
+def test_what_looks_wrong_is_said_once_at_start(tmp_path):
+    with serve(str(write_gguf(tmp_path / "r1.gguf", metadata()))) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        _, text = ending(process)
+    assert text.count("note: ") == 2
+    assert "both put <｜begin▁of▁sentence｜> first; one is kept" in text
+    assert "advises no temperature" in text
+
+
 def test_the_line_to_paste_works(model):
     with serve(model) as (process, url):
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}

@@ -93,7 +93,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--kv-cache-tokens", "200", "--max-num-seqs", "3", "--max-batch-tokens", "64", "--prefill-chunk", "7"],
         *["--target-step-seconds", "0.5", "--no-prefix-caching", "--max-queued-requests", "5", "--threads", "2"],
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
-        *["--log-level", "error", "--no-loop-guard"],
+        *["--log-level", "error", "--no-loop-guard", "--system-prompt", "fold"],
     )
     assert engine == EngineConfig(
         model="m.gguf",
@@ -119,6 +119,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         hang_timeout=2.0,
         log_level="error",
         loop_guard=False,
+        system_prompt="fold",
     )
 
 
@@ -172,6 +173,7 @@ def test_every_option_is_documented_with_its_environment_default_and_aliases():
         ("--max-num-seqs", "0"),
         ("--drain-timeout", "0"),
         ("--log-level", "loud"),
+        ("--system-prompt", "drop"),
         ("--threads", "-1"),
     ],
 )
@@ -224,6 +226,8 @@ def test_inspect(tmp_path):
     text = run("inspect", model).output
     assert "qwen2" in text
     assert "Users that fit" in text
+    assert [finding["done"] for finding in report["findings"]][:1] == ["one is kept"]
+    assert "note: the checkpoint advises no temperature" in text
 
 
 # --- the demo model

@@ -37,6 +37,7 @@ def test_engine_settings(field, value, flag):
         ("drain_timeout", float("nan"), "--drain-timeout"),
         ("hang_timeout", -1.0, "--hang-timeout"),
         ("log_level", "trace", "--log-level"),
+        ("system_prompt", "drop", "--system-prompt"),
     ],
 )
 def test_server_settings(field, value, flag):

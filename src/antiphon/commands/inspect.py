@@ -84,7 +84,26 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "kv_cache": kv_cache,
         "chat_template": checkpoint.chat_template is not None,
         "generation_defaults": dict(checkpoint.generation_defaults),
+        "findings": _findings(checkpoint),
     }
+
+
+def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
+    """What looks wrong in the model's text side, and what would be done about it."""
+    from antiphon.commands.model import generation_defaults
+    from antiphon.errors import CheckpointError
+    from antiphon.text import TextModel
+    from antiphon.text.lint import lint
+
+    try:
+        text = TextModel.from_checkpoint(checkpoint)
+    except CheckpointError as error:
+        return [{"wrong": error.message, "done": "it cannot be served"}]
+    try:
+        found = lint(text, generation_defaults(checkpoint))
+    finally:
+        text.close()
+    return [{"wrong": finding.wrong, "done": finding.done} for finding in found]
 
 
 def _print(report: dict[str, Any]) -> None:
@@ -97,6 +116,8 @@ def _print(report: dict[str, Any]) -> None:
     console.print(
         f"chat template: {'yes' if report['chat_template'] else 'none'}; advised sampling: {advice or 'none'}"
     )
+    for finding in report["findings"]:
+        console.print(f"note: {finding['wrong']}; {finding['done']}", style="yellow", markup=False)
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):
         console.print()
         console.print(table)

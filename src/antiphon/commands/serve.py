@@ -11,6 +11,7 @@ from antiphon.config import (
     INSTRUCTION_SETS,
     KV_CACHE_TYPES,
     LOG_LEVELS,
+    SYSTEM_PROMPTS,
     EngineConfig,
     ServerConfig,
 )
@@ -41,6 +42,10 @@ def serve(
     kv_cache_tokens: Annotated[
         int, _option(_MODEL, "Tokens that all conversations may have together; 0: what free memory allows.")
     ] = _ENGINE.kv_cache_tokens,
+    system_prompt: Annotated[
+        str,
+        _option(_MODEL, f"{' or '.join(SYSTEM_PROMPTS)}: fold puts it into the user's turn, as R1 is said to like."),
+    ] = _SERVER.system_prompt,
     loop_guard: Annotated[
         bool, _option(_MODEL, "Close a thought that repeats itself; requests may say otherwise.")
     ] = _SERVER.loop_guard,
@@ -107,6 +112,7 @@ def serve(
         model_name=model_name,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,
+        system_prompt=system_prompt,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,

@@ -29,6 +29,7 @@ from antiphon.http.app import create_app
 from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
+from antiphon.text.lint import completed_advice, lint
 
 _POLL_SECONDS = 0.05
 
@@ -79,6 +80,8 @@ async def running(
     listener = listen(settings.host, settings.port)
     checkpoint = open_checkpoint(path)
     text = TextModel.from_checkpoint(checkpoint)
+    advice = generation_defaults(checkpoint)
+    findings = lint(text, advice)
     # The fake runner has no model to learn these from.
     fake = FakeSettings(
         checkpoint.settings["vocab_size"], context_length=checkpoint.settings["max_position_embeddings"]
@@ -87,7 +90,7 @@ async def running(
     name = settings.model_name or _public_name(path)
     engine = EngineClient(engine_config, settings)
     server = Server(
-        create_app(ServedModel(name, text, generation_defaults(checkpoint)), engine, settings),
+        create_app(ServedModel(name, text, completed_advice(text, advice)), engine, settings),
         engine,
         settings,
         signals=signals,
@@ -97,6 +100,8 @@ async def running(
     try:
         if await _ready_or_stopped(engine, serving, console) and engine.info is not None:
             console.print(startup_line(engine.info, checkpoint), soft_wrap=True)
+            for finding in findings:
+                console.print(f"note: {finding}", style="yellow", markup=False, soft_wrap=True)
         yield Running(url_of(listener), name, serving)
     finally:
         server.should_exit = True

@@ -40,6 +40,7 @@ from antiphon.http.thinking import thinking_wish
 from antiphon.http.usage import finite, new_id, usage_of
 from antiphon.http.vote import vote
 from antiphon.text import Tokenizer
+from antiphon.text.system_prompt import folded
 
 router = APIRouter()
 
@@ -64,6 +65,8 @@ async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
     front.check_model(body.model)
     facts, text = front.facts(), front.model.text
     messages = [_turn(message) for message in body.messages]
+    if front.settings.system_prompt == "fold":
+        messages = folded(messages)
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
     variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.

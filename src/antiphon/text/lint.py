@@ -1,0 +1,104 @@
+"""What looks wrong in a model's template or advice, looked for once at start, and what is done about it.
+
+People blame the model for answers that a template spoiled: a BOS too many, a turn that was never handed over, a
+temperature at which it goes round in circles. Nothing is repaired here but what is safe to repair; the rest is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from antiphon.errors import InvalidRequest
+from antiphon.text.model import TextModel
+from antiphon.text.prompt import THINK_OPEN
+
+# What DeepSeek advises for R1 and its distillations: outside the band they repeat themselves or ramble.
+R1_COLDEST, R1_HOTTEST = 0.5, 0.7
+R1_SAMPLING = {"temperature": 0.6, "top_p": 0.95}
+_R1_TURN = "<｜Assistant｜>"
+
+Advice = Mapping[str, float | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that looks wrong."""
+
+    wrong: str
+    done: str
+
+    def __str__(self) -> str:
+        return f"{self.wrong}; {self.done}"
+
+
+def lint(text: TextModel, advice: Advice) -> list[Finding]:
+    """All that looks wrong in a model's text side and the sampling that its checkpoint advises."""
+    return [*_tokenizer_findings(text), *_template_findings(text), *_sampling_findings(text, advice)]
+
+
+def completed_advice(text: TextModel, advice: Advice) -> Advice:
+    """The checkpoint's advice, or the publisher's where R1's checkpoint lost it on the way (GGUF files often do)."""
+    return R1_SAMPLING | dict(advice) if is_r1(text) and "temperature" not in advice else advice
+
+
+def is_r1(text: TextModel) -> bool:
+    """Whether this is R1 or one of its distillations, by the look of its template."""
+    return text.thinks and text.template is not None and _R1_TURN in text.template.source
+
+
+def _tokenizer_findings(text: TextModel) -> Iterator[Finding]:
+    if not text.tokenizer.eos_token_ids:
+        yield Finding(
+            "the checkpoint names no end-of-sequence token", "answers go on until max_tokens or a stop string"
+        )
+
+
+def _template_findings(text: TextModel) -> Iterator[Finding]:
+    if text.template is None:
+        yield Finding("the checkpoint has no chat template", "chat is refused, /v1/completions works")
+        return
+    question = [{"role": "user", "content": "Hello"}]
+    try:
+        prompt = text.template.render(question, add_generation_prompt=True)
+        bare = text.template.render(question, add_generation_prompt=False)
+    except InvalidRequest as error:
+        yield Finding(f"a plain question does not go through: {error.message}", "such conversations are refused")
+        return
+    yield from _bos_findings(text, prompt)
+    if prompt == bare:
+        yield Finding(
+            "the chat template has no generation prompt, so the model is not told that it is its turn", _AS_IS
+        )
+    elif is_r1(text) and not prompt.rstrip().endswith(THINK_OPEN):
+        yield Finding(
+            f"the chat template does not open the thought with {THINK_OPEN}, without which R1 may skip it", _AS_IS
+        )
+
+
+_AS_IS = "it is used as it is"
+
+
+def _bos_findings(text: TextModel, prompt: str) -> Iterator[Finding]:
+    tokenizer = text.tokenizer
+    bos = (
+        "" if tokenizer.bos_token_id is None else tokenizer.id_to_bytes(tokenizer.bos_token_id).decode(errors="replace")
+    )
+    if bos and prompt.startswith(bos + bos):
+        yield Finding(f"the chat template writes {bos} twice", _AS_IS)
+    elif bos and prompt.startswith(bos) and tokenizer.add_bos:
+        yield Finding(f"the chat template and the tokenizer both put {bos} first", "one is kept")
+
+
+def _sampling_findings(text: TextModel, advice: Advice) -> Iterator[Finding]:
+    if not is_r1(text):
+        return
+    temperature = advice.get("temperature")
+    if temperature is None:
+        defaults = ", ".join(f"{name} {value}" for name, value in R1_SAMPLING.items())
+        yield Finding("the checkpoint advises no temperature", f"requests that name none get R1's: {defaults}")
+    elif not R1_COLDEST <= temperature <= R1_HOTTEST:
+        yield Finding(
+            f"the checkpoint advises temperature {temperature:g}, R1's publisher {R1_COLDEST:g} to {R1_HOTTEST:g}",
+            "requests that name none get the checkpoint's",
+        )

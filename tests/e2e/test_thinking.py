@@ -24,12 +24,14 @@ _TEMPLATE = (
     "message['content'].split('</think>')[-1] + '<|im_end|>' + '\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
 )
+_FILTERS: list[dict[str, Any]] = [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1, "repetition_penalty": 1.2}]
 QUESTIONS = [
     {
         "content": f"Tell me about the number {n}.",
         "thinking_token_budget": 5 * n,
         "seed": n,
         "temperature": 0.3 * (n % 3),
+        **_FILTERS[n % 4],
     }
     for n in range(6)
 ]

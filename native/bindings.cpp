@@ -89,7 +89,8 @@ struct PyProgram {
 
 ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
                         int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length,
-                        int64_t num_blocks, const std::string& kv_type, std::vector<double> rope_frequencies) {
+                        int64_t num_blocks, const std::string& kv_type, std::vector<double> rope_frequencies,
+                        double rope_attention_factor) {
   if (kv_type != "int8" && kv_type != "f16") throw std::invalid_argument("kv_type must be int8 or f16");
   ProgramShape shape;
   shape.max_tokens = max_tokens;
@@ -103,6 +104,7 @@ ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocab
   shape.num_blocks = num_blocks;
   shape.kv_type = kv_type == "int8" ? KvType::kInt8 : KvType::kHalf;
   shape.rope_frequencies = std::move(rope_frequencies);
+  shape.rope_attention_factor = rope_attention_factor;
   return shape;
 }
 
@@ -184,13 +186,14 @@ void bind_program(nb::module_& m) {
           "__init__",
           [](ProgramShape* self, int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
              int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length, int64_t num_blocks,
-             const std::string& kv_type, std::vector<double> rope_frequencies) {
-            new (self)
-                ProgramShape(make_shape(max_tokens, max_sequences, vocabulary, num_layers, num_heads, num_kv_heads,
-                                        head_dim, context_length, num_blocks, kv_type, std::move(rope_frequencies)));
+             const std::string& kv_type, std::vector<double> rope_frequencies, double rope_attention_factor) {
+            new (self) ProgramShape(make_shape(max_tokens, max_sequences, vocabulary, num_layers, num_heads,
+                                               num_kv_heads, head_dim, context_length, num_blocks, kv_type,
+                                               std::move(rope_frequencies), rope_attention_factor));
           },
           nb::kw_only(), "max_tokens"_a, "max_sequences"_a, "vocabulary"_a, "num_layers"_a, "num_heads"_a,
-          "num_kv_heads"_a, "head_dim"_a, "context_length"_a, "num_blocks"_a, "kv_type"_a, "rope_frequencies"_a);
+          "num_kv_heads"_a, "head_dim"_a, "context_length"_a, "num_blocks"_a, "kv_type"_a, "rope_frequencies"_a,
+          "rope_attention_factor"_a = 1.0);
   nb::class_<PyProgram>(m, "Program", "A recorded model; see native/program.h.")
       .def(nb::init<const Device&, const ProgramShape&, std::optional<Progress>>(), "device"_a, "shape"_a,
            "progress"_a.none())
@@ -225,8 +228,13 @@ void bind_program(nb::module_& m) {
           },
           "source"_a, "matrix"_a, "out"_a)
       .def(
-          "attention", [](PyProgram& p, int qkv, int64_t layer, int out) { p.program.attention(qkv, layer, out); },
-          "qkv"_a, "layer"_a, "out"_a)
+          "attention",
+          [](PyProgram& p, int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
+             float epsilon) {
+            p.program.attention(qkv, layer, out, std::move(query_norm), std::move(key_norm), epsilon);
+          },
+          "qkv"_a, "layer"_a, "out"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a,
+          "Causal attention; the norms of query and key heads are empty where the model has none.")
       .def(
           "select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
       .def(

@@ -78,12 +78,20 @@ struct AttentionShape {
   int64_t num_heads;
   int64_t num_kv_heads;
   int64_t head_dim;
-  const float* cosines;  // [positions][head_dim / 2]
+  const float* cosines;  // [positions][head_dim / 2], times the model's attention factor
   const float* sines;
   bool rotate_keys;  // Hadamard-rotate Q and K, which leaves their products alone and flattens K's outliers
 
   int64_t group() const { return num_heads / num_kv_heads; }
   int64_t qkv_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
+};
+
+// Weights [head_dim] of the norms that some models apply to every query head and every key head before they are turned
+// by position; both null in the others.
+struct HeadNorms {
+  const float* query = nullptr;
+  const float* key = nullptr;
+  float epsilon = 0.0f;
 };
 
 constexpr int64_t kAttentionTileTokens = 8;  // query tokens that share one walk over the KV blocks
@@ -104,9 +112,10 @@ struct Kernels {
   // silu(gate) * up, quantized: tiles [num_rows][32] give group `group` of tokens first_row….
   void (*silu_mul)(const float* gate, const float* up, int64_t num_rows, const QuantizedRows& out, int64_t first_row,
                    int64_t group);
-  // One row of the qkv buffer: rotate Q and K by position (Q in place, scaled for the softmax), write K and V to the
-  // pool.
-  void (*rope_and_store)(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv, int64_t block);
+  // One row of the qkv buffer: norm and rotate Q and K by position (Q in place, scaled for the softmax), write K and V
+  // to the pool.
+  void (*rope_and_store)(float* qkv, int64_t position, const AttentionShape& shape, const HeadNorms& norms,
+                         const KvLayer& kv, int64_t block);
   // Tokens [begin, end) of a sequence (at most kAttentionTileTokens) against its KV blocks, one KV head; output
   // quantized. scratch: attention_scratch_floats(shape).
   void (*attend)(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,

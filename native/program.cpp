@@ -31,6 +31,8 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0,
           "num_attention_heads must be a multiple of num_key_value_heads");
   require(std::ssize(shape.rope_frequencies) == shape.head_dim / 2, "there must be head_dim / 2 rope frequencies");
+  require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
+          "the rotary attention factor must be a finite number above zero");
   kv_ = Memory(to_size(shape.num_blocks * block_bytes()));
   logits_ = Memory(to_size(shape.max_sequences * shape.vocabulary) * sizeof(float));
   shards_ = Memory(to_size(shape.max_sequences * ((shape.vocabulary + kShard - 1) / kShard)) * sizeof(ShardSummary));
@@ -50,8 +52,9 @@ void Program::fill_rope_tables() {
     for (int64_t position = task * kRun; position < end; ++position)
       for (int64_t i = 0; i < half; ++i) {
         const double angle = static_cast<double>(position) * shape_.rope_frequencies[to_size(i)];
-        cosines_.as<float>()[position * half + i] = static_cast<float>(std::cos(angle));
-        sines_.as<float>()[position * half + i] = static_cast<float>(std::sin(angle));
+        const double factor = shape_.rope_attention_factor;
+        cosines_.as<float>()[position * half + i] = static_cast<float>(std::cos(angle) * factor);
+        sines_.as<float>()[position * half + i] = static_cast<float>(std::sin(angle) * factor);
       }
   });
 }
@@ -192,15 +195,21 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
   });
 }
 
-void Program::attention(int qkv, int64_t layer, int out) {
+void Program::attention(int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
+                        float epsilon) {
   const FloatBuffer& source = floats(qkv);
   require(source.width == attention_shape().qkv_width() && quantized(out).width == shape_.num_heads * shape_.head_dim,
           "attention: widths differ");
   require(layer >= 0 && layer < shape_.num_layers, "attention: there is no such layer in the KV pool");
-  operations_.push_back([this, qkv, layer, out] { attend(qkv, layer, out); });
+  require(query_norm.size() == key_norm.size() && (query_norm.empty() || std::ssize(query_norm) == shape_.head_dim),
+          "attention: the norms of query and key heads must hold head_dim weights each, or none");
+  operations_.push_back([this, qkv, layer, out, epsilon, query = std::move(query_norm), key = std::move(key_norm)] {
+    const HeadNorms norms{query.data(), key.data(), epsilon};
+    attend(qkv, layer, out, query.empty() ? HeadNorms{} : norms);
+  });
 }
 
-void Program::attend(int qkv, int64_t layer, int out) {
+void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms) {
   const FloatBuffer& source = floats(qkv);
   const QuantizedRows target = quantized(out).view();
   const AttentionShape shape = attention_shape();
@@ -208,7 +217,7 @@ void Program::attend(int qkv, int64_t layer, int out) {
   for_rows(num_tokens_, [&](int64_t row) {
     const SequenceView& sequence = views_[to_size(row_sequence_[to_size(row)])];
     const int64_t position = sequence.first_position + row - sequence.first_row;
-    kernels_.rope_and_store(source.row(row), position, shape, kv, sequence.block_table[position / kBlockTokens]);
+    kernels_.rope_and_store(source.row(row), position, shape, norms, kv, sequence.block_table[position / kBlockTokens]);
   });
   pool_->run(std::ssize(tiles_) * shape.num_kv_heads, [&](int64_t task, int thread) {
     const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];

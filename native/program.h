@@ -41,6 +41,7 @@ struct ProgramShape {
   int64_t num_blocks = 0;  // of the KV pool
   KvType kv_type = KvType::kInt8;
   std::vector<double> rope_frequencies;  // [head_dim / 2], radians a position
+  double rope_attention_factor = 1.0;  // multiplies the rotated Q and K: some scalings of long contexts sharpen scores
 };
 
 class Program {
@@ -61,7 +62,9 @@ class Program {
               int64_t first_column);
   // out = silu(gate) * up of an interleaved matrix.
   void linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix, int out);
-  void attention(int qkv, int64_t layer, int out);
+  // The norms of query and key heads hold head_dim weights each, or none.
+  void attention(int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
+                 float epsilon);
   void select_rows(int in, int out);
   void logits(int in, std::shared_ptr<const PackedMatrix> matrix);
 
@@ -103,7 +106,7 @@ class Program {
   void note_progress() const;
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
-  void attend(int qkv, int64_t layer, int out);
+  void attend(int qkv, int64_t layer, int out, const HeadNorms& norms);
   void head_shard(const PackedView& view, const QuantizedRows& in, int64_t shard);
 
   ProgramShape shape_;

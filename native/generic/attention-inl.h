@@ -4,6 +4,11 @@
 // A query row's result depends on that row and on the stored K and V alone: blocks are walked in order, each updates a
 // running maximum and sum (the online softmax of Milakov and Gimelshein, 2018), and every sum has one order.
 
+static inline void norm_head(float* head, const float* weight, float epsilon, int64_t dim) {
+  const F32 scale = set1(inverse_rms(head, epsilon, dim));
+  for (int64_t i = 0; i < dim; i += 16) store(head + i, mul(mul(load(head + i), scale), load(weight + i)));
+}
+
 static inline void rotate_by_position(float* head, const float* cosines, const float* sines, int64_t half) {
   for (int64_t i = 0; i < half; i += 16) {
     const F32 a = load(head + i), b = load(head + half + i), c = load(cosines + i), s = load(sines + i);
@@ -101,8 +106,8 @@ static inline void guard_token(float* k, float* v, const KvLayer& kv) {
   }
 }
 
-static void rope_and_store(float* qkv, int64_t position, const AttentionShape& shape, const KvLayer& kv,
-                           int64_t block) {
+static void rope_and_store(float* qkv, int64_t position, const AttentionShape& shape, const HeadNorms& norms,
+                           const KvLayer& kv, int64_t block) {
   const int64_t dim = shape.head_dim, half = dim / 2;
   const float* cosines = shape.cosines + position * half;
   const float* sines = shape.sines + position * half;
@@ -110,6 +115,8 @@ static void rope_and_store(float* qkv, int64_t position, const AttentionShape& s
   const float softmax_scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
   for (int64_t h = 0; h < shape.num_heads + shape.num_kv_heads; ++h) {
     float* head = qkv + h * dim;
+    const float* weight = h < shape.num_heads ? norms.query : norms.key;
+    if (weight) norm_head(head, weight, norms.epsilon, dim);
     rotate_by_position(head, cosines, sines, half);
     if (shape.rotate_keys) hadamard(head, dim);
     scale_by(head, dim, h < shape.num_heads ? rotation * softmax_scale : rotation);

@@ -50,12 +50,15 @@ static inline void quantize_into(F32 a, F32 b, const QuantizedRows& out, int64_t
   out.scales[at + 1] = quantize_group(a_rest, b_rest, codes + kGroup, out.sums + at + 1);
 }
 
-static void rms_norm(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,
-                     int64_t row) {
+static inline float inverse_rms(const float* x, float epsilon, int64_t width) {
   F32 squares = set1(0.0f);
   for (int64_t i = 0; i < width; i += 16) squares = fma(load(x + i), load(x + i), squares);
-  const float mean = reduce_add(squares) / static_cast<float>(width);
-  const F32 scale = set1(1.0f / __builtin_sqrtf(mean + epsilon));
+  return 1.0f / __builtin_sqrtf(reduce_add(squares) / static_cast<float>(width) + epsilon);
+}
+
+static void rms_norm(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,
+                     int64_t row) {
+  const F32 scale = set1(inverse_rms(x, epsilon, width));
   for (int64_t i = 0; i < width; i += kGroup) {
     const F32 a = mul(mul(load(x + i), scale), load(weight + i));
     const F32 b = mul(mul(load(x + i + 16), scale), load(weight + i + 16));

@@ -13,7 +13,7 @@ constexpr int64_t kTokens = 77;  // three blocks, the last one in part
 constexpr int64_t kBlocks[] = {3, 0, 2};
 
 struct Layer {
-  std::vector<float> cosines, sines, qkv;
+  std::vector<float> cosines, sines, qkv, query_norm, key_norm;
   std::vector<uint8_t> pool;
   AttentionShape shape;
   KvLayer kv;
@@ -25,6 +25,8 @@ struct Layer {
     }
     shape = {heads, kv_heads, dim, cosines.data(), sines.data(), type == KvType::kInt8};
     qkv = random.reals(static_cast<size_t>(kTokens * shape.qkv_width()), 3.0f);
+    query_norm = random.reals(static_cast<size_t>(dim), 2.0f);
+    key_norm = random.reals(static_cast<size_t>(dim), 2.0f);
     kv = {nullptr, type, kv_heads, dim};
     pool = random.bytes(static_cast<size_t>(4 * kv.block_bytes()));  // stale blocks hold anything
   }
@@ -36,13 +38,15 @@ struct Result {
   Activations out;
 };
 
-Result attend(const Layer& layer, const Kernels& kernels, int64_t tile) {
+Result attend(const Layer& layer, const Kernels& kernels, int64_t tile, bool normed) {
   const AttentionShape& shape = layer.shape;
   Result result{layer.qkv, layer.pool, Activations(shape.num_heads * shape.head_dim, kTokens)};
   KvLayer kv = layer.kv;
   kv.base = result.pool.data();
+  const HeadNorms norms{layer.query_norm.data(), layer.key_norm.data(), 1e-6f};
   for (int64_t t = 0; t < kTokens; ++t)
-    kernels.rope_and_store(result.qkv.data() + t * shape.qkv_width(), t, shape, kv, kBlocks[t / kBlockTokens]);
+    kernels.rope_and_store(result.qkv.data() + t * shape.qkv_width(), t, shape, normed ? norms : HeadNorms{}, kv,
+                           kBlocks[t / kBlockTokens]);
   int32_t table[3];
   for (int i = 0; i < 3; ++i) table[i] = static_cast<int32_t>(kBlocks[i]);
   const SequenceView sequence{0, kTokens, 0, table};
@@ -62,11 +66,12 @@ void test_attention() {
     for (const int64_t dim : {32, 64, 96, 128})
       for (const int64_t group : {1, 3, 6}) {
         const Layer layer(random, type, 2 * group, 2, dim);
-        const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens);
+        const bool normed = group != 3;
+        const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens, normed);
         for (const float scale : expected.out.scales) CHECK(std::isfinite(scale));
         for (const Kernels* kernels : available_kernels())
           for (const int64_t tile : {kAttentionTileTokens, int64_t{1}, int64_t{5}}) {
-            const Result result = attend(layer, *kernels, tile);
+            const Result result = attend(layer, *kernels, tile, normed);
             CHECK(result.out == expected.out);
             CHECK(same_bits(result.pool, expected.pool));
           }

@@ -198,7 +198,7 @@ class Device:
 class ProgramShape:
     """Every size a program needs to know."""
 
-    def __init__(self, *, max_tokens: int, max_sequences: int, vocabulary: int, num_layers: int, num_heads: int, num_kv_heads: int, head_dim: int, context_length: int, num_blocks: int, kv_type: str, rope_frequencies: Sequence[float]) -> None: ...
+    def __init__(self, *, max_tokens: int, max_sequences: int, vocabulary: int, num_layers: int, num_heads: int, num_kv_heads: int, head_dim: int, context_length: int, num_blocks: int, kv_type: str, rope_frequencies: Sequence[float], rope_attention_factor: float = 1.0) -> None: ...
 
 class Program:
     """A recorded model; see native/program.h."""
@@ -217,7 +217,10 @@ class Program:
 
     def linear_silu_mul(self, source: int, matrix: PackedMatrix, out: int) -> None: ...
 
-    def attention(self, qkv: int, layer: int, out: int) -> None: ...
+    def attention(self, qkv: int, layer: int, out: int, query_norm: Sequence[float], key_norm: Sequence[float], epsilon: float) -> None:
+        """
+        Causal attention; the norms of query and key heads are empty where the model has none.
+        """
 
     def select_rows(self, source: int, out: int) -> None: ...
 

@@ -50,6 +50,7 @@ class OpBench:
         self.vocabulary = vocabulary
         self.heads = heads
         self.num_blocks = num_blocks or vocabulary
+        self.attention_factor = 1.0
         self.frequencies = [10_000.0 ** (-2 * i / heads[2]) for i in range(heads[2] // 2)]
 
     def native(
@@ -78,6 +79,7 @@ class OpBench:
             num_blocks=self.num_blocks,
             kv_type=kv,
             rope_frequencies=self.frequencies,
+            rope_attention_factor=self.attention_factor,
         )
         program = _native.Program(device, shape, None)
         ops = NativeOps(device, program, attended_width=num_heads * head_dim, epsilon=EPSILON, wide_activations=wide)
@@ -94,6 +96,7 @@ class OpBench:
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             rope_frequencies=self.frequencies,
+            rope_attention_factor=self.attention_factor,
             epsilon=EPSILON,
             num_blocks=self.num_blocks,
             block_size=32,

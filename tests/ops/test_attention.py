@@ -17,7 +17,7 @@ HEADS = [(2, 2, 32), (3, 1, 64), (6, 2, 96), (12, 2, 128), (6, 1, 32)]  # groups
 class Attention:
     """One layer of attention over random Q, K and V, which rows of the table become by a norm and an identity."""
 
-    def __init__(self, heads: tuple[int, int, int], *, spread: float = 2.0) -> None:
+    def __init__(self, heads: tuple[int, int, int], *, spread: float = 2.0, normed: bool = False) -> None:
         num_heads, num_kv_heads, dim = heads
         self.width = (num_heads + 2 * num_kv_heads) * dim
         self.attended = num_heads * dim
@@ -27,10 +27,12 @@ class Attention:
         weight = np.ones(self.width, np.float32)
         weight[: self.attended] = spread  # from flat to peaked attention
         self.weight = tensor("weight", weight)
+        self.qk_norm = [tensor(name, rng.uniform(-1.5, 1.5, dim).astype(np.float32)) for name in "qk" if normed]
 
     def model(self, ops, x):
         qkv = ops.linear(ops.rms_norm(x, ops.vector(self.weight)), ops.matrix([identity(self.width, self.width)]))
-        out = ops.linear(ops.attention(qkv, 0), ops.matrix([identity(self.width, self.attended)]))
+        norms = tuple(ops.vector(norm) for norm in self.qk_norm) or None
+        out = ops.linear(ops.attention(qkv, 0, norms), ops.matrix([identity(self.width, self.attended)]))
         return show(ops, ops.add(x, out), self.width, self.bench.vocabulary)
 
 
@@ -73,6 +75,20 @@ def test_attention(instruction_set: str, heads: tuple[int, int, int], kv: str, t
     assert np.abs(seen - expected).max() <= tolerance * np.abs(expected).max()
 
 
+@pytest.mark.parametrize(("kv", "tolerance"), [("f16", 2e-3), ("int8", 3e-2)])
+@pytest.mark.parametrize("heads", [(3, 1, 64), (6, 2, 96)], ids=str)
+def test_normed_heads_and_an_attention_factor(
+    instruction_set: str, heads: tuple[int, int, int], kv: str, tolerance: float
+) -> None:
+    layer = Attention(heads, normed=True)
+    layer.bench.attention_factor = 1.2
+    expected = layer.bench.reference(layer.model, whole())
+    seen = layer.bench.native(layer.model, whole(), instruction_set, wide=True, kv=kv)
+    assert np.abs(seen - expected).max() <= tolerance * np.abs(expected).max()
+    plain = Attention(heads)
+    assert np.abs(plain.bench.reference(plain.model, whole()) - expected).max() > 0.1 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("spread", [0.0, 30.0])
 def test_attention_to_all_and_to_one(instruction_set: str, spread: float) -> None:
     """Equal scores are a mean; huge ones take a single value, in whatever block it stands."""
@@ -94,6 +110,6 @@ def test_chunks_give_the_same_bits_as_the_whole(instruction_set: str, kv: str, s
 @pytest.mark.parametrize("kv", ["int8", "f16"])
 def test_every_instruction_set_gives_the_same_bits(kv: str, instruction_set: str) -> None:
     for heads in ((6, 2, 96), (6, 1, 32)):
-        layer = Attention(heads)
+        layer = Attention(heads, normed=heads[2] == 96)
         seen = layer.bench.native(layer.model, whole(), instruction_set, kv=kv, threads=2)
         assert (seen == layer.bench.native(layer.model, whole(), "scalar", kv=kv)).all()

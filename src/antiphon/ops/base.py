@@ -48,8 +48,11 @@ class Ops(Protocol):
         """x · matrixᵀ + bias."""
         ...
 
-    def attention(self, qkv: Value, layer: int) -> Value:
-        """Rotary positions on Q and K, K and V into the cache of `layer`, causal attention over it."""
+    def attention(self, qkv: Value, layer: int, qk_norm: tuple[Vector, Vector] | None = None) -> Value:
+        """Rotary positions on Q and K, K and V into the cache of `layer`, causal attention over it.
+
+        `qk_norm`: weights [head_dim] with which every query head and every key head is first normed, as by `rms_norm`.
+        """
         ...
 
     def silu_mul(self, gate_up: Value) -> Value:

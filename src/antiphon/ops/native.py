@@ -140,11 +140,12 @@ class NativeOps(NativeLoader):
     def linear(self, x: Stored, matrix: NativeMatrix) -> Product:
         return Product(x, matrix)
 
-    def attention(self, qkv: Product, layer: int) -> Stored:
+    def attention(self, qkv: Product, layer: int, qk_norm: tuple[list[float], list[float]] | None = None) -> Stored:
         projected = self._write("qkv", qkv.matrix.rows)
         self._record(qkv, projected, accumulate=False)
         out = self._write("attended", self._attended_width, quantized=True)
-        self._program.attention(self._read(projected), layer, out.buffer)
+        query_norm, key_norm = qk_norm or ([], [])
+        self._program.attention(self._read(projected), layer, out.buffer, query_norm, key_norm, self._epsilon)
         return out
 
     def silu_mul(self, gate_up: Product) -> Stored:

@@ -69,7 +69,8 @@ class ReferenceMatrix:
 class ReferenceOps:
     """Computes the operations on the plan given to `begin`.
 
-    `rope_frequencies`: radians a position, [head_dim / 2]. The cache holds `num_blocks` blocks of `block_size` tokens.
+    `rope_frequencies`: radians a position, [head_dim / 2]; `rope_attention_factor` multiplies what they turn. The cache
+    holds `num_blocks` blocks of `block_size` tokens.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ReferenceOps:
         num_heads: int,
         num_kv_heads: int,
         rope_frequencies: Sequence[float],
+        rope_attention_factor: float = 1.0,
         epsilon: float,
         num_blocks: int,
         block_size: int,
@@ -86,6 +88,7 @@ class ReferenceOps:
         self._num_heads, self._num_kv_heads = num_heads, num_kv_heads
         self._head_dim = 2 * len(rope_frequencies)
         self._frequencies = np.array(rope_frequencies, np.float64)
+        self._attention_factor = rope_attention_factor
         self._epsilon = np.float32(epsilon)
         self._block_size = block_size
         self._cache: Array = np.zeros(  # K and V
@@ -119,19 +122,19 @@ class ReferenceOps:
         return rows
 
     def rms_norm(self, x: Array, weight: Array) -> Array:
-        normed: Array = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + self._epsilon) * weight
+        normed: Array = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self._epsilon) * weight
         return normed
 
     def linear(self, x: Array, matrix: ReferenceMatrix) -> Array:
         product: Array = x @ matrix.weights.T
         return product if matrix.bias is None else product + matrix.bias
 
-    def attention(self, qkv: Array, layer: int) -> Array:
+    def attention(self, qkv: Array, layer: int, qk_norm: tuple[Array, Array] | None = None) -> Array:
         """qkv: [tokens, (heads + 2 kv_heads) * head_dim] → [tokens, heads * head_dim]."""
         outputs, row = [], 0
         for sequence in self._plan.sequences:
             rows = qkv[row : row + len(sequence.token_ids)].reshape(len(sequence.token_ids), -1, self._head_dim)
-            outputs.append(self._attend(sequence, rows, layer))
+            outputs.append(self._attend(sequence, self._normed_heads(rows, qk_norm), layer))
             row += len(sequence.token_ids)
         return np.concatenate(outputs)
 
@@ -151,6 +154,13 @@ class ReferenceOps:
 
     def logits(self, x: Array, head: ReferenceMatrix) -> Array:
         return self.linear(x, head)
+
+    def _normed_heads(self, rows: Array, qk_norm: tuple[Array, Array] | None) -> Array:
+        """rows: [tokens, heads + 2 kv_heads, head_dim]; V stays as it is."""
+        if qk_norm is None:
+            return rows
+        q, k, v = np.split(rows, [self._num_heads, self._num_heads + self._num_kv_heads], axis=1)
+        return np.concatenate([self.rms_norm(q, qk_norm[0]), self.rms_norm(k, qk_norm[1]), v], axis=1)
 
     def _attend(self, sequence: ScheduledSequence, rows: Array, layer: int) -> Array:
         """rows: [tokens, heads + 2 kv_heads, head_dim] of one sequence → [tokens, heads * head_dim]."""
@@ -179,6 +189,7 @@ class ReferenceOps:
     def _rotated(self, heads: Array, positions: npt.NDArray[np.int64]) -> Array:
         """Rotary positions (Su et al., RoFormer, 2021), dimension i turning together with i + head_dim / 2."""
         angles = positions[:, None, None] * self._frequencies  # [tokens, 1, head_dim / 2]
-        cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+        cosines = (np.cos(angles) * self._attention_factor).astype(np.float32)
+        sines = (np.sin(angles) * self._attention_factor).astype(np.float32)
         first, second = np.split(heads, 2, axis=2)
         return np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=2)

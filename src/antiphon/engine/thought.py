@@ -42,9 +42,9 @@ class Thought:
             self._look_ahead()
 
     def biases(self, wished: Mapping[int, float]) -> dict[int, float]:
-        """What to add to the next token's logits on top of what the request wishes; empty where nothing is to be done.
+        """Biases of the next token that take the place of the wished ones for the same ids; none where all may go on.
 
-        A forced token overrules the request's own bias against it.
+        A nudge is added to the request's own bias, a forced token overrules it.
         """
         if self._forced:
             return {self._forced[0]: FORCE}

@@ -74,9 +74,10 @@ async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
     sampling = sampling_params(body, facts, front.model.generation_defaults, num_prompt_tokens=len(prompt.token_ids))
     if text.thought_tokens is not None:
-        open_already = prompt.starts_in_thought
-        limit = wish.limit(text.thought_tokens, sampling.max_tokens, starts_in_thought=open_already)
-        sampling = replace(sampling, thinking=limit)
+        sampling = replace(
+            sampling,
+            thinking=wish.limit(text.thought_tokens, sampling.max_tokens, starts_in_thought=prompt.starts_in_thought),
+        )
     return Job(
         request_id=new_id("chatcmpl"),
         prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],

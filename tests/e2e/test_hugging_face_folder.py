@@ -32,8 +32,7 @@ async def test_a_folder_is_served(tmp_path, architecture):
             alone = [await ask(number) for number in range(8)]
             assert await asyncio.gather(*map(ask, range(8))) == alone
         choice, prompt_tokens = alone[3]
-        # R1's template ends inside the thought, so what noise says is thought.
+        # R1's template ends inside the thought, so what noise says is thought first.
         assert choice["message"]["reasoning_content"] == choice["message"]["reasoning"] != ""
-        assert choice["message"]["content"] == ""
         assert len(choice["logprobs"]["content"]) == 24
         assert prompt_tokens > 15

@@ -17,7 +17,7 @@ from antiphon import _native
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 FAST = [name for name in _native.instruction_sets() if name != "scalar"]
-SOME = VOICES[::4] + VOICES[1::4]
+SOME = slice(0, None, 3)
 
 
 async def test_the_voices_differ(alone):
@@ -77,10 +77,10 @@ async def test_same_on_plain_scalar_code(demo_model, alone):
 async def test_same_with_other_arithmetic(demo_model, alone, options):
     """Other rounding gives other answers, but again the same ones under any load."""
     with real_server(demo_model, "--no-prefix-caching", *options) as server:
-        by_itself = await ask_in_turn(server, SOME)
+        by_itself = await ask_in_turn(server, VOICES[SOME])
     with real_server(demo_model, *options) as server:
         everyone = await ask_at_once(server, VOICES)
-    assert everyone[::4] + everyone[1::4] == by_itself
+    assert everyone[SOME] == by_itself
     assert everyone != alone["voices"]
 
 
@@ -96,6 +96,7 @@ async def test_a_stream_and_a_whole_answer_are_the_same(server: RealServer, alon
 async def test_choices_are_the_same_alone_and_together(server: RealServer):
     """The second of three choices is drawn by its index, whoever else is drawn beside it."""
     ask = {"model": server.model, "messages": [{"role": "user", "content": "Name a river."}], "seed": 5}
+    ask |= {"temperature": 1.2}
     async with server.openai() as client:
         few = await client.chat.completions.create(**ask, n=3, max_tokens=12)
         many, _ = await asyncio.gather(

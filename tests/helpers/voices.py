@@ -75,25 +75,26 @@ class Said:
 
 def _greedy(number: int) -> Voice:
     fields: dict[str, Any] = {"temperature": 0.0}
-    more: dict[str, Any] = {"ignore_eos": number % 2 == 0}
-    if number % 4 == 1:
+    more: dict[str, Any] = {"ignore_eos": number % 4 == 0}
+    if number % 8 == 2:
         more["repetition_penalty"] = 1.15
-    if number % 4 == 3:
+    if number % 6 == 4:
         fields["logit_bias"] = {"260": -100, str(number): 2.5}
     return _voice(number, fields, more)
 
 
 def _sampled(number: int) -> Voice:
+    turn = number // 2
     fields = {
-        "temperature": (0.3, 0.7, 1.0, 1.6)[number % 4],
-        "top_p": (1.0, 0.95, 0.6)[number % 3],
-        "presence_penalty": (0.0, 0.7)[number // 2 % 2],
-        "frequency_penalty": (0.0, 0.4, -0.3)[number % 3],
+        "temperature": (0.3, 0.7, 1.0, 1.6)[turn % 4],
+        "top_p": (1.0, 0.95, 0.6)[turn % 3],
+        "presence_penalty": (0.0, 0.7)[turn // 2 % 2],
+        "frequency_penalty": (0.0, 0.4, -0.3)[turn // 3 % 3],
         "seed": 7919 * number,
     }
     if number % 5 == 0:
         fields["logit_bias"] = {"198": -3.0, "28": 1.5}
-    more = {"top_k": (0, 40, 7)[number // 3 % 3], "min_p": (0.0, 0.05)[number % 2], "min_tokens": number % 4}
+    more = {"top_k": (0, 40, 7)[turn // 2 % 3], "min_p": (0.0, 0.05)[turn // 4 % 2], "min_tokens": turn % 5}
     return _voice(number, fields, more)
 
 
@@ -111,6 +112,11 @@ VOICES = [_sampled(number) if number % 2 else _greedy(number) for number in rang
 WHISPERS = [
     Voice(voice.content, {**voice.fields, "max_tokens": 3}, {**voice.more, "min_tokens": 0})
     for voice in sorted(VOICES, key=lambda voice: len(voice.content))[:4]
+]
+
+# For what must strike in the middle of an answer: none of these ends before its eightieth token.
+SPEECHES = [
+    Voice(voice.content, {**voice.fields, "max_tokens": 80}, {**voice.more, "ignore_eos": True}) for voice in VOICES[:8]
 ]
 
 

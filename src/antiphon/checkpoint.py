@@ -76,7 +76,8 @@ class Checkpoint:
     format: str  # "gguf" or "safetensors"
     name: str  # what the file calls itself; falls back to the file's stem
     architecture: str  # "llama", "qwen2": GGUF's words
-    settings: Mapping[str, Any]  # the architecture's numbers under Hugging Face's config.json names
+    # The architecture's numbers under Hugging Face's config.json names; `rope_scaling` as formats/rope_scaling.py says.
+    settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]  # under the checkpoint's own names
     tokenizer: TokenizerData
     chat_template: str | None = None

@@ -15,6 +15,28 @@ SHAPES = {
     "llama, tied, no groups": {"tie_word_embeddings": True, "num_attention_heads": 3, "num_key_value_heads": 3},
     "qwen2": {"architecture": "qwen2", "num_attention_heads": 2, "head_dim": 96, "num_key_value_heads": 1},
     "qwen2, tied": {"architecture": "qwen2", "tie_word_embeddings": True, "rope_theta": 1e6},
+    "llama, linear scaling": {"rope_scaling": {"rope_type": "linear", "factor": 3.0}},
+    "llama, llama3 scaling": {
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        }
+    },
+    "qwen2, yarn": {
+        "architecture": "qwen2",
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 48,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "attention_factor": 1.25,
+            "truncate": True,
+        },
+    },
 }
 
 
@@ -86,7 +108,7 @@ def _transformers_model(checkpoint: Checkpoint):
     llama = checkpoint.architecture == "llama"
     config_class = transformers.LlamaConfig if llama else transformers.Qwen2Config
     model_class = transformers.LlamaForCausalLM if llama else transformers.Qwen2ForCausalLM
-    settings = {key: value for key, value in checkpoint.settings.items() if key != "rope_scaling"}
+    settings = {key: value for key, value in checkpoint.settings.items() if value is not None}
     model = model_class(config_class(**settings, attn_implementation="eager")).float().eval()
     weights = {name: torch.tensor(dequantize(tensor)) for name, tensor in checkpoint.tensors.items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)

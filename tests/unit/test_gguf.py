@@ -161,7 +161,7 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
         ({"qwen2.attention.head_count_kv": [2, 2]}, "'qwen2.attention.head_count_kv' must be a whole number"),
         ({"qwen2.attention.layer_norm_rms_epsilon": float("nan")}, "finite number"),
         ({"qwen2.rope.freq_base": float("inf")}, "finite number"),
-        ({"qwen2.rope.scaling.type": "yarn"}, "rotary scaling 'yarn'"),
+        ({"qwen2.rope.scaling.type": "longrope"}, "rotary scaling 'longrope'"),
         ({"qwen2.rope.dimension_count": 8}, "rope.dimension_count"),
         ({"qwen2.expert_count": 8}, "mixtures of experts"),
         ({"split.count": 3}, "one part of a split model"),

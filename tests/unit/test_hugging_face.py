@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_checkpoints import metadata, write_gguf, write_hugging_face, write_safetensors
 
 from antiphon.errors import CheckpointError
 from antiphon.formats import open_checkpoint
 from antiphon.formats.safetensors import read_safetensors
-from tiny_checkpoints import metadata, write_gguf, write_hugging_face, write_safetensors
 
 
 def entry(start: int = 0, end: int = 16, shape: Any = (4,), dtype: Any = "F32") -> dict[str, Any]:
@@ -70,8 +70,8 @@ def test_one_of_several_templates_is_the_default(folder: Path) -> None:
 def test_newer_files_keep_the_rotary_base_elsewhere(folder: Path) -> None:
     change(folder / "config.json", rope_theta=None, rope_parameters={"rope_type": "default", "rope_theta": 5e5})
     assert open_checkpoint(folder).settings["rope_theta"] == 5e5
-    change(folder / "config.json", rope_parameters={"rope_type": "yarn", "rope_theta": 5e5})
-    with pytest.raises(CheckpointError, match="rotary scaling 'yarn'"):
+    change(folder / "config.json", rope_parameters={"rope_type": "longrope", "rope_theta": 5e5})
+    with pytest.raises(CheckpointError, match="rotary scaling 'longrope'"):
         open_checkpoint(folder)
 
 
@@ -83,7 +83,8 @@ def test_newer_files_keep_the_rotary_base_elsewhere(folder: Path) -> None:
         ({"hidden_size": "64"}, "'hidden_size' must be a whole number"),
         ({"hidden_size": 1 << 40}, "'hidden_size' is 1099511627776"),
         ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu', which is not supported"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "'rope_scaling' is a mapping"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "rotary scaling 'longrope'"),
+        ({"partial_rotary_factor": 0.5}, "'partial_rotary_factor' is 0.5"),
         ({"quantization_config": {"quant_method": "awq"}}, "'quantization_config' is a mapping"),
         ({"use_sliding_window": True}, "'use_sliding_window' is True"),
         ({"rms_norm_eps": float("nan")}, "finite number"),

@@ -2,7 +2,7 @@
 
 GGUF's own keys (`llama.embedding_length`) come out under Hugging Face's names (`hidden_size`), so that nobody further
 on knows which format a model came in. What cannot be served faithfully is refused here by name, rather than served
-slightly wrong: other architectures, rotary scaling, experts, split files, vocabularies that are not byte-level BPE.
+slightly wrong: other architectures, experts, split files, vocabularies that are not byte-level BPE.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.checkpoint import Checkpoint, TokenizerData
-from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of
+from antiphon.formats.fields import Fields, check_heads, head_dim_of
 from antiphon.formats.gguf import GgufFile, read_gguf
+from antiphon.formats.rope_scaling import gguf_rope
 
 ARCHITECTURES = ("llama", "qwen2")
 LLAMA3_PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3")
@@ -53,7 +54,8 @@ def open_gguf(path: Path) -> Checkpoint:
 
 def _settings(fields: Fields, architecture: str, file: GgufFile, num_tokens: int) -> dict[str, Any]:
     prefix = f"{architecture}."
-    _refuse_unsupported(fields, prefix, file)
+    if fields.integer(prefix + "expert_count", 0, least=0):
+        fields.fail("mixtures of experts are not supported; dense models are")
     heads = fields.integer(prefix + "attention.head_count")
     hidden_size = fields.integer(prefix + "embedding_length")
     key_length = prefix + "attention.key_length"
@@ -70,25 +72,11 @@ def _settings(fields: Fields, architecture: str, file: GgufFile, num_tokens: int
         "head_dim": head_dim,
         "vocab_size": fields.integer(prefix + "vocab_size", num_tokens),
         "rms_norm_eps": fields.number(prefix + "attention.layer_norm_rms_epsilon"),
-        "rope_theta": fields.number(prefix + "rope.freq_base", 10_000.0, least=1.0),
-        "max_position_embeddings": fields.integer(prefix + "context_length", most=MAX_CONTEXT),
-        "rope_scaling": None,
         "tie_word_embeddings": "output.weight" not in file.tensors,
+        **gguf_rope(fields, architecture, file.tensors, head_dim),
     }
     check_heads(fields, settings)
     return settings
-
-
-def _refuse_unsupported(fields: Fields, prefix: str, file: GgufFile) -> None:
-    scaling = fields.string(prefix + "rope.scaling.type", "none")
-    if scaling != "none":
-        fields.fail(f"rotary scaling {scaling!r} is not supported yet; models without scaling are")
-    if fields.number(prefix + "rope.scale_linear", 1.0) != 1:
-        fields.fail(f"rotary scaling ({prefix}rope.scale_linear) is not supported yet; models without scaling are")
-    if "rope_freqs.weight" in file.tensors:
-        fields.fail("tensor 'rope_freqs.weight' (Llama 3's rotary scaling) is not supported yet")
-    if fields.integer(prefix + "expert_count", 0, least=0):
-        fields.fail("mixtures of experts are not supported; dense models are")
 
 
 def _tokenizer(fields: Fields) -> TokenizerData:

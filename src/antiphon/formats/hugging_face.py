@@ -1,7 +1,7 @@
 """A Hugging Face folder: config.json, safetensors, tokenizer.json and the small files around them.
 
 Reads data only: nothing in the folder is ever run, and of config.json only the fields listed here count. A field that
-would change the arithmetic in a way we do not do (a scaling, a quantization, another activation) is refused by name.
+would change the arithmetic in a way we do not do (a quantization, another activation) is refused by name.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 
 from antiphon.checkpoint import Checkpoint, TokenizerData
 from antiphon.errors import CheckpointError
-from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
+from antiphon.formats.fields import Fields, check_heads, head_dim_of, shown
 from antiphon.formats.json_file import fields_of, parse_json, read_capped
+from antiphon.formats.rope_scaling import hugging_face_rope
 from antiphon.formats.safetensors import read_folder
 
 CONFIG = "config.json"
@@ -27,7 +28,7 @@ ONLY_VALUES: dict[str, object] = {
     "mlp_bias": False,
     "use_sliding_window": False,
     "quantization_config": None,
-    "rope_scaling": None,
+    "partial_rotary_factor": 1.0,
 }
 
 
@@ -75,25 +76,11 @@ def _settings(config: Fields) -> dict[str, Any]:
         "head_dim": config.integer("head_dim") if config.has("head_dim") else head_dim_of(config, hidden_size, heads),
         "vocab_size": config.integer("vocab_size"),
         "rms_norm_eps": config.number("rms_norm_eps", 1e-6),
-        "rope_theta": _rope_theta(config),
-        "max_position_embeddings": config.integer("max_position_embeddings", most=MAX_CONTEXT),
-        "rope_scaling": None,
         "tie_word_embeddings": config.flag("tie_word_embeddings", False),
+        **hugging_face_rope(config),
     }
     check_heads(config, settings)
     return settings
-
-
-def _rope_theta(config: Fields) -> float:
-    """From `rope_theta`, or from `rope_parameters`, where newer files keep it beside the kind of scaling."""
-    parameters = config.values.get("rope_parameters")
-    if not isinstance(parameters, dict):
-        return float(config.number("rope_theta", 10_000.0, least=1.0))
-    inner = Fields(config.path, parameters)
-    kind = inner.string("rope_type", "default")
-    if kind != "default":
-        config.fail(f"rotary scaling {kind!r} is not supported yet; models without scaling are")
-    return float(inner.number("rope_theta", 10_000.0, least=1.0))
 
 
 def _tokenizer(folder: Path, config: Fields, tokenizer_config: Fields, generation_config: Fields) -> TokenizerData:

@@ -8,6 +8,7 @@ from typing import Any
 
 from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError
+from antiphon.models import rope
 
 _MOST = 1 << 24  # above any real size, below any overflow
 
@@ -26,7 +27,8 @@ class ModelSpec:
     vocab_size: int
     rms_norm_eps: float
     rope_theta: float
-    context_length: int  # as trained
+    rope_scaling: Mapping[str, Any] | None  # as `models.rope` wants it
+    context_length: int  # the most that its positions are made for
     tied_head: bool
 
     @classmethod
@@ -44,6 +46,7 @@ class ModelSpec:
             vocab_size=_size(settings, "vocab_size"),
             rms_norm_eps=float(settings["rms_norm_eps"]),
             rope_theta=float(settings["rope_theta"]),
+            rope_scaling=settings["rope_scaling"],
             context_length=_size(settings, "max_position_embeddings"),
             tied_head=bool(settings["tie_word_embeddings"]),
         )
@@ -61,8 +64,13 @@ class ModelSpec:
 
     @property
     def rope_frequencies(self) -> list[float]:
-        """Radians a position, [head_dim / 2] (Su et al., RoFormer, 2021)."""
-        return [self.rope_theta ** (-2 * i / self.head_dim) for i in range(self.head_dim // 2)]
+        """Radians a position, [head_dim / 2]."""
+        return rope.rope_frequencies(self.rope_theta, self.head_dim, self.rope_scaling)
+
+    @property
+    def rope_attention_factor(self) -> float:
+        """What multiplies Q and K after they are turned."""
+        return rope.rope_attention_factor(self.rope_scaling)
 
 
 def _size(settings: Mapping[str, Any], name: str) -> int:

@@ -143,6 +143,7 @@ def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _na
         num_blocks=pool.num_blocks,
         kv_type=config.kv_cache_type,
         rope_frequencies=spec.rope_frequencies,
+        rope_attention_factor=spec.rope_attention_factor,
     )
 
 

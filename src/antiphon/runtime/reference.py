@@ -29,6 +29,7 @@ class ReferenceRunner:
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
             rope_frequencies=spec.rope_frequencies,
+            rope_attention_factor=spec.rope_attention_factor,
             epsilon=spec.rms_norm_eps,
             num_blocks=num_blocks,
             block_size=block_size,

@@ -1,0 +1,61 @@
+"""Rotary positions (Su et al., RoFormer, 2021) and the ways in which models stretch them to longer contexts.
+
+Every scaling here changes a frequency once and for all, whatever the length of a sequence, so that a key stays as it
+was stored. Computed in float64, from the mapping that a checkpoint's `rope_scaling` holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | None) -> list[float]:
+    """Radians a position, [head_dim / 2]."""
+    frequencies = [theta ** (-2 * i / head_dim) for i in range(head_dim // 2)]
+    if scaling is None:
+        return frequencies
+    match scaling["rope_type"]:
+        case "linear":
+            return [frequency / scaling["factor"] for frequency in frequencies]
+        case "llama3":
+            return [_llama3(frequency, scaling) for frequency in frequencies]
+        case "yarn":
+            return _yarn(frequencies, theta, scaling)
+        case "divisors":
+            return [frequency / divisor for frequency, divisor in zip(frequencies, scaling["divisors"], strict=True)]
+    raise AssertionError(f"formats let the rotary scaling {scaling['rope_type']!r} pass")
+
+
+def rope_attention_factor(scaling: Mapping[str, Any] | None) -> float:
+    """What multiplies Q and K after they are turned."""
+    return float(scaling.get("attention_factor", 1.0)) if scaling else 1.0
+
+
+def _llama3(frequency: float, scaling: Mapping[str, Any]) -> float:
+    """Turns that were seen many times in training stay, those never finished are stretched, and in between a blend."""
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    turns = scaling["original_max_position_embeddings"] * frequency / (2 * math.pi)
+    return _blend(frequency, scaling["factor"], (turns - low) / (high - low))
+
+
+def _yarn(frequencies: list[float], theta: float, scaling: Mapping[str, Any]) -> list[float]:
+    """The same idea (Peng et al., YaRN, 2023, section 3.2), blending along the dimensions instead of the turns."""
+    head_dim, original = 2 * len(frequencies), scaling["original_max_position_embeddings"]
+
+    def dimension(turns: float) -> float:  # whose angle makes so many turns within the original context
+        return head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = dimension(scaling["beta_fast"]), dimension(scaling["beta_slow"])
+    if scaling["truncate"]:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
+    width = last - first or 0.001  # as the paper's code has it
+    return [_blend(frequency, scaling["factor"], 1 - (i - first) / width) for i, frequency in enumerate(frequencies)]
+
+
+def _blend(frequency: float, factor: float, kept: float) -> float:
+    """`kept` of the frequency as it is, from none to all, and the rest divided by `factor`."""
+    kept = min(max(kept, 0.0), 1.0)
+    return frequency * (kept + (1 - kept) / factor)

@@ -75,7 +75,7 @@ class Checkpoint:
     path: Path
     format: str  # "gguf" or "safetensors"
     name: str  # what the file calls itself; falls back to the file's stem
-    architecture: str  # "llama", "qwen2": GGUF's words
+    architecture: str  # "llama", "qwen2", "qwen3": GGUF's words
     # The architecture's numbers under Hugging Face's config.json names; `rope_scaling` as formats/rope_scaling.py says.
     settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]  # under the checkpoint's own names

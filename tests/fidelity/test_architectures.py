@@ -37,6 +37,9 @@ DYNAMIC = {"rope_type": "dynamic", "factor": 8.0}  # within the trained context,
 
 FOLDERS: dict[str, dict[str, Any]] = {
     **{name: {"architecture": name} for name in CLASSES},
+    "mistral": {"architecture": "llama", "config_class": "MistralForCausalLM", "sliding_window": 512},
+    "qwen3, wide heads": {"architecture": "qwen3", "head_dim": 64, "num_attention_heads": 4},
+    "qwen3, yarn": {"architecture": "qwen3", "rope_scaling": YARN},
     **{
         f"{architecture}, {scaling['rope_type']}": {"architecture": architecture, "rope_scaling": scaling}
         for architecture in ("llama", "qwen2")

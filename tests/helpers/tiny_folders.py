@@ -14,7 +14,7 @@ from tiny_models import tiny_model
 from antiphon.checkpoint import TENSOR_TYPES
 from antiphon.formats.gguf import GGML_TYPES
 
-CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
+CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _GGUF_KEYS = {
     "hidden_size": "embedding_length",
     "intermediate_size": "feed_forward_length",

@@ -99,7 +99,7 @@ def tiny_model(
     names = _GGUF if format == "gguf" else _HUGGING_FACE
     types = {"": type} if isinstance(type, str) else dict(type)
     tensors = {}
-    for name, layer, values in _weights(merged, architecture == "qwen2", np.random.default_rng(seed)):
+    for name, layer, values in _weights(merged, architecture, np.random.default_rng(seed)):
         theirs = names[name].format(layer)
         if format == "gguf" and architecture == "llama" and name in ("q", "k"):
             values = _interleaved(values, merged["head_dim"])
@@ -115,7 +115,9 @@ def tiny_model(
     )
 
 
-def _weights(settings: Mapping[str, Any], biased: bool, rng: np.random.Generator) -> Iterator[tuple[str, int, Array]]:
+def _weights(
+    settings: Mapping[str, Any], architecture: str, rng: np.random.Generator
+) -> Iterator[tuple[str, int, Array]]:
     """(our name, layer, values) of every tensor; scaled so that attention and logits are neither flat nor one-hot."""
     hidden, inner, dim = settings["hidden_size"], settings["intermediate_size"], settings["head_dim"]
     query, kv = settings["num_attention_heads"] * dim, settings["num_key_value_heads"] * dim
@@ -131,8 +133,10 @@ def _weights(settings: Mapping[str, Any], biased: bool, rng: np.random.Generator
         yield "attention_norm", layer, vector(hidden, 1.0)
         for name, rows in (("q", query), ("k", kv), ("v", kv)):
             yield name, layer, matrix(rows, hidden)
-            if biased:
+            if architecture == "qwen2":
                 yield f"{name}_bias", layer, vector(rows, 0.0)
+            if architecture == "qwen3" and name != "v":
+                yield f"{name}_norm", layer, vector(dim, 1.5)
         yield "attention_out", layer, matrix(hidden, query)
         yield "mlp_norm", layer, vector(hidden, 1.0)
         yield "gate", layer, matrix(inner, hidden)

@@ -15,6 +15,13 @@ SHAPES = {
     "llama, tied, no groups": {"tie_word_embeddings": True, "num_attention_heads": 3, "num_key_value_heads": 3},
     "qwen2": {"architecture": "qwen2", "num_attention_heads": 2, "head_dim": 96, "num_key_value_heads": 1},
     "qwen2, tied": {"architecture": "qwen2", "tie_word_embeddings": True, "rope_theta": 1e6},
+    "qwen3": {"architecture": "qwen3"},
+    "qwen3, wide heads, tied": {
+        "architecture": "qwen3",
+        "head_dim": 64,
+        "num_attention_heads": 4,
+        "tie_word_embeddings": True,
+    },
     "llama, linear scaling": {"rope_scaling": {"rope_type": "linear", "factor": 3.0}},
     "llama, llama3 scaling": {
         "rope_scaling": {
@@ -76,9 +83,9 @@ def test_int8_is_close_enough(type: str) -> None:
 
 
 @pytest.mark.parametrize("type", ["F16", "Q4_0", "Q8_0"])
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 def test_both_orders_of_rows_are_the_same_model(architecture: str, type: str) -> None:
-    """GGUF's llama keeps Q and K interleaved, Hugging Face in halves; qwen2 is in halves in both."""
+    """GGUF's llama keeps Q and K interleaved, Hugging Face in halves; the Qwens are in halves in both."""
     folder = tiny_model(architecture=architecture, type=type)
     gguf = tiny_model(architecture=architecture, type=type, format="gguf")
     assert (logits_after(ReferenceRunner(folder)) == logits_after(ReferenceRunner(gguf))).all()
@@ -105,9 +112,8 @@ def _transformers_model(checkpoint: Checkpoint):
     """The checkpoint in `transformers`, float32: prompt → logits after it."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    llama = checkpoint.architecture == "llama"
-    config_class = transformers.LlamaConfig if llama else transformers.Qwen2Config
-    model_class = transformers.LlamaForCausalLM if llama else transformers.Qwen2ForCausalLM
+    family = checkpoint.architecture.capitalize()
+    config_class, model_class = (getattr(transformers, family + part) for part in ("Config", "ForCausalLM"))
     settings = {key: value for key, value in checkpoint.settings.items() if value is not None}
     model = model_class(config_class(**settings, attn_implementation="eager")).float().eval()
     weights = {name: torch.tensor(dequantize(tensor)) for name, tensor in checkpoint.tensors.items()}

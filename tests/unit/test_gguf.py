@@ -149,7 +149,7 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"general.architecture": "mamba"}, "'mamba' is not supported; supported are llama, qwen2"),
+        ({"general.architecture": "mamba"}, "'mamba' is not supported; supported are llama, qwen2, qwen3"),
         ({"general.architecture": None}, "'general.architecture' is missing"),
         ({"qwen2.block_count": None}, "'qwen2.block_count' is missing"),
         ({"qwen2.block_count": "2"}, "'qwen2.block_count' must be a whole number, not '2'"),

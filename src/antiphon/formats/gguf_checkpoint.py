@@ -15,7 +15,7 @@ from antiphon.formats.fields import Fields, check_heads, head_dim_of
 from antiphon.formats.gguf import GgufFile, read_gguf
 from antiphon.formats.rope_scaling import gguf_rope
 
-ARCHITECTURES = ("llama", "qwen2")
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
 LLAMA3_PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3")
 MAX_TOKEN_TYPE = 6  # GGUF's run from 1, normal, to 6, byte
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from antiphon.checkpoint import Checkpoint, TokenizerData
 from antiphon.errors import CheckpointError
-from antiphon.formats.fields import Fields, check_heads, head_dim_of, shown
+from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
 from antiphon.formats.json_file import fields_of, parse_json, read_capped
 from antiphon.formats.rope_scaling import hugging_face_rope
 from antiphon.formats.safetensors import read_folder
@@ -20,7 +20,13 @@ from antiphon.formats.safetensors import read_folder
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 4 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
-ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2"}
+ARCHITECTURES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",  # the same decoder, but for a window that we refuse
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+}
+MISTRALS_OWN_WINDOW = 4096  # where its config.json is silent
 # Fields that would change the arithmetic → the only value, besides null, that is served.
 ONLY_VALUES: dict[str, object] = {
     "hidden_act": "silu",
@@ -37,6 +43,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     config = fields_of(folder / CONFIG, MAX_CONFIG_BYTES)
     architecture = _architecture(config)
     settings = _settings(config)
+    _refuse_windows(config, settings["max_position_embeddings"])
     tokenizer_config = fields_of(folder / "tokenizer_config.json", MAX_CONFIG_BYTES)
     generation_config = fields_of(folder / "generation_config.json", MAX_CONFIG_BYTES)
     return Checkpoint(
@@ -81,6 +88,20 @@ def _settings(config: Fields) -> dict[str, Any]:
     }
     check_heads(config, settings)
     return settings
+
+
+def _refuse_windows(config: Fields, context: int) -> None:
+    """Layers that see only the last tokens; a window as long as the context is none."""
+    layers = config.values.get("layer_types") or []
+    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
+        config.fail("field 'layer_types' names layers other than 'full_attention', which are not supported")
+    if "MistralForCausalLM" not in config.strings("architectures"):
+        return  # the others keep a window in the file, and say in `use_sliding_window` that it is not used
+    if config.values.get("sliding_window", MISTRALS_OWN_WINDOW) is None:
+        return
+    window = config.integer("sliding_window", MISTRALS_OWN_WINDOW, most=MAX_CONTEXT)
+    if window < context:
+        config.fail(f"field 'sliding_window' is {window}, below the context of {context}, which is not supported")
 
 
 def _tokenizer(folder: Path, config: Fields, tokenizer_config: Fields, generation_config: Fields) -> TokenizerData:

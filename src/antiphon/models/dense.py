@@ -1,4 +1,8 @@
-"""The dense decoder of the Llama family (Llama, Qwen2): its weights, and its forward pass written once over `Ops`."""
+"""The dense decoder of the Llama family (Llama, Mistral, Qwen2, Qwen3): its weights, and its forward pass over `Ops`.
+
+The pass is written once. What a member of the family lacks (biases, norms of query and key heads, a head of its own) is
+absent from its weights.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ class LayerWeights:
     index: int
     attention_norm: Vector
     qkv: Matrix
+    qk_norm: tuple[Vector, Vector] | None
     attention_out: Matrix
     mlp_norm: Vector
     gate_up: Matrix
@@ -35,7 +40,8 @@ def forward(ops: Ops, weights: Weights) -> Value:
     x = ops.embed(weights.embedding)
     for layer in weights.layers:
         h = ops.linear(ops.rms_norm(x, layer.attention_norm), layer.qkv)
-        x = ops.add(x, ops.linear(ops.attention(h, layer.index), layer.attention_out))
+        h = ops.attention(h, layer.index, layer.qk_norm)
+        x = ops.add(x, ops.linear(h, layer.attention_out))
         h = ops.linear(ops.rms_norm(x, layer.mlp_norm), layer.gate_up)
         x = ops.add(x, ops.linear(ops.silu_mul(h), layer.down))
     return ops.logits(ops.rms_norm(ops.sampled_rows(x), weights.norm), weights.head)
@@ -79,6 +85,7 @@ def _load_layer(ops: Ops, finder: TensorFinder, index: int) -> LayerWeights:
             [finder.find(name, (count, hidden), index) for name, count in rows.items()],
             [finder.find(f"{name}_bias", (count,), index) for name, count in rows.items()] if biased else (),
         ),
+        qk_norm=_load_qk_norm(ops, finder, index) if spec.has_qk_norm else None,
         attention_out=ops.matrix([finder.find("attention_out", (hidden, query), index)]),
         mlp_norm=ops.vector(finder.find("mlp_norm", (hidden,), index)),
         gate_up=ops.matrix(
@@ -86,3 +93,8 @@ def _load_layer(ops: Ops, finder: TensorFinder, index: int) -> LayerWeights:
         ),
         down=ops.matrix([finder.find("down", (hidden, spec.intermediate_size), index)]),
     )
+
+
+def _load_qk_norm(ops: Ops, finder: TensorFinder, index: int) -> tuple[Vector, Vector]:
+    q_norm, k_norm = (finder.find(name, (finder.spec.head_dim,), index) for name in ("q_norm", "k_norm"))
+    return ops.vector(q_norm), ops.vector(k_norm)

@@ -63,6 +63,11 @@ class ModelSpec:
             )
 
     @property
+    def has_qk_norm(self) -> bool:
+        """Whether query and key heads are normed, each by itself."""
+        return self.architecture == "qwen3"
+
+    @property
     def rope_frequencies(self) -> list[float]:
         """Radians a position, [head_dim / 2]."""
         return rope.rope_frequencies(self.rope_theta, self.head_dim, self.rope_scaling)

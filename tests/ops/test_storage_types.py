@@ -10,6 +10,7 @@ from tiny_models import stored
 
 from antiphon import _native
 from antiphon.checkpoint import TENSOR_TYPES, Tensor
+from antiphon.ops.reference import dequantize
 
 ROWS, COLUMNS = 512, 256
 # Where a block keeps its half-precision numbers; random bytes there would be infinities now and then.
@@ -39,6 +40,7 @@ def test_values_are_those_of_the_format(name):
     values = np.empty((ROWS, COLUMNS), np.float32)
     _native.StoredMatrix(raw.tobytes(), name, ROWS, COLUMNS).dequantize(values)
     assert np.array_equal(values, judged(name, raw))
+    assert np.array_equal(values, dequantize(stored(name, (ROWS, COLUMNS), name, raw.tobytes())))
 
 
 @pytest.mark.parametrize("name", QUANTIZED)

@@ -1,63 +1,35 @@
 """The reference backend: the operations in NumPy float32, as plainly as they can be said; others are tested against it.
 
-Owns its own reading of the stored types, its own weights in float32 and its own KV cache, so that it shares no mistake
-with the compiled kernels. It computes a step's plan at once, sequence by sequence, and makes no promise of speed.
+Owns its own weights in float32, read by `reference_types`, and its own KV cache, so that it shares no mistake with the
+compiled kernels. It computes a step's plan at once, sequence by sequence, and makes no promise of speed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from antiphon.checkpoint import TENSOR_TYPES, Tensor
 from antiphon.errors import CheckpointError
+from antiphon.ops.reference_types import VALUES_OF, Array
 from antiphon.step import ScheduledSequence, StepPlan
-
-Array: TypeAlias = npt.NDArray[np.float32]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 def dequantize(tensor: Tensor) -> Array:
-    """The tensor's values, float32 of its shape. Source of the layouts: the GGUF specification and ggml's blocks.
+    """The tensor's values, float32 of its shape.
 
     Raises CheckpointError, naming the tensor, where a value is not a finite number.
     """
     raw = np.frombuffer(tensor.read(), np.uint8)
     blocks = raw.reshape(-1, TENSOR_TYPES[tensor.type][0])  # [blocks, bytes a block]
     with np.errstate(invalid="ignore", over="ignore"):  # said below, by name
-        values = _VALUES_OF[tensor.type](blocks).astype(np.float32).reshape(tensor.shape)
+        values = VALUES_OF[tensor.type](blocks).astype(np.float32).reshape(tensor.shape)
     if not np.isfinite(values).all():
         raise CheckpointError(f"tensor {tensor.name}: holds a weight or a scale that is not a finite number")
     return values
-
-
-def _bfloat16(blocks: Bytes) -> Array:
-    values: Array = (blocks.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return values
-
-
-def _nibbles(packed: Bytes) -> Array:
-    """Low nibbles are the block's first 16 values, high nibbles its last: [blocks, 16] bytes → [blocks, 32]."""
-    return np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
-
-
-def _half(two_bytes: Bytes) -> Array:
-    """A block's scale or minimum: [blocks, 2] bytes → [blocks, 1]."""
-    return np.ascontiguousarray(two_bytes).view(np.float16).astype(np.float32)
-
-
-_VALUES_OF: dict[str, Callable[[Bytes], npt.NDArray[np.floating]]] = {
-    "F32": lambda blocks: blocks.view(np.float32),
-    "F16": lambda blocks: blocks.view(np.float16),
-    "BF16": _bfloat16,
-    "Q4_0": lambda blocks: _half(blocks[:, :2]) * (_nibbles(blocks[:, 2:]) - 8),
-    "Q4_1": lambda blocks: _half(blocks[:, :2]) * _nibbles(blocks[:, 4:]) + _half(blocks[:, 2:4]),
-    "Q8_0": lambda blocks: _half(blocks[:, :2]) * blocks[:, 2:].view(np.int8).astype(np.float32),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from antiphon.checkpoint import Checkpoint
 from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
-from antiphon.ops.reference import Array, ReferenceOps
+from antiphon.ops.reference import ReferenceOps
 from antiphon.ops.reference_sampler import sample_reference
+from antiphon.ops.reference_types import Array
 from antiphon.step import StepPlan, StepResult
 
 

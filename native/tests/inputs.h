@@ -11,29 +11,36 @@
 
 namespace antiphon::tests {
 
-constexpr const char* kTypes[] = {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0"};
+constexpr const char* kTypes[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1",   "Q5_0",  "Q5_1",
+                                  "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"};
 
-inline size_t group_bytes(const std::string& type) {  // of 32 values
-  if (type == "F32") return 128;
-  if (type == "Q8_0") return 34;
-  if (type == "Q4_0") return 18;
-  return type == "Q4_1" ? 20 : 64;
+inline const StorageLayout& layout_of(const std::string& type) { return storage_layout(storage_type(type)); }
+
+// Where a block keeps its half-precision numbers.
+inline std::vector<size_t> half_offsets(const std::string& type) {
+  if (type == "Q6_K") return {208};
+  return layout_of(type).has_least ? std::vector<size_t>{0, 2} : std::vector<size_t>{0};
+}
+
+// A value of ordinary size, as a type without blocks stores it; half precision for all others.
+inline void put_number(Random& random, const std::string& type, uint8_t* to) {
+  const float value = random.real(2.0f);
+  const uint32_t bits = float_to_bits(value);
+  const uint16_t half = type == "BF16" ? static_cast<uint16_t>(bits >> 16) : float_to_half(value);
+  std::memcpy(to, type == "F32" ? static_cast<const void*>(&bits) : &half, type == "F32" ? 4 : 2);
 }
 
 // Random sound weights: any codes, and scales or values of ordinary size.
 inline std::vector<uint8_t> weights(Random& random, const std::string& type, int64_t rows, int64_t columns) {
-  const size_t bytes = group_bytes(type);
-  std::vector<uint8_t> data = random.bytes(static_cast<size_t>(rows * columns / 32) * bytes);
-  for (size_t group = 0; group < data.size(); group += bytes) {
-    const bool quantized = type[0] == 'Q';
-    for (size_t at = group; at < group + (quantized ? (type == "Q4_1" ? 4 : 2) : bytes);) {
-      const float value = random.real(2.0f);
-      const uint32_t bits = float_to_bits(value);
-      const uint16_t half = type == "BF16" ? static_cast<uint16_t>(bits >> 16) : float_to_half(value);
-      std::memcpy(data.data() + at, type == "F32" ? static_cast<const void*>(&bits) : &half, type == "F32" ? 4 : 2);
-      at += type == "F32" ? 4 : 2;
-    }
+  const StorageLayout& layout = layout_of(type);
+  std::vector<uint8_t> data =
+      random.bytes(static_cast<size_t>(rows * columns / (32 * layout.block_groups)) * layout.block_bytes);
+  if (type == "F32" || type == "F16" || type == "BF16") {
+    for (size_t at = 0; at < data.size(); at += type == "F32" ? 4 : 2) put_number(random, type, data.data() + at);
+    return data;
   }
+  for (size_t block = 0; block < data.size(); block += layout.block_bytes)
+    for (const size_t offset : half_offsets(type)) put_number(random, type, data.data() + block + offset);
   return data;
 }
 

@@ -14,7 +14,9 @@ constexpr int64_t kExtents[] = {-1, 0, 1, 31, 33, 64, 100, int64_t{1} << 31, int
 
 // Usually a length that fits, else one that is cut, grown or unrelated.
 size_t claimed_bytes(Random& random, const char* type, int64_t rows, int64_t columns) {
-  const uint64_t sound = static_cast<uint64_t>(rows) * (static_cast<uint64_t>(columns) / 32) * group_bytes(type);
+  const StorageLayout& layout = layout_of(type);
+  const uint64_t blocks = static_cast<uint64_t>(columns) / (32 * static_cast<uint64_t>(layout.block_groups));
+  const uint64_t sound = static_cast<uint64_t>(rows) * blocks * layout.block_bytes;
   const size_t small = static_cast<size_t>(sound % (1 << 16));
   return random.next() % 4 ? small : static_cast<size_t>(random.between(0, 2 * static_cast<int64_t>(small) + 8));
 }
@@ -39,8 +41,10 @@ bool try_matrix(Random& random, ThreadPool& pool) {
   const char* type = kTypes[random.next() % std::size(kTypes)];
   const bool wild = random.next() % 4 == 0;
   const int64_t rows = wild ? kExtents[random.next() % std::size(kExtents)] : random.between(1, 40);
-  const int64_t columns = random.next() % 8 ? 32 * random.between(1, 4) : kExtents[random.next() % std::size(kExtents)];
-  const bool sound = rows > 0 && rows <= 100 && columns > 0 && columns <= 128 && columns % 32 == 0;
+  const int64_t block = 32 * layout_of(type).block_groups;
+  const int64_t columns =
+      random.next() % 8 ? block * random.between(1, 128 / block + 1) : kExtents[random.next() % std::size(kExtents)];
+  const bool sound = rows > 0 && rows <= 100 && columns > 0 && columns <= 512 && columns % block == 0;
   const std::vector<uint8_t> data = sound && random.next() % 2
                                         ? weights(random, type, rows, columns)
                                         : random.bytes(claimed_bytes(random, type, rows, columns));

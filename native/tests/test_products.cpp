@@ -1,5 +1,7 @@
 // Norms, packed products and activations on odd shapes: every instruction set gives the scalar one's bits, and reads
 // and writes nothing beyond what it was given.
+#include <algorithm>
+
 #include "dispatch.h"
 #include "inputs.h"
 #include "packed_matrix.h"
@@ -51,7 +53,9 @@ void test_products() {
   ThreadPool pool(2);
   for (const char* left : kTypes)
     for (const char* right : kTypes) {
-      const int64_t columns = 32 * random.between(1, 7), rows = random.between(1, 100), more = random.between(1, 70);
+      const int64_t block = 32 * std::max(layout_of(left).block_groups, layout_of(right).block_groups);
+      const int64_t columns = block * random.between(1, block == 32 ? 7 : 2);
+      const int64_t rows = random.between(1, 100), more = random.between(1, 70);
       const auto a = weights(random, left, rows, columns), b = weights(random, right, more, columns);
       const PackedMatrix matrix({stored_matrix(a.data(), a.size(), storage_type(left), rows, columns),
                                  stored_matrix(b.data(), b.size(), storage_type(right), more, columns)},

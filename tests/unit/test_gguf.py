@@ -164,7 +164,7 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
         ({"qwen2.rope.scaling.type": "longrope"}, "rotary scaling 'longrope'"),
         ({"qwen2.rope.dimension_count": 8}, "rope.dimension_count"),
         ({"qwen2.expert_count": 8}, "mixtures of experts"),
-        ({"split.count": 3}, "one part of a split model"),
+        ({"split.count": 3}, "a part of a model split into 3"),
         ({"general.alignment": 24}, "'general.alignment' is 24"),
         ({"tokenizer.ggml.model": "llama"}, "tokenizer 'llama' is not supported"),
         ({"tokenizer.ggml.tokens": None}, "'tokenizer.ggml.tokens' is missing"),

@@ -2,7 +2,7 @@
 
 GGUF's own keys (`llama.embedding_length`) come out under Hugging Face's names (`hidden_size`), so that nobody further
 on knows which format a model came in. What cannot be served faithfully is refused here by name, rather than served
-slightly wrong: other architectures, experts, split files, vocabularies that are not byte-level BPE.
+slightly wrong: other architectures, experts, vocabularies that are not byte-level BPE.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from antiphon.checkpoint import Checkpoint, TokenizerData
 from antiphon.formats.fields import Fields, check_heads, head_dim_of
-from antiphon.formats.gguf import GgufFile, read_gguf
+from antiphon.formats.gguf import GgufFile
+from antiphon.formats.gguf_split import read_whole_gguf
 from antiphon.formats.rope_scaling import gguf_rope
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -30,14 +31,15 @@ SAMPLING_KEYS = {
 
 
 def open_gguf(path: Path) -> Checkpoint:
-    """A GGUF file as a Checkpoint; raises CheckpointError for one that is damaged or cannot be served."""
-    file = read_gguf(path)
-    fields = Fields(path, file.metadata)
+    """A GGUF file, or the split model that it is a part of, as a Checkpoint.
+
+    Raises CheckpointError for one that is damaged or cannot be served.
+    """
+    file = read_whole_gguf(path)
+    fields = Fields(file.path, file.metadata)
     architecture = fields.string("general.architecture")
     if architecture not in ARCHITECTURES:
         fields.fail(f"architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
-    if fields.integer("split.count", 1, least=0) > 1:
-        fields.fail("is one part of a split model; join the parts with `llama-gguf-split --merge` first")
     tokenizer = _tokenizer(fields)
     return Checkpoint(
         path=path,

@@ -1,0 +1,71 @@
+"""GGUF in several files, `NAME-00001-of-00003.gguf` and so on: all parts found, checked against each other, and joined.
+
+Given any part, the others are looked for beside it, under the names that the splitting tools give. The first part has
+the model's metadata; every part has its tensors, its own number, and the counts that all must agree on. Raises
+CheckpointError, naming the part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from antiphon.checkpoint import Tensor
+from antiphon.errors import CheckpointError
+from antiphon.formats.fields import Fields
+from antiphon.formats.gguf import GgufFile, read_gguf
+
+MAX_PARTS = 1024
+_NAME = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+
+
+def read_whole_gguf(path: Path) -> GgufFile:
+    """A GGUF file or, where `path` is one part of a split model, all parts as if they were one file."""
+    file = read_gguf(path)
+    fields = Fields(path, file.metadata)
+    count = fields.integer("split.count", 1, least=0, most=MAX_PARTS)
+    if count <= 1:
+        return file
+    parts = [file if part == path else read_gguf(part) for part in _part_paths(fields, count)]
+    for number, part in enumerate(parts):
+        _check_part(Fields(part.path, part.metadata), number, count)
+    tensors = _joined(parts)
+    first = Fields(parts[0].path, parts[0].metadata)
+    expected = first.integer("split.tensors.count", len(tensors), least=0)
+    if len(tensors) != expected:
+        first.fail(f"its parts have {len(tensors)} tensors together, but 'split.tensors.count' is {expected}")
+    return replace(parts[0], tensors=tensors)
+
+
+def _part_paths(fields: Fields, count: int) -> list[Path]:
+    """The files of all parts, in order, each of which is there."""
+    path = fields.path
+    name = _NAME.fullmatch(path.name)
+    if name is None or int(name["count"]) != count:
+        fields.fail(f"is a part of a model split into {count}; its name must end in '-NNNNN-of-{count:05d}.gguf'")
+    paths = [path.with_name(f"{name['model']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+    for number, part in enumerate(paths, start=1):
+        if not part.is_file():
+            raise CheckpointError(f"{part}: part {number} of {count} is missing; download it into this folder")
+    if path not in paths:
+        fields.fail(f"is numbered {name['number']}, but the parts run from 00001 to {count:05d}")
+    return paths
+
+
+def _check_part(fields: Fields, number: int, count: int) -> None:
+    for key, expected in (("split.no", number), ("split.count", count)):
+        value = fields.integer(key, least=0)
+        if value != expected:
+            fields.fail(f"field {key!r} is {value}, but by its name it is {expected}; the parts are mixed up")
+
+
+def _joined(parts: Sequence[GgufFile]) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for part in parts:
+        for name, tensor in part.tensors.items():
+            if name in tensors:
+                raise CheckpointError(f"{part.path}: tensor {name!r} is in an earlier part too")
+            tensors[name] = tensor
+    return tensors

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from op_programs import OpBench, identity, show
+from op_programs import OpBench, identity, one_token_each, show
 from tiny_models import TYPES, cpu_runner, encode, scheduled, stored, tensor, tiny_model
 
 from antiphon import _native
@@ -79,6 +79,27 @@ def test_a_scale_too_large_for_a_shared_form_is_refused() -> None:
 def test_matrices_that_their_bytes_do_not_hold_are_refused(rows: int, columns: int, size: int) -> None:
     with pytest.raises(ValueError, match="matrix"):
         _native.StoredMatrix(bytes(size), "F32", rows, columns)
+
+
+@pytest.mark.parametrize("sizes", [(31, 31), (32, 0), (0, 32), (64, 64)])
+def test_norms_that_do_not_fit_the_heads_are_refused(sizes: tuple[int, int]) -> None:
+    bench = OpBench(np.ones((1, 96), np.float32), 96)
+    query_norm, key_norm = ([1.0] * size for size in sizes)
+
+    def model(ops, x):
+        qkv = ops.linear(ops.rms_norm(x, [1.0] * 96), ops.matrix([identity(96, 96)]))
+        return ops.attention(qkv, 0, (query_norm, key_norm))
+
+    with pytest.raises(ValueError, match="norms of query and key heads"):
+        bench.native(model, one_token_each(1))
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_attention_factor_that_cannot_be_is_refused(factor: float) -> None:
+    bench = OpBench(np.ones((1, 32), np.float32), 32)
+    bench.attention_factor = factor
+    with pytest.raises(ValueError, match="attention factor"):
+        bench.native(lambda ops, x: None, one_token_each(1))
 
 
 BAD_PLANS = {

@@ -75,6 +75,7 @@ def test_a_folders_numbers(tmp_path: Path, given: dict[str, Any], expected: dict
 
 def test_yarn_reaches_as_far_as_it_was_chosen_for(tmp_path: Path) -> None:
     scaling = {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 256}
+    assert folder(tmp_path, rope_scaling=scaling | {"factor": 1e308}).settings["max_position_embeddings"] == 1 << 27
     for stated in (256, 512, 1024):
         assert (
             folder(tmp_path, rope_scaling=scaling, max_position_embeddings=stated).settings["max_position_embeddings"]
@@ -160,6 +161,7 @@ def test_frequencies_are_those_of_transformers(theta: float, head_dim: int, trun
         ({"rope_type": "linear"}, "'rope_scaling.factor' is missing"),
         ({"rope_type": "linear", "factor": 0.5}, "'rope_scaling.factor' is 0.5"),
         ({"rope_type": "linear", "factor": float("nan")}, "'rope_scaling.factor' is nan"),
+        ({"rope_type": "linear", "factor": 10**400}, "'rope_scaling.factor' is 1000"),
         (LLAMA3 | {"high_freq_factor": 1}, "'rope_scaling.high_freq_factor' is 1; it must be above"),
         (LLAMA3 | {"original_max_position_embeddings": 0}, "'rope_scaling.original_max_position_embeddings' is 0"),
         ({"rope_type": "yarn", "factor": 4, "beta_slow": 0}, "'rope_scaling.beta_slow' is 0"),

@@ -6,7 +6,7 @@ type, or is a number no model has. Each of these is a CheckpointError here that 
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +47,8 @@ class Fields:
         value = self._value(key, default)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             self._wrong(key, value, "a number")
-        if not least <= value or not math.isfinite(value):
-            self.fail(f"field {key!r} is {value}; it must be a finite number from {least:g} up")
+        if not least <= value <= sys.float_info.max:  # false for not-a-number, and safe for whole numbers beyond float
+            self.fail(f"field {key!r} is {shown(value)}; it must be a finite number from {least:g} up")
         return value
 
     def string(self, key: str, default: str | None = None) -> str:

@@ -130,7 +130,7 @@ def _yarn(
     """YaRN's numbers, and the context for which it was chosen: publishers often leave the unstretched one in place."""
     if settings["rope_theta"] <= 1:
         fields.fail("rotary scaling 'yarn' needs a base (rope_theta) above 1")
-    context = min(int(original * factor), MAX_CONTEXT)
+    context = int(min(original * factor, MAX_CONTEXT))
     return {
         "max_position_embeddings": max(settings["max_position_embeddings"], context),
         "rope_scaling": {
@@ -149,7 +149,7 @@ def _attention_factor(fields: Fields, prefix: str, factor: float) -> float:
     """What multiplies Q and K: as given, or by the paper's rule, which `mscale` and `mscale_all_dim` bend.
 
     `attn_factor` multiplies the rule's result, as in the paper's own code: DeepSeek-R1-0528-Qwen3-8B takes the rule
-    back with it.
+    back with it. `transformers` passes it over.
     """
     if fields.has(prefix + "attention_factor"):
         return float(fields.number(prefix + "attention_factor", least=1e-3))

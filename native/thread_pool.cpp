@@ -42,24 +42,39 @@ void ThreadPool::run(int64_t num_tasks, const Task& body) {
   body_ = &body;
   num_tasks_ = num_tasks;
   next_task_.store(0, std::memory_order_relaxed);
-  num_busy_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
+  state_.store(kOpen, std::memory_order_release);
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
   take_tasks(0);
-  for (uint32_t busy; (busy = num_busy_.load(std::memory_order_acquire)) != 0;) await_change(num_busy_, busy);
+  uint32_t state = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  for (; state != 0; state = state_.load(std::memory_order_acquire)) await_change(state_, state);
 }
 
 void ThreadPool::take_tasks(int thread) {
   for (int64_t task; (task = next_task_.fetch_add(1, std::memory_order_relaxed)) < num_tasks_;) (*body_)(task, thread);
 }
 
+// Enters the loop that is open now, if one is; from then on its body stays valid until leave_loop.
+bool ThreadPool::join_loop() {
+  uint32_t state = state_.load(std::memory_order_acquire);
+  while (state & kOpen)
+    if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) return true;
+  return false;
+}
+
+void ThreadPool::leave_loop() {
+  if (state_.fetch_sub(1, std::memory_order_acq_rel) == 1) state_.notify_one();  // closed, and the last one out
+}
+
 void ThreadPool::work(int thread) {
-  for (uint32_t seen = 0;;) {
-    await_change(round_, seen);
-    ++seen;
+  for (;;) {
+    const uint32_t seen = round_.load(std::memory_order_acquire);
     if (stopping_) return;
-    take_tasks(thread);
-    if (num_busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) num_busy_.notify_one();
+    if (join_loop()) {
+      take_tasks(thread);
+      leave_loop();
+    }
+    await_change(round_, seen);
   }
 }
 

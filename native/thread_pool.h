@@ -25,7 +25,13 @@ class ThreadPool {
 
  private:
   void work(int thread);
+  bool join_loop();
+  void leave_loop();
   void take_tasks(int thread);
+
+  // state_: whether a loop is open to workers, and how many are in it. A loop ends when all tasks are taken and nobody
+  // is left in it; workers that were asleep or lost their core meanwhile are not waited for.
+  static constexpr uint32_t kOpen = 1u << 31;
 
   std::vector<std::thread> workers_;
   const Task* body_ = nullptr;
@@ -33,7 +39,7 @@ class ThreadPool {
   std::atomic<bool> stopping_{false};
   alignas(64) std::atomic<uint32_t> round_{0};  // grows by one a loop: the signal to start
   alignas(64) std::atomic<int64_t> next_task_{0};
-  alignas(64) std::atomic<uint32_t> num_busy_{0};  // workers that have not finished this loop
+  alignas(64) std::atomic<uint32_t> state_{0};
 };
 
 }  // namespace antiphon

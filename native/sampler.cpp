@@ -86,9 +86,11 @@ RowSampler::Candidates RowSampler::likeliest(int64_t count) const {
     floor = maxima[static_cast<size_t>(count - 1)];
   }
   Candidates found = at_least(floor);
-  const auto middle = found.begin() + std::min<int64_t>(count, static_cast<int64_t>(found.size()));
-  std::partial_sort(found.begin(), middle, found.end());
-  found.erase(middle, found.end());
+  if (count < std::ssize(found)) {
+    std::nth_element(found.begin(), found.begin() + count, found.end());
+    found.erase(found.begin() + count, found.end());
+  }
+  std::sort(found.begin(), found.end());
   return found;
 }
 
@@ -139,6 +141,12 @@ void RowSampler::summarize_changed() {
   std::sort(touched.begin(), touched.end());
   touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
   for (const int64_t s : touched) shards_[s] = kernels_.summarize(logits_ + s * kShard, shard_size(s));
+}
+
+// Penalties and biases of extreme size can overflow; minus infinity alone is meant.
+bool RowSampler::changes_are_numbers() const {
+  return std::all_of(changed_.begin(), changed_.end(),
+                     [this](const auto& change) { return logits_[change.first] <= std::numeric_limits<float>::max(); });
 }
 
 float RowSampler::original(int32_t token_id) const {
@@ -205,7 +213,7 @@ int32_t RowSampler::draw_from_likeliest(const SampleRequest& request, double uni
 int32_t RowSampler::draw(const SampleRequest& request) const {
   const double uniform = uniform_draw(request.seed, request.choice_index, request.position);
   const float largest = maximum(), scale = 1.0f / request.temperature;
-  if (request.top_k > 0) return draw_from_likeliest(request, uniform, largest, scale);
+  if (request.top_k > 0 && request.top_k < vocabulary_) return draw_from_likeliest(request, uniform, largest, scale);
   if (request.top_p < 1.0f || request.min_p > 0.0f) {
     Nucleus nucleus(kernels_, logits_, vocabulary_, largest, scale);
     return nucleus.draw(uniform, request.top_p, request.min_p);
@@ -224,6 +232,10 @@ SampleOutcome RowSampler::sample(const SampleRequest& request) {
   note_logprobs(request.num_logprobs, raw_log_sum, outcome);
   if (!request.history.empty()) apply_penalties(request);
   apply_biases(request);
+  if (!changes_are_numbers()) {
+    outcome.error = "the penalties and logit_bias of this request leave logits that are not finite numbers";
+    return outcome;
+  }
   summarize_changed();
   if (maximum() == kLowest) {
     outcome.error = "logit_bias and min_tokens leave no token to choose";

@@ -66,6 +66,7 @@ class RowSampler {
   void change(int32_t token_id, float logit);
   void apply_penalties(const SampleRequest& request);
   void apply_biases(const SampleRequest& request);
+  bool changes_are_numbers() const;
   void summarize_changed();
   int32_t greedy() const;
   int32_t draw(const SampleRequest& request) const;

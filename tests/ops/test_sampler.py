@@ -167,3 +167,20 @@ def test_a_row_that_is_not_finite_fails_alone(instruction_set: str, bad: float) 
     after = spoilt.draw(specs)
     assert after[2].error == "the model's logits are not finite numbers"
     assert after[:2] + after[3:] == before[:2] + before[3:]
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(top_k=2**31), SamplingParams(seed=2**64)])
+def test_a_number_too_large_to_hold_fails_alone(sampling: SamplingParams) -> None:
+    bench = engine(1000, "auto")
+    alone = bench.draw([(1, SampleSpec(SamplingParams(seed=3), 0, 0))])
+    beside = bench.draw([(0, SampleSpec(sampling, 0, 0)), (1, SampleSpec(SamplingParams(seed=3), 0, 0))])
+    assert beside[0].error == "A sampling parameter of this request is too large to compute with."
+    assert beside[1].token_id == alone[0].token_id
+
+
+def test_a_penalty_that_overflows_fails_alone(instruction_set: str) -> None:
+    spec = SampleSpec(SamplingParams(repetition_penalty=1e-38), 0, 0, history=range(1000), num_prompt_tokens=1000)
+    drawn = engine(1000, instruction_set).draw([(1, spec), (0, SampleSpec(SamplingParams(temperature=0.0), 0, 0))])
+    assert drawn[0].error is not None
+    assert "not finite" in drawn[0].error
+    assert drawn[1].error is None

@@ -56,9 +56,10 @@ def candidates(row: Row, sampling: SamplingParams) -> tuple[Ids, Row]:
     scaled = row / sampling.temperature
     weights = np.exp(scaled - scaled.max())
     ids: Ids = np.arange(len(row))
-    if sampling.top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0:
+    top_k = sampling.top_k if sampling.top_k < len(row) else 0  # all of them is no filter
+    if top_k > 0 or sampling.top_p < 1 or sampling.min_p > 0:
         ids = np.argsort(-row, kind="stable")
-        ids = ids[: sampling.top_k] if sampling.top_k > 0 else ids
+        ids = ids[:top_k] if top_k > 0 else ids
         kept = weights[ids]
         before = np.cumsum(kept) - kept  # the weight of the likelier ones
         keep = (before < sampling.top_p * kept.sum()) & (kept >= sampling.min_p * kept[0])

@@ -17,7 +17,7 @@ from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
 from antiphon.errors import ConfigError
-from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_per_token, weight_bytes
+from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_per_token, kv_capacity, weight_bytes
 from antiphon.formats import open_checkpoint
 from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
@@ -51,6 +51,8 @@ def _size_pool(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) ->
     weights = weight_bytes(checkpoint.tensors.values(), tied=spec.tied_head)
     tokens = config.kv_cache_tokens or default_kv_tokens(free_memory_bytes(), weights, per_token, context)
     blocks = tokens // _native.BLOCK_TOKENS
+    if config.kv_cache_tokens:
+        _check_it_fits(tokens, per_token, kv_capacity(free_memory_bytes(), weights, per_token))
     if blocks < 1:
         raise ConfigError(
             f"--kv-cache-tokens {tokens}: the KV cache must hold at least one block of {_native.BLOCK_TOKENS} tokens"
@@ -58,6 +60,15 @@ def _size_pool(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) ->
             else "there is no memory left for a KV cache beside the weights; serve a smaller model or free some memory"
         )
     return PoolSize(blocks, min(context, blocks * _native.BLOCK_TOKENS))
+
+
+def _check_it_fits(tokens: int, per_token: int, most: int) -> None:
+    """Memory is taken when a token first needs it: a pool that is too large would fail only then, amid the work."""
+    if tokens > most:
+        raise ConfigError(
+            f"--kv-cache-tokens {tokens:,} would take {tokens * per_token / 2**30:.1f} GiB; beside the model this "
+            f"machine has memory for {most:,} tokens"
+        )
 
 
 class CpuRunner:
@@ -84,7 +95,12 @@ class CpuRunner:
         except ValueError as error:
             raise ConfigError(f"--instruction-set: {error}") from None
         counter = np.frombuffer(progress, np.uint64) if progress is not None else None
-        self._program = _native.Program(self._device, _program_shape(config, spec, pool), counter)
+        try:
+            self._program = _native.Program(self._device, _program_shape(config, spec, pool), counter)
+        except MemoryError:
+            raise ConfigError(
+                "--kv-cache-tokens, --max-num-seqs and --context-length ask for more memory than can be had"
+            ) from None
         self._wide = _wide_activations(config, checkpoint)
         ops = NativeOps(
             self._device,
@@ -97,9 +113,25 @@ class CpuRunner:
         self._weight_bytes = ops.bytes_by_format
 
     def execute(self, plan: StepPlan) -> StepResult:
-        outcomes = self._program.run([_sequence_input(sequence) for sequence in plan.sequences])
-        sampled = [sequence for sequence in plan.sequences if sequence.sample is not None]
-        return StepResult([_sampled_token(*pair) for pair in zip(sampled, outcomes, strict=True)])
+        inputs, refused = [], set()
+        for sequence in plan.sequences:
+            try:
+                inputs.append(_sequence_input(sequence, sequence.sample))
+            except (
+                TypeError,
+                OverflowError,
+            ):  # a number too large for C++; whoever let it pass, others must not suffer
+                refused.add(sequence.sequence_id)
+                inputs.append(_sequence_input(sequence, None))
+        outcomes = iter(self._program.run(inputs))
+        sampled = []
+        for sequence in plan.sequences:
+            if sequence.sequence_id in refused:
+                message = "A sampling parameter of this request is too large to compute with."
+                sampled.append(SampledToken(sequence.sequence_id, error=message))
+            elif sequence.sample is not None:
+                sampled.append(_sampled_token(sequence, next(outcomes)))
+        return StepResult(sampled)
 
     def logits(self) -> NDArray[np.float32]:
         """The last step's logits, float32 [sampled rows, vocabulary]; for measuring fidelity."""
@@ -147,8 +179,8 @@ def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _na
     )
 
 
-def _sequence_input(sequence: ScheduledSequence) -> _native.SequenceInput:
-    sampling = _sample_request(sequence.sample) if sequence.sample is not None else None
+def _sequence_input(sequence: ScheduledSequence, sample: SampleSpec | None) -> _native.SequenceInput:
+    sampling = _sample_request(sample) if sample is not None else None
     return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, sampling)
 
 

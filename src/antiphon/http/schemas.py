@@ -24,6 +24,9 @@ from antiphon.http.limits import (
 )
 
 _MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
+_MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
+# The engine divides logits by it; much closer to zero they would leave the range of its 32-bit floats.
+_MIN_REPETITION_PENALTY = 0.01
 
 Accepted = Annotated[Any, Field(description="Accepted for compatibility; has no effect here.")]
 
@@ -70,10 +73,10 @@ class GenerationRequest(_Schema):
 
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    top_k: Annotated[int, Ge(-1), Le(1 << 31)] | None = Field(None, description="0 or -1 switches it off.")
+    top_k: Annotated[int, Ge(-1), Le(_MAX_TOP_K)] | None = Field(None, description="0 or -1 switches it off.")
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
     seed: Annotated[int, Ge(_MIN_SEED), Le(_MAX_SEED)] | None = None
-    repetition_penalty: Annotated[float, Gt(0), Le(10)] | None = None
+    repetition_penalty: Annotated[float, Ge(_MIN_REPETITION_PENALTY), Le(10)] | None = None
     presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], MaxLen(MAX_LOGIT_BIASES)] | None = None

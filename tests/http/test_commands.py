@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +17,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from http_server import PATIENCE
+from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
+
+from antiphon.commands.serving import _ready_or_stopped
+from antiphon.config import EngineConfig, ServerConfig
+from antiphon.engine.client import EngineClient
+from antiphon.errors import EngineDied
 
 ANTIPHON = [sys.executable, "-m", "antiphon"]
 
@@ -88,6 +98,66 @@ def test_a_signal_drains_and_a_second_one_stops_at_once(model):
             status, text = ending(process)
     assert status == 0
     assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_server_told_to_stop_while_it_is_loading_ends_quietly(model, number, delay):
+    port = free_port()
+    command = [*ANTIPHON, "serve", model, "--fake-engine", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_port(port)
+        time.sleep(delay)
+        process.send_signal(number)
+        status, text = ending(process)
+    assert status in (0, 130, -signal.SIGTERM)
+    assert "Traceback" not in text
+    assert "never retrieved" not in text
+    assert "Serving" not in text.partition("draining")[2]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_nobody_complains_of_an_engine_no_longer_waited_for(failed):
+    """Ctrl-C in a conversation whose server is loading: the task that waited for the engine is gone with it."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    client = EngineClient(EngineConfig(model="", fake=True), ServerConfig())  # never started, so never ready
+    serving = asyncio.create_task(asyncio.sleep(PATIENCE))
+    waiting = asyncio.create_task(_ready_or_stopped(client, serving, Console(stderr=True)))
+    await asyncio.sleep(0.1)
+    if failed:
+        client.engine_given_up(EngineDied("It could not be started."))
+    waiting.cancel()
+    serving.cancel()
+    await asyncio.gather(waiting, serving, return_exceptions=True)
+    await client.stop()
+    gc.collect()
+    assert complaints == []
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens there: the server has begun, its engine is not there yet."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("ending_of_url", ["", "/", "/v1", "/v1/"])
+def test_chat_understands_the_address_that_other_clients_are_given(model, ending_of_url):
+    with serve(model) as (_, url):
+        ask = [*ANTIPHON, "chat", "--url", url + ending_of_url, "--max-tokens", "2"]
+        reply = subprocess.run(ask, input="Hello\n", capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert reply.returncode == 0, reply.stderr
 
 
 def test_a_question_through_a_pipe_is_answered_plainly(model):

@@ -105,7 +105,8 @@ async def talk_with_own_server(model: str, wishes: Wishes) -> None:
 
 
 async def talk_to(url: str, wishes: Wishes) -> None:
-    """Have a conversation with the server at `url`."""
+    """Have a conversation with the server at `url`; the `/v1` that other clients want at its end may be there."""
+    url = url.rstrip("/").removesuffix("/v1")
     async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
         try:
             model = await _served_model(client)

@@ -11,10 +11,11 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -23,7 +24,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from antiphon.commands.model import generation_defaults, resolve_model
 from antiphon.commands.startup import curl_line, startup_line
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
-from antiphon.engine.client import EngineClient
+from antiphon.engine.client import EngineClient, EngineState
 from antiphon.formats import open_checkpoint
 from antiphon.http.app import create_app
 from antiphon.http.front import ServedModel
@@ -40,6 +41,7 @@ class Running:
 
     url: str
     model_name: str
+    ready: bool  # else it was told to stop while it was loading
     stopped: asyncio.Task[None]  # done when the server has ended
 
 
@@ -57,7 +59,7 @@ def run(engine: EngineConfig, settings: ServerConfig) -> None:
 
 async def _serve(engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
     async with running(engine, settings, console) as server:
-        if not server.stopped.done():
+        if server.ready:
             title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
             console.print(title, soft_wrap=True)
             # Plain, whole and on stdout, so that it can be copied or piped.
@@ -78,6 +80,7 @@ async def running(
     """
     path = resolve_model(engine_config.model, console)
     listener = listen(settings.host, settings.port)
+    url = url_of(listener)  # now: a server that is told to stop while it is loading closes the socket
     checkpoint = open_checkpoint(path)
     text = TextModel.from_checkpoint(checkpoint)
     advice = generation_defaults(checkpoint)
@@ -98,11 +101,12 @@ async def running(
     await engine.start()
     serving = asyncio.create_task(_serve_http(server, listener))
     try:
-        if await _ready_or_stopped(engine, serving, console) and engine.info is not None:
+        ready = await _ready_or_stopped(engine, serving, console)
+        if ready and engine.info is not None:
             console.print(startup_line(engine.info, checkpoint), soft_wrap=True)
             for finding in findings:
                 console.print(f"note: {finding}", style="yellow", markup=False, soft_wrap=True)
-        yield Running(url_of(listener), name, serving)
+        yield Running(url, name, ready, serving)
     finally:
         server.should_exit = True
         server.force_exit = server.force_exit or not engine.is_ready
@@ -118,18 +122,25 @@ async def _serve_http(server: Server, listener: socket.socket) -> None:
 async def _ready_or_stopped(engine: EngineClient, serving: asyncio.Task[None], console: Console) -> bool:
     """Show loading until the engine is ready (True) or the server was told to stop (False)."""
     ready = asyncio.create_task(engine.wait_ready())
+    try:
+        await _show_loading(engine, (ready, serving), console)
+        if ready.done():
+            ready.result()
+        return ready.done() and engine.state not in (EngineState.DRAINING, EngineState.STOPPED)
+    finally:
+        ready.cancel()
+        await asyncio.gather(ready, return_exceptions=True)  # else asyncio complains of an error nobody looked at
+
+
+async def _show_loading(engine: EngineClient, either: Sequence[asyncio.Task[Any]], console: Console) -> None:
+    """Show how far loading has come until one of the tasks is done."""
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("starting the engine", total=1.0)
-        while not ready.done() and not serving.done():
+        while not any(task.done() for task in either):
             if engine.loading is not None:
                 progress.update(bar, completed=engine.loading.fraction, description=engine.loading.phase)
-            await asyncio.wait((ready, serving), timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    if ready.done():
-        ready.result()
-        return True
-    ready.cancel()
-    return False
+            await asyncio.wait(either, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _public_name(path: Path) -> str:

@@ -59,6 +59,11 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (complete(logprobs=21), "logprobs", "less than or equal to 20"),
     (complete(logprobs=True), "logprobs", "integer"),
     *((chat(max_tokens=value), "max_tokens", "1") for value in (0, -1, 2**63, 2**64, 10**30, 5000)),
+    *(
+        (chat(max_completion_tokens=value), "max_completion_tokens", "The most is 4096, this model's context length")
+        for value in (4097, 2**63)
+    ),
+    (complete(max_tokens=4097), "max_tokens", "The most is 4096"),
     (chat(max_tokens=1.5), "max_tokens", "integer"),
     (chat(max_tokens="5"), "max_tokens", "integer"),
     (chat(max_tokens=True), "max_tokens", "integer"),
@@ -185,6 +190,33 @@ async def test_a_bad_body_is_explained(served: Served, path: str, body: bytes, s
     error = reply.json()["error"]
     assert error["type"] == "invalid_request_error"
     assert says in error["message"]
+
+
+# One field's fault, which JSON's own decoder would tell without the field, or wrongly.
+FAULTS: list[tuple[bytes, str | None, str]] = [
+    (b'{"prompt": "x", "temperature": NaN}', "temperature", "NaN is not a number in JSON"),
+    (b'{"prompt": "x", "temperature": -Infinity}', "temperature", "-Infinity is not a number"),
+    (b'{"prompt": "x", "temperature": 1e400}', "temperature", "too large"),
+    (b'{"prompt": "x", "temperature": -1e400}', "temperature", "too large"),
+    (b'{"prompt": "x", "max_tokens": ' + b"9" * 5000 + b"}", "max_tokens", "5000 digits"),
+    (b'{"logit_bias": {"5": NaN}}', "logit_bias.5", "NaN"),
+    (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "messages[0].content", "must come in pairs"),
+    (b'{"\\ud800": 1}', None, "must come in pairs"),
+    (b'{"metadata": {"\\udfff": NaN}}', "metadata", "must come in pairs"),
+    (b'{"' + b"x" * 500 + b'": NaN}', "x" * 100, "NaN"),
+    (b"NaN", None, "NaN"),
+]
+
+
+@pytest.mark.parametrize(("body", "param", "says"), FAULTS, ids=lambda value: str(value)[:40])
+async def test_a_field_that_is_no_json_is_named(served: Served, body: bytes, param: str | None, says: str):
+    reply = await served.http.post(COMPLETIONS, content=body, headers=_JSON)
+    assert reply.status_code == 400, reply.text
+    error = reply.json()["error"]
+    assert error["param"] == param, error
+    assert says in error["message"]
+    assert "truncated" not in error["message"]
+    assert len(error["message"]) < 500
 
 
 async def test_a_prompt_beyond_the_context_is_told_both_lengths(served: Served):

@@ -9,7 +9,6 @@ a body means: that is for `schemas`.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,6 +17,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from antiphon.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from antiphon.http.json_faults import fault_of
 
 MAX_JSON_DEPTH = 64  # objects and lists inside each other
 MAX_CHOICES = 16  # `n`
@@ -34,7 +34,6 @@ MAX_MESSAGES = 4096
 _LINGER_BYTES = 16 << 20
 _LINGER_SECONDS = 2.0
 
-_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _decoder = msgspec.json.Decoder()
 
 
@@ -71,8 +70,8 @@ def decode_json_object(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The request body is not valid UTF-8 (byte {error.start} of a string).") from None
     except msgspec.DecodeError as error:
-        hint = " Escaped surrogates (\\ud800 to \\udfff) must come in pairs." if _LONE_SURROGATE.search(body) else ""
-        raise InvalidRequest(f"We could not parse the request body as JSON: {error}.{hint}") from None
+        unparsed = InvalidRequest(f"We could not parse the request body as JSON: {error}.")
+        raise fault_of(body) or unparsed from None
     if not isinstance(value, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     # Only a body with this many brackets can be too deep; few have them, so few pay for the walk.

@@ -33,7 +33,7 @@ def sampling_params(
     Raises:
         InvalidRequest: an id is outside the vocabulary, or the token limits cannot be met.
     """
-    max_tokens = _max_tokens(request.token_limit, default_max_tokens, facts.context_length, num_prompt_tokens)
+    max_tokens = _max_tokens(request, default_max_tokens, facts.context_length, num_prompt_tokens)
     min_tokens = request.min_tokens or 0
     if min_tokens > max_tokens:
         raise InvalidRequest(
@@ -76,16 +76,19 @@ def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> No
         )
 
 
-def _max_tokens(wanted: int | None, default: int | None, context_length: int, num_prompt_tokens: int) -> int:
+def _max_tokens(
+    request: ChatCompletionRequest | CompletionRequest, default: int | None, context_length: int, num_prompt_tokens: int
+) -> int:
     """A wish beyond the whole context is a mistake; one beyond what the prompt leaves ends with "length"."""
-    room = context_length - num_prompt_tokens
+    wanted, room = request.token_limit, context_length - num_prompt_tokens
     if wanted is None:
         return room if default is None else min(default, room)
     if wanted > context_length:
+        name = request.token_limit_name
         raise InvalidRequest(
-            f"'max_tokens' is too large: {_shown(wanted)}. This model's context length is {context_length} tokens, "
-            f"of which the prompt takes {num_prompt_tokens}; ask for {room} or fewer.",
-            param="max_tokens",
+            f"'{name}' is too large: {_shown(wanted)}. The most is {context_length}, this model's context length; the "
+            f"prompt takes {num_prompt_tokens} of it, so the answer can have {room}.",
+            param=name,
         )
     return min(wanted, room)
 

@@ -16,6 +16,7 @@ INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
+MAX_THREADS = 1024  # more than any machine has cores; each costs a stack
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -59,11 +60,15 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _at_least("--context-length", self.context_length, 0)
+        if self.context_length == 1:
+            raise ConfigError("--context-length is 1; a prompt and its answer need at least 2 (0: the model's own)")
         _at_least("--max-num-seqs", self.max_num_sequences, 1)
         _at_least("--max-batch-tokens", self.max_batch_tokens, 1)
         _at_least("--kv-cache-tokens", self.kv_cache_tokens, 0)
         _at_least("--prefill-chunk", self.prefill_chunk, 0)
         _at_least("--threads", self.threads, 0)
+        if self.threads > MAX_THREADS:
+            raise ConfigError(f"--threads is {self.threads}; it must be at most {MAX_THREADS:,}")
         if not 0 <= self.target_step_seconds < float("inf"):
             raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)

@@ -32,6 +32,11 @@ def demo_path() -> Path:
     return cache_folder() / "demo" / FILE_NAME
 
 
+def is_demo(path: Path) -> bool:
+    """Whether `path` is the demo model, or a copy of it under any name; its size tells, to the byte."""
+    return path.is_file() and path.stat().st_size == FILE_BYTES
+
+
 def fetch_demo() -> Path:
     """The demo model's file, brought first if it is missing.
 
@@ -40,7 +45,7 @@ def fetch_demo() -> Path:
     """
     target = demo_path()
     # The checksum was checked when it was put here; reading 98 MB at each start again would cost a second.
-    if target.is_file() and target.stat().st_size == FILE_BYTES:
+    if is_demo(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

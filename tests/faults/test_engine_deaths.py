@@ -96,7 +96,7 @@ async def test_a_step_that_takes_long_but_moves_the_counter_is_no_hang():
         assert client.restarts == 0
 
 
-async def test_a_checkpoint_that_cannot_be_served_is_given_up_at_once():
+async def test_a_checkpoint_that_cannot_be_served_is_given_up_at_once(caplog):
     client = EngineClient(fake_config(refuse_to_load="model.gguf: tensor blk.0 is cut short"), ServerConfig())
     await client.start()
     with pytest.raises(CheckpointError, match=r"blk\.0 is cut short"):
@@ -106,6 +106,7 @@ async def test_a_checkpoint_that_cannot_be_served_is_given_up_at_once():
     with pytest.raises(NotReady):
         client.generate(ask("late", [1]))
     await client.stop()
+    assert not caplog.records  # whoever waits for the engine says it
 
 
 async def test_an_engine_that_keeps_dying_while_loading_is_given_up():
@@ -118,7 +119,7 @@ async def test_an_engine_that_keeps_dying_while_loading_is_given_up():
     await client.stop()
 
 
-async def test_the_next_engine_may_be_hopeless():
+async def test_the_next_engine_may_be_hopeless(caplog):
     """Streams that wait for an engine that never comes end with an error; nothing vanishes."""
     async with running_client(step_seconds=0.02) as client:
         reading = asyncio.create_task(read(client.generate(ask("orphan", [1], max_tokens=1000))))
@@ -128,6 +129,7 @@ async def test_the_next_engine_may_be_hopeless():
         with pytest.raises(EngineDied, match="could not be started again"):
             await reading
         assert client.state is EngineState.FAILED
+    assert "the file was deleted" in caplog.text
 
 
 async def test_an_aborted_request_is_not_handed_over():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,12 +15,14 @@ from typing import Any
 
 import pytest
 import typer
-from tiny_checkpoints import metadata, write_gguf
+from rich.console import Console
+from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from typer.testing import CliRunner
 
 from antiphon import __version__, demo
 from antiphon.cli import app, main
 from antiphon.commands.aliases import ALIASES, translate
+from antiphon.commands.model import resolve_model
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
 
@@ -262,6 +265,34 @@ def test_a_demo_model_with_another_checksum_is_not_used(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="checksum"):
         demo.fetch_demo()
     assert list((tmp_path / "demo").iterdir()) == []
+
+
+def test_the_name_demo_is_stronger_than_a_file_or_folder_that_is_no_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("antiphon.commands.model.fetch_demo", lambda: Path("brought"))
+    console = Console(stderr=True)
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    assert resolve_model("demo", console) == Path("brought")
+    assert resolve_model("./demo", console) == Path("demo")
+    (folder / "config.json").write_text("{}")
+    assert resolve_model("demo", console) == Path("demo")
+    shutil.rmtree(folder)
+    folder.write_text("notes of a talk")
+    assert resolve_model("demo", console) == Path("brought")
+    folder.write_bytes(b"GGUF and so on")
+    assert resolve_model("demo", console) == Path("demo")
+
+
+def test_what_the_demo_answers_with_is_said_for_every_copy_of_it(tmp_path, monkeypatch):
+    copy = write_gguf(tmp_path / "copy.gguf", metadata(template=CHATML_TEMPLATE))
+    before = json.loads(run("inspect", str(copy), "--json").output)
+    assert before["generation_defaults"] == {}
+    monkeypatch.setattr(demo, "FILE_BYTES", copy.stat().st_size)
+    report = json.loads(run("inspect", str(copy), "--json").output)
+    assert report["generation_defaults"] == {"temperature": 0.0}
+    assert report["findings"][-1]["wrong"] == "the demo model advises no temperature"
+    assert "advised sampling: temperature 0.0" in run("inspect", str(copy)).output.replace("\n", " ")
 
 
 def test_without_a_connection_the_demo_says_what_to_do(tmp_path, monkeypatch):

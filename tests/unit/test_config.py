@@ -19,6 +19,8 @@ from antiphon.errors import ConfigError
         ("kv_cache_type", "int4", "--kv-cache-type"),
         ("instruction_set", "sse", "--instruction-set"),
         ("threads", -2, "--threads"),
+        ("threads", 1025, "--threads"),
+        ("context_length", 1, "--context-length"),
     ],
 )
 def test_engine_settings(field, value, flag):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 from tiny_checkpoints import metadata, write_gguf
 
-from antiphon.commands.startup import curl_line, startup_line
+from antiphon.commands.startup import curl_line, cut_note, startup_line
 from antiphon.engine.wire import Ready
 from antiphon.formats import open_checkpoint
 
@@ -37,6 +38,15 @@ def test_a_runner_that_says_little_of_itself(checkpoint):
     info = Ready({"runner": "fake"}, num_blocks=64, block_size=16, vocab_size=10, context_length=512)
     line = "fake engine · weights F32 · context 512 tokens · KV cache 1,024 tokens = 1 users of 1,024"
     assert startup_line(info, checkpoint) == line
+
+
+@pytest.mark.parametrize(("used", "says"), [(512, "the model's own is 512"), (256, "what the KV cache holds is 256")])
+def test_a_context_shorter_than_asked_for_is_said(checkpoint, used, says):
+    checkpoint = replace(checkpoint, settings={**checkpoint.settings, "max_position_embeddings": 512})
+    info = Ready({}, num_blocks=64, block_size=16, vocab_size=10, context_length=used)
+    assert says in cut_note(99999, info, checkpoint)
+    assert cut_note(used, info, checkpoint) is None
+    assert cut_note(0, info, checkpoint) is None
 
 
 def test_the_line_to_paste_survives_any_name():

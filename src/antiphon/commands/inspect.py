@@ -43,6 +43,7 @@ def inspect(
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything `inspect` knows of a checkpoint; sizes in bytes."""
     from antiphon import footprint
+    from antiphon.commands.model import generation_defaults
     from antiphon.commands.tables import weights_by_type
 
     settings = checkpoint.settings
@@ -83,24 +84,23 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         },
         "kv_cache": kv_cache,
         "chat_template": checkpoint.chat_template is not None,
-        "generation_defaults": dict(checkpoint.generation_defaults),
+        "generation_defaults": dict(generation_defaults(checkpoint)),
         "findings": _findings(checkpoint),
     }
 
 
 def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
     """What looks wrong in the model's text side, and what would be done about it."""
-    from antiphon.commands.model import generation_defaults
+    from antiphon.commands.model import findings
     from antiphon.errors import CheckpointError
     from antiphon.text import TextModel
-    from antiphon.text.lint import lint
 
     try:
         text = TextModel.from_checkpoint(checkpoint)
     except CheckpointError as error:
         return [{"wrong": error.message, "done": "it cannot be served"}]
     try:
-        found = lint(text, generation_defaults(checkpoint))
+        found = findings(text, checkpoint)
     finally:
         text.close()
     return [{"wrong": finding.wrong, "done": finding.done} for finding in found]

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from antiphon.commands.model import generation_defaults, resolve_model
-from antiphon.commands.startup import curl_line, startup_line
+from antiphon.commands.model import findings, generation_defaults, resolve_model
+from antiphon.commands.startup import curl_line, cut_note, startup_line
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.formats import open_checkpoint
@@ -30,7 +30,7 @@ from antiphon.http.app import create_app
 from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
-from antiphon.text.lint import completed_advice, lint
+from antiphon.text.lint import completed_advice
 
 _POLL_SECONDS = 0.05
 
@@ -84,7 +84,6 @@ async def running(
     checkpoint = open_checkpoint(path)
     text = TextModel.from_checkpoint(checkpoint)
     advice = generation_defaults(checkpoint)
-    findings = lint(text, advice)
     # The fake runner has no model to learn these from.
     fake = FakeSettings(
         checkpoint.settings["vocab_size"], context_length=checkpoint.settings["max_position_embeddings"]
@@ -104,8 +103,9 @@ async def running(
         ready = await _ready_or_stopped(engine, serving, console)
         if ready and engine.info is not None:
             console.print(startup_line(engine.info, checkpoint), soft_wrap=True)
-            for finding in findings:
-                console.print(f"note: {finding}", style="yellow", markup=False, soft_wrap=True)
+            cut = cut_note(engine_config.context_length, engine.info, checkpoint)
+            for note in [*([cut] if cut else []), *findings(text, checkpoint)]:
+                console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
         yield Running(url, name, ready, serving)
     finally:
         server.should_exit = True

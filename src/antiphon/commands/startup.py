@@ -25,6 +25,15 @@ def startup_line(info: Ready, checkpoint: Checkpoint) -> str:
     return " · ".join(" ".join(part.split()) for part in parts)
 
 
+def cut_note(wanted: int, info: Ready, checkpoint: Checkpoint) -> str | None:
+    """What is to be said where conversations get less than the `--context-length` that was asked for."""
+    if wanted <= info.context_length:
+        return None
+    own = int(checkpoint.settings["max_position_embeddings"])
+    reason = "the model's own" if info.context_length == own else "what the KV cache holds"
+    return f"--context-length is {wanted:,}, but {reason} is {info.context_length:,} tokens; that is used"
+
+
 def curl_line(url: str, model_name: str) -> str:
     """A command to paste."""
     question = {"role": "user", "content": "What is the capital of France?"}

@@ -58,6 +58,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._fatal: Fatal | None = None  # the current engine's last words
         self._ready_at: float | None = None  # when the current engine became ready
+        self._has_served = False  # whether any engine became ready
         self._loading_deaths = 0  # in a row
         self._quick_deaths = 0  # in a row
 
@@ -98,10 +99,12 @@ class Supervisor:
             reason = await self._one_engine()
             if self._stopping.is_set():
                 return
-            logger.warning("the engine died: %s", reason)
             if error := self._hopeless(reason):
+                if self._has_served:  # else whoever waits for the first engine is told
+                    logger.error("the engine died and is given up: %s", error.message)
                 self._owner.engine_given_up(error)
                 return
+            logger.warning("the engine died: %s", reason)
             self._owner.engine_died(reason)
             await self._pause()
 
@@ -132,6 +135,7 @@ class Supervisor:
                     self._fatal = message
                 elif isinstance(message, Ready):
                     self._ready_at = time.monotonic()
+                    self._has_served = True
                 if not self._stopping.is_set():
                     self._owner.engine_said(message)
         except WireError as error:

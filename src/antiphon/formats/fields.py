@@ -43,12 +43,15 @@ class Fields:
             self.fail(f"field {key!r} is {value}; it must be from {least} to {most}")
         return value
 
-    def number(self, key: str, default: float | None = None, *, least: float = 0.0) -> float:
+    def number(
+        self, key: str, default: float | None = None, *, least: float = 0.0, most: float = sys.float_info.max
+    ) -> float:
         value = self._value(key, default)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             self._wrong(key, value, "a number")
-        if not least <= value <= sys.float_info.max:  # false for not-a-number, and safe for whole numbers beyond float
-            self.fail(f"field {key!r} is {shown(value)}; it must be a finite number from {least:g} up")
+        if not least <= value <= most:  # false for not-a-number, and safe for whole numbers beyond float
+            end = "up" if most == sys.float_info.max else f"to {most:g}"
+            self.fail(f"field {key!r} is {shown(value)}; it must be a finite number from {least:g} {end}")
         return value
 
     def string(self, key: str, default: str | None = None) -> str:

@@ -15,18 +15,19 @@ from antiphon.formats.fields import Fields, check_heads, head_dim_of
 from antiphon.formats.gguf import GgufFile
 from antiphon.formats.gguf_split import read_whole_gguf
 from antiphon.formats.rope_scaling import gguf_rope
+from antiphon.formats.sampling_advice import sampling_advice
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 LLAMA3_PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3")
 MAX_TOKEN_TYPE = 6  # GGUF's run from 1, normal, to 6, byte
 
-# GGUF's word for a sampling default → ours.
+# Our word for a sampling default → GGUF's.
 SAMPLING_KEYS = {
-    "temp": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "penalty_repeat": "repetition_penalty",
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
 }
 
 
@@ -50,7 +51,7 @@ def open_gguf(path: Path) -> Checkpoint:
         tensors=file.tensors,
         tokenizer=tokenizer,
         chat_template=fields.string("tokenizer.chat_template", "") or None,
-        generation_defaults=_generation_defaults(fields),
+        generation_defaults=sampling_advice(fields, SAMPLING_KEYS),
     )
 
 
@@ -115,12 +116,3 @@ def _token_types(fields: Fields, num_tokens: int) -> list[int]:
     if not 0 <= min(types) <= max(types) <= MAX_TOKEN_TYPE:
         fields.fail(f"field {key!r} holds a type outside 0 to {MAX_TOKEN_TYPE}")
     return types
-
-
-def _generation_defaults(fields: Fields) -> dict[str, float | int]:
-    keys = {ours: f"general.sampling.{theirs}" for theirs, ours in SAMPLING_KEYS.items()}
-    return {
-        ours: fields.integer(key, least=0) if ours == "top_k" else fields.number(key)
-        for ours, key in keys.items()
-        if fields.has(key)
-    }

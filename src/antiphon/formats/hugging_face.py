@@ -16,10 +16,13 @@ from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_o
 from antiphon.formats.json_file import fields_of, parse_json, read_capped
 from antiphon.formats.rope_scaling import hugging_face_rope
 from antiphon.formats.safetensors import read_folder
+from antiphon.formats.sampling_advice import sampling_advice
 
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 4 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
+# Our word for a sampling default → generation_config.json's.
+SAMPLING_KEYS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
     "MistralForCausalLM": "llama",  # the same decoder, but for a window that we refuse
@@ -55,7 +58,7 @@ def open_hugging_face(folder: Path) -> Checkpoint:
         tensors=read_folder(folder),
         tokenizer=_tokenizer(folder, config, tokenizer_config, generation_config),
         chat_template=_chat_template(folder, tokenizer_config),
-        generation_defaults=_generation_defaults(generation_config),
+        generation_defaults=sampling_advice(generation_config, SAMPLING_KEYS),
     )
 
 
@@ -176,14 +179,3 @@ def _chat_template(folder: Path, tokenizer_config: Fields) -> str | None:
     if value is not None and not isinstance(value, str):
         tokenizer_config.fail("field 'chat_template' must be text")
     return value or None
-
-
-def _generation_defaults(generation_config: Fields) -> dict[str, float | int]:
-    defaults: dict[str, float | int] = {
-        key: generation_config.number(key)
-        for key in ("temperature", "top_p", "min_p", "repetition_penalty")
-        if generation_config.has(key)
-    }
-    if generation_config.has("top_k"):
-        defaults["top_k"] = generation_config.integer("top_k", least=0)
-    return defaults

@@ -43,7 +43,6 @@ Options of serve may also come from the environment, --port as ANTIPHON_PORT.
 app = typer.Typer(
     name="antiphon",
     help=_FIRST_PAGE,
-    no_args_is_help=True,
     rich_markup_mode="rich",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -61,13 +60,16 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _first_page(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
     ] = False,
 ) -> None:
-    """Options of `antiphon` itself."""
+    """Options of `antiphon` itself; alone, it shows its first page."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:

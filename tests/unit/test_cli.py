@@ -149,6 +149,20 @@ def test_aliases_mean_options_that_exist_and_hide_none():
     assert not set(ALIASES) & ours
 
 
+def test_help_shows_every_name_whole_on_a_narrow_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = run("serve", "--help").output
+    assert max(map(len, text.splitlines())) <= 80
+    shown = set(re.findall(r"(?<!\S)--?[\w-]+(?=[\s,])", text))
+    assert set(serve_options()) | set(ALIASES) - {"--no-enable-prefix-caching"} <= shown
+    assert "[default: loop-guard]" not in text
+
+
+def test_without_arguments_the_first_page_is_shown():
+    reply = subprocess.run([sys.executable, "-m", "antiphon"], capture_output=True, text=True, check=True)
+    assert "antiphon serve demo" in reply.stdout
+
+
 def test_what_follows_two_dashes_is_left_alone():
     assert translate(["-c", "5", "--", "-c"]) == ["--context-length", "5", "--", "-c"]
 

@@ -1,7 +1,7 @@
 """The names that people who come from vLLM and llama.cpp type, understood as ours.
 
-A table and a command class that rewrites what was typed before it is parsed; help shows our own names only. Names such
-as `-np` could not be declared as options at all, since a single dash stands for one letter there.
+A table and a command class that rewrites what was typed before it is parsed, and whose help shows them beside our own.
+Names such as `-np` could not be declared as options at all, since a single dash stands for one letter there.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ ALIASES = {
 # What their values are called elsewhere.
 VALUES = {"--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"}}
 
+_NAME_COLUMN = 26  # characters; a longer name stands on a line of its own
+
 
 def translate(arguments: list[str]) -> list[str]:
     """`arguments` with every alias replaced by our own name, `--flag value` and `--flag=value` alike."""
@@ -60,3 +62,34 @@ class AliasCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
         """Translate, then parse as ever."""
         return super().parse_args(ctx, translate(args))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Plain lists in place of typer's boxes, whose columns cut long names on a terminal of 80."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        for panel, rows in self._panels(ctx).items():
+            with formatter.section(panel):
+                formatter.write_dl(rows, col_max=_NAME_COLUMN)
+
+    def _panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:  # noqa: ANN401
+        """Names and explanations of all options that may be seen, by panel."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if parameter.param_type_name == "option" and not getattr(parameter, "hidden", False):
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                panels.setdefault(panel, []).append(_row(parameter))
+        return panels
+
+
+def _row(option: Any) -> tuple[str, str]:  # noqa: ANN401
+    """An option's names with its aliases, and what it means with its default."""
+    names = [*option.opts, *option.secondary_opts]
+    # Beside the names, since only there lines are not broken at hyphens. What switches off is clear from the rest.
+    names += [alias for alias, meaning in ALIASES.items() if meaning in option.opts]
+    default = option.default
+    if isinstance(default, bool):
+        default = "on" if default else ""  # off goes without saying
+    parts = [option.help or ""]
+    if default not in (None, ""):
+        parts.append(f"[default: {default}]")
+    return ", ".join(names), " ".join(parts)

@@ -79,14 +79,13 @@ def serve(
 ) -> None:
     """Serve MODEL to many people at once, over OpenAI's API.
 
-    Names that users of vLLM and llama.cpp know work too: --max-model-len, --ctx-size, -c, --parallel, -np, --alias …
+    MODEL is a GGUF file, a Hugging Face folder, or the name 'demo'. Each option may also come from the environment,
+    --port as ANTIPHON_PORT. What vLLM and llama.cpp call an option works too, and stands beside it.
 
-    [bold]Examples[/bold]
-
+    \b
+    Examples:
       antiphon serve demo
-
       antiphon serve model.gguf --host 0.0.0.0 --port 8080
-
       antiphon serve model.gguf --max-num-seqs 16 --context-length 4096
     """
     from antiphon.commands.serving import run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from http_server import text_model
 from tiny_checkpoints import CHATML_TEMPLATE
+from tiny_text import bytes_to_ids
 
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
@@ -76,6 +77,17 @@ async def test_a_stop_string_finishes_the_request_at_the_engine(text):
     assert "".join(piece.content for piece in pieces) == "so "
     assert bench.ended[0] == ("r0", FinishReason.STOP)
     assert bench.total("finished_total") == 1
+
+
+async def test_a_stop_string_in_what_the_last_token_left_over_is_a_stop(text):
+    bench = Bench(text, stop=["\ufffd"])
+    begun, *_ = bytes_to_ids(text.tokenizer, "é".encode())
+    bench.feed(0, "so")
+    bench.streams[0].push(TokenEvent("r0", begun, finish_reason=FinishReason.LENGTH))
+    async with bench.generation:
+        pieces = [piece async for piece in bench.generation]
+    assert "".join(piece.content for piece in pieces) == "so"
+    assert pieces[-1].finish_reason == "stop"
 
 
 async def test_leaving_early_aborts_every_choice(text):

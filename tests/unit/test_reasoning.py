@@ -82,6 +82,19 @@ def test_tags_flagged_as_control_tokens_count_too() -> None:
     assert tokens_of(stream, tokenizer.encode_with_control("<think>a</think>b"))[:2] == ("a", "b")
 
 
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_character_cut_off_by_the_closing_tag_belongs_to_the_thought(flagged: bool) -> None:
+    data = tiny_data()
+    pairs = zip(data.tokens, data.token_types, strict=True)
+    types = [3 if flagged and "think>" in token else type for token, type in pairs]
+    tokenizer = Tokenizer(replace(data, token_types=types))
+    begun, *_ = bytes_to_ids(tokenizer, "é".encode())
+    tag = tokenizer.encode_with_control("</think>")
+    stream = TextStream(tokenizer, starts_in_thought=True, thinks=True)
+    ids = [*tokenizer.encode("hm"), begun, *tag, *tokenizer.encode("\n\nFour.")]
+    assert tokens_of(stream, ids)[:2] == ("hm\ufffd", "Four.")
+
+
 def test_a_model_that_does_not_think_says_everything() -> None:
     stream = TextStream(TOKENIZER)
     assert tokens_of(stream, TOKENIZER.encode_with_control("<think>a</think>b")) == ("", "<think>a</think>b", 0)

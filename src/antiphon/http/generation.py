@@ -136,7 +136,8 @@ class Choice:
         rest = self._text.finish()
         self._waiting.content += rest.content
         self._waiting.reasoning += rest.reasoning
-        self._waiting.finish_reason = reason.value
+        # A stop string may be complete only now, in a character that the last token left without its last bytes.
+        self._waiting.finish_reason = FinishReason.STOP.value if rest.stopped else reason.value
         self.finished = True
 
     def _count_token(self) -> None:

@@ -57,7 +57,7 @@ class TextStream:
         if self._stop.matched:
             return TextDelta(stopped=True)
         self.num_tokens += 1
-        text = self._tags.get(token_id) or self._detokenizer.push(token_id)
+        text = self._text_of(token_id)
         was_in_thought = self._in_thought
         delta = self._split(text)
         self.num_reasoning_tokens += was_in_thought or self._in_thought
@@ -76,6 +76,11 @@ class TextStream:
     @property
     def _in_thought(self) -> bool:
         return self._splitter is not None and self._splitter.in_thought
+
+    def _text_of(self, token_id: int) -> str:
+        """The text that this token completes; a tag ends a character that still misses bytes, as its letters would."""
+        tag = self._tags.get(token_id)
+        return self._detokenizer.push(token_id) if tag is None else self._detokenizer.finish() + tag
 
     def _split(self, text: str) -> TextDelta:
         thought, answer = self._splitter.push(text) if self._splitter else ("", text)

@@ -110,6 +110,25 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(logit_bias={"1": "x"}), "logit_bias.1", "number"),
     (chat(logit_bias=[1]), "logit_bias", "dictionary"),
     (chat(logit_bias={str(i): 0 for i in range(1025)}), "logit_bias", "at most 1024"),
+    (chat(logit_bias={"05": 1, "5": 2}), "logit_bias", "Token id 5 is in 'logit_bias' more than once"),
+    (chat(user=5), "user", "string"),
+    (complete(user=["me"]), "user", "string"),
+    (chat(metadata="x"), "metadata", "dictionary"),
+    (chat(metadata={"a": 1}), "metadata.a", "string"),
+    (chat(metadata={str(i): "x" for i in range(17)}), "metadata", "at most 16"),
+    (chat(store="yes"), "store", "boolean"),
+    (chat(parallel_tool_calls=1), "parallel_tool_calls", "boolean"),
+    *(
+        (chat(**{name: {}}), name, "string")
+        for name in (
+            "service_tier",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "verbosity",
+        )
+    ),
+    (chat(stream=True, stream_options={"include_obfuscation": 1}), "stream_options.include_obfuscation", "boolean"),
     (chat(logprobs=1), "logprobs", "boolean"),
     (chat(top_logprobs=3), "top_logprobs", "'logprobs' is true"),
     (chat(logprobs=True, top_logprobs=21), "top_logprobs", "less"),

@@ -36,3 +36,4 @@ def test_caps_are_those_of_the_code():
     assert f"(0–{limits.MAX_LOGPROBS})" in TEXT
     assert f"{limits.MAX_JSON_DEPTH} levels" in TEXT
     assert f"{limits.MAX_LOGIT_BIASES:,} entries" in TEXT
+    assert f"({limits.MAX_METADATA} entries)" in TEXT

@@ -29,6 +29,7 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIASES = 1024
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
+MAX_METADATA = 16  # entries; OpenAI's
 
 # A refused sender that is still sending would lose the answer to a connection reset: read on a little first.
 _LINGER_BYTES = 16 << 20

@@ -100,6 +100,8 @@ def _logit_bias(biases: Mapping[str, float], vocab_size: int) -> dict[int, float
             raise InvalidRequest(
                 f"Invalid key in 'logit_bias': {text[:40]!r} is no token id; ids are whole numbers.", param="logit_bias"
             )
+        if int(text) in converted:
+            raise InvalidRequest(f"Token id {int(text)} is in 'logit_bias' more than once.", param="logit_bias")
         converted[int(text)] = float(bias)
     check_token_ids(converted, vocab_size, "logit_bias")
     return converted

@@ -18,6 +18,7 @@ from antiphon.http.limits import (
     MAX_LOGIT_BIASES,
     MAX_LOGPROBS,
     MAX_MESSAGES,
+    MAX_METADATA,
     MAX_STOP_LENGTH,
     MAX_STOP_TOKEN_IDS,
     MAX_STOPS,
@@ -28,7 +29,12 @@ _MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
 # The engine divides logits by it; much closer to zero they would leave the range of its 32-bit floats.
 _MIN_REPETITION_PENALTY = 0.01
 
-Accepted = Annotated[Any, Field(description="Accepted for compatibility; has no effect here.")]
+_without_effect = Field(description="Accepted for compatibility; has no effect here.")
+Accepted = Annotated[Any, _without_effect]
+# A wrong type is a mistake that would show only where the field has an effect; better that it shows here.
+AcceptedText = Annotated[str | None, _without_effect]
+AcceptedFlag = Annotated[bool | None, _without_effect]
+AcceptedMap = Annotated[Annotated[dict[str, str], MaxLen(MAX_METADATA)] | None, _without_effect]
 
 
 def _refused(*harmless: object) -> AfterValidator:
@@ -60,7 +66,7 @@ class _Schema(BaseModel):
 
 class StreamOptions(_Schema):
     include_usage: bool | None = None
-    include_obfuscation: Accepted = None
+    include_obfuscation: AcceptedFlag = None
 
 
 class GenerationRequest(_Schema):
@@ -87,7 +93,7 @@ class GenerationRequest(_Schema):
     stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
 
-    user: Accepted = None
+    user: AcceptedText = None
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> GenerationRequest:
@@ -160,14 +166,14 @@ class ChatCompletionRequest(GenerationRequest):
 
     vote: bool | None = Field(None, description="Count the boxed answers of all choices.")
 
-    metadata: Accepted = None
-    store: Accepted = None
-    service_tier: Accepted = None
-    safety_identifier: Accepted = None
-    prompt_cache_key: Accepted = None
-    prompt_cache_retention: Accepted = None
-    verbosity: Accepted = None
-    parallel_tool_calls: Accepted = None
+    metadata: AcceptedMap = None
+    store: AcceptedFlag = None
+    service_tier: AcceptedText = None
+    safety_identifier: AcceptedText = None
+    prompt_cache_key: AcceptedText = None
+    prompt_cache_retention: AcceptedText = None
+    verbosity: AcceptedText = None
+    parallel_tool_calls: AcceptedFlag = None
 
     tools: Refused = None
     tool_choice: Annotated[Any, _refused("none", "auto"), Field(description="Refused but for none and auto.")] = None

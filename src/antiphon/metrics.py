@@ -1,4 +1,4 @@
-"""Every Prometheus metric, defined once. A leaf but for prometheus_client.
+"""Every Prometheus metric, defined once. A leaf but for prometheus_client, and the words of other leaves.
 
 Owns names, labels, buckets and the accounts of requests. It promises that at every scrape received = refused +
 accepted + arriving and accepted = finished + aborted + failed + running, since each request is moved along by one
@@ -20,10 +20,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from antiphon.errors import AntiphonError
+from antiphon.request import ThoughtClosed
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Outcome = Literal["finished", "aborted", "failed"]
+ENDPOINTS = ("chat", "completions")
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.5, 5.0)
@@ -56,6 +58,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._define_requests()
         self._define_tokens()
+        self._begin_series()
         build = Gauge(
             "antiphon_build_info",
             "Always 1; the labels tell what runs.",
@@ -106,6 +109,14 @@ class Metrics:
         self.gap = self._histogram(
             "inter_token_latency_seconds", "Time between two tokens of one choice.", _GAP_BUCKETS
         )
+
+    def _begin_series(self) -> None:
+        """Every series that is known beforehand, at zero: an increase from nothing is none to Prometheus' `rate`."""
+        for endpoint in ENDPOINTS:
+            for metric in (self.received, self.accepted, *self.ended.values(), self.running, self.duration):
+                metric.labels(endpoint)
+        for reason in ThoughtClosed:
+            self.thoughts_closed.labels(reason.value)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"antiphon_{name}", text, labels, registry=self.registry)

@@ -49,6 +49,20 @@ async def test_a_client_that_leaves_while_sending_is_counted_and_no_error(tmp_pa
         assert "unexpected" not in caplog.text
 
 
+async def test_more_choices_than_the_cap_are_a_mistake_and_no_overload(tmp_path):
+    async with serving(tmp_path, max_queued_requests=4) as server:
+        for reply, param in (
+            (await server.chat(n=5), "n"),
+            (await server.complete(["a", "b", "c"], n=2), "n"),
+            (await server.complete(["a"] * 5), "prompt"),
+        ):
+            assert reply.status_code == 400
+            assert reply.json()["error"]["param"] == param
+            assert "4 unfinished" in reply.json()["error"]["message"]
+        assert server.engine.counters.received == 0
+        assert (await server.chat(n=4, max_tokens=2)).status_code == 200
+
+
 async def test_the_cap_on_unfinished_requests_takes_all_choices_or_none(tmp_path):
     async with serving(tmp_path, fake=_SLOW, max_queued_requests=4) as server:
         running = asyncio.create_task(server.complete(max_tokens=4000, n=2))

@@ -9,6 +9,7 @@ import pytest
 
 from antiphon.errors import InvalidRequest
 from antiphon.metrics import EngineFigures, Metrics
+from antiphon.request import ThoughtClosed
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -37,7 +38,7 @@ def test_a_refused_request_is_counted_under_its_code():
         raise InvalidRequest("no")
     labels = {"endpoint": "chat", "code": "invalid_request_error"}
     assert metrics.registry.get_sample_value("antiphon_requests_refused_total", labels) == 1
-    assert metrics.registry.get_sample_value("antiphon_requests_accepted_total", {"endpoint": "chat"}) is None
+    assert metrics.registry.get_sample_value("antiphon_requests_accepted_total", {"endpoint": "chat"}) == 0
 
 
 def test_only_the_first_end_counts():
@@ -48,8 +49,30 @@ def test_only_the_first_end_counts():
     account.end("aborted")
     value = metrics.registry.get_sample_value
     assert value("antiphon_requests_finished_total", {"endpoint": "chat"}) == 1
-    assert value("antiphon_requests_aborted_total", {"endpoint": "chat"}) is None
+    assert value("antiphon_requests_aborted_total", {"endpoint": "chat"}) == 0
     assert value("antiphon_requests_running", {"endpoint": "chat"}) == 0
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requests_received_total",
+        "requests_accepted_total",
+        "requests_finished_total",
+        "requests_aborted_total",
+        "requests_failed_total",
+        "requests_running",
+        "request_duration_seconds_count",
+    ],
+)
+def test_series_begin_at_zero_before_anything_happens(name: str, endpoint: str):
+    assert Metrics("1", "m").registry.get_sample_value(f"antiphon_{name}", {"endpoint": endpoint}) == 0
+
+
+def test_thoughts_closed_begin_at_zero_for_every_reason():
+    value = Metrics("1", "m").registry.get_sample_value
+    assert [value("antiphon_thoughts_closed_total", {"reason": reason.value}) for reason in ThoughtClosed] == [0, 0]
 
 
 def test_the_first_token_is_timed_once_a_request():

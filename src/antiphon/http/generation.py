@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from antiphon.engine.stream import TokenStream
-from antiphon.errors import AntiphonError, EngineError, NotReady
+from antiphon.errors import AntiphonError, EngineError, InvalidRequest, NotReady
 from antiphon.http.front import Front
 from antiphon.metrics import RequestAccount
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent, TokenLogprobs
@@ -227,8 +227,10 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
     """Hand every sequence of `job` to the engine, or none: the first refusal takes the others back.
 
     Raises:
+        InvalidRequest: it has more sequences than the server ever takes, so that coming back would not help.
         Overloaded, NotReady, ContextLengthExceeded: as the engine's client refuses.
     """
+    _check_num_sequences(job, front.settings.max_queued_requests)
     choices: list[Choice] = []
     try:
         for prompt in job.prompts:
@@ -244,6 +246,18 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
         raise
     account.accept()
     return Generation(choices, job.prompts, account)
+
+
+def _check_num_sequences(job: Job, most: int) -> None:
+    num_sequences = len(job.prompts) * job.n
+    if num_sequences > most:
+        # One choice for each of too many prompts cannot be helped with `n`.
+        param = "n" if job.n > 1 else "prompt"
+        raise InvalidRequest(
+            f"'{param}' is too large: the request has {num_sequences} choices, and this server takes {most} unfinished "
+            "ones at most.",
+            param=param,
+        )
 
 
 def _text_stream(front: Front, job: Job, prompt: Prompt) -> TextStream:

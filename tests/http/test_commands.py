@@ -8,7 +8,6 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -100,22 +99,6 @@ def test_a_signal_drains_and_a_second_one_stops_at_once(model):
     assert "Traceback" not in text
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_server_told_to_stop_while_it_is_loading_ends_quietly(model, number, delay):
-    port = free_port()
-    command = [*ANTIPHON, "serve", model, "--fake-engine", "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for_port(port)
-        time.sleep(delay)
-        process.send_signal(number)
-        status, text = ending(process)
-    assert status in (0, 130, -signal.SIGTERM)
-    assert "Traceback" not in text
-    assert "never retrieved" not in text
-    assert "Serving" not in text.partition("draining")[2]
-
-
 @pytest.mark.parametrize("failed", [False, True])
 async def test_nobody_complains_of_an_engine_no_longer_waited_for(failed):
     """Ctrl-C in a conversation whose server is loading: the task that waited for the engine is gone with it."""
@@ -133,23 +116,6 @@ async def test_nobody_complains_of_an_engine_no_longer_waited_for(failed):
     await client.stop()
     gc.collect()
     assert complaints == []
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-def wait_for_port(port: int) -> None:
-    """Wait until somebody listens there: the server has begun, its engine is not there yet."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("ending_of_url", ["", "/", "/v1", "/v1/"])

@@ -84,7 +84,9 @@ class Supervisor:
         await asyncio.wait({self._task}, timeout=_STOP_GRACE)
         if self._engine:
             self._engine.kill()
-        await self._task
+        else:
+            self._task.cancel()  # an engine that is still being started; it ends with its socket
+        await asyncio.wait({self._task})
 
     async def _run(self) -> None:
         try:

@@ -12,6 +12,7 @@ constexpr int64_t kGroup = 32;        // values of k that share a scale, in weig
 constexpr int64_t kPanel = 32;        // output channels that are computed together and stored together
 constexpr int64_t kBlockTokens = 32;  // tokens in one KV block
 constexpr int64_t kShard = 1024;      // logits whose maximum is kept while they are still in the cache
+constexpr int64_t kPivots = 4;        // thresholds that share one walk over a shard: what AVX2's registers hold
 
 // Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
 // codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
@@ -123,6 +124,8 @@ struct Kernels {
   ShardSummary (*summarize)(const float* logits, int64_t count);
   // out[i] = exp((x[i] - maximum) * scale); returns the sum in a fixed order.
   float (*exponentials)(const float* x, float maximum, float scale, int64_t count, float* out);
+  // sums[i] = the sum, in a fixed order, of the weights that are at least thresholds[i]; kPivots of them.
+  void (*sums_at_least)(const float* weights, int64_t count, const float* thresholds, float* sums);
 };
 
 inline int64_t attention_scratch_floats(const AttentionShape& shape) {

@@ -1,94 +1,89 @@
 #include "nucleus.h"
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
+#include <bit>
+#include <cstddef>
 
 namespace antiphon {
 namespace {
 
-constexpr int64_t kBins = 4096;
-constexpr float kReach = 32.0f;  // what weighs less than e^-32 of the likeliest shares the last bin
-constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr float kLeast = 1e-37f;  // above what a masked token's weight comes out as
 
 }  // namespace
 
-Nucleus::Nucleus(const Kernels& kernels, const float* logits, int64_t vocabulary, float maximum, float scale)
-    : logits_(logits), vocabulary_(vocabulary), maximum_(maximum), scale_(scale), bin_sums_(kBins) {
-  weights_.resize(static_cast<size_t>(vocabulary));
-  kernels.exponentials(logits, maximum, scale, vocabulary, weights_.data());
-  for (int64_t i = 0; i < vocabulary; ++i) {
-    if (logits[i] == kLowest) weights_[static_cast<size_t>(i)] = 0.0f;  // masked
-    bin_sums_[static_cast<size_t>(bin_of(logits[i]))] += static_cast<double>(weights_[static_cast<size_t>(i)]);
+Nucleus::Nucleus(const Kernels& kernels, const float* logits, const ShardSummary* shards, int64_t vocabulary,
+                 float maximum, float scale)
+    : kernels_(kernels), vocabulary_(vocabulary), weights_(static_cast<size_t>(vocabulary)) {
+  for (int64_t begin = 0; begin < vocabulary; begin += kShard) {
+    total_ += static_cast<double>(
+        kernels.exponentials(logits + begin, maximum, scale, shard_size(begin / kShard), weights_.data() + begin));
+    largest_.push_back(shards[begin / kShard].maximum);
   }
-  for (const double sum : bin_sums_) total_ += sum;
+  kernels.exponentials(largest_.data(), maximum, scale, std::ssize(largest_), largest_.data());
 }
 
-// Falls with the logit, so a token is never in a later bin than a less likely one.
-int64_t Nucleus::bin_of(float logit) const {
-  const float depth = (maximum_ - logit) * scale_ * (static_cast<float>(kBins) / kReach);
-  return depth < static_cast<float>(kBins - 1) ? static_cast<int64_t>(depth) : kBins - 1;
+Nucleus::Sums Nucleus::sums_at_least(const Thresholds& thresholds) const {
+  Sums sums{};
+  Thresholds part;
+  for (size_t s = 0; s < largest_.size(); ++s) {
+    if (largest_[s] < thresholds[0]) continue;
+    const auto shard = static_cast<int64_t>(s);
+    kernels_.sums_at_least(weights_.data() + shard * kShard, shard_size(shard), thresholds.data(), part.data());
+    for (size_t i = 0; i < kPivots; ++i) sums[i] += static_cast<double>(part[i]);
+  }
+  return sums;
 }
 
-// A bin's members that are not masked, likeliest first, the lower id first among equals.
-std::vector<Nucleus::Member> Nucleus::sorted(int64_t bin) const {
-  std::vector<Member> members;
-  for (int64_t i = 0; i < vocabulary_; ++i)
-    if (bin_of(logits_[i]) == bin && logits_[i] != kLowest)
-      members.push_back({logits_[i], weights_[static_cast<size_t>(i)], static_cast<int32_t>(i)});
-  std::sort(members.begin(), members.end(), [](const Member& a, const Member& b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token_id < b.token_id);
-  });
-  return members;
-}
-
-Nucleus::End Nucleus::end_of(float top_p, float min_p) const {
+float Nucleus::floor_of(float top_p) const {
   const double enough = static_cast<double>(top_p) * total_;
-  // Bins before this one, less one for rounding, lie whole above min_p's floor.
-  const float floor_bin =
-      min_p > 0.0f ? -std::log(min_p) * (static_cast<float>(kBins) / kReach) : static_cast<float>(kBins);
-  End end;
-  for (; end.bin < kBins; ++end.bin) {
-    const double sum = bin_sums_[static_cast<size_t>(end.bin)];
-    if (sum == 0.0) continue;  // empty
-    if (static_cast<float>(end.bin + 2) < floor_bin && end.weight + sum < enough) {
-      end.weight += sum;
-      continue;
+  // Lighter tokens would not weigh as much as may be left out, if there were nothing else; half of it, for rounding.
+  const double spare = 0.5 * (total_ - enough) / static_cast<double>(vocabulary_);
+  // The floor is at least `low` and below `high`. Positive floats are ordered as their bits are.
+  uint32_t low = std::bit_cast<uint32_t>(std::clamp(static_cast<float>(spare), kLeast, 1.0f));
+  uint32_t high = std::bit_cast<uint32_t>(1.0f) + 1;
+  while (high - low > 1) {
+    std::array<uint32_t, kPivots> pivots;
+    Thresholds thresholds;
+    for (uint32_t i = 0; i < kPivots; ++i) {
+      pivots[i] = low + static_cast<uint32_t>(uint64_t{high - low} * (i + 1) / (kPivots + 1));
+      thresholds[i] = std::bit_cast<float>(pivots[i]);
     }
-    end.count = 0;
-    for (const Member& member : sorted(end.bin)) {
-      if (end.weight > 0.0 && (end.weight >= enough || member.weight < min_p)) return end;
-      end.weight += static_cast<double>(member.weight);
-      ++end.count;
-    }
+    const Sums sums = sums_at_least(thresholds);
+    const auto reached = std::count_if(sums.begin(), sums.end(), [=](double sum) { return sum >= enough; });
+    if (reached < kPivots) high = pivots[static_cast<size_t>(reached)];
+    if (reached > 0) low = pivots[static_cast<size_t>(reached - 1)];
   }
-  end.count = 0;
-  return end;
+  return std::bit_cast<float>(low);
+}
+
+std::vector<Nucleus::KeptShard> Nucleus::kept_shards(float floor) const {
+  std::vector<KeptShard> kept;
+  Thresholds thresholds, sums;
+  thresholds.fill(floor);
+  for (size_t s = 0; s < largest_.size(); ++s) {
+    if (largest_[s] < floor) continue;
+    const auto shard = static_cast<int64_t>(s);
+    kernels_.sums_at_least(weights_.data() + shard * kShard, shard_size(shard), thresholds.data(), sums.data());
+    kept.push_back({shard * kShard, shard_size(shard), static_cast<double>(sums[0])});
+  }
+  return kept;
 }
 
 int32_t Nucleus::draw(double uniform, float top_p, float min_p) const {
-  const End end = end_of(top_p, min_p);
-  double left = uniform * end.weight;
-  int64_t last = 0;  // the last bin that is not empty, where rounding leaves a remainder
-  for (int64_t bin = 0; bin < end.bin; ++bin) {
-    const double sum = bin_sums_[static_cast<size_t>(bin)];
-    if (sum == 0.0) continue;
-    if (left < sum) return draw_from(sorted(bin), left);
-    left -= sum;
-    last = bin;
+  const float floor = std::max(top_p < 1.0f ? floor_of(top_p) : kLeast, min_p);
+  const std::vector<KeptShard> shards = kept_shards(floor);
+  double left = 0.0;
+  for (const KeptShard& shard : shards) left += uniform * shard.weight;
+  size_t s = 0;
+  while (s + 1 < shards.size() && left >= shards[s].weight) left -= shards[s++].weight;
+  int64_t drawn = 0;  // the last one kept so far, where rounding leaves a remainder
+  for (int64_t i = shards[s].first; i < shards[s].first + shards[s].size; ++i) {
+    const float weight = weights_[static_cast<size_t>(i)];
+    if (weight < floor) continue;
+    drawn = i;
+    left -= static_cast<double>(weight);
+    if (left < 0.0) break;
   }
-  if (end.count == 0) return sorted(last).back().token_id;
-  std::vector<Member> members = sorted(end.bin);
-  members.resize(end.count);
-  return draw_from(members, left);
-}
-
-int32_t Nucleus::draw_from(const std::vector<Member>& members, double left) {
-  for (const Member& member : members) {
-    left -= static_cast<double>(member.weight);
-    if (left < 0.0) return member.token_id;
-  }
-  return members.back().token_id;
+  return static_cast<int32_t>(drawn);
 }
 
 }  // namespace antiphon

@@ -190,18 +190,22 @@ int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) co
   return static_cast<int32_t>(shard * kShard + likely);
 }
 
-// top_k: the likeliest few are sorted, cut by top_p and min_p, and one of them is drawn.
+// top_k: the likeliest few are sorted and cut by top_p and min_p; one of those that are left is drawn, in id order.
 int32_t RowSampler::draw_from_likeliest(const SampleRequest& request, double uniform, float maximum,
                                         float scale) const {
-  const Candidates pool = likeliest(request.top_k);
-  const std::vector<float> weights = weights_of(pool, maximum, scale);
+  Candidates pool = likeliest(request.top_k);
+  std::vector<float> weights = weights_of(pool, maximum, scale);
   double total = 0.0, kept = 0.0;
   for (const float weight : weights) total += weight;
   size_t count = 0;
   while (count < pool.size() && pool[count].logit != kLowest) {
-    if (count && (kept >= request.top_p * total || weights[count] < request.min_p * weights[0])) break;
+    const bool is_equal = count && weights[count] == weights[count - 1];
+    if (count && !is_equal && (kept >= request.top_p * total || weights[count] < request.min_p * weights[0])) break;
     kept += weights[count++];
   }
+  pool.resize(count);
+  std::sort(pool.begin(), pool.end(), [](const Candidate& a, const Candidate& b) { return a.token_id < b.token_id; });
+  weights = weights_of(pool, maximum, scale);
   double left = uniform * kept;
   for (size_t i = 0; i + 1 < count; ++i) {
     left -= weights[i];
@@ -215,7 +219,7 @@ int32_t RowSampler::draw(const SampleRequest& request) const {
   const float largest = maximum(), scale = 1.0f / request.temperature;
   if (request.top_k > 0 && request.top_k < vocabulary_) return draw_from_likeliest(request, uniform, largest, scale);
   if (request.top_p < 1.0f || request.min_p > 0.0f) {
-    Nucleus nucleus(kernels_, logits_, vocabulary_, largest, scale);
+    Nucleus nucleus(kernels_, logits_, shards_, vocabulary_, largest, scale);
     return nucleus.draw(uniform, request.top_p, request.min_p);
   }
   return draw_from_all(uniform, largest, scale);

@@ -12,7 +12,7 @@ namespace antiphon::avx2 {
 
 namespace antiphon {
 const Kernels kAvx2Kernels = {
-    "avx2",       avx2::linear_panel, avx2::rms_norm,     avx2::silu_mul, avx2::rope_and_store,
-    avx2::attend, avx2::summarize,    avx2::exponentials,
+    "avx2",       avx2::linear_panel, avx2::rms_norm,     avx2::silu_mul,      avx2::rope_and_store,
+    avx2::attend, avx2::summarize,    avx2::exponentials, avx2::sums_at_least,
 };
 }  // namespace antiphon

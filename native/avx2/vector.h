@@ -29,6 +29,10 @@ static inline F32 fma(F32 a, F32 b, F32 c) {
 }
 static inline F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
 static inline F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+static inline F32 at_least_or_zero(F32 a, F32 threshold) {
+  return {_mm256_and_ps(_mm256_cmp_ps(a.low, threshold.low, _CMP_GE_OQ), a.low),
+          _mm256_and_ps(_mm256_cmp_ps(a.high, threshold.high, _CMP_GE_OQ), a.high)};
+}
 static inline F32 abs(F32 a) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, a.low), _mm256_andnot_ps(sign, a.high)};

@@ -12,7 +12,7 @@ namespace antiphon::avx512 {
 
 namespace antiphon {
 const Kernels kAvx512Kernels = {
-    "avx512",       avx512::linear_panel, avx512::rms_norm,     avx512::silu_mul, avx512::rope_and_store,
-    avx512::attend, avx512::summarize,    avx512::exponentials,
+    "avx512",       avx512::linear_panel, avx512::rms_norm,     avx512::silu_mul,      avx512::rope_and_store,
+    avx512::attend, avx512::summarize,    avx512::exponentials, avx512::sums_at_least,
 };
 }  // namespace antiphon

@@ -18,6 +18,9 @@ static inline F32 div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
 static inline F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
 static inline F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+static inline F32 at_least_or_zero(F32 a, F32 threshold) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, threshold, _CMP_GE_OQ), a);
+}
 static inline F32 abs(F32 a) { return _mm512_abs_ps(a); }
 static inline F32 from_int(I32 a) { return _mm512_cvtepi32_ps(a); }
 static inline F32 load_int8(const int8_t* p) {

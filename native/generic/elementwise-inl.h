@@ -115,3 +115,22 @@ static float exponentials(const float* x, float maximum, float scale, int64_t co
   }
   return reduce_add(sum);
 }
+
+static void sums_at_least(const float* weights, int64_t count, const float* thresholds, float* sums) {
+  F32 parts[kPivots], bounds[kPivots];
+  for (int64_t p = 0; p < kPivots; ++p) {
+    parts[p] = set1(0.0f);
+    bounds[p] = set1(thresholds[p]);
+  }
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    const F32 x = load(weights + i);
+    for (int64_t p = 0; p < kPivots; ++p) parts[p] = add(parts[p], at_least_or_zero(x, bounds[p]));
+  }
+  if (i < count) {
+    alignas(64) float tail[16] = {};
+    for (int64_t j = i; j < count; ++j) tail[j - i] = weights[j];
+    for (int64_t p = 0; p < kPivots; ++p) parts[p] = add(parts[p], at_least_or_zero(load(tail), bounds[p]));
+  }
+  for (int64_t p = 0; p < kPivots; ++p) sums[p] = reduce_add(parts[p]);
+}

@@ -12,7 +12,7 @@ namespace antiphon::scalar {
 
 namespace antiphon {
 const Kernels kScalarKernels = {
-    "scalar",       scalar::linear_panel, scalar::rms_norm,     scalar::silu_mul, scalar::rope_and_store,
-    scalar::attend, scalar::summarize,    scalar::exponentials,
+    "scalar",       scalar::linear_panel, scalar::rms_norm,     scalar::silu_mul,      scalar::rope_and_store,
+    scalar::attend, scalar::summarize,    scalar::exponentials, scalar::sums_at_least,
 };
 }  // namespace antiphon

@@ -62,6 +62,10 @@ static inline F32 min(F32 a, F32 b) {
   F32 result;
   ANTIPHON_LANES(a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]);
 }
+static inline F32 at_least_or_zero(F32 a, F32 threshold) {
+  F32 result;
+  ANTIPHON_LANES(a.lane[i] >= threshold.lane[i] ? a.lane[i] : 0.0f);
+}
 static inline F32 abs(F32 a) {
   F32 result;
   ANTIPHON_LANES(bits_to_float(float_to_bits(a.lane[i]) & 0x7FFFFFFFu));

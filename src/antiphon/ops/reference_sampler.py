@@ -1,8 +1,8 @@
 """The reference for drawing tokens: the rules of `request.SamplingParams`, in NumPy float64, one row at a time.
 
 Owns its own random numbers too: the compiled sampler's counter-based generator, written again from its paper. Which
-part of [0, 1) is a token's depends on an order, and the order is part of the rules: by id or, where top_k, top_p or
-min_p cut candidates off, likeliest first, and the lower id first among equals.
+part of [0, 1) is a token's depends on an order, and the order is part of the rules: tokens share it by id. top_k keeps
+the lower ids among equals; where top_p ends, all equals are kept.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def candidates(row: Row, sampling: SamplingParams) -> tuple[Ids, Row]:
         kept = weights[ids]
         before = np.cumsum(kept) - kept  # the weight of the likelier ones
         keep = (before < sampling.top_p * kept.sum()) & (kept >= sampling.min_p * kept[0])
-        keep[0] = True
-        ids = ids[keep]
+        keep |= kept >= kept[keep].min(initial=kept[0])  # the likeliest, and equals of the last one
+        ids = np.sort(ids[keep])
     ids = ids[row[ids] > -np.inf]
     return ids, weights[ids] / weights[ids].sum()
 

@@ -1,6 +1,7 @@
 // The only file that knows Python: thin, typed wrappers; the lock is released wherever real work is done.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
@@ -8,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <optional>
 #include <stdexcept>
 
@@ -111,6 +113,13 @@ ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocab
 std::vector<SampleOutcome> run(PyProgram& self, const std::vector<SequenceInput>& sequences) {
   nb::gil_scoped_release release;
   return self.program.run(sequences);
+}
+
+std::map<std::string, double> last_seconds(const PyProgram& self) {
+  const char* names[kNumParts] = {"linear", "attention", "head", "sampling", "rest"};  // as in Part
+  std::map<std::string, double> seconds;
+  for (size_t i = 0; i < kNumParts; ++i) seconds[names[i]] = self.program.last_seconds()[i];
+  return seconds;
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<2>> last_logits(const PyProgram& self, int64_t vocabulary) {
@@ -243,6 +252,7 @@ void bind_program(nb::module_& m) {
           "source"_a, "matrix"_a)
       .def("run", &run, "sequences"_a, "One step; an outcome for each sampled sequence, in order. Releases the lock.")
       .def("last_logits", &last_logits, "vocabulary"_a, "The last step's logits, float32 [sampled rows, vocabulary].")
+      .def_prop_ro("last_seconds", &last_seconds, "What each part of the last step took, in seconds.")
       .def_prop_ro("block_bytes", [](const PyProgram& p) { return p.program.block_bytes(); });
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -103,7 +104,7 @@ void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& bod
 void Program::embed(const StoredMatrix& table, int out) {
   const FloatBuffer& target = floats(out);
   require(target.width == table.columns && table.rows >= shape_.vocabulary, "the embedding does not fit its buffer");
-  operations_.push_back([this, table, &target] {
+  record(Part::kRest, [this, table, &target] {
     for_rows(num_tokens_, [&](int64_t row) {
       const int64_t token_id = token_ids_[to_size(row)];
       for (int64_t g = 0; g < table.columns / kGroup; ++g)
@@ -117,7 +118,7 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
   const QuantizedBuffer& target = quantized(out);
   require(source.width == target.width && std::ssize(weight) == source.width && source.sampled == target.sampled,
           "rms_norm: widths differ");
-  operations_.push_back([this, &source, &target, epsilon, weight = std::move(weight)] {
+  record(Part::kRest, [this, &source, &target, epsilon, weight = std::move(weight)] {
     for_rows(rows_of(source.sampled), [&](int64_t row) {
       kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, target.view(), row);
     });
@@ -154,7 +155,7 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
               first_column + view.rows <= target.width,
           "linear: the matrix does not fit its buffers");
   require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
-  operations_.push_back([this, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)] {
+  record(Part::kLinear, [this, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)] {
     const int64_t rows = rows_of(source.sampled);
     pool_->run(rows ? matrix->num_panels() : 0, [&](int64_t panel, int thread) {
       float* tile = thread_scratch_[to_size(thread)].as<float>();
@@ -179,7 +180,7 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == 2 * target.width && source.sampled == target.sampled,
           "linear_silu_mul: the matrix does not fit its buffers");
-  operations_.push_back([this, &source, &target, view, matrix] {
+  record(Part::kLinear, [this, &source, &target, view, matrix] {
     const int64_t rows = rows_of(source.sampled);
     pool_->run(rows ? matrix->num_panels() / 2 : 0, [&](int64_t pair, int thread) {
       float* gate = thread_scratch_[to_size(thread)].as<float>();
@@ -203,7 +204,7 @@ void Program::attention(int qkv, int64_t layer, int out, std::vector<float> quer
   require(layer >= 0 && layer < shape_.num_layers, "attention: there is no such layer in the KV pool");
   require(query_norm.size() == key_norm.size() && (query_norm.empty() || std::ssize(query_norm) == shape_.head_dim),
           "attention: the norms of query and key heads must hold head_dim weights each, or none");
-  operations_.push_back([this, qkv, layer, out, epsilon, query = std::move(query_norm), key = std::move(key_norm)] {
+  record(Part::kAttention, [this, qkv, layer, out, epsilon, query = std::move(query_norm), key = std::move(key_norm)] {
     const HeadNorms norms{query.data(), key.data(), epsilon};
     attend(qkv, layer, out, query.empty() ? HeadNorms{} : norms);
   });
@@ -231,7 +232,7 @@ void Program::select_rows(int in, int out) {
   const FloatBuffer& source = floats(in);
   const FloatBuffer& target = floats(out);
   require(source.width == target.width && !source.sampled && target.sampled, "select_rows: buffers do not fit");
-  operations_.push_back([this, &source, &target] {
+  record(Part::kRest, [this, &source, &target] {
     for (int64_t row = 0; row < std::ssize(sampled_rows_); ++row) {
       const float* from = source.row(sampled_rows_[to_size(row)]);
       std::copy(from, from + source.width, target.row(row));
@@ -244,7 +245,7 @@ void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix) {
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled,
           "logits: the head does not fit");
-  operations_.push_back([this, &source, view, matrix] {
+  record(Part::kHead, [this, &source, view, matrix] {
     const int64_t shards = sampled_rows_.empty() ? 0 : (shape_.vocabulary + kShard - 1) / kShard;
     pool_->run(shards, [&](int64_t shard, int) { head_shard(view, source.view(), shard); });
   });
@@ -308,13 +309,27 @@ void Program::take(std::span<const SequenceInput> sequences) {
           "the step is larger than the program was made for");
 }
 
+void Program::timed(Part part, const std::function<void()>& body) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  body();
+  last_seconds_[static_cast<size_t>(part)] += std::chrono::duration<double>(Clock::now() - start).count();
+}
+
 std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences) {
   take(sequences);
-  for (const auto& operation : operations_) {
-    operation();
+  last_seconds_.fill(0.0);
+  for (const Operation& operation : operations_) {
+    timed(operation.part, operation.body);
     note_progress();
   }
   last_rows_ = sampled_rows_.size();
+  std::vector<SampleOutcome> outcomes;
+  timed(Part::kSampling, [&] { outcomes = sample(sequences); });
+  return outcomes;
+}
+
+std::vector<SampleOutcome> Program::sample(std::span<const SequenceInput> sequences) {
   std::vector<const SampleRequest*> requests;
   for (const SequenceInput& sequence : sequences)
     if (sequence.sampled) requests.push_back(&sequence.sampling);

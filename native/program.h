@@ -6,6 +6,7 @@
 //
 // A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
 #pragma once
+#include <array>
 #include <functional>
 #include <memory>
 #include <span>
@@ -44,6 +45,11 @@ struct ProgramShape {
   double rope_attention_factor = 1.0;  // multiplies the rotated Q and K: some scalings of long contexts sharpen scores
 };
 
+// The kinds of work in a step, for telling where its time goes.
+enum class Part { kLinear, kAttention, kHead, kSampling, kRest };
+constexpr size_t kNumParts = 5;
+using PartSeconds = std::array<double, kNumParts>;
+
 class Program {
  public:
   // Throws std::invalid_argument for a shape that the kernels cannot hold. `progress`, if not null, grows with every
@@ -75,6 +81,8 @@ class Program {
   std::span<const float> last_logits() const {
     return {logits_.as<float>(), last_rows_ * static_cast<size_t>(shape_.vocabulary)};
   }
+  // What each part of the last step took, in seconds.
+  const PartSeconds& last_seconds() const { return last_seconds_; }
   int64_t block_bytes() const { return shape_.num_layers * kv_layer(0).block_bytes(); }
 
  private:
@@ -94,6 +102,11 @@ class Program {
     int64_t sequence, begin, end;
   };
 
+  struct Operation {
+    Part part;
+    std::function<void()> body;
+  };
+
   const FloatBuffer& floats(int id) const;
   const QuantizedBuffer& quantized(int id) const;
   int64_t rows_of(bool sampled) const { return sampled ? std::ssize(sampled_rows_) : num_tokens_; }
@@ -104,6 +117,9 @@ class Program {
   void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
   void note_progress() const;
+  void record(Part part, std::function<void()> body) { operations_.push_back({part, std::move(body)}); }
+  void timed(Part part, const std::function<void()>& body);
+  std::vector<SampleOutcome> sample(std::span<const SequenceInput> sequences);
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
   void attend(int qkv, int64_t layer, int out, const HeadNorms& norms);
@@ -115,13 +131,14 @@ class Program {
   uint64_t* progress_;
   std::vector<std::unique_ptr<FloatBuffer>> float_buffers_;
   std::vector<std::unique_ptr<QuantizedBuffer>> quantized_buffers_;
-  std::vector<std::function<void()>> operations_;
+  std::vector<Operation> operations_;
   Memory kv_, cosines_, sines_, logits_, shards_;
   std::vector<Memory> thread_scratch_;
 
   // The batch of the running step.
   int64_t num_tokens_ = 0;
   size_t last_rows_ = 0;
+  PartSeconds last_seconds_{};
   std::vector<int32_t> token_ids_;
   std::vector<SequenceView> views_;
   std::vector<int64_t> row_sequence_;  // the sequence of each row

@@ -235,4 +235,8 @@ class Program:
         """The last step's logits, float32 [sampled rows, vocabulary]."""
 
     @property
+    def last_seconds(self) -> dict[str, float]:
+        """What each part of the last step took, in seconds."""
+
+    @property
     def block_bytes(self) -> int: ...

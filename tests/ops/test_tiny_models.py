@@ -127,3 +127,10 @@ def _transformers_model(checkpoint: Checkpoint):
             return model(torch.tensor([prompt])).logits[0, -1].numpy()
 
     return logits
+
+
+def test_a_step_tells_where_its_time_went() -> None:
+    machine = cpu_runner(tiny_model())
+    logits_after(machine)
+    assert set(machine.last_seconds()) == {"linear", "attention", "head", "sampling", "rest"}
+    assert all(seconds > 0 for seconds in machine.last_seconds().values())

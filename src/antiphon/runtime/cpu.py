@@ -137,6 +137,10 @@ class CpuRunner:
         """The last step's logits, float32 [sampled rows, vocabulary]; for measuring fidelity."""
         return self._program.last_logits(self.vocab_size)
 
+    def last_seconds(self) -> dict[str, float]:
+        """What each part of the last step's program took, in seconds; for measuring."""
+        return self._program.last_seconds
+
     def describe(self) -> dict[str, str | int | float]:
         formats = sorted(self._weight_bytes)
         return {

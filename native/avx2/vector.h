@@ -105,16 +105,21 @@ static inline __m256i load_line(const uint8_t* line) {
 template <WeightFormat>
 struct Dot;
 
+// The empty asm keeps sums in their registers: left to itself, gcc adds all products of a group in a tree and spills
+// them.
+static inline void keep(__m256i& low, __m256i& high) { asm("" : "+x"(low), "+x"(high)); }
+
 // 4-bit codes: a pair of products is at most 2 * 15 * 128, and a group has 8 pairs, so int16 holds the whole group.
 template <>
 struct Dot<WeightFormat::kW4> {
   __m256i low, high;
   int32_t initial;
-  static Dot start(int32_t initial) { return {_mm256_setzero_si256(), _mm256_setzero_si256(), initial}; }
+  static Dot start(int32_t bias, int32_t sum) { return {_mm256_setzero_si256(), _mm256_setzero_si256(), -bias * sum}; }
   void step(const uint8_t* line, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
     low = _mm256_add_epi16(low, _mm256_maddubs_epi16(load_line(line), a));
     high = _mm256_add_epi16(high, _mm256_maddubs_epi16(load_line(line + 32), a));
+    keep(low, high);
   }
   I32 finish() const {
     const __m256i ones = _mm256_set1_epi16(1);
@@ -122,21 +127,21 @@ struct Dot<WeightFormat::kW4> {
   }
 };
 
-// 8-bit codes would saturate maddubs, so their nibbles are multiplied apart: sum = low nibbles + 16 * high nibbles.
+// 8-bit codes would saturate maddubs. Less 128 they are signed, and |w| times a with w's sign stays within int16: a
+// pair is at most 2 * 128 * 127.
 template <>
 struct Dot<WeightFormat::kW8> {
   I32 sum;
-  static Dot start(int32_t initial) { return {set1_int(initial)}; }
-  static __m256i products(__m256i codes, __m256i a) {
-    const __m256i nibble = _mm256_set1_epi8(0x0F);
-    const __m256i low = _mm256_maddubs_epi16(_mm256_and_si256(codes, nibble), a);
-    const __m256i high = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble), a);
-    return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)),
-                            _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+  static Dot start(int32_t bias, int32_t sum) { return {set1_int((128 - bias) * sum)}; }
+  static __m256i products(const uint8_t* line, __m256i a) {
+    const __m256i w = _mm256_xor_si256(load_line(line), _mm256_set1_epi8(-128));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   }
   void step(const uint8_t* line, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
-    sum = add_int(sum, {products(load_line(line), a), products(load_line(line + 32), a)});
+    sum = add_int(sum, {products(line, a), products(line + 32, a)});
+    keep(sum.low, sum.high);
   }
   I32 finish() const { return sum; }
 };

@@ -63,7 +63,7 @@ static inline int32_t reduce_add_int(I32 v) { return _mm512_reduce_add_epi32(v);
 template <WeightFormat>
 struct Dot {
   __m512i sum;
-  static Dot start(int32_t initial) { return {_mm512_set1_epi32(initial)}; }
+  static Dot start(int32_t bias, int32_t sum) { return {_mm512_set1_epi32(-bias * sum)}; }
   void step(const uint8_t* line, const int8_t* activations) {
     int32_t word;
     __builtin_memcpy(&word, activations, sizeof word);

@@ -7,14 +7,13 @@ static inline void multiply_group(const uint8_t* lines, const int8_t* codes, con
                                   int32_t bias, const uint16_t* weight_scales, const uint16_t* mins, float* out) {
   Dot<Format> left[Rows], right[Rows];
   for (int r = 0; r < Rows; ++r) {
-    left[r] = Dot<Format>::start(-bias * sums[r]);
-    right[r] = Dot<Format>::start(-bias * sums[r]);
+    left[r] = Dot<Format>::start(bias, sums[r]);
+    right[r] = Dot<Format>::start(bias, sums[r]);
   }
-  for (int line = 0; line < 8; ++line)
-    for (int r = 0; r < Rows; ++r) {
-      left[r].step(lines + 64 * line, codes + kGroup * r + 4 * line);
-      right[r].step(lines + 512 + 64 * line, codes + kGroup * r + 4 * line);
-    }
+  for (int line = 0; line < 8; ++line) {
+    for (int r = 0; r < Rows; ++r) left[r].step(lines + 64 * line, codes + kGroup * r + 4 * line);
+    for (int r = 0; r < Rows; ++r) right[r].step(lines + 512 + 64 * line, codes + kGroup * r + 4 * line);
+  }
   const F32 left_scale = load_half(weight_scales), right_scale = load_half(weight_scales + 16);
   for (int r = 0; r < Rows; ++r) {
     const F32 scale = set1(scales[r]);

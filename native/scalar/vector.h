@@ -140,7 +140,7 @@ static inline int32_t reduce_add_int(I32 v) {
 template <WeightFormat>
 struct Dot {
   I32 sum;
-  static Dot start(int32_t initial) { return {set1_int(initial)}; }
+  static Dot start(int32_t bias, int32_t sum) { return {set1_int(-bias * sum)}; }
   void step(const uint8_t* line, const int8_t* activations) {
     for (int i = 0; i < 16; ++i)
       for (int k = 0; k < 4; ++k) sum.lane[i] += static_cast<int32_t>(line[4 * i + k]) * activations[k];

@@ -143,6 +143,8 @@ async def complete(port: int, case: Case) -> Stream:
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     first = last = 0.0
     usage = b""
+    if b" 200 " not in await reader.readline():
+        raise ConnectionError((await reader.read()).decode(errors="replace")[-1000:])
     async for line in reader:
         if line.startswith(b"data: {"):
             last = time.monotonic()

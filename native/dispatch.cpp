@@ -11,6 +11,7 @@ std::vector<const Kernels*> available_kernels() {
 #if defined(__x86_64__)
   const CpuFeatures features = cpu_features();
   if (features.avx512) found.push_back(&kAvx512Kernels);
+  if (features.avxvnni) found.push_back(&kAvxVnniKernels);
   if (features.avx2) found.push_back(&kAvx2Kernels);
 #endif
   found.push_back(&kScalarKernels);

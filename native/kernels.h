@@ -136,6 +136,7 @@ inline int64_t attention_scratch_floats(const AttentionShape& shape) {
 extern const Kernels kScalarKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx2Kernels;
+extern const Kernels kAvxVnniKernels;
 extern const Kernels kAvx512Kernels;
 #endif
 

@@ -69,7 +69,7 @@ void test_attention() {
         const bool normed = group != 3;
         const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens, normed);
         for (const float scale : expected.out.scales) CHECK(std::isfinite(scale));
-        for (const Kernels* kernels : available_kernels())
+        for (const Kernels* kernels : kernels_to_test())
           for (const int64_t tile : {kAttentionTileTokens, int64_t{1}, int64_t{5}}) {
             const Result result = attend(layer, *kernels, tile, normed);
             CHECK(result.out == expected.out);

@@ -19,7 +19,7 @@ void check_panels(Random& random, const PackedMatrix& matrix, int64_t capacity) 
   for (int64_t panel = 0; panel < matrix.num_panels(); ++panel) {
     std::vector<float> expected = start;
     kScalarKernels.linear_panel(view, panel, in.view(), first, count, expected.data());
-    for (const Kernels* kernels : available_kernels()) {
+    for (const Kernels* kernels : kernels_to_test()) {
       std::vector<float> out = start;
       kernels->linear_panel(view, panel, in.view(), first, count, out.data());
       CHECK(same_bits(out, expected));
@@ -31,7 +31,7 @@ void check_elementwise(Random& random, int64_t width, int64_t parts, float size)
   const std::vector<float> x = random.reals(static_cast<size_t>(width), size), w = random.reals(x.size(), 2.0f);
   Activations expected(width, 3 * parts, parts);
   kScalarKernels.rms_norm(x.data(), w.data(), 1e-6f, width, expected.view(), 2);
-  for (const Kernels* kernels : available_kernels()) {
+  for (const Kernels* kernels : kernels_to_test()) {
     Activations out(width, 3 * parts, parts);
     kernels->rms_norm(x.data(), w.data(), 1e-6f, width, out.view(), 2);
     CHECK(out == expected);
@@ -39,7 +39,7 @@ void check_elementwise(Random& random, int64_t width, int64_t parts, float size)
   const std::vector<float> gate = random.reals(3 * kPanel, size), up = random.reals(3 * kPanel, size);
   Activations activated(width, 3 * parts, parts);
   kScalarKernels.silu_mul(gate.data(), up.data(), 3, activated.view(), 0, width / kGroup - 1);
-  for (const Kernels* kernels : available_kernels()) {
+  for (const Kernels* kernels : kernels_to_test()) {
     Activations out(width, 3 * parts, parts);
     kernels->silu_mul(gate.data(), up.data(), 3, out.view(), 0, width / kGroup - 1);
     CHECK(out == activated);

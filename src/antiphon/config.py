@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antiphon.errors import ConfigError
 
-INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avx512")
+INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")

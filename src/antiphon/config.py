@@ -85,6 +85,8 @@ class ServerConfig:
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20
+    max_stored_responses: int = 1024  # of /v1/responses, kept in memory to go on from; 0: none
+    max_stored_bytes: int = 64 << 20  # that these may take
     system_prompt: str = "keep"  # as the template has it, or "fold" it into the user turn that follows
     loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise
     drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
@@ -95,6 +97,8 @@ class ServerConfig:
         _at_least("--port", self.port, 0)
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
+        _at_least("--max-stored-responses", self.max_stored_responses, 0)
+        _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         if self.port > 65535:

@@ -7,7 +7,9 @@ AntiphonError
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
 ├── RequestTooLarge     413     the body is over its cap
 ├── UnsupportedMediaType 415    the body is not announced as plain JSON
-├── ModelNotFound       404
+├── NotFound            404     nothing here has that name or id
+│   ├── ModelNotFound
+│   └── ResponseNotFound
 ├── Overloaded          429     a queue is at its cap; `retry_after` says when to come back
 ├── NotReady            503     still loading, draining, or between two engines
 └── EngineError         500     the engine failed this request
@@ -79,12 +81,24 @@ class UnsupportedMediaType(AntiphonError):
     code = "unsupported_media_type"
 
 
-class ModelNotFound(AntiphonError):
-    """The request names a model that is not served here."""
+class NotFound(AntiphonError):
+    """Nothing here has the name or id that the request gives."""
 
     http_status = 404
     type = "invalid_request_error"
+    code: str | None = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """The request names a model that is not served here."""
+
     code = "model_not_found"
+
+
+class ResponseNotFound(NotFound):
+    """The request names a response that was never kept here, or is no more."""
+
+    code = "previous_response_not_found"
 
 
 class Overloaded(AntiphonError):

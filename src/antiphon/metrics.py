@@ -25,7 +25,7 @@ from antiphon.request import ThoughtClosed
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Outcome = Literal["finished", "aborted", "failed"]
-ENDPOINTS = ("chat", "completions")
+ENDPOINTS = ("chat", "completions", "responses", "messages", "generate", "generate_batch")
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.5, 5.0)

@@ -129,3 +129,15 @@ def joined(chunks: Iterable[Any], field: str = "content", index: int = 0) -> str
     """The text of one choice of a chat stream."""
     choices = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
     return "".join(choice["delta"].get(field, "") for choice in choices)
+
+
+def named_events(text: str) -> list[tuple[str, Any]]:
+    """The events of a stream that names them; checks that each payload says the same name."""
+    found = []
+    for block in filter(None, text.split("\n\n")):
+        name, data = (line.partition(": ") for line in block.split("\n"))
+        assert (name[0], data[0]) == ("event", "data")
+        payload = json.loads(data[2])
+        assert payload["type"] == name[2]
+        found.append((name[2], payload))
+    return found

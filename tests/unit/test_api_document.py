@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from antiphon.http import limits
+from antiphon.http import generate, limits, tokens
+from antiphon.http.anthropic_messages.schemas import CountTokensRequest, MessagesRequest
+from antiphon.http.openai_responses.schemas import ResponseRequest
 from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest, GenerationRequest
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -22,11 +24,23 @@ def named_in_first_column(text: str) -> set[str]:
 
 def test_every_field_is_documented_and_nothing_else_is():
     common = set(GenerationRequest.model_fields)
-    assert named_in_first_column(section("Fields of both generation routes")) == common
+    assert named_in_first_column(section("Fields of chat and plain completions")) == common
     chat = set(ChatCompletionRequest.model_fields) - common - {"messages"}
     assert named_in_first_column(section("Chat")) == chat
     plain = set(CompletionRequest.model_fields) - common - {"prompt"}
     assert named_in_first_column(section("Plain completions")) - {"max_tokens"} == plain
+
+
+def test_every_field_of_the_other_routes_is_documented_and_nothing_else_is():
+    responses = section("Responses").partition("| field |")[2]
+    assert named_in_first_column(responses) == set(ResponseRequest.model_fields) - {"input"}
+    messages = set(MessagesRequest.model_fields)
+    assert named_in_first_column(section("Messages")) == messages - {"messages"}
+    counted = re.findall(r"`(\w+)`", section("Messages").partition("decide on the prompt (")[2].partition(")")[0])
+    assert set(counted) == set(CountTokensRequest.model_fields)
+    assert named_in_first_column(section("Small scripts")) == set(generate.BatchItem.model_fields)
+    tokenized = set(tokens.TokenizeRequest.model_fields) | set(tokens.DetokenizeRequest.model_fields)
+    assert named_in_first_column(section("Tokens")) == tokenized
 
 
 def test_caps_are_those_of_the_code():
@@ -37,3 +51,5 @@ def test_caps_are_those_of_the_code():
     assert f"{limits.MAX_JSON_DEPTH} levels" in TEXT
     assert f"{limits.MAX_LOGIT_BIASES:,} entries" in TEXT
     assert f"({limits.MAX_METADATA} entries)" in TEXT
+    assert f"1 to {limits.MAX_BATCH:,} such items" in TEXT
+    assert f"at most {limits.MAX_MESSAGES:,})" in TEXT

@@ -96,6 +96,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--kv-cache-tokens", "200", "--max-num-seqs", "3", "--max-batch-tokens", "64", "--prefill-chunk", "7"],
         *["--target-step-seconds", "0.5", "--no-prefix-caching", "--max-queued-requests", "5", "--threads", "2"],
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
+        *["--max-stored-responses", "4", "--max-stored-bytes", "5000"],
         *["--log-level", "error", "--no-loop-guard", "--system-prompt", "fold"],
     )
     assert engine == EngineConfig(
@@ -118,6 +119,8 @@ def test_every_option_reaches_its_setting(monkeypatch):
         model_name="x",
         max_queued_requests=5,
         max_body_bytes=1000,
+        max_stored_responses=4,
+        max_stored_bytes=5000,
         drain_timeout=1.0,
         hang_timeout=2.0,
         log_level="error",

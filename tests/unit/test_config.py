@@ -35,6 +35,8 @@ def test_engine_settings(field, value, flag):
         ("port", -1, "--port"),
         ("max_queued_requests", 0, "--max-queued-requests"),
         ("max_body_bytes", 0, "--max-body-bytes"),
+        ("max_stored_responses", -1, "--max-stored-responses"),
+        ("max_stored_bytes", -1, "--max-stored-bytes"),
         ("drain_timeout", 0.0, "--drain-timeout"),
         ("drain_timeout", float("nan"), "--drain-timeout"),
         ("hang_timeout", -1.0, "--hang-timeout"),

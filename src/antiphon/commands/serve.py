@@ -63,6 +63,10 @@ def serve(
     max_queued_requests: Annotated[
         int, _option(_LOAD, "Answers running and waiting; one more is refused with 429.")
     ] = _SERVER.max_queued_requests,
+    max_stored_responses: Annotated[
+        int, _option(_LOAD, "Responses of /v1/responses kept in memory to go on from; 0: none.")
+    ] = _SERVER.max_stored_responses,
+    max_stored_bytes: Annotated[int, _option(_LOAD, "Bytes of memory that these may take.")] = _SERVER.max_stored_bytes,
     max_body_bytes: Annotated[int, _option(_NETWORK, "Largest request body.")] = _SERVER.max_body_bytes,
     threads: Annotated[int, _option(_MACHINE, "Threads that compute; 0: one for each core.")] = _ENGINE.threads,
     instruction_set: Annotated[str, _option(_MACHINE, f"{', '.join(INSTRUCTION_SETS)}.")] = _ENGINE.instruction_set,
@@ -111,6 +115,8 @@ def serve(
         model_name=model_name,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,
+        max_stored_responses=max_stored_responses,
+        max_stored_bytes=max_stored_bytes,
         system_prompt=system_prompt,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,

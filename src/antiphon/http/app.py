@@ -11,9 +11,12 @@ from fastapi import FastAPI
 from antiphon import __version__
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
-from antiphon.http import chat, completions, models, operations
+from antiphon.http import chat, completions, generate, models, operations, tokens
+from antiphon.http.anthropic_messages import routes as messages
 from antiphon.http.errors import add_error_handlers
 from antiphon.http.front import Front, ServedModel
+from antiphon.http.openai_responses import routes as responses
+from antiphon.http.openai_responses.store import ResponseStore
 from antiphon.http.openapi import describe_bodies
 from antiphon.http.request_id import RequestIds
 from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
@@ -31,11 +34,12 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
         redirect_slashes=False,
     )
     metrics = Metrics(__version__, model.name, lambda: engine_figures(engine))
-    app.state.front = Front(model, engine, settings, metrics)
-    for family in (chat, completions, models, operations):
+    kept = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
+    app.state.front = Front(model, engine, settings, metrics, kept)
+    for family in (chat, completions, responses, messages, generate, tokens, models, operations):
         app.include_router(family.router)
     describe_bodies(app, (ChatCompletionRequest, CompletionRequest))
-    add_error_handlers(app)
+    add_error_handlers(app, {messages.PATH: messages.error_body})
     app.add_middleware(RequestIds)
     return app
 

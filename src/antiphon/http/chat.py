@@ -39,7 +39,7 @@ from antiphon.http.sse import EventStream, answer_or_disconnect, event
 from antiphon.http.thinking import thinking_wish
 from antiphon.http.usage import finite, new_id, usage_of
 from antiphon.http.vote import vote
-from antiphon.text import Tokenizer
+from antiphon.text import ChatPrompt, Tokenizer
 from antiphon.text.system_prompt import folded
 
 router = APIRouter()
@@ -52,7 +52,7 @@ async def create_chat_completion(request: Request) -> Response:
     with front.metrics.request("chat") as account:
         front.facts()
         body = validate(ChatCompletionRequest, await read_json_object(request, front.settings.max_body_bytes))
-        job = await _understand(front, body)
+        job = await understand(front, body)
         generation = start_generation(front, job, account)
     writer = _Writer(job.request_id, front, body)
     if body.stream:
@@ -60,17 +60,11 @@ async def create_chat_completion(request: Request) -> Response:
     return await answer_or_disconnect(request, generation, writer.whole(generation))
 
 
-async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
+async def understand(front: Front, body: ChatCompletionRequest) -> Job:
     """The request in the engine's terms, or the reason why it cannot be served."""
-    front.check_model(body.model)
     facts, text = front.facts(), front.model.text
-    messages = [_turn(message) for message in body.messages]
-    if front.settings.system_prompt == "fold":
-        messages = folded(messages)
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
-    variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
-    # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
-    prompt = await front.in_thread(text.chat_prompt, messages, close_thought=wish.is_closed, **variables)
+    prompt = await prompt_of(front, body)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
     sampling = sampling_params(body, facts, front.model.generation_defaults, num_prompt_tokens=len(prompt.token_ids))
     if text.thought_tokens is not None:
@@ -84,6 +78,19 @@ async def _understand(front: Front, body: ChatCompletionRequest) -> Job:
         stops=body.stops,
         n=body.n or 1,
     )
+
+
+async def prompt_of(front: Front, body: ChatCompletionRequest) -> ChatPrompt:
+    """The request's prompt in tokens."""
+    front.check_model(body.model)
+    text = front.model.text
+    messages = [_turn(message) for message in body.messages]
+    if front.settings.system_prompt == "fold":
+        messages = folded(messages)
+    wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
+    variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
+    # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
+    return await front.in_thread(text.chat_prompt, messages, close_thought=wish.is_closed, **variables)
 
 
 def _turn(message: IncomingMessage) -> dict[str, str]:
@@ -169,10 +176,10 @@ class _Writer:
     def _logprobs(self, scored: list[ScoredToken]) -> ChatLogprobs | None:
         if not self._with_logprobs:
             return None
-        return ChatLogprobs([_token_logprob(self._tokenizer, each) for each in scored])
+        return ChatLogprobs([token_logprob(self._tokenizer, each) for each in scored])
 
 
-def _token_logprob(tokenizer: Tokenizer, scored: ScoredToken) -> TokenLogprob:
+def token_logprob(tokenizer: Tokenizer, scored: ScoredToken) -> TokenLogprob:
     spelled, scores = tokenizer.id_to_bytes(scored.token_id), scored.scores
     rivals = []
     for token_id, logprob in zip(scores.top_token_ids, scores.top_logprobs, strict=True):

@@ -141,7 +141,7 @@ class _Writer:
             return None
         logprobs = CompletionLogprobs([], [], [] if self._num_logprobs else None, [])
         for each in scored:
-            token = _spelled(self._tokenizer, each.token_id)
+            token = spelled(self._tokenizer, each.token_id)
             logprobs.tokens.append(token)
             logprobs.token_logprobs.append(finite(each.scores.logprob))
             logprobs.text_offset.append(self._offsets[index])
@@ -154,11 +154,11 @@ class _Writer:
         """The likeliest tokens, and the drawn one wherever it stands, so there may be one more than was asked for."""
         scores = scored.scores
         pairs = zip(scores.top_token_ids, scores.top_logprobs, strict=True)
-        rivals = {_spelled(self._tokenizer, token_id): finite(logprob) for token_id, logprob in pairs}
+        rivals = {spelled(self._tokenizer, token_id): finite(logprob) for token_id, logprob in pairs}
         return rivals | {token: finite(scores.logprob)}
 
 
-def _spelled(tokenizer: Tokenizer, token_id: int) -> str:
+def spelled(tokenizer: Tokenizer, token_id: int) -> str:
     """A token as this endpoint writes it: tokens that are no whole characters as `bytes:` and their values."""
     spelled = tokenizer.id_to_bytes(token_id)
     try:

@@ -1,4 +1,4 @@
-"""Every failure in OpenAI's shape: {"error": {"message", "type", "param", "code"}}.
+"""Every failure in OpenAI's shape, {"error": {"message", "type", "param", "code"}}, or in that of another API's routes.
 
 Owns the translation of our exceptions, pydantic's and the router's into that body. It promises that the message of an
 unexpected exception never reaches a client: that one is logged here, once, and answered with a plain 500. It must not
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -22,39 +22,46 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from antiphon.errors import AntiphonError, InvalidRequest, NotReady
 
 _MAX_PARAM_LENGTH = 100  # a field's name in an error may be the sender's own, of any length
-_INTERNAL = "The server had an error while processing your request."
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=BaseModel)
+BodyWriter = Callable[[AntiphonError], bytes]
 
 
 def error_body(error: AntiphonError) -> bytes:
-    """The body that tells a client of `error`."""
-    return _body(error.message, error.type, error.param, error.code)
+    """The body that tells a client of `error`, in OpenAI's shape."""
+    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return msgspec.json.encode({"error": told})
 
 
-def internal_error_body() -> bytes:
-    """The body for a failure that nobody foresaw; says nothing of it."""
-    return _body(_INTERNAL, "server_error", None, "internal_error")
+def internal_error() -> AntiphonError:
+    """Stands for a failure that nobody foresaw; says nothing of it."""
+    return AntiphonError("The server had an error while processing your request.")
 
 
-def error_response(error: AntiphonError) -> Response:
-    """`error` as a whole response, with Retry-After where coming back would help."""
+def error_response(error: AntiphonError, scope: Scope) -> Response:
+    """`error` as a whole response to the request of `scope`, with Retry-After where coming back would help."""
     headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    return Response(error_body(error), error.http_status, headers, media_type="application/json")
+    body = _body_writer(scope)(error)
+    return Response(body, error.http_status, headers, media_type="application/json")
 
 
-def validate(model: type[T], body: dict[str, Any]) -> T:
-    """`body` as a `model`; pydantic's first complaint becomes an InvalidRequest that names the field."""
+def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False) -> T:
+    """`body` as a `model`; pydantic's first complaint becomes an InvalidRequest that names the field. `from_strings`:
+    numbers and truth values are spelled out, as in a query.
+    """
     try:
-        return model.model_validate(body)
+        return model.model_validate_strings(body) if from_strings else model.model_validate(body)
     except ValidationError as error:
         raise _from_validation(error, body) from None
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Answer ours, the router's 404 and 405, and everything else in one shape."""
+def add_error_handlers(app: FastAPI, shapes: Mapping[str, BodyWriter]) -> None:
+    """Answer ours, the router's 404 and 405, and everything else in OpenAI's shape. Routes below a path in `shapes`
+    have the one that stands there.
+    """
+    app.state.error_shapes = shapes
     app.add_exception_handler(AntiphonError, _on_antiphon_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_middleware(InternalErrors)
@@ -84,8 +91,7 @@ class InternalErrors:
                 raise
             logger.exception("unexpected error in %s %s", scope["method"], scope["path"])
             if not started:
-                response = Response(internal_error_body(), 500, media_type="application/json")
-                await response(scope, receive, send)
+                await error_response(internal_error(), scope)(scope, receive, send)
 
 
 async def _on_antiphon_error(request: Request, error: Exception) -> Response:
@@ -94,7 +100,7 @@ async def _on_antiphon_error(request: Request, error: Exception) -> Response:
         # Not being ready is an answer, not an event; who polls would fill the log.
         level = logging.DEBUG if isinstance(error, NotReady) else logging.WARNING
         logger.log(level, "%s %s: %s", request.method, request.url.path, error.message)
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -105,19 +111,35 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: (f"Not allowed to {asked}; see the Allow header for what is.", "method_not_allowed"),
     }
     message, code = messages.get(error.status_code, (str(error.detail), None))
-    body = _body(message, "invalid_request_error", None, code)
-    return Response(body, error.status_code, error.headers, media_type="application/json")
+    response = error_response(_FromRouter(message, error.status_code, code), request.scope)
+    response.headers.update(error.headers or {})
+    return response
 
 
-def _body(message: str, type_: str, param: str | None, code: str | None) -> bytes:
-    return msgspec.json.encode({"error": {"message": message, "type": type_, "param": param, "code": code}})
+class _FromRouter(InvalidRequest):
+    """What the router has no place for."""
+
+    def __init__(self, message: str, http_status: int, code: str | None) -> None:
+        super().__init__(message)
+        self.http_status, self.code = http_status, code
+
+
+def _body_writer(scope: Scope) -> BodyWriter:
+    for path, writer in scope["app"].state.error_shapes.items():
+        if scope["path"] == path or scope["path"].startswith(f"{path}/"):
+            return cast(BodyWriter, writer)
+    return error_body
 
 
 def _from_validation(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
     """The first complaint, told of the innermost field; a union complains once for each of its branches."""
     complaints = error.errors(include_url=False, include_input=False, include_context=True)
     first = complaints[0]["loc"][:1]
-    located = [(_param(_location(each), body), each) for each in complaints if each["loc"][:1] == first]
+    located = [
+        (_param(_location(each), body, names_a_field=_names_a_field(each)), each)
+        for each in complaints
+        if each["loc"][:1] == first
+    ]
     param = max((param for param, _ in located), key=_depth)
     same = [each for where, each in located if where == param]
     translated = InvalidRequest(_message(param, same), param=param or None)
@@ -138,11 +160,16 @@ def _location(complaint: ErrorDetails) -> tuple[str | int, ...]:
     return (*complaint["loc"], named) if named else complaint["loc"]
 
 
+def _names_a_field(complaint: ErrorDetails) -> bool:
+    """Whether a complaint's location ends with a field that may not have been sent."""
+    return complaint["type"] in ("missing", "extra_forbidden") or "param" in complaint.get("ctx", {})
+
+
 def _depth(param: str) -> int:
     return param.count(".") + param.count("[")
 
 
-def _param(loc: Sequence[str | int], body: object) -> str:
+def _param(loc: Sequence[str | int], body: object, *, names_a_field: bool) -> str:
     """OpenAI's way of naming a field, `messages[0].content`; drops the branch names that pydantic mixes in."""
     path = ""
     node: Any = body
@@ -150,7 +177,7 @@ def _param(loc: Sequence[str | int], body: object) -> str:
         if isinstance(key, int) and isinstance(node, list) and key < len(node):
             path += f"[{key}]"
             node = node[key]
-        elif isinstance(node, dict) and (key in node or position == len(loc) - 1):
+        elif isinstance(node, dict) and (key in node or (names_a_field and position == len(loc) - 1)):
             path += f".{key}" if path else str(key)
             node = node.get(key)
     return path[:_MAX_PARAM_LENGTH]

@@ -18,6 +18,7 @@ from fastapi import Request
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ModelNotFound, NotReady
+from antiphon.http.openai_responses.store import ResponseStore
 from antiphon.metrics import Metrics
 from antiphon.text import TextModel
 
@@ -55,6 +56,7 @@ class Front:
     engine: EngineClient
     settings: ServerConfig
     metrics: Metrics
+    responses: ResponseStore
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="text")
     )
@@ -81,11 +83,12 @@ class Front:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, lambda: work(*args, **kwargs))
 
-    async def encode(self, text: str) -> list[int]:
-        """A raw prompt's token ids."""
+    async def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """A raw prompt's token ids, with what the model wants to begin a text with unless that is not wanted."""
+        encode = self.model.text.encode_prompt if add_special_tokens else self.model.text.tokenizer.encode_with_control
         if len(text) <= _INLINE_CHARACTERS:
-            return self.model.text.encode_prompt(text)
-        return await self.in_thread(self.model.text.encode_prompt, text)
+            return encode(text, param="prompt")
+        return await self.in_thread(encode, text, param="prompt")
 
 
 def front_of(request: Request) -> Front:

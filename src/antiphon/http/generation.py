@@ -50,6 +50,16 @@ class ScoredToken:
     scores: TokenLogprobs
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """What is new in one of a choice's tool calls; its first delta has `id` and `name`."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""  # of the JSON text that they are
+
+
 @dataclass(slots=True)
 class Piece:
     """What is new in one choice since its last piece; the last one has the finish reason."""
@@ -59,10 +69,12 @@ class Piece:
     reasoning: str = ""
     scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
+    tool_calls: list[ToolCallDelta] = field(default_factory=list)
+    stop_string: str | None = None  # where one ended the choice
     thought_closed: str | None = None  # why the engine closed the thought; waits for something to go out with
 
     def __bool__(self) -> bool:
-        return bool(self.content or self.reasoning or self.scored or self.finish_reason)
+        return bool(self.content or self.reasoning or self.scored or self.tool_calls or self.finish_reason)
 
 
 @dataclass(slots=True)
@@ -130,6 +142,7 @@ class Choice:
         if delta.stopped:
             self.finished = True
             piece.finish_reason = FinishReason.STOP.value
+            piece.stop_string = delta.stop_string
             self.events.finish()
 
     def _finish(self, reason: FinishReason) -> None:
@@ -138,6 +151,7 @@ class Choice:
         self._waiting.reasoning += rest.reasoning
         # A stop string may be complete only now, in a character that the last token left without its last bytes.
         self._waiting.finish_reason = FinishReason.STOP.value if rest.stopped else reason.value
+        self._waiting.stop_string = rest.stop_string
         self.finished = True
 
     def _count_token(self) -> None:

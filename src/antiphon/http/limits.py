@@ -29,6 +29,7 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIASES = 1024
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
+MAX_BATCH = 1024  # items of /generate-batch
 MAX_METADATA = 16  # entries; OpenAI's
 
 # A refused sender that is still sending would lose the answer to a connection reset: read on a little first.
@@ -45,25 +46,45 @@ class ClientGone(InvalidRequest):
     code = "client_gone"
 
 
-async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The request's body as a JSON object.
+async def read_json(request: Request, max_bytes: int) -> Any:  # noqa: ANN401
+    """The request's body, one JSON value.
 
     Raises:
         UnsupportedMediaType: the body is not announced as JSON, or is compressed.
         RequestTooLarge: the body is over `max_bytes`.
         ClientGone: the connection closed first.
-        InvalidRequest: the body is not one strict, shallow JSON object in UTF-8.
+        InvalidRequest: the body is not one strict, shallow JSON value in UTF-8.
     """
     _check_media_type(request)
     try:
         body = await _read_body(request, max_bytes)
     except ClientDisconnect:
         raise ClientGone("The connection closed before the request body was complete.") from None
-    return decode_json_object(body)
+    return decode_json(body)
+
+
+async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The request's body as a JSON object. Raises as `read_json`, and InvalidRequest for any other value."""
+    return _object(await read_json(request, max_bytes))
+
+
+async def read_nothing(request: Request) -> None:
+    """Make sure that a request which says everything in its query has no body."""
+    try:
+        body = await _read_body(request, 0)
+    except (RequestTooLarge, ClientDisconnect):
+        body = b"something"
+    if body:
+        raise InvalidRequest("Send the fields in the query or as a JSON body, not in both.")
 
 
 def decode_json_object(body: bytes) -> dict[str, Any]:
     """One strict, shallow JSON object out of `body`, or InvalidRequest."""
+    return _object(decode_json(body))
+
+
+def decode_json(body: bytes) -> Any:  # noqa: ANN401
+    """One strict, shallow JSON value out of `body`, or InvalidRequest."""
     try:
         value = _decoder.decode(body)
     except RecursionError:
@@ -73,11 +94,15 @@ def decode_json_object(body: bytes) -> dict[str, Any]:
     except msgspec.DecodeError as error:
         unparsed = InvalidRequest(f"We could not parse the request body as JSON: {error}.")
         raise fault_of(body) or unparsed from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("The request body must be a JSON object.")
     # Only a body with this many brackets can be too deep; few have them, so few pay for the walk.
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
         _check_depth(value)
+    return value
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
     return value
 
 
@@ -119,7 +144,7 @@ async def _linger(chunks: AsyncIterator[bytes]) -> None:
         return
 
 
-def _check_depth(value: dict[str, Any]) -> None:
+def _check_depth(value: object) -> None:
     """Walk level by level, so that depth costs no recursion of ours."""
     level: list[Any] = [value]
     for _ in range(MAX_JSON_DEPTH):

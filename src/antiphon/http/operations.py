@@ -1,4 +1,4 @@
-"""For those who run the server: `/health`, `/ready`, `/metrics`.
+"""For those who run the server: `/health`, `/ready`, `/metrics`, `/version`.
 
 `/health` says that the process answers, nothing more; restart it when it does not. `/ready` says whether to send it
 work: it is 503 while loading, draining, or without an engine.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from msgspec.json import encode
 
+from antiphon import __version__
 from antiphon.errors import NotReady
 from antiphon.http.front import front_of
 from antiphon.metrics import CONTENT_TYPE
@@ -35,3 +36,9 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     return Response(front_of(request).metrics.render(), media_type=CONTENT_TYPE)
+
+
+@router.get("/version")
+async def version(request: Request) -> Response:
+    """Antiphon's own."""
+    return Response(encode({"version": __version__}), media_type="application/json")

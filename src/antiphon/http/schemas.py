@@ -37,7 +37,7 @@ AcceptedFlag = Annotated[bool | None, _without_effect]
 AcceptedMap = Annotated[Annotated[dict[str, str], MaxLen(MAX_METADATA)] | None, _without_effect]
 
 
-def _refused(*harmless: object) -> AfterValidator:
+def refused(*harmless: object) -> AfterValidator:
     """Refuses a field of OpenAI's that has no effect here yet, unless its value asks for nothing."""
 
     def check(value: object, info: ValidationInfo) -> object:
@@ -50,26 +50,26 @@ def _refused(*harmless: object) -> AfterValidator:
 
 
 # The defaults that clients spell out without meaning anything by them are let through.
-Refused = Annotated[Any, _refused([], {}, False, "none"), Field(description="Refused unless empty.")]
-RefusedFormat = Annotated[Any, _refused({"type": "text"}), Field(description='Refused but for {"type": "text"}.')]
-RefusedBestOf = Annotated[Any, _refused(1), Field(description="Refused but for 1.")]
-RefusedText = Annotated[Any, _refused(""), Field(description="Refused unless empty.")]
-RefusedModalities = Annotated[Any, _refused(["text"]), Field(description='Refused but for ["text"].')]
+Refused = Annotated[Any, refused([], {}, False, "none"), Field(description="Refused unless empty.")]
+RefusedFormat = Annotated[Any, refused({"type": "text"}), Field(description='Refused but for {"type": "text"}.')]
+RefusedBestOf = Annotated[Any, refused(1), Field(description="Refused but for 1.")]
+RefusedText = Annotated[Any, refused(""), Field(description="Refused unless empty.")]
+RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused but for ["text"].')]
 
 StopString = Annotated[str, MinLen(1), MaxLen(MAX_STOP_LENGTH)]
 TokenId = Annotated[int, Ge(0)]
 
 
-class _Schema(BaseModel):
+class Schema(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class StreamOptions(_Schema):
+class StreamOptions(Schema):
     include_usage: bool | None = None
     include_obfuscation: AcceptedFlag = None
 
 
-class GenerationRequest(_Schema):
+class GenerationRequest(Schema):
     """What chat and plain completions have in common."""
 
     model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
@@ -98,7 +98,7 @@ class GenerationRequest(_Schema):
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:
-            raise _conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+            raise conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
         return self
 
     @property
@@ -112,7 +112,7 @@ class GenerationRequest(_Schema):
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
-class ChatTemplateKwargs(_Schema):
+class ChatTemplateKwargs(Schema):
     enable_thinking: bool | None = None
 
 
@@ -140,7 +140,7 @@ class ChatMessage(BaseModel):
     @model_validator(mode="after")
     def _content_is_needed(self) -> ChatMessage:
         if self.content is None and self.role != "assistant":
-            raise _conflict("content", f"A message of role '{self.role}' needs 'content'.")
+            raise conflict("content", f"A message of role '{self.role}' needs 'content'.")
         return self
 
     @property
@@ -176,7 +176,7 @@ class ChatCompletionRequest(GenerationRequest):
     parallel_tool_calls: AcceptedFlag = None
 
     tools: Refused = None
-    tool_choice: Annotated[Any, _refused("none", "auto"), Field(description="Refused but for none and auto.")] = None
+    tool_choice: Annotated[Any, refused("none", "auto"), Field(description="Refused but for none and auto.")] = None
     functions: Refused = None
     function_call: Refused = None
     response_format: RefusedFormat = None
@@ -188,18 +188,18 @@ class ChatCompletionRequest(GenerationRequest):
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatCompletionRequest:
         if self.top_logprobs is not None and not self.logprobs:
-            raise _conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
+            raise conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise _conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
+            raise conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
         if self.vote and self.stream:
-            raise _conflict("vote", "'vote' needs all choices complete, so it is not allowed when 'stream' is true.")
+            raise conflict("vote", "'vote' needs all choices complete, so it is not allowed when 'stream' is true.")
         budgets = {self.thinking_token_budget, self.max_thinking_tokens} - {None}
         if len(budgets) > 1:
             message = "'thinking_token_budget' and 'max_thinking_tokens' differ; send one of them."
-            raise _conflict("thinking_token_budget", message)
+            raise conflict("thinking_token_budget", message)
         if self.enable_thinking is not None and self._template_wish not in (None, self.enable_thinking):
             message = "'enable_thinking' and 'chat_template_kwargs.enable_thinking' differ; send one of them."
-            raise _conflict("enable_thinking", message)
+            raise conflict("enable_thinking", message)
         return self
 
     @property
@@ -256,6 +256,6 @@ class CompletionRequest(GenerationRequest):
         return self.logprobs
 
 
-def _conflict(param: str, message: str) -> PydanticCustomError:
+def conflict(param: str, message: str) -> PydanticCustomError:
     """Fields that are well alone and not together; the message goes out as it is."""
     return PydanticCustomError("conflict", "{message}", {"message": message, "param": param})

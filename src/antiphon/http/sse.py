@@ -1,16 +1,16 @@
 """Server-sent events, and noticing that the reader has left.
 
-Owns the framing of a stream (`data: …`, `[DONE]` once at the end) and the headers that keep proxies from holding it
-back. It promises that a generation is left, and so aborted, as soon as the connection closes, whether or not a token is
-due; and that a failure after the headers have gone out reaches the client as an error event. It must not know what the
-events say.
+Owns the framing of a stream (`data: …`, `[DONE]` once at the end where clients wait for it) and the headers that keep
+proxies from holding it back. It promises that a generation is left, and so aborted, as soon as the connection closes,
+whether or not a token is due; and that a failure after the headers have gone out reaches the client as an error event.
+It must not know what the events say.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from antiphon.errors import AntiphonError
-from antiphon.http.errors import error_body, internal_error_body
+from antiphon.http.errors import error_body, internal_error
 
 R = TypeVar("R")
 
@@ -32,16 +32,37 @@ def event(payload: bytes) -> bytes:
     return b"data: " + payload + b"\n\n"
 
 
+def named_event(name: str, payload: bytes) -> bytes:
+    """One event with a name of its own, for those who listen by name."""
+    return b"event: " + name.encode() + b"\n" + event(payload)
+
+
+def _error_event(error: AntiphonError) -> bytes:
+    return event(error_body(error))
+
+
 class EventStream(Response):
-    """Sends `events`, each as soon as it is there, while holding `context`; leaves both when the client goes away."""
+    """Sends `events`, each as soon as it is there, while holding `context`; leaves both when the client goes away.
+
+    `failed` makes the event that tells of a failure, `last` is sent at the end in any case.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, context: AbstractAsyncContextManager[Any], events: AsyncIterator[bytes]) -> None:
+    def __init__(
+        self,
+        context: AbstractAsyncContextManager[Any],
+        events: AsyncIterator[bytes],
+        *,
+        failed: Callable[[AntiphonError], bytes] = _error_event,
+        last: bytes = _DONE,
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._context = context
         self._events = events
+        self._failed = failed
+        self._last = last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._context:
@@ -53,11 +74,30 @@ class EventStream(Response):
             async for chunk in self._events:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except AntiphonError as error:
-            await send({"type": "http.response.body", "body": event(error_body(error)), "more_body": True})
+            await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
         except Exception:
             logger.exception("unexpected error in a stream")
-            await send({"type": "http.response.body", "body": event(internal_error_body()), "more_body": True})
-        await send({"type": "http.response.body", "body": _DONE, "more_body": False})
+            await send({"type": "http.response.body", "body": self._failed(internal_error()), "more_body": True})
+        await send({"type": "http.response.body", "body": self._last, "more_body": False})
+
+
+async def with_pings(events: AsyncIterator[bytes], ping: bytes, seconds: float) -> AsyncIterator[bytes]:
+    """`events`, and a `ping` after so many `seconds` without one: proxies and clients close silent streams."""
+    waiting = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            done, _ = await asyncio.wait((waiting,), timeout=seconds)
+            if not done:
+                yield ping
+                continue
+            try:
+                yield waiting.result()
+            except StopAsyncIteration:
+                return
+            waiting = asyncio.ensure_future(anext(events))
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def answer_or_disconnect(

@@ -24,10 +24,15 @@ class StopStrings:
         self._link()
         self._state = 0
         self._held = ""  # the last letters, as many as the state is deep
-        self.matched = False
+        self.found: str | None = None  # the stop string that is complete
+
+    @property
+    def matched(self) -> bool:
+        """Whether a stop string is complete."""
+        return self.found is not None
 
     def push(self, text: str, *, ignore: bool = False) -> str:
-        """Text that is safe to send. Once a stop string is complete `matched` is set, what came before it is returned,
+        """Text that is safe to send. Once a stop string is complete `found` is set, what came before it is returned,
         and nothing comes out any more. With `ignore`, strings completed by this text do not count.
         """
         if self.matched:
@@ -36,8 +41,9 @@ class StopStrings:
         for index in range(len(self._held), len(text)):
             state = self._step(state, text[index])
             if self._match[state] and not ignore:
-                self.matched = True
-                return text[: index + 1 - self._match[state]]
+                begin = index + 1 - self._match[state]
+                self.found = text[begin : index + 1]
+                return text[:begin]
         self._state = state
         cut = len(text) - self._depth[state]
         self._held = text[cut:]

@@ -22,7 +22,12 @@ class TextDelta:
 
     content: str = ""
     reasoning: str = ""
-    stopped: bool = False  # a stop string was found; nothing more will come, so the request can be aborted
+    stop_string: str | None = None  # it was found; nothing more will come, so the request can be aborted
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return self.stop_string is not None
 
 
 class TextStream:
@@ -55,7 +60,7 @@ class TextStream:
     def push(self, token_id: int) -> TextDelta:
         """The text that `token_id` makes certain."""
         if self._stop.matched:
-            return TextDelta(stopped=True)
+            return TextDelta(stop_string=self._stop.found)
         self.num_tokens += 1
         text = self._text_of(token_id)
         was_in_thought = self._in_thought
@@ -66,12 +71,12 @@ class TextStream:
     def finish(self) -> TextDelta:
         """What was still held back, now that no token follows."""
         if self._stop.matched:
-            return TextDelta(stopped=True)
+            return TextDelta(stop_string=self._stop.found)
         delta = self._split(self._detokenizer.finish())
         thought, answer = self._splitter.finish() if self._splitter else ("", "")
         content = delta.content + self._search(answer)
         content += self._stop.finish()
-        return TextDelta(content, delta.reasoning + thought, self._stop.matched)
+        return TextDelta(content, delta.reasoning + thought, self._stop.found)
 
     @property
     def _in_thought(self) -> bool:
@@ -84,7 +89,7 @@ class TextStream:
 
     def _split(self, text: str) -> TextDelta:
         thought, answer = self._splitter.push(text) if self._splitter else ("", text)
-        return TextDelta(self._search(answer), thought, self._stop.matched)
+        return TextDelta(self._search(answer), thought, self._stop.found)
 
     def _search(self, answer: str) -> str:
         return self._stop.push(answer, ignore=self.num_tokens < self._min_tokens)

@@ -1,0 +1,80 @@
+"""Kept responses: under two caps, the ones used longest ago go first, turns that several share count once."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.http.openai_responses.store import _OVERHEAD, ResponseStore
+
+
+def test_a_conversation_is_all_its_turns_in_order():
+    store = ResponseStore(10, 1 << 20)
+    store.keep("a", b"A", b"[1]", None)
+    store.keep("b", b"B", b"[2]", store.get("a"))
+    store.keep("other", b"C", b"[3]", store.get("a"))
+    kept = store.get("b")
+    assert kept is not None
+    assert (kept.body, kept.conversation) == (b"B", [b"[1]", b"[2]"])
+
+
+def test_the_one_used_longest_ago_goes_first():
+    store = ResponseStore(2, 1 << 20)
+    store.keep("a", b"", b"", None)
+    store.keep("b", b"", b"", None)
+    assert store.get("a")
+    store.keep("c", b"", b"", None)
+    assert store.get("b") is None
+    assert store.get("a")
+    assert store.get("c")
+
+
+def test_bytes_are_capped_too_and_what_is_too_large_alone_is_not_kept():
+    store = ResponseStore(100, 3 * _OVERHEAD)
+    store.keep("a", bytes(_OVERHEAD // 2), b"", None)
+    store.keep("b", bytes(_OVERHEAD // 2), b"", None)
+    assert len(store) == 2
+    store.keep("c", bytes(1), b"", None)
+    assert store.get("a") is None
+    store.keep("huge", bytes(4 * _OVERHEAD), b"", None)
+    assert len(store) == 0
+    assert store.num_bytes == 0
+
+
+def test_a_later_turn_outlives_the_response_it_went_on_from():
+    store = ResponseStore(10, 1 << 20)
+    store.keep("a", b"", b"[1]", None)
+    store.keep("b", b"", b"[2]", store.get("a"))
+    assert store.forget("a")
+    assert not store.forget("a")
+    kept = store.get("b")
+    assert kept is not None
+    assert kept.conversation == [b"[1]", b"[2]"]
+    assert store.forget("b")
+    assert store.num_bytes == 0
+
+
+def test_none_is_kept_where_none_may_be():
+    store = ResponseStore(0, 1 << 20)
+    store.keep("a", b"", b"", None)
+    assert store.get("a") is None
+    assert store.num_bytes == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 2000)), max_size=60))
+def test_the_bytes_counted_are_those_of_all_turns_that_can_be_reached(steps):
+    """Any order of keeping behind something, forgetting, and going on from what was let go meanwhile."""
+    store, held = ResponseStore(6, 12_000), {}
+    for number, (before, gone, size) in enumerate(steps):
+        held[number] = store.get(str(before))
+        store.forget(str(gone))
+        # `held`: a request may look its conversation up long before its response is kept
+        store.keep(str(number), bytes(size), b"", held.get(number - gone))
+        turns = set()
+        for id in list(store._kept):
+            turn = store._kept[id].turn
+            while turn is not None and turn not in turns:
+                turns.add(turn)
+                turn = turn.before
+        assert store.num_bytes == sum(turn.num_bytes for turn in turns) <= 12_000
+        assert len(store) <= 6

@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 
 from antiphon import __version__
-from antiphon.commands.aliases import AliasCommand
+from antiphon.commands.aliases import AliasCommand, ModelCommand
 from antiphon.commands.chat import chat
 from antiphon.commands.inspect import inspect
+from antiphon.commands.pull import pull
 from antiphon.commands.serve import serve
 from antiphon.errors import AntiphonError
 
@@ -36,7 +37,8 @@ It speaks OpenAI's API, so the clients and programs you have work with it unchan
   antiphon serve MODEL -np 16   … to 16 people at once
   antiphon chat MODEL           talk to it without a server
 
-A MODEL is a GGUF file, a Hugging Face folder, or the name [bold]demo[/bold].
+A MODEL is a GGUF file, a Hugging Face folder, or a name: [bold]demo[/bold], [bold]deepseek-r1:1.5b[/bold], or any
+[bold]owner/repo[/bold] of Hugging Face or ModelScope, which is brought first (antiphon pull MODEL).
 Options of serve may also come from the environment, --port as ANTIPHON_PORT.
 """
 
@@ -50,8 +52,9 @@ app = typer.Typer(
 )
 # Every option of `serve` can come from the environment: --port from ANTIPHON_PORT.
 app.command(cls=AliasCommand, context_settings={"auto_envvar_prefix": "ANTIPHON"}, rich_help_panel="Serve")(serve)
-app.command(rich_help_panel="Use")(chat)
-app.command(rich_help_panel="Look")(inspect)
+app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
+app.command(cls=ModelCommand, rich_help_panel="Look")(inspect)
+app.command(cls=ModelCommand, rich_help_panel="Look")(pull)
 
 
 def _show_version(wanted: bool) -> None:

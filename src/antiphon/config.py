@@ -16,6 +16,7 @@ INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
+HUBS = ("huggingface", "modelscope")
 MAX_THREADS = 1024  # more than any machine has cores; each costs a stack
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -80,6 +81,8 @@ class EngineConfig:
 class ServerConfig:
     """What the front is told."""
 
+    hub: str = "huggingface"  # where models are that are given by name
+    offline: bool = False  # bring nothing: use what is here
     host: str = "127.0.0.1"
     port: int = 8000
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
@@ -99,6 +102,7 @@ class ServerConfig:
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
+        _one_of("--hub", self.hub, HUBS)
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         if self.port > 65535:

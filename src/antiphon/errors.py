@@ -3,6 +3,8 @@
 AntiphonError
 ├── ConfigError                 a setting that cannot work (raised before anything starts)
 ├── CheckpointError             a model file or folder that cannot be served; names the file and the tensor or field
+├── HubError                    a model that could not be brought from a hub; says why, and what would work
+│   └── HubUnreachable          the hub does not answer; what was brought before may do
 ├── InvalidRequest      400     the sender's mistake; `param` names the offending field
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
 ├── RequestTooLarge     413     the body is over its cap
@@ -42,6 +44,14 @@ class ConfigError(AntiphonError):
 
 class CheckpointError(AntiphonError):
     """A model file or folder that cannot be served; the message names the file and the tensor or field."""
+
+
+class HubError(AntiphonError):
+    """A model that could not be brought from a hub; the message says why, and what would work."""
+
+
+class HubUnreachable(HubError):
+    """The hub does not answer, or answers that it cannot now; what was brought before may do."""
 
 
 class InvalidRequest(AntiphonError):

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from antiphon import __version__, demo
 from antiphon.cli import app, main
-from antiphon.commands.aliases import ALIASES, translate
+from antiphon.commands.aliases import ALIASES, translate, translate_model
 from antiphon.commands.model import resolve_model
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
@@ -64,7 +64,7 @@ def test_the_first_page_shows_how_to_begin():
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "inspect"])
+@pytest.mark.parametrize("command", ["serve", "chat", "inspect", "pull"])
 def test_every_command_has_examples(command):
     assert "Examples" in run(command, "--help").output
 
@@ -79,7 +79,8 @@ def test_python_m_antiphon():
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
-    code = "import sys, antiphon.cli; print([m for m in ('numpy', 'fastapi', 'tokenizers') if m in sys.modules])"
+    heavy = ["numpy", "fastapi", "tokenizers", "huggingface_hub", "httpx"]
+    code = f"import sys, antiphon.cli; print([m for m in {heavy} if m in sys.modules])"
     reply = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert reply.stdout == "[]\n"
 
@@ -97,6 +98,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--target-step-seconds", "0.5", "--no-prefix-caching", "--max-queued-requests", "5", "--threads", "2"],
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
         *["--max-stored-responses", "4", "--max-stored-bytes", "5000"],
+        *["--hub", "modelscope", "--offline"],
         *["--log-level", "error", "--no-loop-guard", "--system-prompt", "fold"],
     )
     assert engine == EngineConfig(
@@ -126,6 +128,8 @@ def test_every_option_reaches_its_setting(monkeypatch):
         log_level="error",
         loop_guard=False,
         system_prompt="fold",
+        hub="modelscope",
+        offline=True,
     )
 
 
@@ -143,6 +147,22 @@ def test_names_that_other_servers_users_type(monkeypatch):
     engine, _ = served(monkeypatch, "-np", "4", "-t", "2", "-ctk", "q8_0", "--no-enable-prefix-caching")
     assert (engine.max_num_sequences, engine.threads, engine.kv_cache_type) == (4, 2, "int8")
     assert not engine.prefix_caching
+
+
+def test_flags_that_name_the_model(monkeypatch):
+    seen = []
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda engine, _: seen.append(engine.model))
+    for flags in (
+        ["-hf", "o/r:Q8_0"],
+        ["--port", "1", "--hf-repo=o/r", "--hf-file", "f.gguf"],
+        ["-hfr", "o/r:Q8_0", "-hff", "f.gguf"],
+        ["-m", "m.gguf", "-c", "100"],
+    ):
+        assert run("serve", *flags).exit_code == 0
+    assert seen == ["o/r:Q8_0", "o/r/f.gguf", "o/r/f.gguf", "m.gguf"]
+    assert run("serve", "-hf").exit_code == 2
+    assert run("serve", "other", "-hf", "o/r").exit_code == 2
+    assert translate_model(["--", "-hf", "x"]) == ["--", "-hf", "x"]
 
 
 def test_aliases_mean_options_that_exist_and_hide_none():
@@ -179,8 +199,11 @@ def test_every_option_is_documented_with_its_environment_default_and_aliases():
         assert variable == "ANTIPHON_" + name[2:].upper().replace("-", "_")
         documented = {alias for alias, meaning in ALIASES.items() if meaning == name}
         assert set(re.findall(r"`(-[\w-]+)`", aliases)) == documented
-        if name not in ("--model-name", "--prefix-caching"):
-            assert type(options[name].default)(default.strip("`")) == options[name].default
+        own = options[name].default
+        if isinstance(own, bool):
+            assert own == {"on": True, "off": False}[default]
+        elif name != "--model-name":
+            assert type(own)(default.strip("`")) == own
 
 
 @pytest.mark.parametrize(
@@ -194,6 +217,7 @@ def test_every_option_is_documented_with_its_environment_default_and_aliases():
         ("--drain-timeout", "0"),
         ("--log-level", "loud"),
         ("--system-prompt", "drop"),
+        ("--hub", "ollama"),
         ("--threads", "-1"),
     ],
 )
@@ -210,11 +234,21 @@ def test_a_command_typed_wrongly_exits_with_2(capsys, monkeypatch):
     assert fail(capsys, monkeypatch, "chat", "m", "--url", "http://x")[0] == 2
 
 
-@pytest.mark.parametrize("command", ["serve", "inspect"])
+@pytest.mark.parametrize("command", ["serve", "inspect", "chat", "pull"])
 @pytest.mark.parametrize(
-    ("model", "says"), [("org/model", "hub"), ("deepseek-r1:1.5b", "hub"), ("./no/such.gguf", "no file or folder")]
+    ("model", "says"),
+    [
+        ("org/model", "offline"),
+        ("deepseek-r1:1.5b", "bartowski/DeepSeek-R1-Distill-Qwen-1.5B-GGUF:Q4_K_M is not here"),
+        ("deepseek-r1", "deepseek-r1:1.5b, deepseek-r1:7b"),
+        ("deepseek-r1-1.5b", "Did you mean deepseek-r1:1.5b"),
+        ("./no/such.gguf", "no file or folder"),
+        ("models/such.gguf", "no file or folder"),
+    ],
 )
-def test_a_model_that_is_not_there(capsys, monkeypatch, command, model, says):
+def test_a_model_that_is_not_there(capsys, monkeypatch, tmp_path, command, model, says):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("ANTIPHON_OFFLINE", "1")
     code, text = fail(capsys, monkeypatch, command, model)
     assert code == 1
     assert says in text
@@ -290,15 +324,15 @@ def test_the_name_demo_is_stronger_than_a_file_or_folder_that_is_no_model(tmp_pa
     console = Console(stderr=True)
     folder = tmp_path / "demo"
     folder.mkdir()
-    assert resolve_model("demo", console) == Path("brought")
-    assert resolve_model("./demo", console) == Path("demo")
+    assert resolve_model("demo", console).path == Path("brought")
+    assert resolve_model("./demo", console).path == Path("demo")
     (folder / "config.json").write_text("{}")
-    assert resolve_model("demo", console) == Path("demo")
+    assert resolve_model("demo", console).path == Path("demo")
     shutil.rmtree(folder)
     folder.write_text("notes of a talk")
-    assert resolve_model("demo", console) == Path("brought")
+    assert resolve_model("demo", console).path == Path("brought")
     folder.write_bytes(b"GGUF and so on")
-    assert resolve_model("demo", console) == Path("demo")
+    assert resolve_model("demo", console).path == Path("demo")
 
 
 def test_what_the_demo_answers_with_is_said_for_every_copy_of_it(tmp_path, monkeypatch):

@@ -36,6 +36,17 @@ ALIASES = {
 # What their values are called elsewhere.
 VALUES = {"--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"}}
 
+# What llama.cpp's and vLLM's users name the model with → which part of its name that is.
+MODEL_FLAGS = {
+    "-hf": "repo",
+    "-hfr": "repo",
+    "--hf-repo": "repo",
+    "-hff": "file",
+    "--hf-file": "file",
+    "-m": "repo",
+    "--model": "repo",
+}
+
 _NAME_COLUMN = 26  # characters; a longer name stands on a line of its own
 
 
@@ -56,10 +67,36 @@ def translate(arguments: list[str]) -> list[str]:
     return translated
 
 
-class AliasCommand(TyperCommand):
-    """A command that understands the aliases."""
+def translate_model(arguments: list[str]) -> list[str]:
+    """`arguments` with flags that name the model made into MODEL: `-hf REPO --hf-file FILE` is REPO/FILE."""
+    given: dict[str, str] = {}
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if argument == "--":
+            others += [argument, *rest]
+        elif flag in MODEL_FLAGS:
+            given[MODEL_FLAGS[flag]] = value if equals else next(rest, "")
+        else:
+            others.append(argument)
+    if given.get("file"):  # it overrules a type behind the repository
+        given["repo"] = f"{given.get('repo', '').partition(':')[0]}/{given['file']}"
+    return [given["repo"], *others] if given.get("repo") else others
+
+
+class ModelCommand(TyperCommand):
+    """A command whose MODEL may also be given by a flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
+        """Translate, then parse as ever."""
+        return super().parse_args(ctx, translate_model(args))
+
+
+class AliasCommand(ModelCommand):
+    """A command that understands the aliases."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         """Translate, then parse as ever."""
         return super().parse_args(ctx, translate(args))
 

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from antiphon.commands.pull import HubOption, OfflineOption
+from antiphon.config import ServerConfig
+
+_DEFAULTS = ServerConfig()
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -20,6 +24,8 @@ def chat(
     system: Annotated[str, typer.Option(help="What the model is told before the conversation.")] = "",
     temperature: Annotated[float | None, typer.Option(help="How freely it answers; else as advised.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    hub: HubOption = _DEFAULTS.hub,
+    offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help says more.
 
@@ -27,16 +33,21 @@ def chat(
 
       antiphon chat
 
-      antiphon chat model.gguf --system "Answer briefly."
+      antiphon chat deepseek-r1:1.5b --system "Answer briefly."
 
       echo "What is the capital of France?" | antiphon chat
     """
+    from rich.console import Console
+
     from antiphon.commands.conversation import Wishes, talk_to, talk_with_own_server
+    from antiphon.commands.model import resolve_model
 
     if model is not None and url is not None:
         raise typer.BadParameter("give a MODEL to serve or the --url of a server, not both", param_hint="--url")
     wishes = Wishes(system=system, temperature=temperature, max_tokens=max_tokens)
     if model is not None:
-        asyncio.run(talk_with_own_server(model, wishes))
+        console = Console(stderr=True, highlight=False)
+        found = resolve_model(model, console, hub=hub, offline=offline)
+        asyncio.run(talk_with_own_server(found, console, wishes))
     else:
         asyncio.run(talk_to(url or DEFAULT_URL, wishes))

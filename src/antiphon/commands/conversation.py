@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
+from antiphon.commands.model import Found
 from antiphon.commands.serving import running
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import AntiphonError
@@ -95,12 +96,10 @@ class Conversation:
                     yield _pieces(json.loads(line[6:]))
 
 
-async def talk_with_own_server(model: str, wishes: Wishes) -> None:
-    """Serve `model` on a free port for as long as the conversation lasts."""
-    console = Console(stderr=True, highlight=False)
-    async with running(
-        EngineConfig(model=model), ServerConfig(port=0, drain_timeout=1.0), console, signals=False
-    ) as server:
+async def talk_with_own_server(found: Found, console: Console, wishes: Wishes) -> None:
+    """Serve a model on a free port for as long as the conversation lasts."""
+    settings = ServerConfig(port=0, drain_timeout=1.0)
+    async with running(found, EngineConfig(model=""), settings, console, signals=False) as server:
         await talk_to(server.url, wishes)
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from antiphon.config import KV_CACHE_TYPES
+from antiphon.commands.pull import HubOption, OfflineOption
+from antiphon.config import KV_CACHE_TYPES, ServerConfig
 
 if TYPE_CHECKING:
     from antiphon.checkpoint import Checkpoint
 
+_DEFAULTS = ServerConfig()
 _LENGTHS = (1024, 4096, 8192, 16384, 32768)
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or the name 'demo'.")],
+    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, sizes in bytes.")] = False,
+    hub: HubOption = _DEFAULTS.hub,
+    offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
     """Say what MODEL is, what it will weigh in memory, and how many people fit this machine.
 
@@ -32,7 +37,10 @@ def inspect(
     from antiphon.commands.model import resolve_model
     from antiphon.formats import open_checkpoint
 
-    checkpoint = open_checkpoint(resolve_model(model, Console(stderr=True)))
+    found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline)
+    checkpoint = open_checkpoint(found.path)
+    if found.typed:  # a folder in a cache has a commit for its name
+        checkpoint = replace(checkpoint, name=found.name)
     report = describe(checkpoint)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))

@@ -1,40 +1,77 @@
-"""What commands mean by MODEL: a GGUF file, a Hugging Face folder, or a name."""
+"""What commands mean by MODEL: a GGUF file, a Hugging Face folder, or a name on a hub."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
 
 from antiphon.checkpoint import Checkpoint
+from antiphon.commands.pulling import pull_progress
+from antiphon.config import HUBS
 from antiphon.demo import FILE_BYTES, demo_path, fetch_demo, is_demo
 from antiphon.errors import CheckpointError
+from antiphon.hub import near_names, parse_name, pull
 from antiphon.text import TextModel
 from antiphon.text.lint import Finding, lint
 
 _GGUF_MAGIC = b"GGUF"
 _DEMO_SAMPLING = {"temperature": 0.0}
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+|:[\w.-]+)?")
+_DEMO = "demo"
+_FILE_ENDINGS = (".gguf", ".safetensors")
 
 
-def resolve_model(model: str, console: Console) -> Path:
-    """The file or folder that `model` means, brought first where that is needed; CheckpointError if there is none."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The model that somebody meant."""
+
+    path: Path  # a GGUF file or a Hugging Face folder
+    name: str  # what clients call it, unless told otherwise
+    typed: str = ""  # the name that was typed, where it was one and not a path
+
+
+def resolve_model(model: str, console: Console, *, hub: str = HUBS[0], offline: bool = False) -> Found:
+    """The file or folder that `model` means, brought first where that is needed. What is on this disk comes first.
+
+    Raises:
+        CheckpointError: there is no such file or folder, and it is no name.
+        HubError: it is the name of a model that cannot be had.
+    """
     path = Path(model).expanduser()
-    if path.exists() and (model != "demo" or _looks_like_a_model(path)):
-        return path
-    if model == "demo":
-        if demo_path().exists():
-            return fetch_demo()
-        with console.status(f"Bringing the demo model ({FILE_BYTES // 1_000_000} MB) into {demo_path().parent} …"):
-            return fetch_demo()
-    if _HUB_NAME.fullmatch(model) and not model.endswith((".gguf", ".safetensors")):
-        raise CheckpointError(
-            f"there is no file or folder {model!r}, and names on a hub are not understood yet. Download the model "
-            "first and give its path; the one name known is 'demo'."
-        )
-    raise CheckpointError(f"there is no file or folder {model!r}")
+    if path.exists() and (model != _DEMO or _looks_like_a_model(path)):
+        # What a checkpoint calls itself inside is often a training run's name.
+        return Found(path, path.stem if path.is_file() else path.resolve().name)
+    if model == _DEMO:
+        return _demo(console, offline=offline)
+    name = None if model.endswith(_FILE_ENDINGS) and model.count("/") < 2 else parse_name(model, hub)
+    if name is None:
+        raise CheckpointError(f"there is no file or folder {model!r}{_instead(model, path)}")
+    with pull_progress(console) as watcher:
+        pulled = pull(name, offline=offline, watcher=watcher)
+    return Found(pulled.path, pulled.name, typed=model)
+
+
+def _demo(console: Console, *, offline: bool) -> Found:
+    path = demo_path()
+    if offline and not path.exists():
+        raise CheckpointError(f"the demo model is not at {path}, and nothing is brought while offline")
+    if path.exists():
+        path = fetch_demo()
+    else:
+        with console.status(f"Bringing the demo model ({FILE_BYTES // 1_000_000} MB) into {path.parent} …"):
+            path = fetch_demo()
+    return Found(path, path.stem, typed=_DEMO)
+
+
+def _instead(model: str, path: Path) -> str:
+    """What would work, and what may have been meant."""
+    beside = [str(path.parent / each.name) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = [*near_names(model), *get_close_matches(str(path), beside, n=3, cutoff=0.8)]
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"; a model on a hub is called owner/repo, owner/repo:TYPE or one of the short names of the README.{meant}"
 
 
 def _looks_like_a_model(path: Path) -> bool:

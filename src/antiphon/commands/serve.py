@@ -8,6 +8,7 @@ import typer
 
 from antiphon.config import (
     ACTIVATION_TYPES,
+    HUBS,
     INSTRUCTION_SETS,
     KV_CACHE_TYPES,
     LOG_LEVELS,
@@ -28,10 +29,14 @@ def _option(panel: str, help_text: str) -> Any:  # noqa: ANN401  # as typer decl
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or the name 'demo'.")],
+    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
     host: Annotated[str, _option(_NETWORK, "Address to listen on.")] = _SERVER.host,
     port: Annotated[int, _option(_NETWORK, "Port; 0 takes any free one.")] = _SERVER.port,
     model_name: Annotated[str, _option(_MODEL, "Name for clients; else its own.")] = "",
+    hub: Annotated[str, _option(_MODEL, f"Where models given by name are: {' or '.join(HUBS)}.")] = _SERVER.hub,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Bring nothing.", rich_help_panel=_MODEL, show_envvar=False)
+    ] = _SERVER.offline,
     context_length: Annotated[
         int, _option(_MODEL, "Tokens one conversation may have; 0: the model's own, as far as memory allows.")
     ] = _ENGINE.context_length,
@@ -83,12 +88,14 @@ def serve(
 ) -> None:
     """Serve MODEL to many people at once, over OpenAI's API.
 
-    MODEL is a GGUF file, a Hugging Face folder, or the name 'demo'. Each option may also come from the environment,
-    --port as ANTIPHON_PORT. What vLLM and llama.cpp call an option works too, and stands beside it.
+    MODEL is a GGUF file, a Hugging Face folder, or a name: demo, deepseek-r1:1.5b, owner/repo, owner/repo:Q8_0. In its
+    place, -hf (--hf-repo), with or without --hf-file, and -m (--model) work too. Each option may also come from the
+    environment, --port as ANTIPHON_PORT. What vLLM and llama.cpp call an option works too, and stands beside it.
 
     \b
     Examples:
       antiphon serve demo
+      antiphon serve deepseek-r1:1.5b
       antiphon serve model.gguf --host 0.0.0.0 --port 8080
       antiphon serve model.gguf --max-num-seqs 16 --context-length 4096
     """
@@ -110,6 +117,8 @@ def serve(
         fake=fake_engine,
     )
     server = ServerConfig(
+        hub=hub,
+        offline=offline,
         host=host,
         port=port,
         model_name=model_name,

@@ -14,14 +14,13 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from antiphon.commands.model import findings, generation_defaults, resolve_model
+from antiphon.commands.model import Found, findings, generation_defaults, resolve_model
 from antiphon.commands.startup import curl_line, cut_note, startup_line
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
@@ -54,11 +53,13 @@ def run(engine: EngineConfig, settings: ServerConfig) -> None:
         handlers=[RichHandler(console=console, show_path=False, rich_tracebacks=False)],
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says at info, we say ourselves
-    asyncio.run(_serve(engine, settings, console))
+    # Before there is an event loop: a model may take long to come, and Ctrl-C must end that at once.
+    found = resolve_model(engine.model, console, hub=settings.hub, offline=settings.offline)
+    asyncio.run(_serve(found, engine, settings, console))
 
 
-async def _serve(engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
-    async with running(engine, settings, console) as server:
+async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
+    async with running(found, engine, settings, console) as server:
         if server.ready:
             title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
             console.print(title, soft_wrap=True)
@@ -70,7 +71,7 @@ async def _serve(engine: EngineConfig, settings: ServerConfig, console: Console)
 
 @asynccontextmanager
 async def running(
-    engine_config: EngineConfig, settings: ServerConfig, console: Console, *, signals: bool = True
+    found: Found, engine_config: EngineConfig, settings: ServerConfig, console: Console, *, signals: bool = True
 ) -> AsyncIterator[Running]:
     """A ready server for the time of the block; everything is ended with it.
 
@@ -78,21 +79,21 @@ async def running(
         ConfigError, CheckpointError: the address cannot be had, the model cannot be served.
         EngineDied: the engine does not come up.
     """
-    path = resolve_model(engine_config.model, console)
     listener = listen(settings.host, settings.port)
     url = url_of(listener)  # now: a server that is told to stop while it is loading closes the socket
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(found.path)
     text = TextModel.from_checkpoint(checkpoint)
     advice = generation_defaults(checkpoint)
     # The fake runner has no model to learn these from.
     fake = FakeSettings(
         checkpoint.settings["vocab_size"], context_length=checkpoint.settings["max_position_embeddings"]
     )
-    engine_config = replace(engine_config, model=str(path), fake_settings=fake)
-    name = settings.model_name or _public_name(path)
+    engine_config = replace(engine_config, model=str(found.path), fake_settings=fake)
+    name = settings.model_name or found.name
+    aliases = frozenset({found.typed} - {""})
     engine = EngineClient(engine_config, settings)
     server = Server(
-        create_app(ServedModel(name, text, completed_advice(text, advice)), engine, settings),
+        create_app(ServedModel(name, text, completed_advice(text, advice), aliases), engine, settings),
         engine,
         settings,
         signals=signals,
@@ -141,8 +142,3 @@ async def _show_loading(engine: EngineClient, either: Sequence[asyncio.Task[Any]
             if engine.loading is not None:
                 progress.update(bar, completed=engine.loading.fraction, description=engine.loading.phase)
             await asyncio.wait(either, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _public_name(path: Path) -> str:
-    """What clients call the model. What a checkpoint calls itself inside is often a training run's name."""
-    return path.stem if path.is_file() else path.resolve().name

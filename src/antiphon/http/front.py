@@ -37,6 +37,7 @@ class ServedModel:
     text: TextModel
     # temperature, top_p, top_k … that the publisher advises, for requests that name none
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
+    aliases: frozenset[str] = frozenset()  # other names that requests may use
     created: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -73,7 +74,7 @@ class Front:
 
     def check_model(self, name: str | None) -> None:
         """Refuse a request for a model that is not served here."""
-        if name is not None and name != self.model.name:
+        if name is not None and name != self.model.name and name not in self.model.aliases:
             raise ModelNotFound(
                 f"The model {name[:100]!r} does not exist here; this server has {self.model.name!r}.", param="model"
             )

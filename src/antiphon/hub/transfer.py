@@ -1,0 +1,124 @@
+"""A file over HTTP, in as many tries as it takes, and its checksum.
+
+Owns one half-brought file at a time. It promises that what came is kept when the connection breaks, the server stumbles
+or the program is stopped, and that the next try asks for the rest alone. (The hub's own library begins such a file
+anew.) It must not know hubs: addresses, headers and words for refusals are given to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+
+from antiphon.errors import HubError, HubUnreachable
+
+TIMEOUT = httpx.Timeout(10.0, read=30.0)
+# Seconds before the next try; as many tries may bring nothing before we give up.
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
+PASSING = (408, 429, 500, 502, 503, 504)  # statuses that another try may cure
+_HASH_CHUNK = 1 << 20
+_UNSATISFIABLE = 416
+
+Gained = Callable[[int], None]
+RaiseForStatus = Callable[[httpx.Response], None]
+
+
+class _Cut(Exception):
+    """The answer ended early, or was one that another try may cure."""
+
+
+def fetch(
+    session: httpx.Client,
+    url: str,
+    headers: Mapping[str, str],
+    part: Path,
+    size: int,
+    *,
+    raise_for_status: RaiseForStatus,
+    gained: Gained,
+) -> None:
+    """Bring `url` into `part`, which may hold its beginning, until it has `size` bytes.
+
+    Raises:
+        HubUnreachable: several tries in a row brought nothing.
+        HubError: the disk is full, or more came than was announced.
+    """
+    fruitless = 0
+    while (before := _size_of(part)) != size:
+        try:
+            _append(session, url, headers, part, size, raise_for_status, gained)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise HubError(f"the disk is full: {part.parent} took {_size_of(part):,} of {size:,} bytes") from None
+            raise
+        except (httpx.TransportError, _Cut) as error:
+            fruitless = 0 if _size_of(part) > before else fruitless + 1
+            if fruitless > len(PAUSES):
+                reason = str(error) or type(error).__name__
+                raise HubUnreachable(
+                    f"{httpx.URL(url).host} stopped sending ({reason}). What came is kept; try again later."
+                ) from None
+            time.sleep(PAUSES[max(0, fruitless - 1)])
+
+
+def _append(
+    session: httpx.Client,
+    url: str,
+    headers: Mapping[str, str],
+    part: Path,
+    size: int,
+    raise_for_status: RaiseForStatus,
+    gained: Gained,
+) -> None:
+    have = _size_of(part)
+    asked = {**headers, "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if 0 < have < size else {})
+    with session.stream("GET", url, headers=asked, timeout=TIMEOUT, follow_redirects=True) as response:
+        if response.status_code in PASSING:
+            raise _Cut(f"status {response.status_code}")
+        if response.status_code == _UNSATISFIABLE:
+            part.unlink()
+            gained(-have)
+            raise _Cut("status 416")
+        raise_for_status(response)
+        if response.status_code != httpx.codes.PARTIAL_CONTENT and have:
+            gained(-have)
+            have = 0
+        with part.open("ab" if have else "wb") as sink:
+            for chunk in response.iter_raw():
+                have += len(chunk)
+                if have > size:
+                    raise HubError(f"{part.name}: more than the announced {size:,} bytes came; not used")
+                sink.write(chunk)
+                gained(len(chunk))
+    if have < size:
+        raise _Cut("the connection was cut")
+
+
+def check_digest(path: Path, label: str, digest: str) -> None:
+    """Remove the file and raise HubError unless its content has `digest`: sha256, or git's sha1 of a blob."""
+    size = path.stat().st_size
+    if len(digest) == hashlib.sha256().digest_size * 2:
+        found = hashlib.sha256()
+    else:
+        found = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK):
+            found.update(chunk)
+    if found.hexdigest() != digest.lower():
+        path.unlink()
+        raise HubError(
+            f"{label}: the checksum of what came is {found.hexdigest()[:16]}…, and the hub says {digest[:16]}…; the "
+            "file was removed. Try again; if it stays so, the hub or a proxy in between sends something else."
+        )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

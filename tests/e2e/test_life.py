@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-import httpx
+import httpx2
 import pytest
 from fronts import is_gone
 from real_server import PATIENCE, RealServer, real_server, wait_until
@@ -148,7 +148,7 @@ async def test_a_second_signal_stops_at_once(demo_model):
                 await anext(reply.aiter_lines())
                 server.process.send_signal(signal.SIGTERM)
                 drains = f"{server.url}/ready"
-                wait_until(lambda: httpx.get(drains, trust_env=False).status_code == 503, "it does not drain")
+                wait_until(lambda: httpx2.get(drains, trust_env=False).status_code == 503, "it does not drain")
                 server.process.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(server.process.wait, 10) == 0
         wait_until(lambda: all(map(is_gone, family)), "a process is left over")

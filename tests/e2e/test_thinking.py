@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from real_server import RealServer, real_server, wait_until
 
@@ -57,7 +57,7 @@ def thinker(thinking_model: Path) -> Iterator[RealServer]:
 
 
 async def ask(
-    client: httpx.AsyncClient, content: str = "Tell me a long story about a cat.", **fields: Any
+    client: httpx2.AsyncClient, content: str = "Tell me a long story about a cat.", **fields: Any
 ) -> dict[str, Any]:
     body = {"messages": [{"role": "user", "content": content}], "temperature": 0, "max_tokens": 80, **fields}
     reply = await client.post("/v1/chat/completions", json=body)
@@ -102,7 +102,7 @@ def _said(reply: dict[str, Any]) -> list[Any]:
     return [reply["choices"], reply["usage"]["completion_tokens"], reasoning_tokens(reply)]
 
 
-async def _ask_all(client: httpx.AsyncClient) -> list[list[Any]]:
+async def _ask_all(client: httpx2.AsyncClient) -> list[list[Any]]:
     asking = [ask(client, **question, max_tokens=48, logprobs=True, top_logprobs=2) for question in QUESTIONS]
     return [_said(reply) for reply in await asyncio.gather(*asking)]
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 
-import httpx
+import httpx2
 import pytest
 from fronts import is_gone
 from real_server import RealServer, real_server, wait_until
@@ -59,7 +59,7 @@ async def test_no_orphan_when_the_front_is_killed(demo_model, engine_stopped):
             if engine_stopped:
                 os.kill(server.engine_pid, signal.SIGSTOP)
             server.process.kill()
-            with pytest.raises(httpx.RemoteProtocolError):
+            with pytest.raises(httpx2.RemoteProtocolError):
                 _ = [line async for line in lines]
         server.process.wait()
         wait_until(lambda: all(map(is_gone, family)), "a process is left over")

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import httpx
+import httpx2
 
 COMMIT = "c0ffee" + "0" * 34
 LARGE = 1024  # bytes; from here on a file is stored apart, with a sha256
@@ -202,4 +202,4 @@ def unreachable() -> str:
     """An address where nobody listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return str(httpx.URL(scheme="http", host="127.0.0.1", port=taken.getsockname()[1]))
+        return str(httpx2.URL(scheme="http", host="127.0.0.1", port=taken.getsockname()[1]))

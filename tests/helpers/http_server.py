@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from openai import AsyncOpenAI
 from scrapes import check_accounts, samples
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
@@ -35,15 +35,15 @@ class Served:
     engine: EngineClient
     server: Server
     text: TextModel
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     openai: AsyncOpenAI
 
-    async def chat(self, content: Any = "Hello", **fields: Any) -> httpx.Response:
+    async def chat(self, content: Any = "Hello", **fields: Any) -> httpx2.Response:
         """Ask one question."""
         body = {"messages": [{"role": "user", "content": content}], **fields}
         return await self.http.post("/v1/chat/completions", json=body)
 
-    async def complete(self, prompt: Any = "Hello", **fields: Any) -> httpx.Response:
+    async def complete(self, prompt: Any = "Hello", **fields: Any) -> httpx2.Response:
         """Have a text continued."""
         return await self.http.post("/v1/completions", json={"prompt": prompt, **fields})
 
@@ -98,7 +98,7 @@ async def serving(
                 await engine.wait_ready()
         url = url_of(listener)
         async with (
-            httpx.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client,
+            httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client,
             AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE) as openai,
         ):
             yield Served(url, engine, server, text, client, openai)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import httpx
+import httpx2
 from fronts import is_gone
 from openai import AsyncOpenAI
 from scrapes import check_accounts, check_idle, samples
@@ -38,12 +38,12 @@ class RealServer:
         """The official client; use as an async context manager, within one event loop."""
         return AsyncOpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE)
 
-    def http(self) -> httpx.AsyncClient:
+    def http(self) -> httpx2.AsyncClient:
         """A bare client; use as an async context manager."""
-        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def metrics(self) -> dict[str, float]:
-        return samples(httpx.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False).text)
+        return samples(httpx2.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False).text)
 
     def wait_idle(self) -> dict[str, float]:
         """Wait until nobody is served, check that the accounts close, return the scrape."""
@@ -111,7 +111,7 @@ def _when_ready(process: subprocess.Popen[str], log: IO[str]) -> RealServer:
     line = process.stdout.readline()
     assert line.startswith("curl http://127.0.0.1:"), _text(log)
     url = line.split()[1].removesuffix("/v1/chat/completions")
-    model = httpx.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False).json()["data"][0]["id"]
+    model = httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False).json()["data"][0]["id"]
     return RealServer(process, url, model)
 
 

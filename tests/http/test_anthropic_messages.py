@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from http_server import MODEL, Served, named_events, serving
 from tiny_checkpoints import R1_TEMPLATE
@@ -18,7 +18,7 @@ URL = "/v1/messages"
 THINKS = {"template": R1_TEMPLATE, "script": "Let me see.</think>\n\nParis.<｜end▁of▁sentence｜>"}
 
 
-async def ask(served: Served, content: Any = "Hello", **fields: Any) -> httpx.Response:
+async def ask(served: Served, content: Any = "Hello", **fields: Any) -> httpx2.Response:
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": 8, "seed": 1, **fields}
     return await served.http.post(URL, json=body)
 

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from http_server import PATIENCE
 from rich.console import Console
@@ -69,8 +69,8 @@ def test_what_looks_wrong_is_said_once_at_start(tmp_path):
 def test_the_line_to_paste_works(model):
     with serve(model) as (process, url):
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
-        assert httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False).status_code == 200
-        assert httpx.get(f"{url}/v1/models", trust_env=False).json()["data"][0]["id"] == "small"
+        assert httpx2.post(f"{url}/v1/chat/completions", json=body, trust_env=False).status_code == 200
+        assert httpx2.get(f"{url}/v1/models", trust_env=False).json()["data"][0]["id"] == "small"
         process.send_signal(signal.SIGTERM)
         status, text = ending(process)
     assert status == 0
@@ -82,13 +82,13 @@ def test_the_line_to_paste_works(model):
 def test_a_signal_drains_and_a_second_one_stops_at_once(model):
     with serve(model, "--drain-timeout", "1000") as (process, url):
         body = {"prompt": "x", "max_tokens": 400, "stream": True, "ignore_eos": True, "temperature": 0}
-        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False) as reply:
+        with httpx2.stream("POST", f"{url}/v1/completions", json=body, timeout=PATIENCE, trust_env=False) as reply:
             process.send_signal(signal.SIGINT)
             assert reply.read().endswith(b"data: [DONE]\n\n")
         assert ending(process)[0] == 0
     with serve(model, "--drain-timeout", "1000") as (process, url):
         endless = {"prompt": "x", "n": 16, "max_tokens": 490, "stream": True, "ignore_eos": True}
-        with httpx.stream("POST", f"{url}/v1/completions", json=endless, timeout=PATIENCE, trust_env=False) as reply:
+        with httpx2.stream("POST", f"{url}/v1/completions", json=endless, timeout=PATIENCE, trust_env=False) as reply:
             next(reply.iter_raw())
             os.kill(process.pid, signal.SIGSTOP)  # both signals wait for it, however slow this machine is
             process.send_signal(signal.SIGTERM)
@@ -131,7 +131,7 @@ def test_a_question_through_a_pipe_is_answered_plainly(model):
         ask = [*ANTIPHON, "chat", "--url", url, "--max-tokens", "20", "--temperature", "0"]
         reply = subprocess.run(ask, input="Hello\n", capture_output=True, text=True, timeout=PATIENCE, check=True)
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20, "temperature": 0}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False).json()
+        answer = httpx2.post(f"{url}/v1/chat/completions", json=body, trust_env=False).json()
     assert reply.stdout == answer["choices"][0]["message"]["content"] + "\n"
     assert reply.stderr == ""
 
@@ -198,7 +198,7 @@ def test_a_conversation_on_a_terminal(model):
         terminal.wait_for("> ")
         terminal.type("\x04")
         assert terminal.end() == 0
-        served = httpx.get(f"{url}/metrics", trust_env=False).text
+        served = httpx2.get(f"{url}/metrics", trust_env=False).text
         assert 'antiphon_requests_finished_total{endpoint="chat"} 1.0' in served
 
 

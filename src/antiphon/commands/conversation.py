@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 from rich.console import Console
 
 from antiphon.commands.model import Found
@@ -24,7 +24,7 @@ from antiphon.commands.serving import running
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import AntiphonError
 
-_TIMEOUT = httpx.Timeout(10.0, read=None)  # a long prompt on a slow machine may take minutes to its first token
+_TIMEOUT = httpx2.Timeout(10.0, read=None)  # a long prompt on a slow machine may take minutes to its first token
 _HELP = """\
 /new            forget the conversation
 /system TEXT    tell the model TEXT before it; nothing to see or forget what it was told
@@ -53,7 +53,7 @@ class Wishes:
 class Conversation:
     """The turns so far, and the server they are had with."""
 
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     model: str
     wishes: Wishes
     turns: list[dict[str, str]] = field(default_factory=list)
@@ -106,7 +106,7 @@ async def talk_with_own_server(found: Found, console: Console, wishes: Wishes) -
 async def talk_to(url: str, wishes: Wishes) -> None:
     """Have a conversation with the server at `url`; the `/v1` that other clients want at its end may be there."""
     url = url.rstrip("/").removesuffix("/v1")
-    async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
         try:
             model = await _served_model(client)
             conversation = Conversation(client, model, wishes)
@@ -114,7 +114,7 @@ async def talk_to(url: str, wishes: Wishes) -> None:
                 await _converse(conversation, Console(highlight=False))
             else:
                 await _answer_pipe(conversation)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise AntiphonError(
                 f"cannot talk to {url} ({type(error).__name__}). Is a server running? `antiphon serve demo` starts one."
             ) from None
@@ -202,7 +202,7 @@ def _obey(command: str, conversation: Conversation, console: Console) -> None:
         console.print(_HELP, markup=False)
 
 
-async def _served_model(client: httpx.AsyncClient) -> str:
+async def _served_model(client: httpx2.AsyncClient) -> str:
     response = await client.get("/v1/models")
     if response.status_code != 200:
         raise _refusal(response.status_code, response.content)

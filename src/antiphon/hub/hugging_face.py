@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
+import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -144,7 +144,7 @@ class HuggingFaceRepository:
                 if pause is None or error.response.status_code not in transfer.PASSING:
                     raise self._refusal(error) from None
                 time.sleep(pause)
-            except httpx.TransportError as error:
+            except httpx2.TransportError as error:
                 raise HubUnreachable(
                     f"cannot reach {self._api.endpoint} ({type(error).__name__}). HF_ENDPOINT names another address, "
                     "and --hub modelscope another hub."
@@ -154,7 +154,7 @@ class HuggingFaceRepository:
     def _refusal(self, error: HfHubHTTPError) -> HubError:
         """The hub's refusal as what to do about it."""
         repo, endpoint, status = self._name.repo, self._api.endpoint, error.response.status_code
-        if isinstance(error, GatedRepoError) or (status == httpx.codes.FORBIDDEN and not get_token()):
+        if isinstance(error, GatedRepoError) or (status == httpx2.codes.FORBIDDEN and not get_token()):
             return HubError(f"{repo} is gated: accept its terms at {endpoint}/{repo}, then {_how_to_log_in(endpoint)}")
         if isinstance(error, RevisionNotFoundError):
             there = ", ".join(self._revisions()) or "none that we were told of"
@@ -166,19 +166,19 @@ class HuggingFaceRepository:
                 f"there is no file or folder {repo} here, and no repository of that name at {endpoint}, or it is "
                 f"private.{meant} For a private one, {_how_to_log_in(endpoint)}"
             )
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
             return HubError(f"{endpoint} refuses {repo} to the token it was given; {_how_to_log_in(endpoint)}")
         kind = HubUnreachable if status in transfer.PASSING else HubError
         return kind(f"{endpoint} answers for {repo} with status {status}: {error.server_message or 'no reason given'}.")
 
     def _revisions(self) -> list[str]:
-        with suppress(httpx.HTTPError, HfHubHTTPError):
+        with suppress(httpx2.HTTPError, HfHubHTTPError):
             refs = self._api.list_repo_refs(self._name.repo)
             return [ref.name for ref in (*refs.branches, *refs.tags)]
         return []
 
     def _neighbours(self) -> Iterable[str]:
-        with suppress(httpx.HTTPError, HfHubHTTPError):
+        with suppress(httpx2.HTTPError, HfHubHTTPError):
             owner = self._name.repo.partition("/")[0]
             return [model.id for model in self._api.list_models(author=owner, limit=_NEIGHBOURS)]
         return []

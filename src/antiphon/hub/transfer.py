@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from antiphon.errors import HubError, HubUnreachable
 
-TIMEOUT = httpx.Timeout(10.0, read=30.0)
+TIMEOUT = httpx2.Timeout(10.0, read=30.0)
 # Seconds before the next try; as many tries may bring nothing before we give up.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 PASSING = (408, 429, 500, 502, 503, 504)  # statuses that another try may cure
@@ -25,7 +25,7 @@ _HASH_CHUNK = 1 << 20
 _UNSATISFIABLE = 416
 
 Gained = Callable[[int], None]
-RaiseForStatus = Callable[[httpx.Response], None]
+RaiseForStatus = Callable[[httpx2.Response], None]
 
 
 class _Cut(Exception):
@@ -33,7 +33,7 @@ class _Cut(Exception):
 
 
 def fetch(
-    session: httpx.Client,
+    session: httpx2.Client,
     url: str,
     headers: Mapping[str, str],
     part: Path,
@@ -56,18 +56,18 @@ def fetch(
             if error.errno == errno.ENOSPC:
                 raise HubError(f"the disk is full: {part.parent} took {_size_of(part):,} of {size:,} bytes") from None
             raise
-        except (httpx.TransportError, _Cut) as error:
+        except (httpx2.TransportError, _Cut) as error:
             fruitless = 0 if _size_of(part) > before else fruitless + 1
             if fruitless > len(PAUSES):
                 reason = str(error) or type(error).__name__
                 raise HubUnreachable(
-                    f"{httpx.URL(url).host} stopped sending ({reason}). What came is kept; try again later."
+                    f"{httpx2.URL(url).host} stopped sending ({reason}). What came is kept; try again later."
                 ) from None
             time.sleep(PAUSES[max(0, fruitless - 1)])
 
 
 def _append(
-    session: httpx.Client,
+    session: httpx2.Client,
     url: str,
     headers: Mapping[str, str],
     part: Path,
@@ -85,7 +85,7 @@ def _append(
             gained(-have)
             raise _Cut("status 416")
         raise_for_status(response)
-        if response.status_code != httpx.codes.PARTIAL_CONTENT and have:
+        if response.status_code != httpx2.codes.PARTIAL_CONTENT and have:
             gained(-have)
             have = 0
         with part.open("ab" if have else "wb") as sink:

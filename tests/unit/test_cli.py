@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 from antiphon import __version__, demo
 from antiphon.cli import app, main
 from antiphon.commands.aliases import ALIASES, translate, translate_model
-from antiphon.commands.model import resolve_model
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
+from antiphon.loading.model import resolve_model
 
 SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -320,7 +320,7 @@ def test_a_demo_model_with_another_checksum_is_not_used(tmp_path, monkeypatch):
 
 def test_the_name_demo_is_stronger_than_a_file_or_folder_that_is_no_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("antiphon.commands.model.fetch_demo", lambda: Path("brought"))
+    monkeypatch.setattr("antiphon.loading.model.fetch_demo", lambda: Path("brought"))
     console = Console(stderr=True)
     folder = tmp_path / "demo"
     folder.mkdir()

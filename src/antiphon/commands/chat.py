@@ -40,7 +40,7 @@ def chat(
     from rich.console import Console
 
     from antiphon.commands.conversation import Wishes, talk_to, talk_with_own_server
-    from antiphon.commands.model import resolve_model
+    from antiphon.loading.model import resolve_model
 
     if model is not None and url is not None:
         raise typer.BadParameter("give a MODEL to serve or the --url of a server, not both", param_hint="--url")

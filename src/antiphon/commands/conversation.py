@@ -19,10 +19,10 @@ from typing import Any
 import httpx2
 from rich.console import Console
 
-from antiphon.commands.model import Found
 from antiphon.commands.serving import running
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import AntiphonError
+from antiphon.loading.model import Found
 
 _TIMEOUT = httpx2.Timeout(10.0, read=None)  # a long prompt on a slow machine may take minutes to its first token
 _HELP = """\

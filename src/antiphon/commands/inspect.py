@@ -34,8 +34,8 @@ def inspect(
     """
     from rich.console import Console
 
-    from antiphon.commands.model import resolve_model
     from antiphon.formats import open_checkpoint
+    from antiphon.loading.model import resolve_model
 
     found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline)
     checkpoint = open_checkpoint(found.path)
@@ -51,8 +51,8 @@ def inspect(
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """Everything `inspect` knows of a checkpoint; sizes in bytes."""
     from antiphon import footprint
-    from antiphon.commands.model import generation_defaults
     from antiphon.commands.tables import weights_by_type
+    from antiphon.loading.model import generation_defaults
 
     settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
@@ -99,8 +99,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
     """What looks wrong in the model's text side, and what would be done about it."""
-    from antiphon.commands.model import findings
     from antiphon.errors import CheckpointError
+    from antiphon.loading.model import findings
     from antiphon.text import TextModel
 
     try:

@@ -36,7 +36,7 @@ def pull(
     """
     from rich.console import Console
 
-    from antiphon.commands.model import resolve_model
+    from antiphon.loading.model import resolve_model
 
     found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline)
     typer.echo(found.path)

@@ -13,23 +13,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from antiphon.commands.model import Found, findings, generation_defaults, resolve_model
 from antiphon.commands.startup import curl_line, cut_note, startup_line
-from antiphon.config import EngineConfig, FakeSettings, ServerConfig
+from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
-from antiphon.formats import open_checkpoint
 from antiphon.http.app import create_app
-from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
-from antiphon.text import TextModel
-from antiphon.text.lint import completed_advice
+from antiphon.loading.assembly import assemble
+from antiphon.loading.model import Found, findings, resolve_model
 
 _POLL_SECONDS = 0.05
 
@@ -81,23 +78,10 @@ async def running(
     """
     listener = listen(settings.host, settings.port)
     url = url_of(listener)  # now: a server that is told to stop while it is loading closes the socket
-    checkpoint = open_checkpoint(found.path)
-    text = TextModel.from_checkpoint(checkpoint)
-    advice = generation_defaults(checkpoint)
-    # The fake runner has no model to learn these from.
-    fake = FakeSettings(
-        checkpoint.settings["vocab_size"], context_length=checkpoint.settings["max_position_embeddings"]
-    )
-    engine_config = replace(engine_config, model=str(found.path), fake_settings=fake)
-    name = settings.model_name or found.name
-    aliases = frozenset({found.typed} - {""})
-    engine = EngineClient(engine_config, settings)
-    server = Server(
-        create_app(ServedModel(name, text, completed_advice(text, advice), aliases), engine, settings),
-        engine,
-        settings,
-        signals=signals,
-    )
+    assembly = assemble(found, engine_config, name=settings.model_name)
+    model, checkpoint = assembly.model, assembly.checkpoint
+    engine = EngineClient(assembly.engine, settings)
+    server = Server(create_app(model, engine, settings), engine, settings, signals=signals)
     await engine.start()
     serving = asyncio.create_task(_serve_http(server, listener))
     try:
@@ -105,15 +89,15 @@ async def running(
         if ready and engine.info is not None:
             console.print(startup_line(engine.info, checkpoint), soft_wrap=True)
             cut = cut_note(engine_config.context_length, engine.info, checkpoint)
-            for note in [*([cut] if cut else []), *findings(text, checkpoint)]:
+            for note in [*([cut] if cut else []), *findings(model.text, checkpoint)]:
                 console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
-        yield Running(url, name, ready, serving)
+        yield Running(url, model.name, ready, serving)
     finally:
         server.should_exit = True
         server.force_exit = server.force_exit or not engine.is_ready
         await engine.stop()
         await serving
-        text.close()
+        model.text.close()
 
 
 async def _serve_http(server: Server, listener: socket.socket) -> None:

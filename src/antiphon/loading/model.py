@@ -1,4 +1,4 @@
-"""What commands mean by MODEL: a GGUF file, a Hugging Face folder, or a name on a hub."""
+"""What a person means by MODEL: a GGUF file, a Hugging Face folder, or a name on a hub."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from antiphon.checkpoint import Checkpoint
-from antiphon.commands.pulling import pull_progress
 from antiphon.config import HUBS
 from antiphon.demo import FILE_BYTES, demo_path, fetch_demo, is_demo
 from antiphon.errors import CheckpointError
 from antiphon.hub import near_names, parse_name, pull
+from antiphon.loading.pulling import pull_progress
 from antiphon.text import TextModel
 from antiphon.text.lint import Finding, lint
 

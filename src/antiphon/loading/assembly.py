@@ -1,0 +1,45 @@
+"""A model that was found, opened: its text side, its name, its advice, and what its engine is told.
+
+Owns the rules by which a checkpoint becomes a served model, the same for every way of running one. It starts nothing
+but the process that renders templates, which ends with the text side (`ServedModel.text.close()`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from antiphon.checkpoint import Checkpoint
+from antiphon.config import EngineConfig
+from antiphon.formats import open_checkpoint
+from antiphon.http.front import ServedModel
+from antiphon.loading.model import Found, generation_defaults
+from antiphon.text import TextModel
+from antiphon.text.lint import completed_advice
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """Everything that is needed to run one model."""
+
+    checkpoint: Checkpoint
+    model: ServedModel
+    engine: EngineConfig
+
+
+def assemble(found: Found, engine: EngineConfig, *, name: str = "") -> Assembly:
+    """Open the model. `name` is what clients call it; empty: its own.
+
+    Raises:
+        CheckpointError: it cannot be served.
+    """
+    checkpoint = open_checkpoint(found.path)
+    text = TextModel.from_checkpoint(checkpoint)
+    advice = completed_advice(text, generation_defaults(checkpoint))
+    # The fake runner has no model to learn these from.
+    fake = replace(
+        engine.fake_settings,
+        vocab_size=checkpoint.settings["vocab_size"],
+        context_length=checkpoint.settings["max_position_embeddings"],
+    )
+    model = ServedModel(name or found.name, text, advice, aliases=frozenset({found.typed} - {""}))
+    return Assembly(checkpoint, model, replace(engine, model=str(found.path), fake_settings=fake))

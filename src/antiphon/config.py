@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from antiphon.api_keys import ApiKey
 from antiphon.errors import ConfigError
 
 INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512")
@@ -85,6 +86,7 @@ class ServerConfig:
     offline: bool = False  # bring nothing: use what is here
     host: str = "127.0.0.1"
     port: int = 8000
+    api_keys: tuple[ApiKey, ...] = ()  # one of these must come with a request; none: everyone may ask
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20

@@ -7,6 +7,7 @@ AntiphonError
 │   └── HubUnreachable          the hub does not answer; what was brought before may do
 ├── InvalidRequest      400     the sender's mistake; `param` names the offending field
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
+├── InvalidApiKey       401     no key, or one that is not valid here
 ├── RequestTooLarge     413     the body is over its cap
 ├── UnsupportedMediaType 415    the body is not announced as plain JSON
 ├── NotFound            404     nothing here has that name or id
@@ -73,6 +74,14 @@ class ContextLengthExceeded(InvalidRequest):
             f"at least one must be left for the answer. Shorten the prompt to {limit - 1} tokens or fewer.",
             param=param,
         )
+
+
+class InvalidApiKey(AntiphonError):
+    """The request has no API key, or one that is not valid here."""
+
+    http_status = 401
+    type = "invalid_request_error"  # OpenAI's
+    code = "invalid_api_key"
 
 
 class RequestTooLarge(AntiphonError):

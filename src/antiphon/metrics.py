@@ -80,6 +80,7 @@ class Metrics:
         by = ["endpoint"]
         self.received = self._counter("requests_received", "Generation requests that arrived.", by)
         self.refused = self._counter("requests_refused", "Requests refused, by error code.", [*by, "code"])
+        self.unauthorized = self._counter("requests_unauthorized", "Requests to any route without a valid API key.")
         self.accepted = self._counter("requests_accepted", "Requests handed to the engine.", by)
         self.ended = {
             "finished": self._counter("requests_finished", "Accepted requests answered to the end.", by),

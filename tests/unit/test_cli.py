@@ -202,6 +202,8 @@ def test_every_option_is_documented_with_its_environment_default_and_aliases():
         own = options[name].default
         if isinstance(own, bool):
             assert own == {"on": True, "off": False}[default]
+        elif default == "none":
+            assert not own
         elif name != "--model-name":
             assert type(own)(default.strip("`")) == own
 

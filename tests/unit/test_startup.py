@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from tiny_checkpoints import metadata, write_gguf
 
-from antiphon.commands.startup import curl_line, cut_note, startup_line
+from antiphon.commands.startup import curl_line, cut_note, open_note, startup_line
 from antiphon.engine.wire import Ready
 from antiphon.formats import open_checkpoint
 
@@ -53,3 +53,21 @@ def test_the_line_to_paste_survives_any_name():
     words = shlex.split(curl_line("http://x:1", 'it\'s "odd"'))
     assert words[:2] == ["curl", "http://x:1/v1/chat/completions"]
     assert json.loads(words[-1])["model"] == 'it\'s "odd"'
+
+
+def test_with_keys_the_line_to_try_has_the_shell_put_one_in():
+    words = shlex.split(curl_line("http://x:1", "m", has_keys=True))
+    assert words[words.index("-H") + 1] == "Authorization: Bearer $ANTIPHON_API_KEY"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+def test_this_machine_alone_needs_no_key(host):
+    assert open_note(host, has_keys=False) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "box"])  # noqa: S104  # not bound to
+def test_an_address_that_others_reach_wants_keys(host):
+    note = open_note(host, has_keys=False)
+    assert note is not None
+    assert "--api-key-file" in note
+    assert open_note(host, has_keys=True) is None

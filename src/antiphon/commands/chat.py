@@ -21,6 +21,9 @@ def chat(
     url: Annotated[
         str | None, typer.Option(envvar="ANTIPHON_URL", help=f"A running server; {DEFAULT_URL} unless given.")
     ] = None,
+    api_key: Annotated[
+        str, typer.Option(envvar="ANTIPHON_API_KEY", help="What a server that asks for a key is shown.")
+    ] = "",
     system: Annotated[str, typer.Option(help="What the model is told before the conversation.")] = "",
     temperature: Annotated[float | None, typer.Option(help="How freely it answers; else as advised.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
@@ -50,4 +53,4 @@ def chat(
         found = resolve_model(model, console, hub=hub, offline=offline)
         asyncio.run(talk_with_own_server(found, console, wishes))
     else:
-        asyncio.run(talk_to(url or DEFAULT_URL, wishes))
+        asyncio.run(talk_to(url or DEFAULT_URL, wishes, api_key))

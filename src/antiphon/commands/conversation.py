@@ -103,10 +103,11 @@ async def talk_with_own_server(found: Found, console: Console, wishes: Wishes) -
         await talk_to(server.url, wishes)
 
 
-async def talk_to(url: str, wishes: Wishes) -> None:
+async def talk_to(url: str, wishes: Wishes, api_key: str = "") -> None:
     """Have a conversation with the server at `url`; the `/v1` that other clients want at its end may be there."""
     url = url.rstrip("/").removesuffix("/v1")
-    async with httpx2.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False) as client:
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False) as client:
         try:
             model = await _served_model(client)
             conversation = Conversation(client, model, wishes)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from antiphon.api_keys import read_api_keys
 from antiphon.config import (
     ACTIVATION_TYPES,
     HUBS,
@@ -32,6 +33,11 @@ def serve(
     model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
     host: Annotated[str, _option(_NETWORK, "Address to listen on.")] = _SERVER.host,
     port: Annotated[int, _option(_NETWORK, "Port; 0 takes any free one.")] = _SERVER.port,
+    api_key: Annotated[
+        list[str] | None,
+        _option(_NETWORK, "A key that requests must carry; may be given several times. Better a file."),
+    ] = None,
+    api_key_file: Annotated[str, _option(_NETWORK, "A file with one key a line: [NAME:] KEY.")] = "",
     model_name: Annotated[str, _option(_MODEL, "Name for clients; else its own.")] = "",
     hub: Annotated[str, _option(_MODEL, f"Where models given by name are: {' or '.join(HUBS)}.")] = _SERVER.hub,
     offline: Annotated[
@@ -121,6 +127,7 @@ def serve(
         offline=offline,
         host=host,
         port=port,
+        api_keys=read_api_keys(api_key or (), api_key_file),
         model_name=model_name,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,

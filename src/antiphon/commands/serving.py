@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from antiphon.commands.startup import curl_line, cut_note, startup_line
+from antiphon.commands.startup import curl_line, cut_note, open_note, startup_line
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.app import create_app
@@ -61,7 +61,8 @@ async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, con
             title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
             console.print(title, soft_wrap=True)
             # Plain, whole and on stdout, so that it can be copied or piped.
-            sys.stdout.write(curl_line(server.url, server.model_name) + "\n")
+            line = curl_line(server.url, server.model_name, has_keys=bool(settings.api_keys))
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
         await server.stopped
 
@@ -88,8 +89,12 @@ async def running(
         ready = await _ready_or_stopped(engine, serving, console)
         if ready and engine.info is not None:
             console.print(startup_line(engine.info, checkpoint), soft_wrap=True)
-            cut = cut_note(engine_config.context_length, engine.info, checkpoint)
-            for note in [*([cut] if cut else []), *findings(model.text, checkpoint)]:
+            notes = [
+                open_note(settings.host, has_keys=bool(settings.api_keys)),
+                cut_note(engine_config.context_length, engine.info, checkpoint),
+                *findings(model.text, checkpoint),
+            ]
+            for note in filter(None, notes):
                 console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
         yield Running(url, model.name, ready, serving)
     finally:

@@ -34,12 +34,20 @@ def cut_note(wanted: int, info: Ready, checkpoint: Checkpoint) -> str | None:
     return f"--context-length is {wanted:,}, but {reason} is {info.context_length:,} tokens; that is used"
 
 
-def curl_line(url: str, model_name: str) -> str:
-    """A command to paste."""
+def open_note(host: str, *, has_keys: bool) -> str | None:
+    """What is to be said where more than this machine may ask, and without a key."""
+    if has_keys or host in ("localhost", "::1") or host.startswith("127."):
+        return None
+    return f"--host {host} lets everyone who reaches this machine ask; --api-key-file has them show a key"
+
+
+def curl_line(url: str, model_name: str, *, has_keys: bool = False) -> str:
+    """A command to paste; with keys, the shell puts the one in that it knows."""
     question = {"role": "user", "content": "What is the capital of France?"}
     body = {"model": model_name, "messages": [question], "temperature": 0}
     quoted = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")
-    return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{quoted}'"
+    key = ' -H "Authorization: Bearer $ANTIPHON_API_KEY"' if has_keys else ""
+    return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{quoted}'"
 
 
 def _machine(runner: dict[str, str | int | float]) -> list[str]:

@@ -13,6 +13,7 @@ from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.http import chat, completions, generate, models, operations, tokens
 from antiphon.http.anthropic_messages import routes as messages
+from antiphon.http.authentication import Authentication
 from antiphon.http.errors import add_error_handlers
 from antiphon.http.front import Front, ServedModel
 from antiphon.http.openai_responses import routes as responses
@@ -39,6 +40,8 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
     for family in (chat, completions, responses, messages, generate, tokens, models, operations):
         app.include_router(family.router)
     describe_bodies(app, (ChatCompletionRequest, CompletionRequest))
+    if settings.api_keys:
+        app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics)
     add_error_handlers(app, {messages.PATH: messages.error_body})
     app.add_middleware(RequestIds)
     return app

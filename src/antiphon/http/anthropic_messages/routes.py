@@ -1,8 +1,7 @@
 """`POST /v1/messages`, and `POST /v1/messages/count_tokens`.
 
-Owns the way of one request and the writing of its message, whole or streamed. Keys and versions that Anthropic's
-clients send in headers are none of its business. Errors of these routes have Anthropic's shape, wherever they were
-raised.
+Owns the way of one request and the writing of its message, whole or streamed. The versions that Anthropic's clients
+send in headers are none of its business. Errors of these routes have Anthropic's shape, wherever they were raised.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""API keys: where they come from, and that they are forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from antiphon.api_keys import MAX_KEYS, find_api_key, read_api_keys
+from antiphon.errors import ConfigError
+
+SECRET = "sk-very-secret"  # noqa: S105  # opens nothing
+
+
+def file(tmp_path: Path, content: str | bytes) -> str:
+    path = tmp_path / "keys"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def test_keys_of_the_command_line_and_of_a_file_are_taken_together(tmp_path):
+    keys = read_api_keys(
+        ["one", "bob:two,three"], file(tmp_path, "\ufeff# a comment\n\n alice: four \r\nfive\neve:six:7\n")
+    )
+    assert [key.name for key in keys] == ["key-1", "bob", "key-3", "alice", "key-5", "eve"]
+    for name, secret in zip([key.name for key in keys], ["one", "two", "three", "four", "five", "six:7"], strict=True):
+        found = find_api_key(keys, secret.encode())
+        assert found is not None
+        assert found.name == name
+
+
+def test_no_keys_are_no_keys():
+    assert read_api_keys([]) == ()
+    assert read_api_keys(["", " ,"]) == ()
+
+
+@pytest.mark.parametrize("presented", [b"", b"one ", b"On\xc3\xab", b"key-1", b"ONE", b"\x00", b"x" * 100_000])
+def test_what_is_no_key_is_not_found(presented):
+    keys = read_api_keys(["one,two"])
+    assert find_api_key(keys, presented) is None
+    assert find_api_key(keys, keys[0].digest) is None
+    assert find_api_key(keys, keys[0].digest.hex().encode()) is None
+
+
+def test_a_key_is_forgotten_once_it_is_read():
+    (key,) = read_api_keys([SECRET])
+    assert SECRET not in repr(key)
+    assert hashlib.sha256(SECRET.encode()).hexdigest() not in repr(key)
+    assert key.digest == hashlib.sha256(SECRET.encode()).digest()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f"ok\n{SECRET}\n{SECRET}\n", "a key is there more than once"),
+        (f"a: x\na: {SECRET}\n", "a name is there more than once"),
+        (f"my name: {SECRET}\n", "line 1: a key's name"),
+        (f": {SECRET}\n", "line 1: a key's name"),
+        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: a key has 1 to 512"),
+        (f"{SECRET}é\n", "line 1: a key has"),
+        (f"{SECRET},{SECRET}\n", "line 1: a key has"),
+        (SECRET * 50 + "\n", "line 1: a key has"),
+        (SECRET.encode() + b"\xff\x00\n", "line 1: a key has"),
+        ("name:\n", "line 1: a key has"),
+        ("# nothing\n\n", "has no key"),
+        ("", "has no key"),
+        ("#" * (1 << 20) + "\n", "1,048,576 bytes"),
+        ("".join(f"k{n}\n" for n in range(MAX_KEYS + 1)), "the most is 1000"),
+    ],
+)
+def test_what_cannot_be_a_key_is_refused_by_its_place_and_never_shown(tmp_path, content, says):
+    with pytest.raises(ConfigError) as error:
+        read_api_keys([], file(tmp_path, content))
+    assert says in error.value.message
+    assert error.value.message.startswith(("--api-key", "there are"))
+    assert SECRET not in error.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(ConfigError, match=r"--api-key-file .* cannot be read"):
+            read_api_keys([], str(path))

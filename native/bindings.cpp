@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -148,6 +149,14 @@ void bind_inputs(nb::module_& m) {
       .def_rw("bias_token_ids", &SampleRequest::bias_token_ids)
       .def_rw("bias_values", &SampleRequest::bias_values)
       .def_rw("masked_token_ids", &SampleRequest::masked_token_ids)
+      .def(
+          "set_token_bitmask",
+          [](SampleRequest& self, const nb::bytes& bits) {
+            if (bits.size() % sizeof(uint32_t)) throw std::invalid_argument("a token bitmask has whole words");
+            self.token_bitmask.resize(bits.size() / sizeof(uint32_t));
+            std::memcpy(self.token_bitmask.data(), bits.data(), bits.size());
+          },
+          "bits"_a, "Bytes with a bit for each token, the lowest first: whether it may be drawn.")
       .def_rw("history", &SampleRequest::history)
       .def_rw("num_prompt_tokens", &SampleRequest::num_prompt_tokens);
   nb::class_<SequenceInput>(m, "SequenceInput", "What a step computes of one sequence.")

@@ -51,7 +51,9 @@ double RowSampler::sum_of_exponentials(float maximum, float scale, std::vector<d
   float scratch[kShard];
   double total = 0.0;
   for (int64_t s = 0; s < num_shards(); ++s) {
-    const double sum = kernels_.exponentials(logits_ + s * kShard, maximum, scale, shard_size(s), scratch);
+    const bool is_masked = shards_[s].maximum == kLowest;
+    const double sum =
+        is_masked ? 0.0 : kernels_.exponentials(logits_ + s * kShard, maximum, scale, shard_size(s), scratch);
     if (by_shard) by_shard->push_back(sum);
     total += sum;
   }
@@ -63,13 +65,13 @@ float RowSampler::log_sum() const {
   return largest + static_cast<float>(std::log(sum_of_exponentials(largest, 1.0f, nullptr)));
 }
 
-// Tokens whose logit is at or above the threshold, in id order.
+// Tokens that may be drawn and whose logit is at or above the threshold, in id order.
 RowSampler::Candidates RowSampler::at_least(float threshold) const {
   Candidates found;
   for (int64_t s = 0; s < num_shards(); ++s) {
-    if (!(shards_[s].maximum >= threshold)) continue;
+    if (!(shards_[s].maximum >= threshold) || shards_[s].maximum == kLowest) continue;
     for (int64_t i = s * kShard; i < s * kShard + shard_size(s); ++i)
-      if (logits_[i] >= threshold) found.push_back({logits_[i], static_cast<int32_t>(i)});
+      if (logits_[i] >= threshold && logits_[i] != kLowest) found.push_back({logits_[i], static_cast<int32_t>(i)});
   }
   return found;
 }
@@ -99,6 +101,24 @@ void RowSampler::note_logprobs(int32_t num_logprobs, float log_sum, SampleOutcom
   for (const Candidate& candidate : likeliest(num_logprobs)) {
     outcome.top_token_ids.push_back(candidate.token_id);
     outcome.top_logprobs.push_back(candidate.logit - log_sum);
+  }
+}
+
+// Before all other changes, and not noted among them: what is not allowed is never drawn, so nobody asks what it was.
+void RowSampler::apply_bitmask(const std::vector<uint32_t>& allowed) {
+  constexpr int64_t kWord = 32;
+  for (int64_t s = 0; s < num_shards(); ++s) {
+    bool is_changed = false;
+    for (int64_t begin = s * kShard; begin < s * kShard + shard_size(s); begin += kWord) {
+      const auto word = static_cast<size_t>(begin / kWord);
+      const uint32_t bits = word < allowed.size() ? allowed[word] : 0;
+      if (bits == ~uint32_t{0}) continue;
+      is_changed = true;
+      const int64_t count = std::min(kWord, vocabulary_ - begin);
+      for (int64_t i = 0; i < count; ++i)
+        if (!(bits >> i & 1)) logits_[begin + i] = kLowest;
+    }
+    if (is_changed) shards_[s] = kernels_.summarize(logits_ + s * kShard, shard_size(s));
   }
 }
 
@@ -175,9 +195,13 @@ std::vector<float> RowSampler::weights_of(const Candidates& candidates, float ma
 int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) const {
   std::vector<double> sums;
   double left = uniform * sum_of_exponentials(maximum, scale, &sums);
-  int64_t shard = 0;
-  while (shard + 1 < num_shards() && left >= sums[static_cast<size_t>(shard)])
-    left -= sums[static_cast<size_t>(shard++)];
+  int64_t shard = -1;  // of those that weigh anything; the last of them where rounding leaves a remainder
+  for (int64_t s = 0; s < num_shards(); ++s) {
+    if (sums[static_cast<size_t>(s)] == 0.0) continue;
+    if (shard >= 0 && left < sums[static_cast<size_t>(shard)]) break;
+    if (shard >= 0) left -= sums[static_cast<size_t>(shard)];
+    shard = s;
+  }
   float weights[kShard];
   kernels_.exponentials(logits_ + shard * kShard, maximum, scale, shard_size(shard), weights);
   int64_t likely = 0;  // where rounding leaves a remainder
@@ -234,6 +258,7 @@ SampleOutcome RowSampler::sample(const SampleRequest& request) {
     }
   const float raw_log_sum = request.num_logprobs >= 0 ? log_sum() : 0.0f;
   note_logprobs(request.num_logprobs, raw_log_sum, outcome);
+  if (!request.token_bitmask.empty()) apply_bitmask(request.token_bitmask);
   if (!request.history.empty()) apply_penalties(request);
   apply_biases(request);
   if (!changes_are_numbers()) {
@@ -242,7 +267,7 @@ SampleOutcome RowSampler::sample(const SampleRequest& request) {
   }
   summarize_changed();
   if (maximum() == kLowest) {
-    outcome.error = "logit_bias and min_tokens leave no token to choose";
+    outcome.error = "the grammar, logit_bias and min_tokens of this request leave no token to choose";
     return outcome;
   }
   outcome.token_id = request.temperature >= kColdest ? draw(request) : greedy();

@@ -24,7 +24,9 @@ struct SampleRequest {
   std::vector<int32_t> bias_token_ids;
   std::vector<float> bias_values;
   std::vector<int32_t> masked_token_ids;
-  std::vector<int32_t> history;  // known tokens, where a penalty looks at them
+  // A bit for each token, the lowest first, set where a grammar allows it; tokens beyond the last are not allowed.
+  std::vector<uint32_t> token_bitmask;  // empty: all are
+  std::vector<int32_t> history;         // known tokens, where a penalty looks at them
   int64_t num_prompt_tokens = 0;
 };
 
@@ -63,6 +65,7 @@ class RowSampler {
   Candidates at_least(float threshold) const;
   Candidates likeliest(int64_t count) const;
   void note_logprobs(int32_t num_logprobs, float log_sum, SampleOutcome& outcome) const;
+  void apply_bitmask(const std::vector<uint32_t>& allowed);
   void change(int32_t token_id, float logit);
   void apply_penalties(const SampleRequest& request);
   void apply_biases(const SampleRequest& request);

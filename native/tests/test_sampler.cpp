@@ -36,6 +36,11 @@ SampleRequest random_request(Random& random, int64_t vocabulary) {
     request.masked_token_ids.push_back(token());
     request.history.insert(request.history.end(), 3, token());
   }
+  if (random.next() % 3 == 0) {  // perhaps shorter than the vocabulary, perhaps with words of no bit or all of them
+    const uint32_t words[] = {0, ~uint32_t{0}, 1u << random.next() % 32, static_cast<uint32_t>(random.next())};
+    for (int64_t i = random.between(0, vocabulary / 32 + 1); i >= 0; --i)
+      request.token_bitmask.push_back(words[random.next() % 4]);
+  }
   request.repetition_penalty = random.next() % 2 ? 1.0f : 1.0f + std::fabs(random.real(1.0f));
   request.presence_penalty = random.real(2.0f);
   request.frequency_penalty = random.real(2.0f);
@@ -49,6 +54,12 @@ SampleOutcome sample(const Kernels& kernels, std::vector<float> row, const Sampl
   for (int64_t begin = 0; begin < vocabulary; begin += kShard)
     shards.push_back(kernels.summarize(row.data() + begin, std::min(kShard, vocabulary - begin)));
   return RowSampler(kernels, row.data(), shards.data(), vocabulary).sample(request);
+}
+
+bool is_allowed(const SampleRequest& request, int32_t token_id) {
+  if (request.token_bitmask.empty()) return true;
+  const auto word = static_cast<size_t>(token_id / 32);
+  return word < request.token_bitmask.size() && (request.token_bitmask[word] >> token_id % 32 & 1);
 }
 
 void check_same(const SampleOutcome& a, const SampleOutcome& b) {
@@ -68,6 +79,7 @@ void test_sampler() {
     const SampleOutcome expected = sample(kScalarKernels, row, request);
     CHECK(expected.error || (expected.token_id >= 0 && expected.token_id < vocabulary));
     for (const int32_t masked : request.masked_token_ids) CHECK(expected.token_id != masked || expected.error);
+    CHECK(expected.error || is_allowed(request, expected.token_id));
     for (const Kernels* kernels : kernels_to_test()) check_same(sample(*kernels, row, request), expected);
     const float bad[] = {std::nanf(""), HUGE_VALF, -HUGE_VALF};
     row[static_cast<size_t>(random.between(0, vocabulary - 1))] = bad[round % 3];

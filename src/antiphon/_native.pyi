@@ -110,6 +110,11 @@ class SampleRequest:
     @masked_token_ids.setter
     def masked_token_ids(self, arg: Sequence[int], /) -> None: ...
 
+    def set_token_bitmask(self, bits: bytes) -> None:
+        """
+        Bytes with a bit for each token, the lowest first: whether it may be drawn.
+        """
+
     @property
     def history(self) -> list[int]: ...
 

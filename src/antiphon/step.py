@@ -25,6 +25,9 @@ class SampleSpec:
     # All known tokens and how many of them are the prompt; only filled in when `sampling.needs_history`.
     history: SequenceOf[int] = ()
     num_prompt_tokens: int = 0
+    # A bit for each token, the lowest first, in words of 32: whether a grammar lets it be drawn. Tokens beyond the last
+    # bit may not be; no bits at all: every token may.
+    token_bitmask: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

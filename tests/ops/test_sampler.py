@@ -98,6 +98,52 @@ def test_penalties_biases_and_masks(instruction_set: str, vocabulary: int, sampl
     check_all(vocabulary, instruction_set, SampleSpec(changed, 0, 0, (vocabulary // 2, 4), history, 4))
 
 
+def bitmask(vocabulary: int, allowed: list[int]) -> bytes:
+    bits = np.zeros(-(-vocabulary // 32) * 32, np.uint8)
+    bits[allowed] = 1
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+@pytest.mark.parametrize("sampling", FILTERS, ids=str)
+@pytest.mark.parametrize("vocabulary", [5, 1024, 1025, 3001])
+def test_a_grammars_mask(instruction_set: str, vocabulary: int, sampling: SamplingParams) -> None:
+    """Few tokens and many, in some runs of the vocabulary and not in others; what it leaves is drawn from as ever."""
+    random = np.random.default_rng(vocabulary)
+    some = np.flatnonzero(random.random(vocabulary) < 0.4).tolist() or [0]
+    for allowed in ([0], [vocabulary - 1], some, [*range(min(vocabulary, 1030))], [vocabulary // 2, vocabulary - 1]):
+        spec = SampleSpec(replace(sampling, logit_bias={0: 3.0, vocabulary - 1: -2.0}), 1, 0)
+        check_all(vocabulary, instruction_set, replace(spec, token_bitmask=bitmask(vocabulary, allowed)))
+
+
+def test_tokens_beyond_a_mask_are_not_drawn(instruction_set: str) -> None:
+    rows = engine(3001, instruction_set)
+    spec = SampleSpec(SamplingParams(temperature=50.0), 0, 0, token_bitmask=bitmask(32, [3, 9]))
+    assert {drawn.token_id for drawn in rows.draw([(row % rows.count, spec) for row in range(64)])} <= {3, 9}
+
+
+def test_a_mask_without_a_token_is_an_error(instruction_set: str) -> None:
+    rows = engine(1025, instruction_set)
+    nothing = SampleSpec(SamplingParams(), 0, 0, token_bitmask=bitmask(1025, []))
+    clash = SampleSpec(SamplingParams(), 0, 0, (7,), token_bitmask=bitmask(1025, [7]))
+    last = SampleSpec(SamplingParams(), 0, 0, (7,), token_bitmask=bitmask(1025, [7, 1024]))
+    drawn = rows.draw([(0, nothing), (1, clash), (2, last)])
+    assert [token.error is None for token in drawn] == [False, False, True]
+    assert drawn[2].token_id == 1024
+
+
+def test_a_masks_log_probabilities_are_the_models_own(instruction_set: str) -> None:
+    sampling = SamplingParams(num_logprobs=3)
+    masked = SampleSpec(sampling, 0, 0, token_bitmask=bitmask(1025, [1000]))
+    for row, drawn in enumerate(engine(1025, instruction_set).draw([(row, masked) for row in range(3)])):
+        free = engine(1025, instruction_set).draw([(row, replace(masked, token_bitmask=b"", masked_token_ids=(1,)))])[0]
+        assert drawn.token_id == 1000
+        assert drawn.logprobs is not None
+        assert free.logprobs is not None
+        assert drawn.logprobs.top_logprobs == free.logprobs.top_logprobs
+        biased = replace(masked, sampling=replace(sampling, logit_bias={1000: 1e6}), token_bitmask=b"")
+        assert drawn.logprobs == engine(1025, instruction_set).draw([(row, biased)])[0].logprobs
+
+
 def test_masking_everything_is_an_error(instruction_set: str) -> None:
     rows = engine(5, instruction_set)
     spec = SampleSpec(SamplingParams(), 0, 0, range(5))

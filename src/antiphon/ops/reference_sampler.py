@@ -29,14 +29,19 @@ def sample_reference(logits: npt.NDArray[np.float32], spec: SampleSpec, sequence
         return SampledToken(sequence_id, error="the model's logits are not finite numbers")
     row = adjusted(raw, spec)
     if np.isneginf(row).all():
-        return SampledToken(sequence_id, error="logit_bias and min_tokens leave no token to choose")
+        return SampledToken(
+            sequence_id, error="the grammar, logit_bias and min_tokens of this request leave no token to choose"
+        )
     token_id = int(np.argmax(row)) if spec.sampling.temperature < COLDEST else _draw(row, spec)
     return SampledToken(sequence_id, token_id, _logprobs(raw, token_id, spec.sampling.num_logprobs))
 
 
 def adjusted(row: Row, spec: SampleSpec) -> Row:
-    """The row after penalties, biases and the mask of min_tokens."""
+    """The row after the grammar's mask, penalties, biases and the mask of min_tokens."""
     row = row.copy()
+    if spec.token_bitmask:
+        allowed = np.unpackbits(np.frombuffer(spec.token_bitmask, np.uint8), count=len(row), bitorder="little")
+        row[allowed == 0] = -np.inf
     sampling = spec.sampling
     if sampling.needs_history:
         seen = np.unique(np.array(spec.history, np.int64))

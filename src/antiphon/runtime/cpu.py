@@ -195,6 +195,8 @@ def _sample_request(spec: SampleSpec) -> _native.SampleRequest:
     request.position = spec.position
     if spec.masked_token_ids:
         request.masked_token_ids = list(spec.masked_token_ids)
+    if spec.token_bitmask:
+        request.set_token_bitmask(spec.token_bitmask)
     if spec.sampling.needs_history:
         request.history = list(spec.history)
         request.num_prompt_tokens = spec.num_prompt_tokens

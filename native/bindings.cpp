@@ -5,18 +5,22 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <optional>
 #include <stdexcept>
+#include <tuple>
 
 #include "dispatch.h"
 #include "half.h"
 #include "program.h"
+#include "quantize.h"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -61,6 +65,23 @@ struct Device {
     for (const PyStoredMatrix& part : parts) stored.push_back(part.matrix);
     nb::gil_scoped_release release;
     return std::make_shared<PackedMatrix>(stored, interleave, *pool);
+  }
+
+  // The blocks, their error and the matrix' norm.
+  std::tuple<nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>, double, double> quantize(
+      const PyStoredMatrix& stored, const std::string& type, const std::vector<float>& importance) const {
+    const StorageType target = storage_type(type);
+    auto quantized = std::make_unique<QuantizedMatrix>();
+    {
+      nb::gil_scoped_release release;
+      *quantized = quantize_matrix(stored.matrix, target, importance, kernels, *pool);
+    }
+    const Memory& blocks = quantized->blocks;
+    const double error = quantized->error, norm = quantized->norm;
+    uint8_t* data = blocks.as<uint8_t>();
+    const size_t size = blocks.bytes();
+    nb::capsule owner(quantized.release(), [](void* p) noexcept { delete static_cast<QuantizedMatrix*>(p); });
+    return {nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>(data, {size}, owner), error, norm};
   }
 
   void require_finite(const PyStoredMatrix& stored) const {
@@ -193,6 +214,9 @@ void bind_weights(nb::module_& m) {
       .def(nb::init<const std::string&, int>(), "instruction_set"_a, "threads"_a)
       .def("pack", &Device::pack, "parts"_a, "interleave"_a = false,
            "Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.")
+      .def("quantize", &Device::quantize, "matrix"_a, "type"_a, "importance"_a = std::vector<float>{},
+           "The matrix as blocks of Q4_0, Q4_1 or Q8_0, the importance-weighted sum of its squared errors, and that of "
+           "its squared weights. `importance`: one number for each column.")
       .def("require_finite", &Device::require_finite, "matrix"_a, "Raise ValueError unless every value is finite.")
       .def_prop_ro("instruction_set", [](const Device& self) { return self.kernels.name; })
       .def_prop_ro("threads", [](const Device& self) { return self.pool->size(); });

@@ -102,6 +102,14 @@ struct ShardSummary {
   float not_finite;  // zero, or not-a-number if any logit is +-infinity or not a number
 };
 
+// 16 groups rounded to 4 bits, a lane each: value k of lane i is about scales[i] * codes[k][i] + least[i].
+struct FourBitGroups {
+  float scales[16];  // exact in half precision, as are the minima
+  float least[16];
+  float errors[16];  // the sum of importance * error²; infinite where no levels in half precision can hold the values
+  int8_t codes[kGroup][16];
+};
+
 struct Kernels {
   const char* name;
   // out[row][0..32) += panel `panel` of the matrix times activation rows [first_row, first_row + num_rows).
@@ -126,6 +134,9 @@ struct Kernels {
   float (*exponentials)(const float* x, float maximum, float scale, int64_t count, float* out);
   // sums[i] = the sum, in a fixed order, of the weights that are at least thresholds[i]; kPivots of them.
   void (*sums_at_least)(const float* weights, int64_t count, const float* thresholds, float* sums);
+  // values [32][16]: one group in each lane. importance [32] >= 0, not all zero. Without `has_least` the least level is
+  // at -8 scales.
+  void (*round_to_4_bits)(const float* values, const float* importance, bool has_least, FourBitGroups* out);
 };
 
 inline int64_t attention_scratch_floats(const AttentionShape& shape) {

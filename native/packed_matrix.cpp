@@ -1,10 +1,10 @@
 #include "packed_matrix.h"
 
 #include <atomic>
-#include <cmath>
 #include <stdexcept>
 
 #include "half.h"
+#include "quantize.h"
 
 namespace antiphon {
 namespace {
@@ -15,31 +15,12 @@ struct HalfGroup {
   uint16_t scale, least;
 };
 
-// Rounds 32 floats to 8 bits with a scale in half precision, as Q8_0 does. What is not finite makes the scale so too.
-void round_to_codes(const float* values, CodedGroup& out) {
-  float largest = 0.0f;
-  for (int i = 0; i < kGroup; ++i) {
-    if (!std::isfinite(values[i])) {
-      out.scale = values[i];
-      return;
-    }
-    largest = std::fmax(largest, std::fabs(values[i]));
-  }
-  uint16_t bits = float_to_half(largest / 127.0f);
-  if (half_to_float(bits) * 127.0f < largest) ++bits;
-  out.scale = half_to_float(bits);
-  for (int i = 0; i < kGroup; ++i)
-    out.codes[i] =
-        static_cast<uint8_t>(128 + (out.scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / out.scale)) : 0));
-}
-
 CodedGroup code_group(const StoredGroup& group) {
   if (storage_layout(group.type).code_bits) return decode_group(group);
   float values[kGroup];
   dequantize_group(group, values);
   CodedGroup out;
-  out.bias = 128;
-  round_to_codes(values, out);
+  round_to_8_bits(values, out);
   return out;
 }
 

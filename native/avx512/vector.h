@@ -42,6 +42,7 @@ static inline void store_int8(int8_t* p, I32 v) {
 static inline Mask first_lanes(int64_t count) {
   return count >= 16 ? static_cast<Mask>(0xFFFF) : static_cast<Mask>((1u << count) - 1u);
 }
+static inline Mask less(F32 a, F32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline F32 select(Mask m, F32 a, F32 b) { return _mm512_mask_blend_ps(m, b, a); }
 static inline I32 add_int(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
 static inline I32 set1_int(int32_t x) { return _mm512_set1_epi32(x); }

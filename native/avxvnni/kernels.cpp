@@ -7,6 +7,7 @@ namespace antiphon::avxvnni {
 #include "../generic/linear-inl.h"
 #include "../generic/elementwise-inl.h"
 #include "../generic/attention-inl.h"
+#include "../generic/quantize-inl.h"
 }  // namespace antiphon::avxvnni
 
 namespace antiphon {
@@ -17,6 +18,6 @@ const Kernels kEmulatedAvxVnniKernels = {
 const Kernels kAvxVnniKernels = {
 #endif
     "avxvnni",       avxvnni::linear_panel, avxvnni::rms_norm,     avxvnni::silu_mul,      avxvnni::rope_and_store,
-    avxvnni::attend, avxvnni::summarize,    avxvnni::exponentials, avxvnni::sums_at_least,
+    avxvnni::attend, avxvnni::summarize,    avxvnni::exponentials, avxvnni::sums_at_least, avxvnni::round_to_4_bits,
 };
 }  // namespace antiphon

@@ -106,6 +106,10 @@ static inline Mask first_lanes(int64_t count) {
   Mask result;
   ANTIPHON_LANES(i < count);
 }
+static inline Mask less(F32 a, F32 b) {
+  Mask result;
+  ANTIPHON_LANES(a.lane[i] < b.lane[i]);
+}
 static inline F32 select(Mask m, F32 a, F32 b) {
   F32 result;
   ANTIPHON_LANES(m.lane[i] ? a.lane[i] : b.lane[i]);

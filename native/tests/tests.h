@@ -25,6 +25,7 @@ void test_attention();
 void test_fuzz();
 void test_products();
 void test_program();
+void test_quantize();
 void test_sampler();
 void test_threads();
 

@@ -191,6 +191,11 @@ class Device:
         Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.
         """
 
+    def quantize(self, matrix: StoredMatrix, type: str, importance: Sequence[float] = []) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None,))], float, float]:
+        """
+        The matrix as blocks of Q4_0, Q4_1 or Q8_0, the importance-weighted sum of its squared errors, and that of its squared weights. `importance`: one number for each column.
+        """
+
     def require_finite(self, matrix: StoredMatrix) -> None:
         """Raise ValueError unless every value is finite."""
 

@@ -15,6 +15,7 @@ from antiphon.errors import ConfigError
 
 INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512")
 KV_CACHE_TYPES = ("int8", "f16")
+QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
 HUBS = ("huggingface", "modelscope")
@@ -51,6 +52,7 @@ class EngineConfig:
     max_batch_tokens: int = 512  # tokens computed in one step, prefill chunks included
     kv_cache_type: str = "int8"  # or "f16"
     kv_cache_tokens: int = 0  # capacity of the KV pool; 0: chosen from the memory that is free
+    quantization: str = "auto"  # of float weights: "w4", "w8"; auto: w8 if it leaves room for conversations
     activations: str = "auto"  # what matrices multiply: "int8", "int16" (exacter, twice the work); auto: by model size
     prefix_caching: bool = True
     prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
@@ -74,6 +76,7 @@ class EngineConfig:
         if not 0 <= self.target_step_seconds < float("inf"):
             raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
+        _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)
         _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
 

@@ -29,8 +29,8 @@ CROWD_TOKENS = 64 * 2048
 # Left to the rest of the machine when the KV pool is sized from what is free.
 RESERVE_SHARE = 0.1
 
-_EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight")
-_HEADS = ("output.weight", "lm_head.weight")
+EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight")
+HEADS = ("output.weight", "lm_head.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
     for tensor in tensors:
         if len(tensor.shape) < 2:
             vectors += tensor.num_elements * 4
-        elif tensor.name in _EMBEDDINGS and not tied:
+        elif tensor.name in EMBEDDINGS and not tied:
             embedding += tensor.num_bytes
-        elif tied and tensor.name in _HEADS:
+        elif tied and tensor.name in HEADS:
             continue  # a second copy of the embedding; one is packed
         elif tensor.type in W4_BITS:
             w4 += packed_bytes(tensor.num_elements, W4_BITS[tensor.type])

@@ -12,9 +12,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("architecture", CLASSES)
-async def test_a_folder_is_served(tmp_path, architecture):
+@pytest.mark.parametrize("quantization", ["w4", "w8"])
+async def test_a_folder_is_served(tmp_path, architecture, quantization):
     folder = write_random_folder(tmp_path / "tiny-r1", architecture)
-    with real_server(folder, "--kv-cache-tokens", "8192") as server:
+    with real_server(folder, "--kv-cache-tokens", "8192", "--quantization", quantization) as server:
         assert server.model == "tiny-r1"
         async with server.openai() as client:
 

@@ -18,7 +18,7 @@ from antiphon.config import EngineConfig
 from antiphon.models.names import _GGUF, _HUGGING_FACE
 from antiphon.models.spec import ModelSpec
 from antiphon.request import SamplingParams
-from antiphon.runtime.cpu import CpuRunner, PoolSize
+from antiphon.runtime.cpu import CpuRunner, PoolSize, create_device
 from antiphon.step import SampleSpec, ScheduledSequence
 
 Array = npt.NDArray[np.float32]
@@ -177,7 +177,7 @@ def cpu_runner(
     )
     spec = ModelSpec.from_checkpoint(checkpoint)
     pool = PoolSize(num_blocks, min(spec.context_length, num_blocks * CpuRunner.block_size))
-    return CpuRunner(config, checkpoint, spec, pool, None, lambda fraction, phase: None)
+    return CpuRunner(config, create_device(config), checkpoint, spec, pool, None, lambda fraction, phase: None)
 
 
 def scheduled(

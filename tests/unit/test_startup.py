@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 from tiny_checkpoints import metadata, write_gguf
 
-from antiphon.commands.startup import curl_line, cut_note, open_note, startup_line
+from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
 from antiphon.engine.wire import Ready
 from antiphon.formats import open_checkpoint
+from antiphon.quantization import Quantization
 
 
 @pytest.fixture
@@ -47,6 +48,13 @@ def test_a_context_shorter_than_asked_for_is_said(checkpoint, used, says):
     assert says in cut_note(99999, info, checkpoint)
     assert cut_note(used, info, checkpoint) is None
     assert cut_note(0, info, checkpoint) is None
+
+
+def test_a_choice_of_precision_is_said_where_nobody_made_it():
+    assert quantization_note("auto", Quantization("w8", "there is room")).endswith("served as w8: there is room")
+    assert quantization_note("w4", Quantization("w4", "as asked")) is None
+    assert quantization_note("auto", Quantization("", "quantized already")) is None
+    assert quantization_note("w4", Quantization("", "quantized already")).endswith("changes nothing: quantized already")
 
 
 def test_the_line_to_paste_survives_any_name():

@@ -24,6 +24,7 @@ ALIASES = {
     "--parallel": "--max-num-seqs",
     "-np": "--max-num-seqs",
     "-t": "--threads",
+    "-q": "--quantization",  # vLLM
     "--kv-cache-dtype": "--kv-cache-type",
     "--cache-type-k": "--kv-cache-type",
     "-ctk": "--kv-cache-type",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from antiphon.commands.pull import HubOption, OfflineOption
-from antiphon.config import KV_CACHE_TYPES, ServerConfig
+from antiphon.config import KV_CACHE_TYPES, QUANTIZATIONS, ServerConfig
 
 if TYPE_CHECKING:
     from antiphon.checkpoint import Checkpoint
@@ -21,6 +21,9 @@ _LENGTHS = (1024, 4096, 8192, 16384, 32768)
 def inspect(
     model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, sizes in bytes.")] = False,
+    quantization: Annotated[
+        str, typer.Option(help=f"{', '.join(QUANTIZATIONS)}: what float weights would become.")
+    ] = "auto",
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
@@ -41,23 +44,26 @@ def inspect(
     checkpoint = open_checkpoint(found.path)
     if found.typed:  # a folder in a cache has a commit for its name
         checkpoint = replace(checkpoint, name=found.name)
-    report = describe(checkpoint)
+    report = describe(checkpoint, quantization)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         _print(report)
 
 
-def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Everything `inspect` knows of a checkpoint; sizes in bytes."""
+def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, Any]:
+    """Everything `inspect` knows of a checkpoint; sizes in bytes, those in memory after `quantization`."""
     from antiphon import footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
+    from antiphon.quantization import as_quantized, choose_quantization
 
     settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
-    weights = footprint.weight_bytes(tensors, tied=bool(settings.get("tie_word_embeddings")))
     free = footprint.free_memory_bytes()
+    choice = choose_quantization(quantization, checkpoint, free, KV_CACHE_TYPES[0])
+    loaded = as_quantized(checkpoint, choice.name).tensors.values()
+    weights = footprint.weight_bytes(loaded, tied=bool(settings.get("tie_word_embeddings")))
     longest = int(settings["max_position_embeddings"])
     kv_cache = {}
     for kind in KV_CACHE_TYPES:
@@ -81,6 +87,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
             kind: {"count": count, "weights": size, "bytes": num_bytes}
             for kind, (count, size, num_bytes) in weights_by_type(tensors).items()
         },
+        "quantization": {"name": choice.name, "reason": choice.reason},
         "memory": {
             "w4": weights.w4,
             "w8": weights.w8,
@@ -124,6 +131,8 @@ def _print(report: dict[str, Any]) -> None:
     console.print(
         f"chat template: {'yes' if report['chat_template'] else 'none'}; advised sampling: {advice or 'none'}"
     )
+    quantization = report["quantization"]
+    console.print(f"quantization: {quantization['name'] or 'none'} ({quantization['reason']})", markup=False)
     for finding in report["findings"]:
         console.print(f"note: {finding['wrong']}; {finding['done']}", style="yellow", markup=False)
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):

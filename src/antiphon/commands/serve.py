@@ -13,6 +13,7 @@ from antiphon.config import (
     INSTRUCTION_SETS,
     KV_CACHE_TYPES,
     LOG_LEVELS,
+    QUANTIZATIONS,
     SYSTEM_PROMPTS,
     EngineConfig,
     ServerConfig,
@@ -46,6 +47,9 @@ def serve(
     context_length: Annotated[
         int, _option(_MODEL, "Tokens one conversation may have; 0: the model's own, as far as memory allows.")
     ] = _ENGINE.context_length,
+    quantization: Annotated[
+        str, _option(_MODEL, f"{', '.join(QUANTIZATIONS)}: what float weights become while they are loaded.")
+    ] = _ENGINE.quantization,
     kv_cache_type: Annotated[str, _option(_MODEL, f"{' or '.join(KV_CACHE_TYPES)}.")] = _ENGINE.kv_cache_type,
     activations: Annotated[
         str, _option(_MODEL, f"{', '.join(ACTIVATION_TYPES)}: int16 is exacter, int8 up to twice as fast.")
@@ -112,6 +116,7 @@ def serve(
         context_length=context_length,
         max_num_sequences=max_num_seqs,
         max_batch_tokens=max_batch_tokens,
+        quantization=quantization,
         kv_cache_type=kv_cache_type,
         activations=activations,
         kv_cache_tokens=kv_cache_tokens,

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from antiphon.commands.startup import curl_line, cut_note, open_note, startup_line
+from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.app import create_app
@@ -92,6 +92,7 @@ async def running(
             notes = [
                 open_note(settings.host, has_keys=bool(settings.api_keys)),
                 cut_note(engine_config.context_length, engine.info, checkpoint),
+                quantization_note(engine_config.quantization, assembly.quantization),
                 *findings(model.text, checkpoint),
             ]
             for note in filter(None, notes):

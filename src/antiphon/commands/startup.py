@@ -8,6 +8,7 @@ from antiphon.checkpoint import Checkpoint
 from antiphon.commands.tables import megabytes, weights_by_type
 from antiphon.engine.wire import Ready
 from antiphon.footprint import users_that_fit
+from antiphon.quantization import Quantization
 
 _TYPICAL_USER = 1024  # tokens: a conversation of middling length
 
@@ -39,6 +40,13 @@ def open_note(host: str, *, has_keys: bool) -> str | None:
     if has_keys or host in ("localhost", "::1") or host.startswith("127."):
         return None
     return f"--host {host} lets everyone who reaches this machine ask; --api-key-file has them show a key"
+
+
+def quantization_note(wish: str, chosen: Quantization) -> str | None:
+    """What is to be said of the precision of float weights: which was chosen, or that there was nothing to choose."""
+    if not chosen.name:
+        return f"--quantization {wish} changes nothing: {chosen.reason}" if wish != "auto" else None
+    return f"float weights are served as {chosen.name}: {chosen.reason}" if wish == "auto" else None
 
 
 def curl_line(url: str, model_name: str, *, has_keys: bool = False) -> str:

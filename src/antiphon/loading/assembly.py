@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
+from antiphon.footprint import free_memory_bytes
 from antiphon.formats import open_checkpoint
 from antiphon.http.front import ServedModel
 from antiphon.loading.model import Found, generation_defaults
+from antiphon.quantization import Quantization, choose_quantization
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
 
@@ -24,6 +26,7 @@ class Assembly:
     checkpoint: Checkpoint
     model: ServedModel
     engine: EngineConfig
+    quantization: Quantization
 
 
 def assemble(found: Found, engine: EngineConfig, *, name: str = "") -> Assembly:
@@ -42,4 +45,14 @@ def assemble(found: Found, engine: EngineConfig, *, name: str = "") -> Assembly:
         context_length=checkpoint.settings["max_position_embeddings"],
     )
     model = ServedModel(name or found.name, text, advice, aliases=frozenset({found.typed} - {""}))
-    return Assembly(checkpoint, model, replace(engine, model=str(found.path), fake_settings=fake))
+    # Chosen here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
+    quantization = choose_quantization(
+        engine.quantization, checkpoint, free_memory_bytes(), engine.kv_cache_type, engine.kv_cache_tokens
+    )
+    engine = replace(
+        engine,
+        model=str(found.path),
+        quantization=quantization.name or engine.quantization,
+        fake_settings=fake,
+    )
+    return Assembly(checkpoint, model, engine, quantization)

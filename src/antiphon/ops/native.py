@@ -103,6 +103,15 @@ def stored_matrix(tensor: Tensor) -> _native.StoredMatrix:
         raise CheckpointError(f"tensor {tensor.name}: {error}") from None
 
 
+def quantize(device: _native.Device, tensor: Tensor, type: str) -> memoryview:
+    """The tensor's values as blocks of `type`, rounded as well as they can be (native/quantize.h)."""
+    try:
+        blocks, _, _ = device.quantize(stored_matrix(tensor), type)
+    except ValueError as error:
+        raise CheckpointError(f"tensor {tensor.name}: {error}") from None
+    return blocks.data
+
+
 class NativeOps(NativeLoader):
     """Records one forward pass into `program`.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_pe
 from antiphon.formats import open_checkpoint
 from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
-from antiphon.ops.native import NativeOps
+from antiphon.ops.native import NativeOps, quantize
+from antiphon.quantization import as_quantized, choose_quantization
 from antiphon.request import SamplingParams, TokenLogprobs
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
@@ -34,8 +36,21 @@ def create_runner(
     """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
     checkpoint = open_checkpoint(Path(config.model))
     spec = ModelSpec.from_checkpoint(checkpoint)
+    device = create_device(config)
+    choice = choose_quantization(
+        config.quantization, checkpoint, free_memory_bytes(), config.kv_cache_type, config.kv_cache_tokens
+    )
+    checkpoint = as_quantized(checkpoint, choice.name, partial(quantize, device))
     pool = _size_pool(config, checkpoint, spec)
-    return CpuRunner(config, checkpoint, spec, pool, progress, report)
+    return CpuRunner(config, device, checkpoint, spec, pool, progress, report)
+
+
+def create_device(config: EngineConfig) -> _native.Device:
+    """Threads and kernels; raises ConfigError for an instruction set that this machine has not."""
+    try:
+        return _native.Device(config.instruction_set, config.threads or len(os.sched_getaffinity(0)))
+    except ValueError as error:
+        raise ConfigError(f"--instruction-set: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,7 @@ class CpuRunner:
     def __init__(
         self,
         config: EngineConfig,
+        device: _native.Device,
         checkpoint: Checkpoint,
         spec: ModelSpec,
         pool: PoolSize,
@@ -90,10 +106,7 @@ class CpuRunner:
         self.vocab_size = spec.vocab_size
         self.eos_token_ids = checkpoint.tokenizer.eos_token_ids
         self._config = config
-        try:
-            self._device = _native.Device(config.instruction_set, config.threads or len(os.sched_getaffinity(0)))
-        except ValueError as error:
-            raise ConfigError(f"--instruction-set: {error}") from None
+        self._device = device
         counter = np.frombuffer(progress, np.uint64) if progress is not None else None
         try:
             self._program = _native.Program(self._device, _program_shape(config, spec, pool), counter)

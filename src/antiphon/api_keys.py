@@ -1,8 +1,11 @@
-"""API keys as a server keeps them: a name and a digest. A leaf.
+"""API keys as a server keeps them: a name, a digest, limits of its own. A leaf.
 
-Owns the one spelling of a key on the command line, in the environment and in a file, `[NAME:] KEY`. It promises that a
-key itself is forgotten as soon as it is read: what is kept, logged or told in an error is its name, its place or its
-digest. It must not know HTTP.
+Owns the one spelling of a key on the command line, in the environment and in a file:
+
+    [NAME:] KEY [requests-per-minute=N] [tokens-per-minute=N]
+
+It promises that a key itself is forgotten as soon as it is read: what is kept, logged or told in an error is its name,
+its place or its digest. It must not know HTTP.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ MAX_KEYS = 1000  # each has series of its own in the metrics, and all are compar
 _MAX_FILE_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,512}")  # printable, but for blanks and commas
+_LIMITS = ("requests-per-minute", "tokens-per-minute")
+_LIMIT = re.compile(rf"({'|'.join(_LIMITS)})=([0-9]{{1,12}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class ApiKey:
 
     name: str
     digest: bytes = field(repr=False)  # SHA-256
+    requests_per_minute: int | None = None  # 0: no limit; None: what the server says for every key
+    tokens_per_minute: int | None = None
 
 
 def read_api_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
@@ -80,9 +87,19 @@ def _parse(text: str, where: str, number: int) -> ApiKey:
     name, colon, rest = text.partition(":")
     if not colon:
         name, rest = f"key-{number}", text
-    key = rest.strip()
+    key, *limits = rest.split() or [""]
     if not _NAME.fullmatch(name.strip()):
         raise ConfigError(f"{where}: a key's name has 1 to 64 letters, digits, dots, dashes and underscores")
     if not _KEY.fullmatch(key):
         raise ConfigError(f"{where}: a key has 1 to 512 printable ASCII characters, no blank and no comma")
-    return ApiKey(name.strip(), hashlib.sha256(key.encode()).digest())
+    rates = dict(_limit(limit, where) for limit in limits)
+    return ApiKey(name.strip(), hashlib.sha256(key.encode()).digest(), *(rates.get(name) for name in _LIMITS))
+
+
+def _limit(text: str, where: str) -> tuple[str, int]:
+    found = _LIMIT.fullmatch(text)
+    if not found:
+        raise ConfigError(
+            f"{where}: behind a key there may be {'=N and '.join(_LIMITS)}=N, N a whole number, and no more"
+        )
+    return found[1], int(found[2])

@@ -90,6 +90,10 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     api_keys: tuple[ApiKey, ...] = ()  # one of these must come with a request; none: everyone may ask
+    requests_per_minute: int = (
+        0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
+    )
+    tokens_per_minute: int = 0
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20
@@ -103,6 +107,8 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)
+        _at_least("--requests-per-minute", self.requests_per_minute, 0)
+        _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)

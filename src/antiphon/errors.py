@@ -14,6 +14,7 @@ AntiphonError
 │   ├── ModelNotFound
 │   └── ResponseNotFound
 ├── Overloaded          429     a queue is at its cap; `retry_after` says when to come back
+├── RateLimited         429     a key has had its requests or tokens of this minute
 ├── NotReady            503     still loading, draining, or between two engines
 └── EngineError         500     the engine failed this request
     └── EngineDied              the engine died, or hung, twice with this request on board
@@ -23,6 +24,8 @@ never hold addresses, paths of this machine's code or traces.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class AntiphonError(Exception):
@@ -129,6 +132,19 @@ class Overloaded(AntiphonError):
 
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(AntiphonError):
+    """A key has had its requests or tokens of this minute; come back after `retry_after` seconds."""
+
+    http_status = 429
+    code = "rate_limit_exceeded"
+
+    def __init__(self, kind: Literal["requests", "tokens"], message: str, retry_after: float) -> None:
+        """`kind` is OpenAI's `type` for it."""
+        super().__init__(message)
+        self.type = kind
         self.retry_after = retry_after
 
 

@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, RateLimited
 from antiphon.request import ThoughtClosed
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -54,11 +54,19 @@ class EngineFigures:
 class Metrics:
     """All metrics of one front, in a registry of their own."""
 
-    def __init__(self, version: str, model_name: str, engine: Callable[[], EngineFigures] = EngineFigures) -> None:
+    def __init__(
+        self,
+        version: str,
+        model_name: str,
+        engine: Callable[[], EngineFigures] = EngineFigures,
+        key_names: Sequence[str] = (),
+    ) -> None:
+        """`key_names` are the values that the label `key` may have."""
         self.registry = CollectorRegistry()
         self._define_requests()
         self._define_tokens()
-        self._begin_series()
+        self._define_keys()
+        self._begin_series(key_names)
         build = Gauge(
             "antiphon_build_info",
             "Always 1; the labels tell what runs.",
@@ -68,9 +76,14 @@ class Metrics:
         build.labels(version, model_name).set(1)
         self.registry.register(_EngineCollector(engine))
 
-    def request(self, endpoint: str) -> RequestAccount:
-        """The account of a request that arrives now."""
-        return RequestAccount(self, endpoint)
+    def request(self, endpoint: str, key: str = "") -> RequestAccount:
+        """The account of a request that arrives now, with the key of that name."""
+        return RequestAccount(self, endpoint, key)
+
+    def count_rate_limited(self, key: str, limit: str) -> None:
+        """A request was over the rate of its key; without keys, of all."""
+        if key:
+            self.key_rate_limited.labels(key, limit).inc()
 
     def render(self) -> bytes:
         """Everything in Prometheus' text format."""
@@ -111,13 +124,26 @@ class Metrics:
             "inter_token_latency_seconds", "Time between two tokens of one choice.", _GAP_BUCKETS
         )
 
-    def _begin_series(self) -> None:
+    def _define_keys(self) -> None:
+        self.key_requests = self._counter("key_requests", "Requests to any route with an API key.", ["key"])
+        self.key_rate_limited = self._counter(
+            "key_rate_limited", "Requests that were over their key's rate.", ["key", "limit"]
+        )
+        self.key_tokens = self._counter("key_tokens", "Tokens of an API key's requests.", ["key", "kind"])
+
+    def _begin_series(self, key_names: Sequence[str]) -> None:
         """Every series that is known beforehand, at zero: an increase from nothing is none to Prometheus' `rate`."""
         for endpoint in ENDPOINTS:
             for metric in (self.received, self.accepted, *self.ended.values(), self.running, self.duration):
                 metric.labels(endpoint)
         for reason in ThoughtClosed:
             self.thoughts_closed.labels(reason.value)
+        for key in key_names:
+            self.key_requests.labels(key)
+            for limit in ("requests", "tokens"):
+                self.key_rate_limited.labels(key, limit)
+            for kind in ("prompt", "generated"):
+                self.key_tokens.labels(key, kind)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"antiphon_{name}", text, labels, registry=self.registry)
@@ -133,7 +159,9 @@ class RequestAccount:
     Whoever accepts must see to it that `end` is called; only its first call counts.
     """
 
-    def __init__(self, metrics: Metrics, endpoint: str) -> None:
+    def __init__(self, metrics: Metrics, endpoint: str, key: str = "") -> None:
+        """`key` is the name of the API key that the request came with; empty where none is asked for."""
+        self.key = key
         self._metrics = metrics
         self._endpoint = endpoint
         self._arrived_at = time.monotonic()
@@ -150,6 +178,8 @@ class RequestAccount:
     ) -> None:
         if not self._accepted:
             self._metrics.refused.labels(self._endpoint, _code(error)).inc()
+        if isinstance(error, RateLimited):
+            self._metrics.count_rate_limited(self.key, error.type)
 
     def accept(self) -> None:
         """The engine has the request."""
@@ -177,6 +207,9 @@ class RequestAccount:
         self._metrics.cached_tokens.inc(cached)
         self._metrics.generated_tokens.inc(generated)
         self._metrics.reasoning_tokens.inc(reasoning)
+        if self.key:
+            self._metrics.key_tokens.labels(self.key, "prompt").inc(prompt)
+            self._metrics.key_tokens.labels(self.key, "generated").inc(generated)
 
     def end(self, outcome: Outcome) -> None:
         """The request is over; later calls change nothing."""

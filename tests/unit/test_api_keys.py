@@ -35,6 +35,12 @@ def test_no_keys_are_no_keys():
     assert read_api_keys(["", " ,"]) == ()
 
 
+def test_a_key_of_a_file_may_have_limits_of_its_own(tmp_path):
+    lines = "a: x tokens-per-minute=5\nb: y requests-per-minute=0 tokens-per-minute=12\nz requests-per-minute=7\n"
+    limits = [(key.requests_per_minute, key.tokens_per_minute) for key in read_api_keys([], file(tmp_path, lines))]
+    assert limits == [(None, 5), (0, 12), (7, None)]
+
+
 @pytest.mark.parametrize("presented", [b"", b"one ", b"On\xc3\xab", b"key-1", b"ONE", b"\x00", b"x" * 100_000])
 def test_what_is_no_key_is_not_found(presented):
     keys = read_api_keys(["one,two"])
@@ -57,11 +63,15 @@ def test_a_key_is_forgotten_once_it_is_read():
         (f"a: x\na: {SECRET}\n", "a name is there more than once"),
         (f"my name: {SECRET}\n", "line 1: a key's name"),
         (f": {SECRET}\n", "line 1: a key's name"),
-        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: a key has 1 to 512"),
+        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: behind a key"),
         (f"{SECRET}é\n", "line 1: a key has"),
         (f"{SECRET},{SECRET}\n", "line 1: a key has"),
         (SECRET * 50 + "\n", "line 1: a key has"),
         (SECRET.encode() + b"\xff\x00\n", "line 1: a key has"),
+        (f"a: {SECRET} rpm=5\n", "line 1: behind a key there may be requests-per-minute=N and tokens-per-minute=N"),
+        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: behind a key"),
+        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: behind a key"),
+        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: behind a key"),
         ("name:\n", "line 1: a key has"),
         ("# nothing\n\n", "has no key"),
         ("", "has no key"),

@@ -34,6 +34,8 @@ def test_engine_settings(field, value, flag):
         ("port", 65536, "--port"),
         ("port", -1, "--port"),
         ("max_queued_requests", 0, "--max-queued-requests"),
+        ("requests_per_minute", -1, "--requests-per-minute"),
+        ("tokens_per_minute", -1, "--tokens-per-minute"),
         ("max_body_bytes", 0, "--max-body-bytes"),
         ("max_stored_responses", -1, "--max-stored-responses"),
         ("max_stored_bytes", -1, "--max-stored-bytes"),

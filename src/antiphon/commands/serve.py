@@ -38,7 +38,15 @@ def serve(
         list[str] | None,
         _option(_NETWORK, "A key that requests must carry; may be given several times. Better a file."),
     ] = None,
-    api_key_file: Annotated[str, _option(_NETWORK, "A file with one key a line: [NAME:] KEY.")] = "",
+    api_key_file: Annotated[
+        str, _option(_NETWORK, "A file with one key a line: [NAME:] KEY, and limits of its own.")
+    ] = "",
+    requests_per_minute: Annotated[
+        int, _option(_NETWORK, "Requests that each key may make in a minute; 0: no limit.")
+    ] = _SERVER.requests_per_minute,
+    tokens_per_minute: Annotated[
+        int, _option(_NETWORK, "Tokens, prompts and answers, that each key may use in a minute; 0: no limit.")
+    ] = _SERVER.tokens_per_minute,
     model_name: Annotated[str, _option(_MODEL, "Name for clients; else its own.")] = "",
     hub: Annotated[str, _option(_MODEL, f"Where models given by name are: {' or '.join(HUBS)}.")] = _SERVER.hub,
     offline: Annotated[
@@ -133,6 +141,8 @@ def serve(
         host=host,
         port=port,
         api_keys=read_api_keys(api_key or (), api_key_file),
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
         model_name=model_name,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,

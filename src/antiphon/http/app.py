@@ -19,6 +19,7 @@ from antiphon.http.front import Front, ServedModel
 from antiphon.http.openai_responses import routes as responses
 from antiphon.http.openai_responses.store import ResponseStore
 from antiphon.http.openapi import describe_bodies
+from antiphon.http.rates import RateLimiting, Rates
 from antiphon.http.request_id import RequestIds
 from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
 from antiphon.metrics import EngineFigures, Metrics
@@ -34,17 +35,26 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
         redoc_url=None,
         redirect_slashes=False,
     )
-    metrics = Metrics(__version__, model.name, lambda: engine_figures(engine))
+    keys = settings.api_keys
+    metrics = Metrics(__version__, model.name, lambda: engine_figures(engine), [key.name for key in keys])
+    rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     kept = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
-    app.state.front = Front(model, engine, settings, metrics, kept)
+    app.state.front = Front(model, engine, settings, metrics, rates, kept)
     for family in (chat, completions, responses, messages, generate, tokens, models, operations):
         app.include_router(family.router)
     describe_bodies(app, (ChatCompletionRequest, CompletionRequest))
+    _surround(app, settings, metrics, rates)
+    return app
+
+
+def _surround(app: FastAPI, settings: ServerConfig, metrics: Metrics, rates: Rates) -> None:
+    """What every request passes, innermost first."""
+    if rates:
+        app.add_middleware(RateLimiting, rates=rates, metrics=metrics)
     if settings.api_keys:
         app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics)
     add_error_handlers(app, {messages.PATH: messages.error_body})
     app.add_middleware(RequestIds)
-    return app
 
 
 def engine_figures(engine: EngineClient) -> EngineFigures:

@@ -40,6 +40,7 @@ class Authentication:
             self._metrics.unauthorized.inc()
             await _refuse(scope, receive, send, was_wrong=bool(presented))
             return
+        self._metrics.key_requests.labels(keys[0].name).inc()
         scope.setdefault("state", {})["key_name"] = keys[0].name
         await self._app(scope, receive, send)
 

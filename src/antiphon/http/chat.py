@@ -49,7 +49,7 @@ router = APIRouter()
 async def create_chat_completion(request: Request) -> Response:
     """Answer a conversation."""
     front = front_of(request)
-    with front.metrics.request("chat") as account:
+    with front.account(request, "chat") as account:
         front.facts()
         body = validate(ChatCompletionRequest, await read_json_object(request, front.settings.max_body_bytes))
         job = await understand(front, body)

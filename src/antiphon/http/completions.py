@@ -36,7 +36,7 @@ router = APIRouter()
 async def create_completion(request: Request) -> Response:
     """Continue a text."""
     front = front_of(request)
-    with front.metrics.request("completions") as account:
+    with front.account(request, "completions") as account:
         front.facts()
         body = validate(CompletionRequest, await read_json_object(request, front.settings.max_body_bytes))
         job = await _understand(front, body)

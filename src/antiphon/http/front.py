@@ -18,8 +18,10 @@ from fastapi import Request
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ModelNotFound, NotReady
+from antiphon.http.authentication import key_name
 from antiphon.http.openai_responses.store import ResponseStore
-from antiphon.metrics import Metrics
+from antiphon.http.rates import Rates
+from antiphon.metrics import Metrics, RequestAccount
 from antiphon.text import TextModel
 
 # Shorter texts take about a millisecond; handing them to a thread would cost more than it spares.
@@ -57,6 +59,7 @@ class Front:
     engine: EngineClient
     settings: ServerConfig
     metrics: Metrics
+    rates: Rates
     responses: ResponseStore
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="text")
@@ -71,6 +74,10 @@ class Front:
         if info is None:
             raise NotReady(f"The server cannot take requests now: the engine is {self.engine.state}.", retry_after=5.0)
         return ModelFacts(info.context_length, info.vocab_size)
+
+    def account(self, request: Request, endpoint: str) -> RequestAccount:
+        """The account of a generation that `request` asks for."""
+        return self.metrics.request(endpoint, key_name(request.scope))
 
     def check_model(self, name: str | None) -> None:
         """Refuse a request for a model that is not served here."""

@@ -98,7 +98,7 @@ async def generate(request: Request) -> Response:
     """Answer one prompt, sent as JSON or in the query."""
     front = front_of(request)
     arrived_at = time.monotonic()
-    with front.metrics.request("generate") as account:
+    with front.account(request, "generate") as account:
         front.facts()
         body = await _read(request, front.settings.max_body_bytes)
         generation = await _start(front, body, account)
@@ -114,9 +114,9 @@ async def generate_batch(request: Request) -> Response:
         front.facts()
         items = _items(await read_json(request, front.settings.max_body_bytes))
     except AntiphonError:
-        with front.metrics.request("generate_batch"):  # its items are requests of their own; this had none
+        with front.account(request, "generate_batch"):  # its items are requests of their own; this had none
             raise
-    return await answer_or_disconnect(request, nullcontext(), _answer_all(front, items, arrived_at))
+    return await answer_or_disconnect(request, nullcontext(), _answer_all(request, items, arrived_at))
 
 
 async def _read(request: Request, max_bytes: int) -> GenerateRequest:
@@ -173,22 +173,26 @@ def _items(body: object) -> list[Any]:
     return items
 
 
-async def _answer_all(front: Front, items: list[Any], arrived_at: float) -> bytes:
-    places = asyncio.Semaphore(max(1, front.settings.max_queued_requests // BATCH_SHARE))
+async def _answer_all(request: Request, items: list[Any], arrived_at: float) -> bytes:
+    places = asyncio.Semaphore(max(1, front_of(request).settings.max_queued_requests // BATCH_SHARE))
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_result(front, index, item, places, arrived_at)) for index, item in enumerate(items)]
+        results = [_result(request, index, item, places, arrived_at) for index, item in enumerate(items)]
+        tasks = [group.create_task(result) for result in results]
     return encoder.encode(Results([task.result() for task in tasks], _milliseconds_since(arrived_at)))
 
 
 async def _result(
-    front: Front, index: int, item: object, places: asyncio.Semaphore, arrived_at: float
+    request: Request, index: int, item: object, places: asyncio.Semaphore, arrived_at: float
 ) -> BatchAnswer | BatchFault:
+    front = front_of(request)
     sent = item.get("id") if isinstance(item, dict) else None
     # An item that is refused goes by its id too, if that at least makes sense.
     request_id = sent if isinstance(sent, str | int) and not isinstance(sent, bool) else index
     try:
         async with places:
-            with front.metrics.request("generate_batch") as account:
+            with front.account(request, "generate_batch") as account:
+                if index:  # the first was counted with the batch itself
+                    front.rates.take_request(account.key)
                 if not isinstance(item, dict):
                     raise InvalidRequest("An item must be an object with a 'prompt'.")
                 body = validate(BatchItem, item)

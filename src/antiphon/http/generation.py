@@ -17,6 +17,7 @@ from types import TracebackType
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import AntiphonError, EngineError, InvalidRequest, NotReady
 from antiphon.http.front import Front
+from antiphon.http.rates import Reservation
 from antiphon.metrics import RequestAccount
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent, TokenLogprobs
 from antiphon.text import TextStream
@@ -167,10 +168,17 @@ class Choice:
 class Generation:
     """All choices of one accepted request; use as an async context manager and iterate for the pieces."""
 
-    def __init__(self, choices: list[Choice], prompts: Sequence[Prompt], account: RequestAccount) -> None:
+    def __init__(
+        self,
+        choices: list[Choice],
+        prompts: Sequence[Prompt],
+        account: RequestAccount,
+        reservation: Reservation | None = None,
+    ) -> None:
         self._choices = choices
         self._prompts = prompts
         self._account = account
+        self._reservation = reservation or Reservation()
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
         self._failure: Exception | None = None
@@ -229,6 +237,7 @@ class Generation:
     def _close_account(self) -> None:
         tally = self.tally
         self._account.count_tokens(tally.prompt, tally.cached, tally.completion, tally.reasoning)
+        self._reservation.settle(tally.prompt + tally.completion)
         if all(choice.finished for choice in self._choices):
             self._account.end("finished")
         elif self._failure is not None:
@@ -243,8 +252,10 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
     Raises:
         InvalidRequest: it has more sequences than the server ever takes, so that coming back would not help.
         Overloaded, NotReady, ContextLengthExceeded: as the engine's client refuses.
+        RateLimited: its key has had its tokens of this minute.
     """
     _check_num_sequences(job, front.settings.max_queued_requests)
+    reservation = _reserve(front, job, account.key)
     choices: list[Choice] = []
     try:
         for prompt in job.prompts:
@@ -257,9 +268,16 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
     except AntiphonError:
         for choice in choices:
             front.engine.abort(choice.events.request_id)
+        reservation.settle(0)
         raise
     account.accept()
-    return Generation(choices, job.prompts, account)
+    return Generation(choices, job.prompts, account, reservation)
+
+
+def _reserve(front: Front, job: Job, key: str) -> Reservation:
+    prompt = sum(len(prompt.token_ids) for prompt in job.prompts)
+    answer = sum(prompt.sampling.max_tokens for prompt in job.prompts) * job.n
+    return front.rates.reserve(key, prompt, answer)
 
 
 def _check_num_sequences(job: Job, most: int) -> None:

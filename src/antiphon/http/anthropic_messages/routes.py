@@ -35,7 +35,7 @@ router = APIRouter()
 async def create_message(request: Request) -> Response:
     """Answer a conversation."""
     front = front_of(request)
-    with front.metrics.request("messages") as account:
+    with front.account(request, "messages") as account:
         front.facts()
         body = validate(MessagesRequest, await read_json_object(request, front.settings.max_body_bytes))
         translation = translate(body)

@@ -39,7 +39,7 @@ _items = TypeAdapter(list[InputItem])
 async def create_response(request: Request) -> Response:
     """Answer a conversation of items."""
     front = front_of(request)
-    with front.metrics.request("responses") as account:
+    with front.account(request, "responses") as account:
         front.facts()
         body = validate(ResponseRequest, await read_json_object(request, front.settings.max_body_bytes))
         before = _kept(front, body.previous_response_id, "previous_response_id") if body.previous_response_id else None

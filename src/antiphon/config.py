@@ -18,6 +18,7 @@ KV_CACHE_TYPES = ("int8", "f16")
 QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
+TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
 MAX_THREADS = 1024  # more than any machine has cores; each costs a stack
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -100,6 +101,7 @@ class ServerConfig:
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory to go on from; 0: none
     max_stored_bytes: int = 64 << 20  # that these may take
     system_prompt: str = "keep"  # as the template has it, or "fold" it into the user turn that follows
+    tool_call_parser: str = "auto"  # the shape of tool calls: the template's own, one by name, or no tools
     loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise
     drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
     hang_timeout: float = 5.0  # seconds a working engine may make no progress before it is replaced
@@ -115,6 +117,7 @@ class ServerConfig:
         _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
         _one_of("--hub", self.hub, HUBS)
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
+        _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; ports end at 65535")

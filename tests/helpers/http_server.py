@@ -62,9 +62,10 @@ class Served:
         check_accounts(await self.metrics())
 
 
-def text_model(folder: Path, template: str) -> TextModel:
+def text_model(folder: Path, template: str, tool_call_parser: str = "auto") -> TextModel:
     """The tiny vocabulary with a chat template."""
-    return TextModel.from_checkpoint(open_checkpoint(write_gguf(folder / "tiny.gguf", metadata(template=template))))
+    checkpoint = open_checkpoint(write_gguf(folder / "tiny.gguf", metadata(template=template)))
+    return TextModel.from_checkpoint(checkpoint, tool_call_parser=tool_call_parser)
 
 
 @asynccontextmanager
@@ -79,7 +80,7 @@ async def serving(
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
-    text = text_model(folder, template)
+    text = text_model(folder, template, settings.get("tool_call_parser", "auto"))
     token_ids = tuple(text.tokenizer.encode_with_control(script))
     eos = text.tokenizer.eos_token_ids[0]
     fake_settings = FakeSettings(

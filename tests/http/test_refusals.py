@@ -23,6 +23,17 @@ def complete(**fields: Any) -> tuple[str, dict[str, Any]]:
     return COMPLETIONS, {"prompt": "Hello", **fields}
 
 
+def _tool(name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+def _call(arguments: Any) -> dict[str, Any]:
+    return {"id": "x", "type": "function", "function": {"name": "f", "arguments": arguments}}
+
+
+_NAMED = {"type": "function", "function": {"name": "f"}}
+
+
 def message(**fields: Any) -> tuple[str, dict[str, Any]]:
     return CHAT, {"messages": [*_HI, fields]}
 
@@ -39,7 +50,21 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (message(role="user", content=5), "messages[1].content", "valid string or should be a valid list"),
     (message(role="user", content=[{"type": "text"}]), "messages[1].content[0].text", "Missing"),
     (message(role="user", content=[{"type": "image_url", "image_url": {}}]), "messages[1].content[0].type", "'text'"),
-    (message(role="assistant", tool_calls=[{"id": "x"}]), "messages[1].tool_calls", "not supported"),
+    (message(role="assistant", tool_calls=[{"id": "x"}]), "messages[1].tool_calls[0].type", "Missing"),
+    (
+        message(role="assistant", tool_calls=[_call("[1]")]),
+        "messages[1].tool_calls[0].function.arguments",
+        "JSON object",
+    ),
+    (
+        message(role="assistant", tool_calls=[_call("{'a'}")]),
+        "messages[1].tool_calls[0].function.arguments",
+        "JSON obj",
+    ),
+    (message(role="assistant", tool_calls=[_call({})]), "messages[1].tool_calls[0].function.arguments", "string"),
+    (message(role="assistant", tool_calls=[{"type": "custom"}]), "messages[1].tool_calls[0].type", "'custom'"),
+    (message(role="user", content="x", tool_calls=[_call("{}")]), "messages[1].tool_calls", "role 'assistant'"),
+    (message(role="tool", tool_call_id="x"), "messages[1].content", "needs 'content'"),
     ((COMPLETIONS, {}), "prompt", "Missing required parameter"),
     (complete(prompt=[]), "prompt", "empty"),
     (complete(prompt=""), "prompt", "empty"),
@@ -135,8 +160,19 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(stream="yes"), "stream", "boolean"),
     (chat(stream_options={"include_usage": True}), "stream_options", "'stream' is true"),
     (chat(stream=True, stream_options={"chunks": 1}), "stream_options.chunks", "Unknown parameter"),
-    (chat(tools=[{"type": "function"}]), "tools", "not supported"),
-    (chat(tool_choice="required"), "tool_choice", "not supported"),
+    (chat(tools=[{"type": "function"}]), "tools[0].function", "Missing"),
+    (chat(tools=[{"type": "custom", "custom": {"name": "f"}}]), "tools[0].type", "'custom'"),
+    (chat(tools=[_tool("")]), "tools[0].function.name", "pattern"),
+    (chat(tools=[_tool("a b")]), "tools[0].function.name", "pattern"),
+    (chat(tools=[_tool("f", parameters="x")]), "tools[0].function.parameters", "dictionary"),
+    (chat(tools=[_tool("f", schema={})]), "tools[0].function.schema", "Unknown parameter"),
+    (chat(tools=[_tool("f"), _tool("f")]), "tools", "more than one function named 'f'"),
+    (chat(tools=[_tool(f"f{i}") for i in range(129)]), "tools", "at most 128"),
+    (chat(tool_choice="required"), "tool_choice", "'tools' are specified"),
+    (chat(tool_choice="perhaps"), "tool_choice", "'auto'"),
+    (chat(tools=[_tool("f")], tool_choice="required"), "tool_choice", "'auto' or 'none'"),
+    (chat(tools=[_tool("f")], tool_choice=_NAMED), "tool_choice", "'auto' or 'none'"),
+    (chat(tools=[_tool("f")], tool_choice={"type": "allowed_tools"}), "tool_choice.type", "'allowed_tools'"),
     (chat(functions=[{}]), "functions", "not supported"),
     (chat(response_format={"type": "json_object"}), "response_format", "not supported"),
     (chat(modalities=["audio"]), "modalities", "not supported"),

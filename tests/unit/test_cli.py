@@ -85,6 +85,12 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
     assert reply.stdout == "[]\n"
 
 
+def test_what_others_have_to_switch_on_for_tools_is_understood(monkeypatch):
+    given = ("--enable-auto-tool-choice", "--tool-call-parser", "deepseek_v3", "--jinja", "--port", "0")
+    _, server = served(monkeypatch, *given)
+    assert (server.tool_call_parser, server.port) == ("deepseek", 0)
+
+
 def test_defaults_are_those_of_the_settings(monkeypatch):
     assert served(monkeypatch) == (EngineConfig(model="m.gguf"), ServerConfig())
 

@@ -35,7 +35,12 @@ ALIASES = {
     "-ub": "--prefill-chunk",
 }
 # What their values are called elsewhere.
-VALUES = {"--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"}}
+VALUES = {
+    "--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"},
+    "--tool-call-parser": {"deepseek_v3": "deepseek", "deepseek_v31": "deepseek"},
+}
+# What these ask for is so in any case.
+NEEDLESS = ("--enable-auto-tool-choice", "--jinja")
 
 # What llama.cpp's and vLLM's users name the model with → which part of its name that is.
 MODEL_FLAGS = {
@@ -60,6 +65,8 @@ def translate(arguments: list[str]) -> list[str]:
             return translated + arguments[position:]
         if argument.startswith("-"):
             name, equals, value = argument.partition("=")
+            if name in NEEDLESS:
+                continue
             flag = ALIASES.get(name, name)
             translated.append(flag + equals + VALUES.get(flag, {}).get(value, value))
         else:

@@ -15,6 +15,7 @@ from antiphon.config import (
     LOG_LEVELS,
     QUANTIZATIONS,
     SYSTEM_PROMPTS,
+    TOOL_CALL_PARSERS,
     EngineConfig,
     ServerConfig,
 )
@@ -69,6 +70,9 @@ def serve(
         str,
         _option(_MODEL, f"{' or '.join(SYSTEM_PROMPTS)}: fold puts it into the user's turn, as R1 is said to like."),
     ] = _SERVER.system_prompt,
+    tool_call_parser: Annotated[
+        str, _option(_MODEL, f"{', '.join(TOOL_CALL_PARSERS)}: how the model writes tool calls; none: no tools.")
+    ] = _SERVER.tool_call_parser,
     loop_guard: Annotated[
         bool, _option(_MODEL, "Close a thought that repeats itself; requests may say otherwise.")
     ] = _SERVER.loop_guard,
@@ -149,6 +153,7 @@ def serve(
         max_stored_responses=max_stored_responses,
         max_stored_bytes=max_stored_bytes,
         system_prompt=system_prompt,
+        tool_call_parser=tool_call_parser,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,

@@ -79,7 +79,8 @@ async def running(
     """
     listener = listen(settings.host, settings.port)
     url = url_of(listener)  # now: a server that is told to stop while it is loading closes the socket
-    assembly = assemble(found, engine_config, name=settings.model_name)
+    parser = settings.tool_call_parser
+    assembly = assemble(found, engine_config, name=settings.model_name, tool_call_parser=parser)
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings)
     server = Server(create_app(model, engine, settings), engine, settings, signals=signals)

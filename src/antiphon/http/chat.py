@@ -8,18 +8,22 @@ both of its names, `reasoning_content` and `reasoning`, since clients know one o
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET, UnsetType
 
+from antiphon.errors import InvalidRequest
 from antiphon.http.errors import validate
 from antiphon.http.front import Front, front_of
-from antiphon.http.generation import Generation, Job, Piece, Prompt, ScoredToken, start_generation
+from antiphon.http.generation import Generation, Job, Piece, Prompt, ScoredToken, ToolCallDelta, start_generation
 from antiphon.http.limits import read_json_object
 from antiphon.http.openapi import json_body
 from antiphon.http.responses import (
+    CalledFunction,
+    CalledFunctionDelta,
     ChatChoice,
     ChatChunkChoice,
     ChatCompletion,
@@ -27,6 +31,8 @@ from antiphon.http.responses import (
     ChatDelta,
     ChatLogprobs,
     ChatMessage,
+    MadeCall,
+    MadeCallDelta,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -40,7 +46,6 @@ from antiphon.http.thinking import thinking_wish
 from antiphon.http.usage import finite, new_id, usage_of
 from antiphon.http.vote import vote
 from antiphon.text import ChatPrompt, Tokenizer
-from antiphon.text.system_prompt import folded
 
 router = APIRouter()
 
@@ -77,6 +82,9 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
         prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],
         stops=body.stops,
         n=body.n or 1,
+        tools=text.tool_reading(body.tool_names, several=body.parallel_tool_calls is not False)
+        if body.offers_tools
+        else None,
     )
 
 
@@ -84,21 +92,32 @@ async def prompt_of(front: Front, body: ChatCompletionRequest) -> ChatPrompt:
     """The request's prompt in tokens."""
     front.check_model(body.model)
     text = front.model.text
-    messages = [_turn(message) for message in body.messages]
-    if front.settings.system_prompt == "fold":
-        messages = folded(messages)
+    if body.offers_tools and not text.reads_tool_calls:
+        message = "'tools' are switched off on this server (--tool-call-parser none); leave them out."
+        raise InvalidRequest(message, param="tools")
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
     variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
-    return await front.in_thread(text.chat_prompt, messages, close_thought=wish.is_closed, **variables)
+    return await front.in_thread(
+        text.chat_prompt,
+        [_turn(message) for message in body.messages],
+        tools=[tool.model_dump(exclude_none=True) for tool in body.tools or ()] if body.offers_tools else (),
+        fold_system=front.settings.system_prompt == "fold",
+        close_thought=wish.is_closed,
+        **variables,
+    )
 
 
-def _turn(message: IncomingMessage) -> dict[str, str]:
+def _turn(message: IncomingMessage) -> dict[str, Any]:
     """A message as chat templates know it: plain text, `system` where newer clients say `developer`."""
-    turn = {"role": "system" if message.role == "developer" else message.role, "content": message.text}
+    turn: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role, "content": message.text}
     thought = message.reasoning_content or message.reasoning
     if message.role == "assistant" and thought:
         turn["reasoning_content"] = thought
+    if message.tool_calls:
+        turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if message.role == "tool" and message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
     return turn
 
 
@@ -106,9 +125,10 @@ def _turn(message: IncomingMessage) -> dict[str, str]:
 class _Whole:
     """One choice as it grows."""
 
-    content: list[str]
-    reasoning: list[str]
-    scored: list[ScoredToken]
+    content: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    scored: list[ScoredToken] = field(default_factory=list)
+    tool_calls: list[MadeCall] = field(default_factory=list)
     finish_reason: str = ""
     thought_closed: str | UnsetType = UNSET
 
@@ -129,12 +149,14 @@ class _Writer:
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON object."""
-        choices = [_Whole([], [], []) for _ in range(self._n)]
+        choices = [_Whole() for _ in range(self._n)]
         async for piece in generation:
             choice = choices[piece.index]
             choice.content.append(piece.content)
             choice.reasoning.append(piece.reasoning)
             choice.scored += piece.scored
+            for delta in piece.tool_calls:
+                _add_call(choice.tool_calls, delta)
             choice.finish_reason = piece.finish_reason or choice.finish_reason
             choice.thought_closed = piece.thought_closed or choice.thought_closed
         answer = ChatCompletion(
@@ -152,20 +174,32 @@ class _Writer:
         for index in range(self._n):
             yield self._chunk(ChatChunkChoice(index, ChatDelta(role="assistant", content=""), None, None))
         async for piece in generation:
-            yield self._chunk(self._chunk_choice(piece))
+            for choice in self._chunk_choices(piece):
+                yield self._chunk(choice)
         if self._include_usage:
             yield self._event([], usage_of(generation.tally))
 
     def _choice(self, index: int, choice: _Whole) -> ChatChoice:
         thought: str | UnsetType = "".join(choice.reasoning) if self._thinks else UNSET
-        message = ChatMessage(content="".join(choice.content), reasoning_content=thought, reasoning=thought)
+        content = "".join(choice.content)
+        message = ChatMessage(
+            content=None if choice.tool_calls and not content else content,
+            reasoning_content=thought,
+            reasoning=thought,
+            tool_calls=choice.tool_calls or UNSET,
+        )
         return ChatChoice(index, message, self._logprobs(choice.scored), choice.finish_reason, choice.thought_closed)
 
-    def _chunk_choice(self, piece: Piece) -> ChatChunkChoice:
+    def _chunk_choices(self, piece: Piece) -> Iterator[ChatChunkChoice]:
+        """A chunk for the piece's text and one for each step of its calls; the last tells how the choice ended."""
         thought: str | UnsetType = piece.reasoning or UNSET
-        delta = ChatDelta(content=piece.content or UNSET, reasoning_content=thought, reasoning=thought)
+        deltas = [ChatDelta(content=piece.content or UNSET, reasoning_content=thought, reasoning=thought)]
+        calls = [ChatDelta(tool_calls=[_call_chunk(delta)]) for delta in piece.tool_calls]
+        deltas = [*deltas, *calls] if piece.content or piece.reasoning or not calls else calls
         logprobs = self._logprobs(piece.scored) if piece.scored else None
-        return ChatChunkChoice(piece.index, delta, logprobs, piece.finish_reason, piece.thought_closed or UNSET)
+        for delta in deltas[:-1]:
+            yield ChatChunkChoice(piece.index, delta, None, None)
+        yield ChatChunkChoice(piece.index, deltas[-1], logprobs, piece.finish_reason, piece.thought_closed or UNSET)
 
     def _chunk(self, choice: ChatChunkChoice) -> bytes:
         return self._event([choice], None if self._include_usage else UNSET)
@@ -177,6 +211,23 @@ class _Writer:
         if not self._with_logprobs:
             return None
         return ChatLogprobs([token_logprob(self._tokenizer, each) for each in scored])
+
+
+def _add_call(calls: list[MadeCall], delta: ToolCallDelta) -> None:
+    if delta.id is not None:
+        calls.append(MadeCall(delta.id, CalledFunction(delta.name or "", "")))
+    calls[-1].function.arguments += delta.arguments
+
+
+def _call_chunk(delta: ToolCallDelta) -> MadeCallDelta:
+    """The first one of a call names it; the others bring arguments."""
+    named = delta.id is not None
+    return MadeCallDelta(
+        delta.index,
+        delta.id if delta.id is not None else UNSET,
+        "function" if named else UNSET,
+        CalledFunctionDelta(delta.name if delta.name is not None else UNSET, delta.arguments),
+    )
 
 
 def token_logprob(tokenizer: Tokenizer, scored: ScoredToken) -> TokenLogprob:

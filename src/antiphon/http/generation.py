@@ -9,6 +9,7 @@ reader costs fewer, larger chunks. It must not know JSON, SSE or which endpoint 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from antiphon.http.front import Front
 from antiphon.http.rates import Reservation
 from antiphon.metrics import RequestAccount
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent, TokenLogprobs
-from antiphon.text import TextStream
+from antiphon.text import TextDelta, TextStream, ToolReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Job:
     stops: Sequence[str] = ()
     n: int = 1
     splits_thought: bool = True  # whether a thought is told apart from the answer
+    tools: ToolReading | None = None  # how calls in the answers are read; None: they are text
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Choice:
         self._text = text
         self._account = account
         self._waiting = Piece(index)
+        self._num_calls = 0
         self._last_token_at = 0.0
 
     @property
@@ -135,24 +138,32 @@ class Choice:
 
     def _push(self, token_id: int, scores: TokenLogprobs | None) -> None:
         delta = self._text.push(token_id)
-        piece = self._waiting
-        piece.content += delta.content
-        piece.reasoning += delta.reasoning
+        self._add(delta)
         if scores is not None:
-            piece.scored.append(ScoredToken(token_id, scores))
+            self._waiting.scored.append(ScoredToken(token_id, scores))
         if delta.stopped:
-            self.finished = True
-            piece.finish_reason = FinishReason.STOP.value
-            piece.stop_string = delta.stop_string
+            self._end(FinishReason.STOP, delta)
             self.events.finish()
 
     def _finish(self, reason: FinishReason) -> None:
         rest = self._text.finish()
-        self._waiting.content += rest.content
-        self._waiting.reasoning += rest.reasoning
+        self._add(rest)
         # A stop string may be complete only now, in a character that the last token left without its last bytes.
-        self._waiting.finish_reason = FinishReason.STOP.value if rest.stopped else reason.value
-        self._waiting.stop_string = rest.stop_string
+        self._end(FinishReason.STOP if rest.stopped else reason, rest)
+
+    def _add(self, delta: TextDelta) -> None:
+        piece = self._waiting
+        piece.content += delta.content
+        piece.reasoning += delta.reasoning
+        for call in delta.calls:
+            piece.tool_calls.append(ToolCallDelta(self._num_calls, f"call_{secrets.token_hex(12)}", call.name))
+            piece.tool_calls.append(ToolCallDelta(self._num_calls, arguments=call.arguments))
+            self._num_calls += 1
+
+    def _end(self, reason: FinishReason, last: TextDelta) -> None:
+        made_calls = reason is FinishReason.STOP and self._num_calls > 0
+        self._waiting.finish_reason = "tool_calls" if made_calls else reason.value
+        self._waiting.stop_string = last.stop_string
         self.finished = True
 
     def _count_token(self) -> None:
@@ -298,4 +309,5 @@ def _text_stream(front: Front, job: Job, prompt: Prompt) -> TextStream:
         starts_in_thought=prompt.starts_in_thought,
         thinks=None if job.splits_thought else False,
         min_tokens=prompt.sampling.min_tokens,
+        tools=job.tools,
     )

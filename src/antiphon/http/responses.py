@@ -52,11 +52,23 @@ class ChatLogprobs(msgspec.Struct):
     refusal: None = None
 
 
+class CalledFunction(msgspec.Struct):
+    name: str
+    arguments: str  # a JSON object
+
+
+class MadeCall(msgspec.Struct):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
 class ChatMessage(msgspec.Struct):
     role: Literal["assistant"] = "assistant"
-    content: str = ""
+    content: str | None = ""  # null: there are calls and no text
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    tool_calls: list[MadeCall] | UnsetType = UNSET
     refusal: None = None
 
 
@@ -83,11 +95,24 @@ class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     vote: Vote | UnsetType = UNSET  # an addition of ours, for those who ask for it
 
 
+class CalledFunctionDelta(msgspec.Struct):
+    name: str | UnsetType = UNSET
+    arguments: str = ""
+
+
+class MadeCallDelta(msgspec.Struct):
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: CalledFunctionDelta = msgspec.field(default_factory=CalledFunctionDelta)
+
+
 class ChatDelta(msgspec.Struct):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
+    tool_calls: list[MadeCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(msgspec.Struct):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from antiphon.http.limits import (
@@ -22,7 +22,10 @@ from antiphon.http.limits import (
     MAX_STOP_LENGTH,
     MAX_STOP_TOKEN_IDS,
     MAX_STOPS,
+    MAX_TOOLS,
 )
+from antiphon.http.tagged import known_types
+from antiphon.text.tool_shapes import is_json_object
 
 _MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
 _MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
@@ -58,6 +61,7 @@ RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused
 
 StopString = Annotated[str, MinLen(1), MaxLen(MAX_STOP_LENGTH)]
 TokenId = Annotated[int, Ge(0)]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class Schema(BaseModel):
@@ -123,6 +127,30 @@ class TextPart(BaseModel):
     text: str
 
 
+class CalledFunction(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    name: Annotated[str, MinLen(1)]
+    arguments: str = Field(description="A JSON object, as text; empty for none.")
+
+    @model_validator(mode="after")
+    def _arguments_are_an_object(self) -> CalledFunction:
+        self.arguments = self.arguments or "{}"
+        if not is_json_object(self.arguments):
+            raise conflict("arguments", "The 'arguments' of a tool call must be a JSON object, written as text.")
+        return self
+
+
+class ToolCall(BaseModel):
+    """A call that an earlier answer made."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class ChatMessage(BaseModel):
     """One turn. Unknown fields are let through: clients send answers back with whatever else those carried."""
 
@@ -133,14 +161,16 @@ class ChatMessage(BaseModel):
     reasoning_content: str | None = Field(None, description="An earlier answer's thought.")
     reasoning: str | None = Field(None, description="The same under its other name.")
     name: Accepted = None
-    tool_call_id: Accepted = None
-    tool_calls: Refused = None
+    tool_call_id: str | None = Field(None, description="Of role tool: the call that this is the result of.")
+    tool_calls: list[Annotated[ToolCall, known_types("A tool call", "function")]] | None = None
     function_call: Refused = None
 
     @model_validator(mode="after")
     def _content_is_needed(self) -> ChatMessage:
         if self.content is None and self.role != "assistant":
             raise conflict("content", f"A message of role '{self.role}' needs 'content'.")
+        if self.tool_calls and self.role != "assistant":
+            raise conflict("tool_calls", "'tool_calls' belongs to messages of role 'assistant'.")
         return self
 
     @property
@@ -149,6 +179,27 @@ class ChatMessage(BaseModel):
         if isinstance(self.content, list):
             return "\n".join(part.text for part in self.content)
         return self.content or ""
+
+
+class FunctionDefinition(Schema):
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON Schema.")
+    strict: AcceptedFlag = None
+
+
+class Tool(Schema):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class ChosenFunction(Schema):
+    name: str
+
+
+class NamedTool(Schema):
+    type: Literal["function"]
+    function: ChosenFunction
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -173,10 +224,13 @@ class ChatCompletionRequest(GenerationRequest):
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None
     verbosity: AcceptedText = None
-    parallel_tool_calls: AcceptedFlag = None
 
-    tools: Refused = None
-    tool_choice: Annotated[Any, refused("none", "auto"), Field(description="Refused but for none and auto.")] = None
+    tools: Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS)] | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"] | Annotated[NamedTool, known_types("A tool choice", "function")] | None
+    ) = Field(None, description="required and a named tool are refused: no call can be forced.")
+    parallel_tool_calls: bool | None = Field(None, description="False: the answer ends with its first call.")
+
     functions: Refused = None
     function_call: Refused = None
     response_format: RefusedFormat = None
@@ -201,6 +255,30 @@ class ChatCompletionRequest(GenerationRequest):
             message = "'enable_thinking' and 'chat_template_kwargs.enable_thinking' differ; send one of them."
             raise conflict("enable_thinking", message)
         return self
+
+    @model_validator(mode="after")
+    def _tools_agree(self) -> ChatCompletionRequest:
+        names = self.tool_names
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise conflict(
+                "tools", f"'tools' has more than one function named '{min(twice)}'; each needs its own name."
+            )
+        if self.tool_choice not in (None, "none", "auto"):
+            if not names:
+                raise conflict("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
+            message = "'tool_choice' cannot force a call on this server; send 'auto' or 'none'."
+            raise PydanticCustomError("unsupported", "{message}", {"message": message, "param": "tool_choice"})
+        return self
+
+    @property
+    def tool_names(self) -> list[str]:
+        """The names of the functions that may be called."""
+        return [tool.function.name for tool in self.tools or ()]
+
+    @property
+    def offers_tools(self) -> bool:
+        """Whether the model shall be told of tools, and calls looked for in its answers."""
+        return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def _template_wish(self) -> bool | None:

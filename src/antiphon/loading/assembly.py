@@ -29,14 +29,14 @@ class Assembly:
     quantization: Quantization
 
 
-def assemble(found: Found, engine: EngineConfig, *, name: str = "") -> Assembly:
-    """Open the model. `name` is what clients call it; empty: its own.
+def assemble(found: Found, engine: EngineConfig, *, name: str = "", tool_call_parser: str = "auto") -> Assembly:
+    """Open the model. `name` is what clients call it; empty: its own. `tool_call_parser`: as in ServerConfig.
 
     Raises:
         CheckpointError: it cannot be served.
     """
     checkpoint = open_checkpoint(found.path)
-    text = TextModel.from_checkpoint(checkpoint)
+    text = TextModel.from_checkpoint(checkpoint, tool_call_parser=tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))
     # The fake runner has no model to learn these from.
     fake = replace(

@@ -1,4 +1,4 @@
-"""Between text and token ids: tokenizer, chat template, detokenizer, stop strings, the thought.
+"""Between text and token ids: tokenizer, chat template, detokenizer, stop strings, the thought, tool calls.
 
 `TextModel` is what the front builds from a checkpoint; everything else is reached through it.
 """
@@ -7,5 +7,6 @@ from antiphon.text.model import TextModel
 from antiphon.text.prompt import ChatPrompt
 from antiphon.text.stream import TextDelta, TextStream
 from antiphon.text.tokenizer import Tokenizer
+from antiphon.text.tool_calls import ToolReading
 
-__all__ = ["ChatPrompt", "TextDelta", "TextModel", "TextStream", "Tokenizer"]
+__all__ = ["ChatPrompt", "TextDelta", "TextModel", "TextStream", "Tokenizer", "ToolReading"]

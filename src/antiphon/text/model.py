@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from antiphon.text.stream import TextStream
 from antiphon.text.template import ChatTemplate
 from antiphon.text.thinking import ThoughtTokens
 from antiphon.text.tokenizer import Tokenizer
+from antiphon.text.tool_calls import ToolReading
+from antiphon.text.tool_prompt import ToolStyle, tool_style
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +24,15 @@ class TextModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None  # None: the checkpoint has none, so it cannot chat
     thought_tokens: ThoughtTokens | None  # None: it does not write its thought between think tags
+    tool_style: ToolStyle | None = None  # None: it cannot chat
+    reads_tool_calls: bool = True  # whether requests may have tools
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> TextModel:
-        """Raises CheckpointError, naming the file, when tokenizer or template cannot be used."""
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, tool_call_parser: str = "auto") -> TextModel:
+        """`tool_call_parser`: the shape of calls, `auto` for the template's own, `none` for no tools.
+
+        Raises CheckpointError, naming the file, when tokenizer or template cannot be used.
+        """
         try:
             tokenizer = Tokenizer(checkpoint.tokenizer)
             template = _template(checkpoint.chat_template, tokenizer) if checkpoint.chat_template else None
@@ -33,7 +40,13 @@ class TextModel:
             raise CheckpointError(f"{checkpoint.path}: {error.message}") from None
         in_template = template is not None and THINK_CLOSE in template.source
         thinks = in_template or tokenizer.control_token_id(THINK_CLOSE) is not None
-        return cls(tokenizer, template, ThoughtTokens(tokenizer) if thinks else None)
+        return cls(
+            tokenizer,
+            template,
+            ThoughtTokens(tokenizer) if thinks else None,
+            tool_style(template, tool_call_parser) if template is not None else None,
+            reads_tool_calls=tool_call_parser != "none",
+        )
 
     @property
     def thinks(self) -> bool:
@@ -53,7 +66,6 @@ class TextModel:
         self,
         messages: Sequence[Mapping[str, Any]],
         *,
-        add_generation_prompt: bool = True,
         close_thought: bool = False,
         **variables: Any,  # noqa: ANN401
     ) -> ChatPrompt:
@@ -67,7 +79,7 @@ class TextModel:
             self.tokenizer,
             self.template,
             messages,
-            add_generation_prompt=add_generation_prompt,
+            tool_style=self.tool_style,
             close_thought=close_thought and self.thinks,
             **variables,
         )
@@ -79,6 +91,7 @@ class TextModel:
         starts_in_thought: bool = False,
         thinks: bool | None = None,
         min_tokens: int = 0,
+        tools: ToolReading | None = None,
     ) -> TextStream:
         """The text of one choice. `thinks` is the model's own unless given: raw completions are not split."""
         return TextStream(
@@ -87,7 +100,13 @@ class TextModel:
             starts_in_thought=starts_in_thought,
             thinks=self.thinks if thinks is None else thinks,
             min_tokens=min_tokens,
+            tools=tools,
         )
+
+    def tool_reading(self, names: Collection[str], *, several: bool) -> ToolReading:
+        """How calls of these tools are read. Only for a model that can chat."""
+        assert self.tool_style is not None
+        return ToolReading(self.tool_style.shape, names, several)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token, as log-probabilities report them; a control token's are its name."""

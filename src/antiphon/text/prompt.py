@@ -19,8 +19,10 @@ from typing import Any
 
 from antiphon.errors import InvalidRequest
 from antiphon.text.control import ControlTokens
+from antiphon.text.system_prompt import folded
 from antiphon.text.template import ChatTemplate
 from antiphon.text.tokenizer import Tokenizer, check_encodable
+from antiphon.text.tool_prompt import ToolStyle, spelled_out, with_arguments
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
@@ -43,20 +45,30 @@ def build_chat_prompt(
     template: ChatTemplate,
     messages: Sequence[Mapping[str, Any]],
     *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    tool_style: ToolStyle | None = None,
+    fold_system: bool = False,
     add_generation_prompt: bool = True,
     close_thought: bool = False,
     **variables: Any,  # noqa: ANN401
 ) -> ChatPrompt:
     """Render and encode. `content` of a message is a string or None; an assistant's `reasoning_content` or `reasoning`
-    is its thought. `variables` (tools, enable_thinking …) reach the template, marked like any text from outside. With
+    is its thought. `variables` (enable_thinking …) reach the template, marked like any text from outside. Tools and
+    calls do as `tool_style` says, or as they are. With `fold_system`, system messages go into the users' turns; with
     `close_thought` the prompt ends behind an empty thought.
 
     Raises InvalidRequest, naming the field, for what cannot be rendered: see `ChatTemplate.render`.
     """
     _check_messages(messages)
-    marker = _Marker(_free_noncharacter([messages, variables, template.source]), tokenizer.control)
+    marker = _Marker(_free_noncharacter([messages, tools, variables, template.source]), tokenizer.control)
+    turns = with_arguments(messages, tool_style) if tool_style else messages
+    marked = [_marked_message(message, marker, template) for message in turns]
+    if tool_style and not tool_style.in_template:
+        marked = spelled_out(marked, marker.mark(tools), tool_style)
+    elif tools:
+        variables["tools"] = tools
     text = template.render(
-        [_marked_message(message, marker, template) for message in messages],
+        folded(marked) if fold_system else marked,
         add_generation_prompt=add_generation_prompt,
         **{name: marker.mark(value) for name, value in variables.items()},
     )

@@ -80,12 +80,12 @@ class ReasoningSplitter:
         if tag:
             self._held, self._state = answer, _State.ANSWER_START
             return thought.rstrip("\r\n")
-        cut = len(thought) - _overlap(thought, THINK_CLOSE)
+        cut = len(thought) - overlap(thought, THINK_CLOSE)
         cut = len(thought[:cut].rstrip("\r\n"))
         self._held = thought[cut:]
         return thought[:cut]
 
 
-def _overlap(text: str, tag: str) -> int:
+def overlap(text: str, tag: str) -> int:
     """Length of the longest end of `text` that is a beginning of `tag`, not the whole."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)

@@ -1,0 +1,138 @@
+"""The shapes in which models write tool calls: how a call is spelled, how one is read, how results are handed back.
+
+Owns the tags. Hermes' shape, which Qwen shares, is JSON between `<tool_call>` tags; DeepSeek's stands between tokens of
+its own, in two versions. It promises that reading is strict: what is not exactly one call with a JSON object of
+arguments is None, and whoever asked keeps the text. It must not know streams or prompts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that a model has written."""
+
+    name: str
+    arguments: str  # a JSON object, as it was written
+
+
+class ToolShape(Protocol):
+    """One way of writing calls."""
+
+    name: str
+    open: str  # stands before a call
+    close: str  # stands behind it
+    around: tuple[str, ...]  # tags around all calls, which say nothing by themselves
+    result_open: str
+    result_close: str
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Every tag that a model writes."""
+        ...
+
+    def read(self, body: str) -> ToolCall | None:
+        """The call that `body`, the text between the tags, is; None where it is none."""
+        ...
+
+    def write(self, calls: Sequence[tuple[str, str]]) -> str:
+        """Calls, each a name and arguments, as the model would have written them."""
+        ...
+
+
+class Hermes:
+    """`<tool_call>{"name": …, "arguments": {…}}</tool_call>`."""
+
+    name = "hermes"
+    open, close = "<tool_call>", "</tool_call>"
+    around: tuple[str, ...] = ()
+    result_open, result_close = "<tool_response>\n", "\n</tool_response>"
+    tags: tuple[str, ...] = (open, close)
+
+    def read(self, body: str) -> ToolCall | None:
+        try:
+            call = msgspec.json.decode(body, type=_HermesCall)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return None
+        arguments = bytes(call.arguments).decode()
+        if arguments.startswith('"'):  # some models write the object as a string of JSON
+            arguments = msgspec.json.decode(arguments, type=str)
+        return _call(call.name, arguments)
+
+    def write(self, calls: Sequence[tuple[str, str]]) -> str:
+        return "\n".join(
+            f'{self.open}\n{{"name": {_json(name)}, "arguments": {arguments}}}\n{self.close}'
+            for name, arguments in calls
+        )
+
+
+class _HermesCall(msgspec.Struct):
+    name: str
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class DeepSeek:
+    """R1's and V3's `function<｜tool▁sep｜>NAME` with the arguments in a fence, or V3.1's `NAME<｜tool▁sep｜>{…}`."""
+
+    name = "deepseek"
+    open, close = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+    around: tuple[str, ...] = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
+    result_open = "<｜tool▁outputs▁begin｜><｜tool▁output▁begin｜>"
+    result_close = "<｜tool▁output▁end｜><｜tool▁outputs▁end｜>"
+    separator = "<｜tool▁sep｜>"
+    tags: tuple[str, ...] = (open, close, separator, *around)
+
+    def read(self, body: str) -> ToolCall | None:
+        before, separator, behind = body.partition(self.separator)
+        if not separator:
+            return None
+        name, _, fenced = behind.strip().partition("\n")
+        if name.startswith("{"):  # V3.1
+            return _call(before.strip(), behind.strip())
+        arguments = fenced.strip().removeprefix("```json").removesuffix("```").strip()
+        return _call(name.strip(), arguments) if before.strip() == "function" else None
+
+    def write(self, calls: Sequence[tuple[str, str]]) -> str:
+        written = (
+            f"{self.open}function{self.separator}{name}\n```json\n{arguments}\n```{self.close}"
+            for name, arguments in calls
+        )
+        return self.around[0] + "\n".join(written) + self.around[1]
+
+
+SHAPES: dict[str, ToolShape] = {shape.name: shape for shape in (Hermes(), DeepSeek())}
+
+
+def shape_in(source: str) -> ToolShape | None:
+    """The shape that a chat template is written for, by its tags; None where it knows none that we do."""
+    if "tool▁call▁begin" in source:
+        return SHAPES["deepseek"]
+    # Qwen3-Coder and GLM put XML between the same tags.
+    if Hermes.open in source and "<function=" not in source and "<arg_key>" not in source:
+        return SHAPES["hermes"]
+    return None
+
+
+def is_json_object(text: str) -> bool:
+    """Whether `text` is one strict JSON object."""
+    try:
+        msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return False
+    return True
+
+
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _call(name: str, arguments: str) -> ToolCall | None:
+    arguments = arguments or "{}"
+    return ToolCall(name, arguments) if name and is_json_object(arguments) else None

@@ -25,7 +25,7 @@ test: lint demo $(VENV)/installed-judge ## every check and every test
 	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/installed-dev ## the tests that take seconds
-	$(BIN)/python -m pytest tests/unit tests/http tests/engine -m "not model and not slow"
+	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"
 
 lint: $(VENV)/installed-dev ## style, types, layers
 	$(BIN)/ruff format --check .

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -90,9 +90,11 @@ def real_server(model: Path | str, *options: str) -> Iterator[RealServer]:
 
 def children(pid: int) -> list[int]:
     """The processes that a process started and that are not gone."""
+    found: list[int] = []
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
-        found = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended just now
+                found += map(int, (thread / "children").read_text().split())
     except (FileNotFoundError, ProcessLookupError):
         return []
     return [child for child in found if not is_gone(child)]

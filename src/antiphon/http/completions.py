@@ -39,7 +39,7 @@ async def create_completion(request: Request) -> Response:
     with front.account(request, "completions") as account:
         front.facts()
         body = validate(CompletionRequest, await read_json_object(request, front.settings.max_body_bytes))
-        job = await _understand(front, body)
+        job = await understand(front, body)
         generation = start_generation(front, job, account)
     writer = _Writer(job, front, body)
     if body.stream:
@@ -47,7 +47,7 @@ async def create_completion(request: Request) -> Response:
     return await answer_or_disconnect(request, generation, writer.whole(generation))
 
 
-async def _understand(front: Front, body: CompletionRequest) -> Job:
+async def understand(front: Front, body: CompletionRequest) -> Job:
     """The request in the engine's terms, or the reason why it cannot be served."""
     front.check_model(body.model)
     facts = front.facts()

@@ -70,6 +70,7 @@ class Piece:
     index: int
     content: str = ""
     reasoning: str = ""
+    token_ids: list[int] = field(default_factory=list)  # drawn, but for the one that ended the choice
     scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
     tool_calls: list[ToolCallDelta] = field(default_factory=list)
@@ -139,6 +140,7 @@ class Choice:
     def _push(self, token_id: int, scores: TokenLogprobs | None) -> None:
         delta = self._text.push(token_id)
         self._add(delta)
+        self._waiting.token_ids.append(token_id)
         if scores is not None:
             self._waiting.scored.append(ScoredToken(token_id, scores))
         if delta.stopped:

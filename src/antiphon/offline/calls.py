@@ -1,0 +1,151 @@
+"""A call's life: a request's fields in, its answer out, whole or streamed.
+
+Owns what stands between Python and the functions that serve HTTP, which do everything that matters: the same schemas
+validate, the same rules fill in what was left out, the same streams make text of tokens. It promises that a list of
+calls, however long, has a bounded number of them with the engine, and that one which fails ends the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from antiphon.errors import AntiphonError, InvalidRequest
+from antiphon.http import chat, completions
+from antiphon.http.errors import validate
+from antiphon.http.front import Front
+from antiphon.http.generation import Generation, start_generation
+from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
+from antiphon.http.vote import vote
+from antiphon.offline.answers import (
+    Answer,
+    Delta,
+    GrowingChoice,
+    GrowingToolCalls,
+    Vote,
+    token_logprobs,
+    usage_of,
+)
+
+_STREAM_FIELDS = ("stream", "stream_options")  # what they ask for is asked for by the name of the method
+
+
+Endpoint = Literal["chat", "completions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request: the endpoint whose body it would be, and that body."""
+
+    endpoint: Endpoint
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A call that the engine has accepted."""
+
+    generation: Generation
+    num_choices: int
+    with_logprobs: bool
+    with_vote: bool
+
+
+async def answer(front: Front, call: Call) -> Answer:
+    """Make one call."""
+    begun = await _begin(front, call)
+    choices = [GrowingChoice() for _ in range(begun.num_choices)]
+    async with begun.generation as generation:
+        async for piece in generation:
+            choices[piece.index].push(piece)
+    tokenizer = front.model.text.tokenizer
+    whole = tuple(choice.whole(tokenizer, with_logprobs=begun.with_logprobs) for choice in choices)
+    counted = vote(choice.text for choice in whole) if begun.with_vote else None
+    return Answer(
+        whole,
+        usage_of(generation.tally),
+        None if counted is None else Vote(counted.answer, counted.count, counted.counts),
+    )
+
+
+async def answers(front: Front, calls: Sequence[Call], at_once: int) -> list[Answer]:
+    """Make all calls, at most so many at once; the first that fails ends the others, and says which it was."""
+    found: dict[int, Answer] = {}
+    waiting = iter(enumerate(calls))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(calls))):
+                group.create_task(_answer_each(front, waiting, found))
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [found[index] for index in range(len(calls))]
+
+
+async def deltas(front: Front, call: Call) -> AsyncIterator[Delta]:
+    """Make one call, and hand over what is new as it comes. Closing the iterator ends the call."""
+    begun = await _begin(front, call)
+    tokenizer = front.model.text.tokenizer
+    tool_calls = [GrowingToolCalls() for _ in range(begun.num_choices)]
+    left = begun.num_choices
+    async with begun.generation as generation:
+        async for piece in generation:
+            tool_calls[piece.index].push(piece)
+            ends = piece.finish_reason is not None
+            left -= ends
+            yield Delta(
+                index=piece.index,
+                text=piece.content,
+                reasoning=piece.reasoning,
+                token_ids=tuple(piece.token_ids),
+                logprobs=token_logprobs(tokenizer, piece.scored) if begun.with_logprobs else None,
+                finish_reason=piece.finish_reason,
+                tool_calls=tool_calls[piece.index].whole() if ends else (),
+                thought_closed=piece.thought_closed,
+                usage=None if left else usage_of(generation.tally),
+            )
+
+
+async def _answer_each(front: Front, calls: Iterator[tuple[int, Call]], found: dict[int, Answer]) -> None:
+    for index, call in calls:
+        try:
+            found[index] = await answer(front, call)
+        except AntiphonError as error:
+            error.add_note(f"(item {index} of the list)")
+            raise
+
+
+async def _begin(front: Front, call: Call) -> _Begun:
+    """Understand a call as its endpoint would, and hand it to the engine."""
+    fields = _sent(call.fields)
+    with front.metrics.request(call.endpoint) as account:
+        if call.endpoint == "chat":
+            conversation = validate(ChatCompletionRequest, fields)
+            job = await chat.understand(front, conversation)
+            with_logprobs, with_vote = conversation.num_logprobs is not None, bool(conversation.vote)
+        else:
+            text = validate(CompletionRequest, fields)
+            job = await completions.understand(front, text)
+            with_logprobs, with_vote = text.num_logprobs is not None, False
+        return _Begun(start_generation(front, job, account), job.n, with_logprobs, with_vote)
+
+
+def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The body that these fields would be."""
+    for name in _STREAM_FIELDS:
+        if name in fields:
+            raise InvalidRequest(f"'{name}' is not for a call; Engine.stream and stream_chat are.", param=name)
+    try:
+        return {name: _plain(value) for name, value in fields.items()}
+    except RecursionError:
+        raise InvalidRequest("The fields are nested too deeply.") from None
+
+
+def _plain(value: object) -> object:
+    """A value as JSON would have it: tuples are lists, and keys are texts, such as the ids in `logit_bias`."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value

@@ -1,0 +1,48 @@
+"""Values that arise on the engine's event loop, for a reader in another thread or on another loop.
+
+Owns what has arisen and was not read yet. It promises the values in order, then the end or the error that was it; and
+that closing it, which never waits, ends whatever makes the values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from antiphon.http.front import Front
+from antiphon.offline.background import Background
+
+T = TypeVar("T")
+
+
+class Feed(Generic[T]):
+    """One reader's values."""
+
+    def __init__(self, background: Background, values: Callable[[Front], AsyncIterator[T]]) -> None:
+        self._background = background
+        self._queue: asyncio.Queue[T | Exception | None] = asyncio.Queue()
+        self._filling = background.submit(lambda front: self._fill(values(front)))
+
+    def next(self) -> Future[T | None]:
+        """The next value; None at the end."""
+        return self._background.submit(lambda _: self._take())
+
+    def close(self) -> None:
+        """Want no more."""
+        self._filling.cancel()
+
+    async def _fill(self, values: AsyncIterator[T]) -> None:
+        try:
+            async for value in values:
+                self._queue.put_nowait(value)
+            self._queue.put_nowait(None)
+        except Exception as error:  # the reader's, who raises it
+            self._queue.put_nowait(error)
+
+    async def _take(self) -> T | None:
+        item = await self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        return item

@@ -27,6 +27,16 @@ TENSOR_TYPES: dict[str, tuple[int, int]] = {
     "IQ4_NL": (18, 32),
     "IQ4_XS": (136, 256),
 }
+# What quantized matrices of Hugging Face folders are stored in; nothing multiplies these as they are.
+INTEGER_TYPES: dict[str, tuple[int, int]] = {"I8": (1, 1), "I32": (4, 1), "I64": (8, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a tensor was made of, where the file has it in parts of another scheme."""
+
+    scheme: str  # "awq", "gptq", "compressed-tensors"
+    num_bytes: int  # in the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +45,10 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]  # row-major: (rows, columns) for a matrix, so columns are contiguous
-    type: str  # a key of TENSOR_TYPES
+    type: str  # a key of TENSOR_TYPES, or of INTEGER_TYPES
     read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
     release: Callable[[], None] = lambda: None  # they will not be read again soon: memory may be given back
+    source: Source | None = None  # None: the file's own bytes
 
     @property
     def num_elements(self) -> int:
@@ -48,7 +59,7 @@ class Tensor:
 
     @property
     def num_bytes(self) -> int:
-        size, block = TENSOR_TYPES[self.type]
+        size, block = TENSOR_TYPES.get(self.type) or INTEGER_TYPES[self.type]
         return self.num_elements // block * size
 
 
@@ -83,3 +94,4 @@ class Checkpoint:
     chat_template: str | None = None
     # temperature, top_p, top_k … that the publisher advises; used where a request names none
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
+    quantized_by: str | None = None  # the method of a folder whose matrices are stored in parts, for people

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer
+from quantized_folders import Scheme, write_quantized_folder
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from typer.testing import CliRunner
@@ -290,6 +291,18 @@ def test_inspect(tmp_path):
     assert "Users that fit" in text
     assert [finding["done"] for finding in report["findings"]][:1] == ["one is kept"]
     assert "note: the checkpoint advises no temperature" in text
+
+
+def test_inspect_says_how_a_folder_is_quantized(tmp_path):
+    write_quantized_folder(tmp_path / "m", Scheme("awq"))
+    report = json.loads(run("inspect", str(tmp_path / "m"), "--json").output)
+    assert report["quantized_by"] == "AWQ, 4 bits, groups of 128, zero points"
+    matrices = report["tensors"]["awq as Q4_1"]
+    words = matrices["weights"] // 8 * 4
+    scales, zeros = matrices["weights"] // 128 * 2, matrices["weights"] // 128 // 2
+    assert (matrices["count"], matrices["bytes"]) == (14, words + scales + zeros)
+    assert report["memory"]["w4"] == matrices["weights"] * 5 // 8
+    assert "quantized by AWQ, 4 bits" in run("inspect", str(tmp_path / "m")).output
 
 
 # --- the demo model

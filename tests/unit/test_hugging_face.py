@@ -85,7 +85,7 @@ def test_newer_files_keep_the_rotary_base_elsewhere(folder: Path) -> None:
         ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu', which is not supported"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "rotary scaling 'longrope'"),
         ({"partial_rotary_factor": 0.5}, "'partial_rotary_factor' is 0.5"),
-        ({"quantization_config": {"quant_method": "awq"}}, "'quantization_config' is a mapping"),
+        ({"quantization_config": {"quant_method": "aqlm"}}, "'quantization_config.quant_method' is 'aqlm'"),
         ({"use_sliding_window": True}, "'use_sliding_window' is True"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "'layer_types' names layers other"),
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 511}, "'sliding_window' is 511, below"),

@@ -81,6 +81,7 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
         "format": checkpoint.format,
         "name": checkpoint.name,
         "architecture": checkpoint.architecture,
+        "quantized_by": checkpoint.quantized_by,
         "settings": dict(settings),
         "parameters": sum(tensor.num_elements for tensor in tensors),
         "tensors": {
@@ -127,6 +128,8 @@ def _print(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(f"[bold]{report['name']}[/bold]  {report['path']}")
     console.print(_shape_line(report))
+    if report["quantized_by"]:
+        console.print(f"quantized by {report['quantized_by']}")
     advice = ", ".join(f"{name} {value}" for name, value in report["generation_defaults"].items())
     console.print(
         f"chat template: {'yes' if report['chat_template'] else 'none'}; advised sampling: {advice or 'none'}"

@@ -66,7 +66,8 @@ def _machine(runner: dict[str, str | int | float]) -> list[str]:
 
 
 def _weights(runner: dict[str, str | int | float], checkpoint: Checkpoint) -> str:
-    found = "/".join(kind for kind in weights_by_type(checkpoint.tensors.values()) if kind != "F32") or "F32"
+    types = [kind for kind in weights_by_type(checkpoint.tensors.values()) if kind != "F32"]
+    found = checkpoint.quantized_by or "/".join(types) or "F32"
     if "weight_bytes" not in runner:
         return f"weights {found}"
     return f"weights {found} as {runner['weight_format']}, {megabytes(int(runner['weight_bytes']))}"

@@ -8,11 +8,13 @@ from antiphon.checkpoint import Tensor
 
 
 def weights_by_type(tensors: Iterable[Tensor]) -> dict[str, tuple[int, int, int]]:
-    """Storage type → number of tensors, weights and bytes; the one with most bytes first."""
+    """Storage type → number of tensors, weights and bytes in the file; the one with most bytes first."""
     found: dict[str, tuple[int, int, int]] = {}
     for tensor in tensors:
-        count, weights, size = found.get(tensor.type, (0, 0, 0))
-        found[tensor.type] = (count + 1, weights + tensor.num_elements, size + tensor.num_bytes)
+        name = f"{tensor.source.scheme} as {tensor.type}" if tensor.source else tensor.type
+        num_bytes = tensor.source.num_bytes if tensor.source else tensor.num_bytes
+        count, weights, size = found.get(name, (0, 0, 0))
+        found[name] = (count + 1, weights + tensor.num_elements, size + num_bytes)
     return dict(sorted(found.items(), key=lambda item: -item[1][2]))
 
 

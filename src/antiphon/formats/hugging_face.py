@@ -1,7 +1,7 @@
 """A Hugging Face folder: config.json, safetensors, tokenizer.json and the small files around them.
 
 Reads data only: nothing in the folder is ever run, and of config.json only the fields listed here count. A field that
-would change the arithmetic in a way we do not do (a quantization, another activation) is refused by name.
+would change the arithmetic in a way we do not do (another activation, a window) is refused by name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from antiphon.checkpoint import Checkpoint, TokenizerData
 from antiphon.errors import CheckpointError
 from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
 from antiphon.formats.json_file import fields_of, parse_json, read_capped
+from antiphon.formats.quantization_config import read_quantization_config
+from antiphon.formats.quantized_tensors import described, whole_matrices
 from antiphon.formats.rope_scaling import hugging_face_rope
 from antiphon.formats.safetensors import read_folder
 from antiphon.formats.sampling_advice import sampling_advice
@@ -36,7 +38,6 @@ ONLY_VALUES: dict[str, object] = {
     "attention_bias": False,
     "mlp_bias": False,
     "use_sliding_window": False,
-    "quantization_config": None,
     "partial_rotary_factor": 1.0,
 }
 
@@ -47,18 +48,21 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     architecture = _architecture(config)
     settings = _settings(config)
     _refuse_windows(config, settings["max_position_embeddings"])
+    quantization = read_quantization_config(config)
     tokenizer_config = fields_of(folder / "tokenizer_config.json", MAX_CONFIG_BYTES)
     generation_config = fields_of(folder / "generation_config.json", MAX_CONFIG_BYTES)
+    tensors = whole_matrices(folder, read_folder(folder), quantization)
     return Checkpoint(
         path=folder,
         format="safetensors",
         name=folder.resolve().name,
         architecture=architecture,
         settings=settings,
-        tensors=read_folder(folder),
+        tensors=tensors,
         tokenizer=_tokenizer(folder, config, tokenizer_config, generation_config),
         chat_template=_chat_template(folder, tokenizer_config),
         generation_defaults=sampling_advice(generation_config, SAMPLING_KEYS),
+        quantized_by=described(quantization, tensors) if quantization else None,
     )
 
 

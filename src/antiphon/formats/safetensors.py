@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 from typing import TypeGuard
 
-from antiphon.checkpoint import Tensor
+from antiphon.checkpoint import INTEGER_TYPES, Tensor
 from antiphon.errors import CheckpointError
 from antiphon.formats.fields import shown
 from antiphon.formats.json_file import parse_json, read_capped
@@ -69,7 +69,7 @@ def _entry(path: Path, name: str, entry: object) -> tuple[tuple[int, ...], str, 
     if not isinstance(entry, dict):
         raise CheckpointError(f"{what}: its entry must be a mapping, not {shown(entry)}")
     kind, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if kind not in TYPES:
+    if not isinstance(kind, str) or (kind not in TYPES and kind not in INTEGER_TYPES):
         raise CheckpointError(f"{what}: type {shown(kind)} is not supported; use {', '.join(TYPES)}")
     if not _is_integers(shape) or len(shape) > MAX_DIMENSIONS:
         raise CheckpointError(f"{what}: its shape must be a list of up to {MAX_DIMENSIONS} whole numbers")

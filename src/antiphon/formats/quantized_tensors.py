@@ -1,0 +1,235 @@
+"""Matrices that a Hugging Face folder keeps in quantized parts, as tensors of types that the kernels know.
+
+Owns which parts make up a matrix in each layout, and their shapes, types and indices, all checked before anything is
+unpacked; `quantized_blocks` does that, when a tensor is read. What comes out is named like the matrix it stands for
+(`….q_proj.weight`), so that nobody else knows of these layouts.
+
+Codes of 4 bits become Q4_0, or Q4_1 where groups have zero points; symmetric codes of 8 bits become Q8_0. What has no
+such type becomes F32, which is rounded like any float weight: codes of 8 bits with zero points, and matrices whose
+columns are grouped by importance (act-order), since our groups are neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from antiphon.checkpoint import INTEGER_TYPES, Source, Tensor
+from antiphon.errors import CheckpointError
+from antiphon.formats.quantization_config import GROUP, QuantizationConfig
+
+FLOATS = ("F16", "BF16", "F32")
+# What every quantized matrix of a method has, and nothing else.
+MARKS = {"awq": ".qweight", "gptq": ".qweight", "compressed-tensors": ".weight_scale"}
+EMBEDDING = "model.embed_tokens"
+BIASED = (".q_proj", ".k_proj", ".v_proj")  # the modules whose bias our models add
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The stored parts of one matrix, sound in shape, type and indices."""
+
+    rows: int
+    columns: int
+    num_groups: int  # of a row
+    codes: Tensor
+    scales: Tensor
+    zeros: Tensor | None = None
+    group_of: Tensor | None = None  # group of each column, where it is not that of its neighbours
+    others: tuple[Tensor, ...] = ()  # that say nothing beyond this
+
+    @property
+    def all(self) -> list[Tensor]:
+        return [part for part in (self.codes, self.scales, self.zeros, self.group_of) if part is not None]
+
+
+def whole_matrices(folder: Path, tensors: Mapping[str, Tensor], how: QuantizationConfig | None) -> dict[str, Tensor]:
+    """The tensors of a folder, each quantized matrix as one; raises CheckpointError for parts that are not sound."""
+    found = dict(tensors)
+    if how is not None:
+        mark = MARKS[how.method]
+        for name in tensors:
+            if name.endswith(mark):
+                matrix = _whole_matrix(_PartFinder(folder, name.removesuffix(mark), found, how), how)
+                found[matrix.name] = matrix
+    for name, tensor in found.items():
+        if tensor.type in INTEGER_TYPES:
+            wanted = how.name if how else "the quantization_config of config.json"
+            raise CheckpointError(
+                f"{folder}: tensor {name[:200]!r}: type {tensor.type} is not supported; use {', '.join(FLOATS)}, "
+                f"or what {wanted} calls for"
+            )
+    return found
+
+
+def described(how: QuantizationConfig, tensors: Mapping[str, Tensor]) -> str:
+    """The quantization for people, and what of it the kernels' types cannot keep."""
+    matrices = [tensor.type for tensor in tensors.values() if tensor.source]
+    floats = matrices.count("F32")
+    return f"{how.name}; {floats} of {len(matrices)} matrices read as floats" if floats else how.name
+
+
+@dataclass(frozen=True, slots=True)
+class _PartFinder:
+    """Takes the parts of `module` out of `found`, each checked."""
+
+    folder: Path
+    module: str
+    found: dict[str, Tensor]
+    how: QuantizationConfig
+
+    def take(self, ending: str, shape: tuple[int | None, ...], types: tuple[str, ...] = ("I32",)) -> Tensor:
+        """The part; None in its shape is any extent. Raises CheckpointError where it is missing or another."""
+        tensor = self.take_any(ending)
+        if tensor is None:
+            self.fail(ending, f"is missing, but {self.how.method} needs it; download the model again")
+        if tensor.type not in types:
+            self.fail(ending, f"has type {tensor.type}, but {self.how.method} has {' or '.join(types)} here")
+        if len(tensor.shape) != len(shape) or any(
+            want not in (None, extent) for want, extent in zip(shape, tensor.shape, strict=True)
+        ):
+            wanted = ", ".join("any" if extent is None else str(extent) for extent in shape)
+            self.fail(ending, f"has shape {list(tensor.shape)}, but {self.how.name} calls for [{wanted}]")
+        return tensor
+
+    def take_any(self, ending: str) -> Tensor | None:
+        return self.found.pop(self.module + ending, None)
+
+    def fail(self, ending: str, message: str) -> NoReturn:
+        raise CheckpointError(f"{self.folder}: tensor {(self.module + ending)[:200]}: {message}")
+
+
+def _whole_matrix(finder: _PartFinder, how: QuantizationConfig) -> Tensor:
+    if finder.module == EMBEDDING:
+        finder.fail(".weight", f"an embedding quantized by {how.method} is not supported")
+    parts = _LAYOUTS[how.method](finder, how)
+    if parts.columns % GROUP:
+        finder.fail(".weight", f"its rows have {parts.columns} weights; to be served, a multiple of {GROUP}")
+    if finder.module + ".weight" in finder.found:
+        finder.fail(".weight", f"is there beside the parts that {how.method} made of it; one of them is too many")
+    _drop_empty_bias(finder)
+    kind = _type(parts, how)
+
+    def read() -> memoryview:
+        from antiphon.formats.quantized_blocks import read_blocks  # with NumPy, which the front does without
+
+        return read_blocks(parts, how, kind)
+
+    def release() -> None:
+        for part in parts.all:
+            part.release()
+
+    in_file = {part.name: part.num_bytes for part in (*parts.all, *parts.others)}
+    source = Source(how.method, sum(in_file.values()))
+    return Tensor(finder.module + ".weight", (parts.rows, parts.columns), kind, read, release, source)
+
+
+def _type(parts: Parts, how: QuantizationConfig) -> str:
+    if parts.group_of is not None:
+        return "F32"
+    if how.bits == 4:
+        return "Q4_0" if how.symmetric else "Q4_1"
+    return "Q8_0" if how.symmetric else "F32"
+
+
+def _awq(finder: _PartFinder, how: QuantizationConfig) -> Parts:
+    codes = finder.take(".qweight", (None, None))
+    columns, words = codes.shape
+    groups = _num_groups(columns, how)
+    return Parts(
+        rows=8 * words,
+        columns=columns,
+        num_groups=groups,
+        codes=codes,
+        scales=finder.take(".scales", (groups, 8 * words), FLOATS),
+        zeros=finder.take(".qzeros", (groups, words)),
+    )
+
+
+def _gptq(finder: _PartFinder, how: QuantizationConfig) -> Parts:
+    codes = finder.take(".qweight", (None, None))
+    in_word = 32 // how.bits
+    columns, rows = codes.shape[0] * in_word, codes.shape[1]
+    groups = _num_groups(columns, how)
+    group_of = finder.take(".g_idx", (columns,)) if finder.module + ".g_idx" in finder.found else None
+    return Parts(
+        rows=rows,
+        columns=columns,
+        num_groups=groups,
+        codes=codes,
+        scales=finder.take(".scales", (groups, rows), FLOATS),
+        zeros=finder.take(".qzeros", (groups, -(-rows // in_word))),
+        group_of=_unless_neighbours(finder, group_of, groups, how),
+        others=(group_of,) if group_of else (),
+    )
+
+
+def _compressed_tensors(finder: _PartFinder, how: QuantizationConfig) -> Parts:
+    if not how.packed:
+        codes = finder.take(".weight", (None, None), ("I8",))
+        rows, columns = codes.shape
+        shape: tuple[Tensor, ...] = ()
+    else:
+        codes = finder.take(".weight_packed", (None, None))
+        rows, columns = codes.shape[0], codes.shape[1] * (32 // how.bits)
+        shape = (finder.take(".weight_shape", (2,), ("I64", "I32")),)
+        stated = list(shape[0].read().cast("q" if shape[0].type == "I64" else "i"))
+        if stated != [rows, columns]:
+            finder.fail(".weight_shape", f"says {stated}, but weight_packed holds {[rows, columns]}")
+    groups = _num_groups(columns, how)
+    group_of = finder.take(".weight_g_idx", (columns,)) if finder.module + ".weight_g_idx" in finder.found else None
+    return Parts(
+        rows=rows,
+        columns=columns,
+        num_groups=groups,
+        codes=codes,
+        scales=finder.take(".weight_scale", (rows, groups), FLOATS),
+        zeros=_compressed_zeros(finder, how, rows, groups),
+        group_of=_unless_neighbours(finder, group_of, groups, how),
+        others=shape + ((group_of,) if group_of else ()),
+    )
+
+
+def _compressed_zeros(finder: _PartFinder, how: QuantizationConfig, rows: int, groups: int) -> Tensor | None:
+    """Packed along the rows, or an int8 each; the symmetric have none, or zeros."""
+    stored = finder.found.get(finder.module + ".weight_zero_point")
+    if stored is None and how.symmetric:
+        return None
+    if stored is not None and stored.type == "I32":
+        return finder.take(".weight_zero_point", (-(-rows * how.bits // 32), groups))
+    return finder.take(".weight_zero_point", (rows, groups), ("I8", "I32"))
+
+
+_LAYOUTS = {"awq": _awq, "gptq": _gptq, "compressed-tensors": _compressed_tensors}
+
+
+def _num_groups(columns: int, how: QuantizationConfig) -> int:
+    return -(-columns // how.group_size) if how.group_size else 1
+
+
+def _unless_neighbours(
+    finder: _PartFinder, group_of: Tensor | None, groups: int, how: QuantizationConfig
+) -> Tensor | None:
+    """The group of each column where it is not the one that its place says; -1 throughout is how some say that."""
+    if group_of is None:
+        return None
+    indices = list(group_of.read().cast("i"))
+    if set(indices) == {-1}:
+        return None
+    for column, index in enumerate(indices):
+        if not 0 <= index < groups:
+            ending = group_of.name.removeprefix(finder.module)
+            finder.fail(ending, f"column {column} is said to be of group {index}; there are groups 0 to {groups - 1}")
+    size = how.group_size or len(indices)
+    return None if all(index == column // size for column, index in enumerate(indices)) else group_of
+
+
+def _drop_empty_bias(finder: _PartFinder) -> None:
+    """GPTQ's tools write a bias of zeros for modules that have none. One with numbers would have to be added."""
+    if finder.module.endswith(BIASED):
+        return
+    bias = finder.take_any(".bias")
+    if bias is not None and any(bias.read()):
+        finder.fail(".bias", "a bias of this module is not supported")

@@ -66,7 +66,10 @@ def test_a_folders_scaling_is_found_where_old_and_new_files_keep_it(tmp_path: Pa
             YARN_NUMBERS | {"attention_factor": pytest.approx(1.0)},
         ),
         ({"rope_type": "default"}, None),
-        ({"rope_type": "dynamic", "factor": 4}, None),
+        (
+            {"rope_type": "dynamic", "factor": 4},
+            {"rope_type": "dynamic", "factor": 4.0, "original_max_position_embeddings": 512},
+        ),
     ],
 )
 def test_a_folders_numbers(tmp_path: Path, given: dict[str, Any], expected: dict[str, Any] | None) -> None:
@@ -83,10 +86,33 @@ def test_yarn_reaches_as_far_as_it_was_chosen_for(tmp_path: Path) -> None:
         )
 
 
-def test_dynamic_scaling_is_served_where_it_scales_nothing(tmp_path: Path) -> None:
-    scaling = {"rope_type": "dynamic", "factor": 4, "original_max_position_embeddings": 256}
-    settings = folder(tmp_path, rope_scaling=scaling, max_position_embeddings=1024).settings
-    assert (settings["rope_scaling"], settings["max_position_embeddings"]) == (None, 256)
+@pytest.mark.parametrize(
+    ("stated", "original", "trained", "reach"),
+    [(512, None, 512, 2048), (512, 256, 256, 1024), (4096, 256, 256, 4096), (1 << 26, None, 1 << 26, 1 << 27)],
+)
+def test_dynamic_scaling_reaches_as_far_as_its_factor_says(
+    tmp_path: Path, stated: int, original: int | None, trained: int, reach: int
+) -> None:
+    scaling = {"rope_type": "dynamic", "factor": 4, "original_max_position_embeddings": original}
+    settings = folder(tmp_path, rope_scaling=scaling, max_position_embeddings=stated).settings
+    assert settings["rope_scaling"]["original_max_position_embeddings"] == trained
+    assert settings["max_position_embeddings"] == reach
+
+
+@pytest.mark.parametrize("longest", [1, 100, 2048, 2049, 5000, 8192, 1 << 20])
+def test_dynamic_scaling_is_that_of_transformers_at_the_longest_sequence(longest: int) -> None:
+    """Up to the trained length it scales nothing."""
+    pytest.importorskip("torch")
+    rules = pytest.importorskip("transformers.modeling_rope_utils").ROPE_INIT_FUNCTIONS
+    config_class = pytest.importorskip("transformers").LlamaConfig
+    scaling = {"rope_type": "dynamic", "factor": 4.0}
+    config = config_class(head_dim=64, max_position_embeddings=2048, rope_theta=1e4, rope_scaling=dict(scaling))
+    theirs, factor = rules["dynamic"](config, "cpu", seq_len=longest)
+    scaling["original_max_position_embeddings"] = 2048
+    assert rope_frequencies(1e4, 64, scaling, longest) == pytest.approx(theirs.tolist(), rel=2e-6)
+    assert rope_attention_factor(scaling) == factor
+    if longest <= 2048:
+        assert rope_frequencies(1e4, 64, scaling, longest) == rope_frequencies(1e4, 64, None, longest)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +144,7 @@ def test_a_gguf_files_numbers(tmp_path: Path, fields: dict[str, Any], expected: 
 
 def frequencies(checkpoint: Checkpoint) -> list[float]:
     settings = checkpoint.settings
-    return rope_frequencies(settings["rope_theta"], settings["head_dim"], settings["rope_scaling"])
+    return rope_frequencies(settings["rope_theta"], settings["head_dim"], settings["rope_scaling"], 512)
 
 
 def test_llama_3s_scaling_is_the_same_by_its_rule_and_by_its_divisors(tmp_path: Path) -> None:
@@ -149,7 +175,7 @@ def test_frequencies_are_those_of_transformers(theta: float, head_dim: int, trun
             head_dim=head_dim, max_position_embeddings=131072, rope_theta=theta, rope_scaling=dict(scaling)
         )
         theirs, factor = rules[scaling["rope_type"]](config, "cpu")
-        assert rope_frequencies(theta, head_dim, scaling) == pytest.approx(theirs.tolist(), rel=2e-6)
+        assert rope_frequencies(theta, head_dim, scaling, 131072) == pytest.approx(theirs.tolist(), rel=2e-6)
         assert rope_attention_factor(scaling) == factor
 
 
@@ -159,6 +185,9 @@ def test_frequencies_are_those_of_transformers(theta: float, head_dim: int, trun
         ({"rope_type": "longrope", "factor": 4}, "rotary scaling 'longrope' is not supported; supported are default"),
         ({"rope_type": 7}, "'rope_scaling.rope_type' must be text"),
         ({"rope_type": "linear"}, "'rope_scaling.factor' is missing"),
+        ({"rope_type": "dynamic"}, "'rope_scaling.factor' is missing"),
+        ({"rope_type": "dynamic", "factor": 0}, "'rope_scaling.factor' is 0"),
+        ({"rope_type": "dynamic", "factor": 1e300}, "'rope_scaling.factor' is 1e"),
         ({"rope_type": "linear", "factor": 0.5}, "'rope_scaling.factor' is 0.5"),
         ({"rope_type": "linear", "factor": float("nan")}, "'rope_scaling.factor' is nan"),
         ({"rope_type": "linear", "factor": 10**400}, "'rope_scaling.factor' is 1000"),

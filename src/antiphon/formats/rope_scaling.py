@@ -1,12 +1,8 @@
 """How a checkpoint stretches its rotary positions: the fields of both formats as one mapping of plain numbers.
 
 What comes out, under Hugging Face's names with every default filled in, is what `models.rope` computes with: nothing,
-`linear`, `llama3`, `yarn`, or `divisors`, the numbers themselves by which GGUF files divide each frequency. Any other
-kind is refused by name.
-
-Dynamic NTK scaling chooses its angles by how long a sequence has become, so that a token's key would depend on tokens
-after it: no cache could hold it, and no answer would be the same under any load. Up to the length the model was trained
-for it scales nothing, and that far it is served, as what it is there: no scaling.
+`linear`, `llama3`, `yarn`, `dynamic`, or `divisors`, the numbers themselves by which GGUF files divide each frequency.
+Any other kind is refused by name.
 """
 
 from __future__ import annotations
@@ -21,6 +17,7 @@ from antiphon.formats.fields import MAX_CONTEXT, Fields, shown
 HUGGING_FACE_KINDS = ("default", "linear", "llama3", "yarn", "dynamic")
 GGUF_KINDS = ("none", "linear", "yarn")
 DIVISORS = "rope_freqs.weight"
+MAX_DYNAMIC_FACTOR = 1 << 20
 # Fields of GGUF that tools read differently → the only value that means the same to all of them.
 GGUF_ONLY_VALUES = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_log_multiplier": 0.0}
 
@@ -44,7 +41,7 @@ def hugging_face_rope(config: Fields) -> Settings:
         case "default":
             return settings
         case "dynamic":
-            return settings | {"max_position_embeddings": min(context, original)}
+            return settings | _dynamic(fields, prefix, min(context, original), context)
         case "linear":
             return settings | {"rope_scaling": _linear(fields, prefix + "factor")}
         case "llama3":
@@ -108,6 +105,19 @@ def _gguf_yarn(fields: Fields, prefix: str, settings: Settings) -> Settings:
 
 def _linear(fields: Fields, factor_key: str) -> Settings:
     return {"rope_type": "linear", "factor": float(fields.number(factor_key, least=1.0))}
+
+
+def _dynamic(fields: Fields, prefix: str, original: int, context: int) -> Settings:
+    """Dynamic NTK, and the context that it reaches: as far beyond the trained one as its factor says."""
+    factor = float(fields.number(prefix + "factor", least=1.0, most=MAX_DYNAMIC_FACTOR))
+    return {
+        "max_position_embeddings": max(context, int(min(original * factor, MAX_CONTEXT))),
+        "rope_scaling": {
+            "rope_type": "dynamic",
+            "factor": factor,
+            "original_max_position_embeddings": original,
+        },
+    }
 
 
 def _llama3(fields: Fields, prefix: str, original: int) -> Settings:

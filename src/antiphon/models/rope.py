@@ -1,7 +1,11 @@
 """Rotary positions (Su et al., RoFormer, 2021) and the ways in which models stretch them to longer contexts.
 
 Every scaling here changes a frequency once and for all, whatever the length of a sequence, so that a key stays as it
-was stored. Computed in float64, from the mapping that a checkpoint's `rope_scaling` holds.
+was stored. Dynamic NTK was meant otherwise: its angles follow how long the sequence has become, so that a token's key
+would depend on tokens after it; no cache could hold it, and no answer would be the same under any load. Here they are
+those of the longest sequence that may be, for all sequences, as vLLM has them.
+
+Computed in float64, from the mapping that a checkpoint's `rope_scaling` holds.
 """
 
 from __future__ import annotations
@@ -11,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | None) -> list[float]:
-    """Radians a position, [head_dim / 2]."""
+def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | None, longest: int) -> list[float]:
+    """Radians a position, [head_dim / 2]; `longest`: tokens that a sequence may have."""
     frequencies = [theta ** (-2 * i / head_dim) for i in range(head_dim // 2)]
     if scaling is None:
         return frequencies
@@ -23,6 +27,8 @@ def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | N
             return [_llama3(frequency, scaling) for frequency in frequencies]
         case "yarn":
             return _yarn(frequencies, theta, scaling)
+        case "dynamic":
+            return rope_frequencies(_dynamic_theta(theta, head_dim, scaling, longest), head_dim, None, longest)
         case "divisors":
             return [frequency / divisor for frequency, divisor in zip(frequencies, scaling["divisors"], strict=True)]
     raise AssertionError(f"formats let the rotary scaling {scaling['rope_type']!r} pass")
@@ -31,6 +37,12 @@ def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | N
 def rope_attention_factor(scaling: Mapping[str, Any] | None) -> float:
     """What multiplies Q and K after they are turned."""
     return float(scaling.get("attention_factor", 1.0)) if scaling else 1.0
+
+
+def _dynamic_theta(theta: float, head_dim: int, scaling: Mapping[str, Any], longest: int) -> float:
+    """The base grows with the length, from the trained one on, so that the slowest turn fits it."""
+    beyond = max(longest / scaling["original_max_position_embeddings"], 1.0) - 1.0
+    return float(theta * (1.0 + scaling["factor"] * beyond) ** (head_dim / (head_dim - 2)))
 
 
 def _llama3(frequency: float, scaling: Mapping[str, Any]) -> float:

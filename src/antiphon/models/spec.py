@@ -67,10 +67,9 @@ class ModelSpec:
         """Whether query and key heads are normed, each by itself."""
         return self.architecture == "qwen3"
 
-    @property
-    def rope_frequencies(self) -> list[float]:
-        """Radians a position, [head_dim / 2]."""
-        return rope.rope_frequencies(self.rope_theta, self.head_dim, self.rope_scaling)
+    def rope_frequencies(self, longest: int) -> list[float]:
+        """Radians a position, [head_dim / 2], where a sequence may have `longest` tokens."""
+        return rope.rope_frequencies(self.rope_theta, self.head_dim, self.rope_scaling, longest)
 
     @property
     def rope_attention_factor(self) -> float:

@@ -61,7 +61,7 @@ class PoolSize:
 
 def _size_pool(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> PoolSize:
     """How many blocks, and how long a sequence may get; the context is cut to what the pool holds."""
-    context = min(config.context_length or spec.context_length, spec.context_length)
+    context = _wanted_context(config, spec)
     per_token = kv_bytes_per_token(checkpoint.settings, config.kv_cache_type)
     weights = weight_bytes(checkpoint.tensors.values(), tied=spec.tied_head)
     tokens = config.kv_cache_tokens or default_kv_tokens(free_memory_bytes(), weights, per_token, context)
@@ -75,6 +75,11 @@ def _size_pool(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) ->
             else "there is no memory left for a KV cache beside the weights; serve a smaller model or free some memory"
         )
     return PoolSize(blocks, min(context, blocks * _native.BLOCK_TOKENS))
+
+
+def _wanted_context(config: EngineConfig, spec: ModelSpec) -> int:
+    """Tokens of a sequence that were asked for, as far as the model goes; memory may allow fewer."""
+    return min(config.context_length or spec.context_length, spec.context_length)
 
 
 def _check_it_fits(tokens: int, per_token: int, most: int) -> None:
@@ -191,7 +196,7 @@ def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _na
         context_length=pool.context_length,
         num_blocks=pool.num_blocks,
         kv_type=config.kv_cache_type,
-        rope_frequencies=spec.rope_frequencies,
+        rope_frequencies=spec.rope_frequencies(_wanted_context(config, spec)),
         rope_attention_factor=spec.rope_attention_factor,
     )
 

@@ -29,7 +29,7 @@ class ReferenceRunner:
             num_layers=spec.num_layers,
             num_heads=spec.num_heads,
             num_kv_heads=spec.num_kv_heads,
-            rope_frequencies=spec.rope_frequencies,
+            rope_frequencies=spec.rope_frequencies(spec.context_length),
             rope_attention_factor=spec.rope_attention_factor,
             epsilon=spec.rms_norm_eps,
             num_blocks=num_blocks,

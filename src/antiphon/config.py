@@ -6,7 +6,9 @@ front passes `EngineConfig` to the engine over the wire, so it holds plain data 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +24,8 @@ TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
 MAX_THREADS = 1024  # more than any machine has cores; each costs a stack
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+_HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.:-]+")  # IPv6 without brackets
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,13 @@ class ServerConfig:
     offline: bool = False  # bring nothing: use what is here
     host: str = "127.0.0.1"
     port: int = 8000
+    ssl_certfile: str = ""  # PEM; empty: plain HTTP
+    ssl_keyfile: str = ""  # empty: the key is in the certificate's file
+    max_connections: int = 1000
+    network_timeout: float = 60.0  # seconds for a head or body to arrive, and for a reader to take what waits for it
+    keep_alive_timeout: float = 30.0  # seconds that a connection may be idle between two requests
+    allowed_origins: tuple[str, ...] = ()  # whose pages' scripts may ask; none: browsers keep them from it
+    allowed_hosts: tuple[str, ...] = ()  # what the Host header may say; none: anything
     api_keys: tuple[ApiKey, ...] = ()  # one of these must come with a request; none: everyone may ask
     requests_per_minute: int = (
         0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
@@ -111,6 +122,17 @@ class ServerConfig:
         _at_least("--port", self.port, 0)
         _at_least("--requests-per-minute", self.requests_per_minute, 0)
         _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
+        _at_least("--max-connections", self.max_connections, 1)
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ConfigError("--ssl-keyfile needs --ssl-certfile, the certificate that the key belongs to")
+        for origin in self.allowed_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(f"--allowed-origins has {origin!r}; an origin is * or like https://host:8000")
+        for host in self.allowed_hosts:
+            if not _HOST.fullmatch(host):
+                raise ConfigError(
+                    f"--allowed-hosts has {host!r}; a host is like example.org, *.example.org or 10.0.0.1"
+                )
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
@@ -121,9 +143,27 @@ class ServerConfig:
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; ports end at 65535")
-        for flag, value in (("--drain-timeout", self.drain_timeout), ("--hang-timeout", self.hang_timeout)):
+        for flag, value in (
+            ("--network-timeout", self.network_timeout),
+            ("--keep-alive-timeout", self.keep_alive_timeout),
+            ("--drain-timeout", self.drain_timeout),
+            ("--hang-timeout", self.hang_timeout),
+        ):
             if not value > 0:
                 raise ConfigError(f"{flag} is {value}; it must be above 0 seconds")
+
+
+def listed(flag: str, text: str) -> tuple[str, ...]:
+    """What was typed as a list: parted by commas, or as a list in JSON, which vLLM wants."""
+    if not text.lstrip().startswith("["):
+        return tuple(filter(None, (part.strip() for part in text.split(","))))
+    try:
+        items = json.loads(text)
+    except ValueError:
+        items = None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise ConfigError(f'{flag} is {text!r}; write a,b or ["a", "b"]')
+    return tuple(items)
 
 
 def environment(name: str, default: str = "") -> str:

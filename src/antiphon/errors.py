@@ -8,6 +8,7 @@ AntiphonError
 ├── InvalidRequest      400     the sender's mistake; `param` names the offending field
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
 ├── InvalidApiKey       401     no key, or one that is not valid here
+├── RequestTimeout      408     the request did not arrive in time
 ├── RequestTooLarge     413     the body is over its cap
 ├── UnsupportedMediaType 415    the body is not announced as plain JSON
 ├── NotFound            404     nothing here has that name or id
@@ -15,6 +16,7 @@ AntiphonError
 │   └── ResponseNotFound
 ├── Overloaded          429     a queue is at its cap; `retry_after` says when to come back
 ├── RateLimited         429     a key has had its requests or tokens of this minute
+├── TooManyConnections  503     more connections than the server holds
 ├── NotReady            503     still loading, draining, or between two engines
 └── EngineError         500     the engine failed this request
     └── EngineDied              the engine died, or hung, twice with this request on board
@@ -87,6 +89,17 @@ class InvalidApiKey(AntiphonError):
     code = "invalid_api_key"
 
 
+class RequestTimeout(AntiphonError):
+    """A part of the request did not arrive in time."""
+
+    http_status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+    def __init__(self, part: str, seconds: float) -> None:
+        super().__init__(f"The request's {part} did not arrive within {seconds:g} seconds.")
+
+
 class RequestTooLarge(AntiphonError):
     """The body, or a part of it, is over its cap."""
 
@@ -146,6 +159,17 @@ class RateLimited(AntiphonError):
         super().__init__(message)
         self.type = kind
         self.retry_after = retry_after
+
+
+class TooManyConnections(AntiphonError):
+    """The server holds as many connections as it may."""
+
+    http_status = 503
+    code = "too_many_connections"
+
+    def __init__(self) -> None:
+        super().__init__("The server has as many connections as it takes; please try again later.")
+        self.retry_after = 1
 
 
 class NotReady(AntiphonError):

@@ -33,6 +33,11 @@ ALIASES = {
     "--long-prefill-token-threshold": "--prefill-chunk",
     "--ubatch-size": "--prefill-chunk",
     "-ub": "--prefill-chunk",
+    "--ssl-cert-file": "--ssl-certfile",  # llama.cpp
+    "--ssl-key-file": "--ssl-keyfile",
+    "--timeout": "--network-timeout",
+    "-to": "--network-timeout",
+    "--timeout-keep-alive": "--keep-alive-timeout",  # uvicorn
 }
 # What their values are called elsewhere.
 VALUES = {

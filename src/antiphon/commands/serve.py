@@ -18,6 +18,7 @@ from antiphon.config import (
     TOOL_CALL_PARSERS,
     EngineConfig,
     ServerConfig,
+    listed,
 )
 
 # The defaults, read from where they are set.
@@ -35,6 +36,10 @@ def serve(
     model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
     host: Annotated[str, _option(_NETWORK, "Address to listen on.")] = _SERVER.host,
     port: Annotated[int, _option(_NETWORK, "Port; 0 takes any free one.")] = _SERVER.port,
+    ssl_certfile: Annotated[str, _option(_NETWORK, "Certificates, in PEM: serve HTTPS.")] = _SERVER.ssl_certfile,
+    ssl_keyfile: Annotated[
+        str, _option(_NETWORK, "Their key, in PEM, where it is in a file of its own.")
+    ] = _SERVER.ssl_keyfile,
     api_key: Annotated[
         list[str] | None,
         _option(_NETWORK, "A key that requests must carry; may be given several times. Better a file."),
@@ -94,7 +99,18 @@ def serve(
         int, _option(_LOAD, "Responses of /v1/responses kept in memory to go on from; 0: none.")
     ] = _SERVER.max_stored_responses,
     max_stored_bytes: Annotated[int, _option(_LOAD, "Bytes of memory that these may take.")] = _SERVER.max_stored_bytes,
+    allowed_origins: Annotated[
+        str, _option(_NETWORK, "Whose pages' scripts may ask, as a browser names them; * for all.")
+    ] = "",
+    allowed_hosts: Annotated[str, _option(_NETWORK, "Names that the server answers to; all if none is given.")] = "",
     max_body_bytes: Annotated[int, _option(_NETWORK, "Largest request body.")] = _SERVER.max_body_bytes,
+    max_connections: Annotated[int, _option(_NETWORK, "Connections held at once.")] = _SERVER.max_connections,
+    network_timeout: Annotated[
+        float, _option(_NETWORK, "Seconds for a request to arrive, and for an answer to be taken.")
+    ] = _SERVER.network_timeout,
+    keep_alive_timeout: Annotated[
+        float, _option(_NETWORK, "Seconds that a connection may be idle.")
+    ] = _SERVER.keep_alive_timeout,
     threads: Annotated[int, _option(_MACHINE, "Threads that compute; 0: one for each core.")] = _ENGINE.threads,
     instruction_set: Annotated[str, _option(_MACHINE, f"{', '.join(INSTRUCTION_SETS)}.")] = _ENGINE.instruction_set,
     drain_timeout: Annotated[
@@ -144,6 +160,13 @@ def serve(
         offline=offline,
         host=host,
         port=port,
+        ssl_certfile=ssl_certfile,
+        ssl_keyfile=ssl_keyfile,
+        allowed_origins=listed("--allowed-origins", allowed_origins),
+        allowed_hosts=listed("--allowed-hosts", allowed_hosts),
+        max_connections=max_connections,
+        network_timeout=network_timeout,
+        keep_alive_timeout=keep_alive_timeout,
         api_keys=read_api_keys(api_key or (), api_key_file),
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,

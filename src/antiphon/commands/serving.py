@@ -24,7 +24,7 @@ from antiphon.commands.startup import curl_line, cut_note, open_note, quantizati
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.app import create_app
-from antiphon.http.server import Server, listen, url_of
+from antiphon.http.server import Server, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
 
@@ -77,8 +77,11 @@ async def running(
         ConfigError, CheckpointError: the address cannot be had, the model cannot be served.
         EngineDied: the engine does not come up.
     """
+    check_tls(settings)
+    allow_open_files(settings.max_connections)
     listener = listen(settings.host, settings.port)
-    url = url_of(listener)  # now: a server that is told to stop while it is loading closes the socket
+    # Now: a server that is told to stop while it is loading closes the socket.
+    url = url_of(listener, secure=bool(settings.ssl_certfile))
     parser = settings.tool_call_parser
     assembly = assemble(found, engine_config, name=settings.model_name, tool_call_parser=parser)
     model, checkpoint = assembly.model, assembly.checkpoint

@@ -7,6 +7,7 @@ started or where the model came from: whoever serves hands both over.
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from antiphon import __version__
 from antiphon.config import ServerConfig
@@ -14,8 +15,10 @@ from antiphon.engine.client import EngineClient
 from antiphon.http import chat, completions, generate, models, operations, tokens
 from antiphon.http.anthropic_messages import routes as messages
 from antiphon.http.authentication import Authentication
+from antiphon.http.connections import BodyDeadline
 from antiphon.http.errors import add_error_handlers
 from antiphon.http.front import Front, ServedModel
+from antiphon.http.hosts import AllowedHosts
 from antiphon.http.openai_responses import routes as responses
 from antiphon.http.openai_responses.store import ResponseStore
 from antiphon.http.openapi import describe_bodies
@@ -49,10 +52,21 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
 
 def _surround(app: FastAPI, settings: ServerConfig, metrics: Metrics, rates: Rates) -> None:
     """What every request passes, innermost first."""
+    app.add_middleware(BodyDeadline, seconds=settings.network_timeout)
     if rates:
         app.add_middleware(RateLimiting, rates=rates, metrics=metrics)
     if settings.api_keys:
         app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=("*",),
+        )
+    if settings.allowed_hosts:
+        app.add_middleware(AllowedHosts, hosts=settings.allowed_hosts)
     add_error_handlers(app, {messages.PATH: messages.error_body})
     app.add_middleware(RequestIds)
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,8 +24,10 @@ from fastapi import FastAPI
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
+from antiphon.http.connections import MAX_HEAD_BYTES, ConnectionLimits, LimitedProtocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OTHER_FILES = 256  # beside connections: the engine, the renderer, connections that are being refused
 _FLUSH_SECONDS = 5  # for answers that are complete but not yet sent when the drain is over
 
 logger = logging.getLogger(__name__)
@@ -50,12 +56,39 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def check_tls(settings: ServerConfig) -> None:
+    """Make sure that certificate and key can be used, or ConfigError; for before a model is loaded."""
+    if not settings.ssl_certfile:
+        return
+    files = f"--ssl-certfile {settings.ssl_certfile}"
+    if settings.ssl_keyfile:
+        files += f" with --ssl-keyfile {settings.ssl_keyfile}"
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile or None, password="")  # never asked for
+    except ssl.SSLError as error:
+        reason = error.reason or "no certificate and key in PEM are there"
+        raise ConfigError(f"{files} cannot be used: {reason.lower().replace('_', ' ')}") from None
+    except OSError as error:
+        raise ConfigError(f"{files} cannot be read: {error.strerror}") from None
+
+
+def allow_open_files(connections: int) -> None:
+    """Raise this process's own cap on open files, as far as it may, so that so many connections fit under it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def url_of(listener: socket.socket, *, secure: bool = False) -> str:
     """Where a client on this machine reaches `listener`."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not bound to
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Server(uvicorn.Server):
@@ -63,8 +96,15 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig, *, signals: bool = True) -> None:
         """`signals`: whether SIGINT and SIGTERM are this server's to handle."""
+        limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
         config = uvicorn.Config(
             app,
+            http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limits)),
+            ws="none",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            timeout_keep_alive=cast(int, settings.keep_alive_timeout),  # it is handed to the event loop as it is
+            ssl_certfile=settings.ssl_certfile or None,
+            ssl_keyfile=settings.ssl_keyfile or None,
             log_config=None,
             access_log=False,
             server_header=False,

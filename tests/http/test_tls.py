@@ -1,0 +1,89 @@
+"""HTTPS with one's own certificate, and what is said of files that will not do."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from http_server import PATIENCE, serving
+
+from antiphon.config import ServerConfig
+from antiphon.errors import ConfigError
+from antiphon.http.server import check_tls
+
+_PEM = serialization.Encoding.PEM
+
+
+def certificate(folder: Path, *, password: bytes = b"") -> tuple[Path, Path]:
+    """A certificate for localhost, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(signed.public_bytes(_PEM))
+    paths[1].write_bytes(key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, lock))
+    return paths
+
+
+@pytest.mark.parametrize("in_one_file", [False, True])
+async def test_https_with_ones_own_certificate(tmp_path, in_one_file):
+    cert, key = certificate(tmp_path)
+    files = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+    if in_one_file:
+        cert.write_bytes(cert.read_bytes() + key.read_bytes())
+        del files["ssl_keyfile"]
+    async with serving(tmp_path, **files) as server:
+        url = server.url.replace("http://127.0.0.1", "https://localhost")
+        trust = ssl.create_default_context(cafile=str(cert))
+        async with httpx2.AsyncClient(base_url=url, verify=trust, timeout=PATIENCE, trust_env=False) as client:
+            body = {"prompt": "x", "max_tokens": 3, "stream": True}
+            reply = await client.post("/v1/completions", json=body)
+            assert reply.text.endswith("data: [DONE]\n\n")
+        with pytest.raises(httpx2.HTTPError):
+            await server.http.get("/health")  # plain HTTP
+
+
+def refusal(**files: Path) -> str:
+    with pytest.raises(ConfigError) as error:
+        check_tls(ServerConfig(**{name: str(path) for name, path in files.items()}))
+    return error.value.message
+
+
+def test_files_that_will_not_do_are_named_before_anything_starts(tmp_path):
+    (tmp_path / "other").mkdir()
+    cert, key = certificate(tmp_path)
+    _, others = certificate(tmp_path / "other")
+    empty = tmp_path / "empty"
+    empty.touch()
+    check_tls(ServerConfig(ssl_certfile=str(cert), ssl_keyfile=str(key)))
+    check_tls(ServerConfig())
+    assert "No such file" in refusal(ssl_certfile=tmp_path / "missing", ssl_keyfile=key)
+    assert "key values mismatch" in refusal(ssl_certfile=cert, ssl_keyfile=others)
+    for wrong in (empty, key):
+        assert refusal(ssl_certfile=wrong, ssl_keyfile=key).startswith(f"--ssl-certfile {wrong}")
+    assert str(empty) in refusal(ssl_certfile=cert, ssl_keyfile=empty)
+    assert "cannot be used" in refusal(ssl_certfile=cert)
+
+
+def test_a_key_under_a_password_is_refused_and_no_password_is_asked_for(tmp_path):
+    cert, key = certificate(tmp_path, password=b"secret")
+    assert str(key) in refusal(ssl_certfile=cert, ssl_keyfile=key)

@@ -14,7 +14,8 @@ import typer
 from rich.console import Console
 
 from antiphon import __version__
-from antiphon.commands.aliases import AliasCommand, ModelCommand
+from antiphon.commands.aliases import AliasCommand, BatchCommand, ModelCommand
+from antiphon.commands.batch import batch
 from antiphon.commands.chat import chat
 from antiphon.commands.inspect import inspect
 from antiphon.commands.pull import pull
@@ -36,6 +37,7 @@ It speaks OpenAI's API, so the clients and programs you have work with it unchan
   antiphon serve MODEL          serve it on 127.0.0.1:8000
   antiphon serve MODEL -np 16   … to 16 people at once
   antiphon chat MODEL           talk to it without a server
+  antiphon batch IN OUT MODEL   answer a file of requests
 
 A MODEL is a GGUF file, a Hugging Face folder, or a name: [bold]demo[/bold], [bold]deepseek-r1:1.5b[/bold], or any
 [bold]owner/repo[/bold] of Hugging Face or ModelScope, which is brought first (antiphon pull MODEL).
@@ -50,9 +52,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# Every option of `serve` can come from the environment: --port from ANTIPHON_PORT.
-app.command(cls=AliasCommand, context_settings={"auto_envvar_prefix": "ANTIPHON"}, rich_help_panel="Serve")(serve)
+# Every option of `serve` and `batch` can come from the environment: --port from ANTIPHON_PORT.
+_FROM_ENVIRONMENT = {"auto_envvar_prefix": "ANTIPHON"}
+app.command(cls=AliasCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
+app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
 app.command(cls=ModelCommand, rich_help_panel="Look")(inspect)
 app.command(cls=ModelCommand, rich_help_panel="Look")(pull)
 

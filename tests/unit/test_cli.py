@@ -65,7 +65,7 @@ def test_the_first_page_shows_how_to_begin():
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "inspect", "pull"])
+@pytest.mark.parametrize("command", ["serve", "chat", "batch", "inspect", "pull"])
 def test_every_command_has_examples(command):
     assert "Examples" in run(command, "--help").output
 
@@ -170,6 +170,23 @@ def test_flags_that_name_the_model(monkeypatch):
     assert run("serve", "-hf").exit_code == 2
     assert run("serve", "other", "-hf", "o/r").exit_code == 2
     assert translate_model(["--", "-hf", "x"]) == ["--", "-hf", "x"]
+
+
+def test_flags_that_name_the_files_of_a_batch(monkeypatch):
+    seen = []
+    monkeypatch.setattr("antiphon.offline.batch.count_lines", lambda requests: seen.append(requests) or 0)
+    monkeypatch.setattr("antiphon.offline.batch_file.BatchFile", lambda *files: seen.extend(files) or 1 / 0)
+    monkeypatch.setattr("antiphon.offline.settings.configs", lambda *told: seen.append(told) or (None, ServerConfig()))
+    for arguments in (
+        ["in", "out", "m"],
+        ["-i", "in", "-c", "9", "-o=out", "m"],
+        ["in", "out", "--model", "m", "-c=9"],
+    ):
+        seen.clear()
+        assert isinstance(run("batch", *arguments).exception, ZeroDivisionError)
+        (model, settings), *files = seen
+        assert (model, settings["context_length"]) == ("m", 9 if len(arguments) > 3 else 0)
+        assert files == [Path("in"), Path("out"), Path("in")]
 
 
 def test_aliases_mean_options_that_exist_and_hide_none():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 # What may be typed → what it means.
@@ -58,6 +59,9 @@ MODEL_FLAGS = {
     "--model": "repo",
 }
 
+# What vLLM's `run-batch` names its files with.
+FILE_FLAGS = {"-i": "in", "--input-file": "in", "-o": "out", "--output-file": "out"}
+
 _NAME_COLUMN = 26  # characters; a longer name stands on a line of its own
 
 
@@ -80,8 +84,10 @@ def translate(arguments: list[str]) -> list[str]:
     return translated
 
 
-def translate_model(arguments: list[str]) -> list[str]:
-    """`arguments` with flags that name the model made into MODEL: `-hf REPO --hf-file FILE` is REPO/FILE."""
+def translate_model(arguments: list[str], *, last: bool = False) -> list[str]:
+    """`arguments` with flags that name the model made into MODEL, which comes first or last: `-hf REPO --hf-file FILE`
+    is REPO/FILE.
+    """
     given: dict[str, str] = {}
     others: list[str] = []
     rest = iter(arguments)
@@ -95,7 +101,27 @@ def translate_model(arguments: list[str]) -> list[str]:
             others.append(argument)
     if given.get("file"):  # it overrules a type behind the repository
         given["repo"] = f"{given.get('repo', '').partition(':')[0]}/{given['file']}"
-    return [given["repo"], *others] if given.get("repo") else others
+    if not given.get("repo"):
+        return others
+    return [*others, given["repo"]] if last else [given["repo"], *others]
+
+
+def translate_files(arguments: list[str]) -> list[str]:
+    """`arguments` with flags that name files, both of them, made into IN and OUT, which come first."""
+    given: dict[str, str] = {}
+    others: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if argument == "--":
+            others += [argument, *rest]
+        elif flag in FILE_FLAGS:
+            given[FILE_FLAGS[flag]] = value if equals else next(rest, "")
+        else:
+            others.append(argument)
+    if len(given) == 1:
+        raise typer.BadParameter("give both files by flags, -i IN -o OUT, or both without")
+    return [given["in"], given["out"], *others] if given else others
 
 
 class ModelCommand(TyperCommand):
@@ -129,6 +155,14 @@ class AliasCommand(ModelCommand):
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
                 panels.setdefault(panel, []).append(_row(parameter))
         return panels
+
+
+class BatchCommand(AliasCommand):
+    """A command of two files and a MODEL, each of which may also be given by a flag, as vLLM's `run-batch` has them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Put files given by flags first and the model last, then parse as ever."""
+        return super().parse_args(ctx, translate_files(translate_model(args, last=True)))
 
 
 def _row(option: Any) -> tuple[str, str]:  # noqa: ANN401

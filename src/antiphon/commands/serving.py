@@ -82,8 +82,7 @@ async def running(
     listener = listen(settings.host, settings.port)
     # Now: a server that is told to stop while it is loading closes the socket.
     url = url_of(listener, secure=bool(settings.ssl_certfile))
-    parser = settings.tool_call_parser
-    assembly = assemble(found, engine_config, name=settings.model_name, tool_call_parser=parser)
+    assembly = assemble(found, engine_config, settings)
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings)
     server = Server(create_app(model, engine, settings), engine, settings, signals=signals)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from antiphon.checkpoint import Checkpoint
-from antiphon.config import EngineConfig
+from antiphon.config import EngineConfig, ServerConfig
 from antiphon.footprint import free_memory_bytes
 from antiphon.formats import open_checkpoint
 from antiphon.http.front import ServedModel
@@ -29,14 +29,14 @@ class Assembly:
     quantization: Quantization
 
 
-def assemble(found: Found, engine: EngineConfig, *, name: str = "", tool_call_parser: str = "auto") -> Assembly:
-    """Open the model. `name` is what clients call it; empty: its own. `tool_call_parser`: as in ServerConfig.
+def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Assembly:
+    """Open the model.
 
     Raises:
         CheckpointError: it cannot be served.
     """
     checkpoint = open_checkpoint(found.path)
-    text = TextModel.from_checkpoint(checkpoint, tool_call_parser=tool_call_parser)
+    text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))
     # The fake runner has no model to learn these from.
     fake = replace(
@@ -44,7 +44,7 @@ def assemble(found: Found, engine: EngineConfig, *, name: str = "", tool_call_pa
         vocab_size=checkpoint.settings["vocab_size"],
         context_length=checkpoint.settings["max_position_embeddings"],
     )
-    model = ServedModel(name or found.name, text, advice, aliases=frozenset({found.typed} - {""}))
+    model = ServedModel(settings.model_name or found.name, text, advice, aliases=frozenset({found.typed} - {""}))
     # Chosen here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     quantization = choose_quantization(
         engine.quantization, checkpoint, free_memory_bytes(), engine.kv_cache_type, engine.kv_cache_tokens

@@ -25,7 +25,7 @@ async def running_app(found: Found, engine_config: EngineConfig, settings: Serve
     Raises:
         CheckpointError, ConfigError, EngineDied: why the model cannot be had.
     """
-    assembly = assemble(found, engine_config, name=settings.model_name)
+    assembly = assemble(found, engine_config, settings)
     engine = EngineClient(assembly.engine, settings)
     app = create_app(assembly.model, engine, settings)
     try:

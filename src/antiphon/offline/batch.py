@@ -1,0 +1,130 @@
+"""A file of requests, answered into another file, straight on the engine.
+
+Owns the way of each line: read, asked of the very application that serves HTTP, its answer written as soon as it is
+there. It promises that an answer equals the server's, that a line which fails spoils no other, that no more lines are
+held in memory than keep the engine busy, and that a batch which was cut off, even by a kill, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from fastapi import FastAPI
+
+from antiphon.config import EngineConfig, ServerConfig
+from antiphon.errors import AntiphonError, ConfigError, EngineDied, InvalidRequest
+from antiphon.loading.model import Found
+from antiphon.offline.batch_file import BatchFile
+from antiphon.offline.batch_lines import BadLine, BatchRequest, answer_output, bad_line_output, read_lines
+from antiphon.offline.running import front_of_app, running_app
+
+_REQUESTS_PER_PLACE = 2  # with the engine, for each answer it computes at once: the next is there when one ends
+_COUNTED_BYTES = 1 << 20  # at a time
+_NOT_READY = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch has come, in lines of the file of answers."""
+
+    done: int
+    failed: int
+    kept: int  # of those done, from an earlier run
+
+
+Watch = Callable[[Progress], None]
+
+
+def count_lines(path: Path) -> int:
+    """The lines of the file of requests; ConfigError where there is no such file."""
+    try:
+        if not path.is_file():
+            raise ConfigError(f"there is no file {str(path)!r}")
+        with path.open("rb") as file:
+            ends, last = 0, b"\n"
+            while chunk := file.read(_COUNTED_BYTES):
+                ends += chunk.count(b"\n")
+                last = chunk[-1:]
+            return ends + (last != b"\n")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+async def run_batch(
+    requests: Path, answers: BatchFile, found: Found, engine: EngineConfig, settings: ServerConfig, watch: Watch
+) -> Progress:
+    """Answer every line of `requests` that `answers` does not hold yet.
+
+    Raises:
+        ConfigError, CheckpointError, EngineDied: the model cannot be had, or its engine not be kept alive.
+    """
+    kept = answers.num_lines
+    with requests.open("rb") as file:
+        lines = _missing(read_lines(file, settings.max_body_bytes), answers)
+        async with running_app(found, engine, settings) as app, _client(app) as client:
+            worker = _Worker(app, client, answers, lambda: watch(Progress(answers.num_lines, answers.num_failed, kept)))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(_REQUESTS_PER_PLACE * engine.max_num_sequences):
+                        group.create_task(worker.run(lines))
+            except BaseExceptionGroup as failed:
+                raise failed.exceptions[0] from None
+    return Progress(answers.num_lines, answers.num_failed, kept)
+
+
+def _client(app: FastAPI) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://batch", timeout=None)
+
+
+def _missing(
+    lines: Iterator[tuple[int, BatchRequest | BadLine]], answers: BatchFile
+) -> Iterator[tuple[int, BatchRequest | BadLine]]:
+    """The lines that `answers` does not hold; a custom id that was there before makes a bad line."""
+    seen: set[str] = set()
+    for number, line in lines:
+        if isinstance(line, BatchRequest) and line.custom_id in seen:
+            message = f"The custom_id {line.custom_id[:100]!r} was there before; each line needs one of its own."
+            line = BadLine(InvalidRequest(message, param="custom_id"), line.custom_id)
+        if isinstance(line, BadLine):
+            if number not in answers.bad_lines:
+                yield number, line
+        else:
+            seen.add(line.custom_id)
+            if line.custom_id not in answers.answered:
+                yield number, line
+
+
+class _Worker:
+    """Takes line after line; as many run at once as are to be with the engine."""
+
+    def __init__(
+        self, app: FastAPI, client: httpx2.AsyncClient, answers: BatchFile, on_line: Callable[[], None]
+    ) -> None:
+        self._engine = front_of_app(app).engine
+        self._client = client
+        self._answers = answers
+        self._on_line = on_line
+
+    async def run(self, lines: Iterator[tuple[int, BatchRequest | BadLine]]) -> None:
+        """Answer lines until there are no more."""
+        for number, line in lines:
+            if isinstance(line, BadLine):
+                self._answers.add_bad_line(number, bad_line_output(number, line))
+                await asyncio.sleep(0)  # a file may be nothing but these
+            else:
+                await self._ask(line)
+            self._on_line()
+
+    async def _ask(self, line: BatchRequest) -> None:
+        reply = await self._client.post(line.url, content=line.body, headers={"Content-Type": "application/json"})
+        if reply.status_code == _NOT_READY:  # no fault of the line's, and the next would fare no better
+            raise self._reason()
+        output = answer_output(line.custom_id, reply.status_code, reply.headers["x-request-id"], reply.content)
+        self._answers.add_answer(line.custom_id, output, failed=reply.is_error)
+
+    def _reason(self) -> AntiphonError:
+        return self._engine.error or EngineDied("The engine was stopped before the batch was done.")

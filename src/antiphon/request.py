@@ -87,6 +87,8 @@ class GenerateRequest:
     choice_index: int = 0  # keys the random numbers, with the seed and the position
     # Tokens already generated and sent by an earlier engine; generation goes on after them as if nothing had happened.
     output_token_ids: list[int] = field(default_factory=list)
+    # How many of the prompt's last tokens are to be scored: each has an event of its own, before the first token drawn.
+    num_scored_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +114,5 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0  # prompt tokens whose K/V came from the prefix cache; on the first event
     thought_closed: ThoughtClosed | None = None  # with the first of the tokens by which the engine closes the thought
+    is_prompt: bool = False  # stands for the next of the prompt's scored tokens, whose `logprobs` it brings
     error: str | None = None  # with FinishReason.ERROR: a message fit for the client

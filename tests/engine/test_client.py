@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 from fronts import PATIENCE, check_accounts, expected, is_gone, long_requests, read, running_client, until
@@ -36,6 +37,16 @@ async def test_what_the_engine_says_of_itself():
         assert (client.stats.running, client.stats.waiting, client.stats.blocks_in_use) == (0, 0, 0)
         assert client.stats.blocks_free + client.stats.blocks_cached == client.stats.blocks_total == 32
         assert client.stats.num_computed_tokens == 20 + 7
+
+
+async def test_a_stream_knows_when_its_turn_came():
+    async with running_client(max_num_sequences=1, step_seconds=0.02) as client:
+        began = time.monotonic()
+        first, second = (client.generate(ask(name, [1, 2], max_tokens=5)) for name in "ab")
+        assert first.begun_at is None
+        await asyncio.gather(read(first), read(second))
+        assert began <= first.begun_at < second.begun_at < time.monotonic()
+        assert second.begun_at - first.begun_at >= 5 * 0.02
 
 
 async def test_a_closed_stream_frees_its_blocks():

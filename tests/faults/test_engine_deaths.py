@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from fronts import PATIENCE, expected, long_requests, read, running_client, until
@@ -31,6 +32,19 @@ async def test_streams_survive_the_engine(blow):
         assert client.restarts == 1
         assert client.engine_pid != first
         assert client.counters.finished == 8
+
+
+async def test_scores_are_told_once_though_the_engine_dies():
+    prompt = [*range(1, 81)]
+    request = replace(ask("a", prompt, num_logprobs=0, max_tokens=3), num_scored_tokens=len(prompt) - 1)
+    async with running_client(step_seconds=0.01) as client:
+        events = []
+        client.subscribe(events.append)
+        reading = asyncio.create_task(read(client.generate(request)))
+        await until(lambda: len(events) > 20)
+        os.kill(client.engine_pid, signal.SIGKILL)
+        assert await reading == expected(ask("a", prompt, max_tokens=3))
+        assert [event.is_prompt for event in events] == [True] * (len(prompt) - 1) + [False] * 3
 
 
 async def test_a_request_that_arrives_between_two_engines_waits():

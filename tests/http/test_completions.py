@@ -66,6 +66,53 @@ async def test_log_probabilities_of_the_drawn_token_alone(served: Served):
     assert logprobs["top_logprobs"] is None
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("as_ids", [False, True])
+async def test_an_echo_begins_text_and_log_probabilities_with_the_prompt(served: Served, stream: bool, as_ids: bool):
+    prompts = ["Hello é there", "b"]
+    sent = [served.text.encode_prompt(prompt) for prompt in prompts] if as_ids else prompts
+    plain = (await served.complete(sent, max_tokens=4, seed=3, logprobs=1)).json()
+    reply = await served.complete(sent, max_tokens=4, seed=3, logprobs=1, echo=True, stream=stream)
+    chunks = events(reply.text) if stream else [reply.json()]
+    for index, prompt in enumerate(prompts):
+        alone = plain["choices"][index]
+        parts = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
+        ids = served.text.encode_prompt(prompt)
+        spelled = b"".join(map(served.text.tokenizer.id_to_bytes, ids)).decode() if as_ids else prompt
+        assert "".join(part["text"] for part in parts) == spelled + alone["text"]
+        scores = [part["logprobs"] for part in parts if part["logprobs"]]
+        logprobs = [value for score in scores for value in score["token_logprobs"]]
+        assert len(logprobs) == len(ids) + 4
+        assert logprobs[0] is None
+        assert all(value <= 0 for value in logprobs[1:])
+        assert logprobs[len(ids) :] == alone["logprobs"]["token_logprobs"]
+        tokens = [token for score in scores for token in score["tokens"]]
+        offsets = [offset for score in scores for offset in score["text_offset"]]
+        assert offsets == [len("".join(tokens[:i])) for i in range(len(tokens))]
+        assert scores[0]["top_logprobs"][0] is None
+        assert tokens[1] in scores[0]["top_logprobs"][1]
+
+
+async def test_an_echo_alone(served: Served):
+    plain = (await served.complete(seed=3, n=2)).json()["choices"]
+    echoed = (await served.complete(seed=3, n=2, echo=True)).json()["choices"]
+    assert [choice["text"] for choice in echoed] == ["Hello" + choice["text"] for choice in plain]
+    assert echoed[0]["logprobs"] is None
+
+
+async def test_a_prompt_can_be_scored_and_nothing_generated(served: Served):
+    ids = served.text.encode_prompt("Hello there")
+    for logprobs in (None, 0):
+        body = (await served.complete(ids, max_tokens=0, echo=True, logprobs=logprobs)).json()
+        assert body["choices"][0]["text"].endswith("Hello there")
+        assert body["choices"][0]["finish_reason"] == "length"
+        assert body["usage"]["completion_tokens"] == 0
+    assert len(body["choices"][0]["logprobs"]["token_logprobs"]) == len(ids)
+    assert (await served.complete([65], max_tokens=0, echo=True, logprobs=1)).json()["choices"][0]["text"] == "b"
+    await served.until_metric('antiphon_requests_running{endpoint="completions"}', 0)
+    await served.check_accounts()
+
+
 async def test_the_official_client(served: Served):
     create = served.openai.completions.create
     whole = await create(model=MODEL, prompt="Hello", temperature=0, max_tokens=8, logprobs=1)

@@ -140,7 +140,7 @@ def test_no_control_token_grows_across_a_seam(content: str) -> None:
 
 
 def test_a_sentinel_in_the_text_is_text(templates: dict[str, ChatTemplate]) -> None:
-    content = "".join(NONCHARACTERS[:-1]) + "<｜User｜>"
+    content = "".join(NONCHARACTERS[:-2]) + "<｜User｜>"
     ids = build_chat_prompt(TOKENIZER, templates["r1"], [{"role": "user", "content": content}]).token_ids
     assert content.encode() in b"".join(map(TOKENIZER.id_to_bytes, ids))
     with pytest.raises(InvalidRequest, match="noncharacters"):

@@ -66,6 +66,7 @@ class _Passenger:
     stream: TokenStream
     accepted_at: float  # time.monotonic()
     output_token_ids: list[int] = field(default_factory=list)  # received so far
+    num_scored_tokens: int = 0  # of the prompt, likewise
     on_board: bool = False  # handed to the engine that is alive
     deaths: int = 0  # of engines it was on board of
 
@@ -216,10 +217,13 @@ class EngineClient:
     def _board(self, passenger: _Passenger) -> None:
         """Hand a request to the engine, with what earlier ones already produced."""
         passenger.on_board = True
-        self._supervisor.send(AddRequest(replace(passenger.request, output_token_ids=[*passenger.output_token_ids])))
+        left = passenger.request.num_scored_tokens - passenger.num_scored_tokens
+        request = replace(passenger.request, output_token_ids=[*passenger.output_token_ids], num_scored_tokens=left)
+        self._supervisor.send(AddRequest(request))
 
     def _deliver(self, passenger: _Passenger, event: TokenEvent, error: EngineError | None = None) -> None:
         """Count an event, pass it to the stream and the listeners, and close the books if it is the last."""
+        passenger.num_scored_tokens += event.is_prompt
         if event.token_id is not None:
             passenger.output_token_ids.append(event.token_id)
         if event.finish_reason:
@@ -256,8 +260,11 @@ class EngineClient:
 
     def engine_said(self, message: FromEngine) -> None:
         match message:
-            case StepReport(events, stats):
+            case StepReport(events, stats, begun):
                 self.stats = stats
+                for request_id in begun:
+                    if passenger := self._passengers.get(request_id):
+                        passenger.stream.note_begun(time.monotonic() - stats.step_seconds)
                 for event in events:
                     if passenger := self._passengers.get(event.request_id):  # else it was aborted meanwhile
                         self._deliver(passenger, event)

@@ -48,7 +48,7 @@ class EngineLoop:
         plan = self._scheduler.schedule()
         result = self._execute(plan)
         events = self._scheduler.update(plan, result)
-        self._connection.send(StepReport(events, self._stats(plan)))
+        self._connection.send(StepReport(events, self._stats(plan), self._scheduler.begun))
 
     def _take_messages(self) -> None:
         idle = not self._scheduler.has_work

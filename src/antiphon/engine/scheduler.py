@@ -57,6 +57,7 @@ class Scheduler:
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
         self._num_arrived = 0
+        self.begun: list[str] = []  # requests whose turn came with the last plan
         self.counts = SchedulerCounts()
 
     @property
@@ -98,7 +99,11 @@ class Scheduler:
         """The next step: who runs gets the blocks it needs, who waits is let in if they fit, all share the budget."""
         self._make_room()
         self._admit()
-        return StepPlan([self._entry(sequence, count) for sequence, count in self._share_budget()])
+        shares = list(self._share_budget())
+        self.begun = [sequence.request_id for sequence, _ in shares if not sequence.has_begun]
+        for sequence, _ in shares:
+            sequence.has_begun = True
+        return StepPlan([self._entry(sequence, count) for sequence, count in shares])
 
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
         """Book what a step computed; returns the events of all that happened since the last update."""
@@ -239,7 +244,7 @@ class Scheduler:
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
         """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
         reason: FinishReason | None = FinishReason.ERROR
-        thought_closed = None
+        thought_closed, was_scoring = None, sequence.is_scoring
         if token.error is None:
             thought_closed = sequence.append(token.token_id)
             reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
@@ -248,11 +253,12 @@ class Scheduler:
             self._remove(sequence)
         return TokenEvent(
             request_id=sequence.request_id,
-            token_id=token.token_id if token.error is None else None,
+            token_id=token.token_id if token.error is None and not was_scoring else None,
             logprobs=token.logprobs,
             finish_reason=reason,
             num_cached_tokens=sequence.num_cached_tokens if first else 0,
             thought_closed=thought_closed,
+            is_prompt=was_scoring and token.error is None,
             error=token.error,
         )
 

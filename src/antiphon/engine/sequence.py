@@ -7,11 +7,12 @@ insides or of the runner.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 
-from antiphon.engine.thought import Thought
-from antiphon.request import FinishReason, GenerateRequest, ThoughtClosed
+from antiphon.engine.thought import FORCE, Thought
+from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
 
 
@@ -21,12 +22,16 @@ class Sequence:
     def __init__(self, sequence_id: int, request: GenerateRequest) -> None:
         self.sequence_id = sequence_id  # grows with arrival
         self.request = request
-        self.token_ids = [*request.prompt_token_ids, *request.output_token_ids]  # all known tokens
+        num_known = len(request.prompt_token_ids) - request.num_scored_tokens
+        # All known tokens. Those that are to be scored are not known yet: one by one they become what is drawn.
+        self.token_ids = [*request.prompt_token_ids[:num_known], *request.output_token_ids]
+        self._to_score = deque(request.prompt_token_ids[num_known:])
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_computed_tokens = 0
         self.num_published_blocks = 0  # of the block table's start, those that others can find
         self.num_cached_tokens = 0  # prompt tokens whose K/V others had computed
         self.block_table: list[int] = []
+        self.has_begun = False  # whether any of it was ever scheduled
         self.was_preempted = False
         self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
         self._thought = Thought(request.sampling.thinking) if request.sampling.thinking else None
@@ -44,7 +49,12 @@ class Sequence:
 
     @property
     def num_output_tokens(self) -> int:
-        return len(self.token_ids) - self.num_prompt_tokens
+        return max(0, len(self.token_ids) - self.num_prompt_tokens)
+
+    @property
+    def is_scoring(self) -> bool:
+        """Whether the next token is one of the prompt's."""
+        return bool(self._to_score)
 
     @property
     def gap(self) -> int:
@@ -54,6 +64,9 @@ class Sequence:
     def append(self, token_id: int) -> ThoughtClosed | None:
         """Know one more token; says why, if it is the first of those by which the engine closes the thought."""
         self.token_ids.append(token_id)
+        if self._to_score:
+            self._to_score.popleft()
+            return None
         return self._follow(token_id)
 
     def take_blocks(self) -> list[int]:
@@ -70,6 +83,8 @@ class Sequence:
 
     def sample_spec(self, eos_token_ids: SequenceOf[int]) -> SampleSpec:
         """How to draw the token after the last known one."""
+        if self._to_score:
+            return self._scoring_spec(self._to_score[0])
         sampling = self.request.sampling
         masked: tuple[int, ...] = ()
         if self.num_output_tokens < sampling.min_tokens:
@@ -87,8 +102,17 @@ class Sequence:
             num_prompt_tokens=self.num_prompt_tokens,
         )
 
+    def _scoring_spec(self, token_id: int) -> SampleSpec:
+        """How to draw a token that is decided, for the sake of its log-probability."""
+        sampling = SamplingParams(
+            temperature=0.0, logit_bias={token_id: FORCE}, num_logprobs=self.request.sampling.num_logprobs
+        )
+        return SampleSpec(sampling=sampling, choice_index=self.request.choice_index, position=0)
+
     def finish_reason(self, eos_token_ids: SequenceOf[int], context_length: int) -> FinishReason | None:
         """Whether the known tokens end it, and why."""
+        if self._to_score:
+            return None
         sampling = self.request.sampling
         if self.num_output_tokens:
             last = self.token_ids[-1]

@@ -30,6 +30,11 @@ class TokenStream:
         self._end = end
         self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()
         self._exhausted = False
+        self.begun_at: float | None = None  # time.monotonic() when the engine first computed any of it
+
+    def note_begun(self, now: float) -> None:
+        """For the client alone: its turn came; later engines change nothing."""
+        self.begun_at = now if self.begun_at is None else self.begun_at
 
     def __aiter__(self) -> TokenStream:
         return self

@@ -101,6 +101,7 @@ class StepReport(Message, frozen=True):
 
     events: list[TokenEvent]
     stats: EngineStats
+    begun: list[str] = []  # requests whose turn came with this step
 
 
 class Fatal(Message, frozen=True):

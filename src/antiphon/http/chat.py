@@ -33,6 +33,7 @@ from antiphon.http.responses import (
     ChatMessage,
     MadeCall,
     MadeCallDelta,
+    Timings,
     TokenLogprob,
     TopLogprob,
     Usage,
@@ -43,7 +44,7 @@ from antiphon.http.schemas import ChatCompletionRequest
 from antiphon.http.schemas import ChatMessage as IncomingMessage
 from antiphon.http.sse import EventStream, answer_or_disconnect, event
 from antiphon.http.thinking import thinking_wish
-from antiphon.http.usage import finite, new_id, usage_of
+from antiphon.http.usage import finite, new_id, timings_of, usage_of
 from antiphon.http.vote import vote
 from antiphon.text import ChatPrompt, Tokenizer
 
@@ -59,7 +60,7 @@ async def create_chat_completion(request: Request) -> Response:
         body = validate(ChatCompletionRequest, await read_json_object(request, front.settings.max_body_bytes))
         job = await understand(front, body)
         generation = start_generation(front, job, account)
-    writer = _Writer(job.request_id, front, body)
+    writer = _Writer(job, front, body)
     if body.stream:
         return EventStream(generation, writer.stream(generation))
     return await answer_or_disconnect(request, generation, writer.whole(generation))
@@ -96,13 +97,17 @@ async def prompt_of(front: Front, body: ChatCompletionRequest) -> ChatPrompt:
         message = "'tools' are switched off on this server (--tool-call-parser none); leave them out."
         raise InvalidRequest(message, param="tools")
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
-    variables = {} if wish.enabled is None else {"enable_thinking": wish.enabled}
+    variables: dict[str, bool | str] = body.chat_template_kwargs.variables if body.chat_template_kwargs else {}
+    if wish.enabled is not None:
+        variables |= {"enable_thinking": wish.enabled, "thinking": wish.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
     return await front.in_thread(
         text.chat_prompt,
         [_turn(message) for message in body.messages],
         tools=[tool.model_dump(exclude_none=True) for tool in body.tools or ()] if body.offers_tools else (),
         fold_system=front.settings.system_prompt == "fold",
+        add_generation_prompt=body.add_generation_prompt is not False,
+        continue_final_message=bool(body.continue_final_message),
         close_thought=wish.is_closed,
         **variables,
     )
@@ -127,6 +132,7 @@ class _Whole:
 
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)
     tool_calls: list[MadeCall] = field(default_factory=list)
     finish_reason: str = ""
@@ -136,8 +142,8 @@ class _Whole:
 class _Writer:
     """Writes one request's answer."""
 
-    def __init__(self, request_id: str, front: Front, body: ChatCompletionRequest) -> None:
-        self._id = request_id
+    def __init__(self, job: Job, front: Front, body: ChatCompletionRequest) -> None:
+        self._id = job.request_id
         self._created = int(time.time())
         self._model = front.model.name
         self._thinks = front.model.text.thinks
@@ -145,6 +151,8 @@ class _Writer:
         self._n = body.n or 1
         self._with_logprobs = body.num_logprobs is not None
         self._include_usage = body.include_usage
+        self._continuous_usage = body.continuous_usage
+        self._prompt_token_ids = job.prompts[0].token_ids if body.return_token_ids else UNSET
         self._votes = bool(body.vote)
 
     async def whole(self, generation: Generation) -> bytes:
@@ -154,6 +162,7 @@ class _Writer:
             choice = choices[piece.index]
             choice.content.append(piece.content)
             choice.reasoning.append(piece.reasoning)
+            choice.token_ids += (*piece.token_ids, *piece.end_token_ids)
             choice.scored += piece.scored
             for delta in piece.tool_calls:
                 _add_call(choice.tool_calls, delta)
@@ -165,19 +174,23 @@ class _Writer:
             self._model,
             [self._choice(index, choice) for index, choice in enumerate(choices)],
             usage_of(generation.tally),
+            timings_of(generation),
             vote("".join(choice.content) for choice in choices) if self._votes else UNSET,
+            self._prompt_token_ids,
         )
         return encoder.encode(answer)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """The answer as events, without the closing [DONE]."""
         for index in range(self._n):
-            yield self._chunk(ChatChunkChoice(index, ChatDelta(role="assistant", content=""), None, None))
+            begin = ChatChunkChoice(index, ChatDelta(role="assistant", content=""), None, None)
+            yield self._chunk(generation, begin, prompt_token_ids=self._prompt_token_ids if index == 0 else UNSET)
         async for piece in generation:
             for choice in self._chunk_choices(piece):
-                yield self._chunk(choice)
+                is_last = choice.finish_reason is not None and generation.is_over and not self._include_usage
+                yield self._chunk(generation, choice, timings=timings_of(generation) if is_last else UNSET)
         if self._include_usage:
-            yield self._event([], usage_of(generation.tally))
+            yield self._event([], usage_of(generation.tally), timings_of(generation))
 
     def _choice(self, index: int, choice: _Whole) -> ChatChoice:
         thought: str | UnsetType = "".join(choice.reasoning) if self._thinks else UNSET
@@ -188,7 +201,8 @@ class _Writer:
             reasoning=thought,
             tool_calls=choice.tool_calls or UNSET,
         )
-        return ChatChoice(index, message, self._logprobs(choice.scored), choice.finish_reason, choice.thought_closed)
+        logprobs, token_ids = self._logprobs(choice.scored), self._token_ids(choice.token_ids)
+        return ChatChoice(index, message, logprobs, choice.finish_reason, choice.thought_closed, token_ids)
 
     def _chunk_choices(self, piece: Piece) -> Iterator[ChatChunkChoice]:
         """A chunk for the piece's text and one for each step of its calls; the last tells how the choice ended."""
@@ -199,13 +213,33 @@ class _Writer:
         logprobs = self._logprobs(piece.scored) if piece.scored else None
         for delta in deltas[:-1]:
             yield ChatChunkChoice(piece.index, delta, None, None)
-        yield ChatChunkChoice(piece.index, deltas[-1], logprobs, piece.finish_reason, piece.thought_closed or UNSET)
+        closed, token_ids = piece.thought_closed or UNSET, self._token_ids([*piece.token_ids, *piece.end_token_ids])
+        yield ChatChunkChoice(piece.index, deltas[-1], logprobs, piece.finish_reason, closed, token_ids)
 
-    def _chunk(self, choice: ChatChunkChoice) -> bytes:
-        return self._event([choice], None if self._include_usage else UNSET)
+    def _token_ids(self, token_ids: list[int]) -> list[int] | UnsetType:
+        return UNSET if self._prompt_token_ids is UNSET else token_ids
 
-    def _event(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> bytes:
-        return event(encoder.encode(ChatCompletionChunk(self._id, self._created, self._model, choices, usage)))
+    def _chunk(
+        self,
+        generation: Generation,
+        choice: ChatChunkChoice,
+        timings: Timings | UnsetType = UNSET,
+        prompt_token_ids: list[int] | UnsetType = UNSET,
+    ) -> bytes:
+        usage: Usage | UnsetType | None = None if self._include_usage else UNSET
+        if self._continuous_usage:
+            usage = usage_of(generation.tally)
+        return self._event([choice], usage, timings, prompt_token_ids)
+
+    def _event(
+        self,
+        choices: list[ChatChunkChoice],
+        usage: Usage | UnsetType | None,
+        timings: Timings | UnsetType = UNSET,
+        prompt_token_ids: list[int] | UnsetType = UNSET,
+    ) -> bytes:
+        chunk = ChatCompletionChunk(self._id, self._created, self._model, choices, usage, timings, prompt_token_ids)
+        return event(encoder.encode(chunk))
 
     def _logprobs(self, scored: list[ScoredToken]) -> ChatLogprobs | None:
         if not self._with_logprobs:

@@ -31,6 +31,7 @@ class Prompt:
     token_ids: list[int]
     sampling: SamplingParams
     starts_in_thought: bool = False
+    num_scored_tokens: int = 0  # at its end, whose log-probabilities are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,12 @@ class Piece:
     content: str = ""
     reasoning: str = ""
     token_ids: list[int] = field(default_factory=list)  # drawn, but for the one that ended the choice
+    prompt_scores: list[TokenLogprobs] = field(default_factory=list)  # of the prompt's scored tokens, in order
     scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
     tool_calls: list[ToolCallDelta] = field(default_factory=list)
     stop_string: str | None = None  # where one ended the choice
+    end_token_ids: list[int] = field(default_factory=list)  # the token that ended it, where one did
     thought_closed: str | None = None  # why the engine closed the thought; waits for something to go out with
 
     def __bool__(self) -> bool:
@@ -91,6 +94,16 @@ class Tally:
     reasoning: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Where a request's time went, in seconds; of several choices the first to begin and the last to end count."""
+
+    queue: float  # until the engine began with it
+    prefill: float  # from there to the first token
+    decode: float  # from there to the last one
+    num_decoded: int  # tokens that came in that time
+
+
 class Choice:
     """One sequence: takes the engine's events, gives pieces of text."""
 
@@ -104,11 +117,16 @@ class Choice:
         self._account = account
         self._waiting = Piece(index)
         self._num_calls = 0
-        self._last_token_at = 0.0
+        self.first_token_at = self.last_token_at = 0.0  # time.monotonic()
 
     @property
     def num_reasoning_tokens(self) -> int:
         return self._text.num_reasoning_tokens
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a piece waits to be taken."""
+        return bool(self._waiting)
 
     def receive(self, event: TokenEvent) -> None:
         """Turn one event into text; sets `finished` with the last."""
@@ -118,13 +136,16 @@ class Choice:
         if reason is FinishReason.ABORT:
             raise NotReady("The server stopped before this answer was complete.")
         self.num_cached_tokens = event.num_cached_tokens or self.num_cached_tokens
+        if event.is_prompt and event.logprobs is not None:
+            self._waiting.prompt_scores.append(event.logprobs)
         if event.token_id is not None:
             self._count_token()
             if event.thought_closed is not None:
                 self._waiting.thought_closed = event.thought_closed.value
                 self._account.count_closed_thought(event.thought_closed.value)
-            # The token that ends a sequence is not part of its text.
-            if reason is not FinishReason.STOP:
+            if reason is FinishReason.STOP:  # the token that ends a sequence is not part of its text
+                self._waiting.end_token_ids.append(event.token_id)
+            else:
                 self._push(event.token_id, event.logprobs)
         if reason is not None and not self.finished:
             self._finish(reason)
@@ -171,10 +192,11 @@ class Choice:
     def _count_token(self) -> None:
         now = time.monotonic()
         if self.num_tokens:
-            self._account.observe_gap(now - self._last_token_at)
+            self._account.observe_gap(now - self.last_token_at)
         else:
+            self.first_token_at = now
             self._account.observe_first_token(now)
-        self._last_token_at = now
+        self.last_token_at = now
         self.num_tokens += 1
 
 
@@ -193,6 +215,7 @@ class Generation:
         self._account = account
         self._reservation = reservation or Reservation()
         self._tasks: list[asyncio.Task[None]] = []
+        self._accepted_at = time.monotonic()
         self._news = asyncio.Event()
         self._failure: Exception | None = None
 
@@ -232,6 +255,22 @@ class Generation:
             completion=sum(choice.num_tokens for choice in self._choices),
             reasoning=sum(choice.num_reasoning_tokens for choice in self._choices),
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every choice has ended and been read to its end."""
+        return all(choice.finished and not choice.has_news for choice in self._choices)
+
+    @property
+    def times(self) -> Times:
+        """Where the time went so far."""
+        heard = [choice for choice in self._choices if choice.num_tokens]
+        if not heard:
+            return Times(time.monotonic() - self._accepted_at, 0.0, 0.0, 0)
+        first, last = min(each.first_token_at for each in heard), max(each.last_token_at for each in heard)
+        begun = min(each.events.begun_at or first for each in heard)
+        num_decoded = sum(each.num_tokens - 1 for each in heard)
+        return Times(max(0.0, begun - self._accepted_at), max(0.0, first - begun), last - first, num_decoded)
 
     async def _pump(self, choice: Choice) -> None:
         """Feed one choice until it ends; events that wait already are taken without a pause in between."""
@@ -275,7 +314,13 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
             for choice_index in range(job.n):
                 index = len(choices)
                 events = front.engine.generate(
-                    GenerateRequest(f"{job.request_id}-{index}", prompt.token_ids, prompt.sampling, choice_index)
+                    GenerateRequest(
+                        f"{job.request_id}-{index}",
+                        prompt.token_ids,
+                        prompt.sampling,
+                        choice_index,
+                        num_scored_tokens=prompt.num_scored_tokens,
+                    )
                 )
                 choices.append(Choice(index, events, _text_stream(front, job, prompt), account))
     except AntiphonError:

@@ -31,6 +31,19 @@ class Usage(msgspec.Struct):
     completion_tokens_details: CompletionTokensDetails
 
 
+class Timings(msgspec.Struct):
+    """An addition of ours, under the names that llama.cpp has for it."""
+
+    queue_ms: float
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float
+
+
 # --- chat
 
 
@@ -78,6 +91,7 @@ class ChatChoice(msgspec.Struct):
     logprobs: ChatLogprobs | None
     finish_reason: str
     thought_closed: str | UnsetType = UNSET  # an addition of ours: why the server closed the thought, if it did
+    token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
 
 
 class Vote(msgspec.Struct):
@@ -92,7 +106,9 @@ class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    timings: Timings
     vote: Vote | UnsetType = UNSET  # an addition of ours, for those who ask for it
+    prompt_token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
 
 
 class CalledFunctionDelta(msgspec.Struct):
@@ -121,6 +137,7 @@ class ChatChunkChoice(msgspec.Struct):
     logprobs: ChatLogprobs | None
     finish_reason: str | None
     thought_closed: str | UnsetType = UNSET  # in one chunk, where it happened
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completion.chunk"):
@@ -129,6 +146,8 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     model: str
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+    timings: Timings | UnsetType = UNSET  # in the last chunk
+    prompt_token_ids: list[int] | UnsetType = UNSET  # in the first
 
 
 # --- plain completions
@@ -136,8 +155,8 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
 
 class CompletionLogprobs(msgspec.Struct):
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]  # null: the first of a prompt
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -146,16 +165,21 @@ class CompletionChoice(msgspec.Struct):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
+    prompt_token_ids: list[int] | UnsetType = (
+        UNSET  # as vLLM has them, for those who ask; in a stream in the first chunk
+    )
+    token_ids: list[int] | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
-    """The same shape whole and streamed; only the usage differs."""
+    """The same shape whole and streamed; only usage and timings differ."""
 
     id: str
     created: int
     model: str
     choices: list[CompletionChoice]
     usage: Usage | UnsetType | None = UNSET
+    timings: Timings | UnsetType = UNSET
 
 
 # --- models

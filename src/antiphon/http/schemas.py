@@ -70,7 +70,15 @@ class Schema(BaseModel):
 
 class StreamOptions(Schema):
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(None, description="With include_usage: in every chunk, so far.")
     include_obfuscation: AcceptedFlag = None
+
+    @model_validator(mode="after")
+    def _continuous_usage_is_usage(self) -> StreamOptions:
+        if self.continuous_usage_stats and not self.include_usage:
+            message = "'continuous_usage_stats' is only allowed when 'include_usage' is true."
+            raise conflict("continuous_usage_stats", message)
+        return self
 
 
 class GenerationRequest(Schema):
@@ -97,6 +105,7 @@ class GenerationRequest(Schema):
     stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
 
+    return_token_ids: bool | None = Field(None, description="Also tell the ids of the prompt's and answer's tokens.")
     user: AcceptedText = None
 
     @model_validator(mode="after")
@@ -111,13 +120,35 @@ class GenerationRequest(Schema):
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
+    def continuous_usage(self) -> bool:
+        """Whether every chunk of a stream tells the usage so far."""
+        return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
+
+    @property
     def stops(self) -> list[str]:
         """The stop strings, however they were sent."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
 class ChatTemplateKwargs(Schema):
+    """What a request may tell the chat template; published templates know these, each a few of them."""
+
     enable_thinking: bool | None = None
+    thinking: bool | None = Field(None, description="The same under DeepSeek's name.")
+    preserve_thinking: bool | None = None
+    clear_thinking: bool | None = None
+    tools_in_user_message: bool | None = None
+    date_string: Annotated[str, MaxLen(100)] | None = None
+
+    @property
+    def wants_thinking(self) -> bool | None:
+        """Whether there shall be a thought, under either name."""
+        return self.thinking if self.enable_thinking is None else self.enable_thinking
+
+    @property
+    def variables(self) -> dict[str, bool | str]:
+        """What is the template's alone to understand."""
+        return self.model_dump(exclude_none=True, exclude={"enable_thinking", "thinking"})
 
 
 class TextPart(BaseModel):
@@ -215,6 +246,9 @@ class ChatCompletionRequest(GenerationRequest):
     chat_template_kwargs: ChatTemplateKwargs | None = None
     loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
 
+    add_generation_prompt: bool | None = Field(None, description="False: the prompt ends behind the last message.")
+    continue_final_message: bool | None = Field(None, description="Go on inside the last message, an assistant's.")
+
     vote: bool | None = Field(None, description="Count the boxed answers of all choices.")
 
     metadata: AcceptedMap = None
@@ -251,6 +285,9 @@ class ChatCompletionRequest(GenerationRequest):
         if len(budgets) > 1:
             message = "'thinking_token_budget' and 'max_thinking_tokens' differ; send one of them."
             raise conflict("thinking_token_budget", message)
+        if self.continue_final_message and self.add_generation_prompt:
+            message = "'continue_final_message' and 'add_generation_prompt' cannot both be true."
+            raise conflict("continue_final_message", message)
         if self.enable_thinking is not None and self._template_wish not in (None, self.enable_thinking):
             message = "'enable_thinking' and 'chat_template_kwargs.enable_thinking' differ; send one of them."
             raise conflict("enable_thinking", message)
@@ -282,7 +319,7 @@ class ChatCompletionRequest(GenerationRequest):
 
     @property
     def _template_wish(self) -> bool | None:
-        return self.chat_template_kwargs.enable_thinking if self.chat_template_kwargs else None
+        return self.chat_template_kwargs.wants_thinking if self.chat_template_kwargs else None
 
     @property
     def thinking_budget(self) -> int | None:
@@ -314,9 +351,16 @@ class CompletionRequest(GenerationRequest):
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
     logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
 
-    echo: Refused = None
+    max_tokens: Annotated[int, Ge(0)] | None = Field(None, description="0 with echo alone.")
+    echo: bool | None = Field(None, description="Begin the text, and the log-probabilities, with the prompt.")
     suffix: RefusedText = None
     best_of: RefusedBestOf = None
+
+    @model_validator(mode="after")
+    def _nothing_to_generate_is_an_echo(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise conflict("max_tokens", "'max_tokens' is 0, which is only allowed when 'echo' is true.")
+        return self
 
     @property
     def token_limit(self) -> int | None:

@@ -26,6 +26,9 @@ from antiphon.http.schemas import ChatCompletionRequest, ChatMessage, ChatTempla
 router = APIRouter()
 
 
+_OF_A_CHAT = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
+
+
 class TokenizeRequest(Schema):
     """The body of `POST /tokenize`: a `prompt` as `/v1/completions` takes it, or the `messages` of a chat."""
 
@@ -36,6 +39,8 @@ class TokenizeRequest(Schema):
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)] | None = None
     tools: Annotated[list[dict[str, Any]] | None, Field(description="As in chat.")] = None
     chat_template_kwargs: ChatTemplateKwargs | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
     return_token_strs: bool | None = Field(None, description="Also tell how each token is spelled.")
 
@@ -43,9 +48,9 @@ class TokenizeRequest(Schema):
     def _one_text(self) -> TokenizeRequest:
         if (self.prompt is None) == (self.messages is None):
             raise conflict("prompt", "Send either 'prompt' or 'messages'.")
-        others = ("tools", "chat_template_kwargs")
-        strangers = others if self.messages is None else ("add_special_tokens",)
-        for name in strangers:
+        others = _OF_A_CHAT - {"messages"}
+        strangers = others if self.messages is None else {"add_special_tokens"}
+        for name in sorted(strangers):
             if getattr(self, name) is not None:
                 goes_with = "messages" if self.messages is None else "prompt"
                 raise conflict(name, f"'{name}' goes with '{goes_with}'; leave it out.")
@@ -100,6 +105,6 @@ async def detokenize(request: Request) -> Response:
 async def _token_ids(front: Front, body: TokenizeRequest) -> list[int]:
     if body.prompt is not None:
         return await front.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)
-    asked = body.model_dump(include={"messages", "tools", "chat_template_kwargs"}, exclude_none=True)
+    asked = body.model_dump(include=_OF_A_CHAT, exclude_none=True)
     prompt = await prompt_of(front, validate(ChatCompletionRequest, asked))
     return prompt.token_ids

@@ -49,20 +49,27 @@ def build_chat_prompt(
     tool_style: ToolStyle | None = None,
     fold_system: bool = False,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     close_thought: bool = False,
     **variables: Any,  # noqa: ANN401
 ) -> ChatPrompt:
     """Render and encode. `content` of a message is a string or None; an assistant's `reasoning_content` or `reasoning`
     is its thought. `variables` (enable_thinking …) reach the template, marked like any text from outside. Tools and
     calls do as `tool_style` says, or as they are. With `fold_system`, system messages go into the users' turns; with
-    `close_thought` the prompt ends behind an empty thought.
+    `close_thought` the prompt ends behind an empty thought; with `continue_final_message` it ends where the last
+    message does, so that the model goes on with it.
 
     Raises InvalidRequest, naming the field, for what cannot be rendered: see `ChatTemplate.render`.
     """
     _check_messages(messages)
-    marker = _Marker(_free_noncharacter([messages, tools, variables, template.source]), tokenizer.control)
+    sentinel, end = _free_noncharacters([messages, tools, variables, template.source])
+    marker = _Marker(sentinel, tokenizer.control)
     turns = with_arguments(messages, tool_style) if tool_style else messages
     marked = [_marked_message(message, marker, template) for message in turns]
+    thought_is_open = False
+    if continue_final_message:
+        add_generation_prompt = False
+        thought_is_open = _leave_open(messages[-1], marked[-1], marker, template.source, end)
     if tool_style and not tool_style.in_template:
         marked = spelled_out(marked, marker.mark(tools), tool_style)
     elif tools:
@@ -74,12 +81,41 @@ def build_chat_prompt(
     )
     if close_thought and add_generation_prompt:
         text = _close_thought(text, template.source)
+    if continue_final_message:
+        text, found, _ = text.rpartition(end)
+        if not found:
+            raise InvalidRequest(
+                "The model's chat template does not show the last message, so it cannot be continued.",
+                param="continue_final_message",
+            )
     ids: list[int] = []
     for piece in tokenizer.control.split(text):
         ids += [piece] if isinstance(piece, int) else tokenizer.encode(marker.unmark(piece), param="messages")
     if tokenizer.add_bos and tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
         ids.insert(0, tokenizer.bos_token_id)
-    return ChatPrompt(ids, starts_in_thought=add_generation_prompt and text.rstrip().endswith(THINK_OPEN))
+    opened = add_generation_prompt and text.rstrip().endswith(THINK_OPEN)
+    return ChatPrompt(ids, starts_in_thought=opened or thought_is_open)
+
+
+def _leave_open(message: Mapping[str, Any], marked: dict[str, Any], marker: _Marker, source: str, end: str) -> bool:
+    """Put `end` where the message is to be continued; returns whether that is inside its thought."""
+    if message["role"] != "assistant" or message.get("tool_calls"):
+        raise InvalidRequest(
+            "Only a last message of role 'assistant' without tool calls can be continued.",
+            param="continue_final_message",
+        )
+    content: str = message.get("content") or ""
+    thought: str = message.get("reasoning_content") or message.get("reasoning") or ""
+    if content.startswith(THINK_OPEN) and THINK_CLOSE not in content:
+        thought, content = content.removeprefix(THINK_OPEN).lstrip("\n"), ""
+    if content or not thought or THINK_CLOSE not in source:
+        marked["content"] += end
+        return False
+    if "reasoning_content" in source:
+        marked |= {"content": "", "reasoning_content": marker.mark_text(thought) + end}
+    else:
+        marked["content"] = f"{THINK_OPEN}\n{marker.mark_text(thought)}{end}"
+    return True
 
 
 def _close_thought(text: str, source: str) -> str:
@@ -87,7 +123,7 @@ def _close_thought(text: str, source: str) -> str:
     opened = text.rstrip()
     if opened.endswith(THINK_OPEN):
         return opened + EMPTY_THOUGHT.removeprefix(THINK_OPEN)
-    return text if "enable_thinking" in source else text + EMPTY_THOUGHT
+    return text if "enable_thinking" in source or opened.endswith(THINK_CLOSE) else text + EMPTY_THOUGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +218,10 @@ def _texts(value: Any, depth: int = 0) -> list[str]:  # noqa: ANN401
     return []
 
 
-def _free_noncharacter(values: Any) -> str:  # noqa: ANN401
+def _free_noncharacters(values: Any) -> tuple[str, str]:  # noqa: ANN401
+    """Two that occur nowhere."""
     used = set().union(*map(set, _texts(values)))
     free = [character for character in NONCHARACTERS if character not in used]
-    if not free:
+    if len(free) < 2:
         raise InvalidRequest("The messages hold all of Unicode's noncharacters U+FDD0 to U+FDEF.", param="messages")
-    return free[0]
+    return free[0], free[1]

@@ -117,6 +117,7 @@ class ServerConfig:
     drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
     hang_timeout: float = 5.0  # seconds a working engine may make no progress before it is replaced
     log_level: str = "info"
+    access_log: bool = True  # a line for each request on standard output
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)

@@ -24,7 +24,7 @@ from antiphon.request import ThoughtClosed
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-Outcome = Literal["finished", "aborted", "failed"]
+Outcome = Literal["refused", "finished", "aborted", "failed"]
 ENDPOINTS = ("chat", "completions", "responses", "messages", "generate", "generate_batch")
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -156,18 +156,21 @@ class RequestAccount:
     """One request's way through the accounts.
 
     As a context manager it covers the time until the request is accepted: leaving it before `accept` counts a refusal.
-    Whoever accepts must see to it that `end` is called; only its first call counts.
+    Whoever accepts must see to it that `end` is called; only its first call counts. `outcome`, `first_token_after`
+    (seconds from its arrival) and the numbers of tokens tell what became of it.
     """
 
     def __init__(self, metrics: Metrics, endpoint: str, key: str = "") -> None:
         """`key` is the name of the API key that the request came with; empty where none is asked for."""
         self.key = key
+        self.outcome: Outcome | None = None
+        self.first_token_after: float | None = None
+        self.prompt_tokens = 0
+        self.generated_tokens = 0
         self._metrics = metrics
         self._endpoint = endpoint
         self._arrived_at = time.monotonic()
         self._accepted = False
-        self._ended = False
-        self._has_token = False
         metrics.received.labels(endpoint).inc()
 
     def __enter__(self) -> RequestAccount:
@@ -177,6 +180,7 @@ class RequestAccount:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if not self._accepted:
+            self.outcome = "refused"
             self._metrics.refused.labels(self._endpoint, _code(error)).inc()
         if isinstance(error, RateLimited):
             self._metrics.count_rate_limited(self.key, error.type)
@@ -189,9 +193,9 @@ class RequestAccount:
 
     def observe_first_token(self, now: float) -> None:
         """A choice's first token came at `now` (time.monotonic); the request's first counts."""
-        if not self._has_token:
-            self._has_token = True
-            self._metrics.first_token.observe(now - self._arrived_at)
+        if self.first_token_after is None:
+            self.first_token_after = now - self._arrived_at
+            self._metrics.first_token.observe(self.first_token_after)
 
     def observe_gap(self, seconds: float) -> None:
         """A choice waited this long for its next token."""
@@ -203,6 +207,7 @@ class RequestAccount:
 
     def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
         """The request's tokens, told once, at its end."""
+        self.prompt_tokens, self.generated_tokens = prompt, generated
         self._metrics.prompt_tokens.inc(prompt)
         self._metrics.cached_tokens.inc(cached)
         self._metrics.generated_tokens.inc(generated)
@@ -213,9 +218,9 @@ class RequestAccount:
 
     def end(self, outcome: Outcome) -> None:
         """The request is over; later calls change nothing."""
-        if self._ended:
+        if self.outcome is not None:
             return
-        self._ended = True
+        self.outcome = outcome
         self._metrics.running.labels(self._endpoint).dec()
         self._metrics.ended[outcome].labels(self._endpoint).inc()
         self._metrics.duration.labels(self._endpoint).observe(time.monotonic() - self._arrived_at)

@@ -120,6 +120,9 @@ def serve(
         float, _option(_MACHINE, "Seconds without progress after which the engine is replaced.")
     ] = _SERVER.hang_timeout,
     log_level: Annotated[str, _option(_MACHINE, f"{', '.join(LOG_LEVELS)}.")] = _SERVER.log_level,
+    access_log: Annotated[
+        bool, _option(_MACHINE, "Write a line of JSON for each request to standard output.")
+    ] = _SERVER.access_log,
     fake_engine: Annotated[
         bool, typer.Option("--fake-engine", hidden=True, help="Nonsense at full speed, to measure the front.")
     ] = False,
@@ -181,5 +184,6 @@ def serve(
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,
         log_level=log_level,
+        access_log=access_log,
     )
     run(engine, server)

@@ -2,7 +2,7 @@
 
 Owns the order of things: the port is taken first, so that a port in use is found before seconds of loading; HTTP
 answers from then on, `/ready` with 503 until the engine is there. `serve` runs this in the foreground, `chat MODEL`
-beside its own conversation. All messages go to stderr.
+beside its own conversation. All messages go to stderr; the line to paste and the access log go to stdout.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
+from antiphon.http.access_log import LineWriter, access_logger
 from antiphon.http.app import create_app
 from antiphon.http.server import Server, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
 
 _POLL_SECONDS = 0.05
+_STDOUT = 1  # file descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,23 @@ class Running:
 def run(engine: EngineConfig, settings: ServerConfig) -> None:
     """Serve until told to stop."""
     console = Console(stderr=True, highlight=False)
+    _set_up_logging(settings, console)
+    # Before there is an event loop: a model may take long to come, and Ctrl-C must end that at once.
+    found = resolve_model(engine.model, console, hub=settings.hub, offline=settings.offline)
+    asyncio.run(_serve(found, engine, settings, console))
+
+
+def _set_up_logging(settings: ServerConfig, console: Console) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(message)s",
         handlers=[RichHandler(console=console, show_path=False, rich_tracebacks=False)],
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says at info, we say ourselves
-    # Before there is an event loop: a model may take long to come, and Ctrl-C must end that at once.
-    found = resolve_model(engine.model, console, hub=settings.hub, offline=settings.offline)
-    asyncio.run(_serve(found, engine, settings, console))
+    access_logger.propagate = False
+    access_logger.setLevel(logging.INFO if settings.access_log else logging.WARNING)
+    if settings.access_log:
+        access_logger.addHandler(LineWriter(_STDOUT))
 
 
 async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, console: Console) -> None:

@@ -13,6 +13,7 @@ from antiphon import __version__
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.http import chat, completions, generate, models, operations, tokens
+from antiphon.http.access_log import AccessLog
 from antiphon.http.anthropic_messages import routes as messages
 from antiphon.http.authentication import Authentication
 from antiphon.http.connections import BodyDeadline
@@ -68,6 +69,7 @@ def _surround(app: FastAPI, settings: ServerConfig, metrics: Metrics, rates: Rat
     if settings.allowed_hosts:
         app.add_middleware(AllowedHosts, hosts=settings.allowed_hosts)
     add_error_handlers(app, {messages.PATH: messages.error_body})
+    app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
 
 

@@ -76,8 +76,10 @@ class Front:
         return ModelFacts(info.context_length, info.vocab_size)
 
     def account(self, request: Request, endpoint: str) -> RequestAccount:
-        """The account of a generation that `request` asks for."""
-        return self.metrics.request(endpoint, key_name(request.scope))
+        """The account of a generation that `request` asks for; the access log tells what became of it."""
+        account = self.metrics.request(endpoint, key_name(request.scope))
+        request.scope.setdefault("state", {}).setdefault("accounts", []).append(account)
+        return account
 
     def check_model(self, name: str | None) -> None:
         """Refuse a request for a model that is not served here."""

@@ -22,6 +22,7 @@ class RequestIds:
             return
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = sent if _SANE.fullmatch(sent) else b"req-" + secrets.token_hex(16).encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode("ascii")
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,0 +1,153 @@
+"""A line for each request, whatever becomes of it, and nothing in it that is nobody's business."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from typing import Any
+
+import pytest
+from http_server import PATIENCE, serving, until
+
+from antiphon.api_keys import read_api_keys
+from antiphon.http.access_log import LineWriter, access_logger
+
+SECRETS = ("sk-the-key", "PROMPT", "sk-wrong")
+FIELDS = [
+    "time",
+    "id",
+    "key",
+    "method",
+    "route",
+    "status",
+    "duration",
+    "time_to_first_token",
+    "prompt_tokens",
+    "completion_tokens",
+    "outcome",
+]
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.raw.append(record.getMessage())
+
+    def of(self, request_id: str) -> dict[str, Any]:
+        (line,) = [line for line in map(json.loads, self.raw) if line["id"] == request_id]
+        assert list(line) == FIELDS
+        return line
+
+    async def wait_for(self, request_id: str) -> dict[str, Any]:
+        await until(lambda: any(json.loads(line)["id"] == request_id for line in self.raw))
+        return self.of(request_id)
+
+
+@pytest.fixture
+def lines():
+    handler = Lines()
+    access_logger.addHandler(handler)
+    access_logger.setLevel(logging.INFO)
+    yield handler
+    access_logger.removeHandler(handler)
+    access_logger.setLevel(logging.NOTSET)
+
+
+def named(request_id: str) -> dict[str, str]:
+    return {"x-request-id": request_id, "authorization": "Bearer sk-the-key"}
+
+
+CHAT = {"messages": [{"role": "user", "content": "PROMPT"}]}
+
+
+async def test_every_request_has_its_line(tmp_path, lines):
+    keys = read_api_keys(["ann:sk-the-key"])
+    asked = [
+        ("chat", "POST", "/v1/chat/completions", CHAT | {"max_tokens": 5}, 200, "finished"),
+        ("stream", "POST", "/v1/chat/completions", CHAT | {"max_tokens": 5, "stream": True}, 200, "finished"),
+        ("anthropic", "POST", "/v1/messages", CHAT | {"max_tokens": 5}, 200, "finished"),
+        ("query", "POST", "/generate?prompt=PROMPT&max_tokens=5", None, 200, "finished"),
+        ("batch", "POST", "/generate-batch", [{"prompt": "PROMPT", "max_tokens": 5}, {}], 200, "refused"),
+        ("bad", "POST", "/v1/chat/completions", CHAT | {"n": "PROMPT"}, 400, "refused"),
+        ("look", "GET", "/v1/models/tiny?key=sk-the-key", None, 200, None),
+        ("lost", "GET", "/PROMPT", None, 404, None),
+        ("method", "GET", "/v1/completions", None, 405, None),
+    ]
+    async with serving(tmp_path, api_keys=keys) as server:
+        for name, method, path, body, status, outcome in asked:
+            reply = await server.http.request(method, path, json=body, headers=named(name))
+            assert reply.status_code == status
+            line = await lines.wait_for(name)
+            assert (line["key"], line["method"], line["status"], line["outcome"]) == ("ann", method, status, outcome)
+            assert 0 <= line["duration"] < PATIENCE
+            assert line["time"].endswith("Z")
+            if outcome == "finished":
+                assert line["completion_tokens"] == 5
+                assert line["prompt_tokens"] > 0
+                assert 0 < line["time_to_first_token"] <= line["duration"]
+        reply = await server.http.get("/v1/models", headers={"x-request-id": "no-key", "x-api-key": "sk-wrong"})
+        line = await lines.wait_for("no-key")
+        assert (line["status"], line["key"], line["route"]) == (401, None, None)
+    assert lines.of("look")["route"] == "/v1/models/{name:path}"
+    assert lines.of("query")["route"] == "/generate"
+    assert lines.of("lost")["route"] is None
+    assert lines.of("batch")["completion_tokens"] == 5
+    assert not [line for line in lines.raw if any(secret in line for secret in SECRETS)]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_has_its_line_at_once(tmp_path, lines, stream):
+    async with serving(tmp_path, fake={"step_seconds": 0.02}) as server:
+        body = {"prompt": "x", "max_tokens": 4000, "stream": stream}
+        if stream:
+            async with server.http.stream("POST", "/v1/completions", json=body, headers=named("gone")) as reply:
+                await anext(reply.aiter_lines())
+        else:
+            asking = asyncio.create_task(server.http.post("/v1/completions", json=body, headers=named("gone")))
+            await until(lambda: server.engine.counters.running == 1)
+            asking.cancel()
+        line = await lines.wait_for("gone")
+        assert line["status"] == (200 if stream else 499)
+        assert line["outcome"] == "aborted"
+        assert line["duration"] < PATIENCE
+
+
+async def test_an_engine_that_fails_is_told(tmp_path, lines):
+    async with serving(tmp_path, fake={"fail_on": 77}) as server:
+        for name, stream in (("whole", False), ("stream", True)):
+            body = {"prompt": [77, 1], "stream": stream}
+            await server.http.post("/v1/completions", json=body, headers=named(name))
+            line = await lines.wait_for(name)
+            assert (line["status"], line["outcome"]) == (200 if stream else 500, "failed")
+
+
+def test_lines_go_out_in_order_and_wait_for_nobody(monkeypatch):
+    monkeypatch.setattr("antiphon.http.access_log._MAX_WAITING", 10)
+    read_end, write_end = os.pipe()
+    writer = LineWriter(write_end)
+    try:
+        began = time.monotonic()
+        for number in range(2000):  # far more than a pipe holds
+            writer.emit(logging.makeLogRecord({"msg": f"{number} " + "x" * 500}))
+        assert time.monotonic() - began < PATIENCE
+        received = b""
+        while b"dropped_lines" not in received:
+            received += os.read(read_end, 1 << 16)
+            writer.emit(logging.makeLogRecord({"msg": "last"}))
+        whole = received[: received.rindex(b"\n")].split(b"\n")
+        numbers = [int(line.split()[0]) for line in whole if line.endswith(b"x")]
+        assert numbers == sorted(set(numbers))
+        dropped = next(json.loads(line)["dropped_lines"] for line in whole if b"dropped_lines" in line)
+        assert 1 <= dropped < 2000
+    finally:
+        os.close(read_end)
+        writer.close()
+        os.close(write_end)

@@ -45,14 +45,31 @@ class ThinkingLimit:
     loop_guard: bool = True  # whether a thought that repeats itself is closed
 
 
+class GrammarKind(StrEnum):
+    """In which language a grammar is written."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    CHOICE = "choice"  # a JSON list of texts
+    LARK = "lark"  # or GBNF
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What an answer must look like. Sequences carry Lark alone: the front's check translates the rest."""
+
+    kind: GrammarKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to choose tokens. Validated at the edge (`http`); the engine asserts, it does not correct.
 
-    The order of work on a row of logits: repetition, presence and frequency penalties; logit_bias; the mask of
-    `min_tokens`; then, if temperature is above zero: divide by temperature, top_k, top_p, min_p, draw. A temperature of
-    zero takes the largest (the lowest id among equals). Log-probabilities are those of the model's own distribution,
-    before any of this.
+    The order of work on a row of logits: the mask of the grammar; repetition, presence and frequency penalties;
+    logit_bias; the mask of `min_tokens`; then, if temperature is above zero: divide by temperature, top_k, top_p,
+    min_p, draw. A temperature of zero takes the largest (the lowest id among equals). Log-probabilities are those of
+    the model's own distribution, before any of this.
     """
 
     temperature: float = 1.0
@@ -68,6 +85,7 @@ class SamplingParams:
     min_tokens: int = 0  # end-of-sequence and stop tokens are masked until then
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
+    grammar: Grammar | None = None  # of the answer, which begins where `thinking` has ended the thought
     thinking: ThinkingLimit | None = None  # None: a thought, if there is one, takes as long as it takes
     num_logprobs: int | None = None  # None: no log-probabilities; 0: the sampled token's alone; n: the top n too
 

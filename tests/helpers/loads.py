@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from grammars import matcher_of
+
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.sequence import Sequence
+from antiphon.grammar.matcher import Matcher
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent
 from antiphon.runtime.fake import FakeRunner, fake_token
 from antiphon.step import StepPlan
@@ -25,11 +28,12 @@ class Answer:
 def expected_answer(request: GenerateRequest, settings: FakeSettings, context_length: int) -> Answer:
     """The answer by definition: no batch, no blocks, no cache; the tokens are those still to be sent."""
     eos = (settings.eos_token_id,) if settings.eos_token_id >= 0 else ()
-    sequence = Sequence(0, request)
+    sequence = Sequence(0, request, _matcher(request))
     while not (reason := sequence.finish_reason(eos, context_length)):
         if settings.fail_on in sequence.token_ids:
             reason = FinishReason.ERROR
             break
+        assert sequence.look_ahead() is None
         sequence.append(fake_token(sequence.token_ids, sequence.sample_spec(eos), settings))
     return Answer(sequence.token_ids[len(request.prompt_token_ids) + len(request.output_token_ids) :], reason)
 
@@ -91,7 +95,7 @@ class EngineInMemory:
     def run(self, *requests: GenerateRequest) -> Answers:
         """Add requests and step until nothing is left."""
         for request in requests:
-            self.scheduler.add(request)
+            self.scheduler.add(request, _matcher(request))
         while self.scheduler.has_work:
             assert self.step().sequences or not self.scheduler.has_work, "work, but nothing scheduled"
         assert self.pool.num_in_use == 0, "idle, but blocks are in use"
@@ -105,6 +109,11 @@ class EngineInMemory:
         assert len(plan.sequences) <= self.config.max_num_sequences
         if chunk := self.config.prefill_chunk:
             assert all(len(entry.token_ids) <= chunk for entry in plan.sequences)
+
+
+def _matcher(request: GenerateRequest) -> Matcher | None:
+    grammar = request.sampling.grammar
+    return matcher_of(grammar) if grammar else None
 
 
 def fake_config(**settings: object) -> EngineConfig:

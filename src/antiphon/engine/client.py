@@ -24,6 +24,7 @@ from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import Supervisor
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
 from antiphon.errors import AntiphonError, ContextLengthExceeded, EngineDied, EngineError, NotReady, Overloaded
+from antiphon.grammar import Vocabulary
 from antiphon.request import FinishReason, GenerateRequest, TokenEvent
 
 __all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
@@ -79,7 +80,8 @@ class EngineClient:
     `error` why it was given up (with EngineState.FAILED), `counters` the accounts.
     """
 
-    def __init__(self, engine: EngineConfig, server: ServerConfig) -> None:
+    def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
+        """`vocabulary`: of the model, for requests with a grammar; without it those fail."""
         self.info: Ready | None = None
         self.stats = EngineStats()
         self.loading: Loading | None = None
@@ -88,7 +90,7 @@ class EngineClient:
         self.counters = Counters()
         self._max_requests = server.max_queued_requests
         self._drain_timeout = server.drain_timeout
-        self._supervisor = Supervisor(engine, server.hang_timeout, self)
+        self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
         self._passengers: dict[str, _Passenger] = {}  # in order of arrival
         self._listeners: list[Listener] = []
         self._mean_seconds = _SHORTEST_RETRY  # a request takes, from its acceptance to its end

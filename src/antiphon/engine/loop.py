@@ -10,24 +10,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
 from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
+from antiphon.request import GenerateRequest
 from antiphon.step import Runner, StepPlan, StepResult
+
+if TYPE_CHECKING:
+    from antiphon.engine.compilation import Compilation
 
 
 class EngineLoop:
     """Serves one front with one runner until told to stop."""
 
     def __init__(
-        self, config: EngineConfig, runner: Runner, connection: Connection, on_progress: Callable[[], None]
+        self,
+        config: EngineConfig,
+        runner: Runner,
+        connection: Connection,
+        on_progress: Callable[[], None],
+        compilation: Compilation | None = None,
     ) -> None:
+        """`compilation`: where grammars become matchers; without it requests that have one are refused."""
         self._runner = runner
         self._connection = connection
         self._on_progress = on_progress
+        self._compilation = compilation
         self._pool = BlockPool(runner.num_blocks, runner.block_size, prefix_caching=config.prefix_caching)
         self._budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
         self._limits = _limits(config, runner)
@@ -54,19 +66,40 @@ class EngineLoop:
         idle = not self._scheduler.has_work
         if idle:
             self._scheduler.check()
-        for message in self._connection.receive(wait=idle):
+        for message in self._connection.receive(wait=idle, or_until=self._compilation):
             self._take(message)
+        self._take_compiled()
 
     def _take(self, message: ToEngine) -> None:
         match message:
-            case AddRequest(request):
+            case AddRequest(request) if request.sampling.grammar is None:
                 self._scheduler.add(request)
+            case AddRequest(request):
+                self._compile(request)
             case Abort(request_id):
+                # The front ends an aborted request itself; of one that is still being compiled nothing need be told.
+                if self._compilation:
+                    self._compilation.drop(request_id)
                 self._scheduler.abort(request_id)
             case Shutdown():
                 self._running = False
             case _:
                 raise AssertionError(f"{type(message).__name__} is no message for a running engine")
+
+    def _compile(self, request: GenerateRequest) -> None:
+        if self._compilation:
+            self._compilation.add(request)
+        else:
+            self._scheduler.refuse(request.request_id, "This engine was told of no vocabulary to match grammars with.")
+
+    def _take_compiled(self) -> None:
+        """Requests whose grammars became ready; they join those who arrive now."""
+        for request, matcher in self._compilation.take_ready() if self._compilation else ():
+            if isinstance(matcher, str):
+                self._scheduler.refuse(request.request_id, matcher)
+            else:
+                self._scheduler.add(request, matcher)
+            self._on_progress()
 
     def _execute(self, plan: StepPlan) -> StepResult:
         """Compute, and learn what it cost."""

@@ -18,6 +18,7 @@ from contextlib import suppress
 from antiphon.config import EngineConfig
 from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, FromEngine, Message, decoder_from_engine, encode
+from antiphon.grammar import Vocabulary
 
 _READ_BYTES = 1 << 16
 _STDERR = 2  # file descriptor
@@ -35,8 +36,8 @@ class EngineProcess:
         self._progress = progress
 
     @classmethod
-    async def start(cls, config: EngineConfig) -> EngineProcess:
-        """Start an engine and tell it what to load."""
+    async def start(cls, config: EngineConfig, vocabulary: Vocabulary | None = None) -> EngineProcess:
+        """Start an engine and tell it what to load, and what to match grammars with."""
         ours, theirs = socket.socketpair()
         progress = Progress.create()
         try:
@@ -49,7 +50,7 @@ class EngineProcess:
             theirs.close()
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         engine = cls(process, reader, writer, progress)
-        engine.send(Configure(config))
+        engine.send(Configure(config, vocabulary))
         return engine
 
     @property

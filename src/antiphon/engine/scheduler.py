@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from antiphon.engine.blocks import BlockKey, BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.sequence import Sequence
 from antiphon.request import FinishReason, GenerateRequest, TokenEvent
 from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
+
+if TYPE_CHECKING:
+    from antiphon.grammar.matcher import Matcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +77,30 @@ class Scheduler:
         """Whether there is a sequence to move on or an event to fetch."""
         return bool(self._sequences or self._ended)
 
-    def add(self, request: GenerateRequest) -> None:
-        """Take a request in; one that cannot be computed here ends at once, with its event in the next update."""
+    def add(self, request: GenerateRequest, matcher: Matcher | None = None) -> None:
+        """Take a request in, with the matcher of its grammar, if it has one.
+
+        One that cannot be computed here ends at once, with its event in the next update.
+        """
         assert request.prompt_token_ids, "a prompt has at least one token"
         assert request.request_id not in self._sequences, f"request {request.request_id} runs already"
-        sequence = Sequence(self._num_arrived, request)
+        sequence = Sequence(self._num_arrived, request, matcher)
         self._num_arrived += 1
         limit = self._limits.context_length
         if sequence.num_prompt_tokens >= limit:
             message = f"The prompt has {sequence.num_prompt_tokens} tokens, but a sequence may have {limit} here."
-            self._ended.append(TokenEvent(request.request_id, finish_reason=FinishReason.ERROR, error=message))
+            self.refuse(request.request_id, message)
         elif reason := sequence.finish_reason(self._limits.eos_token_ids, limit):  # resumed just after its last token
             self._ended.append(TokenEvent(request.request_id, finish_reason=reason))
+        elif error := sequence.look_ahead():
+            self.refuse(request.request_id, error)
         else:
             self._sequences[request.request_id] = sequence
             self._waiting.append(sequence)
+
+    def refuse(self, request_id: str, error: str) -> None:
+        """End a request that was not taken in."""
+        self._ended.append(TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error))
 
     def abort(self, request_id: str) -> None:
         """End a request and free its blocks now; unknown ids are ignored, since it may just have finished."""
@@ -243,11 +256,14 @@ class Scheduler:
 
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
         """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
-        reason: FinishReason | None = FinishReason.ERROR
         thought_closed, was_scoring = None, sequence.is_scoring
-        if token.error is None:
+        reason, error = None, token.error
+        if error is None:
             thought_closed = sequence.append(token.token_id)
             reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
+            error = None if reason else sequence.look_ahead()
+        if error is not None:
+            reason = FinishReason.ERROR
         first, sequence.has_reported = not sequence.has_reported, True
         if reason:
             self._remove(sequence)
@@ -259,7 +275,7 @@ class Scheduler:
             num_cached_tokens=sequence.num_cached_tokens if first else 0,
             thought_closed=thought_closed,
             is_prompt=was_scoring and token.error is None,
-            error=token.error,
+            error=error,
         )
 
     def _remove(self, sequence: Sequence) -> None:

@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from antiphon.engine.constraint import Constraint
 from antiphon.engine.thought import FORCE, Thought
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
+
+if TYPE_CHECKING:
+    from antiphon.grammar.matcher import Matcher
 
 
 class Sequence:
     """A request being generated."""
 
-    def __init__(self, sequence_id: int, request: GenerateRequest) -> None:
+    def __init__(self, sequence_id: int, request: GenerateRequest, matcher: Matcher | None = None) -> None:
+        """`matcher`: of the request's grammar, at its beginning; for this sequence alone."""
         self.sequence_id = sequence_id  # grows with arrival
         self.request = request
         num_known = len(request.prompt_token_ids) - request.num_scored_tokens
@@ -34,7 +40,9 @@ class Sequence:
         self.has_begun = False  # whether any of it was ever scheduled
         self.was_preempted = False
         self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
-        self._thought = Thought(request.sampling.thinking) if request.sampling.thinking else None
+        thinking = request.sampling.thinking
+        self._thought = Thought(thinking, pauses=matcher is not None) if thinking else None
+        self._constraint = Constraint(matcher, self._thought) if matcher else None
         for token_id in request.output_token_ids:
             self._follow(token_id)
 
@@ -69,6 +77,10 @@ class Sequence:
             return None
         return self._follow(token_id)
 
+    def look_ahead(self) -> str | None:
+        """Prepare for drawing the next token; says why, if the request's grammar makes that impossible."""
+        return self._constraint.look_ahead() if self._constraint and not self._to_score else None
+
     def take_blocks(self) -> list[int]:
         """Give up all blocks, and with them what is computed; every known token stays known."""
         blocks, self.block_table = self.block_table, []
@@ -89,6 +101,8 @@ class Sequence:
         masked: tuple[int, ...] = ()
         if self.num_output_tokens < sampling.min_tokens:
             masked = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
+        elif self._constraint and self._constraint.forbids_the_end:
+            masked = (*eos_token_ids,)
         if self._thought and (biases := self._thought.biases(sampling.logit_bias)):
             sampling = replace(sampling, logit_bias=sampling.logit_bias | biases)
             if self._thought.is_forced:
@@ -100,6 +114,7 @@ class Sequence:
             masked_token_ids=masked,
             history=tuple(self.token_ids) if sampling.needs_history else (),
             num_prompt_tokens=self.num_prompt_tokens,
+            token_bitmask=self._constraint.bitmask if self._constraint else b"",
         )
 
     def _scoring_spec(self, token_id: int) -> SampleSpec:
@@ -123,4 +138,7 @@ class Sequence:
         return None
 
     def _follow(self, token_id: int) -> ThoughtClosed | None:
-        return self._thought.take(token_id) if self._thought else None
+        thought_closed = self._thought.take(token_id) if self._thought else None
+        if self._constraint:
+            self._constraint.take(token_id)
+        return thought_closed

@@ -17,6 +17,7 @@ from antiphon.config import EngineConfig
 from antiphon.engine.process import EngineProcess
 from antiphon.engine.wire import Fatal, FromEngine, Message, Ready, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError, EngineDied
+from antiphon.grammar import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +50,11 @@ class EngineOwner(Protocol):
 class Supervisor:
     """Runs engine after engine for its owner."""
 
-    def __init__(self, config: EngineConfig, hang_timeout: float, owner: EngineOwner) -> None:
+    def __init__(
+        self, config: EngineConfig, hang_timeout: float, owner: EngineOwner, vocabulary: Vocabulary | None = None
+    ) -> None:
         self._config = config
+        self._vocabulary = vocabulary
         self._hang_timeout = hang_timeout
         self._owner = owner
         self._engine: EngineProcess | None = None
@@ -114,7 +118,7 @@ class Supervisor:
         """One engine's life; returns why it ended."""
         self._fatal = self._ready_at = None
         try:
-            engine = await EngineProcess.start(self._config)
+            engine = await EngineProcess.start(self._config, self._vocabulary)
         except OSError as error:
             return f"it could not be started: {error}"
         self._engine = engine

@@ -20,7 +20,9 @@ STRONGEST_NUDGE = 16.0  # the bias next to the budget: it multiplies the odds by
 _NUDGED_SHARE = 10  # the nudges come in the last tenth of the budget
 
 
-class _State(Enum):
+class Phase(Enum):
+    """Where a sequence is."""
+
     BEFORE = auto()  # the output may yet turn out to begin with an opening tag
     OPEN = auto()
     OVER = auto()
@@ -29,16 +31,19 @@ class _State(Enum):
 class Thought:
     """The thought of one sequence; feed it every output token in order."""
 
-    def __init__(self, limit: ThinkingLimit) -> None:
+    def __init__(self, limit: ThinkingLimit, *, pauses: bool = False) -> None:
+        """`pauses`: where the model closes the thought itself, the blank line that it usually goes on with follows, as
+        it does where the engine closes it; for answers whose grammar has no room for that."""
         self._limit = limit
         self._sentence_ends = frozenset(limit.sentence_end_token_ids)
         self._tag = limit.end_token_ids[0]
+        self._pause = _after(self._tag, limit.closing_token_ids) if pauses else ()
         self._token_ids: list[int] = []  # of the thought; before it, of the output
         self._nudge = 0.0
         self._forced: tuple[int, ...] = ()  # the tokens that must come next
         self._reason: ThoughtClosed | None = None  # to be told with the first of them
-        self._state = _State.BEFORE if limit.begin_token_ids else _State.OPEN
-        if self._state is _State.OPEN:
+        self.phase = Phase.BEFORE if limit.begin_token_ids else Phase.OPEN
+        if self.phase is Phase.OPEN:
             self._look_ahead()
 
     def biases(self, wished: Mapping[int, float]) -> dict[int, float]:
@@ -53,24 +58,35 @@ class Thought:
         return {}
 
     @property
+    def opening_token_ids(self) -> set[int]:
+        """The tokens by which an opening tag may begin or go on, as long as the output may begin with one."""
+        if self.phase is not Phase.BEFORE:
+            return set()
+        said = tuple(self._token_ids)
+        spellings = [each for each in self._limit.begin_token_ids if each[: len(said)] == said]
+        return {spelling[len(said)] for spelling in spellings}
+
+    @property
     def is_forced(self) -> bool:
         """Whether the next token is decided."""
         return bool(self._forced)
 
     def take(self, token_id: int) -> ThoughtClosed | None:
         """Follow the sequence by a token; says why, if this token is the first by which the thought is closed."""
-        if self._state is _State.OVER:
+        if self.phase is Phase.OVER:
             return None
         if self._forced:
             return self._take_forced()
         self._token_ids.append(token_id)
-        if self._state is _State.BEFORE:
+        if self.phase is Phase.BEFORE:
             self._await_opening()
         elif self._nudge and token_id == self._tag[0]:
-            self._force(ThoughtClosed.BUDGET, self._tag)
+            self._force(ThoughtClosed.BUDGET, (*self._tag, *self._pause))
             return self._take_forced()
         elif self._has_ended():
-            self._end()
+            self._forced, self._nudge = self._pause, 0.0
+            if not self._forced:
+                self._end()
         else:
             self._look_ahead()
         return None
@@ -85,7 +101,7 @@ class Thought:
     def _await_opening(self) -> None:
         said = tuple(self._token_ids)
         if said in self._limit.begin_token_ids:
-            self._state = _State.OPEN
+            self.phase = Phase.OPEN
             self._token_ids.clear()
             self._look_ahead()
         elif not any(spelling[: len(said)] == said for spelling in self._limit.begin_token_ids):
@@ -95,7 +111,7 @@ class Thought:
         return any(self._token_ids[-len(spelling) :] == [*spelling] for spelling in self._limit.end_token_ids)
 
     def _end(self) -> None:
-        self._state, self._nudge = _State.OVER, 0.0
+        self.phase, self._nudge = Phase.OVER, 0.0
         self._token_ids.clear()
 
     def _look_ahead(self) -> None:
@@ -117,3 +133,9 @@ class Thought:
 
     def _force(self, reason: ThoughtClosed, token_ids: tuple[int, ...]) -> None:
         self._forced, self._reason = token_ids, reason
+
+
+def _after(part: tuple[int, ...], token_ids: tuple[int, ...]) -> tuple[int, ...]:
+    """What follows `part` where it stands in `token_ids`."""
+    ends = (start + len(part) for start in range(len(token_ids)) if token_ids[start : start + len(part)] == part)
+    return token_ids[next(ends, len(token_ids)) :]

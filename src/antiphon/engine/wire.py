@@ -11,11 +11,12 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from antiphon.config import EngineConfig
+from antiphon.grammar import Vocabulary
 from antiphon.request import GenerateRequest, TokenEvent
 
 MAX_FRAME_BYTES = 16 << 20  # a prompt of a million tokens is 5 MB
@@ -38,6 +39,7 @@ class Configure(Message, frozen=True):
     """The first message: what to load and how."""
 
     config: EngineConfig
+    vocabulary: Vocabulary | None = None  # what grammars are matched with; None: no request will have one
 
 
 class AddRequest(Message, frozen=True):
@@ -164,6 +166,12 @@ def decoder_to_engine() -> FrameDecoder[ToEngine]:
     return FrameDecoder(ToEngine)  # type: ignore[arg-type]
 
 
+class Readable(Protocol):
+    """Something with a file descriptor to wait for."""
+
+    def fileno(self) -> int: ...
+
+
 class Connection:
     """The engine's end of the socketpair: blocking sends, receives that wait only when told to."""
 
@@ -174,16 +182,16 @@ class Connection:
     def send(self, message: Message) -> None:
         self._socket.sendall(encode(message))
 
-    def receive(self, *, wait: bool) -> list[ToEngine]:
-        """Every message that has arrived; with `wait`, at least one. EOFError when the front is gone."""
+    def receive(self, *, wait: bool, or_until: Readable | None = None) -> list[ToEngine]:
+        """Every message that has arrived; with `wait`, at least one, unless `or_until` becomes readable first.
+
+        EOFError when the front is gone.
+        """
         messages: list[ToEngine] = []
-        while self._readable(wait=wait and not messages):
+        sources = [self._socket, or_until] if or_until else [self._socket]
+        while self._socket in select.select(sources, [], [], None if wait and not messages else 0)[0]:
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 raise EOFError("the front closed the connection")
             messages.extend(self._decoder.feed(data))
         return messages
-
-    def _readable(self, *, wait: bool) -> bool:
-        ready, _, _ = select.select([self._socket], [], [], None if wait else 0)
-        return bool(ready)

@@ -15,13 +15,18 @@ import signal
 import socket
 import sys
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
 from antiphon.engine.loop import EngineLoop
 from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, Connection, Fatal, Loading, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError
+from antiphon.grammar import Vocabulary
 from antiphon.step import LoadReport, Runner
+
+if TYPE_CHECKING:
+    from antiphon.engine.compilation import Compilation
 
 logger = logging.getLogger(__name__)
 
@@ -75,15 +80,15 @@ def _run(connection: Connection, progress: Progress) -> None:
         progress.bump()
         connection.send(Loading(fraction, phase))
 
-    config = _first_message(connection)
+    config, vocabulary = _first_message(connection)
     with closing(_create_runner(config, progress, report)) as runner:
-        EngineLoop(config, runner, connection, progress.bump).run()
+        EngineLoop(config, runner, connection, progress.bump, _create_compilation(vocabulary)).run()
 
 
-def _first_message(connection: Connection) -> EngineConfig:
+def _first_message(connection: Connection) -> tuple[EngineConfig, Vocabulary | None]:
     match connection.receive(wait=True):
-        case [Configure(config)]:
-            return config
+        case [Configure(config, vocabulary)]:
+            return config, vocabulary
         case [Configure(), Shutdown()]:
             raise EOFError("told to stop before loading began")
         case messages:
@@ -99,6 +104,15 @@ def _create_runner(config: EngineConfig, progress: Progress, report: LoadReport)
     from antiphon.runtime.cpu import create_runner
 
     return create_runner(config, progress.counter, report)
+
+
+def _create_compilation(vocabulary: Vocabulary | None) -> Compilation | None:
+    """What makes matchers of grammars; its library is imported only where there may be some."""
+    if vocabulary is None:
+        return None
+    from antiphon.engine.compilation import Compilation
+
+    return Compilation(vocabulary)
 
 
 def _kind(error: AntiphonError) -> str:

@@ -3,8 +3,9 @@
 Owns an honest imitation of a KV cache: it stores each computed token at the slot its block table names, and reads them
 all back to draw the next one, so a wrong table, a lost block or a stale prefix hit shows as wrong output or a failed
 assertion. It promises that the token drawn depends on nothing but the sequence's known tokens and, above temperature
-zero, its seed, choice and position; that a strong bias decides, as it would with a model; that tokens are printable
-bytes where the vocabulary has them; and the faults that `FakeSettings` orders. It must not know scheduling.
+zero, its seed, choice and position; that a strong bias decides, as it would with a model, and a grammar is kept to;
+that tokens are printable bytes where the vocabulary has them; and the faults that `FakeSettings` orders. It must not
+know scheduling.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
+from random import Random
 
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.errors import CheckpointError
@@ -116,15 +118,26 @@ def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
     token_id, bias = max(spec.sampling.logit_bias.items(), key=lambda item: item[1], default=(0, 0.0))
     if bias >= _DECISIVE and token_id not in spec.masked_token_ids:
         return token_id
+    allowed = _allowed(spec, settings.vocab_size)
     if settings.script:
-        return settings.script[spec.position % len(settings.script)]
+        token_id = settings.script[spec.position % len(settings.script)]
+        if token_id in allowed or not (allowed or token_id in spec.masked_token_ids):
+            return token_id
     if spec.sampling.temperature > 0:
         digest = zlib.crc32(struct.pack("<QQQ", spec.sampling.seed, spec.choice_index, spec.position), digest)
+    if allowed:
+        return Random(digest).choice(allowed)  # noqa: S311  # a checksum alone would choose alike for like seeds
     while True:
         digest = zlib.crc32(digest.to_bytes(4, "little"))  # also spreads the digest: the last token is not its low byte
         token_id = _token_of(digest, settings)
         if token_id not in spec.masked_token_ids:
             return token_id
+
+
+def _allowed(spec: SampleSpec, vocab_size: int) -> list[int]:
+    """The tokens that a grammar leaves, if there is one; each is as likely as the others."""
+    ids = [8 * at + bit for at, byte in enumerate(spec.token_bitmask) if byte for bit in range(8) if byte >> bit & 1]
+    return [id for id in ids if id < vocab_size and id not in spec.masked_token_ids]
 
 
 def _token_of(digest: int, settings: FakeSettings) -> int:

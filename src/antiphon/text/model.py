@@ -8,6 +8,7 @@ from typing import Any
 
 from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.grammar import Vocabulary
 from antiphon.text.prompt import THINK_CLOSE, ChatPrompt, build_chat_prompt
 from antiphon.text.stream import TextStream
 from antiphon.text.template import ChatTemplate
@@ -47,6 +48,15 @@ class TextModel:
             tool_style(template, tool_call_parser) if template is not None else None,
             reads_tool_calls=tool_call_parser != "none",
         )
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What grammars are matched with; None where no token ends a sequence, so that none could be complete."""
+        if not self.tokenizer.eos_token_ids:
+            return None
+        ids = range(self.tokenizer.vocab_size)
+        special = [id for id in ids if self.tokenizer.is_special(id)]
+        return Vocabulary([self.tokenizer.id_to_bytes(id) for id in ids], special, list(self.tokenizer.eos_token_ids))
 
     @property
     def thinks(self) -> bool:

@@ -6,21 +6,16 @@ process, starts another one after a death, and puts what went wrong into words f
 
 from __future__ import annotations
 
-import contextlib
-import json
-import subprocess
-import sys
 import threading
-import weakref
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.helper_process import HelperProcess
 
 MAX_SOURCE = 512 << 10  # characters; published templates have up to about 20,000
 TIME_LIMIT = 1.0  # seconds of CPU time for one rendering; ordinary ones take about a millisecond
-_WORKER = Path(__file__).with_name("render_worker.py")
+_WORKER = str(Path(__file__).with_name("render_worker.py"))
 
 
 class ChatTemplate:
@@ -64,65 +59,17 @@ class ChatTemplate:
             raise InvalidRequest(
                 f"The model's chat template cannot render these messages: {reply['error']}", param="messages"
             )
-        return reply["text"]
+        return str(reply["text"])
 
     def close(self) -> None:
         """End the worker; a later rendering would start another."""
         self._worker.close()
 
-    def _start(self) -> _Worker:
-        worker = _Worker()
+    def _start(self) -> HelperProcess:
+        worker = HelperProcess(_WORKER)
         reply = worker.ask({"source": self.source, "time_limit": self._time_limit})
         if reply is None or "error" in reply:
             worker.close()
             reason = reply["error"] if reply else "it takes too long to compile"
             raise CheckpointError(f"the chat template cannot be used: {reason}")
         return worker
-
-
-class _Worker:
-    """A running render_worker and the two pipes to it."""
-
-    def __init__(self) -> None:
-        # -P: the folder of the script, which is ours, must not become a place to import from.
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-P", str(_WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        self._finalizer = weakref.finalize(self, _stop, self._process)
-
-    @property
-    def ended(self) -> bool:
-        return not self._finalizer.alive or self._process.poll() is not None
-
-    def ask(self, question: Mapping[str, object]) -> dict[str, str] | None:
-        """The worker's reply, or None when it died instead, which closes this object."""
-        line = json.dumps(question).encode() + b"\n"
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(line)
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except BrokenPipeError:
-            answer = b""
-        if not answer.endswith(b"\n"):
-            self.close()
-            return None
-        reply: dict[str, str] = json.loads(answer)
-        return reply
-
-    def close(self) -> None:
-        self._finalizer()
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
-                pipe.close()

@@ -72,6 +72,10 @@ class Tokenizer:
         """
         return id in self._hidden or id not in self._tokens
 
+    def is_special(self, id: int) -> bool:
+        """Whether a token is none of ordinary text: a control or user-defined one, or an id that stands for nothing."""
+        return id in self._control_ids or self.is_control(id)
+
     def control_token_id(self, text: str) -> int | None:
         """The id of the control or user-defined token with this text, if there is one."""
         return self.control.ids.get(text)

@@ -1,0 +1,97 @@
+"""Follows a grammar through a vocabulary: which tokens may come next, and what one token leads to.
+
+A thin face on llguidance. It owns the caps on what a grammar may cost, the same for the front's check and in the
+engine: a step over one of them is an error of that matcher alone. It promises that what a matcher says depends on the
+grammar and the tokens taken alone, and that errors are raised, in words fit for a client, where the library keeps them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from antiphon.grammar.nouns import GrammarError, Vocabulary
+
+# In the library's units: about 20 ms to build the lexer, 7 ms for a mask, 50 MB or more for the lexer's states.
+_LIMITS = LLParserLimits(
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=100_000,
+    step_max_items=50_000,
+    max_lexer_states=250_000,
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
+_LONGEST_MESSAGE = 300  # characters
+_TOO_COMPLEX = "the grammar is too complex to be followed"
+# What surrounds the reason in the library's messages.
+_REGEX = re.compile(r'invalid regex ".*" \(in regex\): ', re.DOTALL)  # with all of the sender's text
+_BEFORE = re.compile(r"^(at \d+\(\d+\): )?failed to compile JSON schema: ")
+_AFTER = re.compile(r"\n   1 \| .*", re.DOTALL)
+_UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")
+
+
+class MatcherFactory:
+    """Compiles grammars for one vocabulary. Safe to use from any thread."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        wrapper = TokenizerWrapper(_Tokens(vocabulary))
+        self._tokenizer = LLTokenizer(wrapper, len(vocabulary.tokens), eos_token=vocabulary.eos_token_ids)
+
+    def compile(self, lark: str) -> Matcher:
+        """A matcher at the beginning of `lark`. Takes its time without Python's lock. Raises GrammarError."""
+        matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(lark), log_level=0, limits=_LIMITS)
+        return Matcher(matcher)
+
+
+class Matcher:
+    """The place in a grammar that one sequence has reached."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self._check()
+
+    def copy(self) -> Matcher:
+        """Another one at the same place. It shares the lexer's memory and cap, so it is for the same sequence."""
+        return Matcher(self._matcher.deep_copy())
+
+    def take(self, token_id: int) -> None:
+        """Go on by a token. Raises GrammarError where it does not fit; the matcher is of no use then."""
+        self._matcher.consume_token(token_id)
+        self._check()
+
+    def bitmask(self) -> bytes:
+        """A bit for each token, the lowest first, in words of 32: whether it may come next. Raises GrammarError."""
+        bitmask = self._matcher.compute_bitmask()
+        self._check()
+        return bitmask
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GrammarError(_reason(self._matcher.get_error()))
+
+
+class _Tokens:
+    """What the library's wrapper asks of a tokenizer."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.eos_token_id = vocabulary.eos_token_ids[0]
+        self.tokens = vocabulary.tokens
+        self.special_token_ids = vocabulary.special_token_ids
+
+    def __call__(self, text: object) -> list[int]:
+        raise NotImplementedError  # only where tokens are forced, which our grammars never do
+
+
+def _reason(message: str) -> str:
+    """The library's message without its surroundings and our additions; of a fault inside it nothing is told."""
+    if message.startswith("panic") or "<backtrace>" in message:
+        return _TOO_COMPLEX
+    message = (
+        _AFTER.sub("", _REGEX.sub("invalid regex: ", _BEFORE.sub("", message))).partition("<non-verbose/>")[0].strip()
+    )
+    if unsupported := _UNSUPPORTED.search(message):
+        return f"unsupported schema keywords: {unsupported[1]}"[:_LONGEST_MESSAGE]
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]} …"

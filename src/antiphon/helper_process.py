@@ -1,0 +1,64 @@
+"""A process that answers this one's questions, one at a time, in lines of JSON: for work that can be stopped. A leaf.
+
+What runs in there may take too much time or memory, and dies of it by the kernel's hand; whoever asked gets None. Knows
+nothing of the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+
+class HelperProcess:
+    """A running helper and the two pipes to it. Ends with `close`, with this object, or with this process."""
+
+    def __init__(self, *arguments: str) -> None:
+        """`arguments`: what Python is to run, a script or `-m` and a module."""
+        # -P: the folder of a script, which is ours, must not become a place to import from.
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._finalizer = weakref.finalize(self, _stop, self._process)
+
+    @property
+    def ended(self) -> bool:
+        return not self._finalizer.alive or self._process.poll() is not None
+
+    def ask(self, question: Mapping[str, object]) -> dict[str, Any] | None:
+        """The helper's reply, or None when it died instead, which closes this object."""
+        line = json.dumps(question).encode() + b"\n"
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(line)
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer.endswith(b"\n"):
+            self.close()
+            return None
+        reply: dict[str, Any] = json.loads(answer)
+        return reply
+
+    def close(self) -> None:
+        self._finalizer()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
+                pipe.close()

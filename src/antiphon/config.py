@@ -20,6 +20,7 @@ KV_CACHE_TYPES = ("int8", "f16")
 QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
+SCHEDULING_POLICIES = ("fcfs", "priority")
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
 MAX_THREADS = 1024  # more than any machine has cores; each costs a stack
@@ -107,6 +108,7 @@ class ServerConfig:
     )
     tokens_per_minute: int = 0
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
+    scheduling_policy: str = "fcfs"  # first come, first served; or by the "priority" that requests name
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory to go on from; 0: none
@@ -139,6 +141,7 @@ class ServerConfig:
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
         _one_of("--hub", self.hub, HUBS)
+        _one_of("--scheduling-policy", self.scheduling_policy, SCHEDULING_POLICIES)
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -75,6 +76,61 @@ def test_the_latest_arrived_is_preempted_and_goes_first_again():
     engine.run(*requests)
     assert engine.scheduler.counts.num_preemptions > 0
     assert list(engine.answers.ends) == ["old", "young", "late"]
+
+
+def test_lower_priorities_go_first_and_equals_as_they_came():
+    engine = EngineInMemory(max_num_sequences=1)
+    engine.scheduler.add(ask("runs", [1]))
+    engine.step()
+    for name, priority in (("b", 0), ("d", 7), ("c", 0), ("a", -3), ("e", 7)):
+        engine.scheduler.add(ask(name, [1], priority=priority))
+    engine.run()
+    assert list(engine.answers.ends) == ["runs", "a", "b", "c", "d", "e"]
+    assert engine.scheduler.counts.num_preemptions == 0
+
+
+def test_the_last_of_the_lowest_priority_is_preempted_and_waits_behind_higher_ones():
+    engine = EngineInMemory(block_size=4, kv_cache_tokens=40)
+    requests = [ask(name, [n] * 9, max_tokens=20, priority=p) for n, (name, p) in enumerate((("low", 5), ("high", 0)))]
+    for request in requests:
+        engine.scheduler.add(request)
+    while not engine.scheduler.counts.num_preemptions:
+        engine.step()
+    assert [sequence.request_id for sequence in engine.scheduler._running] == ["high"]
+    engine.scheduler.add(ask("highest", [3] * 3, max_tokens=4, priority=-1))
+    engine.run()
+    assert list(engine.answers.ends)[-1] == "low"
+    for request in requests:
+        assert engine.answers.of(request.request_id) == engine.expected(request)
+
+
+@given(
+    st.lists(st.tuples(st.integers(-2, 2), st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=20),
+    st.integers(1, 3),
+)
+def test_whoever_gets_a_place_is_the_first_of_those_who_wait(arrivals, places):
+    """Arrivals of (priority, tokens, steps until the next), against a queue that is sorted anew each time."""
+    engine = EngineInMemory(max_num_sequences=places)
+    waiting: list[tuple[int, int]] = []
+    for number, (priority, max_tokens, steps) in enumerate(arrivals):
+        engine.scheduler.add(ask(f"r{number}", [number + 1], max_tokens=max_tokens, priority=priority))
+        waiting.append((priority, number))
+        for _ in range(steps):
+            check_admissions(engine, waiting)
+    while engine.scheduler.has_work:
+        check_admissions(engine, waiting)
+    assert waiting == []
+
+
+def check_admissions(engine: EngineInMemory, waiting: list[tuple[int, int]]) -> None:
+    """Step, and compare who was let in."""
+    running = {sequence.sequence_id for sequence in engine.scheduler._running}
+    scheduled = {entry.sequence_id for entry in engine.step().sequences}
+    free = engine.config.max_num_sequences - len(running)
+    expected = sorted(waiting)[:free]
+    assert scheduled - running == {number for _, number in expected}
+    assert running <= scheduled
+    waiting[:] = sorted(waiting)[free:]
 
 
 def test_cancel_is_prompt():
@@ -218,8 +274,9 @@ class LoadMachine(RuleBasedStateMachine):
         temperature=st.sampled_from([0.0, 0.6]),
         penalty=st.sampled_from([0.0, 0.5]),
         budget=st.sampled_from([None, 0, 2, 5]),
+        priority=st.sampled_from([0, 0, 0, -1, 4]),
     )
-    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget):
+    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget, priority):
         sampling = {
             "max_tokens": max_tokens,
             "min_tokens": min_tokens,
@@ -229,7 +286,7 @@ class LoadMachine(RuleBasedStateMachine):
         }
         request = ask(f"r{len(self.requests)}", prompt, **sampling)
         first = self.engine.expected(request).token_ids[:-1][:sent]  # an earlier engine sent these
-        request = ask(request.request_id, prompt, sent=first, **sampling)
+        request = ask(request.request_id, prompt, sent=first, priority=priority, **sampling)
         self.requests[request.request_id] = request
         self.engine.scheduler.add(request)
 

@@ -77,6 +77,7 @@ async def serving(
     defaults: dict[str, float] | None = None,
     wait: bool = True,
     fake: dict[str, Any] | None = None,
+    max_num_sequences: int = 64,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
@@ -87,7 +88,8 @@ async def serving(
         **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
     )
     config = ServerConfig(port=0, model_name=MODEL, **settings)
-    engine = EngineClient(EngineConfig(model="", fake=True, fake_settings=fake_settings), config)
+    engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
+    engine = EngineClient(engine_config, config)
     app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)
     server = Server(app, engine, config, signals=False)
     listener = listen("127.0.0.1", 0)

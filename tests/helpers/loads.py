@@ -122,7 +122,9 @@ def fake_config(**settings: object) -> EngineConfig:
     return EngineConfig(model="fake", fake=True, fake_settings=FakeSettings(**fake), **settings)  # type: ignore[arg-type]
 
 
-def ask(request_id: str, prompt: list[int], *, sent: list[int] | None = None, **sampling: object) -> GenerateRequest:
+def ask(
+    request_id: str, prompt: list[int], *, sent: list[int] | None = None, priority: int = 0, **sampling: object
+) -> GenerateRequest:
     """A request, greedy unless told otherwise."""
     params = SamplingParams(**{"temperature": 0.0, "max_tokens": 8, **sampling})  # type: ignore[arg-type]
-    return GenerateRequest(request_id, prompt, params, output_token_ids=sent or [])
+    return GenerateRequest(request_id, prompt, params, priority=priority, output_token_ids=sent or [])

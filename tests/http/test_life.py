@@ -78,6 +78,37 @@ async def test_the_cap_on_unfinished_requests_takes_all_choices_or_none(tmp_path
         await server.check_accounts()
 
 
+async def test_lower_priorities_go_first_where_the_server_allows_it(tmp_path):
+    async with serving(
+        tmp_path, fake={**_SLOW, "eos_token_id": -1}, scheduling_policy="priority", max_num_sequences=1
+    ) as server:
+        ended: list[int] = []
+
+        async def ask(priority: int) -> None:
+            ask = server.chat if priority % 2 else server.complete
+            assert (await ask(max_tokens=3, priority=priority)).status_code == 200
+            ended.append(priority)
+
+        running = asyncio.create_task(server.complete(max_tokens=20))
+        await until(lambda: server.engine.counters.running == 1)
+        tasks = []
+        for number, priority in enumerate((5, 2, -1, 4), 2):
+            tasks.append(asyncio.create_task(ask(priority)))
+            await until(lambda number=number: server.engine.counters.running == number)
+        await asyncio.gather(running, *tasks)
+        assert ended == [-1, 2, 4, 5]
+
+
+async def test_a_priority_is_refused_where_it_would_have_no_effect(tmp_path):
+    async with serving(tmp_path) as server:
+        for ask in (server.chat, server.complete):
+            reply = await ask(priority=1)
+            assert (reply.status_code, reply.json()["error"]["param"]) == (400, "priority")
+            assert "--scheduling-policy" in reply.json()["error"]["message"]
+            assert (await ask(priority=0, max_tokens=1)).status_code == 200
+            assert (await ask(priority=1 << 31)).json()["error"]["param"] == "priority"
+
+
 async def test_an_engine_that_fails_a_request_fails_it_alone(tmp_path):
     poison = 77
     async with serving(tmp_path, fake={"fail_on": poison}) as server:

@@ -27,6 +27,7 @@ from antiphon.offline.settings import configs
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 SOME_FAILED = 3
+_DIFFERS = ("id", "created", "created_at", "completed_at", "timings")
 
 
 def line(custom_id: Any, body: Any, url: str = COMPLETIONS, **others: Any) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def by_id(path: Path) -> dict[str, Any]:
 
 def told(body: dict[str, Any]) -> dict[str, Any]:
     """An answer without what differs each time."""
-    return {name: value for name, value in body.items() if name not in ("id", "created", "created_at", "completed_at")}
+    return {name: value for name, value in body.items() if name not in _DIFFERS}
 
 
 async def answer(

@@ -106,6 +106,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
         *["--max-stored-responses", "4", "--max-stored-bytes", "5000"],
         *["--hub", "modelscope", "--offline"],
+        *["--scheduling-policy", "priority"],
         *["--log-level", "error", "--no-loop-guard", "--system-prompt", "fold"],
     )
     assert engine == EngineConfig(
@@ -126,6 +127,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         host="::1",
         port=9,
         model_name="x",
+        scheduling_policy="priority",
         max_queued_requests=5,
         max_body_bytes=1000,
         max_stored_responses=4,

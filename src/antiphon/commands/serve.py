@@ -14,6 +14,7 @@ from antiphon.config import (
     KV_CACHE_TYPES,
     LOG_LEVELS,
     QUANTIZATIONS,
+    SCHEDULING_POLICIES,
     SYSTEM_PROMPTS,
     TOOL_CALL_PARSERS,
     EngineConfig,
@@ -92,6 +93,9 @@ def serve(
     prefix_caching: Annotated[
         bool, _option(_LOAD, "Compute a beginning that prompts share only once.")
     ] = _ENGINE.prefix_caching,
+    scheduling_policy: Annotated[
+        str, _option(_LOAD, f"{' or '.join(SCHEDULING_POLICIES)}: by a request's own priority, lower first.")
+    ] = _SERVER.scheduling_policy,
     max_queued_requests: Annotated[
         int, _option(_LOAD, "Answers running and waiting; one more is refused with 429.")
     ] = _SERVER.max_queued_requests,
@@ -174,6 +178,7 @@ def serve(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         model_name=model_name,
+        scheduling_policy=scheduling_policy,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,
         max_stored_responses=max_stored_responses,

@@ -1,16 +1,17 @@
 """Decides what each step computes. One idea: close the gap between known and computed tokens within a token budget.
 
 Owns every sequence from its arrival to its terminal event, and the order among them: sequences that wait for their
-next token come first, then those further behind, then newcomers, always first come first served. Prefill, its chunks,
-decode, prefix-cache hits, resuming after an engine's death and recomputing after preemption are all this one idea with
-other numbers. It promises that each request added gets exactly one terminal event, that a step never exceeds its
-budget, and that the oldest sequence always moves on, so everything ends. It knows token ids and block ids; no tensors,
-no clock.
+next token come first, then those further behind, then newcomers, always by priority and, among equals, first come
+first served. Prefill, its chunks, decode, prefix-cache hits, resuming after an engine's death and recomputing after
+preemption are all this one idea with other numbers. The last in order is preempted first, for want of blocks and never
+for the sake of who waits. It promises that each request added gets exactly one terminal event, that a step never
+exceeds its budget, and that the first in order always moves on, so everything ends that others do not overtake for
+ever. It knows token ids and block ids; no tensors, no clock.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,8 +57,8 @@ class Scheduler:
         self._limits = limits
         # Each running sequence gets at least one token a step, so that none of them starves.
         self._max_running = min(limits.max_num_sequences, limits.max_batch_tokens)
-        self._running: list[Sequence] = []  # in order of arrival, and all before those waiting
-        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []  # in order; those of a priority all came before those waiting
+        self._waiting: list[Sequence] = []  # in order
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
         self._num_arrived = 0
@@ -96,7 +97,7 @@ class Scheduler:
             self.refuse(request.request_id, error)
         else:
             self._sequences[request.request_id] = sequence
-            self._waiting.append(sequence)
+            insort(self._waiting, sequence, key=_order)
 
     def refuse(self, request_id: str, error: str) -> None:
         """End a request that was not taken in."""
@@ -135,9 +136,13 @@ class Scheduler:
     def check(self) -> None:
         """Assert that the accounts close; for idle moments and tests."""
         self._pool.check([sequence.block_table for sequence in self._running])
-        order = [sequence.sequence_id for sequence in (*self._running, *self._waiting)]
-        assert order == sorted(order), "not first come, first served"
-        assert len(order) == len(self._sequences), "a sequence is lost"
+        for queue in (self._running, self._waiting):
+            assert queue == sorted(queue, key=_order), "not in order"
+        every = [*self._running, *self._waiting]
+        for priority in {sequence.request.priority for sequence in every}:
+            arrived = [sequence.sequence_id for sequence in every if sequence.request.priority == priority]
+            assert arrived == sorted(arrived), "not first come, first served"
+        assert len(every) == len(self._sequences), "a sequence is lost"
         assert not any(sequence.block_table for sequence in self._waiting), "a waiting sequence holds blocks"
         for sequence in self._running:
             full = sequence.num_computed_tokens // self._pool.block_size
@@ -146,7 +151,7 @@ class Scheduler:
     # --- room: blocks and places
 
     def _make_room(self) -> None:
-        """Give each running sequence blocks for all its known tokens, oldest first, at the latest one's cost."""
+        """Give each running sequence blocks for all its known tokens, in order, at the last one's cost."""
         position = 0
         while position < len(self._running):  # preempting shortens the list from its end
             self._grow(self._running[position])
@@ -155,24 +160,24 @@ class Scheduler:
     def _grow(self, sequence: Sequence) -> None:
         missing = self._pool.blocks_for(sequence.num_tokens) - len(sequence.block_table)
         while missing > self._pool.num_available:
-            latest = self._running[-1]
-            self._preempt(latest)
-            if latest is sequence:
+            last = self._running[-1]
+            self._preempt(last)
+            if last is sequence:
                 return
         sequence.block_table += self._pool.allocate(missing)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Back to the front of the queue; its tokens stay known, and its published blocks may be found again."""
+        """Back to its place in the queue; its tokens stay known, and its published blocks may be found again."""
         self._running.remove(sequence)
         self._pool.release(sequence.take_blocks())
-        self._waiting.appendleft(sequence)
+        insort(self._waiting, sequence, key=_order)
         sequence.was_preempted = True
         self.counts.num_preemptions += 1
 
     def _admit(self) -> None:
-        """Move waiting sequences to the running ones, first come first served, while places and blocks last."""
+        """Move waiting sequences to the running ones, in order, while places and blocks last."""
         while self._waiting and len(self._running) < self._max_running and self._give_blocks(self._waiting[0]):
-            self._running.append(self._waiting.popleft())
+            insort(self._running, self._waiting.pop(0), key=_order)
 
     def _give_blocks(self, sequence: Sequence) -> bool:
         """Blocks for all tokens a waiting sequence knows, found ones first; False where there is no room."""
@@ -286,3 +291,7 @@ class Scheduler:
             self._pool.release(sequence.take_blocks())
         else:
             self._waiting.remove(sequence)
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.order

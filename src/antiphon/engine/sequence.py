@@ -47,6 +47,11 @@ class Sequence:
             self._follow(token_id)
 
     @property
+    def order(self) -> tuple[int, int]:
+        """Its place among others: lower priorities first, then first come, first served."""
+        return self.request.priority, self.sequence_id
+
+    @property
     def request_id(self) -> str:
         return self.request.request_id
 

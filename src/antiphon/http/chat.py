@@ -68,7 +68,7 @@ async def create_chat_completion(request: Request) -> Response:
 
 async def understand(front: Front, body: ChatCompletionRequest) -> Job:
     """The request in the engine's terms, or the reason why it cannot be served."""
-    facts, text = front.facts(), front.model.text
+    facts, text, priority = front.facts(), front.model.text, front.priority(body.priority)
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
     prompt = await prompt_of(front, body)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
@@ -83,6 +83,7 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
         prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],
         stops=body.stops,
         n=body.n or 1,
+        priority=priority,
         tools=text.tool_reading(body.tool_names, several=body.parallel_tool_calls is not False)
         if body.offers_tools
         else None,

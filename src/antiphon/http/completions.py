@@ -51,7 +51,7 @@ async def create_completion(request: Request) -> Response:
 async def understand(front: Front, body: CompletionRequest) -> Job:
     """The request in the engine's terms, or the reason why it cannot be served."""
     front.check_model(body.model)
-    facts = front.facts()
+    facts, priority = front.facts(), front.priority(body.priority)
     n = body.n or 1
     prompts = []
     for token_ids in await _prompts(front, body, n):
@@ -65,7 +65,7 @@ async def understand(front: Front, body: CompletionRequest) -> Job:
             default_max_tokens=DEFAULT_MAX_TOKENS,
         )
         prompts.append(Prompt(token_ids, sampling, num_scored_tokens=_num_scored_tokens(body, token_ids)))
-    return Job(new_id("cmpl"), prompts, body.stops, n, splits_thought=False)
+    return Job(new_id("cmpl"), prompts, body.stops, n, splits_thought=False, priority=priority)
 
 
 def _num_scored_tokens(body: CompletionRequest, token_ids: list[int]) -> int:

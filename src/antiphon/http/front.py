@@ -17,7 +17,7 @@ from fastapi import Request
 
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
-from antiphon.errors import ModelNotFound, NotReady
+from antiphon.errors import InvalidRequest, ModelNotFound, NotReady
 from antiphon.http.authentication import key_name
 from antiphon.http.openai_responses.store import ResponseStore
 from antiphon.http.rates import Rates
@@ -80,6 +80,15 @@ class Front:
         account = self.metrics.request(endpoint, key_name(request.scope))
         request.scope.setdefault("state", {}).setdefault("accounts", []).append(account)
         return account
+
+    def priority(self, wish: int | None) -> int:
+        """The priority that a request gets; only where the server goes by it may a request name one."""
+        if wish and self.settings.scheduling_policy != "priority":
+            raise InvalidRequest(
+                "This server takes requests first come, first served (--scheduling-policy fcfs); leave out 'priority'.",
+                param="priority",
+            )
+        return wish or 0
 
     def check_model(self, name: str | None) -> None:
         """Refuse a request for a model that is not served here."""

@@ -43,6 +43,7 @@ class Job:
     stops: Sequence[str] = ()
     n: int = 1
     splits_thought: bool = True  # whether a thought is told apart from the answer
+    priority: int = 0  # lower goes first
     tools: ToolReading | None = None  # how calls in the answers are read; None: they are text
 
 
@@ -320,6 +321,7 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
                         prompt.sampling,
                         choice_index,
                         num_scored_tokens=prompt.num_scored_tokens,
+                        priority=job.priority,
                     )
                 )
                 choices.append(Choice(index, events, _text_stream(front, job, prompt), account))

@@ -28,6 +28,7 @@ from antiphon.http.tagged import known_types
 from antiphon.text.tool_shapes import is_json_object
 
 _MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
+_MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
 _MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
 # The engine divides logits by it; much closer to zero they would leave the range of its 32-bit floats.
 _MIN_REPETITION_PENALTY = 0.01
@@ -106,6 +107,7 @@ class GenerationRequest(Schema):
     stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
 
     return_token_ids: bool | None = Field(None, description="Also tell the ids of the prompt's and answer's tokens.")
+    priority: Annotated[int, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(None, description="Lower goes first.")
     user: AcceptedText = None
 
     @model_validator(mode="after")

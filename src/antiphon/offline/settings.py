@@ -25,7 +25,16 @@ ALIASES = {
     "n_threads": "threads",
     "served_model_name": "model_name",
 }
-_OF_THE_FRONT = ("hub", "offline", "model_name", "system_prompt", "tool_call_parser", "loop_guard", "hang_timeout")
+_OF_THE_FRONT = (
+    "hub",
+    "offline",
+    "model_name",
+    "scheduling_policy",
+    "system_prompt",
+    "tool_call_parser",
+    "loop_guard",
+    "hang_timeout",
+)
 _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 # Who calls is in this process and waits for a place by waiting; no queue needs a cap, and nobody needs time to leave.
 _WITHOUT_A_QUEUE = {"max_queued_requests": 1 << 30, "max_stored_responses": 0, "drain_timeout": 0.001}

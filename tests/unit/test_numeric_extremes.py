@@ -17,7 +17,7 @@ from antiphon.step import SampleSpec
 FACTS = ModelFacts(context_length=4096, vocab_size=1000)
 REQUESTS: dict[type[ChatCompletionRequest] | type[CompletionRequest], dict[str, Any]] = {
     ChatCompletionRequest: {"messages": [{"role": "user", "content": "Hello"}]},
-    CompletionRequest: {"prompt": "Hello"},
+    CompletionRequest: {"prompt": "Hello", "echo": True},  # without an echo there must be something to generate
 }
 # What a field needs beside it.
 COMPANIONS: dict[str, dict[str, Any]] = {"top_logprobs": {"logprobs": True}}

@@ -147,22 +147,27 @@ QuantizedMatrix quantize_matrix(const StoredMatrix& matrix, StorageType type, st
   return out;
 }
 
+// Plain loops that compilers turn into vectors, since every float weight of a model may come through here.
 void round_to_8_bits(const float* values, CodedGroup& out) {
   out.bias = 128;
-  float largest = 0.0f;
-  for (int i = 0; i < kGroup; ++i) {
-    if (!std::isfinite(values[i])) {
-      out.scale = values[i];
-      return;
-    }
-    largest = std::fmax(largest, std::fabs(values[i]));
+  int32_t largest_bits = 0;  // magnitudes are in the order of their bits; infinity and what is no number come last
+  for (int i = 0; i < kGroup; ++i)
+    largest_bits = std::max(largest_bits, static_cast<int32_t>(float_to_bits(values[i]) & 0x7FFFFFFFu));
+  const float largest = bits_to_float(static_cast<uint32_t>(largest_bits));
+  if (!std::isfinite(largest)) {
+    out.scale = largest;
+    return;
   }
   uint16_t bits = float_to_half(largest / 127.0f);
   if (half_to_float(bits) * 127.0f < largest) ++bits;
   out.scale = half_to_float(bits);
-  for (int i = 0; i < kGroup; ++i)
-    out.codes[i] =
-        static_cast<uint8_t>(128 + (out.scale > 0.0f ? static_cast<int>(std::nearbyintf(values[i] / out.scale)) : 0));
+  const float divisor = out.scale > 0.0f ? out.scale : 1.0f;  // all codes are 0 then
+  for (int i = 0; i < kGroup; ++i) {
+    // Adding 1.5 * 2^23 leaves no room for a fraction: the float unit rounds to the nearest, ties to even. The lowest
+    // bits of the sum are the code, plus 128.
+    const float shifted = values[i] / divisor + 12582912.0f;
+    out.codes[i] = static_cast<uint8_t>(float_to_bits(shifted) + 128u);
+  }
 }
 
 }  // namespace antiphon

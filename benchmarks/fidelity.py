@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import sys
 from dataclasses import dataclass, field
 from itertools import product
@@ -29,6 +28,7 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from prose import prose
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from antiphon.checkpoint import Checkpoint
@@ -40,9 +40,6 @@ from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
 from antiphon.text import TextModel
 
 SIDE_BY_SIDE = 8  # windows computed at once; the judge's log-probabilities of all of them are held in memory
-_SHORTEST = 80  # characters of a paragraph
-_PLAIN = re.compile(r"[A-Za-z0-9 ,.;:'\"()!?/’“”—–-]+")
-_CODE = re.compile(r"::|>>>|\.\.\.|\(\)|[a-z]\.[a-z]")
 _GREEDY = SampleSpec(SamplingParams(temperature=0.0), choice_index=0, position=0)
 _JUDGES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}
 _OUTER = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
@@ -89,15 +86,6 @@ class Distance:
             "judge_perplexity": judge_perplexity,
             "perplexity_ratio": perplexity / judge_perplexity,
         }
-
-
-def prose() -> str:
-    """Paragraphs of plain English that every CPython carries, each once, in a fixed order."""
-    from pydoc_data import topics
-
-    paragraphs = (" ".join(part.split()) for _, text in sorted(topics.topics.items()) for part in text.split("\n\n"))
-    plain = [p for p in paragraphs if len(p) >= _SHORTEST and _PLAIN.fullmatch(p) and not _CODE.search(p)]
-    return "\n\n".join(dict.fromkeys(plain))
 
 
 def cut_windows(checkpoint: Checkpoint, text: str, count: int, length: int) -> torch.Tensor:

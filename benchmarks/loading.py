@@ -96,7 +96,8 @@ def main() -> None:
     for _ in range(options.repeats):  # in turn, so that a slow minute is everybody's
         for text, found in starts.items():
             found.append(load(shlex.split(text)))
-    print("| served | ready after, s | peak, GiB | of it private | ready, GiB | of it private |\n|---|---|---|---|---|---|")
+    print("| served | ready after, s | peak, GiB | of it private | ready, GiB | of it private |")
+    print("|---|---|---|---|---|---|")
     for text, found in starts.items():
         middle = [statistics.median(values) for values in zip(*map(_figures, found), strict=True)]
         print(f"| `{text}` | {middle[0]:.1f} | " + " | ".join(f"{value / GIB:.2f}" for value in middle[1:]) + " |")

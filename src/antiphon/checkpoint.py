@@ -28,7 +28,7 @@ TENSOR_TYPES: dict[str, tuple[int, int]] = {
     "IQ4_XS": (136, 256),
 }
 # What quantized matrices of Hugging Face folders are stored in; nothing multiplies these as they are.
-INTEGER_TYPES: dict[str, tuple[int, int]] = {"I8": (1, 1), "I32": (4, 1), "I64": (8, 1)}
+INTEGER_TYPES: dict[str, tuple[int, int]] = {"I8": (1, 1), "U8": (1, 1), "I32": (4, 1), "I64": (8, 1)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from antiphon.commands.batch import batch
 from antiphon.commands.chat import chat
 from antiphon.commands.inspect import inspect
 from antiphon.commands.pull import pull
+from antiphon.commands.quantize import quantize
 from antiphon.commands.serve import serve
 from antiphon.errors import AntiphonError
 
@@ -37,7 +38,11 @@ It speaks OpenAI's API, so the clients and programs you have work with it unchan
   antiphon serve MODEL          serve it on 127.0.0.1:8000
   antiphon serve MODEL -np 16   … to 16 people at once
   antiphon chat MODEL           talk to it without a server
+<<<<<<< HEAD
   antiphon batch IN OUT MODEL   answer a file of requests
+=======
+  antiphon quantize MODEL OUT   write it in 4 or 8 bits
+>>>>>>> 3695ccd (antiphon quantize: a model in Q4_0, Q4_1 or Q8_0, weighed by a text, and what that cost)
 
 A MODEL is a GGUF file, a Hugging Face folder, or a name: [bold]demo[/bold], [bold]deepseek-r1:1.5b[/bold], or any
 [bold]owner/repo[/bold] of Hugging Face or ModelScope, which is brought first (antiphon pull MODEL).
@@ -59,6 +64,7 @@ app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
 app.command(cls=ModelCommand, rich_help_panel="Look")(inspect)
 app.command(cls=ModelCommand, rich_help_panel="Look")(pull)
+app.command(cls=ModelCommand, rich_help_panel="Make")(quantize)
 
 
 def _show_version(wanted: bool) -> None:

@@ -80,6 +80,7 @@ class GgufFile:
     version: int
     metadata: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
+    fields: Mapping[str, memoryview]  # each metadata field as it is stored: key, type, value
 
 
 def read_gguf(path: Path) -> GgufFile:
@@ -89,9 +90,9 @@ def read_gguf(path: Path) -> GgufFile:
     version = _read_version(cursor)
     num_tensors = cursor.count("the number of tensors", smallest=24)
     num_keys = cursor.count("the number of metadata fields", smallest=13)
-    metadata = _read_metadata(cursor, num_keys)
+    metadata, fields = _read_metadata(cursor, num_keys)
     tensors = _read_tensors(cursor, num_tensors, _alignment(cursor, metadata))
-    return GgufFile(path, version, metadata, tensors)
+    return GgufFile(path, version, metadata, tensors, fields)
 
 
 class _Cursor:
@@ -204,16 +205,20 @@ def _read_version(cursor: _Cursor) -> int:
     cursor.fail(f"has GGUF version {version}; supported are versions 2 and 3: convert the model again")
 
 
-def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
+def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, memoryview]]:
+    """Each field's value, and its bytes."""
     metadata: dict[str, Any] = {}
+    fields: dict[str, memoryview] = {}
     for index in range(count):
+        start = cursor.position
         key = cursor.string(f"the key of metadata field {index}", MAX_KEY_BYTES)
         if not key:
             cursor.fail(f"metadata field {index} has an empty key")
         if key in metadata:
             cursor.fail(f"metadata field {key!r} appears twice")
         metadata[key] = cursor.value(f"metadata field {key!r}")
-    return metadata
+        fields[key] = memoryview(cursor.data)[start : cursor.position]
+    return metadata, fields
 
 
 def _alignment(cursor: _Cursor, metadata: Mapping[str, Any]) -> int:

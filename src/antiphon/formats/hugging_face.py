@@ -12,6 +12,7 @@ from typing import Any
 
 from antiphon.checkpoint import Checkpoint, TokenizerData
 from antiphon.errors import CheckpointError
+from antiphon.formats.block_folder import is_block_folder, with_blocks
 from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
 from antiphon.formats.json_file import fields_of, parse_json, read_capped
 from antiphon.formats.quantization_config import read_quantization_config
@@ -48,10 +49,14 @@ def open_hugging_face(folder: Path) -> Checkpoint:
     architecture = _architecture(config)
     settings = _settings(config)
     _refuse_windows(config, settings["max_position_embeddings"])
-    quantization = read_quantization_config(config)
+    quantization = None if is_block_folder(config) else read_quantization_config(config)
     tokenizer_config = fields_of(folder / "tokenizer_config.json", MAX_CONFIG_BYTES)
     generation_config = fields_of(folder / "generation_config.json", MAX_CONFIG_BYTES)
-    tensors = whole_matrices(folder, read_folder(folder), quantization)
+    tensors = read_folder(folder)
+    if is_block_folder(config):
+        tensors = with_blocks(folder, tensors, config)
+    else:
+        tensors = whole_matrices(folder, tensors, quantization)
     return Checkpoint(
         path=folder,
         format="safetensors",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,22 @@ def dequantize(tensor: Tensor) -> Array:
     if not np.isfinite(values).all():
         raise CheckpointError(f"tensor {tensor.name}: holds a weight or a scale that is not a finite number")
     return values
+
+
+class Weights(Protocol):
+    """What a product needs of a matrix."""
+
+    @property
+    def weights(self) -> Array: ...  # [rows, columns]
+
+    @property
+    def bias(self) -> Array | None: ...  # [rows]
+
+
+class Rows(Protocol):
+    """What an embedding needs of a table."""
+
+    def __getitem__(self, token_ids: list[int], /) -> Array: ...  # [tokens, columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +91,7 @@ class ReferenceOps:
 
     # Loading.
 
-    def matrix(
-        self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False
-    ) -> ReferenceMatrix:
+    def matrix(self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False) -> Weights:
         """`interleave` changes nothing here: gate and up stay whole, one after the other."""
         weights = np.concatenate([dequantize(part) for part in parts])
         return ReferenceMatrix(weights, np.concatenate([self.vector(tensor) for tensor in bias]) if bias else None)
@@ -84,12 +99,12 @@ class ReferenceOps:
     def vector(self, tensor: Tensor) -> Array:
         return dequantize(tensor).reshape(-1)
 
-    def table(self, tensor: Tensor) -> Array:
+    def table(self, tensor: Tensor) -> Rows:
         return dequantize(tensor)
 
     # Running.
 
-    def embed(self, table: Array) -> Array:
+    def embed(self, table: Rows) -> Array:
         rows: Array = table[[token_id for sequence in self._plan.sequences for token_id in sequence.token_ids]]
         return rows
 
@@ -97,7 +112,7 @@ class ReferenceOps:
         normed: Array = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self._epsilon) * weight
         return normed
 
-    def linear(self, x: Array, matrix: ReferenceMatrix) -> Array:
+    def linear(self, x: Array, matrix: Weights) -> Array:
         product: Array = x @ matrix.weights.T
         return product if matrix.bias is None else product + matrix.bias
 
@@ -124,7 +139,7 @@ class ReferenceOps:
         rows: Array = x[ends[drawn] - 1]
         return rows
 
-    def logits(self, x: Array, head: ReferenceMatrix) -> Array:
+    def logits(self, x: Array, head: Weights) -> Array:
         return self.linear(x, head)
 
     def _normed_heads(self, rows: Array, qk_norm: tuple[Array, Array] | None) -> Array:
@@ -142,12 +157,13 @@ class ReferenceOps:
         self._cache[layer, :, blocks, positions % self._block_size] = np.stack([self._rotated(k, positions), v], axis=1)
         group = self._num_heads // self._num_kv_heads
         keys, values = self._cached(layer, sequence, group)
-        scores = np.einsum("thd,phd->htp", self._rotated(q, positions), keys) / np.sqrt(np.float32(self._head_dim))
+        queries = self._rotated(q, positions).swapaxes(0, 1)  # [heads, tokens, head_dim]
+        scores = queries @ keys.transpose(1, 2, 0) / np.sqrt(np.float32(self._head_dim))  # [heads, tokens, positions]
         future = np.arange(len(keys)) > positions[:, None]  # [tokens, positions]
         scores = np.where(future, -np.inf, scores)
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))
         weights /= weights.sum(axis=2, keepdims=True)
-        attended: Array = np.einsum("htp,phd->thd", weights, values).reshape(len(rows), -1)
+        attended: Array = (weights @ values.swapaxes(0, 1)).swapaxes(0, 1).reshape(len(rows), -1)
         return attended
 
     def _cached(self, layer: int, sequence: ScheduledSequence, group: int) -> tuple[Array, Array]:

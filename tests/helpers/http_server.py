@@ -91,7 +91,7 @@ async def serving(
     engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
     engine = EngineClient(engine_config, config)
     app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)
-    server = Server(app, engine, config, signals=False)
+    server = Server(app, engine, config)
     listener = listen("127.0.0.1", 0)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await engine.start()

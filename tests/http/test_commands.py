@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -97,6 +98,46 @@ def test_a_signal_drains_and_a_second_one_stops_at_once(model):
             status, text = ending(process)
     assert status == 0
     assert "Traceback" not in text
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens there: the server has begun, its engine is not there yet."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_server_told_to_stop_while_it_is_loading_ends_quietly(model, number, delay, ignored):
+    """From the moment its port is open, however its parent left the signal: a shell's background ignores SIGINT."""
+    port = free_port()
+    command = [*ANTIPHON, "serve", model, "--fake-engine", "--port", str(port)]
+    if ignored:
+        command = ["/bin/sh", "-c", f'trap "" {number.name[3:]}; exec "$@"', "sh", *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_port(port)
+        time.sleep(delay)
+        process.send_signal(number)
+        try:
+            status, text = ending(process)
+        finally:
+            process.kill()
+    assert status == 0
+    assert "Traceback" not in text
+    assert "never retrieved" not in text
+    assert "Serving" not in text.partition("draining")[2]
 
 
 @pytest.mark.parametrize("failed", [False, True])

@@ -99,7 +99,7 @@ class Conversation:
 async def talk_with_own_server(found: Found, console: Console, wishes: Wishes) -> None:
     """Serve a model on a free port for as long as the conversation lasts."""
     settings = ServerConfig(port=0, drain_timeout=1.0)
-    async with running(found, EngineConfig(model=""), settings, console, signals=False) as server:
+    async with running(found, EngineConfig(model=""), settings, console) as server:
         await talk_to(server.url, wishes)
 
 

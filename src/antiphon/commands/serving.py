@@ -25,7 +25,7 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.access_log import LineWriter, access_logger
 from antiphon.http.app import create_app
-from antiphon.http.server import Server, allow_open_files, check_tls, listen, url_of
+from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
 
@@ -66,22 +66,27 @@ def _set_up_logging(settings: ServerConfig, console: Console) -> None:
 
 
 async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
-    async with running(found, engine, settings, console) as server:
-        if server.ready:
-            title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
-            console.print(title, soft_wrap=True)
-            # Plain, whole and on stdout, so that it can be copied or piped.
-            line = curl_line(server.url, server.model_name, has_keys=bool(settings.api_keys))
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
-        await server.stopped
+    with StopSignals() as signals:
+        async with running(found, engine, settings, console, signals) as server:
+            if server.ready:
+                title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
+                console.print(title, soft_wrap=True)
+                # Plain, whole and on stdout, so that it can be copied or piped.
+                line = curl_line(server.url, server.model_name, has_keys=bool(settings.api_keys))
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+            await server.stopped
 
 
 @asynccontextmanager
 async def running(
-    found: Found, engine_config: EngineConfig, settings: ServerConfig, console: Console, *, signals: bool = True
+    found: Found,
+    engine_config: EngineConfig,
+    settings: ServerConfig,
+    console: Console,
+    signals: StopSignals | None = None,
 ) -> AsyncIterator[Running]:
-    """A ready server for the time of the block; everything is ended with it.
+    """A ready server for the time of the block; everything is ended with it, and the server by `signals`.
 
     Raises:
         ConfigError, CheckpointError: the address cannot be had, the model cannot be served.
@@ -95,7 +100,9 @@ async def running(
     assembly = assemble(found, engine_config, settings)
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings)
-    server = Server(create_app(model, engine, settings), engine, settings, signals=signals)
+    server = Server(create_app(model, engine, settings), engine, settings)
+    if signals is not None:
+        signals.call(server.begin_shutdown)
     await engine.start()
     serving = asyncio.create_task(_serve_http(server, listener))
     try:

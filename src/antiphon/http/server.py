@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import cast
 
@@ -91,11 +91,42 @@ def url_of(listener: socket.socket, *, secure: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
+class StopSignals:
+    """SIGINT and SIGTERM for the time of the block, on the running loop.
+
+    To be entered before the port is taken: whoever can reach the port may as well stop the server, and a signal that
+    nobody handles yet would be lost where it is ignored from birth, as for process 1 of a container and in a shell's
+    background. What comes before there is a server is kept for it.
+    """
+
+    def __init__(self) -> None:
+        self._num_kept = 0
+        self._stop: Callable[[], None] = self._keep
+
+    def __enter__(self) -> StopSignals:
+        self._loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            self._loop.add_signal_handler(number, lambda: self._stop())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number in _SIGNALS:
+            self._loop.remove_signal_handler(number)
+
+    def call(self, stop: Callable[[], None]) -> None:
+        """Call `stop` at each signal from now on, and for each that came before."""
+        self._stop = stop
+        for _ in range(self._num_kept):
+            stop()
+
+    def _keep(self) -> None:
+        self._num_kept += 1
+
+
 class Server(uvicorn.Server):
     """One server on one socket, for one engine."""
 
-    def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig, *, signals: bool = True) -> None:
-        """`signals`: whether SIGINT and SIGTERM are this server's to handle."""
+    def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig) -> None:
         limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
         config = uvicorn.Config(
             app,
@@ -114,7 +145,6 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._engine = engine
         self._settings = settings
-        self._signals = signals
         self._draining: asyncio.Task[None] | None = None
 
     def begin_shutdown(self) -> None:
@@ -139,15 +169,5 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's, which stops listening at once and raises the signal again at the end."""
-        if not self._signals:
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self.begin_shutdown)
-        try:
-            yield
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+        """Replaces uvicorn's, which would begin too late and stop at once: signals are those of `StopSignals`."""
+        yield

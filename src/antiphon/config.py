@@ -113,6 +113,7 @@ class ServerConfig:
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory to go on from; 0: none
     max_stored_bytes: int = 64 << 20  # that these may take
+    max_unread_tokens: int = 8192  # of one answer that wait for a slow reader; with one more it is aborted
     system_prompt: str = "keep"  # as the template has it, or "fold" it into the user turn that follows
     tool_call_parser: str = "auto"  # the shape of tool calls: the template's own, one by name, or no tools
     loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise
@@ -139,6 +140,7 @@ class ServerConfig:
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
+        _at_least("--max-unread-tokens", self.max_unread_tokens, 1)
         _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
         _one_of("--hub", self.hub, HUBS)
         _one_of("--scheduling-policy", self.scheduling_policy, SCHEDULING_POLICIES)

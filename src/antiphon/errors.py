@@ -9,6 +9,7 @@ AntiphonError
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
 ├── InvalidApiKey       401     no key, or one that is not valid here
 ├── RequestTimeout      408     the request did not arrive in time
+├── SlowReader          408     the answer was not read in time
 ├── RequestTooLarge     413     the body is over its cap
 ├── UnsupportedMediaType 415    the body is not announced as plain JSON
 ├── NotFound            404     nothing here has that name or id
@@ -98,6 +99,14 @@ class RequestTimeout(AntiphonError):
 
     def __init__(self, part: str, seconds: float) -> None:
         super().__init__(f"The request's {part} did not arrive within {seconds:g} seconds.")
+
+
+class SlowReader(AntiphonError):
+    """The client reads its answer so much slower than it is made that the rest is given up."""
+
+    http_status = 408
+    type = "invalid_request_error"
+    code = "slow_reader"
 
 
 class RequestTooLarge(AntiphonError):

@@ -97,7 +97,9 @@ class Metrics:
         self.accepted = self._counter("requests_accepted", "Requests handed to the engine.", by)
         self.ended = {
             "finished": self._counter("requests_finished", "Accepted requests answered to the end.", by),
-            "aborted": self._counter("requests_aborted", "Accepted requests whose client went away.", by),
+            "aborted": self._counter(
+                "requests_aborted", "Accepted requests whose client went away, or did not read.", by
+            ),
             "failed": self._counter("requests_failed", "Accepted requests that the server failed.", by),
         }
         self.running = Gauge(

@@ -10,7 +10,7 @@ import pytest
 from http_server import MODEL, Served, named_events, serving
 from tiny_checkpoints import R1_TEMPLATE
 
-from antiphon.http.anthropic_messages import routes
+from antiphon.http import sse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -115,7 +115,7 @@ async def test_tokens_are_counted_as_they_are_charged(served: Served):
 
 
 async def test_silence_is_filled_with_pings(tmp_path, monkeypatch):
-    monkeypatch.setattr(routes, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.05)
     async with serving(tmp_path, fake={"step_seconds": 0.5}) as served:
         events = named_events((await ask(served, stream=True, max_tokens=2)).text)
         before = [name for name, _ in events[: [name for name, _ in events].index("content_block_start")]]

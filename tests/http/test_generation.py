@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from http_server import text_model
+from http_server import text_model, until
 from tiny_checkpoints import CHATML_TEMPLATE
 from tiny_text import bytes_to_ids
 
 from antiphon.engine.stream import TokenStream
-from antiphon.errors import EngineDied
+from antiphon.errors import EngineDied, SlowReader
 from antiphon.http.generation import Choice, Generation, Prompt
 from antiphon.metrics import Metrics
 from antiphon.request import FinishReason, SamplingParams, TokenEvent
@@ -17,7 +19,7 @@ from antiphon.request import FinishReason, SamplingParams, TokenEvent
 class Bench:
     """One request with hand-fed streams."""
 
-    def __init__(self, text, num_choices=1, stop=()):
+    def __init__(self, text, num_choices=1, stop=(), max_unread=1000):
         self.ended: list[tuple[str, FinishReason]] = []
         self.metrics = Metrics("0", "m")
         self.text = text
@@ -25,7 +27,7 @@ class Bench:
         account.accept()
         self.streams = [TokenStream(f"r{index}", lambda *how: self.ended.append(how)) for index in range(num_choices)]
         choices = [Choice(index, events, text.stream(stop=stop), account) for index, events in enumerate(self.streams)]
-        self.generation = Generation(choices, [Prompt([1, 2], SamplingParams())], account)
+        self.generation = Generation(choices, [Prompt([1, 2], SamplingParams())], account, max_unread_tokens=max_unread)
 
     def feed(self, index, text, finish=None):
         ids = self.text.tokenizer.encode(text)
@@ -55,6 +57,29 @@ async def test_tokens_that_wait_come_as_one_piece(text):
     assert bench.generation.tally.cached == 1
     assert bench.total("finished_total") == 1
     assert bench.total("running") == 0
+
+
+async def test_what_nobody_reads_is_given_up_and_counted_at_once(text):
+    bench = Bench(text, num_choices=2, max_unread=20)
+    bench.feed(0, "x" * 10)
+    async with bench.generation:
+        pieces = aiter(bench.generation)
+        assert (await anext(pieces)).content == "x" * 10  # and now the reader is busy elsewhere
+        bench.feed(0, "y" * 15)
+        await asyncio.sleep(0.01)
+        assert bench.ended == []
+        bench.feed(0, "z" * 15)
+        await until(lambda: bench.total("aborted_total") == 1)
+        assert {request_id for request_id, _ in bench.ended} == {"r0", "r1"}
+        told = bench.metrics.registry.get_sample_value("antiphon_generated_tokens_total")
+        rest = await anext(pieces)
+        assert told == 10 + len(rest.token_ids)
+        assert rest.content.startswith("y" * 15 + "z")
+        with pytest.raises(SlowReader, match="20 tokens"):
+            await anext(pieces)
+    assert bench.total("aborted_total") == 1
+    assert bench.total("failed_total") == 0
+    assert bench.metrics.registry.get_sample_value("antiphon_generated_tokens_total") == told
 
 
 async def test_choices_come_apart(text):

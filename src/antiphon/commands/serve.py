@@ -99,6 +99,9 @@ def serve(
     max_queued_requests: Annotated[
         int, _option(_LOAD, "Answers running and waiting; one more is refused with 429.")
     ] = _SERVER.max_queued_requests,
+    max_unread_tokens: Annotated[
+        int, _option(_LOAD, "Tokens of an answer that may wait for a slow reader before it is aborted.")
+    ] = _SERVER.max_unread_tokens,
     max_stored_responses: Annotated[
         int, _option(_LOAD, "Responses of /v1/responses kept in memory to go on from; 0: none.")
     ] = _SERVER.max_stored_responses,
@@ -181,6 +184,7 @@ def serve(
         scheduling_policy=scheduling_policy,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,
+        max_unread_tokens=max_unread_tokens,
         max_stored_responses=max_stored_responses,
         max_stored_bytes=max_stored_bytes,
         system_prompt=system_prompt,

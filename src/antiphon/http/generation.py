@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from antiphon.engine.stream import TokenStream
-from antiphon.errors import AntiphonError, EngineError, InvalidRequest, NotReady
+from antiphon.errors import AntiphonError, EngineError, InvalidRequest, NotReady, SlowReader
 from antiphon.http.front import Front
 from antiphon.http.rates import Reservation
 from antiphon.metrics import RequestAccount
@@ -118,6 +118,7 @@ class Choice:
         self._account = account
         self._waiting = Piece(index)
         self._num_calls = 0
+        self.num_unread = 0  # tokens that came since there was something to take
         self.first_token_at = self.last_token_at = 0.0  # time.monotonic()
 
     @property
@@ -140,6 +141,7 @@ class Choice:
         if event.is_prompt and event.logprobs is not None:
             self._waiting.prompt_scores.append(event.logprobs)
         if event.token_id is not None:
+            self.num_unread += self.has_news
             self._count_token()
             if event.thought_closed is not None:
                 self._waiting.thought_closed = event.thought_closed.value
@@ -157,6 +159,7 @@ class Choice:
         if not piece:
             return None
         self._waiting = Piece(self.index)
+        self.num_unread = 0
         return piece
 
     def _push(self, token_id: int, scores: TokenLogprobs | None) -> None:
@@ -210,11 +213,15 @@ class Generation:
         prompts: Sequence[Prompt],
         account: RequestAccount,
         reservation: Reservation | None = None,
+        *,
+        max_unread_tokens: int,
     ) -> None:
         self._choices = choices
         self._prompts = prompts
         self._account = account
         self._reservation = reservation or Reservation()
+        self._max_unread_tokens = max_unread_tokens
+        self._is_closed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._accepted_at = time.monotonic()
         self._news = asyncio.Event()
@@ -230,21 +237,20 @@ class Generation:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for choice in self._choices:
-            await choice.events.aclose()
-        self._close_account()
+        await self._close()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         running = len(self._choices)
         while running:
             await self._news.wait()
             self._news.clear()
+            failure = self._failure  # looked at now: what came before it goes out before it
             for choice in self._choices:
                 if (piece := choice.take()) is not None:
                     running -= piece.finish_reason is not None
                     yield piece
-            if self._failure is not None:
-                raise self._failure
+            if failure is not None:
+                raise failure
 
     @property
     def tally(self) -> Tally:
@@ -277,15 +283,31 @@ class Generation:
         """Feed one choice until it ends; events that wait already are taken without a pause in between."""
         try:
             async for event in choice.events:
+                if self._is_closed:  # what still waits was not counted
+                    break
                 choice.receive(event)
                 self._news.set()
                 if choice.finished:
                     break
+                if choice.num_unread > self._max_unread_tokens:
+                    raise SlowReader(f"The answer was given up: {self._max_unread_tokens} tokens of it were not read.")
+        except SlowReader as error:  # whoever iterates waits for the reader, so it ends here and now
+            self._failure = self._failure or error
+            await self._close()
         except Exception as error:  # handed to whoever iterates, which raises it
             self._failure = self._failure or error
         finally:
             self._news.set()
             await choice.events.aclose()
+
+    async def _close(self) -> None:
+        """Abort what still runs and close the account, once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for choice in self._choices:
+            await choice.events.aclose()
+        self._close_account()
 
     def _close_account(self) -> None:
         tally = self.tally
@@ -293,7 +315,7 @@ class Generation:
         self._reservation.settle(tally.prompt + tally.completion)
         if all(choice.finished for choice in self._choices):
             self._account.end("finished")
-        elif self._failure is not None:
+        elif self._failure is not None and not isinstance(self._failure, SlowReader):
             self._account.end("failed")
         else:
             self._account.end("aborted")
@@ -331,7 +353,8 @@ def start_generation(front: Front, job: Job, account: RequestAccount) -> Generat
         reservation.settle(0)
         raise
     account.accept()
-    return Generation(choices, job.prompts, account, reservation)
+    cap = front.settings.max_unread_tokens
+    return Generation(choices, job.prompts, account, reservation, max_unread_tokens=cap)
 
 
 def _reserve(front: Front, job: Job, key: str) -> Reservation:

@@ -2,8 +2,8 @@
 
 Owns the framing of a stream (`data: …`, `[DONE]` once at the end where clients wait for it) and the headers that keep
 proxies from holding it back. It promises that a generation is left, and so aborted, as soon as the connection closes,
-whether or not a token is due; and that a failure after the headers have gone out reaches the client as an error event.
-It must not know what the events say.
+whether or not a token is due; that a stream is never silent for long; and that a failure after the headers have gone
+out reaches the client as an error event. It must not know what the events say.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from antiphon.http.errors import error_body, internal_error
 R = TypeVar("R")
 
 _DONE = b"data: [DONE]\n\n"
+_COMMENT = b": still at it\n\n"  # which clients skip
+KEEP_ALIVE_SECONDS = 10.0  # of silence; a long prompt, or a long queue, may outlast a proxy's patience
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ def _error_event(error: AntiphonError) -> bytes:
 class EventStream(Response):
     """Sends `events`, each as soon as it is there, while holding `context`; leaves both when the client goes away.
 
-    `failed` makes the event that tells of a failure, `last` is sent at the end in any case.
+    `failed` makes the event that tells of a failure, `last` is sent at the end in any case, `keep_alive` after each
+    silence of KEEP_ALIVE_SECONDS.
     """
 
     media_type = "text/event-stream"
@@ -56,6 +59,7 @@ class EventStream(Response):
         *,
         failed: Callable[[AntiphonError], bytes] = _error_event,
         last: bytes = _DONE,
+        keep_alive: bytes = _COMMENT,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -63,6 +67,8 @@ class EventStream(Response):
         self._events = events
         self._failed = failed
         self._last = last
+        self._keep_alive = keep_alive
+        self._sent_at = 0.0  # the loop's time of what was sent last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._context:
@@ -70,34 +76,36 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        self._sent_at = asyncio.get_running_loop().time()
+        pinging = asyncio.create_task(self._fill_silence(send))
         try:
-            async for chunk in self._events:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except AntiphonError as error:
-            await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
-        except Exception:
-            logger.exception("unexpected error in a stream")
-            await send({"type": "http.response.body", "body": self._failed(internal_error()), "more_body": True})
+            await self._send_events(send)
+        finally:
+            pinging.cancel()
+            await asyncio.gather(pinging, return_exceptions=True)
         await send({"type": "http.response.body", "body": self._last, "more_body": False})
 
+    async def _send_events(self, send: Send) -> None:
+        try:
+            async for chunk in self._events:
+                await self._send(send, chunk)
+        except AntiphonError as error:
+            await self._send(send, self._failed(error))
+        except Exception:
+            logger.exception("unexpected error in a stream")
+            await self._send(send, self._failed(internal_error()))
 
-async def with_pings(events: AsyncIterator[bytes], ping: bytes, seconds: float) -> AsyncIterator[bytes]:
-    """`events`, and a `ping` after so many `seconds` without one: proxies and clients close silent streams."""
-    waiting = asyncio.ensure_future(anext(events))
-    try:
+    async def _send(self, send: Send, chunk: bytes) -> None:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._sent_at = asyncio.get_running_loop().time()
+
+    async def _fill_silence(self, send: Send) -> None:
         while True:
-            done, _ = await asyncio.wait((waiting,), timeout=seconds)
-            if not done:
-                yield ping
-                continue
-            try:
-                yield waiting.result()
-            except StopAsyncIteration:
-                return
-            waiting = asyncio.ensure_future(anext(events))
-    finally:
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
+            rest = self._sent_at + KEEP_ALIVE_SECONDS - asyncio.get_running_loop().time()
+            if rest <= 0:
+                await self._send(send, self._keep_alive)
+            else:
+                await asyncio.sleep(rest)
 
 
 async def answer_or_disconnect(

@@ -23,10 +23,9 @@ from antiphon.http.generation import Generation, Piece, Tally, start_generation
 from antiphon.http.limits import read_json_object
 from antiphon.http.openapi import json_body
 from antiphon.http.responses import encoder
-from antiphon.http.sse import EventStream, answer_or_disconnect, named_event, with_pings
+from antiphon.http.sse import EventStream, answer_or_disconnect, named_event
 
 PATH = "/v1/messages"
-PING_SECONDS = 10.0  # of silence; a long prompt may take longer than a proxy's patience
 
 router = APIRouter()
 
@@ -44,8 +43,8 @@ async def create_message(request: Request) -> Response:
             generation = start_generation(front, job, account)
     writer = _Writer(front.model.name)
     if body.stream:
-        events = with_pings(writer.stream(generation), _encoded(shapes.Ping()), PING_SECONDS)
-        return EventStream(generation, events, failed=error_event, last=b"")
+        ping = _encoded(shapes.Ping())
+        return EventStream(generation, writer.stream(generation), failed=error_event, last=b"", keep_alive=ping)
     return await answer_or_disconnect(request, generation, writer.whole(generation))
 
 

@@ -136,6 +136,22 @@ def test_indices_that_are_all_minus_one_say_that_groups_are_neighbours(tmp_path:
     assert open_checkpoint(tmp_path / "m").tensors[f"{UP}.weight"].type == "Q4_0"
 
 
+def test_groups_that_were_moved_as_a_whole_are_exact(tmp_path: Path) -> None:
+    scheme = replace(SYMMETRIC, group_size=64)
+
+    def move(tensors: Tensors) -> None:
+        for name, part in list(tensors.items()):
+            if name.endswith("up_proj.g_idx"):
+                tensors[name] = replace(part, data=np.repeat([1, 0], 64).astype("<i4").tobytes())
+            if name.endswith("up_proj.scales"):
+                tensors[name] = replace(part, data=np.flipud(np.frombuffer(part.data, "<f2").reshape(2, -1)).tobytes())
+
+    truth = write_quantized_folder(tmp_path / "m", scheme, change=move).tensors[f"{UP}.weight"]
+    found = open_checkpoint(tmp_path / "m").tensors[f"{UP}.weight"]
+    assert found.type == "Q4_0"
+    assert np.array_equal(dequantize(found), dequantize(truth))
+
+
 def test_zero_points_of_an_int8_each_are_understood(tmp_path: Path) -> None:
     def unpack(tensors: Tensors) -> None:
         for name, part in list(tensors.items()):

@@ -54,7 +54,7 @@ def read_blocks(parts: Parts, how: QuantizationConfig, kind: str) -> memoryview:
 def _place_of(parts: Parts, how: QuantizationConfig, block: int) -> npt.NDArray[np.int64]:
     """The group of each block of a row; of each column, for types without blocks."""
     if parts.group_of is not None:
-        return np.frombuffer(parts.group_of.read(), "<i4").astype(np.int64)
+        return np.frombuffer(parts.group_of.read(), "<i4").astype(np.int64)[::block]
     return np.arange(0, parts.columns, block) // (how.group_size or parts.columns)
 
 

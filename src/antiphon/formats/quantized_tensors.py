@@ -37,7 +37,7 @@ class Parts:
     codes: Tensor
     scales: Tensor
     zeros: Tensor | None = None
-    group_of: Tensor | None = None  # group of each column, where it is not that of its neighbours
+    group_of: Tensor | None = None  # group of each column, where it is not the one that its place says
     others: tuple[Tensor, ...] = ()  # that say nothing beyond this
 
     @property
@@ -127,7 +127,7 @@ def _whole_matrix(finder: _PartFinder, how: QuantizationConfig) -> Tensor:
 
 
 def _type(parts: Parts, how: QuantizationConfig) -> str:
-    if parts.group_of is not None:
+    if parts.group_of is not None and _is_scattered(parts.group_of):
         return "F32"
     if how.bits == 4:
         return "Q4_0" if how.symmetric else "Q4_1"
@@ -161,7 +161,7 @@ def _gptq(finder: _PartFinder, how: QuantizationConfig) -> Parts:
         codes=codes,
         scales=finder.take(".scales", (groups, rows), FLOATS),
         zeros=finder.take(".qzeros", (groups, -(-rows // in_word))),
-        group_of=_unless_neighbours(finder, group_of, groups, how),
+        group_of=_unless_in_order(finder, group_of, groups, how),
         others=(group_of,) if group_of else (),
     )
 
@@ -187,7 +187,7 @@ def _compressed_tensors(finder: _PartFinder, how: QuantizationConfig) -> Parts:
         codes=codes,
         scales=finder.take(".weight_scale", (rows, groups), FLOATS),
         zeros=_compressed_zeros(finder, how, rows, groups),
-        group_of=_unless_neighbours(finder, group_of, groups, how),
+        group_of=_unless_in_order(finder, group_of, groups, how),
         others=shape + ((group_of,) if group_of else ()),
     )
 
@@ -209,7 +209,7 @@ def _num_groups(columns: int, how: QuantizationConfig) -> int:
     return -(-columns // how.group_size) if how.group_size else 1
 
 
-def _unless_neighbours(
+def _unless_in_order(
     finder: _PartFinder, group_of: Tensor | None, groups: int, how: QuantizationConfig
 ) -> Tensor | None:
     """The group of each column where it is not the one that its place says; -1 throughout is how some say that."""
@@ -224,6 +224,12 @@ def _unless_neighbours(
             finder.fail(ending, f"column {column} is said to be of group {index}; there are groups 0 to {groups - 1}")
     size = how.group_size or len(indices)
     return None if all(index == column // size for column, index in enumerate(indices)) else group_of
+
+
+def _is_scattered(group_of: Tensor) -> bool:
+    """Whether columns that must share a scale in our types do not. Groups moved as a whole do no harm."""
+    indices = list(group_of.read().cast("i"))
+    return any(len(set(indices[first : first + GROUP])) > 1 for first in range(0, len(indices), GROUP))
 
 
 def _drop_empty_bias(finder: _PartFinder) -> None:

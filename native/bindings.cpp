@@ -251,6 +251,12 @@ void bind_program(nb::module_& m) {
           "width"_a, "sampled"_a, "parts"_a)
       .def("embed", &PyProgram::embed, "table"_a, "out"_a)
       .def(
+          "reorder",
+          [](PyProgram& p, int in, std::vector<int32_t> order, int out) {
+            p.program.reorder(in, std::move(order), out);
+          },
+          "source"_a, "order"_a, "out"_a, "Columns in another order: column i of out is column order[i].")
+      .def(
           "rms_norm",
           [](PyProgram& p, int in, std::vector<float> weight, float epsilon, int out) {
             p.program.rms_norm(in, std::move(weight), epsilon, out);

@@ -113,6 +113,20 @@ void Program::embed(const StoredMatrix& table, int out) {
   });
 }
 
+void Program::reorder(int in, std::vector<int32_t> order, int out) {
+  const FloatBuffer& source = floats(in);
+  const FloatBuffer& target = floats(out);
+  require(in != out && source.width == target.width && std::ssize(order) == source.width &&
+              source.sampled == target.sampled,
+          "reorder: widths differ");
+  for (const int32_t column : order) require(column >= 0 && column < source.width, "reorder: there is no such column");
+  record(Part::kRest, [this, &source, &target, order = std::move(order)] {
+    for_rows(rows_of(source.sampled), [&](int64_t row) {
+      for (size_t i = 0; i < order.size(); ++i) target.row(row)[i] = source.row(row)[order[i]];
+    });
+  });
+}
+
 void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out) {
   const FloatBuffer& source = floats(in);
   const QuantizedBuffer& target = quantized(out);

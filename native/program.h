@@ -62,6 +62,8 @@ class Program {
 
   // Recording. Widths are checked: std::invalid_argument.
   void embed(const StoredMatrix& table, int out);
+  // Column i of out is column order[i] of in.
+  void reorder(int in, std::vector<int32_t> order, int out);
   void rms_norm(int in, std::vector<float> weight, float epsilon, int out);
   // Columns first_column… of out = in · matrixᵀ + bias or, accumulating, += that. An empty bias is none.
   void linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out, bool accumulate,

@@ -36,9 +36,13 @@ class Model {
     const int x = program_.float_buffer(kWidth, false), normed = program_.quantized_buffer(kWidth, false, 1);
     const int qkv = program_.float_buffer(4 * 32, false), attended = program_.quantized_buffer(kWidth, false, 1);
     const int last = program_.float_buffer(kWidth, true), wide = program_.quantized_buffer(kWidth, true, 2);
+    const int turned = program_.float_buffer(kWidth, false);
     const std::vector<float> ones(kWidth, 1.0f);
+    std::vector<int32_t> backwards(kWidth);
+    for (int32_t i = 0; i < kWidth; ++i) backwards[static_cast<size_t>(i)] = kWidth - 1 - i;
     program_.embed(stored("F16", kVocabulary, kWidth), x);
-    program_.rms_norm(x, ones, 1e-6f, normed);
+    program_.reorder(x, backwards, turned);
+    program_.rms_norm(turned, ones, 1e-6f, normed);
     program_.linear(normed, packed("Q8_0", 128, kWidth), random_.reals(128, 1.0f), qkv, false, 0);
     program_.attention(qkv, 0, attended, std::vector<float>(32, 0.5f), std::vector<float>(32, 2.0f), 1e-6f);
     program_.linear(attended, packed("Q4_1", kWidth, kWidth), {}, x, true, 0);

@@ -221,6 +221,9 @@ class Program:
 
     def embed(self, table: StoredMatrix, out: int) -> None: ...
 
+    def reorder(self, source: int, order: Sequence[int], out: int) -> None:
+        """Columns in another order: column i of out is column order[i]."""
+
     def rms_norm(self, source: int, weight: Sequence[float], epsilon: float, out: int) -> None: ...
 
     def linear(self, source: int, matrix: PackedMatrix, bias: Sequence[float], out: int, accumulate: bool, first_column: int = 0) -> None: ...

@@ -49,6 +49,7 @@ class Tensor:
     read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
     release: Callable[[], None] = lambda: None  # they will not be read again soon: memory may be given back
     source: Source | None = None  # None: the file's own bytes
+    column_order: tuple[int, ...] | None = None  # the column that stands at each place of a row; None: in order
 
     @property
     def num_elements(self) -> int:

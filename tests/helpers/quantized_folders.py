@@ -6,7 +6,9 @@ The weights are made by drawing codes, zero points and scales, so that what they
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from tiny_checkpoints import tiny_vocabulary, write_hugging_face, write_safetens
 from tiny_folders import CLASSES
 from tiny_models import encode, tensor, tiny_model
 
-from antiphon.checkpoint import Checkpoint
+from antiphon.checkpoint import Checkpoint, Tensor
+from antiphon.ops.reference import dequantize
 
 Array = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -83,8 +86,9 @@ class Quantized:
         return (centred * self.scales[:, self.group_of].astype(np.float64)).astype(np.float32)
 
 
-def draw(rng: np.random.Generator, rows: int, columns: int, scheme: Scheme) -> Quantized:
-    """Codes of a matrix of about unit gain."""
+def draw(rng: np.random.Generator, part: Tensor, scheme: Scheme) -> Quantized:
+    """Codes of a matrix of about unit gain, in the place of `part`."""
+    rows, columns = part.shape
     top = (1 << scheme.bits) - 1
     size = columns if scheme.group_size == -1 else scheme.group_size
     groups = -(-columns // size)
@@ -98,8 +102,32 @@ def draw(rng: np.random.Generator, rows: int, columns: int, scheme: Scheme) -> Q
         codes=np.clip(np.rint(rng.normal(top / 2, top / 5, (rows, columns))), 0, top).astype(np.int64),
         zeros=zeros,
         scales=_as_stored(scales, scheme.scales),
-        group_of=rng.permutation(group_of) if scheme.act_order else group_of,
+        group_of=_scattered(group_of, part.name) if scheme.act_order else group_of,
     )
+
+
+def _scattered(group_of: Ints, name: str) -> Ints:
+    """In an order that matrices of the same inputs share, as they do when they are quantized on them."""
+    family = re.sub("(q|k|v|gate|up)_proj", lambda found: "mlp" if len(found[1]) > 1 else "attention", name)
+    return np.random.default_rng(zlib.crc32(family.encode())).permutation(group_of)
+
+
+def round_to(part: Tensor, scheme: Scheme) -> Quantized:
+    """The nearest codes to given weights, a group at a time."""
+    values = dequantize(part)
+    top, middle = (1 << scheme.bits) - 1, 1 << (scheme.bits - 1)
+    rows, columns = values.shape
+    size = columns if scheme.group_size == -1 else scheme.group_size
+    group_of = np.arange(columns) // size
+    if scheme.act_order:
+        group_of = _scattered(group_of, part.name)
+    grouped = values[:, np.argsort(group_of, kind="stable")].reshape(rows, -1, size)
+    lowest, highest = grouped.min(axis=2).clip(max=0), grouped.max(axis=2).clip(min=0)
+    steps = np.abs(grouped).max(axis=2) / (middle - 1) if scheme.symmetric else (highest - lowest) / top
+    scales = _as_stored(np.maximum(steps, 1e-6).astype(np.float32), scheme.scales)
+    zeros = np.full(scales.shape, middle) if scheme.symmetric else np.rint(-lowest / scales).clip(1, top)
+    codes = np.rint(values / scales[:, group_of]) + zeros[:, group_of]
+    return Quantized(codes.clip(0, top).astype(np.int64), zeros.astype(np.int64), scales, group_of)
 
 
 def _as_stored(values: Array, dtype: str) -> Array:
@@ -245,29 +273,34 @@ def write_quantized_folder(
 
     `change` may spoil the tensors before they are written, `config` overrules fields of config.json.
     """
-    model = tiny_model(
-        seed=seed, architecture=architecture, vocab_size=len(tiny_vocabulary()[0]), type="F32", **SETTINGS
-    )
+    vocabulary = len(tiny_vocabulary()[0])
+    model = tiny_model(seed=seed, architecture=architecture, vocab_size=vocabulary, type="F32", **SETTINGS)
     rng = np.random.default_rng(seed)
-    stored, known = {}, {}
-    for name, part in model.tensors.items():
-        if "_proj.weight" in name:
-            matrix = draw(rng, *part.shape, scheme)
-            module = name.removesuffix(".weight")
-            parts = parts_of(matrix, scheme)
-            if f"{module}.bias" in model.tensors:
-                parts.pop(".bias", None)  # it has one of its own
-            stored |= {module + ending: what for ending, what in parts.items()}
-            known[name] = tensor(name, matrix.values(), "F32")
-        else:
-            stored[name] = Stored("F32", part.shape, bytes(part.read()))
-            known[name] = part
+    stored, known = in_parts(model.tensors, scheme, lambda part: draw(rng, part, scheme))
     change(stored)
     fields = {name: value for name, value in model.settings.items() if value is not None}
-    fields |= {"quantization_config": config_of(scheme)} | config
-    write_hugging_face(folder, architectures=[CLASSES[architecture]], model_type=architecture, **fields)
+    fields |= {"architectures": [CLASSES[architecture]], "model_type": architecture}
+    write_hugging_face(folder, **fields | {"quantization_config": config_of(scheme)} | config)
     write_stored(folder / "model.safetensors", stored)
     return replace(model, tensors=known)
+
+
+def in_parts(
+    tensors: Mapping[str, Tensor], scheme: Scheme, quantize: Callable[[Tensor], Quantized]
+) -> tuple[dict[str, Stored], dict[str, Tensor]]:
+    """A model's tensors (float32, Hugging Face's names), projections in parts; and with what those stand for."""
+    stored, known = {}, {}
+    for name, part in tensors.items():
+        if "_proj.weight" not in name:
+            stored[name], known[name] = Stored("F32", part.shape, bytes(part.read())), part
+            continue
+        matrix, module = quantize(part), name.removesuffix(".weight")
+        parts = parts_of(matrix, scheme)
+        if f"{module}.bias" in tensors:
+            parts.pop(".bias", None)  # it has one of its own
+        stored |= {module + ending: what for ending, what in parts.items()}
+        known[name] = tensor(name, matrix.values(), "F32")
+    return stored, known
 
 
 def write_stored(path: Path, tensors: dict[str, Stored]) -> None:

@@ -4,6 +4,8 @@ Tolerances follow from what is rounded: int8 activations err by half of 1/127 of
 ones by 1/254 of that, and everything else is float32.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from op_programs import OpBench, identity, integer_rows, one_token_each, ones, show
@@ -44,6 +46,29 @@ def test_rms_norm(instruction_set: str, count: int, width: int) -> None:
     groups = np.abs(expected[:, :width]).reshape(count, -1, 32).max(axis=2)
     error = np.abs(seen - expected)[:, :width].reshape(count, -1, 32).max(axis=2)
     assert (error <= groups * (0.5 / 127 / 254 * 1.01 + 1e-6)).all()
+
+
+def test_columns_in_another_order(instruction_set: str) -> None:
+    """Twice, each matrix in an order of its own: the same product, its input put in that order behind the norm."""
+    rng = np.random.default_rng(3)
+    weight = tensor("w", rng.uniform(0.5, 2, 96).astype(np.float32))
+    bench = OpBench(random_rows(40, 96), 150)
+
+    def shuffled(part):
+        order = rng.permutation(96)
+        values = dequantize(part)[:, order]
+        return replace(tensor(part.name, values, "F32"), column_order=tuple(order.tolist()))
+
+    middle, head = shuffled(random_matrix("middle", 96, 96)), shuffled(random_matrix("head", 150, 96))
+
+    def model(ops, x):
+        x = ops.add(x, ops.linear(ops.rms_norm(x, ops.vector(weight)), ops.matrix([middle])))
+        return ops.logits(ops.rms_norm(ops.sampled_rows(x), ops.vector(weight)), ops.matrix([head]))
+
+    plan = one_token_each(40)
+    expected = bench.reference(model, plan)
+    seen = bench.native(model, plan, instruction_set, wide=True)
+    assert np.abs(seen - expected).max() <= 0.04 * expected.std()  # the matrices are rounded to 8 bits
 
 
 @pytest.mark.parametrize(("wide", "tolerance"), [(False, 1.2 / 127), (True, 1e-4)])

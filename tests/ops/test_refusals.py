@@ -96,6 +96,25 @@ def test_norms_that_do_not_fit_the_heads_are_refused(sizes: tuple[int, int]) -> 
         bench.native(model, one_token_each(1))
 
 
+@pytest.mark.parametrize("order", [(0,) * 31, (*range(31), 32), (*range(31), -1), (*range(31), 1 << 40)])
+def test_an_order_of_columns_that_are_not_there_is_refused(order: tuple[int, ...]) -> None:
+    bench = OpBench(np.ones((1, 32), np.float32), 32)
+
+    def model(ops, x):
+        return ops.logits(
+            ops.rms_norm(ops.sampled_rows(x), [1.0] * 32), ops.matrix([replace(identity(32, 32), column_order=order)])
+        )
+
+    with pytest.raises((ValueError, TypeError)):
+        bench.native(model, one_token_each(1))
+
+
+def test_parts_whose_columns_differ_in_order_are_refused() -> None:
+    parts = [identity(32, 32), replace(identity(32, 32), column_order=tuple(range(32)))]
+    with pytest.raises(CheckpointError, match="their columns differ in order"):
+        OpBench(np.ones((1, 32), np.float32), 64).native(lambda ops, x: ops.matrix(parts), one_token_each(1))
+
+
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
 def test_an_attention_factor_that_cannot_be_is_refused(factor: float) -> None:
     bench = OpBench(np.ones((1, 32), np.float32), 32)

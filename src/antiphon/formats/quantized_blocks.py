@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from antiphon.checkpoint import TENSOR_TYPES, Tensor
 from antiphon.errors import CheckpointError
+from antiphon.formats.act_order import Arrangement
 from antiphon.formats.quantization_config import GROUP, QuantizationConfig
 from antiphon.formats.quantized_tensors import Parts
 
@@ -33,29 +34,32 @@ AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the output that each place of a word hol
 SLAB = 512  # rows unpacked at once; a multiple of a word's codes
 
 
-def read_blocks(parts: Parts, how: QuantizationConfig, kind: str) -> memoryview:
+def read_blocks(parts: Parts, arrangement: Arrangement, how: QuantizationConfig, kind: str) -> memoryview:
     """The whole matrix as bytes of type `kind`; raises CheckpointError, naming the part, for numbers that cannot be."""
     scales = _scales(parts, how)
     zeros = _zeros(parts, how)
     unpack = _unpacker(parts.codes, how)
     size, block = TENSOR_TYPES[kind]
     out = np.empty((parts.rows, parts.columns // block, size), np.uint8)
-    place = _place_of(parts, how, block)
+    order = None if arrangement.columns is None else np.array(arrangement.columns)
+    group_of = _group_of(parts, how)
+    place = (group_of if order is None else group_of[order])[::block]
 
     def fill(first: int) -> None:
         rows = slice(first, min(first + SLAB, parts.rows))
-        _WRITERS[kind](unpack(rows), scales[rows][:, place], zeros[rows][:, place], out[rows])
+        codes = unpack(rows) if order is None else unpack(rows)[:, order]
+        _WRITERS[kind](codes, scales[rows][:, place], zeros[rows][:, place], out[rows])
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # NumPy lets go of the lock as it computes
         list(pool.map(fill, range(0, parts.rows, SLAB)))
-    return out.reshape(-1).data
+    return (out if arrangement.rows is None else out[list(arrangement.rows)]).reshape(-1).data
 
 
-def _place_of(parts: Parts, how: QuantizationConfig, block: int) -> npt.NDArray[np.int64]:
-    """The group of each block of a row; of each column, for types without blocks."""
+def _group_of(parts: Parts, how: QuantizationConfig) -> npt.NDArray[np.int64]:
+    """The group of each column as stored."""
     if parts.group_of is not None:
-        return np.frombuffer(parts.group_of.read(), "<i4").astype(np.int64)[::block]
-    return np.arange(0, parts.columns, block) // (how.group_size or parts.columns)
+        return np.frombuffer(parts.group_of.read(), "<i4").astype(np.int64)
+    return np.arange(parts.columns) // (how.group_size or parts.columns)
 
 
 def _scales(parts: Parts, how: QuantizationConfig) -> Floats:

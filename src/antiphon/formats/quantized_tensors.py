@@ -5,8 +5,8 @@ unpacked; `quantized_blocks` does that, when a tensor is read. What comes out is
 (`….q_proj.weight`), so that nobody else knows of these layouts.
 
 Codes of 4 bits become Q4_0, or Q4_1 where groups have zero points; symmetric codes of 8 bits become Q8_0. What has no
-such type becomes F32, which is rounded like any float weight: codes of 8 bits with zero points, and matrices whose
-columns are grouped by importance (act-order), since our groups are neighbours.
+such type becomes F32, which is rounded like any float weight: codes of 8 bits with zero points, and matrices in
+act-order that cannot be sorted (`act_order`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from antiphon.checkpoint import INTEGER_TYPES, Source, Tensor
 from antiphon.errors import CheckpointError
+from antiphon.formats.act_order import Arrangement, arrange, is_scattered
 from antiphon.formats.quantization_config import GROUP, QuantizationConfig
 
 FLOATS = ("F16", "BF16", "F32")
@@ -41,6 +42,10 @@ class Parts:
     others: tuple[Tensor, ...] = ()  # that say nothing beyond this
 
     @property
+    def groups(self) -> list[int] | None:
+        return list(self.group_of.read().cast("i")) if self.group_of else None
+
+    @property
     def all(self) -> list[Tensor]:
         return [part for part in (self.codes, self.scales, self.zeros, self.group_of) if part is not None]
 
@@ -50,10 +55,11 @@ def whole_matrices(folder: Path, tensors: Mapping[str, Tensor], how: Quantizatio
     found = dict(tensors)
     if how is not None:
         mark = MARKS[how.method]
-        for name in tensors:
-            if name.endswith(mark):
-                matrix = _whole_matrix(_PartFinder(folder, name.removesuffix(mark), found, how), how)
-                found[matrix.name] = matrix
+        modules = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+        parts = {module: _sound_parts(_PartFinder(folder, module, found, how), how) for module in modules}
+        arrangements = arrange({module: part.groups for module, part in parts.items()})
+        for module, part in parts.items():
+            found[f"{module}.weight"] = _whole_matrix(f"{module}.weight", part, arrangements[module], how)
     for name, tensor in found.items():
         if tensor.type in INTEGER_TYPES:
             wanted = how.name if how else "the quantization_config of config.json"
@@ -101,7 +107,7 @@ class _PartFinder:
         raise CheckpointError(f"{self.folder}: tensor {(self.module + ending)[:200]}: {message}")
 
 
-def _whole_matrix(finder: _PartFinder, how: QuantizationConfig) -> Tensor:
+def _sound_parts(finder: _PartFinder, how: QuantizationConfig) -> Parts:
     if finder.module == EMBEDDING:
         finder.fail(".weight", f"an embedding quantized by {how.method} is not supported")
     parts = _LAYOUTS[how.method](finder, how)
@@ -110,24 +116,36 @@ def _whole_matrix(finder: _PartFinder, how: QuantizationConfig) -> Tensor:
     if finder.module + ".weight" in finder.found:
         finder.fail(".weight", f"is there beside the parts that {how.method} made of it; one of them is too many")
     _drop_empty_bias(finder)
-    kind = _type(parts, how)
+    return parts
+
+
+def _whole_matrix(name: str, parts: Parts, arrangement: Arrangement, how: QuantizationConfig) -> Tensor:
+    kind = _type(parts, arrangement, how)
 
     def read() -> memoryview:
         from antiphon.formats.quantized_blocks import read_blocks  # with NumPy, which the front does without
 
-        return read_blocks(parts, how, kind)
+        return read_blocks(parts, arrangement, how, kind)
 
     def release() -> None:
         for part in parts.all:
             part.release()
 
     in_file = {part.name: part.num_bytes for part in (*parts.all, *parts.others)}
-    source = Source(how.method, sum(in_file.values()))
-    return Tensor(finder.module + ".weight", (parts.rows, parts.columns), kind, read, release, source)
+    return Tensor(
+        name,
+        (parts.rows, parts.columns),
+        kind,
+        read,
+        release,
+        source=Source(how.method, sum(in_file.values())),
+        column_order=arrangement.columns if arrangement.from_engine else None,
+    )
 
 
-def _type(parts: Parts, how: QuantizationConfig) -> str:
-    if parts.group_of is not None and _is_scattered(parts.group_of):
+def _type(parts: Parts, arrangement: Arrangement, how: QuantizationConfig) -> str:
+    groups = parts.groups
+    if groups and arrangement.columns is None and is_scattered(groups):
         return "F32"
     if how.bits == 4:
         return "Q4_0" if how.symmetric else "Q4_1"
@@ -224,12 +242,6 @@ def _unless_in_order(
             finder.fail(ending, f"column {column} is said to be of group {index}; there are groups 0 to {groups - 1}")
     size = how.group_size or len(indices)
     return None if all(index == column // size for column, index in enumerate(indices)) else group_of
-
-
-def _is_scattered(group_of: Tensor) -> bool:
-    """Whether columns that must share a scale in our types do not. Groups moved as a whole do no harm."""
-    indices = list(group_of.read().cast("i"))
-    return any(len(set(indices[first : first + GROUP])) > 1 for first in range(0, len(indices), GROUP))
 
 
 def _drop_empty_bias(finder: _PartFinder) -> None:

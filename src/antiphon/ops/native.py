@@ -2,9 +2,9 @@
 
 Owns the fusions, invisible to the model: a linear product is not recorded when the model asks for it but when its
 result is used, because the use decides its form: added to the residual stream it accumulates in place; under silu_mul
-gate and up stay in the cache; the norms and attention write their results already quantized, since every consumer
-multiplies them. Buffers are shared between layers; a value that is read after its buffer was written again is a bug,
-and caught.
+gate and up stay in the cache. A norm is recorded with the product that uses it, in the order of the matrix's columns.
+The norms and attention write their results already quantized, since every consumer multiplies them. Buffers are shared
+between layers; a value that is read after its buffer was written again is a bug, and caught.
 
 This module and `runtime.cpu`, which fills and runs the program, are the only ones that see the compiled one.
 """
@@ -28,6 +28,7 @@ class NativeMatrix:
 
     packed: list[_native.PackedMatrix]
     bias: list[float]
+    order: tuple[int, ...] | None = None  # of its columns, which its input must take
 
     @property
     def rows(self) -> int:
@@ -46,10 +47,18 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Normed:
+    """A norm of a value that no matrix has multiplied yet: which one does decides the order of its columns."""
+
+    source: Stored
+    weight: list[float]
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """A linear product that nobody has used yet."""
 
-    source: Stored
+    source: Stored | Normed
     matrix: NativeMatrix
 
 
@@ -65,7 +74,10 @@ class NativeLoader:
             packed = [self._pack(parts, interleave=True)]
         else:
             packed = [self._pack(list(run)) for _, run in groupby(parts, key=lambda part: part.type)]
-        return NativeMatrix(packed, [value for tensor in bias for value in self.vector(tensor)])
+        orders = {part.column_order for part in parts}
+        if len(orders) > 1:
+            raise CheckpointError(f"tensor {', '.join(part.name for part in parts)}: their columns differ in order")
+        return NativeMatrix(packed, [value for tensor in bias for value in self.vector(tensor)], orders.pop())
 
     def _pack(self, parts: Sequence[Tensor], *, interleave: bool = False) -> _native.PackedMatrix:
         try:
@@ -141,17 +153,16 @@ class NativeOps(NativeLoader):
         self._program.embed(table, x.buffer)
         return x
 
-    def rms_norm(self, x: Stored, weight: list[float]) -> Stored:
-        out = self._write("sampled normed" if x.sampled else "normed", x.width, sampled=x.sampled, quantized=True)
-        self._program.rms_norm(self._read(x), weight, self._epsilon, out.buffer)
-        return out
+    def rms_norm(self, x: Stored, weight: list[float]) -> Normed:
+        return Normed(x, weight)
 
-    def linear(self, x: Stored, matrix: NativeMatrix) -> Product:
+    def linear(self, x: Stored | Normed, matrix: NativeMatrix) -> Product:
         return Product(x, matrix)
 
     def attention(self, qkv: Product, layer: int, qk_norm: tuple[list[float], list[float]] | None = None) -> Stored:
+        source = self._multiplied(qkv.source, qkv.matrix)
         projected = self._write("qkv", qkv.matrix.rows)
-        self._record(qkv, projected, accumulate=False)
+        self._record(source, qkv.matrix, projected, accumulate=False)
         out = self._write("attended", self._attended_width, quantized=True)
         query_norm, key_norm = qk_norm or ([], [])
         self._program.attention(self._read(projected), layer, out.buffer, query_norm, key_norm, self._epsilon)
@@ -160,13 +171,14 @@ class NativeOps(NativeLoader):
     def silu_mul(self, gate_up: Product) -> Stored:
         (packed,) = gate_up.matrix.packed
         out = self._write("activated", packed.rows // 2, quantized=True)
-        self._program.linear_silu_mul(self._read(gate_up.source), packed, out.buffer)
+        self._program.linear_silu_mul(self._multiplied(gate_up.source, gate_up.matrix), packed, out.buffer)
         return out
 
     def add(self, x: Stored, y: Product) -> Stored:
         self._read(x)
+        source = self._multiplied(y.source, y.matrix)
         out = self._write("residual", x.width)
-        self._record(y, out, accumulate=True)
+        self._record(source, y.matrix, out, accumulate=True)
         return out
 
     def sampled_rows(self, x: Stored) -> Stored:
@@ -174,16 +186,30 @@ class NativeOps(NativeLoader):
         self._program.select_rows(self._read(x), out.buffer)
         return out
 
-    def logits(self, x: Stored, head: NativeMatrix) -> None:
+    def logits(self, x: Stored | Normed, head: NativeMatrix) -> None:
         (packed,) = head.packed
-        self._program.logits(self._read(x), packed)
+        self._program.logits(self._multiplied(x, head), packed)
 
-    def _record(self, product: Product, out: Stored, *, accumulate: bool) -> None:
-        source, bias, column = self._read(product.source), product.matrix.bias, 0
-        for packed in product.matrix.packed:
+    def _record(self, source: int, matrix: NativeMatrix, out: Stored, *, accumulate: bool) -> None:
+        column = 0
+        for packed in matrix.packed:
             end = column + packed.rows
-            self._program.linear(source, packed, bias[column:end], out.buffer, accumulate, column)
+            self._program.linear(source, packed, matrix.bias[column:end], out.buffer, accumulate, column)
             column = end
+
+    def _multiplied(self, value: Stored | Normed, matrix: NativeMatrix) -> int:
+        """The buffer of what a matrix multiplies; a norm is recorded here, in the order of the matrix's columns."""
+        if isinstance(value, Stored):
+            assert matrix.order is None, "only a norm's columns can be put in order"
+            return self._read(value)
+        x, weight, prefix = value.source, value.weight, "sampled " if value.source.sampled else ""
+        if matrix.order is not None:
+            ordered = self._write(prefix + "ordered", x.width, sampled=x.sampled)
+            self._program.reorder(self._read(x), matrix.order, ordered.buffer)
+            x, weight = ordered, [weight[column] for column in matrix.order]
+        out = self._write(prefix + "normed", x.width, sampled=x.sampled, quantized=True)
+        self._program.rms_norm(self._read(x), weight, self._epsilon, out.buffer)
+        return out.buffer
 
     def _write(self, role: str, width: int, *, sampled: bool = False, quantized: bool = False) -> Stored:
         buffer = self._buffers.get((role, width))

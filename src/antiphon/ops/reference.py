@@ -20,7 +20,7 @@ from antiphon.step import ScheduledSequence, StepPlan
 
 
 def dequantize(tensor: Tensor) -> Array:
-    """The tensor's values, float32 of its shape.
+    """The tensor's values, float32 of its shape, columns in order.
 
     Raises CheckpointError, naming the tensor, where a value is not a finite number.
     """
@@ -30,6 +30,8 @@ def dequantize(tensor: Tensor) -> Array:
         values = VALUES_OF[tensor.type](blocks).astype(np.float32).reshape(tensor.shape)
     if not np.isfinite(values).all():
         raise CheckpointError(f"tensor {tensor.name}: holds a weight or a scale that is not a finite number")
+    if tensor.column_order is not None:
+        values = values[:, np.argsort(tensor.column_order)]
     return values
 
 

@@ -147,7 +147,7 @@ def measure(path: Path, windows: torch.Tensor, setups: list[dict[str, Any]]) -> 
         with torch.inference_mode():
             truth = torch.stack([judge(window[None]).logits[0].log_softmax(-1) for window in group])
         for runner, distance in zip(runners, distances, strict=True):
-            _follow(runner, group, truth, distance)
+            follow(runner, group, [(truth, distance)])
         print(f"{start + len(group)} of {len(windows)} windows", file=sys.stderr)
     return [
         {**setup, **_chosen(runner), **distance.report()}
@@ -167,8 +167,8 @@ def _chosen(runner: CpuRunner) -> dict[str, Any]:
     return {name: about[name] for name in ("instruction_set", "weight_format", "activations", "kv_cache_type")}
 
 
-def _follow(runner: CpuRunner, group: torch.Tensor, truth: torch.Tensor, distance: Distance) -> None:
-    """Decode the windows of a group [windows, length] side by side and compare each position."""
+def follow(runner: CpuRunner, group: torch.Tensor, judged: list[tuple[torch.Tensor, Distance]]) -> None:
+    """Decode the windows of a group [windows, length] side by side and compare each position with each truth."""
     length = group.shape[1]
     blocks = -(-length // runner.block_size)
     for at in range(length):
@@ -178,7 +178,8 @@ def _follow(runner: CpuRunner, group: torch.Tensor, truth: torch.Tensor, distanc
         ]
         runner.execute(StepPlan(sequences))
         ours = torch.from_numpy(runner.logits()).log_softmax(-1)
-        distance.observe(truth[:, at], ours, group[:, at + 1] if at + 1 < length else None)
+        for truth, distance in judged:
+            distance.observe(truth[:, at], ours, group[:, at + 1] if at + 1 < length else None)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +24,9 @@ from antiphon.step import SampleSpec, ScheduledSequence
 
 Array = npt.NDArray[np.float32]
 TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")  # what `encode` can write
+_GGUF_WRITES = ("Q5_0", "Q5_1")  # what the gguf package can write beyond that
+# Where a block of the others keeps its scale, and the factor that its scale of minima has so that weights average zero.
+_SCALES = {"Q4_K": (0, 7.5), "Q5_K": (0, 15.5), "Q6_K": (208, 0.0), "IQ4_NL": (0, 0.0), "IQ4_XS": (0, 0.0)}
 GREEDY = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
 SETTINGS: dict[str, Any] = {
     "hidden_size": 96,
@@ -41,7 +45,10 @@ SETTINGS: dict[str, Any] = {
 
 
 def encode(values: Array, type: str) -> bytes:
-    """Float32 values as a checkpoint stores them; quantized types round to the nearest code."""
+    """Float32 values as a checkpoint stores them; quantized types round to the nearest code.
+
+    Types that nothing here can write get codes at random, of the values' size.
+    """
     if type == "F32":
         return values.astype(np.float32).tobytes()
     if type == "F16":
@@ -57,11 +64,30 @@ def encode(values: Array, type: str) -> bytes:
     if type == "Q4_0":
         scale = (np.abs(blocks).max(axis=1, keepdims=True) / 7).astype(np.float16)
         return np.hstack([scale.view(np.uint8), _paired(_codes(blocks, scale, -8, 7) + 8)]).tobytes()
-    assert type == "Q4_1", type
+    if type in _GGUF_WRITES:
+        return gguf.quants.quantize(values, gguf.GGMLQuantizationType[type]).tobytes()
+    if type != "Q4_1":
+        return noise(values, type)
     least = blocks.min(axis=1, keepdims=True).astype(np.float16)
     scale = ((blocks.max(axis=1, keepdims=True) - least) / 15).astype(np.float16)
     codes = _codes(blocks - least.astype(np.float32), scale, 0, 15)
     return np.hstack([scale.view(np.uint8), least.view(np.uint8), _paired(codes)]).tobytes()
+
+
+def noise(values: Array, type: str) -> bytes:
+    """Blocks of a quantized type with codes at random, whose weights average zero and spread as the values do."""
+    size, block = TENSOR_TYPES[type]
+    raw = np.random.default_rng(values.size).integers(0, 256, (values.size // block, size), dtype=np.uint8)
+    scale, least = _SCALES[type]
+
+    def put(step: float) -> Array:
+        for at, factor in ((scale, 1.0), (2, least)):
+            if factor:
+                raw[:, at : at + 2] = np.array([step * factor], np.float16).view(np.uint8)
+        return gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[type])
+
+    put(float(values.std() / put(1.0 / 64).std() / 64))
+    return raw.tobytes()
 
 
 def _codes(blocks: Array, scale: npt.NDArray[np.float16], lowest: int, highest: int) -> npt.NDArray[np.int32]:

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast lint format stubs demo clean help
+.PHONY: serve chat test test-fast lint format stubs tables demo clean help
 
 help: ## this page
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -41,6 +41,9 @@ format: $(VENV)/installed-dev ## put code into the house style
 
 stubs: $(VENV)/installed-dev ## write the native module's types anew
 	$(BIN)/python -m nanobind.stubgen --module antiphon._native --output-file src/antiphon/_native.pyi
+
+tables: $(VENV)/installed-dev ## write the table of OpenAI's fields in docs/api.md anew
+	$(BIN)/python tests/helpers/compatibility.py
 
 demo: $(VENV)/installed ## bring the demo model
 	@$(BIN)/python -m antiphon.demo

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from antiphon.http.limits import (
@@ -51,6 +52,16 @@ def refused(*harmless: object) -> AfterValidator:
         raise PydanticCustomError("unsupported", message, {"field": info.field_name})
 
     return AfterValidator(check)
+
+
+def is_refused(field: FieldInfo) -> bool:
+    """Whether a field is one that `refused` refuses."""
+    return (field.description or "").startswith("Refused")
+
+
+def is_ignored(field: FieldInfo) -> bool:
+    """Whether a field is accepted without effect."""
+    return bool(field.description == _without_effect.description)
 
 
 # The defaults that clients spell out without meaning anything by them are let through.
@@ -259,6 +270,7 @@ class ChatCompletionRequest(GenerationRequest):
     safety_identifier: AcceptedText = None
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None
+    prompt_cache_options: Accepted = None
     verbosity: AcceptedText = None
 
     tools: Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS)] | None = None
@@ -272,6 +284,7 @@ class ChatCompletionRequest(GenerationRequest):
     response_format: RefusedFormat = None
     modalities: RefusedModalities = None
     audio: Refused = None
+    moderation: Refused = None
     prediction: Refused = None
     web_search_options: Refused = None
 

@@ -123,6 +123,24 @@ def test_a_thought_is_apart_from_the_text(thinking: Path):
         assert [each.thought_closed for each in engine.stream_chat(QUESTION, thinking_token_budget=1)].count("budget")
 
 
+async def test_a_prompt_may_be_scored(engine: Engine, tmp_path):
+    async with serving(tmp_path, fake={"eos_token_id": -1}) as server:
+        for prompt in ("Hello there", [5, 6, 7]):
+            for max_tokens in (0, 3):
+                fields = {"echo": True, "logprobs": 1, "max_tokens": max_tokens, "temperature": 0}
+                sent = (await server.complete(prompt, **fields)).json()["choices"][0]
+                answer = await engine.agenerate(prompt, **fields)
+                assert answer.text == sent["text"]
+                assert answer.prompt_logprobs[0] is None
+                scored = [None, *(one.logprob for one in (*answer.prompt_logprobs[1:], *answer.logprobs))]
+                assert scored == sent["logprobs"]["token_logprobs"]
+                ids = [one.token_id for one in answer.prompt_logprobs[1:]]
+                assert ids == list(answer.prompt_token_ids[1:])
+        assert (await engine.agenerate([5, 6, 7], max_tokens=1)).prompt_token_ids == (5, 6, 7)
+        assert (await engine.agenerate([5, 6], max_tokens=1, logprobs=0)).prompt_logprobs is None
+        assert (await engine.agenerate([5, 6], max_tokens=1, echo=True)).prompt_logprobs is None
+
+
 def test_tool_calls_are_put_together():
     choice = GrowingChoice()
     choice.push(Piece(0, tool_calls=[ToolCallDelta(0, "call_1", "add", '{"a"')]))
@@ -179,6 +197,8 @@ def test_a_mistake_is_named_as_over_http(engine: Engine, fields, param):
         with pytest.raises(Exception) as raised:  # noqa: PT011  # which, the next lines say
             list(call("Hello", **fields))
         assert raised.value.param == param
+    with pytest.raises(InvalidRequest, match="echo"):
+        list(engine.stream("Hello", echo=True))
     with pytest.raises(InvalidRequest):
         engine.chat([{"role": "nobody", "content": "x"}])
     with pytest.raises(InvalidRequest):

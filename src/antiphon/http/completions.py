@@ -123,7 +123,7 @@ class _Writer:
         self._return_token_ids = bool(body.return_token_ids)
         # What each choice continues, and that as text where it is to be echoed.
         self._prompts = [prompt.token_ids for prompt in job.prompts for _ in range(job.n)]
-        echoes = [_text_of(front, prompt) for prompt in _several(body)] if body.echo else None
+        echoes = [text_of(front, prompt) for prompt in _several(body)] if body.echo else None
         self._echoes = [echo for echo in echoes for _ in range(job.n)] if echoes else None
         self._offsets = [0] * len(self._prompts)  # characters of each choice's scored tokens so far
 
@@ -211,7 +211,7 @@ class _Writer:
         return rivals | {token: finite(scores.logprob)}
 
 
-def _text_of(front: Front, prompt: str | list[int]) -> str:
+def text_of(front: Front, prompt: str | list[int]) -> str:
     """A prompt as text."""
     if isinstance(prompt, str):
         return prompt

@@ -74,6 +74,9 @@ class Answer:
 
     choices: tuple[Choice, ...]
     usage: Usage
+    prompt_token_ids: tuple[int, ...]
+    # With `echo` and `logprobs`: of the prompt's tokens; None for the first, which nothing precedes.
+    prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
     vote: Vote | None = None  # where one was asked for
 
     @property
@@ -146,11 +149,11 @@ class GrowingChoice:
         self.pieces.append(piece)
         self.tool_calls.push(piece)
 
-    def whole(self, tokenizer: Tokenizer, *, with_logprobs: bool) -> Choice:
-        """The choice, complete."""
+    def whole(self, tokenizer: Tokenizer, *, echo: str, with_logprobs: bool) -> Choice:
+        """The choice, complete; its text begins with `echo`."""
         scored = [each for piece in self.pieces for each in piece.scored]
         return Choice(
-            text="".join(piece.content for piece in self.pieces),
+            text=echo + "".join(piece.content for piece in self.pieces),
             reasoning="".join(piece.reasoning for piece in self.pieces),
             token_ids=tuple(token_id for piece in self.pieces for token_id in piece.token_ids),
             finish_reason=self.pieces[-1].finish_reason or "",
@@ -163,6 +166,15 @@ class GrowingChoice:
 def token_logprobs(tokenizer: Tokenizer, scored: list[ScoredToken]) -> tuple[TokenLogprob, ...]:
     """Drawn tokens with what they look like."""
     return tuple(_token_logprob(tokenizer, each) for each in scored)
+
+
+def prompt_logprobs(
+    tokenizer: Tokenizer, token_ids: list[int], choice: GrowingChoice
+) -> tuple[TokenLogprob | None, ...]:
+    """A prompt's tokens as its first choice has them scored."""
+    scores = [each for piece in choice.pieces for each in piece.prompt_scores]
+    scored = [ScoredToken(token_id, each) for token_id, each in zip(token_ids[1:], scores, strict=True)]
+    return (None, *token_logprobs(tokenizer, scored))
 
 
 def usage_of(tally: Tally) -> Usage:

@@ -25,6 +25,7 @@ from antiphon.offline.answers import (
     GrowingChoice,
     GrowingToolCalls,
     Vote,
+    prompt_logprobs,
     token_logprobs,
     usage_of,
 )
@@ -49,7 +50,9 @@ class _Begun:
 
     generation: Generation
     num_choices: int
+    prompt_token_ids: list[int]
     with_logprobs: bool
+    echo: str | None  # the prompt's text, where it is wanted back
     with_vote: bool
 
 
@@ -61,12 +64,15 @@ async def answer(front: Front, call: Call) -> Answer:
         async for piece in generation:
             choices[piece.index].push(piece)
     tokenizer = front.model.text.tokenizer
-    whole = tuple(choice.whole(tokenizer, with_logprobs=begun.with_logprobs) for choice in choices)
+    scored, echo = begun.with_logprobs, begun.echo
+    whole = tuple(choice.whole(tokenizer, echo=echo or "", with_logprobs=scored) for choice in choices)
     counted = vote(choice.text for choice in whole) if begun.with_vote else None
     return Answer(
-        whole,
-        usage_of(generation.tally),
-        None if counted is None else Vote(counted.answer, counted.count, counted.counts),
+        choices=whole,
+        usage=usage_of(generation.tally),
+        prompt_token_ids=tuple(begun.prompt_token_ids),
+        prompt_logprobs=prompt_logprobs(tokenizer, begun.prompt_token_ids, choices[0]) if scored and echo else None,
+        vote=None if counted is None else Vote(counted.answer, counted.count, counted.counts),
     )
 
 
@@ -85,6 +91,8 @@ async def answers(front: Front, calls: Sequence[Call], at_once: int) -> list[Ans
 
 async def deltas(front: Front, call: Call) -> AsyncIterator[Delta]:
     """Make one call, and hand over what is new as it comes. Closing the iterator ends the call."""
+    if call.fields.get("echo"):
+        raise InvalidRequest("'echo' is for whole answers, not for streams; leave it out.", param="echo")
     begun = await _begin(front, call)
     tokenizer = front.model.text.tokenizer
     tool_calls = [GrowingToolCalls() for _ in range(begun.num_choices)]
@@ -123,12 +131,13 @@ async def _begin(front: Front, call: Call) -> _Begun:
         if call.endpoint == "chat":
             conversation = validate(ChatCompletionRequest, fields)
             job = await chat.understand(front, conversation)
-            with_logprobs, with_vote = conversation.num_logprobs is not None, bool(conversation.vote)
+            scored, echo, votes = conversation.num_logprobs is not None, None, bool(conversation.vote)
         else:
             text = validate(CompletionRequest, fields)
             job = await completions.understand(front, text)
-            with_logprobs, with_vote = text.num_logprobs is not None, False
-        return _Begun(start_generation(front, job, account), job.n, with_logprobs, with_vote)
+            scored, votes = text.num_logprobs is not None, False
+            echo = completions.text_of(front, fields["prompt"]) if text.echo else None
+        return _Begun(start_generation(front, job, account), job.n, job.prompts[0].token_ids, scored, echo, votes)
 
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,19 @@
-"""`python -m antiphon` is the same command as `antiphon`."""
+"""The command `antiphon`, also as `python -m antiphon`. Small, so that Ctrl-C finds it ready at once."""
 
-from antiphon.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it quietly, even while it is being imported."""
+    try:
+        from antiphon import cli
+
+        cli.main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

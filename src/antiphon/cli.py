@@ -92,5 +92,3 @@ def main() -> None:
     except AntiphonError as error:
         Console(stderr=True, highlight=False).print("[bold red]error:[/bold red]", error.message, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -74,9 +74,11 @@ class ContextLengthExceeded(InvalidRequest):
 
     code = "context_length_exceeded"
 
-    def __init__(self, prompt_tokens: int, limit: int, *, param: str = "messages") -> None:
+    def __init__(self, prompt_tokens: int, limit: int, *, param: str = "messages", at_least: bool = False) -> None:
+        """`at_least`: the prompt was not counted to its end."""
         super().__init__(
-            f"This model's context length is {limit} tokens, but the prompt has {prompt_tokens} tokens; "
+            f"This model's context length is {limit} tokens, but the prompt has "
+            f"{'at least ' if at_least else ''}{prompt_tokens} tokens; "
             f"at least one must be left for the answer. Shorten the prompt to {limit - 1} tokens or fewer.",
             param=param,
         )

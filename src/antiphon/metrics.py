@@ -26,6 +26,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Outcome = Literal["refused", "finished", "aborted", "failed"]
 ENDPOINTS = ("chat", "completions", "responses", "messages", "generate", "generate_batch")
+# The codes of errors for which a generation is refused; where an error has none, its type.
+REFUSALS = (
+    *("invalid_request_error", "unknown_parameter", "unsupported_parameter", "missing_parameter"),
+    *("context_length_exceeded", "request_too_large", "unsupported_media_type", "request_timeout", "client_gone"),
+    *("model_not_found", "previous_response_not_found"),
+    *("rate_limit_exceeded", "server_overloaded", "not_ready", "internal_error"),
+)
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.5, 5.0)
@@ -138,6 +145,8 @@ class Metrics:
         for endpoint in ENDPOINTS:
             for metric in (self.received, self.accepted, *self.ended.values(), self.running, self.duration):
                 metric.labels(endpoint)
+            for code in REFUSALS:
+                self.refused.labels(endpoint, code)
         for reason in ThoughtClosed:
             self.thoughts_closed.labels(reason.value)
         for key in key_names:

@@ -292,7 +292,9 @@ async def test_a_prompt_beyond_the_context_is_told_both_lengths(served: Served):
     for path, body, param in (
         (COMPLETIONS, {"prompt": [65] * limit}, "prompt"),
         (COMPLETIONS, {"prompt": "zq " * 2 * limit}, "prompt"),
+        (COMPLETIONS, {"prompt": ["Hello", "zq " * 1_000_000]}, "prompt"),
         (CHAT, {"messages": [{"role": "user", "content": "zq " * 2 * limit}]}, "messages"),
+        (CHAT, {"messages": [{"role": "user", "content": "zq " * 1_000_000}]}, "messages"),
     ):
         reply = await served.http.post(path, json=body)
         error = reply.json()["error"]

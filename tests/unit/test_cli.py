@@ -79,6 +79,20 @@ def test_python_m_antiphon():
     assert reply.stdout == f"antiphon {__version__}\n"
 
 
+def test_ctrl_c_ends_it_quietly_even_while_it_is_imported():
+    code = """
+import runpy, sys
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt)
+runpy.run_module("antiphon", run_name="__main__")
+"""
+    reply = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (reply.returncode, reply.stdout, reply.stderr) == (130, "", "")
+
+
 def test_help_is_quick_because_nothing_heavy_is_imported():
     heavy = ["numpy", "fastapi", "tokenizers", "huggingface_hub", "httpx2"]
     code = f"import sys, antiphon.cli; print([m for m in {heavy} if m in sys.modules])"

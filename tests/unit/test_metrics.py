@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.errors import InvalidRequest
-from antiphon.metrics import EngineFigures, Metrics
+from antiphon import errors
+from antiphon.errors import AntiphonError, InvalidRequest
+from antiphon.http.errors import _CODES
+from antiphon.http.limits import ClientGone
+from antiphon.metrics import REFUSALS, EngineFigures, Metrics
 from antiphon.request import ThoughtClosed
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -68,6 +71,16 @@ def test_only_the_first_end_counts():
 )
 def test_series_begin_at_zero_before_anything_happens(name: str, endpoint: str):
     assert Metrics("1", "m").registry.get_sample_value(f"antiphon_{name}", {"endpoint": endpoint}) == 0
+
+
+def test_refusals_begin_at_zero_for_every_code():
+    value = Metrics("1", "m").registry.get_sample_value
+    assert {value("antiphon_requests_refused_total", {"endpoint": "chat", "code": code}) for code in REFUSALS} == {0}
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AntiphonError)]
+    every = {*_CODES.values(), ClientGone.code, *(kind.code or kind.type for kind in kinds)}
+    # Of generations that were accepted, of connections and of other routes.
+    elsewhere = {"engine_error", "engine_died", "invalid_api_key", "slow_reader", "too_many_connections", "not_found"}
+    assert every - elsewhere == set(REFUSALS)
 
 
 def test_thoughts_closed_begin_at_zero_for_every_reason():

@@ -14,7 +14,7 @@ from tiny_text import tiny_data
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from antiphon.checkpoint import TokenizerData
-from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from antiphon.formats import open_checkpoint
 from antiphon.text import Tokenizer
 
@@ -37,6 +37,32 @@ def tiny() -> Tokenizer:
 @pytest.fixture(scope="module")
 def demo(demo_model: Path) -> Tokenizer:
     return Tokenizer(open_checkpoint(demo_model).tokenizer)
+
+
+def hugging_face(normalizer: dict[str, str] | None) -> Tokenizer:
+    source = tokenizer_json() | {"normalizer": normalizer}
+    return Tokenizer(replace(tiny_data(), tokenizer_json=json.dumps(source).encode()))
+
+
+BOUNDED = [TINY, hugging_face(None), hugging_face({"type": "NFC"})]
+
+
+@given(st.sampled_from(BOUNDED), st.text(st.sampled_from("a \n=한각ᄒ\u1161\u11ab\u0301é<|im_start|>")), st.booleans())
+def test_a_text_is_refused_uncounted_only_where_counting_would_refuse_it(tokenizer, text, control):
+    count = len((tokenizer.encode_with_control if control else tokenizer.encode)(text))
+    tokenizer.check_room(text, count + 1, "prompt")
+
+
+@pytest.mark.parametrize("tokenizer", BOUNDED)
+def test_a_huge_text_is_refused_uncounted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tokenizer, "_encode", lambda _: pytest.fail("was encoded"))
+    with pytest.raises(ContextLengthExceeded, match=r"has at least \d+ tokens") as error:
+        tokenizer.check_room("한 x" * 1_000_000, 4096, "prompt")
+    assert error.value.param == "prompt"
+
+
+def test_a_text_that_may_shrink_by_any_measure_is_counted():
+    hugging_face({"type": "Strip", "strip_left": True, "strip_right": True}).check_room(" " * 10**6, 5, "prompt")
 
 
 @pytest.mark.model

@@ -70,7 +70,7 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
     """The request in the engine's terms, or the reason why it cannot be served."""
     facts, text, priority = front.facts(), front.model.text, front.priority(body.priority)
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
-    prompt = await prompt_of(front, body)
+    prompt = await prompt_of(front, body, limit=facts.context_length)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
     sampling = sampling_params(body, facts, front.model.generation_defaults, num_prompt_tokens=len(prompt.token_ids))
     if text.thought_tokens is not None:
@@ -90,8 +90,8 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
     )
 
 
-async def prompt_of(front: Front, body: ChatCompletionRequest) -> ChatPrompt:
-    """The request's prompt in tokens."""
+async def prompt_of(front: Front, body: ChatCompletionRequest, *, limit: int | None = None) -> ChatPrompt:
+    """The request's prompt in tokens; one that is certain to have `limit` of them is refused uncounted."""
     front.check_model(body.model)
     text = front.model.text
     if body.offers_tools and not text.reads_tool_calls:
@@ -110,6 +110,7 @@ async def prompt_of(front: Front, body: ChatCompletionRequest) -> ChatPrompt:
         add_generation_prompt=body.add_generation_prompt is not False,
         continue_final_message=bool(body.continue_final_message),
         close_thought=wish.is_closed,
+        limit=limit,
         **variables,
     )
 

@@ -54,7 +54,7 @@ async def understand(front: Front, body: CompletionRequest) -> Job:
     facts, priority = front.facts(), front.priority(body.priority)
     n = body.n or 1
     prompts = []
-    for token_ids in await _prompts(front, body, n):
+    for token_ids in await _prompts(front, body, n, facts.context_length):
         check_token_ids(token_ids, facts.vocab_size, "prompt")
         check_prompt_length(len(token_ids), facts.context_length, "prompt")
         sampling = sampling_params(
@@ -84,8 +84,8 @@ def _several(body: CompletionRequest) -> list[str] | list[list[int]]:
     return [sent] if single else sent  # type: ignore[return-value]  # of one kind, as the schema made sure
 
 
-async def _prompts(front: Front, body: CompletionRequest, n: int) -> list[list[int]]:
-    """The token ids of every prompt."""
+async def _prompts(front: Front, body: CompletionRequest, n: int, limit: int) -> list[list[int]]:
+    """The token ids of every prompt; one that is certain to have `limit` of them is refused uncounted."""
     several = _several(body)
     if not several or not all(several):
         raise InvalidRequest("'prompt' is empty; there must be at least one token to continue.", param="prompt")
@@ -95,7 +95,7 @@ async def _prompts(front: Front, body: CompletionRequest, n: int) -> list[list[i
             f"{MAX_SEQUENCES} choices in one request.",
             param="prompt",
         )
-    return [await front.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in several]
+    return [await front.encode(prompt, limit=limit) if isinstance(prompt, str) else list(prompt) for prompt in several]
 
 
 @dataclass(slots=True)

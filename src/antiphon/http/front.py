@@ -102,8 +102,12 @@ class Front:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, lambda: work(*args, **kwargs))
 
-    async def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """A raw prompt's token ids, with what the model wants to begin a text with unless that is not wanted."""
+    async def encode(self, text: str, *, add_special_tokens: bool = True, limit: int | None = None) -> list[int]:
+        """A raw prompt's token ids, with what the model wants to begin a text with unless that is not wanted. One that
+        is certain to have `limit` tokens is refused before it costs anything.
+        """
+        if limit is not None:
+            self.model.text.tokenizer.check_room(text, limit, param="prompt")
         encode = self.model.text.encode_prompt if add_special_tokens else self.model.text.tokenizer.encode_with_control
         if len(text) <= _INLINE_CHARACTERS:
             return encode(text, param="prompt")

@@ -51,13 +51,14 @@ def build_chat_prompt(
     add_generation_prompt: bool = True,
     continue_final_message: bool = False,
     close_thought: bool = False,
+    limit: int | None = None,
     **variables: Any,  # noqa: ANN401
 ) -> ChatPrompt:
     """Render and encode. `content` of a message is a string or None; an assistant's `reasoning_content` or `reasoning`
     is its thought. `variables` (enable_thinking …) reach the template, marked like any text from outside. Tools and
     calls do as `tool_style` says, or as they are. With `fold_system`, system messages go into the users' turns; with
     `close_thought` the prompt ends behind an empty thought; with `continue_final_message` it ends where the last
-    message does, so that the model goes on with it.
+    message does, so that the model goes on with it. A prompt that is certain to have `limit` tokens is not encoded.
 
     Raises InvalidRequest, naming the field, for what cannot be rendered: see `ChatTemplate.render`.
     """
@@ -88,6 +89,8 @@ def build_chat_prompt(
                 "The model's chat template does not show the last message, so it cannot be continued.",
                 param="continue_final_message",
             )
+    if limit is not None:
+        tokenizer.check_room(marker.unmark(text), limit, param="messages")
     ids: list[int] = []
     for piece in tokenizer.control.split(text):
         ids += [piece] if isinstance(piece, int) else tokenizer.encode(marker.unmark(piece), param="messages")

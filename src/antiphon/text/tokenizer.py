@@ -7,11 +7,16 @@ llama.cpp's for a GGUF file and the `tokenizers` library's for a tokenizer.json,
 
 from __future__ import annotations
 
+from tokenizers.normalizers import NFC
+
 from antiphon.checkpoint import TokenizerData
-from antiphon.errors import InvalidRequest
+from antiphon.errors import ContextLengthExceeded, InvalidRequest
 from antiphon.text.byte_level import byte_alphabet, vocabulary_from_merges
 from antiphon.text.control import ControlTokens
 from antiphon.text.tokenizer_json import vocabulary_from_json
+
+_SHORT = 16  # letters; a token of so many has 64 bytes at most
+_NFC_SHRINKS = 3  # Unicode's composition leaves at least a third of the bytes: of three Hangul letters one syllable
 
 
 class Tokenizer:
@@ -35,6 +40,7 @@ class Tokenizer:
         self.bos_token_id = data.bos_token_id
         self.eos_token_ids = data.eos_token_ids
         self.add_bos = data.add_bos
+        self._most_bytes = self._most_bytes_of_a_token()
 
     def encode(self, text: str, *, param: str | None = None) -> list[int]:
         """Ordinary tokens for `text`, without BOS; never the id of a control or user-defined token.
@@ -54,6 +60,18 @@ class Tokenizer:
             else:
                 ids += self._encode(piece)
         return ids
+
+    def check_room(self, text: str, limit: int, param: str) -> None:
+        """Refuse `text` where it is certain to have `limit` tokens or more: where even its bytes, in the longest tokens
+        there are, make as many. Counting the tokens of a few megabytes would take seconds.
+
+        Raises ContextLengthExceeded.
+        """
+        if self._most_bytes is None:
+            return
+        fewest = -(-len(text.encode("utf-8", "surrogatepass")) // self._most_bytes)
+        if fewest >= limit:
+            raise ContextLengthExceeded(fewest, limit, param=param, at_least=True)
 
     def id_to_bytes(self, id: int) -> bytes:
         """The bytes a token stands for: a control token's are its name in UTF-8, an id beyond the vocabulary's none."""
@@ -79,6 +97,20 @@ class Tokenizer:
     def control_token_id(self, text: str) -> int | None:
         """The id of the control or user-defined token with this text, if there is one."""
         return self.control.ids.get(text)
+
+    def _most_bytes_of_a_token(self) -> int | None:
+        """How many bytes of a text a token may stand for; None where what the text goes through first may make it
+        shorter by any measure.
+        """
+        long = (id for id, token in self._tokens.items() if len(token) > _SHORT)
+        longest = max((len(self.id_to_bytes(id)) for id in long), default=4 * _SHORT)
+        match self._encoder.normalizer:
+            case None:
+                return longest
+            case NFC():
+                return _NFC_SHRINKS * longest
+            case _:
+                return None
 
     def _encode(self, text: str) -> list[int]:
         # The batch call lets go of the interpreter lock; the single one holds it for as long as a prompt takes.

@@ -71,7 +71,7 @@ def write_folder_as(path: Path, checkpoint: Checkpoint, weights: Weights, form: 
     settings = {name: value for name, value in checkpoint.settings.items() if value is not None}
     fields = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", **settings}
     if form.kind == "folder":
-        stored = {name: Stored(form.type, part.shape, _as(part, form.type)) for name, part in weights.items()}
+        stored = {name: _as(part, form.type) for name, part in weights.items()}
         known = weights
     else:
         scheme = SCHEMES[form.kind]
@@ -82,8 +82,10 @@ def write_folder_as(path: Path, checkpoint: Checkpoint, weights: Weights, form: 
     return known
 
 
-def _as(part: Tensor, kind: str) -> bytes:
-    return encode(dequantize(part), kind if len(part.shape) == 2 else "F32")
+def _as(part: Tensor, kind: str) -> Stored:
+    """Norms stay float32."""
+    kind = kind if len(part.shape) == 2 else "F32"
+    return Stored(kind, part.shape, encode(dequantize(part), kind))
 
 
 class Bench:

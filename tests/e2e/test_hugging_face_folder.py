@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from quantized_folders import Scheme, write_quantized_folder
 from real_server import real_server
 from tiny_folders import CLASSES, write_random_folder
 
@@ -12,9 +13,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("architecture", CLASSES)
-@pytest.mark.parametrize("quantization", ["w4", "w8"])
+@pytest.mark.parametrize("quantization", ["w4", "w8", "act-order"])
 async def test_a_folder_is_served(tmp_path, architecture, quantization):
-    folder = write_random_folder(tmp_path / "tiny-r1", architecture)
+    folder = tmp_path / "tiny-r1"
+    if quantization == "act-order":  # what is stored in codes is served so, the rest in 8 bits
+        scheme = Scheme("gptq", group_size=32, symmetric=True, act_order=True)
+        write_quantized_folder(folder, scheme, architecture)
+        quantization = "w8"
+    else:
+        write_random_folder(folder, architecture)
     with real_server(folder, "--kv-cache-tokens", "8192", "--quantization", quantization) as server:
         assert server.model == "tiny-r1"
         async with server.openai() as client:

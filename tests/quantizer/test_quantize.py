@@ -8,6 +8,7 @@ from dataclasses import replace
 import gguf
 import numpy as np
 import pytest
+from quantized_folders import Scheme, write_quantized_folder
 from tiny_folders import write_random_folder, write_random_gguf
 from tiny_models import scheduled, tiny_model
 
@@ -189,6 +190,14 @@ def test_what_is_quantized_already_is_not_quantized_again_unasked(tmp_path):
         Job.prepare(open_checkpoint(source), tmp_path / "b.gguf", "Q8_0")
     Job.prepare(open_checkpoint(source), tmp_path / "b.gguf", "Q8_0", requantize=True).run(quiet)
     assert open_checkpoint(tmp_path / "b.gguf").tensors["blk.0.attn_q.weight"].type == "Q8_0"
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_act_order_is_not_quantized_again(tmp_path, bits):
+    """What is written keeps columns where they stand, and would be another model."""
+    write_quantized_folder(tmp_path / "m", Scheme("gptq", bits=bits, group_size=32, symmetric=True, act_order=True))
+    with pytest.raises(CheckpointError, match="is quantized in act-order, which cannot be quantized again"):
+        first_types(open_checkpoint(tmp_path / "m"), "Q4_1", requantize=True)
 
 
 def test_places_that_cannot_be_are_refused_before_any_work(tmp_path, folder, text):

@@ -24,13 +24,19 @@ def first_types(checkpoint: Checkpoint, target: str, *, requantize: bool = False
     """Tensor → type, before anything is measured.
 
     Raises:
-        CheckpointError: a matrix is quantized already, and `requantize` does not say that this is meant.
+        CheckpointError: a matrix is quantized already, and `requantize` does not say that this is meant; or its
+            columns are in act-order, which no file that is written could say.
     """
     types = {}
     for name, tensor in checkpoint.tensors.items():
         if not _is_divisible(tensor):
             types[name] = tensor.type
             continue
+        if tensor.column_order is not None:
+            raise CheckpointError(
+                f"{checkpoint.path}: tensor {name} is quantized in act-order, which cannot be quantized again; take "
+                "the original in F16 or BF16"
+            )
         if tensor.type not in (*FLOATS, FINE) and not requantize:
             raise CheckpointError(
                 f"{checkpoint.path}: tensor {name} is in {tensor.type} already, and quantizing again what was "

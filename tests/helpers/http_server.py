@@ -76,6 +76,7 @@ async def serving(
     script: str = "",
     defaults: dict[str, float] | None = None,
     wait: bool = True,
+    grammars: bool = False,
     fake: dict[str, Any] | None = None,
     max_num_sequences: int = 64,
     **settings: Any,
@@ -89,7 +90,8 @@ async def serving(
     )
     config = ServerConfig(port=0, model_name=MODEL, **settings)
     engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
-    engine = EngineClient(engine_config, config)
+    vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
+    engine = EngineClient(engine_config, config, vocabulary)
     app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)
     server = Server(app, engine, config)
     listener = listen("127.0.0.1", 0)

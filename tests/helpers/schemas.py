@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-_FORMATS = ("ipv4", "ipv6", "uuid", "email")
+_FORMATS = ("ipv4", "ipv6", "uuid")
 _PATTERNS = ("^[A-Z]{2}[0-9]{3}$", "^(red|green|blue)(-[a-f0-9]{2})?$", "^\\+?[0-9]{3,8}$", "^[a-zà-ü]{1,6}( [a-z]+)?$")
 _VALUES = ("red", "grün", 'say "hi"\n', 0, -3, 2.5, True, False, None, "", "日本")
 

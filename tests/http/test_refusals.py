@@ -185,7 +185,7 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(tools=[_tool("f")], tool_choice=_NAMED), "tool_choice", "'auto' or 'none'"),
     (chat(tools=[_tool("f")], tool_choice={"type": "allowed_tools"}), "tool_choice.type", "'allowed_tools'"),
     (chat(functions=[{}]), "functions", "not supported"),
-    (chat(response_format={"type": "json_object"}), "response_format", "not supported"),
+    (chat(response_format={"type": "xml"}), "response_format.type", "'json_schema'"),
     (chat(modalities=["audio"]), "modalities", "not supported"),
     (chat(reasoning_effort="huge"), "reasoning_effort", "'none', 'minimal', 'low', 'medium' or 'high'"),
     (chat(thinking_token_budget=-1), "thinking_token_budget", "greater"),

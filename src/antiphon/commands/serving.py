@@ -99,7 +99,7 @@ async def running(
     url = url_of(listener, secure=bool(settings.ssl_certfile))
     assembly = assemble(found, engine_config, settings)
     model, checkpoint = assembly.model, assembly.checkpoint
-    engine = EngineClient(assembly.engine, settings)
+    engine = EngineClient(assembly.engine, settings, model.text.vocabulary)
     server = Server(create_app(model, engine, settings), engine, settings)
     if signals is not None:
         signals.call(server.begin_shutdown)

@@ -25,7 +25,7 @@ class GrammarChecker:
     """Checks the grammars of one model; the process starts with the first. For one event loop."""
 
     def __init__(self, vocabulary: Vocabulary | None, *, time_limit: float = TIME_LIMIT) -> None:
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._time_limit = time_limit
         self._process: HelperProcess | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammar")
@@ -37,7 +37,7 @@ class GrammarChecker:
         Raises:
             InvalidRequest: it cannot be followed, or this model cannot follow any; names `param`.
         """
-        if self._vocabulary is None:
+        if self.vocabulary is None:
             raise InvalidRequest(
                 f"This model has no end-of-sequence token to end a structured answer with; leave out '{param}'.",
                 param=param,
@@ -73,13 +73,13 @@ class GrammarChecker:
 
     def _started(self) -> HelperProcess:
         if self._process is None or self._process.ended:
-            assert self._vocabulary is not None
+            assert self.vocabulary is not None
             self._process = HelperProcess("-m", "antiphon.grammar.check_worker")
             self._process.ask(
                 {
-                    "tokens": [token.decode("latin-1") for token in self._vocabulary.tokens],
-                    "special_token_ids": self._vocabulary.special_token_ids,
-                    "eos_token_ids": self._vocabulary.eos_token_ids,
+                    "tokens": [token.decode("latin-1") for token in self.vocabulary.tokens],
+                    "special_token_ids": self.vocabulary.special_token_ids,
+                    "eos_token_ids": self.vocabulary.eos_token_ids,
                     "time_limit": self._time_limit,
                 }
             )

@@ -1,8 +1,8 @@
 """Every kind of grammar in one language: Lark, as llguidance understands it.
 
 Owns the translation, and what is the same for all: tokens are never forced, so that the model spells what must come as
-it is used to, and any whitespace of a JSON document is bounded, since small models lose themselves in blanks. What is
-handed in is a stranger's: the caller bounds its size, and the time that this may take.
+it is used to, and JSON comes on one line, since small models lose themselves in blanks and indentation costs tokens.
+What is handed in is a stranger's: the caller bounds its size, and the time that this may take.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 from antiphon.grammar.nouns import GrammarError
 from antiphon.request import Grammar, GrammarKind
 
-# A line's end and indentation, or some blanks: room for pretty printing, and none to go on for ever.
-JSON_WHITESPACE = r"\n?[ \t]{0,40}"
+# A blank behind a comma or a colon, or none; no other whitespace. A schema's own `x-guidance` may say otherwise.
+JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 
 _OPTIONS = '\n%llguidance {"no_forcing": true}\n'  # at the end, so that line numbers in errors are the sender's
 _ASCII = "d"  # \\d is 0 to 9, not the digits of every script
@@ -33,7 +33,7 @@ def _rules(grammar: Grammar) -> str:
     text = grammar.text
     match grammar.kind:
         case GrammarKind.JSON_SCHEMA:
-            return f"start: %json {_with_whitespace(text)}"
+            return f"start: %json {_styled(text)}"
         case GrammarKind.REGEX:
             return f"start: /{regex_to_lark(text, _ASCII)}/"
         case GrammarKind.CHOICE:
@@ -41,12 +41,11 @@ def _rules(grammar: Grammar) -> str:
     return _from_gbnf(text) if _GBNF.search(text) else text
 
 
-def _with_whitespace(schema: str) -> str:
-    """The schema, whose own `x-guidance` has the last word."""
+def _styled(schema: str) -> str:
     tree = json.loads(schema)
     options = tree.get("x-guidance", {}) if isinstance(tree, dict) else None
     if isinstance(options, dict):
-        tree["x-guidance"] = {"whitespace_pattern": JSON_WHITESPACE, **options}
+        tree["x-guidance"] = JSON_STYLE | options
     return json.dumps(tree, ensure_ascii=False)
 
 

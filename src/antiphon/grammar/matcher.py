@@ -25,7 +25,7 @@ _LIMITS = LLParserLimits(
 _LONGEST_MESSAGE = 300  # characters
 _TOO_COMPLEX = "the grammar is too complex to be followed"
 # What surrounds the reason in the library's messages.
-_REGEX = re.compile(r'invalid regex ".*" \(in regex\): ', re.DOTALL)  # with all of the sender's text
+_REGEX = re.compile(r'invalid regex ".*" \(in regex\): (.*\nerror: )?', re.DOTALL)  # with all of the sender's text
 _BEFORE = re.compile(r"^(at \d+\(\d+\): )?failed to compile JSON schema: ")
 _AFTER = re.compile(r"\n   1 \| .*", re.DOTALL)
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")

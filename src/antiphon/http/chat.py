@@ -43,6 +43,7 @@ from antiphon.http.sampling import check_prompt_length, sampling_params
 from antiphon.http.schemas import ChatCompletionRequest
 from antiphon.http.schemas import ChatMessage as IncomingMessage
 from antiphon.http.sse import EventStream, answer_or_disconnect, event
+from antiphon.http.structured import checked_grammar
 from antiphon.http.thinking import thinking_wish
 from antiphon.http.usage import finite, new_id, timings_of, usage_of
 from antiphon.http.vote import vote
@@ -72,7 +73,9 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
     prompt = await prompt_of(front, body, limit=facts.context_length)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
-    sampling = sampling_params(body, facts, front.model.generation_defaults, num_prompt_tokens=len(prompt.token_ids))
+    grammar = await checked_grammar(body, text.grammars)
+    advice = front.model.generation_defaults
+    sampling = sampling_params(body, facts, advice, num_prompt_tokens=len(prompt.token_ids), grammar=grammar)
     if text.thought_tokens is not None:
         sampling = replace(
             sampling,

@@ -24,6 +24,7 @@ from antiphon.http.responses import Completion, CompletionChoice, CompletionLogp
 from antiphon.http.sampling import check_prompt_length, check_token_ids, sampling_params
 from antiphon.http.schemas import CompletionRequest
 from antiphon.http.sse import EventStream, answer_or_disconnect, event
+from antiphon.http.structured import checked_grammar
 from antiphon.http.usage import finite, new_id, timings_of, usage_of
 from antiphon.request import TokenLogprobs
 from antiphon.text import Tokenizer
@@ -53,6 +54,7 @@ async def understand(front: Front, body: CompletionRequest) -> Job:
     front.check_model(body.model)
     facts, priority = front.facts(), front.priority(body.priority)
     n = body.n or 1
+    grammar = await checked_grammar(body, front.model.text.grammars)
     prompts = []
     for token_ids in await _prompts(front, body, n, facts.context_length):
         check_token_ids(token_ids, facts.vocab_size, "prompt")
@@ -63,6 +65,7 @@ async def understand(front: Front, body: CompletionRequest) -> Job:
             front.model.generation_defaults,
             num_prompt_tokens=len(token_ids),
             default_max_tokens=DEFAULT_MAX_TOKENS,
+            grammar=grammar,
         )
         prompts.append(Prompt(token_ids, sampling, num_scored_tokens=_num_scored_tokens(body, token_ids)))
     return Job(new_id("cmpl"), prompts, body.stops, n, splits_thought=False, priority=priority)

@@ -27,7 +27,7 @@ from antiphon.http.generation import Generation, start_generation
 from antiphon.http.limits import MAX_BATCH, read_json, read_json_object, read_nothing
 from antiphon.http.openapi import json_body
 from antiphon.http.responses import encoder
-from antiphon.http.schemas import Schema
+from antiphon.http.shape import Schema
 from antiphon.http.sse import answer_or_disconnect
 from antiphon.http.translation import Translation
 from antiphon.metrics import RequestAccount

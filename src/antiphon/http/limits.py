@@ -29,6 +29,7 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIASES = 1024
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
+MAX_GRAMMAR_CHOICES = 1024  # texts that an answer may be one of
 MAX_TOOLS = 128  # OpenAI's
 MAX_BATCH = 1024  # items of /generate-batch
 MAX_METADATA = 16  # entries; OpenAI's

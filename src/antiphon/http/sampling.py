@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from antiphon.errors import ContextLengthExceeded, InvalidRequest
 from antiphon.http.front import ModelFacts
 from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
-from antiphon.request import SamplingParams
+from antiphon.request import Grammar, SamplingParams
 
 _SEED_MASK = (1 << 64) - 1
 
@@ -25,10 +25,11 @@ def sampling_params(
     *,
     num_prompt_tokens: int,
     default_max_tokens: int | None = None,
+    grammar: Grammar | None = None,
 ) -> SamplingParams:
     """The request's sampling, complete and within the model's bounds.
 
-    `default_max_tokens` of None means all that the context leaves.
+    `default_max_tokens` of None means all that the context leaves; `grammar` has been checked.
 
     Raises:
         InvalidRequest: an id is outside the vocabulary, or the token limits cannot be met.
@@ -55,6 +56,7 @@ def sampling_params(
         min_tokens=min_tokens,
         ignore_eos=bool(request.ignore_eos),
         stop_token_ids=stop_token_ids,
+        grammar=grammar,
         num_logprobs=request.num_logprobs,
     )
 

@@ -25,6 +25,8 @@ from antiphon.http.limits import (
     MAX_STOPS,
     MAX_TOOLS,
 )
+from antiphon.http.shape import Schema, conflict
+from antiphon.http.structured import StructuredRequest, check_company
 from antiphon.http.tagged import known_types
 from antiphon.text.tool_shapes import is_json_object
 
@@ -66,7 +68,6 @@ def is_ignored(field: FieldInfo) -> bool:
 
 # The defaults that clients spell out without meaning anything by them are let through.
 Refused = Annotated[Any, refused([], {}, False, "none"), Field(description="Refused unless empty.")]
-RefusedFormat = Annotated[Any, refused({"type": "text"}), Field(description='Refused but for {"type": "text"}.')]
 RefusedBestOf = Annotated[Any, refused(1), Field(description="Refused but for 1.")]
 RefusedText = Annotated[Any, refused(""), Field(description="Refused unless empty.")]
 RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused but for ["text"].')]
@@ -74,10 +75,6 @@ RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused
 StopString = Annotated[str, MinLen(1), MaxLen(MAX_STOP_LENGTH)]
 TokenId = Annotated[int, Ge(0)]
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-
-
-class Schema(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class StreamOptions(Schema):
@@ -93,7 +90,7 @@ class StreamOptions(Schema):
         return self
 
 
-class GenerationRequest(Schema):
+class GenerationRequest(StructuredRequest):
     """What chat and plain completions have in common."""
 
     model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
@@ -125,6 +122,11 @@ class GenerationRequest(Schema):
     def _stream_options_need_a_stream(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:
             raise conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_grammar_ends_the_answer(self) -> GenerationRequest:
+        check_company(self.grammar_fields, {"min_tokens": bool(self.min_tokens), "ignore_eos": bool(self.ignore_eos)})
         return self
 
     @property
@@ -281,7 +283,6 @@ class ChatCompletionRequest(GenerationRequest):
 
     functions: Refused = None
     function_call: Refused = None
-    response_format: RefusedFormat = None
     modalities: RefusedModalities = None
     audio: Refused = None
     moderation: Refused = None
@@ -320,6 +321,7 @@ class ChatCompletionRequest(GenerationRequest):
                 raise conflict("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
             message = "'tool_choice' cannot force a call on this server; send 'auto' or 'none'."
             raise PydanticCustomError("unsupported", "{message}", {"message": message, "param": "tool_choice"})
+        check_company(self.grammar_fields, {"tools": self.offers_tools})
         return self
 
     @property
@@ -391,8 +393,3 @@ class CompletionRequest(GenerationRequest):
     def num_logprobs(self) -> int | None:
         """`SamplingParams.num_logprobs`."""
         return self.logprobs
-
-
-def conflict(param: str, message: str) -> PydanticCustomError:
-    """Fields that are well alone and not together; the message goes out as it is."""
-    return PydanticCustomError("conflict", "{message}", {"message": message, "param": param})

@@ -21,7 +21,8 @@ from antiphon.http.limits import MAX_MESSAGES, read_json_object
 from antiphon.http.openapi import json_body
 from antiphon.http.responses import encoder
 from antiphon.http.sampling import check_token_ids
-from antiphon.http.schemas import ChatCompletionRequest, ChatMessage, ChatTemplateKwargs, Schema, TokenId, conflict
+from antiphon.http.schemas import ChatCompletionRequest, ChatMessage, ChatTemplateKwargs, TokenId
+from antiphon.http.shape import Schema, conflict
 
 router = APIRouter()
 

@@ -26,7 +26,7 @@ async def running_app(found: Found, engine_config: EngineConfig, settings: Serve
         CheckpointError, ConfigError, EngineDied: why the model cannot be had.
     """
     assembly = assemble(found, engine_config, settings)
-    engine = EngineClient(assembly.engine, settings)
+    engine = EngineClient(assembly.engine, settings, assembly.model.text.vocabulary)
     app = create_app(assembly.model, engine, settings)
     try:
         await engine.start()

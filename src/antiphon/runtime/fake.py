@@ -116,9 +116,9 @@ def _pack(token_ids: Sequence[int]) -> bytes:
 
 def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
     token_id, bias = max(spec.sampling.logit_bias.items(), key=lambda item: item[1], default=(0, 0.0))
-    if bias >= _DECISIVE and token_id not in spec.masked_token_ids:
-        return token_id
     allowed = _allowed(spec, settings.vocab_size)
+    if bias >= _DECISIVE and token_id not in spec.masked_token_ids and (token_id in allowed or not spec.token_bitmask):
+        return token_id
     if settings.script:
         token_id = settings.script[spec.position % len(settings.script)]
         if token_id in allowed or not (allowed or token_id in spec.masked_token_ids):

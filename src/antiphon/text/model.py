@@ -9,6 +9,7 @@ from typing import Any
 from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError, InvalidRequest
 from antiphon.grammar import Vocabulary
+from antiphon.grammar.checker import GrammarChecker
 from antiphon.text.prompt import THINK_CLOSE, ChatPrompt, build_chat_prompt
 from antiphon.text.stream import TextStream
 from antiphon.text.template import ChatTemplate
@@ -25,6 +26,7 @@ class TextModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None  # None: the checkpoint has none, so it cannot chat
     thought_tokens: ThoughtTokens | None  # None: it does not write its thought between think tags
+    grammars: GrammarChecker  # of structured answers
     tool_style: ToolStyle | None = None  # None: it cannot chat
     reads_tool_calls: bool = True  # whether requests may have tools
 
@@ -45,6 +47,7 @@ class TextModel:
             tokenizer,
             template,
             ThoughtTokens(tokenizer) if thinks else None,
+            GrammarChecker(_vocabulary(tokenizer)),
             tool_style(template, tool_call_parser) if template is not None else None,
             reads_tool_calls=tool_call_parser != "none",
         )
@@ -52,11 +55,7 @@ class TextModel:
     @property
     def vocabulary(self) -> Vocabulary | None:
         """What grammars are matched with; None where no token ends a sequence, so that none could be complete."""
-        if not self.tokenizer.eos_token_ids:
-            return None
-        ids = range(self.tokenizer.vocab_size)
-        special = [id for id in ids if self.tokenizer.is_special(id)]
-        return Vocabulary([self.tokenizer.id_to_bytes(id) for id in ids], special, list(self.tokenizer.eos_token_ids))
+        return self.grammars.vocabulary
 
     @property
     def thinks(self) -> bool:
@@ -123,9 +122,18 @@ class TextModel:
         return self.tokenizer.id_to_bytes(token_id)
 
     def close(self) -> None:
-        """End the process that renders the template."""
+        """End the processes that render the template and check grammars."""
+        self.grammars.close()
         if self.template is not None:
             self.template.close()
+
+
+def _vocabulary(tokenizer: Tokenizer) -> Vocabulary | None:
+    if not tokenizer.eos_token_ids:
+        return None
+    ids = range(tokenizer.vocab_size)
+    special = [id for id in ids if tokenizer.is_special(id)]
+    return Vocabulary([tokenizer.id_to_bytes(id) for id in ids], special, list(tokenizer.eos_token_ids))
 
 
 def _template(source: str, tokenizer: Tokenizer) -> ChatTemplate:

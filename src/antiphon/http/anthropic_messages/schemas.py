@@ -12,7 +12,8 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from antiphon.http.limits import MAX_MESSAGES, MAX_STOPS
-from antiphon.http.schemas import Accepted, AcceptedText, Refused, Schema, StopString, conflict
+from antiphon.http.schemas import Accepted, AcceptedText, Refused, StopString
+from antiphon.http.shape import Schema, conflict
 from antiphon.http.tagged import known_types
 
 # --- blocks

@@ -12,15 +12,8 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from antiphon.http.limits import MAX_LOGPROBS, MAX_MESSAGES
-from antiphon.http.schemas import (
-    AcceptedMap,
-    AcceptedText,
-    Refused,
-    Schema,
-    StreamOptions,
-    conflict,
-    refused,
-)
+from antiphon.http.schemas import AcceptedMap, AcceptedText, Refused, StreamOptions, refused
+from antiphon.http.shape import Schema, conflict
 from antiphon.http.tagged import known_types
 
 

@@ -1,0 +1,83 @@
+"""The check of grammars: what it lets through compiles, what it stops is stopped soon, and it stays up."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from grammars import allowed, lark, matcher_of, tiny_vocabulary
+
+from antiphon.errors import InvalidRequest
+from antiphon.grammar import GrammarError
+from antiphon.grammar.checker import MAX_GRAMMAR, MAX_REMEMBERED, GrammarChecker
+from antiphon.request import Grammar, GrammarKind
+
+LONG = Grammar(GrammarKind.LARK, "start: " + '"a" ' * 20_000)
+SHORT = Grammar(GrammarKind.REGEX, "[ab]c")
+
+
+async def test_what_passes_is_lark_that_compiles():
+    checker = GrammarChecker(tiny_vocabulary())
+    checked = await checker.check(SHORT, "guided_regex")
+    assert checked.kind is GrammarKind.LARK
+    assert allowed(matcher_of(checked)) >= {b"a", b"b"}
+    assert all(token[:1] in (b"a", b"b") for token in allowed(matcher_of(checked)))
+    checker.close()
+
+
+async def test_a_check_that_takes_too_long_is_stopped_and_the_next_goes_on():
+    checker = GrammarChecker(tiny_vocabulary(), time_limit=0.01)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match=r"more than 0\.01 s or too much memory, and was stopped") as refusal:
+            await checker.check(LONG, "guided_grammar")
+        assert refusal.value.param == "guided_grammar"
+    assert await checker.check(SHORT, "guided_regex")
+    checker.close()
+
+
+async def test_a_process_that_died_is_replaced():
+    checker = GrammarChecker(tiny_vocabulary())
+    await checker.check(SHORT, "guided_regex")
+    checker.close()
+    assert await checker.check(Grammar(GrammarKind.REGEX, "x"), "guided_regex")
+    checker.close()
+
+
+async def test_many_at_once_and_more_than_are_remembered():
+    checker = GrammarChecker(tiny_vocabulary())
+    several = [Grammar(GrammarKind.REGEX, f"a{{{n + 1}}}") for n in range(MAX_REMEMBERED + 5)]
+    checked = await asyncio.gather(*(checker.check(grammar, "r") for grammar in several))
+    assert len({grammar.text for grammar in checked}) == len(several)
+    assert await checker.check(several[0], "r") == checked[0]
+    checker.close()
+
+
+async def test_sizes_and_models_that_cannot_end():
+    with pytest.raises(InvalidRequest, match=str(MAX_GRAMMAR)):
+        await GrammarChecker(tiny_vocabulary()).check(Grammar(GrammarKind.REGEX, "a" * (MAX_GRAMMAR + 1)), "r")
+    with pytest.raises(InvalidRequest, match="no end-of-sequence token"):
+        await GrammarChecker(None).check(SHORT, "r")
+
+
+def test_special_tokens_match_no_text():
+    matcher = matcher_of(lark(GrammarKind.REGEX, r"(?s:.*)"))
+    special = {tiny_vocabulary().tokens[id] for id in tiny_vocabulary().special_token_ids}
+    ends = {tiny_vocabulary().tokens[id] for id in tiny_vocabulary().eos_token_ids}
+    assert allowed(matcher) & special == ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (GrammarKind.LARK, 'start: "a"\nx: (', r"2\(5\): Expected token"),
+        (GrammarKind.JSON_SCHEMA, '{"minimum": 5, "maximum": 3, "type": "integer"}', "Unsatisfiable"),
+        (GrammarKind.REGEX, "(?<=a)b" + "x" * 2000, "^invalid regex: look-around"),
+    ],
+)
+def test_messages_name_the_fault_and_nothing_of_ours(kind, text, message):
+    with pytest.raises(GrammarError) as fault:
+        matcher_of(lark(kind, text))
+    assert re.search(message, str(fault.value).removeprefix("at 1(8): "), re.DOTALL)
+    assert "llguidance" not in str(fault.value)
+    assert len(str(fault.value)) < 310

@@ -38,11 +38,8 @@ It speaks OpenAI's API, so the clients and programs you have work with it unchan
   antiphon serve MODEL          serve it on 127.0.0.1:8000
   antiphon serve MODEL -np 16   … to 16 people at once
   antiphon chat MODEL           talk to it without a server
-<<<<<<< HEAD
   antiphon batch IN OUT MODEL   answer a file of requests
-=======
   antiphon quantize MODEL OUT   write it in 4 or 8 bits
->>>>>>> 3695ccd (antiphon quantize: a model in Q4_0, Q4_1 or Q8_0, weighed by a text, and what that cost)
 
 A MODEL is a GGUF file, a Hugging Face folder, or a name: [bold]demo[/bold], [bold]deepseek-r1:1.5b[/bold], or any
 [bold]owner/repo[/bold] of Hugging Face or ModelScope, which is brought first (antiphon pull MODEL).

@@ -10,7 +10,7 @@ from loads import EngineInMemory, ask
 
 from antiphon.engine.thought import STRONGEST_NUDGE, Thought
 from antiphon.ops.reference_sampler import sample_reference
-from antiphon.request import GenerateRequest, SamplingParams, ThinkingLimit, ThoughtClosed
+from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ThinkingLimit, ThoughtClosed
 from antiphon.step import SampleSpec
 
 OPEN, CLOSE, DOT, LINE = 201, 200, ord("."), ord("\n")
@@ -75,6 +75,22 @@ def test_a_thought_that_the_model_closes_itself_is_left_alone(place):
     token_ids, closings = told("x" * place + "/" + "y" * 30, budget=5, max_tokens=20)
     assert token_ids == [*b"x" * place, CLOSE, *b"y" * (19 - place)]
     assert closings == {}
+
+
+@pytest.mark.parametrize("begins", [{}, {"begin_token_ids": ((OPEN,),)}], ids=["open", "opened by the model"])
+def test_the_end_of_sequence_waits_for_the_answer(begins):
+    eos = 250
+    opening = [OPEN] if begins else []
+    engine = EngineInMemory(script=(*opening, ord("x"), eos, eos, ord("x"), CLOSE, ord("y"), eos), eos_token_id=eos)
+    answers = engine.run(ask("a", [1], max_tokens=40, thinking=limit(30, **begins)))
+    first, *others = answers.token_ids["a"][len(opening) :]
+    assert (first, others[2:]) == (ord("x"), [ord("x"), CLOSE, ord("y"), eos])
+    assert eos not in others[:2]
+    assert answers.of("a").finish_reason is FinishReason.STOP
+    engine = EngineInMemory(script=(eos,), eos_token_id=eos)
+    answers = engine.run(ask("b", [1], max_tokens=40, thinking=limit(5, **begins)))
+    assert len(answers.token_ids["b"]) == (1 if begins else 5 + len(CLOSING) + 1)  # a thought that never began
+    assert answers.token_ids["b"][-1] == eos
 
 
 def test_what_comes_after_the_thought_is_left_alone():

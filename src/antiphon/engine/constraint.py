@@ -28,11 +28,6 @@ class Constraint:
         self._error: str | None = None
         self.bitmask = b""  # of the next token, once `look_ahead` was called; empty: every token may come
 
-    @property
-    def forbids_the_end(self) -> bool:
-        """Whether an end of sequence would leave the answer out."""
-        return self._phase is Phase.OPEN
-
     def take(self, token_id: int) -> None:
         """Follow the sequence by a token."""
         was, self._phase = self._phase, self._thought_phase

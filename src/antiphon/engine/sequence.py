@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from antiphon.engine.constraint import Constraint
-from antiphon.engine.thought import FORCE, Thought
+from antiphon.engine.thought import FORCE, Phase, Thought
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
 
@@ -106,7 +106,7 @@ class Sequence:
         masked: tuple[int, ...] = ()
         if self.num_output_tokens < sampling.min_tokens:
             masked = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
-        elif self._constraint and self._constraint.forbids_the_end:
+        elif self._thought and self._thought.phase is Phase.OPEN:  # an end there would leave no answer
             masked = (*eos_token_ids,)
         if self._thought and (biases := self._thought.biases(sampling.logit_bias)):
             sampling = replace(sampling, logit_bias=sampling.logit_bias | biases)

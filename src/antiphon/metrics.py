@@ -9,15 +9,18 @@ when somebody scrapes. `docs/metrics.md` lists all of it, and a test compares.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import TracebackType
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from antiphon.errors import AntiphonError, RateLimited
 from antiphon.request import ThoughtClosed
@@ -129,9 +132,8 @@ class Metrics:
         self.first_token = self._histogram(
             "time_to_first_token_seconds", "Arrival of a request to its first token.", _LATENCY_BUCKETS
         )
-        self.gap = self._histogram(
-            "inter_token_latency_seconds", "Time between two tokens of one choice.", _GAP_BUCKETS
-        )
+        self.gap = _Gaps("inter_token_latency_seconds", "Time between two tokens of one choice.", _GAP_BUCKETS)
+        self.registry.register(self.gap)
 
     def _define_keys(self) -> None:
         self.key_requests = self._counter("key_requests", "Requests to any route with an API key.", ["key"])
@@ -235,6 +237,28 @@ class RequestAccount:
         self._metrics.running.labels(self._endpoint).dec()
         self._metrics.ended[outcome].labels(self._endpoint).inc()
         self._metrics.duration.labels(self._endpoint).observe(time.monotonic() - self._arrived_at)
+
+
+class _Gaps(Collector):
+    """A histogram without labels that is observed for each token of each stream, where the library's takes too long."""
+
+    def __init__(self, name: str, text: str, buckets: Sequence[float]) -> None:
+        self._name, self._text = f"antiphon_{name}", text
+        self._buckets = buckets
+        self._counts = [0] * (len(buckets) + 1)  # the last is for what is above all of them
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one; a bucket has what is not above its bound."""
+        self._counts[bisect_left(self._buckets, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        bounds = [*map(floatToGoString, self._buckets), "+Inf"]
+        totals = list(accumulate(map(float, self._counts)))
+        yield HistogramMetricFamily(
+            self._name, self._text, buckets=list(zip(bounds, totals, strict=True)), sum_value=self._sum
+        )
 
 
 class _EngineCollector(Collector):

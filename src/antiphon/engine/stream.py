@@ -29,6 +29,7 @@ class TokenStream:
         self.request_id = request_id
         self._end = end
         self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()
+        self._listener: Callable[[TokenEvent | EngineError], None] | None = None
         self._exhausted = False
         self.begun_at: float | None = None  # time.monotonic() when the engine first computed any of it
 
@@ -55,16 +56,32 @@ class TokenStream:
 
     def push(self, event: TokenEvent | EngineError) -> None:
         """For the client alone: what the reader sees next."""
-        self._events.put_nowait(event)
+        if self._listener is not None:
+            self._listener(event)
+        else:
+            self._events.put_nowait(event)
+
+    def listen(self, listener: Callable[[TokenEvent | EngineError], None]) -> None:
+        """Hand `listener` each event as it comes, until `close`, in place of iterating: it costs no task, and no turn
+        of the event loop. Those that wait come at once. It must be quick and not raise.
+        """
+        self._listener = listener
+        while not self._events.empty() and self._listener is not None:
+            listener(self._events.get_nowait())
+
+    def close(self) -> None:
+        """Stop reading, and abort the request if it is still running. Idempotent."""
+        self._exhausted = True
+        self._listener = None
+        self._end(self.request_id, FinishReason.ABORT)
 
     def finish(self) -> None:
         """End the request as finished, not aborted: the reader has all it wants, such as a stop string in the text."""
         self._end(self.request_id, FinishReason.STOP)
 
     async def aclose(self) -> None:
-        """Stop reading, and abort the request if it is still running. Idempotent."""
-        self._exhausted = True
-        self._end(self.request_id, FinishReason.ABORT)
+        """`close`, as an async iterator's end is called."""
+        self.close()
 
     async def __aenter__(self) -> TokenStream:
         return self

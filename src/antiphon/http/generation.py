@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 from antiphon.engine.stream import TokenStream
@@ -222,22 +223,19 @@ class Generation:
         self._reservation = reservation or Reservation()
         self._max_unread_tokens = max_unread_tokens
         self._is_closed = False
-        self._tasks: list[asyncio.Task[None]] = []
         self._accepted_at = time.monotonic()
         self._news = asyncio.Event()
         self._failure: Exception | None = None
 
     async def __aenter__(self) -> Generation:
-        self._tasks = [asyncio.create_task(self._pump(choice)) for choice in self._choices]
+        for choice in self._choices:
+            choice.events.listen(partial(self._hear, choice))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._close()
+        self._close()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         running = len(self._choices)
@@ -279,34 +277,31 @@ class Generation:
         num_decoded = sum(each.num_tokens - 1 for each in heard)
         return Times(max(0.0, begun - self._accepted_at), max(0.0, first - begun), last - first, num_decoded)
 
-    async def _pump(self, choice: Choice) -> None:
-        """Feed one choice until it ends; events that wait already are taken without a pause in between."""
+    def _hear(self, choice: Choice, event: TokenEvent | EngineError) -> None:
+        """Feed one choice, as its events come; whoever iterates takes what has gathered by its turn."""
         try:
-            async for event in choice.events:
-                if self._is_closed:  # what still waits was not counted
-                    break
-                choice.receive(event)
-                self._news.set()
-                if choice.finished:
-                    break
-                if choice.num_unread > self._max_unread_tokens:
-                    raise SlowReader(f"The answer was given up: {self._max_unread_tokens} tokens of it were not read.")
+            if isinstance(event, EngineError):
+                raise event
+            choice.receive(event)
+            if not choice.finished and choice.num_unread > self._max_unread_tokens:
+                raise SlowReader(f"The answer was given up: {self._max_unread_tokens} tokens of it were not read.")
         except SlowReader as error:  # whoever iterates waits for the reader, so it ends here and now
             self._failure = self._failure or error
-            await self._close()
+            self._close()
         except Exception as error:  # handed to whoever iterates, which raises it
             self._failure = self._failure or error
-        finally:
-            self._news.set()
-            await choice.events.aclose()
+            choice.events.close()
+        if choice.finished:
+            choice.events.close()
+        self._news.set()
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         """Abort what still runs and close the account, once."""
         if self._is_closed:
             return
         self._is_closed = True
         for choice in self._choices:
-            await choice.events.aclose()
+            choice.events.close()
         self._close_account()
 
     def _close_account(self) -> None:

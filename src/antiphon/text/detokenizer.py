@@ -17,14 +17,18 @@ class Detokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._misses_bytes = False
 
     def push(self, token_id: int) -> str:
         """The text that this token completes; empty while a character is still missing bytes."""
-        tokenizer = self._tokenizer
-        if tokenizer.is_control(token_id) or token_id in tokenizer.eos_token_ids:
-            return ""
-        return self._decoder.decode(tokenizer.id_to_bytes(token_id))
+        data = self._tokenizer.shown_bytes(token_id)
+        if not self._misses_bytes and data.isascii():
+            return data.decode("ascii")
+        text = self._decoder.decode(data)
+        self._misses_bytes = bool(self._decoder.getstate()[0])
+        return text
 
     def finish(self) -> str:
         """What is left: U+FFFD for a character that was never completed, else nothing."""
+        self._misses_bytes = False
         return self._decoder.decode(b"", final=True)

@@ -35,8 +35,10 @@ class StopStrings:
         """Text that is safe to send. Once a stop string is complete `found` is set, what came before it is returned,
         and nothing comes out any more. With `ignore`, strings completed by this text do not count.
         """
-        if self.matched:
+        if self.found is not None:
             return ""
+        if not self._next[0]:  # there are no strings
+            return text
         state, text = self._state, self._held + text
         for index in range(len(self._held), len(text)):
             state = self._step(state, text[index])

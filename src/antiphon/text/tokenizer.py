@@ -32,6 +32,7 @@ class Tokenizer:
         self._tokens = vocabulary.tokens
         self._hidden = vocabulary.hidden
         self._byte_of = {letter: byte for byte, letter in byte_alphabet().items()}
+        self._shown: dict[int, bytes] = {}  # remembered; each id's is the same whenever it is worked out
         self._control_ids = frozenset(vocabulary.control.values())
         self.control = ControlTokens(vocabulary.control)
         self.vocab_size = (
@@ -82,6 +83,14 @@ class Tokenizer:
             return bytes([self._byte_of[letter] for letter in token])
         except KeyError:  # not in the byte alphabet, so it is its own text
             return token.encode()
+
+    def shown_bytes(self, id: int) -> bytes:
+        """What a token adds to a text that people read: nothing if it is a control token. Asked for every token."""
+        shown = self._shown.get(id)
+        if shown is None:
+            is_silent = self.is_control(id) or id in self.eos_token_ids
+            shown = self._shown[id] = b"" if is_silent else self.id_to_bytes(id)
+        return shown
 
     def is_control(self, id: int) -> bool:
         """Whether a token is no part of what the model says: end of sequence and its like, unused and unknown ids.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from antiphon.text.reasoning import overlap
 from antiphon.text.tool_shapes import ToolCall, ToolShape
@@ -25,8 +26,7 @@ class ToolReading:
     several: bool = True  # whether calls may follow the first
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What became certain."""
 
     content: str = ""

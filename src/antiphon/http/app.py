@@ -22,10 +22,9 @@ from antiphon.http.front import Front, ServedModel
 from antiphon.http.hosts import AllowedHosts
 from antiphon.http.openai_responses import routes as responses
 from antiphon.http.openai_responses.store import ResponseStore
-from antiphon.http.openapi import describe_bodies
 from antiphon.http.rates import RateLimiting, Rates
+from antiphon.http.reference import describe_routes
 from antiphon.http.request_id import RequestIds
-from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
 from antiphon.metrics import EngineFigures, Metrics
 
 
@@ -46,7 +45,7 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
     app.state.front = Front(model, engine, settings, metrics, rates, kept)
     for family in (chat, completions, responses, messages, generate, tokens, models, operations):
         app.include_router(family.router)
-    describe_bodies(app, (ChatCompletionRequest, CompletionRequest))
+    describe_routes(app)
     _surround(app, settings, metrics, rates)
     return app
 

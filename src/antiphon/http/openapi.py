@@ -1,35 +1,144 @@
-"""The OpenAPI description of request bodies that we read and check ourselves.
+"""`GET /openapi.json`: what FastAPI cannot know, since bodies are read, checked and written by ourselves.
 
-FastAPI describes the bodies it parses; ours go through `limits` and `schemas` instead, for strictness and for OpenAI's
-error shape. This puts the same schemas into the same document.
+Owns the description of every route's request, answers and errors, with examples. It promises that what is described is
+what is there: bodies and answers are described by the very types that read and write them, and tests send every example
+and hold every answer against its schema. A route that is missing in `reference` fails a test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+Json = dict[str, Any]
+
 _REF = "#/components/schemas/{model}"
+_ANSWER = "answers."  # before the name of a type that is written, as one that is read may have the same
+_JSON, _EVENTS, _TEXT = "application/json", "text/event-stream", "text/plain"
+_ERRORS = {
+    "400": "The request cannot be served as it is.",
+    "401": "No API key, or a wrong one, where the server asks for one.",
+    "404": "Nothing here has that name or id.",
+    "408": "The request did not arrive in time.",
+    "413": "The body is too large.",
+    "415": "The body is not announced as plain JSON.",
+    "429": "Too many unfinished requests, or over a rate.",
+    "431": "The headers are too long.",
+    "499": "The client left; nobody reads this.",
+    "500": "The server failed this request.",
+    "503": "Loading, draining, no engine, or too many connections.",
+}
+_OF_BODIES = ("408", "413", "415", "429")
+_ALWAYS = ("400", "401", "404", "431", "500", "503")
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 
 
-def json_body(model: type[BaseModel]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One operation."""
+
+    answer: type | Json  # what 200 holds: a type that is written, or a schema with such types in it
+    asked: Mapping[str, Json | list[Any]] | None = None  # examples of the body, by what they show
+    event: type | Json | None = None  # what an event of a stream holds
+    media_type: str = _JSON
+    error: str = "Error"  # the schema of errors
+    query: type[BaseModel] | None = None  # fields that may be in the query in place of the body
+
+
+def json_body(model: type[BaseModel]) -> Json:
     """`openapi_extra` for a route whose body is a `model`."""
     schema = {"$ref": _REF.format(model=model.__name__)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {_JSON: {"schema": schema}}}}
 
 
-def describe_bodies(app: FastAPI, models: Sequence[type[BaseModel]]) -> None:
-    """Add `models` to the components that `json_body` refers to."""
+def describe(
+    app: FastAPI,
+    bodies: Sequence[type[BaseModel]],
+    errors: Mapping[str, Json],
+    reference: Mapping[tuple[str, str], Described],
+) -> None:
+    """Complete the document: `bodies` are what `json_body` refers to, `errors` the shapes of errors by name, and
+    `reference` tells of each method and path.
+    """
     generate = app.openapi
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> Json:
+        if app.openapi_schema:
+            return app.openapi_schema
         document = generate()
-        _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REF)
-        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions.get("$defs", {}))
+        _, definitions = models_json_schema([(model, "validation") for model in bodies], ref_template=_REF)
+        components = document.setdefault("components", {})
+        refs, written = _written(reference.values())
+        components["schemas"] = definitions["$defs"] | written | errors
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+        }
+        document["security"] = [{}, {"bearer": []}, {"x-api-key": []}]  # none, where the server has no keys
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                _complete(operation, reference[method.upper(), path], refs)
+        app.openapi_schema = document
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it
+
+
+def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> None:
+    content: Json = {told.media_type: {"schema": _schema(told.answer, refs)}}
+    if told.event is not None:
+        payload = {"anyOf": [_schema(told.event, refs), {"$ref": _REF.format(model=told.error)}]}
+        data = [{"const": "[DONE]"}, {"type": "string", "contentMediaType": _JSON, "contentSchema": payload}]
+        properties = {"event": {"type": "string"}, "data": {"anyOf": data}}
+        # Of each event, as OpenAPI 3.2 has it.
+        content[_EVENTS] = {"schema": {"type": "object", "properties": properties, "required": ["data"]}}
+    codes = [*_ALWAYS, *(_OF_BODIES if told.asked else ())]
+    refusals = {code: _refusal(code, told.error) for code in sorted([*codes, *(("499",) if told.event else ())])}
+    operation["responses"] = {"200": {"description": "Done.", "content": content}} | refusals
+    if told.asked:
+        examples = {name: {"value": value} for name, value in told.asked.items()}
+        operation["requestBody"]["content"][_JSON]["examples"] = examples
+    if told.query is not None:
+        operation["requestBody"]["required"] = False
+        properties = told.query.model_json_schema()["properties"]
+        operation["parameters"] = [
+            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()
+        ]
+
+
+def _refusal(code: str, error: str) -> Json:
+    refusal: Json = {"description": _ERRORS[code], "content": {_JSON: {"schema": {"$ref": _REF.format(model=error)}}}}
+    if code in ("429", "503"):
+        refusal["headers"] = _RETRY_AFTER
+    return refusal
+
+
+def _schema(told: Any, refs: Mapping[type, Json]) -> Any:  # noqa: ANN401  # JSON with types in it
+    """`told` with each type's schema in its place."""
+    if isinstance(told, type):
+        return refs[told]
+    if isinstance(told, dict):
+        return {name: _schema(each, refs) for name, each in told.items()}
+    return [_schema(each, refs) for each in told] if isinstance(told, list) else told
+
+
+def _written(told: Iterable[Described]) -> tuple[dict[type, Json], dict[str, Json]]:
+    """Every type that is written: where its schema is, and the schemas by name."""
+    types = list({found: None for each in told for found in _types([each.answer, each.event])})
+    template = _REF.format(model=_ANSWER + "{name}")
+    refs, schemas = msgspec.json.schema_components(types, ref_template=template)
+    return dict(zip(types, refs, strict=True)), {_ANSWER + name: schema for name, schema in schemas.items()}
+
+
+def _types(told: Any) -> Iterator[type]:  # noqa: ANN401
+    if isinstance(told, type):
+        yield told
+    elif isinstance(told, dict | list):
+        for each in told.values() if isinstance(told, dict) else told:
+            yield from _types(each)

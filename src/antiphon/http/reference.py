@@ -1,0 +1,124 @@
+"""What `/openapi.json` says of each route: the types of its answers, and examples that can be sent as they are.
+
+Owns no rule: bodies are described by `schemas`, answers by the types that are written. A new route needs its line here.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from fastapi import FastAPI
+
+from antiphon.http import generate, responses, schemas, tokens
+from antiphon.http.anthropic_messages import schemas as anthropic_bodies
+from antiphon.http.anthropic_messages import shapes as anthropic
+from antiphon.http.openai_responses import schemas as response_bodies
+from antiphon.http.openai_responses import shapes as response_shapes
+from antiphon.http.openapi import Described, Json, describe
+
+_BODIES = (
+    schemas.ChatCompletionRequest,
+    schemas.CompletionRequest,
+    response_bodies.ResponseRequest,
+    anthropic_bodies.MessagesRequest,
+    anthropic_bodies.CountTokensRequest,
+    generate.GenerateRequest,
+    generate.BatchRequest,
+    tokens.TokenizeRequest,
+    tokens.DetokenizeRequest,
+)
+
+
+def _object(required: list[str], **properties: object) -> Json:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+_TEXT: Json = {"type": "string"}
+_ERRORS = {
+    "Error": _object(
+        ["error"],
+        error=_object(
+            ["message", "type", "param", "code"],
+            message=_TEXT,
+            type=_TEXT,
+            param={"type": ["string", "null"]},
+            code={"type": ["string", "null"]},
+        ),
+    ),
+    "AnthropicError": _object(
+        ["type", "error"],
+        type={"const": "error"},
+        error=_object(["type", "message"], type=_TEXT, message=_TEXT),
+    ),
+}
+_RESPONSE_EVENTS = [
+    response_shapes.Created,
+    response_shapes.InProgress,
+    response_shapes.Completed,
+    response_shapes.Incomplete,
+    response_shapes.Failed,
+    response_shapes.ItemAdded,
+    response_shapes.ItemDone,
+    response_shapes.PartAdded,
+    response_shapes.PartDone,
+    response_shapes.TextDelta,
+    response_shapes.TextDone,
+    response_shapes.ReasoningDelta,
+    response_shapes.ReasoningDone,
+    response_shapes.ArgumentsDelta,
+    response_shapes.ArgumentsDone,
+]
+_HELLO = [{"role": "user", "content": "What is the capital of France?"}]
+_CHAT: Json = {"messages": _HELLO, "max_tokens": 100}
+_PROMPT: Json = {"prompt": "The capital of France is", "max_tokens": 8}
+_RESULTS = _object(
+    ["results", "latency_ms"],
+    results={"type": "array", "items": {"anyOf": [generate.BatchAnswer, generate.BatchFault]}},
+    latency_ms={"type": "number"},
+)
+
+REFERENCE = {
+    ("POST", "/v1/chat/completions"): Described(
+        responses.ChatCompletion,
+        {"whole": _CHAT, "streamed": {**_CHAT, "stream": True, "stream_options": {"include_usage": True}}},
+        event=responses.ChatCompletionChunk,
+    ),
+    ("POST", "/v1/completions"): Described(
+        responses.Completion,
+        {"whole": _PROMPT, "streamed": {**_PROMPT, "stream": True}},
+        event=responses.Completion,
+    ),
+    ("POST", "/v1/responses"): Described(
+        response_shapes.ResponseBody,
+        {"whole": {"input": "Hello"}, "streamed": {"input": _HELLO, "stream": True, "store": False}},
+        event={"anyOf": _RESPONSE_EVENTS},
+    ),
+    ("GET", "/v1/responses/{response_id}"): Described(response_shapes.ResponseBody),
+    ("DELETE", "/v1/responses/{response_id}"): Described(response_shapes.Deleted),
+    ("POST", "/v1/messages"): Described(
+        anthropic.Message,
+        {"whole": _CHAT, "streamed": {**_CHAT, "stream": True}},
+        event={"anyOf": list(get_args(anthropic.Event))},
+        error="AnthropicError",
+    ),
+    ("POST", "/v1/messages/count_tokens"): Described(
+        anthropic.TokenCount, {"messages": {"messages": _HELLO}}, error="AnthropicError"
+    ),
+    ("POST", "/generate"): Described(generate.Answer, {"question": _PROMPT}, query=generate.GenerateRequest),
+    ("POST", "/generate-batch"): Described(
+        _RESULTS, {"object": {"requests": [{"id": "a", "prompt": "Who are you?", "max_tokens": 8}]}}
+    ),
+    ("POST", "/tokenize"): Described(tokens.Tokens, {"prompt": {"prompt": "Hello"}, "messages": {"messages": _HELLO}}),
+    ("POST", "/detokenize"): Described(tokens.Text, {"tokens": {"tokens": [1, 2, 3]}}),
+    ("GET", "/v1/models"): Described(responses.ModelList),
+    ("GET", "/v1/models/{name}"): Described(responses.Model),
+    ("GET", "/health"): Described(_object(["status"], status={"const": "ok"})),
+    ("GET", "/ready"): Described(_object(["status", "model"], status={"const": "ready"}, model=_TEXT)),
+    ("GET", "/metrics"): Described(_TEXT, media_type="text/plain"),
+    ("GET", "/version"): Described(_object(["version"], version=_TEXT)),
+}
+
+
+def describe_routes(app: FastAPI) -> None:
+    """Have `app` describe all of its routes."""
+    describe(app, _BODIES, _ERRORS, REFERENCE)

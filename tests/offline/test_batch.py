@@ -294,13 +294,15 @@ def test_two_batches_never_write_one_file(tmp_path):
 
 
 async def test_an_empty_file_and_a_poisonous_line(tmp_path, tiny: Path):
-    empty = write(tmp_path / "in.jsonl", [])
-    done = await answer(empty, tmp_path / "out.jsonl", tiny)
+    empty = write(tmp_path / "in.jsonl", [b"", b" "])
+    done = await answer(empty, tmp_path / "out.jsonl", tmp_path / "no model is needed")
     assert (done.done, done.failed, (tmp_path / "out.jsonl").read_bytes()) == (0, 0, b"")
     requests = write(tmp_path / "in.jsonl", [*prompts(3), line("poison", {"prompt": [77, 1]})])
     done = await answer(requests, tmp_path / "out.jsonl", tiny, fake=FakeSettings(fail_on=77))
     found = by_id(tmp_path / "out.jsonl")
     assert (done.done, done.failed, found["poison"]["status_code"]) == (4, 1, 500)
+    again = await answer(requests, tmp_path / "out.jsonl", tmp_path / "no model is needed")
+    assert (again.done, again.failed, again.kept) == (4, 1, 4)
 
 
 async def test_an_engine_that_is_given_up_ends_the_batch_and_blames_no_line(tmp_path, tiny: Path, monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import httpx2
@@ -65,6 +66,9 @@ async def run_batch(
     kept = answers.num_lines
     with requests.open("rb") as file:
         lines = _missing(read_lines(file, settings.max_body_bytes), answers)
+        if (first := next(lines, None)) is None:
+            return Progress(kept, answers.num_failed, kept)
+        lines = chain((first,), lines)
         async with running_app(found, engine, settings) as app, _client(app) as client:
             worker = _Worker(app, client, answers, lambda: watch(Progress(answers.num_lines, answers.num_failed, kept)))
             try:

@@ -25,7 +25,7 @@ from antiphon.request import Grammar, GrammarKind
 
 MAX_MEMORY = 1 << 30  # bytes of address space
 MAX_STACK = 4 << 20  # bytes; half of what the engine has, so that no recursion that passes here overflows there
-WALL_SHARE = 10  # a child that waits for its turn on a busy machine gets so many times its limit by the clock
+WALL_SHARE = 20  # a child that waits for its turn on a busy machine gets so many times its limit by the clock
 
 
 def main() -> None:

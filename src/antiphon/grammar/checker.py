@@ -18,7 +18,7 @@ from antiphon.request import Grammar, GrammarKind
 
 MAX_GRAMMAR = 128 << 10  # characters
 MAX_REMEMBERED = 64  # grammars, good and bad; each may be twice as long
-TIME_LIMIT = 0.5  # seconds of CPU time for one; ordinary ones take a few milliseconds
+TIME_LIMIT = 0.25  # seconds of CPU time for one; ordinary ones take a few milliseconds
 
 
 class GrammarChecker:

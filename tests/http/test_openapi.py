@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from antiphon.http.docs_page import docs_page
 from antiphon.http.reference import REFERENCE
 
 _CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
@@ -45,10 +46,32 @@ async def test_every_route_is_described_and_nothing_else_is(tmp_path):
         described = {(method.upper(), path) for path, methods in told["paths"].items() for method in methods}
         routes = iter_route_contexts(server.server.config.app.routes)
         there = {(method, route.path_format) for route in routes for method in route.methods or ()}
-        plain = {"/openapi.json"}
+        plain = {"/openapi.json", "/docs"}
         assert described == {route for route in there if route[0] != "HEAD" and route[1] not in plain} == set(REFERENCE)
         for ref in refs(told):
             assert ref.rpartition("/")[2] in told["components"]["schemas"], ref
+
+
+async def test_the_page_shows_every_route_and_loads_nothing(tmp_path):
+    async with serving(tmp_path) as server:
+        reply = await server.http.get("/docs")
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'none'" in reply.headers["content-security-policy"]
+        for method, path in REFERENCE:
+            assert f"{method} {path}</code></h2>" in reply.text
+        for field in ("reasoning_effort", "thinking_token_budget", "stop_sequences", "previous_response_id"):
+            assert f"<code>{field}</code>" in reply.text
+        for word in ("<script", "<link", "<img", "src=", "http://", "https://", "url(", "@import"):
+            assert word not in reply.text
+        assert reply.text.count("<pre>") >= 12
+
+
+def test_what_the_document_says_is_escaped():
+    evil = "<script>alert('x')</script>"
+    answers = {"200": {"description": evil, "content": {"a/b": {"schema": {"type": evil}}}}}
+    operation = {"description": evil, "responses": answers}
+    info = {"title": evil, "version": evil, "summary": evil}
+    assert "<script" not in docs_page({"info": info, "paths": {f"/{evil}": {"get": operation}}})
 
 
 async def test_every_example_can_be_sent_as_it_is(tmp_path):

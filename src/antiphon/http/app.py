@@ -12,7 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from antiphon import __version__
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
-from antiphon.http import chat, completions, generate, models, operations, tokens
+from antiphon.http import chat, completions, docs_page, generate, models, operations, tokens
 from antiphon.http.access_log import AccessLog
 from antiphon.http.anthropic_messages import routes as messages
 from antiphon.http.authentication import Authentication
@@ -43,7 +43,7 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     kept = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
     app.state.front = Front(model, engine, settings, metrics, rates, kept)
-    for family in (chat, completions, responses, messages, generate, tokens, models, operations):
+    for family in (chat, completions, responses, messages, generate, tokens, models, operations, docs_page):
         app.include_router(family.router)
     describe_routes(app)
     _surround(app, settings, metrics, rates)

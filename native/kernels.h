@@ -38,7 +38,7 @@ struct PackedView {
   WeightFormat format;
   int64_t rows;
   int64_t columns;
-  int32_t bias;  // what the codes are biased by: 128, 8, or 0 where mins are used
+  int32_t bias;  // what the codes are biased by: 128, 8, or 0 where mins count from zero
   const uint8_t* codes;
   const uint16_t* scales;
   const uint16_t* mins;  // or null

@@ -24,10 +24,11 @@ CodedGroup code_group(const StoredGroup& group) {
   return out;
 }
 
-// The group with the matrix' bias; with bias 0 it becomes scale * code + least.
+// The group with the matrix' bias; with bias 0, its own goes into the least.
 HalfGroup rebias(const CodedGroup& coded, int32_t bias) {
   HalfGroup out{coded, float_to_half(coded.scale), float_to_half(coded.least)};
-  if (bias == 0 && coded.bias != 0) out.least = float_to_half(-coded.scale * static_cast<float>(coded.bias));
+  if (bias == 0 && coded.bias != 0)
+    out.least = float_to_half(coded.least - coded.scale * static_cast<float>(coded.bias));
   if (bias != 0)
     for (uint8_t& code : out.coded.codes) code = static_cast<uint8_t>(code + bias - coded.bias);
   return out;
@@ -41,18 +42,19 @@ PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interlea
     : interleaved_(interleave) {
   if (parts.empty()) throw std::invalid_argument("a matrix needs at least one part");
   columns_ = parts[0].columns;
-  bool has_mins = false, any_wide = false;
+  bool has_mins = false, from_zero = false, any_wide = false;
   for (const StoredMatrix& part : parts) {
     if (part.columns != columns_) throw std::invalid_argument("the parts of a matrix differ in columns");
     rows_ += part.rows;
     has_mins |= storage_layout(part.type).has_least;
+    from_zero |= storage_layout(part.type).has_least && part.type != StorageType::kQ4_ZP;
     any_wide |= storage_layout(part.type).code_bits != 4;
   }
   if (interleave && (parts.size() != 2 || parts[0].rows != parts[1].rows || parts[0].rows % kPanel != 0))
     throw std::invalid_argument("interleaved parts must be two of equal rows, a multiple of 32");
   format_ = any_wide ? WeightFormat::kW8 : WeightFormat::kW4;
   bias_ = any_wide ? 128 : 8;
-  if (has_mins) bias_ = 0;
+  if (from_zero) bias_ = 0;
   const size_t groups = static_cast<size_t>(num_panels()) * static_cast<size_t>(columns_ / kGroup);
   codes_ = Memory(groups * static_cast<size_t>(group_code_bytes(format_)), true);
   scales_ = Memory(groups * kPanel * sizeof(uint16_t), true);

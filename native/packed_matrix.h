@@ -1,8 +1,8 @@
 // A weight matrix in the kernels' layout (kernels.h, PackedView), made from one or more stored matrices.
 //
-// Types with codes of 4 bits become W4, all others W8. Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and IQ4_NL lose nothing; Q4_K, Q5_K
-// and IQ4_XS have their groups' scales rounded to half precision; Q6_K (two scales a group), F32, F16 and BF16 are
-// rounded to 8 bits. Where parts of one matrix differ, all take the wider form.
+// Types with codes of 4 bits become W4, all others W8. Q4_0, Q4_1, Q4_ZP, Q5_0, Q5_1, Q8_0 and IQ4_NL lose nothing;
+// Q4_K, Q5_K and IQ4_XS have their groups' scales rounded to half precision; Q6_K (two scales a group), F32, F16 and
+// BF16 are rounded to 8 bits. Where parts of one matrix differ, all take the wider form.
 #pragma once
 #include <vector>
 

@@ -17,7 +17,7 @@ constexpr StorageLayout kLayouts[] = {
     {StorageType::kQ5_1, "Q5_1", 24, 1, 8, true},       {StorageType::kQ8_0, "Q8_0", 34, 1, 8, false},
     {StorageType::kQ4_K, "Q4_K", 144, 8, 4, true},      {StorageType::kQ5_K, "Q5_K", 176, 8, 8, true},
     {StorageType::kQ6_K, "Q6_K", 210, 8, 0, false},     {StorageType::kIQ4_NL, "IQ4_NL", 18, 1, 8, false},
-    {StorageType::kIQ4_XS, "IQ4_XS", 136, 8, 8, false},
+    {StorageType::kIQ4_XS, "IQ4_XS", 136, 8, 8, false}, {StorageType::kQ4_ZP, "Q4_ZP", 20, 1, 4, true},
 };
 
 // The 16 levels of IQ4_NL and IQ4_XS.
@@ -143,6 +143,11 @@ CodedGroup decode_group(const StoredGroup& group) {
       unpack_nibbles(block + 2, out.codes);
       break;
     case StorageType::kQ4_1:
+      out.least = number_at(block + 2);
+      unpack_nibbles(block + 4, out.codes);
+      break;
+    case StorageType::kQ4_ZP:  // Q4_1's block, codes counted from the middle
+      out.bias = 8;
       out.least = number_at(block + 2);
       unpack_nibbles(block + 4, out.codes);
       break;

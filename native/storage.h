@@ -1,5 +1,5 @@
-// How checkpoints store weights: blocks of GGUF's types, read one group of 32 values at a time. Nothing here trusts a
-// length: callers give a span, and a span that does not hold the matrix is refused.
+// How checkpoints store weights: blocks of GGUF's types and one of ours, Q4_ZP, read one group of 32 values at a time.
+// Nothing here trusts a length: callers give a span, and a span that does not hold the matrix is refused.
 //
 // Source of the layouts: the GGUF specification and ggml's block definitions.
 #pragma once
@@ -9,15 +9,30 @@
 
 namespace antiphon {
 
-enum class StorageType { kF32, kF16, kBF16, kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kIQ4_NL, kIQ4_XS };
+enum class StorageType {
+  kF32,
+  kF16,
+  kBF16,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kQ4_ZP
+};
 
 struct StorageLayout {
   StorageType type;
-  const char* name;  // GGUF's
+  const char* name;  // GGUF's, but for Q4_ZP
   size_t block_bytes;
   int64_t block_groups;  // groups of 32 values in a block
   int32_t code_bits;     // of a code as CodedGroup holds it; 0: values, or two scales a group, which have no codes
-  bool has_least;        // its groups are scale * code + least
+  bool has_least;        // its groups are scale * (code - bias) + least
 };
 
 const StorageLayout& storage_layout(StorageType type);
@@ -32,7 +47,7 @@ struct StoredGroup {
   int64_t index;
 };
 
-// A group of a quantized type. Its values are scale * (code - bias), or scale * code + least where the type has that.
+// A group of a quantized type. Its values are scale * (code - bias) + least; all types but Q4_ZP have one of the two.
 struct CodedGroup {
   uint8_t codes[32];
   float scale = 0.0f;

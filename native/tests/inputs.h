@@ -11,8 +11,8 @@
 
 namespace antiphon::tests {
 
-constexpr const char* kTypes[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1",   "Q5_0",  "Q5_1",
-                                  "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"};
+constexpr const char* kTypes[] = {"F32",  "F16",  "BF16", "Q4_0", "Q4_1",   "Q5_0",   "Q5_1",
+                                  "Q8_0", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "Q4_ZP"};
 
 inline const StorageLayout& layout_of(const std::string& type) { return storage_layout(storage_type(type)); }
 

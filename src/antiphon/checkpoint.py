@@ -27,8 +27,16 @@ TENSOR_TYPES: dict[str, tuple[int, int]] = {
     "IQ4_NL": (18, 32),
     "IQ4_XS": (136, 256),
 }
+# A type of our own, for matrices with zero points: a Q4_1 block whose codes are counted from the middle one, 8. What is
+# added to scale * (code - 8) is a few scales at most, most often none, one or two, which half precision keeps exactly.
+OWN_TYPES: dict[str, tuple[int, int]] = {"Q4_ZP": (20, 32)}
 # What quantized matrices of Hugging Face folders are stored in; nothing multiplies these as they are.
 INTEGER_TYPES: dict[str, tuple[int, int]] = {"I8": (1, 1), "U8": (1, 1), "I32": (4, 1), "I64": (8, 1)}
+
+
+def block_of(type: str) -> tuple[int, int]:
+    """Bytes and weights of one block."""
+    return TENSOR_TYPES.get(type) or OWN_TYPES.get(type) or INTEGER_TYPES[type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]  # row-major: (rows, columns) for a matrix, so columns are contiguous
-    type: str  # a key of TENSOR_TYPES, or of INTEGER_TYPES
+    type: str  # a key of TENSOR_TYPES, OWN_TYPES or INTEGER_TYPES
     read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
     release: Callable[[], None] = lambda: None  # they will not be read again soon: memory may be given back
     source: Source | None = None  # None: the file's own bytes
@@ -60,7 +68,7 @@ class Tensor:
 
     @property
     def num_bytes(self) -> int:
-        size, block = TENSOR_TYPES.get(self.type) or INTEGER_TYPES[self.type]
+        size, block = block_of(self.type)
         return self.num_elements // block * size
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from antiphon.checkpoint import Tensor
 
 # Bits a weight when packed: a group of 32 has 4- or 8-bit codes, a float16 scale and, from types with minima, one more.
-W4_BITS = {"Q4_0": 4.5, "Q4_1": 5.0, "Q4_K": 5.0}
+W4_BITS = {"Q4_0": 4.5, "Q4_1": 5.0, "Q4_ZP": 5.0, "Q4_K": 5.0}
 W8_BITS = {"Q5_1": 9.0, "Q5_K": 9.0}
 W8_BITS_OF_OTHERS = 8.5
 

@@ -330,7 +330,7 @@ def test_inspect_says_how_a_folder_is_quantized(tmp_path):
     write_quantized_folder(tmp_path / "m", Scheme("awq"))
     report = json.loads(run("inspect", str(tmp_path / "m"), "--json").output)
     assert report["quantized_by"] == "AWQ, 4 bits, groups of 128, zero points"
-    matrices = report["tensors"]["awq as Q4_1"]
+    matrices = report["tensors"]["awq as Q4_ZP"]
     words = matrices["weights"] // 8 * 4
     scales, zeros = matrices["weights"] // 128 * 2, matrices["weights"] // 128 // 2
     assert (matrices["count"], matrices["bytes"]) == (14, words + scales + zeros)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.checkpoint import INTEGER_TYPES, TENSOR_TYPES, Tensor
+from antiphon.checkpoint import Tensor, block_of
 from antiphon.errors import CheckpointError
 
 MAX_ELEMENTS = 1 << 40  # weights in one tensor; far above any real one, far below where int64 arithmetic elsewhere ends
@@ -63,7 +63,7 @@ class ByteRange:
 
 def tensor_bytes(shape: tuple[int, ...], type: str) -> int:
     """Bytes of a tensor of this shape; raises ValueError, saying why, for a shape that cannot be."""
-    size, block = TENSOR_TYPES.get(type) or INTEGER_TYPES[type]
+    size, block = block_of(type)
     if not shape or min(shape) < 1:
         raise ValueError(f"its shape {list(shape)} is empty")
     count = 1

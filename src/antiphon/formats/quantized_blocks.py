@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from antiphon.checkpoint import TENSOR_TYPES, Tensor
+from antiphon.checkpoint import Tensor, block_of
 from antiphon.errors import CheckpointError
 from antiphon.formats.act_order import Arrangement
 from antiphon.formats.quantization_config import GROUP, QuantizationConfig
@@ -39,7 +39,7 @@ def read_blocks(parts: Parts, arrangement: Arrangement, how: QuantizationConfig,
     scales = _scales(parts, how)
     zeros = _zeros(parts, how)
     unpack = _unpacker(parts.codes, how)
-    size, block = TENSOR_TYPES[kind]
+    size, block = block_of(kind)
     out = np.empty((parts.rows, parts.columns // block, size), np.uint8)
     order = None if arrangement.columns is None else np.array(arrangement.columns)
     group_of = _group_of(parts, how)
@@ -139,10 +139,10 @@ def _write_q4_0(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
     out[..., 2:] = _nibbles(codes)
 
 
-def _write_q4_1(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
-    """The least of a group, -scale * zero point, is rounded to half precision: by at most 1/136 of a code's step."""
+def _write_q4_zp(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
+    """What zero points are off the middle, times the scale, is rounded to half precision: most often exact."""
     out[..., :2] = _half(scales)
-    out[..., 2:4] = _half(-scales * zeros)
+    out[..., 2:4] = _half(scales * (np.float32(8) - zeros))
     out[..., 4:] = _nibbles(codes)
 
 
@@ -155,7 +155,7 @@ def _write_f32(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
     out.view(np.float32)[..., 0] = (codes.astype(np.float32) - zeros) * scales
 
 
-_WRITERS: dict[str, Any] = {"Q4_0": _write_q4_0, "Q4_1": _write_q4_1, "Q8_0": _write_q8_0, "F32": _write_f32}
+_WRITERS: dict[str, Any] = {"Q4_0": _write_q4_0, "Q4_ZP": _write_q4_zp, "Q8_0": _write_q8_0, "F32": _write_f32}
 
 
 def _half(values: Floats) -> Codes:

@@ -4,7 +4,7 @@ Owns which parts make up a matrix in each layout, and their shapes, types and in
 unpacked; `quantized_blocks` does that, when a tensor is read. What comes out is named like the matrix it stands for
 (`….q_proj.weight`), so that nobody else knows of these layouts.
 
-Codes of 4 bits become Q4_0, or Q4_1 where groups have zero points; symmetric codes of 8 bits become Q8_0. What has no
+Codes of 4 bits become Q4_0, or Q4_ZP where groups have zero points; symmetric codes of 8 bits become Q8_0. What has no
 such type becomes F32, which is rounded like any float weight: codes of 8 bits with zero points, and matrices in
 act-order that cannot be sorted (`act_order`).
 """
@@ -148,7 +148,7 @@ def _type(parts: Parts, arrangement: Arrangement, how: QuantizationConfig) -> st
     if groups and arrangement.columns is None and is_scattered(groups):
         return "F32"
     if how.bits == 4:
-        return "Q4_0" if how.symmetric else "Q4_1"
+        return "Q4_0" if how.symmetric else "Q4_ZP"
     return "Q8_0" if how.symmetric else "F32"
 
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from antiphon.checkpoint import TENSOR_TYPES, Tensor
+from antiphon.checkpoint import Tensor, block_of
 from antiphon.errors import CheckpointError
 from antiphon.ops.reference_types import VALUES_OF, Array
 from antiphon.step import ScheduledSequence, StepPlan
@@ -25,7 +25,7 @@ def dequantize(tensor: Tensor) -> Array:
     Raises CheckpointError, naming the tensor, where a value is not a finite number.
     """
     raw = np.frombuffer(tensor.read(), np.uint8)
-    blocks = raw.reshape(-1, TENSOR_TYPES[tensor.type][0])  # [blocks, bytes a block]
+    blocks = raw.reshape(-1, block_of(tensor.type)[0])  # [blocks, bytes a block]
     with np.errstate(invalid="ignore", over="ignore"):  # said below, by name
         values = VALUES_OF[tensor.type](blocks).astype(np.float32).reshape(tensor.shape)
     if not np.isfinite(values).all():

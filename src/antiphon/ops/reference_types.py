@@ -48,6 +48,10 @@ def _q4_1(blocks: Bytes) -> Array:
     return _half(blocks[:, :2]) * _nibbles(blocks[:, 4:]) + _half(blocks[:, 2:4])
 
 
+def _q4_zp(blocks: Bytes) -> Array:
+    return _half(blocks[:, :2]) * (_nibbles(blocks[:, 4:]).astype(np.float32) - 8) + _half(blocks[:, 2:4])
+
+
 def _q5_0(blocks: Bytes) -> Array:
     codes = _nibbles(blocks[:, 6:]) + 16 * _bits(blocks[:, 2:6])
     return _half(blocks[:, :2]) * (codes.astype(np.float32) - 16)
@@ -117,6 +121,7 @@ VALUES_OF: dict[str, Callable[[Bytes], npt.NDArray[np.floating]]] = {
     "BF16": _bf16,
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
+    "Q4_ZP": _q4_zp,
     "Q5_0": _q5_0,
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,

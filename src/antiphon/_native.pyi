@@ -253,3 +253,16 @@ class Program:
 
     @property
     def block_bytes(self) -> int: ...
+
+class Roofline:
+    """What this machine can do at best, measured; for benchmarks."""
+
+    def __init__(self, device: Device, num_bytes: int = 536870912) -> None: ...
+
+    def bytes_per_second(self) -> float:
+        """The rate of one pass over num_bytes of memory, all threads."""
+
+    def products_per_second(self, seconds: float = 0.05) -> float:
+        """
+        Products of 8-bit integers, added up in registers by the device's instruction set, all threads.
+        """

@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+"""The matrix products alone: what each shape costs for so many rows, beside what this machine can do at best.
+
+    python benchmarks/kernels.py [--instruction-sets avx512,avx2] [--formats W4,W8] [--json OUT]
+
+The shapes are those of DeepSeek-R1-Distill-Qwen-1.5B, each as the model's program has it: gate and up are one matrix
+under SiLU·up, the head's activations have two parts, so that each of its rows is multiplied twice. A program multiplies
+by several matrices of a shape in turn, together much larger than any cache, as the layers of a model are. Weights are
+seeded noise.
+
+*GB/s* is the rate at which weights are read; its share is of what one pass over memory reaches, all threads. *GMAC/s*
+counts products of 8-bit integers; its share is of a loop of the instruction set's dot product that stays in registers.
+Both limits are measured in turn with the products, so a machine whose speed drifts drifts for both. Whichever share is
+larger tells what binds a product. Figures are medians of `--repeats` runs after one that is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from record import record
+
+from antiphon import _native
+
+TYPES = {"W4": "Q4_0", "W8": "Q8_0"}  # a stored type that becomes the format
+STREAMED = 160 << 20  # bytes of all matrices of a shape together, at least
+VOCABULARY = 256  # of programs without a head
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A matrix of the model; `part` is where the program's clock counts it."""
+
+    name: str
+    columns: int
+    outputs: int
+    part: str = "linear"
+    parts: int = 1  # of its activations
+
+    @property
+    def weights(self) -> int:
+        return self.columns * self.outputs
+
+
+SHAPES = [
+    Shape("qkv", 1536, 2048),
+    Shape("o", 1536, 1536),
+    Shape("gate_up", 1536, 17920),
+    Shape("down", 8960, 1536),
+    Shape("head", 1536, 151936, "head", 2),
+]
+
+
+@dataclass
+class Product:
+    """One shape in one format, for several numbers of rows."""
+
+    shape: Shape
+    format: str
+    program: _native.Program
+    copies: int
+    bytes: int  # of one matrix
+    seconds: dict[int, list[float]] = field(default_factory=dict)  # by rows, of one matrix
+
+    def run(self, rows: int) -> None:
+        self.program.run(_batch(self.shape, rows))
+        seconds = self.program.last_seconds[self.shape.part] / self.copies
+        self.seconds.setdefault(rows, []).append(seconds)
+
+
+def build(device: _native.Device, shape: Shape, form: str, most_rows: int) -> Product:
+    stored = noise(TYPES[form], shape.outputs, shape.columns)
+    parts, interleave = [stored], False
+    if shape.name == "gate_up":
+        parts, interleave = [noise(TYPES[form], shape.outputs // 2, shape.columns)] * 2, True
+    first = device.pack(parts, interleave)
+    copies = -(-STREAMED // first.num_bytes)
+    matrices = [first, *(device.pack(parts, interleave) for _ in range(copies - 1))]
+    program = _native.Program(device, _program_shape(shape, most_rows), None)
+    _record(program, shape, matrices)
+    return Product(shape, form, program, copies, first.num_bytes)
+
+
+def noise(type: str, rows: int, columns: int) -> _native.StoredMatrix:
+    """Blocks of random codes with scales of about 0.01."""
+    block = np.dtype([("scale", "<f2"), ("codes", "u1", 16 if type == "Q4_0" else 32)])
+    blocks = np.zeros((rows, columns // 32), block)
+    rng = np.random.default_rng(rows + columns)
+    blocks["codes"] = rng.integers(0, 256, blocks["codes"].shape, np.uint8)
+    blocks["scale"] = rng.uniform(0.005, 0.015, blocks.shape)
+    return _native.StoredMatrix(blocks.tobytes(), type, rows, columns)
+
+
+def _program_shape(shape: Shape, most_rows: int) -> _native.ProgramShape:
+    return _native.ProgramShape(
+        max_tokens=most_rows,
+        max_sequences=most_rows,
+        vocabulary=shape.outputs if shape.name == "head" else VOCABULARY,
+        num_layers=1,
+        num_heads=1,
+        num_kv_heads=1,
+        head_dim=32,
+        context_length=32,
+        num_blocks=1,
+        kv_type="int8",
+        rope_frequencies=[1.0] * 16,
+    )
+
+
+def _record(program: _native.Program, shape: Shape, matrices: list[_native.PackedMatrix]) -> None:
+    """Embed noise, norm it, and multiply it by every matrix."""
+    sampled = shape.name == "head"
+    x = program.float_buffer(shape.columns, False)
+    rows = shape.outputs if sampled else VOCABULARY
+    program.embed(noise("Q8_0", rows, shape.columns), x)
+    if sampled:
+        selected = program.float_buffer(shape.columns, True)
+        program.select_rows(x, selected)
+        x = selected
+    normed = program.quantized_buffer(shape.columns, sampled, shape.parts)
+    program.rms_norm(x, [1.0] * shape.columns, 1e-6, normed)
+    _multiply(shape)(program, normed, matrices)
+
+
+def _multiply(shape: Shape) -> Callable[[_native.Program, int, list[_native.PackedMatrix]], None]:
+    def plain(program: _native.Program, source: int, matrices: list[_native.PackedMatrix]) -> None:
+        out = program.float_buffer(shape.outputs, False)
+        for matrix in matrices:
+            program.linear(source, matrix, [], out, accumulate=False)
+
+    def silu(program: _native.Program, source: int, matrices: list[_native.PackedMatrix]) -> None:
+        out = program.quantized_buffer(shape.outputs // 2, False, 1)
+        for matrix in matrices:
+            program.linear_silu_mul(source, matrix, out)
+
+    def head(program: _native.Program, source: int, matrices: list[_native.PackedMatrix]) -> None:
+        for matrix in matrices:
+            program.logits(source, matrix)
+
+    return {"gate_up": silu, "head": head}.get(shape.name, plain)
+
+
+def _batch(shape: Shape, rows: int) -> list[_native.SequenceInput]:
+    """`rows` tokens; for the head a sequence each, which draws its likeliest token."""
+    sampling = _native.SampleRequest() if shape.name == "head" else None
+    if sampling is not None:
+        sampling.temperature = 0.0
+    return [_native.SequenceInput([row % VOCABULARY], 0, [0], sampling) for row in range(rows)]
+
+
+def measure(device: _native.Device, wanted: argparse.Namespace) -> dict[str, Any]:
+    """Every product of one instruction set, and its limits measured in between."""
+    roofline = _native.Roofline(device)
+    limits: dict[str, list[float]] = {"bytes": [], "products": []}
+    rows_of = {shape: [n for n in wanted.rows if shape.name != "head" or n <= 64] for shape in wanted.shapes}
+    products = []
+    for form in wanted.formats:
+        for shape in wanted.shapes:
+            product = build(device, shape, form, max(rows_of[shape]))
+            for _ in range(1 + wanted.repeats):
+                limits["bytes"].append(roofline.bytes_per_second())
+                limits["products"].append(roofline.products_per_second())
+                for rows in rows_of[shape]:
+                    product.run(rows)
+            product.program = None  # type: ignore[assignment]  # its matrices make room for the next
+            products.append(product)
+    peaks = {name: statistics.median(values) for name, values in limits.items()}
+    cases = [case for product in products for case in figures(product, peaks)]
+    return {"instruction_set": device.instruction_set, "peaks": peaks, "cases": cases}
+
+
+def figures(product: Product, peaks: dict[str, float]) -> list[dict[str, Any]]:
+    shape, cases = product.shape, []
+    for rows, runs in product.seconds.items():
+        seconds = statistics.median(runs[1:])
+        read, multiplied = product.bytes / seconds, shape.weights * rows * shape.parts / seconds
+        cases.append(
+            {
+                "shape": shape.name,
+                "format": product.format,
+                "rows": rows,
+                "seconds": seconds,
+                "bytes_per_second": read,
+                "share_of_memory": read / peaks["bytes"],
+                "products_per_second": multiplied,
+                "share_of_products": multiplied / peaks["products"],
+            }
+        )
+    return cases
+
+
+def report(result: dict[str, Any]) -> None:
+    peaks = result["peaks"]
+    print(
+        f"\n{result['instruction_set']}: memory {peaks['bytes'] / 1e9:.1f} GB/s, {peaks['products'] / 1e9:.0f} GMAC/s\n"
+    )
+    print("| format | shape | rows | ms | GB/s | of memory | GMAC/s | of peak |\n|---|---|---|---|---|---|---|---|")
+    for case in result["cases"]:
+        print(
+            f"| {case['format']} | {case['shape']} | {case['rows']} | {case['seconds'] * 1e3:.3f} | "
+            f"{case['bytes_per_second'] / 1e9:.1f} | {case['share_of_memory']:.0%} | "
+            f"{case['products_per_second'] / 1e9:.0f} | {case['share_of_products']:.0%} |"
+        )
+
+
+def main() -> None:
+    sets = [name for name in _native.instruction_sets() if name != "scalar"]
+    names = [shape.name for shape in SHAPES]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--instruction-sets", default=",".join(sets), help="[all of this machine but scalar]")
+    parser.add_argument("--formats", default=",".join(TYPES))
+    parser.add_argument("--shapes", default=",".join(names))
+    parser.add_argument("--rows", default="1,2,4,8,16,32,64,512")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each core")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    arguments = parser.parse_args()
+    arguments.formats = arguments.formats.split(",")
+    arguments.shapes = [shape for shape in SHAPES if shape.name in arguments.shapes.split(",")]
+    arguments.rows = [int(text) for text in arguments.rows.split(",")]
+    results = []
+    for name in arguments.instruction_sets.split(","):
+        device = _native.Device(name, arguments.threads or len(os.sched_getaffinity(0)))
+        results.append(measure(device, arguments))
+        report(results[-1])
+    record("kernels", {"instruction_sets": results}, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

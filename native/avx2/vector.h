@@ -101,8 +101,25 @@ static inline __m256i broadcast4(const int8_t* activations) {
   __builtin_memcpy(&word, activations, sizeof word);
   return _mm256_set1_epi32(word);
 }
-static inline __m256i load_line(const uint8_t* line) {
-  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+
+struct Codes {  // a line of codes
+  __m256i low, high;
+};
+
+static inline Codes load_codes(const uint8_t* line) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(line)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32))};
+}
+static inline void store_codes(uint8_t* line, Codes codes) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(line), codes.low);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(line + 32), codes.high);
+}
+static inline Codes low_nibbles(Codes both) {
+  const __m256i nibble = _mm256_set1_epi8(0x0F);
+  return {_mm256_and_si256(both.low, nibble), _mm256_and_si256(both.high, nibble)};
+}
+static inline Codes high_nibbles(Codes both) {
+  return low_nibbles({_mm256_srli_epi16(both.low, 4), _mm256_srli_epi16(both.high, 4)});
 }
 
 template <WeightFormat>
@@ -118,10 +135,10 @@ struct Dot<WeightFormat::kW4> {
   __m256i low, high;
   int32_t initial;
   static Dot start(int32_t bias, int32_t sum) { return {_mm256_setzero_si256(), _mm256_setzero_si256(), -bias * sum}; }
-  void step(const uint8_t* line, const int8_t* activations) {
+  void step(const Codes& codes, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
-    low = _mm256_add_epi16(low, _mm256_maddubs_epi16(load_line(line), a));
-    high = _mm256_add_epi16(high, _mm256_maddubs_epi16(load_line(line + 32), a));
+    low = _mm256_add_epi16(low, _mm256_maddubs_epi16(codes.low, a));
+    high = _mm256_add_epi16(high, _mm256_maddubs_epi16(codes.high, a));
     keep(low, high);
   }
   I32 finish() const {
@@ -136,33 +153,25 @@ template <>
 struct Dot<WeightFormat::kW8> {
   I32 sum;
   static Dot start(int32_t bias, int32_t sum) { return {set1_int((128 - bias) * sum)}; }
-  static __m256i products(const uint8_t* line, __m256i a) {
-    const __m256i w = _mm256_xor_si256(load_line(line), _mm256_set1_epi8(-128));
+  static __m256i products(__m256i codes, __m256i a) {
+    const __m256i w = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   }
-  void step(const uint8_t* line, const int8_t* activations) {
+  void step(const Codes& codes, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
-    sum = add_int(sum, {products(line, a), products(line + 32, a)});
+    sum = add_int(sum, {products(codes.low, a), products(codes.high, a)});
     keep(sum.low, sum.high);
   }
   I32 finish() const { return sum; }
 };
-
-static inline void split_nibbles(const uint8_t* packed, uint8_t* low, uint8_t* high) {
-  const __m256i nibble = _mm256_set1_epi8(0x0F);
-  for (int offset = 0; offset < 64; offset += 32) {
-    const __m256i both = load_line(packed + offset);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + offset), _mm256_and_si256(both, nibble));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + offset),
-                        _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble));
-  }
-}
 
 static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 2;
 constexpr int kAttendRows = 2;
 constexpr int kAttendRest = 1;
+// Up to so many rows 4-bit codes are split in registers; for more they are split once, into memory.
+constexpr int64_t kUnsplitRows = 4;
 
 }  // namespace antiphon::avx2

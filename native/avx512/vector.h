@@ -61,29 +61,31 @@ static inline float reduce_max(F32 v) {
 }
 static inline int32_t reduce_add_int(I32 v) { return _mm512_reduce_add_epi32(v); }
 
+using Codes = __m512i;  // a line of codes
+
+static inline Codes load_codes(const uint8_t* line) { return _mm512_loadu_si512(line); }
+static inline void store_codes(uint8_t* line, Codes codes) { _mm512_storeu_si512(line, codes); }
+static inline Codes low_nibbles(Codes both) { return _mm512_and_si512(both, _mm512_set1_epi8(0x0F)); }
+static inline Codes high_nibbles(Codes both) { return low_nibbles(_mm512_srli_epi16(both, 4)); }
+
 template <WeightFormat>
 struct Dot {
   __m512i sum;
   static Dot start(int32_t bias, int32_t sum) { return {_mm512_set1_epi32(-bias * sum)}; }
-  void step(const uint8_t* line, const int8_t* activations) {
+  void step(const Codes& codes, const int8_t* activations) {
     int32_t word;
     __builtin_memcpy(&word, activations, sizeof word);
-    sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(line), _mm512_set1_epi32(word));
+    sum = _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(word));
   }
   I32 finish() const { return sum; }
 };
-
-static inline void split_nibbles(const uint8_t* packed, uint8_t* low, uint8_t* high) {
-  const __m512i nibble = _mm512_set1_epi8(0x0F);
-  const __m512i both = _mm512_loadu_si512(packed);
-  _mm512_storeu_si512(low, _mm512_and_si512(both, nibble));
-  _mm512_storeu_si512(high, _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble));
-}
 
 static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 6;
 constexpr int kAttendRows = 6;
 constexpr int kAttendRest = 3;
+// Up to so many rows 4-bit codes are split in registers; for more they are split once, into memory.
+constexpr int64_t kUnsplitRows = 2;
 
 }  // namespace antiphon::avx512

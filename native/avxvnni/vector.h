@@ -24,9 +24,9 @@ template <WeightFormat>
 struct Dot {
   I32 sum;
   static Dot start(int32_t bias, int32_t sum) { return {set1_int(-bias * sum)}; }
-  void step(const uint8_t* line, const int8_t* activations) {
+  void step(const Codes& codes, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
-    sum = {add_products(sum.low, load_line(line), a), add_products(sum.high, load_line(line + 32), a)};
+    sum = {add_products(sum.low, codes.low, a), add_products(sum.high, codes.high, a)};
     keep(sum.low, sum.high);
   }
   I32 finish() const { return sum; }

@@ -1,75 +1,109 @@
 // A panel of a quantized matrix product, written once over the vector layer. Included inside an instruction set's
 // namespace; see kernels.h for the layouts and for what is promised about the bits.
 
+// Where a tile finds the 8 lines of a half group: each by itself or, of 4-bit codes, two in one.
+struct WholeLines {
+  static constexpr int64_t kHalfBytes = 512;
+  static inline Codes get(const uint8_t* half, int line) { return load_codes(half + 64 * line); }
+};
+struct NibbleLines {
+  static constexpr int64_t kHalfBytes = 256;
+  static inline Codes get(const uint8_t* half, int line) {
+    return line < 4 ? low_nibbles(load_codes(half + 64 * line)) : high_nibbles(load_codes(half + 64 * (line - 4)));
+  }
+};
+
+// One group of a panel, and the rows of activations that meet it.
+struct Group {
+  const uint8_t* lines;
+  const uint16_t* weight_scales;  // [32]
+  const uint16_t* mins;           // [32], or null
+  int32_t bias;
+  const int8_t* codes;  // [rows][32]
+  const float* scales;  // [rows]
+  const int32_t* sums;  // [rows]
+};
+
 // `Rows` rows of activations times one group of one panel: exact integers, then one fused multiply-add a channel.
-template <WeightFormat Format, int Rows>
-static inline void multiply_group(const uint8_t* lines, const int8_t* codes, const float* scales, const int32_t* sums,
-                                  int32_t bias, const uint16_t* weight_scales, const uint16_t* mins, float* out) {
-  Dot<Format> left[Rows], right[Rows];
-  for (int r = 0; r < Rows; ++r) {
-    left[r] = Dot<Format>::start(bias, sums[r]);
-    right[r] = Dot<Format>::start(bias, sums[r]);
+template <WeightFormat Format, class Lines, int Rows>
+static inline void multiply_group(const Group& group, int64_t row, float* out) {
+  // A sum has to wait for its last product. Where a tile has one row, every other line adds to a sum of its own.
+  constexpr int kSums = Rows == 1 ? 2 : 1;
+  Dot<Format> left[kSums * Rows], right[kSums * Rows];
+  for (int r = 0; r < kSums * Rows; ++r) {
+    const int32_t sum = r < Rows ? group.sums[row + r] : 0;
+    left[r] = right[r] = Dot<Format>::start(group.bias, sum);
   }
+#pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
-    for (int r = 0; r < Rows; ++r) left[r].step(lines + 64 * line, codes + kGroup * r + 4 * line);
-    for (int r = 0; r < Rows; ++r) right[r].step(lines + 512 + 64 * line, codes + kGroup * r + 4 * line);
+    const Codes left_codes = Lines::get(group.lines, line);
+    const Codes right_codes = Lines::get(group.lines + Lines::kHalfBytes, line);
+    const int8_t* codes = group.codes + kGroup * row + 4 * line;
+    const int first = line % kSums;
+    for (int r = 0; r < Rows; ++r) left[first + r].step(left_codes, codes + kGroup * r);
+    for (int r = 0; r < Rows; ++r) right[first + r].step(right_codes, codes + kGroup * r);
   }
-  const F32 left_scale = load_half(weight_scales), right_scale = load_half(weight_scales + 16);
+  const F32 left_scale = load_half(group.weight_scales), right_scale = load_half(group.weight_scales + 16);
   for (int r = 0; r < Rows; ++r) {
-    const F32 scale = set1(scales[r]);
-    float* row = out + kPanel * r;
-    F32 left_sum = fma(from_int(left[r].finish()), mul(left_scale, scale), load(row));
-    F32 right_sum = fma(from_int(right[r].finish()), mul(right_scale, scale), load(row + 16));
-    if (mins) {
-      const F32 offset = set1(scales[r] * static_cast<float>(sums[r]));
-      left_sum = fma(load_half(mins), offset, left_sum);
-      right_sum = fma(load_half(mins + 16), offset, right_sum);
+    I32 left_sum = left[r].finish(), right_sum = right[r].finish();
+    if (kSums == 2) {
+      left_sum = add_int(left_sum, left[1].finish());
+      right_sum = add_int(right_sum, right[1].finish());
     }
-    store(row, left_sum);
-    store(row + 16, right_sum);
+    const float scale = group.scales[row + r];
+    float* to = out + kPanel * (row + r);
+    F32 left_out = fma(from_int(left_sum), mul(left_scale, set1(scale)), load(to));
+    F32 right_out = fma(from_int(right_sum), mul(right_scale, set1(scale)), load(to + 16));
+    if (group.mins) {
+      const F32 offset = set1(scale * static_cast<float>(group.sums[row + r]));
+      left_out = fma(load_half(group.mins), offset, left_out);
+      right_out = fma(load_half(group.mins + 16), offset, right_out);
+    }
+    store(to, left_out);
+    store(to + 16, right_out);
   }
 }
 
-template <WeightFormat Format, int Rows>
-static inline int64_t multiply_rows(int64_t row, int64_t num_rows, const uint8_t* lines, const int8_t* codes,
-                                    const float* scales, const int32_t* sums, int32_t bias,
-                                    const uint16_t* weight_scales, const uint16_t* mins, float* out) {
-  for (; row + Rows <= num_rows; row += Rows)
-    multiply_group<Format, Rows>(lines, codes + kGroup * row, scales + row, sums + row, bias, weight_scales, mins,
-                                 out + kPanel * row);
+template <WeightFormat Format, class Lines, int Rows>
+static inline int64_t multiply_rows(const Group& group, int64_t row, int64_t num_rows, float* out) {
+  for (; row + Rows <= num_rows; row += Rows) multiply_group<Format, Lines, Rows>(group, row, out);
   return row;
+}
+
+static inline void split_group(const uint8_t* packed, uint8_t* lines) {
+  for (int half = 0; half < 2; ++half)
+    for (int line = 0; line < 8; ++line)
+      store_codes(lines + WholeLines::kHalfBytes * half + 64 * line,
+                  NibbleLines::get(packed + NibbleLines::kHalfBytes * half, line));
 }
 
 template <WeightFormat Format>
 static void linear_panel_of(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
                             int64_t num_rows, float* out) {
-  alignas(64) uint8_t expanded[kPanel * kGroup];
+  alignas(64) uint8_t lines[kPanel * kGroup];
+  const bool split = Format == WeightFormat::kW4 && num_rows > kUnsplitRows;
   const int64_t groups = matrix.columns / kGroup;
   const int64_t code_bytes = group_code_bytes(Format);
   const uint8_t* packed = matrix.codes + panel * groups * code_bytes;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
-    const uint8_t* lines = packed;
     for (int64_t ahead = 0; ahead < code_bytes; ahead += 64) prefetch(packed + 4 * code_bytes + ahead);
-    if (Format == WeightFormat::kW4) {
-      for (int half = 0; half < 2; ++half)
-        for (int line = 0; line < 4; ++line)
-          split_nibbles(packed + 256 * half + 64 * line, expanded + 512 * half + 64 * line,
-                        expanded + 512 * half + 64 * (line + 4));
-      lines = expanded;
-    }
-    const int64_t at = g * in.capacity + first_row;
-    const int8_t* codes = in.codes + at * kGroup;
-    const float* scales = in.scales + at;
-    const int32_t* sums = in.sums + at;
-    const int64_t scale_at = (panel * groups + g) * kPanel;
-    const uint16_t* weight_scales = matrix.scales + scale_at;
+    const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
+    Group group{packed,      matrix.scales + scale_at, mins, matrix.bias, in.codes + at * kGroup, in.scales + at,
+                in.sums + at};
+    if (split) {
+      split_group(packed, lines);
+      group.lines = lines;
+    }
     int64_t row = 0;
-    row = multiply_rows<Format, kTileRows>(row, num_rows, lines, codes, scales, sums, matrix.bias, weight_scales, mins,
-                                           out);
-    row = multiply_rows<Format, (kTileRows + 1) / 2>(row, num_rows, lines, codes, scales, sums, matrix.bias,
-                                                     weight_scales, mins, out);
-    multiply_rows<Format, 1>(row, num_rows, lines, codes, scales, sums, matrix.bias, weight_scales, mins, out);
+    if (Format == WeightFormat::kW4 && !split) {
+      row = multiply_rows<Format, NibbleLines, 2>(group, row, num_rows, out);
+      multiply_rows<Format, NibbleLines, 1>(group, row, num_rows, out);
+      continue;
+    }
+    row = multiply_rows<Format, WholeLines, kTileRows>(group, row, num_rows, out);
+    row = multiply_rows<Format, WholeLines, (kTileRows + 1) / 2>(group, row, num_rows, out);
+    multiply_rows<Format, WholeLines, 1>(group, row, num_rows, out);
   }
 }
 

@@ -140,31 +140,45 @@ static inline int32_t reduce_add_int(I32 v) {
   return sum;
 }
 
+struct Codes {  // a line of codes
+  uint8_t byte[64];
+};
+static inline Codes load_codes(const uint8_t* line) {
+  Codes codes;
+  for (int i = 0; i < 64; ++i) codes.byte[i] = line[i];
+  return codes;
+}
+static inline void store_codes(uint8_t* line, const Codes& codes) {
+  for (int i = 0; i < 64; ++i) line[i] = codes.byte[i];
+}
+static inline Codes low_nibbles(Codes both) {
+  for (int i = 0; i < 64; ++i) both.byte[i] &= 0x0F;
+  return both;
+}
+static inline Codes high_nibbles(Codes both) {
+  for (int i = 0; i < 64; ++i) both.byte[i] >>= 4;
+  return both;
+}
+
 // 16 channels' sums of unsigned weight codes times signed activation codes over a group, 4 values of k a step.
 template <WeightFormat>
 struct Dot {
   I32 sum;
   static Dot start(int32_t bias, int32_t sum) { return {set1_int(-bias * sum)}; }
-  void step(const uint8_t* line, const int8_t* activations) {
+  void step(const Codes& codes, const int8_t* activations) {
     for (int i = 0; i < 16; ++i)
-      for (int k = 0; k < 4; ++k) sum.lane[i] += static_cast<int32_t>(line[4 * i + k]) * activations[k];
+      for (int k = 0; k < 4; ++k) sum.lane[i] += static_cast<int32_t>(codes.byte[4 * i + k]) * activations[k];
   }
   I32 finish() const { return sum; }
 };
-
-// 64 bytes of packed 4-bit codes → one line of low nibbles, one of high nibbles.
-static inline void split_nibbles(const uint8_t* packed, uint8_t* low, uint8_t* high) {
-  for (int i = 0; i < 64; ++i) {
-    low[i] = packed[i] & 0x0F;
-    high[i] = packed[i] >> 4;
-  }
-}
 
 static inline void prefetch(const void*) {}
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 1;
 constexpr int kAttendRows = 1;
 constexpr int kAttendRest = 1;
+// Up to so many rows 4-bit codes are split in registers; for more they are split once, into memory.
+constexpr int64_t kUnsplitRows = 1;
 
 #undef ANTIPHON_LANES
 }  // namespace antiphon::scalar

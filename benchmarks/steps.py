@@ -1,29 +1,41 @@
+#!/usr/bin/env python3
 """What a step costs: prefill, and decoding for many users at several lengths of context, by the engine's runner alone.
 
-    python benchmarks/steps.py MODEL.gguf [--users 1,8,16,32] [--contexts 128,1000] [--temperature 0.6 --top-p 0.95]
+    python benchmarks/steps.py MODEL.gguf [--users 1,8,16,32,64] [--contexts 128,1000,4000] [--json OUT]
 
 No HTTP and no scheduler: a plan goes in, a result comes out. The step's milliseconds are told by part; what the parts
-leave is Python's: inputs and outcomes translated. Each figure is the median of `--repeats` steps after two
-that are not counted; cases take turns, so a machine whose speed drifts drifts for all of them. A step reads all weights
-once whatever the number of users, so beside the milliseconds stands the rate of reading weights that they imply.
+leave is Python's: inputs and outcomes translated. Beside each part stands the least that this machine could need for it
+(least.py), by the rate of reading memory and the peak of its integer products, both measured in turn with the steps.
+Every block of the KV cache has been written before, so that what attention reads does come from memory.
+
+Steps draw greedily, but for one case of `--sampled-users` with `--temperature` and `--top-p`; of noise, as random weights
+make it, top-p keeps far more tokens than of text. Each figure is the median of `--repeats` steps after one that is not
+counted; cases take turns, so a machine whose speed drifts drifts for all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import statistics
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+from least import Model
+from record import record
+
+from antiphon import _native
 from antiphon.config import EngineConfig
 from antiphon.request import SamplingParams
-from antiphon.runtime.cpu import CpuRunner, create_runner
+from antiphon.runtime.cpu import CpuRunner, create_device, create_runner
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
 
-WARM_UP = 2
+WARM_UP = 1
 PARTS = ("linear", "attention", "head", "sampling", "rest")
+FILLED_AT_ONCE = 512  # blocks
+GREEDY = SamplingParams(temperature=0.0)
 
 
 @dataclass(slots=True)
@@ -33,7 +45,7 @@ class Case:
     users: int
     context: int
     tokens: int
-    sampling: SamplingParams
+    sampling: SamplingParams = GREEDY
     seconds: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)  # seconds in each part of a step
 
@@ -42,7 +54,8 @@ class Case:
         started = time.perf_counter()
         runner.execute(plan)
         self.seconds.append(time.perf_counter() - started)
-        self.parts.append(runner.last_seconds())
+        parts = {name: runner.last_seconds()[name] for name in PARTS}
+        self.parts.append({**parts, "Python": self.seconds[-1] - sum(parts.values())})
 
     def _sequence(self, runner: CpuRunner, user: int) -> ScheduledSequence:
         token_ids = [random.randrange(1000) for _ in range(self.tokens)]  # noqa: S311  # noise, no secret
@@ -51,68 +64,103 @@ class Case:
         spec = SampleSpec(replace(self.sampling, seed=user), choice_index=0, position=len(self.seconds))
         return ScheduledSequence(user, token_ids, self.context, table, spec)
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds[WARM_UP:])
+    def figures(self, model: Model, peaks: dict[str, float]) -> dict[str, Any]:
+        """Medians in seconds, and the least of each part."""
+        work = model.step(self.users, self.context, self.tokens)
+        seconds = statistics.median(self.seconds[WARM_UP:])
+        return {
+            "users": self.users,
+            "context": self.context,
+            "tokens": self.tokens,
+            "temperature": self.sampling.temperature,
+            "seconds": seconds,
+            "tokens_per_second": self.users * self.tokens / seconds,
+            "parts": {name: statistics.median(step[name] for step in self.parts[WARM_UP:]) for name in self.parts[0]},
+            "least": {name: each.seconds(peaks) for name, each in work.items()},
+            "bound_by": {name: each.binds(peaks) for name, each in work.items()},
+            "share_of_memory": sum(each.bytes for each in work.values()) / seconds / peaks["bytes"],
+        }
 
-    def part(self, name: str) -> float:
-        """The median of one part, in seconds."""
-        return statistics.median(step[name] for step in self.parts[WARM_UP:])
+
+def write_every_block(runner: CpuRunner) -> None:
+    """One token into each block of the cache: memory that was never written is one page of zeros, in the cache."""
+    for start in range(0, runner.num_blocks, FILLED_AT_ONCE):
+        blocks = range(start, min(runner.num_blocks, start + FILLED_AT_ONCE))
+        runner.execute(StepPlan([ScheduledSequence(block, [block % 1000], 0, [block], None) for block in blocks]))
 
 
-def measure(runner: CpuRunner, cases: list[Case], repeats: int) -> None:
-    """Run all cases in turn, again and again."""
+def measure(runner: CpuRunner, roofline: _native.Roofline, cases: list[Case], repeats: int) -> dict[str, float]:
+    """Run all cases in turn, again and again; returns the machine's limits, measured in between."""
+    limits: dict[str, list[float]] = {"bytes": [], "products": []}
     for _ in range(WARM_UP + repeats):
         for case in cases:
             case.run(runner)
+            limits["bytes"].append(roofline.bytes_per_second())
+            limits["products"].append(roofline.products_per_second())
+    return {name: statistics.median(values) for name, values in limits.items()}
 
 
-def report(runner: CpuRunner, cases: list[Case]) -> None:
-    """A table in Markdown, and the figures as JSON on the last line."""
-    about = runner.describe()
-    names = list(PARTS)
-    titles = ["users", "context", "tokens each", "ms a step", *names, "Python", "tokens/s", "weights read, GB/s"]
+def report(result: dict[str, Any]) -> None:
+    """A table in Markdown."""
+    peaks = result["peaks"]
+    print(f"Memory {peaks['bytes'] / 1e9:.1f} GB/s, {peaks['products'] / 1e9:.0f} GMAC/s\n")
+    titles = ["users", "context", "tokens each", "ms a step", *PARTS, "Python", "least", "of memory", "tokens/s"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    rows = []
-    for case in cases:
-        parts = {name: case.part(name) for name in names}
-        parts["Python"] = case.median - sum(parts.values())
-        rate, read = case.users * case.tokens / case.median, int(about["weight_bytes"]) / case.median / 1e9
-        shown = [f"{seconds * 1e3:.1f}" for seconds in (case.median, *parts.values())]
-        print(f"| {case.users} | {case.context:,} | {case.tokens} | {' | '.join(shown)} | {rate:.1f} | {read:.1f} |")
-        size = {"users": case.users, "context": case.context, "tokens": case.tokens}
-        rows.append({**size, "seconds": case.median, "parts": parts})
-    print(json.dumps({"runner": about, "cases": rows}))
+    for case in result["cases"]:
+        times = [case["seconds"], *case["parts"].values(), sum(case["least"].values())]
+        size = f"{case['users']}{' sampled' if case['temperature'] else ''} | {case['context']:,} | {case['tokens']}"
+        shown = " | ".join(f"{seconds * 1e3:.1f}" for seconds in times)
+        print(f"| {size} | {shown} | {case['share_of_memory']:.0%} | {case['tokens_per_second']:.1f} |")
+
+
+def make_cases(arguments: argparse.Namespace) -> list[Case]:
+    users, contexts, prefill = ([int(n) for n in text.split(",")] for text in arguments.sizes)
+    cases = [Case(1, 0, tokens) for tokens in prefill]
+    cases += [Case(count, context, 1) for context in contexts for count in users]
+    drawn = SamplingParams(temperature=arguments.temperature, top_p=arguments.top_p)
+    return [*cases, Case(arguments.sampled_users, 1000, 1, drawn)]
+
+
+def make_config(arguments: argparse.Namespace, cases: list[Case]) -> EngineConfig:
+    block = CpuRunner.block_size
+    blocks = max(case.users * -(-(case.context + case.tokens) // block) for case in cases)
+    return EngineConfig(
+        model=arguments.model,
+        instruction_set=arguments.instruction_set,
+        activations=arguments.activations,
+        threads=arguments.threads,
+        max_batch_tokens=max(FILLED_AT_ONCE, *(case.users * case.tokens for case in cases)),
+        max_num_sequences=FILLED_AT_ONCE,
+        kv_cache_tokens=blocks * block,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--users", default="1,8,16,32")
-    parser.add_argument("--contexts", default="128,1000")
-    parser.add_argument("--prefill", type=int, default=512, help="tokens of the prefill step")
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--users", default="1,8,16,32,64")
+    parser.add_argument("--contexts", default="128,1000,4000")
+    parser.add_argument("--prefill", default="512,1000", help="tokens of the prefill steps")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each core")
     parser.add_argument("--instruction-set", default="auto")
     parser.add_argument("--activations", default="auto")
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--sampled-users", type=int, default=32)
+    parser.add_argument("--temperature", type=float, default=0.6)
+    parser.add_argument("--top-p", type=float, default=0.95)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
-    users = [int(text) for text in arguments.users.split(",")]
-    contexts = [int(text) for text in arguments.contexts.split(",")]
-    config = EngineConfig(
-        model=arguments.model,
-        instruction_set=arguments.instruction_set,
-        activations=arguments.activations,
-        max_batch_tokens=max(arguments.prefill, *users),
-        max_num_sequences=max(users),
-        kv_cache_tokens=max(users) * (max(contexts) + 64) + arguments.prefill,
-    )
+    arguments.sizes = (arguments.users, arguments.contexts, arguments.prefill)
+    cases = make_cases(arguments)
+    config = make_config(arguments, cases)
     runner = create_runner(config)
-    sampling = SamplingParams(temperature=arguments.temperature, top_p=arguments.top_p)
-    cases = [Case(1, 0, arguments.prefill, sampling)]
-    cases += [Case(count, context, 1, sampling) for context in contexts for count in users]
-    measure(runner, cases, arguments.repeats)
-    report(runner, cases)
+    about = runner.describe()
+    model = Model.of(Path(arguments.model), config.kv_cache_type, about["activations"] == "int16")
+    write_every_block(runner)
+    peaks = measure(runner, _native.Roofline(create_device(config)), cases, arguments.repeats)
+    result = {"runner": about, "peaks": peaks, "cases": [case.figures(model, peaks) for case in cases]}
+    report(result)
+    record("steps", result, arguments.json, arguments.model)
 
 
 if __name__ == "__main__":

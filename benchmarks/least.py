@@ -1,0 +1,70 @@
+"""The least that a step could take on a machine: what it must read from memory, and what it must multiply.
+
+Owns the counting; the machine's rates are measured by who asks. A part can be no faster than the slower of its two: all
+its bytes at the rate of memory, all its products of 8-bit integers at the peak of the instruction set. Nothing is
+counted for norms, sampling and Python, which a better program could do beside the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from antiphon.checkpoint import Tensor
+from antiphon.footprint import EMBEDDINGS, HEADS, kv_bytes_per_token, weight_bytes
+from antiphon.formats import open_checkpoint
+from antiphon.models.spec import ModelSpec
+
+HEAD_PARTS = 2  # the head's activations have two parts, each multiplied
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one part of a step asks of the machine."""
+
+    bytes: float
+    products: float
+
+    def seconds(self, peaks: dict[str, float]) -> float:
+        return max(self.bytes / peaks["bytes"], self.products / peaks["products"])
+
+    def binds(self, peaks: dict[str, float]) -> str:
+        """What the part could not do without."""
+        return "memory" if self.bytes / peaks["bytes"] > self.products / peaks["products"] else "products"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint's sizes as they count in a step."""
+
+    spec: ModelSpec
+    layers: Work  # of one token
+    head: Work  # of one token
+    kv_bytes: int  # of one token
+
+    @classmethod
+    def of(cls, path: Path, kv_cache_type: str, wide: bool) -> Model:
+        """`wide`: activations of two parts everywhere."""
+        checkpoint = open_checkpoint(path)
+        spec = ModelSpec.from_checkpoint(checkpoint)
+        matrices = [tensor for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2]
+        heads = [tensor for tensor in matrices if tensor.name in (EMBEDDINGS if spec.tied_head else HEADS)]
+        layers = [tensor for tensor in matrices if tensor.name not in EMBEDDINGS + HEADS]
+        kv_bytes = kv_bytes_per_token(checkpoint.settings, kv_cache_type)
+        return cls(spec, _multiplied(layers, 2 if wide else 1), _multiplied(heads, HEAD_PARTS), kv_bytes)
+
+    def step(self, users: int, context: int, tokens: int) -> dict[str, Work]:
+        """By part, of a step in which each user computes `tokens` tokens after `context` others and draws one."""
+        rows, spec = users * tokens, self.spec
+        seen = users * sum(context + i + 1 for i in range(tokens))  # keys that all tokens look at together
+        scores = 2 * spec.num_layers * spec.num_heads * spec.head_dim * seen  # a product with K, one with V
+        return {
+            "linear": Work(self.layers.bytes, self.layers.products * rows),
+            "attention": Work(users * context * self.kv_bytes, scores),
+            "head": Work(self.head.bytes, self.head.products * users),
+        }
+
+
+def _multiplied(matrices: list[Tensor], parts: int) -> Work:
+    sizes = weight_bytes(matrices, tied=True)  # all are packed
+    return Work(sizes.resident, parts * sum(tensor.num_elements for tensor in matrices))

@@ -50,9 +50,10 @@ inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one p
 
 enum class KvType : int32_t { kInt8, kHalf };
 
-// The KV pool of one layer. A block holds, for each KV head, K transposed [head_dim][32 tokens], K's scales
-// [head_dim / 32][32 tokens], V [32 tokens][head_dim], V's scales [32 tokens][head_dim / 32]; scales, in half
-// precision, only with int8.
+// The KV pool of one layer. A block holds, for each KV head, K, K's scales, V [32 tokens][head_dim], V's scales; scales
+// [head_dim / 32][32 tokens], in half precision, only with int8. K in int8 is a panel of W8 whose channels are the
+// block's tokens (key_panel), so that scores are a product like any other; in half precision it is [head_dim][32
+// tokens].
 struct KvLayer {
   uint8_t* base;
   KvType type;
@@ -65,6 +66,15 @@ struct KvLayer {
   int64_t head_bytes() const { return 2 * (k_bytes() + 2 * scale_count()); }
   int64_t block_bytes() const { return num_kv_heads * head_bytes(); }
   uint8_t* head(int64_t block, int64_t kv_head) const { return base + block * block_bytes() + kv_head * head_bytes(); }
+  PackedView key_panel(const uint8_t* head) const {
+    return {WeightFormat::kW8,
+            kBlockTokens,
+            head_dim,
+            128,
+            head,
+            reinterpret_cast<const uint16_t*>(head + k_bytes()),
+            nullptr};
+  }
 };
 
 // One sequence of a step: rows [first_row, first_row + num_tokens) of the batch stand at positions first_position + i.
@@ -140,8 +150,9 @@ struct Kernels {
 };
 
 inline int64_t attention_scratch_floats(const AttentionShape& shape) {
-  const int64_t rows = kAttentionTileTokens * shape.group();
-  return 2 * kBlockTokens * shape.head_dim + rows * (2 * shape.head_dim + kBlockTokens + 16 + 2);
+  const int64_t rows = kAttentionTileTokens * shape.group(), dim = shape.head_dim;
+  const int64_t query_parts = 2 * rows * (dim / 4 + 2 * dim / kGroup + kBlockTokens);
+  return 2 * kBlockTokens * dim + rows * (2 * dim + 2 * kBlockTokens + 16 + 2) + query_parts;
 }
 
 extern const Kernels kScalarKernels;

@@ -54,8 +54,9 @@ static void store_key(const float* k, const KvLayer& kv, uint8_t* head, int64_t 
     for (int64_t d = 0; d < kv.head_dim; ++d) codes[d * kBlockTokens + slot] = float_to_half(k[d]);
     return;
   }
-  int8_t* codes = reinterpret_cast<int8_t*>(head);
   uint16_t* scales = reinterpret_cast<uint16_t*>(head + kv.k_bytes());
+  uint8_t* lines =
+      head + slot / 16 * (kGroup * 16) + slot % 16 * 4;  // the token's half of a group, its place in a line
   for (int64_t d = 0; d < kv.head_dim; d += kGroup) {
     const F32 a = load(k + d), b = load(k + d + 16);
     const uint16_t scale = pool_scale(a, b);
@@ -64,7 +65,8 @@ static void store_key(const float* k, const KvLayer& kv, uint8_t* head, int64_t 
     store_int8(row, round_to_int(mul(a, inverse)));
     store_int8(row + 16, round_to_int(mul(b, inverse)));
     scales[d / kGroup * kBlockTokens + slot] = scale;
-    for (int64_t i = 0; i < kGroup; ++i) codes[(d + i) * kBlockTokens + slot] = row[i];
+    for (int64_t i = 0; i < kGroup; ++i)
+      lines[d * kBlockTokens + i / 4 * 64 + i % 4] = static_cast<uint8_t>(row[i] + 128);
   }
 }
 
@@ -76,14 +78,14 @@ static void store_value(const float* v, const KvLayer& kv, uint8_t* head, int64_
     return;
   }
   int8_t* codes = reinterpret_cast<int8_t*>(values) + slot * kv.head_dim;
-  uint16_t* scales = reinterpret_cast<uint16_t*>(values + kv.k_bytes()) + slot * (kv.head_dim / kGroup);
+  uint16_t* scales = reinterpret_cast<uint16_t*>(values + kv.k_bytes()) + slot;
   for (int64_t d = 0; d < kv.head_dim; d += kGroup) {
     const F32 a = load(v + d), b = load(v + d + 16);
     const uint16_t scale = pool_scale(a, b);
     const F32 inverse = pool_inverse(scale);
     store_int8(codes + d, round_to_int(mul(a, inverse)));
     store_int8(codes + d + 16, round_to_int(mul(b, inverse)));
-    scales[d / kGroup] = scale;
+    scales[d / kGroup * kBlockTokens] = scale;
   }
 }
 
@@ -133,52 +135,60 @@ static void rope_and_store(float* qkv, int64_t position, const AttentionShape& s
 
 // The working set of one call of `attend`, carved out of the caller's scratch.
 struct AttentionScratch {
-  float *keys, *values;         // one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
-  float *queries, *outputs;     // [rows][head_dim]
-  float* weights;               // [rows][32]: scores, then softmax numerators
-  float* sums;                  // [rows][16 lanes]
-  float *maxima, *corrections;  // [rows]
+  float *keys, *values;             // one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
+  float *queries, *outputs;         // [rows][head_dim]
+  float *weights, *scaled_weights;  // [rows][32]: scores, then softmax numerators; these times V's scales
+  float* sums;                      // [rows][16 lanes]
+  float *maxima, *corrections;      // [rows]
+  QuantizedRows quantized_queries;  // where K is int8; their products with K: [rows * parts][32]
+  float* products;
 
-  AttentionScratch(float* memory, int64_t rows, int64_t dim) {
-    keys = memory;
-    values = keys + kBlockTokens * dim;
-    queries = values + kBlockTokens * dim;
-    outputs = queries + rows * dim;
-    weights = outputs + rows * dim;
-    sums = weights + rows * kBlockTokens;
-    maxima = sums + rows * 16;
-    corrections = maxima + rows;
+  AttentionScratch(float* memory, int64_t rows, int64_t dim, int64_t parts) {
+    const auto carve = [&memory](int64_t floats) {
+      float* start = memory;
+      memory += floats;
+      return start;
+    };
+    keys = carve(kBlockTokens * dim);
+    values = carve(kBlockTokens * dim);
+    queries = carve(rows * dim);
+    outputs = carve(rows * dim);
+    weights = carve(rows * kBlockTokens);
+    scaled_weights = carve(rows * kBlockTokens);
+    sums = carve(rows * 16);
+    products = carve(rows * parts * kBlockTokens);
+    const int64_t groups = rows * parts * (dim / kGroup);
+    quantized_queries.codes = reinterpret_cast<int8_t*>(carve(groups * kGroup / 4));
+    quantized_queries.scales = carve(groups);
+    quantized_queries.sums = reinterpret_cast<int32_t*>(carve(groups));
+    quantized_queries.capacity = rows * parts;
+    quantized_queries.parts = parts;
+    maxima = carve(rows);
+    corrections = carve(rows);
   }
 };
 
-static void expand_block(const uint8_t* head, const KvLayer& kv, int64_t tokens, float* keys, float* values) {
-  const int64_t dim = kv.head_dim;
-  const uint8_t* value_bytes = head + kv.k_bytes() + 2 * kv.scale_count();
-  if (kv.type == KvType::kHalf) {
-    const uint16_t* k = reinterpret_cast<const uint16_t*>(head);
-    const uint16_t* v = reinterpret_cast<const uint16_t*>(value_bytes);
-    for (int64_t i = 0; i < dim * kBlockTokens; i += 16) store(keys + i, load_half(k + i));
-    for (int64_t i = 0; i < tokens * dim; i += 16) store(values + i, load_half(v + i));
-    return;
-  }
-  const int8_t* k = reinterpret_cast<const int8_t*>(head);
-  const int8_t* v = reinterpret_cast<const int8_t*>(value_bytes);
-  const uint16_t* k_scales = reinterpret_cast<const uint16_t*>(head + kv.k_bytes());
-  const uint16_t* v_scales = reinterpret_cast<const uint16_t*>(value_bytes + kv.k_bytes());
-  for (int64_t d = 0; d < dim; ++d) {
-    const uint16_t* scales = k_scales + d / kGroup * kBlockTokens;
-    const int64_t at = d * kBlockTokens;
-    store(keys + at, mul(load_int8(k + at), load_half(scales)));
-    store(keys + at + 16, mul(load_int8(k + at + 16), load_half(scales + 16)));
-  }
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t d = 0; d < dim; d += kGroup) {
-      const F32 scale = set1(half_to_float(v_scales[t * (dim / kGroup) + d / kGroup]));
-      const int64_t at = t * dim + d;
-      store(values + at, mul(load_int8(v + at), scale));
-      store(values + at + 16, mul(load_int8(v + at + 16), scale));
-    }
-}
+// One block of one KV head.
+struct BlockView {
+  const uint8_t *keys, *values;
+  const uint16_t* value_scales;  // [head_dim / 32][32 tokens], or null
+  int64_t tokens;                // that it holds
+};
+
+// Where the rows of a tile find V: as it is stored, converted as it is loaded, or in float32. All give the same
+// numbers.
+struct Int8Values {
+  const int8_t* v;
+  F32 at(int64_t i) const { return load_int8(v + i); }
+};
+struct HalfValues {
+  const uint16_t* v;
+  F32 at(int64_t i) const { return load_half(v + i); }
+};
+struct FloatValues {
+  const float* v;
+  F32 at(int64_t i) const { return load(v + i); }
+};
 
 template <int Rows>
 static inline void score_rows(const AttentionScratch& s, int64_t row, int64_t dim) {
@@ -197,6 +207,29 @@ static inline void score_rows(const AttentionScratch& s, int64_t row, int64_t di
     store(s.weights + (row + r) * kBlockTokens, left[r]);
     store(s.weights + (row + r) * kBlockTokens + 16, right[r]);
   }
+}
+
+// Scores against K in half precision: K is widened once for all rows.
+static inline void score_half(const AttentionScratch& s, const BlockView& block, int64_t rows, int64_t dim) {
+  const HalfValues keys{reinterpret_cast<const uint16_t*>(block.keys)};
+  for (int64_t i = 0; i < dim * kBlockTokens; i += 16) store(s.keys + i, keys.at(i));
+  int64_t row = 0;
+  for (; row + kAttendRows <= rows; row += kAttendRows) score_rows<kAttendRows>(s, row, dim);
+  for (; row + kAttendRest <= rows; row += kAttendRest) score_rows<kAttendRest>(s, row, dim);
+  for (; row < rows; ++row) score_rows<1>(s, row, dim);
+}
+
+// Scores against K in int8: a product of the quantized queries with a panel, a query's parts added.
+static inline void score_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv, int64_t rows) {
+  const int64_t parts = s.quantized_queries.parts;
+  for (int64_t i = 0; i < rows * parts * kBlockTokens; i += 16) store(s.products + i, set1(0.0f));
+  linear_panel(kv.key_panel(block.keys), 0, s.quantized_queries, 0, rows * parts, s.products);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t lane = 0; lane < kBlockTokens; lane += 16) {
+      const float* product = s.products + row * parts * kBlockTokens + lane;
+      const F32 score = parts == 1 ? load(product) : add(load(product), load(product + kBlockTokens));
+      store(s.weights + row * kBlockTokens + lane, score);
+    }
 }
 
 // Turns a row's scores into softmax numerators; `visible` of the block's tokens are at or before the row's position.
@@ -226,47 +259,83 @@ static inline void soften_row(const AttentionScratch& s, int64_t row, int64_t vi
   s.corrections[row] = correction[0];
 }
 
-template <int Rows>
-static inline void accumulate_rows(const AttentionScratch& s, int64_t row, int64_t dim, int64_t tokens) {
-  for (int64_t d = 0; d < dim; d += 32) {
-    F32 left[Rows], right[Rows];
+// 32 columns of the outputs of some rows, from column d on, by a block's V and the rows' weights [rows][32].
+template <int Rows, class Values>
+static inline void accumulate_rows(const AttentionScratch& s, const float* weights, const Values& values, int64_t row,
+                                   int64_t d, int64_t dim, int64_t tokens) {
+  F32 left[Rows], right[Rows];
+  for (int r = 0; r < Rows; ++r) {
+    const F32 correction = set1(s.corrections[row + r]);
+    left[r] = mul(load(s.outputs + (row + r) * dim + d), correction);
+    right[r] = mul(load(s.outputs + (row + r) * dim + d + 16), correction);
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    const F32 a = values.at(t * dim + d), b = values.at(t * dim + d + 16);
     for (int r = 0; r < Rows; ++r) {
-      const F32 correction = set1(s.corrections[row + r]);
-      left[r] = mul(load(s.outputs + (row + r) * dim + d), correction);
-      right[r] = mul(load(s.outputs + (row + r) * dim + d + 16), correction);
+      const F32 w = set1(weights[(row + r) * kBlockTokens + t]);
+      left[r] = fma(w, a, left[r]);
+      right[r] = fma(w, b, right[r]);
     }
-    for (int64_t t = 0; t < tokens; ++t) {
-      const F32 a = load(s.values + t * dim + d), b = load(s.values + t * dim + d + 16);
-      for (int r = 0; r < Rows; ++r) {
-        const F32 w = set1(s.weights[(row + r) * kBlockTokens + t]);
-        left[r] = fma(w, a, left[r]);
-        right[r] = fma(w, b, right[r]);
-      }
-    }
-    for (int r = 0; r < Rows; ++r) {
-      store(s.outputs + (row + r) * dim + d, left[r]);
-      store(s.outputs + (row + r) * dim + d + 16, right[r]);
-    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    store(s.outputs + (row + r) * dim + d, left[r]);
+    store(s.outputs + (row + r) * dim + d + 16, right[r]);
   }
 }
 
-// All rows against the expanded block; rows are (token, head) pairs, heads fastest.
-static inline void attend_block(const AttentionScratch& s, int64_t rows, int64_t heads, int64_t dim,
-                                int64_t first_visible, int64_t tokens) {
-  int64_t row = 0;
-  for (; row + kAttendRows <= rows; row += kAttendRows) score_rows<kAttendRows>(s, row, dim);
-  for (; row + kAttendRest <= rows; row += kAttendRest) score_rows<kAttendRest>(s, row, dim);
-  for (; row < rows; ++row) score_rows<1>(s, row, dim);
-  for (row = 0; row < rows; ++row) soften_row(s, row, first_visible + row / heads);
-  for (row = 0; row + kAttendRows <= rows; row += kAttendRows) accumulate_rows<kAttendRows>(s, row, dim, tokens);
-  for (; row + kAttendRest <= rows; row += kAttendRest) accumulate_rows<kAttendRest>(s, row, dim, tokens);
-  for (; row < rows; ++row) accumulate_rows<1>(s, row, dim, tokens);
+// A token's scale differs from one 32 columns of V to the next; it is the weights that take it.
+static inline const float* scale_weights(const AttentionScratch& s, const uint16_t* scales, int64_t rows) {
+  const F32 left = load_half(scales), right = load_half(scales + 16);
+  for (int64_t i = 0; i < rows * kBlockTokens; i += kBlockTokens) {
+    store(s.scaled_weights + i, mul(load(s.weights + i), left));
+    store(s.scaled_weights + i + 16, mul(load(s.weights + i + 16), right));
+  }
+  return s.scaled_weights;
+}
+
+template <class Values>
+static inline void accumulate(const AttentionScratch& s, const BlockView& block, const Values& values, int64_t rows,
+                              int64_t dim) {
+  for (int64_t d = 0; d < dim; d += kGroup) {
+    const float* weights =
+        block.value_scales ? scale_weights(s, block.value_scales + d / kGroup * kBlockTokens, rows) : s.weights;
+    int64_t row = 0;
+    for (; row + kAttendRows <= rows; row += kAttendRows)
+      accumulate_rows<kAttendRows>(s, weights, values, row, d, dim, block.tokens);
+    for (; row + kAttendRest <= rows; row += kAttendRest)
+      accumulate_rows<kAttendRest>(s, weights, values, row, d, dim, block.tokens);
+    for (; row < rows; ++row) accumulate_rows<1>(s, weights, values, row, d, dim, block.tokens);
+  }
+}
+
+// With more rows than one tile has, V is widened once for all of them.
+template <class Values>
+static inline void accumulate_stored(const AttentionScratch& s, const BlockView& block, const Values& values,
+                                     int64_t rows, int64_t dim) {
+  if (rows <= kAttendRows) return accumulate(s, block, values, rows, dim);
+  for (int64_t i = 0; i < block.tokens * dim; i += 16) store(s.values + i, values.at(i));
+  accumulate(s, block, FloatValues{s.values}, rows, dim);
+}
+
+// All rows against a block; rows are (token, head) pairs, heads fastest. The first token sees `first_visible` of it.
+static inline void attend_block(const AttentionScratch& s, const BlockView& block, const KvLayer& kv, int64_t rows,
+                                int64_t heads, int64_t first_visible) {
+  const bool half = kv.type == KvType::kHalf;
+  if (half)
+    score_half(s, block, rows, kv.head_dim);
+  else
+    score_int8(s, block, kv, rows);
+  for (int64_t row = 0; row < rows; ++row) soften_row(s, row, first_visible + row / heads);
+  if (half)
+    accumulate_stored(s, block, HalfValues{reinterpret_cast<const uint16_t*>(block.values)}, rows, kv.head_dim);
+  else
+    accumulate_stored(s, block, Int8Values{reinterpret_cast<const int8_t*>(block.values)}, rows, kv.head_dim);
 }
 
 static void attend(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
                    const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch) {
   const int64_t heads = shape.group(), dim = shape.head_dim, rows = (end - begin) * heads;
-  const AttentionScratch s(scratch, rows, dim);
+  const AttentionScratch s(scratch, rows, dim, out.parts);
   const int64_t first_head = kv_head * heads;
   for (int64_t row = 0; row < rows; ++row) {
     const float* source =
@@ -275,6 +344,9 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
       store(s.queries + row * dim + d, load(source + d));
       store(s.outputs + row * dim + d, set1(0.0f));
     }
+    if (kv.type == KvType::kInt8)
+      for (int64_t d = 0; d < dim; d += kGroup)
+        quantize_into(load(source + d), load(source + d + 16), s.quantized_queries, row, d / kGroup);
     store(s.sums + row * 16, set1(0.0f));
     s.maxima[row] = -__builtin_inff();
   }
@@ -283,8 +355,11 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
   for (int64_t start = 0; start <= last_position; start += kBlockTokens) {
     const int64_t present = last_position - start + 1;
     const int64_t tokens = present < kBlockTokens ? present : kBlockTokens;
-    expand_block(kv.head(sequence.block_table[start / kBlockTokens], kv_head), kv, tokens, s.keys, s.values);
-    attend_block(s, rows, heads, dim, first_position - start + 1, tokens);
+    const uint8_t* head = kv.head(sequence.block_table[start / kBlockTokens], kv_head);
+    const uint8_t* values = head + kv.k_bytes() + 2 * kv.scale_count();
+    const uint16_t* scales =
+        kv.type == KvType::kInt8 ? reinterpret_cast<const uint16_t*>(values + kv.k_bytes()) : nullptr;
+    attend_block(s, {head, values, scales, tokens}, kv, rows, heads, first_position - start + 1);
   }
   for (int64_t row = 0; row < rows; ++row) {
     const F32 inverse = set1(1.0f / reduce_add(load(s.sums + row * 16)));

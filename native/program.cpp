@@ -12,6 +12,14 @@ namespace {
 
 constexpr int64_t kRowBlock = 64;  // rows of one panel whose sums fit the first-level cache, all parts counted
 
+// Rows from one group of a quantized buffer to the next, where a step has `rows` of them. A block's rows of successive
+// groups shall not fall upon one another in the caches, as they would a power of two apart: they lie together or, of
+// more rows than a block has, an odd number of blocks apart.
+constexpr int64_t group_stride(int64_t rows) {
+  const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
+  return rows <= kRowBlock ? rows : (blocks | 1) * kRowBlock;
+}
+
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
 void require(bool holds, const char* what) {
@@ -34,7 +42,7 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(std::ssize(shape.rope_frequencies) == shape.head_dim / 2, "there must be head_dim / 2 rope frequencies");
   require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
           "the rotary attention factor must be a finite number above zero");
-  kv_ = Memory(to_size(shape.num_blocks * block_bytes()));
+  kv_ = Memory(to_size(shape.num_blocks * block_bytes()), true);
   logits_ = Memory(to_size(shape.max_sequences * shape.vocabulary) * sizeof(float));
   shards_ = Memory(to_size(shape.max_sequences * ((shape.vocabulary + kShard - 1) / kShard)) * sizeof(ShardSummary));
   const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowBlock * kPanel);
@@ -82,9 +90,9 @@ int Program::quantized_buffer(int64_t width, bool sampled, int64_t parts) {
   require(parts == 1 || parts == 2, "a quantized buffer has one part or two");
   require(width > 0 && width % kGroup == 0, "a quantized buffer's width must be a multiple of 32");
   const int64_t rows = parts * (sampled ? shape_.max_sequences : shape_.max_tokens);
-  const size_t groups = to_size(rows * (width / kGroup));
+  const size_t groups = to_size(group_stride(rows) * (width / kGroup));
   quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(groups * to_size(kGroup)), Memory(groups * sizeof(float)),
-                                                      Memory(groups * sizeof(int32_t)), width, rows, parts, sampled});
+                                                      Memory(groups * sizeof(int32_t)), width, parts, sampled});
   return static_cast<int>(quantized_buffers_.size()) - 1;
 }
 
@@ -92,6 +100,11 @@ const Program::FloatBuffer& Program::floats(int id) const { return *float_buffer
 
 const Program::QuantizedBuffer& Program::quantized(int id) const {
   return *quantized_buffers_.at(static_cast<size_t>(id));
+}
+
+QuantizedRows Program::step_rows(const QuantizedBuffer& buffer) const {
+  return {buffer.codes.as<int8_t>(), buffer.scales.as<float>(), buffer.sums.as<int32_t>(),
+          group_stride(rows_of(buffer.sampled) * buffer.parts), buffer.parts};
 }
 
 void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& body) {
@@ -134,7 +147,7 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
           "rms_norm: widths differ");
   record(Part::kRest, [this, &source, &target, epsilon, weight = std::move(weight)] {
     for_rows(rows_of(source.sampled), [&](int64_t row) {
-      kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, target.view(), row);
+      kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, step_rows(target), row);
     });
   });
 }
@@ -177,7 +190,7 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
       const int64_t step = kRowBlock / source.parts;
       for (int64_t first = 0; first < rows; first += step) {
         const int64_t count = std::min(step, rows - first);
-        multiply(view, panel, source.view(), first, count, bias.empty() ? nullptr : bias.data(), tile);
+        multiply(view, panel, step_rows(source), first, count, bias.empty() ? nullptr : bias.data(), tile);
         for (int64_t row = 0; row < count; ++row) {
           float* to = target.row(first + row) + first_column + panel * kPanel;
           for (int64_t c = 0; c < channels; ++c)
@@ -202,9 +215,9 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
       const int64_t step = kRowBlock / source.parts;
       for (int64_t first = 0; first < rows; first += step) {
         const int64_t count = std::min(step, rows - first);
-        multiply(view, 2 * pair, source.view(), first, count, nullptr, gate);
-        multiply(view, 2 * pair + 1, source.view(), first, count, nullptr, up);
-        kernels_.silu_mul(gate, up, count, target.view(), first, pair);
+        multiply(view, 2 * pair, step_rows(source), first, count, nullptr, gate);
+        multiply(view, 2 * pair + 1, step_rows(source), first, count, nullptr, up);
+        kernels_.silu_mul(gate, up, count, step_rows(target), first, pair);
       }
     });
   });
@@ -226,7 +239,7 @@ void Program::attention(int qkv, int64_t layer, int out, std::vector<float> quer
 
 void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms) {
   const FloatBuffer& source = floats(qkv);
-  const QuantizedRows target = quantized(out).view();
+  const QuantizedRows target = step_rows(quantized(out));
   const AttentionShape shape = attention_shape();
   const KvLayer kv = kv_layer(layer);
   for_rows(num_tokens_, [&](int64_t row) {
@@ -261,7 +274,7 @@ void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix) {
           "logits: the head does not fit");
   record(Part::kHead, [this, &source, view, matrix] {
     const int64_t shards = sampled_rows_.empty() ? 0 : (shape_.vocabulary + kShard - 1) / kShard;
-    pool_->run(shards, [&](int64_t shard, int) { head_shard(view, source.view(), shard); });
+    pool_->run(shards, [&](int64_t shard, int) { head_shard(view, step_rows(source), shard); });
   });
 }
 

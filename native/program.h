@@ -96,9 +96,8 @@ class Program {
   };
   struct QuantizedBuffer {
     Memory codes, scales, sums;
-    int64_t width, capacity, parts;
+    int64_t width, parts;
     bool sampled;
-    QuantizedRows view() const { return {codes.as<int8_t>(), scales.as<float>(), sums.as<int32_t>(), capacity, parts}; }
   };
   struct AttentionTile {
     int64_t sequence, begin, end;
@@ -111,6 +110,7 @@ class Program {
 
   const FloatBuffer& floats(int id) const;
   const QuantizedBuffer& quantized(int id) const;
+  QuantizedRows step_rows(const QuantizedBuffer& buffer) const;
   int64_t rows_of(bool sampled) const { return sampled ? std::ssize(sampled_rows_) : num_tokens_; }
   KvLayer kv_layer(int64_t layer) const;
   AttentionShape attention_shape() const;

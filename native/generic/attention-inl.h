@@ -173,6 +173,8 @@ struct BlockView {
   const uint8_t *keys, *values;
   const uint16_t* value_scales;  // [head_dim / 32][32 tokens], or null
   int64_t tokens;                // that it holds
+  const uint8_t* next;           // K of the block after it, or null
+  int64_t next_bytes;            // to be fetched from there for each 32 columns of this one's V
 };
 
 // Where the rows of a tile find V: as it is stored, converted as it is loaded, or in float32. All give the same
@@ -299,6 +301,8 @@ static inline void accumulate(const AttentionScratch& s, const BlockView& block,
   for (int64_t d = 0; d < dim; d += kGroup) {
     const float* weights =
         block.value_scales ? scale_weights(s, block.value_scales + d / kGroup * kBlockTokens, rows) : s.weights;
+    if (block.next)
+      for (int64_t i = 0; i < block.next_bytes; i += 64) prefetch(block.next + d / kGroup * block.next_bytes + i);
     int64_t row = 0;
     for (; row + kAttendRows <= rows; row += kAttendRows)
       accumulate_rows<kAttendRows>(s, weights, values, row, d, dim, block.tokens);
@@ -332,6 +336,20 @@ static inline void attend_block(const AttentionScratch& s, const BlockView& bloc
     accumulate_stored(s, block, Int8Values{reinterpret_cast<const int8_t*>(block.values)}, rows, kv.head_dim);
 }
 
+// The block that begins at position `start`, of a sequence that is looked at up to `last`.
+static inline BlockView block_at(const SequenceView& sequence, const KvLayer& kv, int64_t kv_head, int64_t start,
+                                 int64_t last) {
+  const int32_t* number = sequence.block_table + start / kBlockTokens;
+  const uint8_t* keys = kv.head(*number, kv_head);
+  const uint8_t* values = keys + kv.k_bytes() + 2 * kv.scale_count();
+  const uint16_t* scales =
+      kv.type == KvType::kInt8 ? reinterpret_cast<const uint16_t*>(values + kv.k_bytes()) : nullptr;
+  const int64_t present = last - start + 1;
+  const bool more = present > kBlockTokens;
+  const uint8_t* next = more ? kv.head(number[1], kv_head) : nullptr;
+  return {keys, values, scales, more ? kBlockTokens : present, next, kv.k_bytes() / (kv.head_dim / kGroup)};
+}
+
 static void attend(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
                    const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch) {
   const int64_t heads = shape.group(), dim = shape.head_dim, rows = (end - begin) * heads;
@@ -353,13 +371,8 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
   const int64_t first_position = sequence.first_position + begin;
   const int64_t last_position = sequence.first_position + end - 1;
   for (int64_t start = 0; start <= last_position; start += kBlockTokens) {
-    const int64_t present = last_position - start + 1;
-    const int64_t tokens = present < kBlockTokens ? present : kBlockTokens;
-    const uint8_t* head = kv.head(sequence.block_table[start / kBlockTokens], kv_head);
-    const uint8_t* values = head + kv.k_bytes() + 2 * kv.scale_count();
-    const uint16_t* scales =
-        kv.type == KvType::kInt8 ? reinterpret_cast<const uint16_t*>(values + kv.k_bytes()) : nullptr;
-    attend_block(s, {head, values, scales, tokens}, kv, rows, heads, first_position - start + 1);
+    const BlockView block = block_at(sequence, kv, kv_head, start, last_position);
+    attend_block(s, block, kv, rows, heads, first_position - start + 1);
   }
   for (int64_t row = 0; row < rows; ++row) {
     const F32 inverse = set1(1.0f / reduce_add(load(s.sums + row * 16)));

@@ -10,7 +10,7 @@ seeded noise.
 
 *GB/s* is the rate at which weights are read; its share is of what one pass over memory reaches, all threads. *GMAC/s*
 counts products of 8-bit integers; its share is of a loop of the instruction set's dot product that stays in registers.
-Both limits are measured in turn with the products, so a machine whose speed drifts drifts for both. Whichever share is
+Both limits are measured again before and after every run, and a run's share is of these (limits.py). Whichever share is
 larger tells what binds a product. Figures are medians of `--repeats` runs after one that is not counted.
 """
 
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from limits import Limits, Rates
 from record import record
 
 from antiphon import _native
@@ -67,12 +68,13 @@ class Product:
     program: _native.Program
     copies: int
     bytes: int  # of one matrix
-    seconds: dict[int, list[float]] = field(default_factory=dict)  # by rows, of one matrix
+    runs: dict[int, list[tuple[float, Rates]]] = field(default_factory=dict)  # by rows: seconds of one matrix, limits
 
-    def run(self, rows: int) -> None:
-        self.program.run(_batch(self.shape, rows))
+    def run(self, rows: int, limits: Limits) -> None:
+        batch = _batch(self.shape, rows)
+        rates = limits.around(lambda: self.program.run(batch))
         seconds = self.program.last_seconds[self.shape.part] / self.copies
-        self.seconds.setdefault(rows, []).append(seconds)
+        self.runs.setdefault(rows, []).append((seconds, rates))
 
 
 def build(device: _native.Device, shape: Shape, form: str, most_rows: int) -> Product:
@@ -156,51 +158,49 @@ def _batch(shape: Shape, rows: int) -> list[_native.SequenceInput]:
 
 
 def measure(device: _native.Device, wanted: argparse.Namespace) -> dict[str, Any]:
-    """Every product of one instruction set, and its limits measured in between."""
-    roofline = _native.Roofline(device)
-    limits: dict[str, list[float]] = {"bytes": [], "products": []}
+    """Every product of one instruction set, and its limits."""
+    limits = Limits(device)
     rows_of = {shape: [n for n in wanted.rows if shape.name != "head" or n <= 64] for shape in wanted.shapes}
     products = []
     for form in wanted.formats:
         for shape in wanted.shapes:
             product = build(device, shape, form, max(rows_of[shape]))
             for _ in range(1 + wanted.repeats):
-                limits["bytes"].append(roofline.bytes_per_second())
-                limits["products"].append(roofline.products_per_second())
                 for rows in rows_of[shape]:
-                    product.run(rows)
+                    product.run(rows, limits)
             product.program = None  # type: ignore[assignment]  # its matrices make room for the next
             products.append(product)
-    peaks = {name: statistics.median(values) for name, values in limits.items()}
-    cases = [case for product in products for case in figures(product, peaks)]
-    return {"instruction_set": device.instruction_set, "peaks": peaks, "cases": cases}
+    return {
+        "instruction_set": device.instruction_set,
+        "limits": str(limits),
+        "peaks": limits.medians(),
+        "ranges": limits.ranges(),
+        "cases": [case for product in products for case in figures(product)],
+    }
 
 
-def figures(product: Product, peaks: dict[str, float]) -> list[dict[str, Any]]:
+def figures(product: Product) -> list[dict[str, Any]]:
     shape, cases = product.shape, []
-    for rows, runs in product.seconds.items():
-        seconds = statistics.median(runs[1:])
-        read, multiplied = product.bytes / seconds, shape.weights * rows * shape.parts / seconds
+    for rows, runs in product.runs.items():
+        products = shape.weights * rows * shape.parts
+        counted = runs[1:]
         cases.append(
             {
                 "shape": shape.name,
                 "format": product.format,
                 "rows": rows,
-                "seconds": seconds,
-                "bytes_per_second": read,
-                "share_of_memory": read / peaks["bytes"],
-                "products_per_second": multiplied,
-                "share_of_products": multiplied / peaks["products"],
+                "seconds": statistics.median(seconds for seconds, _ in counted),
+                "bytes_per_second": statistics.median(product.bytes / seconds for seconds, _ in counted),
+                "share_of_memory": statistics.median(product.bytes / seconds / at["bytes"] for seconds, at in counted),
+                "products_per_second": statistics.median(products / seconds for seconds, _ in counted),
+                "share_of_products": statistics.median(products / seconds / at["products"] for seconds, at in counted),
             }
         )
     return cases
 
 
 def report(result: dict[str, Any]) -> None:
-    peaks = result["peaks"]
-    print(
-        f"\n{result['instruction_set']}: memory {peaks['bytes'] / 1e9:.1f} GB/s, {peaks['products'] / 1e9:.0f} GMAC/s\n"
-    )
+    print(f"\n{result['instruction_set']}: {result['limits']}\n")
     print("| format | shape | rows | ms | GB/s | of memory | GMAC/s | of peak |\n|---|---|---|---|---|---|---|---|")
     for case in result["cases"]:
         print(

@@ -5,12 +5,13 @@
 
 No HTTP and no scheduler: a plan goes in, a result comes out. The step's milliseconds are told by part; what the parts
 leave is Python's: inputs and outcomes translated. Beside each part stands the least that this machine could need for it
-(least.py), by the rate of reading memory and the peak of its integer products, both measured in turn with the steps.
+(least.py), by the rate of reading memory and the peak of its integer products, both measured again before and after
+every step (limits.py).
 Every block of the KV cache has been written before, so that what attention reads does come from memory.
 
-Steps draw greedily, but for one case of `--sampled-users` with `--temperature` and `--top-p`; of noise, as random weights
-make it, top-p keeps far more tokens than of text. Each figure is the median of `--repeats` steps after one that is not
-counted; cases take turns, so a machine whose speed drifts drifts for all of them.
+Steps draw greedily, but for one case of `--sampled-users` with `--temperature` and `--top-p`; random weights make
+noise, of which top-p keeps far more tokens than of text. Each figure is the median of `--repeats` steps after one that
+is not counted; cases take turns, so a machine whose speed drifts drifts for all of them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import random
 import statistics
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from least import Model
+from limits import Limits, Rates
 from record import record
 
-from antiphon import _native
 from antiphon.config import EngineConfig
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import CpuRunner, create_device, create_runner
@@ -48,6 +50,7 @@ class Case:
     sampling: SamplingParams = GREEDY
     seconds: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)  # seconds in each part of a step
+    rates: list[Rates] = field(default_factory=list)  # the machine's limits meanwhile
 
     def run(self, runner: CpuRunner) -> None:
         plan = StepPlan([self._sequence(runner, user) for user in range(self.users)])
@@ -64,10 +67,12 @@ class Case:
         spec = SampleSpec(replace(self.sampling, seed=user), choice_index=0, position=len(self.seconds))
         return ScheduledSequence(user, token_ids, self.context, table, spec)
 
-    def figures(self, model: Model, peaks: dict[str, float]) -> dict[str, Any]:
+    def figures(self, model: Model) -> dict[str, Any]:
         """Medians in seconds, and the least of each part."""
         work = model.step(self.users, self.context, self.tokens)
-        seconds = statistics.median(self.seconds[WARM_UP:])
+        read = sum(each.bytes for each in work.values())
+        seconds, rates = statistics.median(self.seconds[WARM_UP:]), self.rates[WARM_UP:]
+        usual = {name: statistics.median(at[name] for at in rates) for name in rates[0]}
         return {
             "users": self.users,
             "context": self.context,
@@ -76,9 +81,11 @@ class Case:
             "seconds": seconds,
             "tokens_per_second": self.users * self.tokens / seconds,
             "parts": {name: statistics.median(step[name] for step in self.parts[WARM_UP:]) for name in self.parts[0]},
-            "least": {name: each.seconds(peaks) for name, each in work.items()},
-            "bound_by": {name: each.binds(peaks) for name, each in work.items()},
-            "share_of_memory": sum(each.bytes for each in work.values()) / seconds / peaks["bytes"],
+            "least": {name: statistics.median(each.seconds(at) for at in rates) for name, each in work.items()},
+            "bound_by": {name: each.binds(usual) for name, each in work.items()},
+            "share_of_memory": statistics.median(
+                read / each / at["bytes"] for each, at in zip(self.seconds[WARM_UP:], rates, strict=True)
+            ),
         }
 
 
@@ -89,21 +96,16 @@ def write_every_block(runner: CpuRunner) -> None:
         runner.execute(StepPlan([ScheduledSequence(block, [block % 1000], 0, [block], None) for block in blocks]))
 
 
-def measure(runner: CpuRunner, roofline: _native.Roofline, cases: list[Case], repeats: int) -> dict[str, float]:
-    """Run all cases in turn, again and again; returns the machine's limits, measured in between."""
-    limits: dict[str, list[float]] = {"bytes": [], "products": []}
+def measure(runner: CpuRunner, limits: Limits, cases: list[Case], repeats: int) -> None:
+    """Run all cases in turn, again and again."""
     for _ in range(WARM_UP + repeats):
         for case in cases:
-            case.run(runner)
-            limits["bytes"].append(roofline.bytes_per_second())
-            limits["products"].append(roofline.products_per_second())
-    return {name: statistics.median(values) for name, values in limits.items()}
+            case.rates.append(limits.around(partial(case.run, runner)))
 
 
 def report(result: dict[str, Any]) -> None:
     """A table in Markdown."""
-    peaks = result["peaks"]
-    print(f"Memory {peaks['bytes'] / 1e9:.1f} GB/s, {peaks['products'] / 1e9:.0f} GMAC/s\n")
+    print(f"Limits: {result['limits']}\n")
     titles = ["users", "context", "tokens each", "ms a step", *PARTS, "Python", "least", "of memory", "tokens/s"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for case in result["cases"]:
@@ -157,8 +159,10 @@ def main() -> None:
     about = runner.describe()
     model = Model.of(Path(arguments.model), config.kv_cache_type, about["activations"] == "int16")
     write_every_block(runner)
-    peaks = measure(runner, _native.Roofline(create_device(config)), cases, arguments.repeats)
-    result = {"runner": about, "peaks": peaks, "cases": [case.figures(model, peaks) for case in cases]}
+    limits = Limits(create_device(config))
+    measure(runner, limits, cases, arguments.repeats)
+    about_limits = {"limits": str(limits), "peaks": limits.medians(), "ranges": limits.ranges()}
+    result = {"runner": about, **about_limits, "cases": [case.figures(model) for case in cases]}
     report(result)
     record("steps", result, arguments.json, arguments.model)
 

@@ -10,6 +10,9 @@ std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> found;
 #if defined(__x86_64__)
   const CpuFeatures features = cpu_features();
+#ifdef ANTIPHON_HAS_AMX
+  if (features.avx512 && features.gfni && may_use_tiles()) found.push_back(&kAmxKernels);
+#endif
   if (features.avx512) found.push_back(&kAvx512Kernels);
   if (features.avxvnni) found.push_back(&kAvxVnniKernels);
   if (features.avx2) found.push_back(&kAvx2Kernels);

@@ -160,6 +160,7 @@ extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvxVnniKernels;
 extern const Kernels kAvx512Kernels;
+extern const Kernels kAmxKernels;  // where the assembler knows AMX
 #endif
 
 }  // namespace antiphon

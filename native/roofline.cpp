@@ -9,6 +9,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+#ifdef ANTIPHON_HAS_AMX
+#include "amx/tiles.h"
+#endif
 
 namespace antiphon {
 namespace {
@@ -94,11 +97,39 @@ __attribute__((target("avx512f,avx512vnni"))) void multiply_avx512(int64_t round
     }
 }
 
+#ifdef ANTIPHON_HAS_AMX
+// Full tiles, 16 rows of activations by 16 channels over 64 of k. Six sums, for there are 8 tiles: enough.
+constexpr int64_t kTileProducts = 16 * 16 * 64;
+
+void multiply_amx(int64_t rounds) {
+  alignas(64) int8_t codes[16 * 64];
+  std::fill_n(codes, sizeof codes, int8_t{3});
+  amx::TileConfig config;
+  config.palette = 1;
+  for (int tile = 0; tile < 8; ++tile) {
+    config.rows[tile] = 16;
+    config.row_bytes[tile] = 64;
+  }
+  amx::load_config(config);
+  amx::load_tile<6>(codes, 64);
+  amx::load_tile<7>(codes, 64);
+  for (int64_t round = 0; round < rounds; ++round) {
+    amx::add_signed_products<0, 6, 7>();
+    amx::add_signed_products<1, 6, 7>();
+    amx::add_signed_products<2, 6, 7>();
+    amx::add_signed_products<3, 6, 7>();
+    amx::add_signed_products<4, 6, 7>();
+    amx::add_signed_products<5, 6, 7>();
+  }
+}
+#endif
+
 constexpr Loop kLoops[] = {
-    {"scalar", kSums, multiply_scalar},
-    {"avx2", kSums * 32, multiply_avx2},
-    {"avxvnni", kSums * 32, multiply_avxvnni},
-    {"avx512", kSums * 64, multiply_avx512},
+    {"scalar", kSums, multiply_scalar},        {"avx2", kSums * 32, multiply_avx2},
+    {"avxvnni", kSums * 32, multiply_avxvnni}, {"avx512", kSums * 64, multiply_avx512},
+#ifdef ANTIPHON_HAS_AMX
+    {"amx", 6 * kTileProducts, multiply_amx},
+#endif
 };
 #else
 constexpr Loop kLoops[] = {{"scalar", kSums, multiply_scalar}};

@@ -12,7 +12,7 @@ int main(int count, char** arguments) {
     void (*run)();
   } tests[] = {{"attention", test_attention}, {"fuzz", test_fuzz},         {"products", test_products},
                {"program", test_program},     {"quantize", test_quantize}, {"sampler", test_sampler},
-               {"threads", test_threads}};
+               {"threads", test_threads},     {"tiles", test_tiles}};
   int run = 0;
   for (const auto& test : tests) {
     bool wanted = count == 1;

@@ -15,7 +15,7 @@ from pathlib import Path
 from antiphon.api_keys import ApiKey
 from antiphon.errors import ConfigError
 
-INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512")
+INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512", "amx")
 KV_CACHE_TYPES = ("int8", "f16")
 QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")

@@ -74,14 +74,16 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerData:
-    """What is needed to build the tokenizer: a tokenizer.json, or the vocabulary and merges of a byte-level BPE."""
+    """What is needed to build the tokenizer: a tokenizer.json, or GGUF's vocabulary with merges or scores."""
 
     tokenizer_json: bytes | None = None
-    tokens: list[str] = field(default_factory=list)  # in id order, in GPT-2's byte alphabet
+    tokens: list[str] = field(default_factory=list)  # in id order, in GPT-2's byte alphabet or SentencePiece's
     token_types: list[int] = field(
         default_factory=list
     )  # GGUF's: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte
-    merges: list[str] = field(default_factory=list)  # "left right"
+    merges: list[str] = field(default_factory=list)  # "left right"; of a byte-level BPE
+    scores: list[float] = field(default_factory=list)  # of each token, the highest merged first; of SentencePiece's BPE
+    add_space_prefix: bool = False  # whether SentencePiece puts a space before a text
     pre_tokenizer: str = ""  # GGUF's `tokenizer.ggml.pre`
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()  # every id that ends a turn; the first is the tokenizer's own

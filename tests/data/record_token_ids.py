@@ -4,7 +4,8 @@
     python tests/data/record_token_ids.py SmolLM2-135M-Instruct.Q4_1.gguf
 
 Reads the texts from `token_ids.json` and writes them back with new ids: under "smollm2" with the real model's
-vocabulary, under each pre-tokenizer's name with the tiny vocabulary; `…+control` with control tokens recognized.
+vocabulary, under each pre-tokenizer's name with the tiny vocabulary, under "sentence-piece" with the tiny one of that
+kind; `…+control` with control tokens recognized.
 """
 
 import json
@@ -16,9 +17,10 @@ import llama_cpp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from tiny_checkpoints import metadata, write_gguf
+from tiny_sentence_piece import sentence_piece_metadata
 
 FILE = Path(__file__).with_name("token_ids.json")
-PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe")
+PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe", "tekken")
 
 
 def record(model: Path, name: str, cases: list[dict[str, object]]) -> None:
@@ -36,6 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for pre in PRE_TOKENIZERS:
             record(write_gguf(Path(folder) / f"{pre}.gguf", metadata(pre=pre)), pre, cases)
+        record(write_gguf(Path(folder) / "tiny.gguf", sentence_piece_metadata()), "sentence-piece", cases)
     note = f"Recorded by record_token_ids.py from llama-cpp-python {llama_cpp.__version__}."
     lines = ",\n".join(json.dumps(case) for case in cases)
     FILE.write_text(f'{{"note": {json.dumps(note)}, "cases": [\n{lines}\n]}}\n', encoding="utf-8")

@@ -166,7 +166,7 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
         ({"qwen2.expert_count": 8}, "mixtures of experts"),
         ({"split.count": 3}, "a part of a model split into 3"),
         ({"general.alignment": 24}, "'general.alignment' is 24"),
-        ({"tokenizer.ggml.model": "llama"}, "tokenizer 'llama' is not supported"),
+        ({"tokenizer.ggml.model": "t5"}, "tokenizer 't5' is not supported"),
         ({"tokenizer.ggml.tokens": None}, "'tokenizer.ggml.tokens' is missing"),
         ({"tokenizer.ggml.tokens": [1, 2]}, "'tokenizer.ggml.tokens' must be a list of texts"),
         ({"tokenizer.ggml.token_type": [1, 2]}, "'tokenizer.ggml.token_type' must hold one"),

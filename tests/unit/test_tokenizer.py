@@ -19,7 +19,7 @@ from antiphon.formats import open_checkpoint
 from antiphon.text import Tokenizer
 
 CASES = json.loads((DATA / "token_ids.json").read_text(encoding="utf-8"))["cases"]
-PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe")
+PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe", "tekken")
 # As Qwen and DeepSeek publish it; GGUF's version of it differs in contractions with letters beyond ASCII only.
 QWEN_EXPRESSION = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -2,11 +2,12 @@
 
 GGUF's own keys (`llama.embedding_length`) come out under Hugging Face's names (`hidden_size`), so that nobody further
 on knows which format a model came in. What cannot be served faithfully is refused here by name, rather than served
-slightly wrong: other architectures, experts, vocabularies that are not byte-level BPE.
+slightly wrong: other architectures, experts, vocabularies that are no BPE.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from antiphon.formats.rope_scaling import gguf_rope
 from antiphon.formats.sampling_advice import sampling_advice
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-LLAMA3_PRE_TOKENIZERS = ("llama-bpe", "llama3", "llama-v3")
+TOKENIZERS = ("gpt2", "llama")
+PRE_TOKENIZERS_WITH_BOS = ("llama-bpe", "llama3", "llama-v3", "tekken")
 MAX_TOKEN_TYPE = 6  # GGUF's run from 1, normal, to 6, byte
 
 # Our word for a sampling default → GGUF's.
@@ -84,27 +86,41 @@ def _settings(fields: Fields, architecture: str, file: GgufFile, num_tokens: int
 
 def _tokenizer(fields: Fields) -> TokenizerData:
     model = fields.string("tokenizer.ggml.model")
-    if model != "gpt2":
-        fields.fail(f"tokenizer {model!r} is not supported; byte-level BPE ('gpt2') is")
+    if model not in TOKENIZERS:
+        fields.fail(f"tokenizer {model!r} is not supported; byte-level BPE ('gpt2') and SentencePiece's ('llama') are")
     tokens = fields.strings("tokenizer.ggml.tokens")
     if not tokens:
         fields.fail("field 'tokenizer.ggml.tokens' is empty")
+    by_scores = model == "llama"
     pre = fields.string("tokenizer.ggml.pre", "")
     eos = [_token_id(fields, f"tokenizer.ggml.{name}_token_id", len(tokens)) for name in ("eos", "eot")]
     return TokenizerData(
         tokens=tokens,
         token_types=_token_types(fields, len(tokens)),
-        merges=fields.strings("tokenizer.ggml.merges"),
+        merges=[] if by_scores else fields.strings("tokenizer.ggml.merges"),
+        scores=_scores(fields, len(tokens)) if by_scores else [],
+        add_space_prefix=fields.flag("tokenizer.ggml.add_space_prefix", by_scores),
         pre_tokenizer=pre,
         bos_token_id=_token_id(fields, "tokenizer.ggml.bos_token_id", len(tokens)),
         eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None)),
-        # llama.cpp's rule: Llama 3 vocabularies begin with BOS unless told otherwise, other BPE ones do not.
-        add_bos=fields.flag("tokenizer.ggml.add_bos_token", pre in LLAMA3_PRE_TOKENIZERS),
+        # llama.cpp's rule: these vocabularies begin with BOS unless told otherwise, other BPE ones do not.
+        add_bos=fields.flag("tokenizer.ggml.add_bos_token", by_scores or pre in PRE_TOKENIZERS_WITH_BOS),
     )
 
 
 def _token_id(fields: Fields, key: str, num_tokens: int) -> int | None:
     return fields.integer(key, least=0, most=num_tokens - 1) if fields.has(key) else None
+
+
+def _scores(fields: Fields, num_tokens: int) -> list[float]:
+    key = "tokenizer.ggml.scores"
+    view = fields.values.get(key)
+    if not isinstance(view, memoryview) or view.format != "f" or len(view) != num_tokens:
+        fields.fail(f"field {key!r} must hold one number for each of the {num_tokens} tokens")
+    scores: list[float] = list(view)
+    if not all(math.isfinite(score) for score in scores):
+        fields.fail(f"field {key!r} holds a score that is not a finite number")
+    return scores
 
 
 def _token_types(fields: Fields, num_tokens: int) -> list[int]:

@@ -8,8 +8,10 @@ words first by one of the regular expressions below; which one is the checkpoint
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
+from functools import cache
 
 from tokenizers import Regex
 from tokenizers import Tokenizer as Encoder
@@ -19,13 +21,20 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from antiphon.checkpoint import TokenizerData
 from antiphon.errors import CheckpointError
 
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # GGUF's token types that are not ordinary text
+NORMAL = 1  # GGUF's token types
+UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # those that are not ordinary text
 
 _CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}"
+# Of Mistral's newer models: a word that goes on with a capital letter is cut there.
+_NO_SMALL, _NO_CAPITAL = r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])"
+_TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_NO_SMALL}*{_NO_CAPITAL}+|[^\r\n\p{{L}}\p{{N}}]?{_NO_SMALL}+{_NO_CAPITAL}*|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _LLAMA3 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
 
 # GGUF's `tokenizer.ggml.pre` → the expressions that cut text, each applied to the pieces that the one before it left.
@@ -34,9 +43,21 @@ PRE_TOKENIZERS: dict[str, tuple[str, ...]] = {
     "qwen2": (_QWEN2,),
     "deepseek-r1-qwen": (_QWEN2,),
     "llama-bpe": (_LLAMA3,),
+    "llama3": (_LLAMA3,),
+    "llama-v3": (_LLAMA3,),
+    "tekken": (_TEKKEN,),
 }
 # Pieces that are in the vocabulary as they stand are taken whole, whatever the merges say.
-_IGNORE_MERGES = ("llama-bpe",)
+_IGNORE_MERGES = ("llama-bpe", "llama3", "llama-v3", "tekken")
+
+
+class Leading(Enum):
+    """Before which plain text a space is put."""
+
+    NONE = "none"
+    FIRST = "what a prompt begins with, if it has none"
+    EACH_WITHOUT = "all between control tokens that has none"
+    EACH = "all between control tokens, though it have one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +65,25 @@ class Vocabulary:
     """An encoder of ordinary text, and what every id stands for."""
 
     encoder: Encoder
-    tokens: dict[int, str]  # ordinary tokens in GPT-2's byte alphabet, the others as their own text
+    tokens: dict[int, str]  # ordinary tokens in an alphabet of their own, the others as their own text
     control: dict[str, int]  # text → id of the tokens that text must never become
     hidden: frozenset[int]  # those of them that are no part of what a model says
     num_ids: int
+    spell: Callable[[str], bytes]  # what an ordinary token stands for
+    leading: Leading = Leading.NONE
+
+
+@cache
+def _byte_of() -> dict[str, int]:
+    return {letter: byte for byte, letter in byte_alphabet().items()}
+
+
+def spell(token: str) -> bytes:
+    """The bytes that a token in GPT-2's byte alphabet stands for; one that is not is its own text."""
+    try:
+        return bytes([_byte_of()[letter] for letter in token])
+    except KeyError:
+        return token.encode()
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -77,13 +113,19 @@ def vocabulary_from_merges(data: TokenizerData) -> Vocabulary:
         data.tokens[id]: id for id, type in special.items() if type in (CONTROL, USER_DEFINED) and data.tokens[id]
     }
     hidden = frozenset(id for id, type in special.items() if type != USER_DEFINED)
-    return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids)
+    return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids, spell)
 
 
-def bpe_encoder(vocabulary: dict[str, int], merges: list[tuple[str, str]], *, ignore_merges: bool) -> Encoder:
+def bpe_encoder(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, str]],
+    *,
+    ignore_merges: bool = False,
+    byte_fallback: bool = False,
+) -> Encoder:
     """The library's encoder, without any step before or after the merging."""
     try:
-        return Encoder(BPE(vocabulary, merges, ignore_merges=ignore_merges))
+        return Encoder(BPE(vocabulary, merges, ignore_merges=ignore_merges, byte_fallback=byte_fallback))
     except Exception as error:  # the library raises bare Exceptions
         raise CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {error}") from None
 

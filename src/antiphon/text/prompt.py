@@ -93,7 +93,10 @@ def build_chat_prompt(
         tokenizer.check_room(marker.unmark(text), limit, param="messages")
     ids: list[int] = []
     for piece in tokenizer.control.split(text):
-        ids += [piece] if isinstance(piece, int) else tokenizer.encode(marker.unmark(piece), param="messages")
+        if isinstance(piece, int):
+            ids.append(piece)
+        else:
+            ids += tokenizer.encode(marker.unmark(piece), param="messages", first=not ids)
     if tokenizer.add_bos and tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
         ids.insert(0, tokenizer.bos_token_id)
     opened = add_generation_prompt and text.rstrip().endswith(THINK_OPEN)

@@ -24,7 +24,7 @@ class ThoughtTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._begin = _spellings(tokenizer, THINK_OPEN)
         self._end = _spellings(tokenizer, THINK_CLOSE)
-        self._closing = (*tokenizer.encode("\n"), *self._end[0], *tokenizer.encode("\n\n"))
+        self._closing = (*tokenizer.encode_inside("\n"), *self._end[0], *tokenizer.encode_inside("\n\n"))
         self._sentence_ends = _sentence_ends(tokenizer)
 
     @property
@@ -49,7 +49,8 @@ def _spellings(tokenizer: Tokenizer, tag: str) -> tuple[tuple[int, ...], ...]:
     own = tokenizer.control_token_id(tag)
     found: list[tuple[int, ...]] = [] if own is None else [(own,)]
     for before, after in product(_BEFORE, _AFTER):
-        found.append(_covering(tokenizer, tokenizer.encode(before + tag + after), len(before), len(before + tag)))
+        token_ids = tokenizer.encode_inside(before + tag + after)
+        found.append(_covering(tokenizer, token_ids, len(before), len(before + tag)))
     return tuple(dict.fromkeys(found))
 
 
@@ -63,5 +64,5 @@ def _covering(tokenizer: Tokenizer, token_ids: list[int], start: int, end: int) 
 def _sentence_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Tokens after which a sentence or a line is over. No word is among them, so there are few."""
     texts = ["\n", "\n\n", *(mark + bracket + after for mark, bracket, after in product(_MARKS, _BRACKETS, _AFTER))]
-    encoded = [tokenizer.encode(text) for text in texts]
+    encoded = [tokenizer.encode_inside(text) for text in texts]
     return tuple(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))

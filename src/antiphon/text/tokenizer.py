@@ -11,8 +11,9 @@ from tokenizers.normalizers import NFC
 
 from antiphon.checkpoint import TokenizerData
 from antiphon.errors import ContextLengthExceeded, InvalidRequest
-from antiphon.text.byte_level import byte_alphabet, vocabulary_from_merges
+from antiphon.text.byte_level import Leading, Vocabulary, vocabulary_from_merges
 from antiphon.text.control import ControlTokens
+from antiphon.text.sentence_piece import SPACE, spell, vocabulary_from_scores
 from antiphon.text.tokenizer_json import vocabulary_from_json
 
 _SHORT = 16  # letters; a token of so many has 64 bytes at most
@@ -26,12 +27,13 @@ class Tokenizer:
     """
 
     def __init__(self, data: TokenizerData) -> None:
-        source = data.tokenizer_json
-        vocabulary = vocabulary_from_merges(data) if source is None else vocabulary_from_json(source)
+        vocabulary = _vocabulary(data)
         self._encoder = vocabulary.encoder
         self._tokens = vocabulary.tokens
         self._hidden = vocabulary.hidden
-        self._byte_of = {letter: byte for byte, letter in byte_alphabet().items()}
+        self._spell = vocabulary.spell
+        self._leading = vocabulary.leading
+        self._is_sentence_piece = vocabulary.spell is spell
         self._shown: dict[int, bytes] = {}  # remembered; each id's is the same whenever it is worked out
         self._control_ids = frozenset(vocabulary.control.values())
         self.control = ControlTokens(vocabulary.control)
@@ -43,12 +45,17 @@ class Tokenizer:
         self.add_bos = data.add_bos
         self._most_bytes = self._most_bytes_of_a_token()
 
-    def encode(self, text: str, *, param: str | None = None) -> list[int]:
-        """Ordinary tokens for `text`, without BOS; never the id of a control or user-defined token.
+    def encode(self, text: str, *, param: str | None = None, first: bool = True) -> list[int]:
+        """Ordinary tokens for `text`, without BOS; never the id of a control or user-defined token. `first`: nothing
+        stands before it, else a control token does.
 
         Raises InvalidRequest, naming `param`, for a lone surrogate: half a character, which no byte sequence spells.
         """
         check_encodable(text, param)
+        return self._encode(self._spaced(text, first=first))
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Ordinary tokens for `text` that stands behind other plain text."""
         return self._encode(text)
 
     def encode_with_control(self, text: str, *, param: str | None = None) -> list[int]:
@@ -59,7 +66,7 @@ class Tokenizer:
             if isinstance(piece, int):
                 ids.append(piece)
             else:
-                ids += self._encode(piece)
+                ids += self._encode(self._spaced(piece, first=not ids))
         return ids
 
     def check_room(self, text: str, limit: int, param: str) -> None:
@@ -79,10 +86,7 @@ class Tokenizer:
         token = self._tokens.get(id, "")
         if id in self._control_ids or id in self._hidden:
             return token.encode()
-        try:
-            return bytes([self._byte_of[letter] for letter in token])
-        except KeyError:  # not in the byte alphabet, so it is its own text
-            return token.encode()
+        return self._spell(token)
 
     def shown_bytes(self, id: int) -> bytes:
         """What a token adds to a text that people read: nothing if it is a control token. Asked for every token."""
@@ -121,11 +125,26 @@ class Tokenizer:
             case _:
                 return None
 
+    def _spaced(self, text: str, *, first: bool) -> str:
+        """The text with the space before it that the model is used to."""
+        leading = self._leading
+        if not text or leading is Leading.NONE or (leading is Leading.FIRST and not first):
+            return text
+        return text if leading is not Leading.EACH and text.startswith((" ", SPACE)) else " " + text
+
     def _encode(self, text: str) -> list[int]:
+        if self._is_sentence_piece:
+            text = text.replace(" ", SPACE)
         # The batch call lets go of the interpreter lock; the single one holds it for as long as a prompt takes.
         (encoding,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoding.ids
         return ids if max(ids, default=0) < self.vocab_size else [id for id in ids if id < self.vocab_size]
+
+
+def _vocabulary(data: TokenizerData) -> Vocabulary:
+    if data.tokenizer_json is not None:
+        return vocabulary_from_json(data.tokenizer_json)
+    return vocabulary_from_scores(data) if data.scores else vocabulary_from_merges(data)
 
 
 def check_encodable(text: str, param: str | None = None) -> None:

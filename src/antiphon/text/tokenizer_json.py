@@ -1,8 +1,8 @@
 """Builds an encoder for plain text from a tokenizer.json, the `tokenizers` library's own format.
 
-The file's normalizer and pre-tokenizer are taken as they are; its added tokens are taken out of the vocabulary, so
-that as with `byte_level` no text can come out as one of them. Only byte-level BPE is served: it alone lets ids be
-turned back into bytes one by one, which streaming needs.
+A byte-level BPE's normalizer and pre-tokenizer are taken as they are, those of SentencePiece's BPE with bytes to fall
+back on as `sentence_piece` understands them: these two let ids be turned back into bytes one by one, which streaming
+needs. Added tokens are taken out of the vocabulary, so that as with `byte_level` no text can come out as one of them.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Any
 from tokenizers import Tokenizer as Encoder
 
 from antiphon.errors import CheckpointError
-from antiphon.text.byte_level import Vocabulary, bpe_encoder
+from antiphon.text import byte_level, sentence_piece
+from antiphon.text.byte_level import Leading, Vocabulary, bpe_encoder
 
 MAX_ID = 1 << 24
-# Ways of BPE that are not byte-level's.
-_FOREIGN = ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix")
+# Ways of BPE that are nobody's here.
+_FOREIGN = ("continuing_subword_prefix", "end_of_word_suffix")
 
 
 def vocabulary_from_json(source: bytes) -> Vocabulary:
     """Raises CheckpointError where the file is damaged or of another kind."""
     try:
         tree = json.loads(source)
-        _check_byte_level(tree)
+        _check_model(tree)
         return _vocabulary(tree)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"tokenizer.json is damaged ({type(error).__name__}: {error})"[:500]) from None
@@ -38,11 +39,20 @@ def _vocabulary(tree: dict[str, Any]) -> Vocabulary:
     _check_ids([*ordinary.values(), *special_ids])
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(a, b) for a, b in pairs if a in ordinary and b in ordinary and a + b in ordinary]
-    encoder = _steps_around(tree)
-    encoder.model = bpe_encoder(ordinary, merges, ignore_merges=bool(model.get("ignore_merges"))).model
+    bpe = bpe_encoder(
+        ordinary, merges, ignore_merges=bool(model.get("ignore_merges")), byte_fallback=_is_sentence_piece(tree)
+    )
+    encoder, spell, leading = bpe, sentence_piece.spell, Leading.NONE
+    if _is_sentence_piece(tree):
+        sentence_piece.check_bytes(ordinary, "tokenizer.json")
+        leading = sentence_piece.leading_space(tree)
+    else:
+        encoder, spell = _steps_around(tree), byte_level.spell
+        encoder.model = bpe.model
     tokens = {id: text for text, id in ordinary.items()} | {id: text for text, (id, _) in special.items()}
     hidden = frozenset(id for id, is_special in special.values() if is_special)
-    return Vocabulary(encoder, tokens, {text: id for text, (id, _) in special.items()}, hidden, max(tokens) + 1)
+    control = {text: id for text, (id, _) in special.items()}
+    return Vocabulary(encoder, tokens, control, hidden, max(tokens) + 1, spell, leading)
 
 
 def _added_tokens(tree: dict[str, Any]) -> dict[str, tuple[int, bool]]:
@@ -77,14 +87,20 @@ def _steps_around(tree: dict[str, Any]) -> Encoder:
         raise CheckpointError(f"tokenizer.json cannot be used: {error}") from None
 
 
-def _check_byte_level(tree: dict[str, Any]) -> None:
+def _is_sentence_piece(tree: dict[str, Any]) -> bool:
+    return bool(tree["model"].get("byte_fallback"))
+
+
+def _check_model(tree: dict[str, Any]) -> None:
     model = tree["model"]
     kind = model.get("type", "BPE")
     if kind != "BPE":
-        raise CheckpointError(f"tokenizer.json has a {kind} model, which is not supported; byte-level BPE is")
+        raise CheckpointError(f"tokenizer.json has a {kind} model, which is not supported; BPE is")
     for key in _FOREIGN:
         if model.get(key):
             raise CheckpointError(f"tokenizer.json sets {key!r}, which is not supported; byte-level BPE is")
+    if _is_sentence_piece(tree):
+        return
     pre = tree.get("pre_tokenizer") or {}
     steps = pre.get("pretokenizers", [pre])
     if not any(step.get("type") == "ByteLevel" for step in steps):

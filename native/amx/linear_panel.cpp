@@ -35,6 +35,7 @@ __attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows]
   constexpr auto kAllRows = static_cast<__mmask16>((1u << Rows) - 1u);
   const __m512 row_sums = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(kAllRows, group.row_sums));
   _mm512_store_ps(offsets, _mm512_mul_ps(_mm512_maskz_loadu_ps(kAllRows, group.row_scales), row_sums));
+  asm("" : "+m"(offsets));  // else gcc broadcasts by permutations, which the vector units, the bound, would have to do
   const __m512 mins = load_half(group.mins);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) out[row] = _mm512_fmadd_ps(mins, _mm512_set1_ps(offsets[row]), out[row]);

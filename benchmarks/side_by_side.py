@@ -3,60 +3,38 @@
 
     python benchmarks/side_by_side.py \\
       --server 'antiphon=antiphon serve MODEL.gguf --port {port}' \\
-      --server 'llama.cpp=llama-server -m MODEL.gguf --port {port} -np 32 --no-kv-unified -c 8192 -fa on'
+      --server 'llama.cpp=llama-server -m MODEL.gguf --port {port} -np 32 --no-kv-unified -c 40960 -fa on -cram 0'
 
-All servers are started at once and stay up; a case is run against one, then the next, and so on round after round, so a
-machine whose speed drifts drifts for all of them. Figures are medians over the rounds, ratios are to the last server
-named, taken round by round. Prompts are random token ids, new in every run, so that no prefix cache helps; a request
-asks for exactly its number of tokens (`ignore_eos`), streamed, over a connection of its own.
+All servers stay up, but are stopped while another one is asked: some are not idle when nobody asks. In a case each is
+asked in turn, A B A B, round after round. Figures are medians over the rounds, ratios are to the last server named,
+taken round by round. A case is USERSxPROMPT+ANSWER, and *ROUNDS where these are not three. Each server is warmed up
+once, by a small case. Prompts are random token ids, new in every round, so that no prefix cache helps. But in a case
+that ends in k (32x1000+64k) they stay the same and are computed before the first round, which gives the rate of
+prefill under load; then rounds are short, though contexts are long. Every server is held to the numbers of tokens
+that were asked for (servers.py), and in a k case to knowing the prompts.
 
-*tokens/s* is the whole path: all tokens of all users by the time from the first request sent to the last byte read.
-*decode* adds up the users' own rates after their first token. *prefill* is prompt tokens by the time to the only token.
-Memory is what the server's processes hold in the end, shared pages counted once among them (PSS).
+*tokens/s* is the whole path: all tokens of all users by the time from the first request sent to the last byte read;
+of a case with answers of one token, prompt tokens. *decode* is what is produced while every user is being answered:
+from the last first token to the first last one. Memory is the most that a server's processes held right after a
+round, shared pages counted once among them (PSS). *others* is how many cores anyone else took meanwhile; on a machine
+with other work the figures say little, for servers whose threads wait for each other least of all.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import random
-import shlex
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-START_TIMEOUT = 600.0  # seconds
-VOCABULARY = 40_000  # token ids are drawn below this: ordinary text in any of the models
+from record import record, shown
+from servers import Case, Server, Stream, busy_seconds
 
-
-@dataclass(frozen=True)
-class Case:
-    """`users` requests at once, each with a prompt and an answer of so many tokens."""
-
-    users: int
-    prompt: int
-    answer: int
-
-    @property
-    def is_prefill(self) -> bool:
-        return self.answer == 1
-
-
-@dataclass
-class Stream:
-    """When one answer's parts came, in seconds of the monotonic clock, and how many tokens it had."""
-
-    sent: float
-    first: float
-    last: float
-    tokens: int
+CASES = "1x64+64*5,8x64+64,16x64+64,32x64+64,1x512+1,32x1000+48k*2"
 
 
 @dataclass
@@ -64,160 +42,163 @@ class Figures:
     """One case against one server, once."""
 
     throughput: float  # tokens/s of the whole path; of prefill, prompt tokens/s
-    decode: float  # tokens/s after the first ones
+    decode: float | None  # tokens/s while all are answered; none where no such time was
     first_token: float  # seconds, median over users
+    last_first_token: float  # seconds until every user had one
+    cached: float  # tokens of a prompt, mean over users
+    client: float  # cores that the client took
+    others: float  # cores that anyone but server and client took: a figure is good where nobody did
+    seconds: float
 
     @classmethod
-    def of(cls, case: Case, streams: list[Stream]) -> Figures:
+    def of(cls, case: Case, streams: list[Stream], client: float, others: float) -> Figures:
+        """`client`, `others`: seconds of processor time."""
         wall = max(stream.last for stream in streams) - min(stream.sent for stream in streams)
-        tokens = case.users * case.prompt if case.is_prefill else sum(stream.tokens for stream in streams)
-        rates = [(s.tokens - 1) / (s.last - s.first) for s in streams if s.tokens > 1 and s.last > s.first]
-        return cls(tokens / wall, sum(rates), statistics.median(s.first - s.sent for s in streams))
+        tokens = case.users * (case.prompt if case.is_prefill else case.answer)
+        return cls(
+            throughput=tokens / wall,
+            decode=None if case.is_prefill else decode_rate(streams),
+            first_token=statistics.median(stream.first - stream.sent for stream in streams),
+            last_first_token=max(stream.first for stream in streams) - min(stream.sent for stream in streams),
+            cached=statistics.mean(stream.cached for stream in streams),
+            client=client / wall,
+            others=others / wall,
+            seconds=wall,
+        )
+
+
+def decode_rate(streams: list[Stream]) -> float | None:
+    start, end = max(stream.first for stream in streams), min(stream.last for stream in streams)
+    if end <= start:
+        return None
+    return sum(stream.tokens_between(start, end) for stream in streams) / (end - start)
 
 
 @dataclass
-class Server:
-    """A server under test: its process group, and what it was measured at."""
+class Rounds:
+    """All rounds of one case against one server."""
 
-    name: str
-    command: str
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = None
-    figures: dict[Case, list[Figures]] = field(default_factory=dict)
-
-    def start(self, log_folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        log = (log_folder / f"{self.name}.log").open("wb")
-        words = shlex.split(self.command.format(port=self.port))
-        self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-
-    def wait_ready(self) -> None:
-        """Until it answers a request for one token."""
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                sys.exit(f"{self.name} ended with status {self.process.returncode}; see its log")
-            try:
-                asyncio.run(self.run(Case(1, 8, 1)))
-                return
-            except (OSError, ConnectionError, ValueError):
-                time.sleep(0.5)
-        sys.exit(f"{self.name} was not ready within {START_TIMEOUT:.0f} s; see its log")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait(timeout=60)
-
-    async def run(self, case: Case) -> Figures:
-        streams = [complete(self.port, case) for _ in range(case.users)]
-        return Figures.of(case, await asyncio.gather(*streams))
-
-    def memory_bytes(self) -> int:
-        """PSS of every process in the server's group."""
-        assert self.process is not None
-        total = 0
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if os.getpgid(int(folder.name)) == self.process.pid:
-                    rollup = (folder / "smaps_rollup").read_text()
-                    total += 1024 * int(
-                        next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1]
-                    )
-            except (OSError, StopIteration):
-                continue  # it has just ended
-        return total
+    runs: list[Figures] = field(default_factory=list)
+    memory_bytes: int = 0
+    first_prefill: float | None = None  # prompt tokens/s when prompts that are known later were computed, all at once
 
 
-async def complete(port: int, case: Case) -> Stream:
-    """One streamed completion, read as raw lines: the client must cost as little as can be."""
-    prompt = [random.randrange(1000, VOCABULARY) for _ in range(case.prompt)]  # noqa: S311  # noise, no secret
-    wanted = {"prompt": prompt, "max_tokens": case.answer, "stream": True, "temperature": 0, "ignore_eos": True}
-    body = json.dumps({**wanted, "stream_options": {"include_usage": True}}).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-    sent = time.monotonic()
-    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    first = last = 0.0
-    usage = b""
-    if b" 200 " not in await reader.readline():
-        raise ConnectionError((await reader.read()).decode(errors="replace")[-1000:])
-    async for line in reader:
-        if line.startswith(b"data: {"):
-            last = time.monotonic()
-            first = first or last
-            if b'"usage":{' in line:
-                usage = line
-    writer.close()
-    if not usage:
-        raise ConnectionError("the stream ended without its usage")
-    return Stream(sent, first, last, json.loads(usage[6:])["usage"]["completion_tokens"])
+Results = dict[tuple[Case, str], Rounds]
 
 
-def measure(servers: list[Server], cases: list[Case], rounds: int) -> None:
-    """One round that is not counted, then every case against every server in turn."""
-    for number in range(rounds + 1):
-        for case in cases:
+def measure(servers: list[Server], cases: list[Case]) -> Results:
+    """Every case against every server in turn."""
+    results: Results = {}
+    for case in cases:
+        results |= {(case, server.name): Rounds() for server in servers}
+        for server in servers if case.known else ():
+            results[case, server.name].first_prefill = run(server, replace(case, answer=1), case.prompts()).throughput
+        for _ in range(case.rounds):
             for server in servers:
-                figures = asyncio.run(server.run(case))
-                if number:
-                    server.figures.setdefault(case, []).append(figures)
+                rounds = results[case, server.name]
+                rounds.runs.append(run(server, case, case.prompts()))
+                rounds.memory_bytes = max(rounds.memory_bytes, server.memory_bytes())
+                check_known(case, server, rounds)
+    return results
 
 
-def ratio(server: Server, other: Server, case: Case, name: str) -> float:
+def run(server: Server, case: Case, prompts: list[list[int]]) -> Figures:
+    server.go_on()
+    machine, asked, client = busy_seconds(), sum(server.cpu_seconds().values()), time.process_time()
+    streams = asyncio.run(server.run(case, prompts))
+    client = time.process_time() - client
+    asked = sum(server.cpu_seconds().values()) - asked
+    server.pause()
+    figures = Figures.of(case, streams, client, max(0.0, busy_seconds() - machine - asked - client))
+    seen = f"{figures.throughput:.1f} tokens/s, {figures.seconds:.1f} s, {figures.others:.2f} cores taken by others"
+    print(f"{case} {server.name}: {seen}", file=sys.stderr)
+    return figures
+
+
+def check_known(case: Case, server: Server, rounds: Rounds) -> None:
+    """Prompts that are known are not computed again: the first token comes in a fraction of the time."""
+    if rounds.first_prefill is not None:
+        computing = case.users * case.prompt / rounds.first_prefill
+        waited = rounds.runs[-1].last_first_token
+        assert waited < computing / 2, f"{server.name} computed known prompts again: {waited:.1f} s of {computing:.1f}"
+
+
+def median(runs: list[Figures], name: str) -> float | None:
+    values = [value for run in runs if (value := getattr(run, name)) is not None]
+    return statistics.median(values) if values else None
+
+
+def ratio(ours: list[Figures], theirs: list[Figures], name: str) -> float | None:
     """The median of the rounds' ratios."""
-    pairs = zip(server.figures[case], other.figures[case], strict=True)
-    return statistics.median(getattr(ours, name) / getattr(theirs, name) for ours, theirs in pairs)
+    pairs = [(getattr(a, name), getattr(b, name)) for a, b in zip(ours, theirs, strict=True)]
+    ratios = [a / b for a, b in pairs if a is not None and b is not None]
+    return statistics.median(ratios) if ratios else None
 
 
-def report(servers: list[Server], cases: list[Case]) -> None:
-    """A table in Markdown, and every figure as JSON on the last line."""
-    print("| users | prompt | answer | server | tokens/s | decode | first token, ms | ratio | decode's |")
-    print("|---|---|---|---|---|---|---|---|---|")
+def rows(servers: list[Server], cases: list[Case], results: Results) -> list[dict[str, Any]]:
+    found = []
     for case in cases:
         for server in servers:
-            runs = server.figures[case]
-            median = [statistics.median(getattr(run, name) for run in runs) for name in ("throughput", "first_token")]
-            decode = "" if case.is_prefill else f"{statistics.median(run.decode for run in runs):.1f}"
-            ratios = [f"{ratio(server, servers[-1], case, 'throughput'):.2f}"]
-            ratios.append("" if case.is_prefill else f"{ratio(server, servers[-1], case, 'decode'):.2f}")
-            row = [case.users, f"{case.prompt:,}", case.answer, server.name, f"{median[0]:.1f}", decode]
-            print(f"| {' | '.join(map(str, [*row, f'{median[1] * 1e3:.0f}', *ratios]))} |")
-    memory = {server.name: server.memory_bytes() for server in servers}
-    print("\nMemory in the end: " + ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in memory.items()))
-    runs = {s.name: [{**vars(case), "runs": [vars(run) for run in s.figures[case]]} for case in cases] for s in servers}
-    print(json.dumps({"commands": {s.name: s.command for s in servers}, "memory_bytes": memory, "cases": runs}))
+            rounds, last = results[case, server.name], results[case, servers[-1].name]
+            row = {"server": server.name, **asdict(case), "memory_bytes": rounds.memory_bytes}
+            row |= {name: median(rounds.runs, name) for name in ("throughput", "decode", "first_token", "others")}
+            row |= {f"{name}_ratio": ratio(rounds.runs, last.runs, name) for name in ("throughput", "decode")}
+            row |= {"first_prefill": rounds.first_prefill, "runs": [asdict(run) for run in rounds.runs]}
+            found.append(row)
+    return found
 
 
-def parse_case(text: str) -> Case:
-    """`USERSxPROMPT+ANSWER`: 32x64+128."""
-    users, _, lengths = text.partition("x")
-    prompt, _, answer = lengths.partition("+")
-    return Case(int(users), int(prompt), int(answer))
+def report(found: list[dict[str, Any]]) -> None:
+    """A table in Markdown."""
+    titles = [
+        "users",
+        "prompt",
+        "answer",
+        "server",
+        "tokens/s",
+        "decode",
+        "first token, ms",
+        "ratio",
+        "decode's",
+        "GiB",
+    ]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for row in found:
+        size = f"{row['users']} | {row['prompt']:,}{', known' * row['known']} | {row['answer']}"
+        ratios = f"{_shown(row['throughput_ratio'], 2)} | {_shown(row['decode_ratio'], 2)}"
+        print(
+            f"| {size} | {row['server']} | {row['throughput']:.1f} | {_shown(row['decode'], 1)} | "
+            f"{row['first_token'] * 1e3:.0f} | {ratios} | {row['memory_bytes'] / 2**30:.2f} | "
+            f"{_shown(row['first_prefill'], 0)} | {row['others']:.2f} |"
+        )
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", action="append", required=True, metavar="NAME=COMMAND", help="with {port} in it")
-    cases = "1x64+128,8x64+128,16x64+128,32x64+128,1x512+1"
-    parser.add_argument("--cases", default=cases, help=f"USERSxPROMPT+ANSWER,…  [{cases}]")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--server", action="append", required=True, metavar="NAME=COMMAND", help="with {port} in it; may set variables"
+    )
+    parser.add_argument("--cases", default=CASES, help=f"USERSxPROMPT+ANSWER[k][*ROUNDS],…  [{CASES}]")
     parser.add_argument("--logs", type=Path, default=Path("."), help="folder for the servers' output")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     servers = [Server(*text.split("=", 1)) for text in arguments.server]
-    wanted = [parse_case(text) for text in arguments.cases.split(",")]
+    cases = [Case.parse(text) for text in arguments.cases.split(",")]
     try:
         for server in servers:
             server.start(arguments.logs)
-            server.wait_ready()
-        measure(servers, wanted, arguments.rounds)
-        report(servers, wanted)
+            server.pause()
+        found = rows(servers, cases, measure(servers, cases))
     finally:
         for server in servers:
             server.stop()
+    report(found)
+    about = {s.name: {"command": shown(s.command.split()), "seconds_to_start": s.seconds_to_start} for s in servers}
+    record("side-by-side", {"servers": about, "cases": found}, arguments.json)
 
 
 if __name__ == "__main__":

@@ -150,19 +150,8 @@ def rows(servers: list[Server], cases: list[Case], results: Results) -> list[dic
 
 def report(found: list[dict[str, Any]]) -> None:
     """A table in Markdown."""
-    titles = [
-        "users",
-        "prompt",
-        "answer",
-        "server",
-        "tokens/s",
-        "decode",
-        "first token, ms",
-        "ratio",
-        "decode's",
-        "GiB",
-    ]
-    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    sizes, rates = "users | prompt | answer | server", "tokens/s | decode | first token, ms | ratio | decode's"
+    print(f"| {sizes} | {rates} | GiB | prefill | others |\n|{'---|' * 12}")
     for row in found:
         size = f"{row['users']} | {row['prompt']:,}{', known' * row['known']} | {row['answer']}"
         ratios = f"{_shown(row['throughput_ratio'], 2)} | {_shown(row['decode_ratio'], 2)}"

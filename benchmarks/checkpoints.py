@@ -52,7 +52,7 @@ TINY = {
     "num_attention_heads": 4,
     "head_dim": 64,
 }  # K-quants have blocks of 256
-UNWRITABLE = ("Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")  # no package writes them; tiny models get noise
+UNWRITABLE = ("Q4_K", "Q5_K", "Q6_K", "IQ4_XS")  # no package writes them; tiny models get noise
 SCHEMES = {
     "AWQ": Scheme("awq", group_size=64),
     "GPTQ": Scheme("gptq", group_size=64),

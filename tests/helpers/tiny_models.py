@@ -18,6 +18,7 @@ from antiphon.checkpoint import TENSOR_TYPES, Checkpoint, Tensor, TokenizerData
 from antiphon.config import EngineConfig
 from antiphon.models.names import _GGUF, _HUGGING_FACE
 from antiphon.models.spec import ModelSpec
+from antiphon.ops.reference_types import LEVELS
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import CpuRunner, PoolSize, create_device
 from antiphon.step import SampleSpec, ScheduledSequence
@@ -26,7 +27,7 @@ Array = npt.NDArray[np.float32]
 TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")  # what `encode` can write
 _GGUF_WRITES = ("Q5_0", "Q5_1")  # what the gguf package can write beyond that
 # Where a block of the others keeps its scale, and the factor that its scale of minima has so that weights average zero.
-_SCALES = {"Q4_K": (0, 7.5), "Q5_K": (0, 15.5), "Q6_K": (208, 0.0), "IQ4_NL": (0, 0.0), "IQ4_XS": (0, 0.0)}
+_SCALES = {"Q4_K": (0, 7.5), "Q5_K": (0, 15.5), "Q6_K": (208, 0.0), "IQ4_XS": (0, 0.0)}
 GREEDY = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
 SETTINGS: dict[str, Any] = {
     "hidden_size": 96,
@@ -64,6 +65,8 @@ def encode(values: Array, type: str) -> bytes:
     if type == "Q4_0":
         scale = (np.abs(blocks).max(axis=1, keepdims=True) / 7).astype(np.float16)
         return np.hstack([scale.view(np.uint8), _paired(_codes(blocks, scale, -8, 7) + 8)]).tobytes()
+    if type == "IQ4_NL":
+        return _iq4_nl(blocks)
     if type in _GGUF_WRITES:
         return gguf.quants.quantize(values, gguf.GGMLQuantizationType[type]).tobytes()
     if type != "Q4_1":
@@ -72,6 +75,15 @@ def encode(values: Array, type: str) -> bytes:
     scale = ((blocks.max(axis=1, keepdims=True) - least) / 15).astype(np.float16)
     codes = _codes(blocks - least.astype(np.float32), scale, 0, 15)
     return np.hstack([scale.view(np.uint8), least.view(np.uint8), _paired(codes)]).tobytes()
+
+
+def _iq4_nl(blocks: Array) -> bytes:
+    """The value of largest magnitude on the outermost level, the others on the nearest."""
+    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1, keepdims=True), axis=1)
+    scale = (extreme / LEVELS[0]).astype(np.float16)
+    divisor = np.where(scale == 0, 1, scale).astype(np.float32)
+    codes = np.searchsorted((LEVELS[1:] + LEVELS[:-1]) / 2, blocks / divisor)
+    return np.hstack([scale.view(np.uint8), _paired(codes)]).tobytes()
 
 
 def noise(values: Array, type: str) -> bytes:

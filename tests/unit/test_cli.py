@@ -18,6 +18,7 @@ import typer
 from quantized_folders import Scheme, write_quantized_folder
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
+from tiny_folders import write_random_folder
 from typer.testing import CliRunner
 
 from antiphon import __version__, demo
@@ -26,6 +27,7 @@ from antiphon.commands.aliases import ALIASES, translate, translate_model
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
 from antiphon.loading.model import resolve_model
+from antiphon.runtime.cpu import create_runner
 
 SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -322,8 +324,25 @@ def test_inspect(tmp_path):
     text = run("inspect", model).output
     assert "qwen2" in text
     assert "Users that fit" in text
-    assert [finding["done"] for finding in report["findings"]][:1] == ["one is kept"]
+    assert [finding["done"] for finding in report["findings"]][:2] == ["it cannot be served", "one is kept"]
     assert "note: the checkpoint advises no temperature" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"hidden_size": 160}, "input_layernorm.weight has shape [96], but the settings call for [160]"),
+        ({"num_hidden_layers": 1 << 23}, "model.layers.2.input_layernorm.weight is missing"),
+    ],
+)
+def test_inspect_says_what_serve_would_refuse(tmp_path, fields, wrong):
+    config = write_random_folder(tmp_path / "m", "qwen2") / "config.json"
+    assert "it cannot be served" not in run("inspect", str(tmp_path / "m")).output
+    config.write_text(json.dumps(json.loads(config.read_text()) | fields))
+    (finding, *_) = json.loads(run("inspect", str(tmp_path / "m"), "--json").output)["findings"]
+    assert wrong in finding["wrong"]
+    with pytest.raises(CheckpointError, match=r"shape|missing"):
+        create_runner(EngineConfig(str(tmp_path / "m")))
 
 
 def test_inspect_says_how_a_folder_is_quantized(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,7 +107,24 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
 
 
 def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
-    """What looks wrong in the model's text side, and what would be done about it."""
+    """What looks wrong in the model's tensors and text side, and what would be done about it."""
+    return [*_tensor_findings(checkpoint), *_text_findings(checkpoint)]
+
+
+_REFUSED = "it cannot be served"
+
+
+def _tensor_findings(checkpoint: Checkpoint) -> Iterator[dict[str, str]]:
+    from antiphon.errors import CheckpointError
+    from antiphon.models.dense import check_tensors
+
+    try:
+        check_tensors(checkpoint)
+    except CheckpointError as error:
+        yield {"wrong": error.message, "done": _REFUSED}
+
+
+def _text_findings(checkpoint: Checkpoint) -> Iterator[dict[str, str]]:
     from antiphon.errors import CheckpointError
     from antiphon.loading.model import findings
     from antiphon.text import TextModel
@@ -114,12 +132,13 @@ def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
     try:
         text = TextModel.from_checkpoint(checkpoint)
     except CheckpointError as error:
-        return [{"wrong": error.message, "done": "it cannot be served"}]
+        yield {"wrong": error.message, "done": _REFUSED}
+        return
     try:
-        found = findings(text, checkpoint)
+        for finding in findings(text, checkpoint):
+            yield {"wrong": finding.wrong, "done": finding.done}
     finally:
         text.close()
-    return [{"wrong": finding.wrong, "done": finding.done} for finding in found]
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -6,10 +6,11 @@ absent from its weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from antiphon.checkpoint import Checkpoint
+from antiphon.checkpoint import Checkpoint, Tensor
 from antiphon.models.names import TensorFinder
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.base import Matrix, Ops, Table, Value, Vector
@@ -71,6 +72,21 @@ def load_weights(
     )
     on_progress(1.0)
     return weights
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError, naming it, where a tensor is missing or of another shape; none is read."""
+    load_weights(cast("Ops", _Unread()), checkpoint, ModelSpec.from_checkpoint(checkpoint))
+
+
+class _Unread:
+    """Takes weights and leaves them where they are."""
+
+    def matrix(self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False) -> None: ...
+
+    def vector(self, tensor: Tensor) -> None: ...
+
+    def table(self, tensor: Tensor) -> None: ...
 
 
 def _load_layer(ops: Ops, finder: TensorFinder, index: int) -> LayerWeights:

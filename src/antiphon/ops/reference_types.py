@@ -17,7 +17,7 @@ Array: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 # The levels that IQ4's codes stand for.
-_LEVELS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
+LEVELS = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32)
 
 
 def _half(two_bytes: Bytes) -> Array:
@@ -102,7 +102,7 @@ def _q6_k(blocks: Bytes) -> Array:
 
 
 def _iq4_nl(blocks: Bytes) -> Array:
-    return _half(blocks[:, :2]) * _LEVELS[_nibbles(blocks[:, 2:])]
+    return _half(blocks[:, :2]) * LEVELS[_nibbles(blocks[:, 2:])]
 
 
 def _iq4_xs(blocks: Bytes) -> Array:
@@ -111,7 +111,7 @@ def _iq4_xs(blocks: Bytes) -> Array:
     word = np.ascontiguousarray(blocks[:, 2:4]).view(np.uint16)
     high = (word >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
     scales = _half(blocks[:, :2]) * ((low + 16 * high).astype(np.float32) - 32)  # [blocks, 8]
-    levels = _LEVELS[_nibbles(blocks[:, 8:].reshape(-1, 8, 16))]
+    levels = LEVELS[_nibbles(blocks[:, 8:].reshape(-1, 8, 16))]
     return (scales[:, :, None] * levels).reshape(len(blocks), -1)
 
 

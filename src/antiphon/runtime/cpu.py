@@ -20,7 +20,7 @@ from antiphon.config import EngineConfig
 from antiphon.errors import ConfigError
 from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_per_token, kv_capacity, weight_bytes
 from antiphon.formats import open_checkpoint
-from antiphon.models.dense import forward, load_weights
+from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps, quantize
 from antiphon.quantization import as_quantized, choose_quantization
@@ -36,6 +36,7 @@ def create_runner(
     """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
     checkpoint = open_checkpoint(Path(config.model))
     spec = ModelSpec.from_checkpoint(checkpoint)
+    check_tensors(checkpoint)
     device = create_device(config)
     choice = choose_quantization(
         config.quantization, checkpoint, free_memory_bytes(), config.kv_cache_type, config.kv_cache_tokens

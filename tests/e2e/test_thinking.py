@@ -98,6 +98,22 @@ async def test_a_thought_that_goes_round_in_circles(thinker: RealServer):
     assert thoughts[1].startswith(thoughts[0])
 
 
+async def test_a_vote_over_boxed_answers(thinker: RealServer):
+    """It was not taught to box its answers either, so a grammar holds it to a box behind each thought."""
+    boxed = {"regex": r"\\boxed\{[1-9]\}"}
+    async with thinker.http() as client:
+        reply = await ask(
+            client, "Think of a number.", n=5, vote=True, seed=3, temperature=1.0, structured_outputs=boxed
+        )
+    said = [choice["message"]["content"] for choice in reply["choices"]]
+    counts = {digit: said.count(rf"\boxed{{{digit}}}") for digit in "123456789"}
+    assert reply["vote"]["counts"] == {digit: count for digit, count in counts.items() if count}
+    assert sum(counts.values()) == 5
+    assert reply["vote"]["count"] == counts[reply["vote"]["answer"]] == max(counts.values())
+    assert reasoning_tokens(reply) > 5 * 40
+    assert all(choice["message"]["reasoning_content"] for choice in reply["choices"])
+
+
 def _said(reply: dict[str, Any]) -> list[Any]:
     return [reply["choices"], reply["usage"]["completion_tokens"], reasoning_tokens(reply)]
 

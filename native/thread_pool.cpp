@@ -22,7 +22,7 @@ void await_change(const std::atomic<uint32_t>& value, uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int num_threads) {
+ThreadPool::ThreadPool(int num_threads) : runs_(new Run[static_cast<size_t>(num_threads)]) {
   for (int thread = 1; thread < num_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
 }
 
@@ -40,8 +40,11 @@ void ThreadPool::run(int64_t num_tasks, const Task& body) {
     return;
   }
   body_ = &body;
-  num_tasks_ = num_tasks;
-  next_task_.store(0, std::memory_order_relaxed);
+  for (int thread = 0; thread < size(); ++thread) {
+    Run& mine = runs_[static_cast<size_t>(thread)];
+    mine.next.store(num_tasks * thread / size(), std::memory_order_relaxed);
+    mine.end = num_tasks * (thread + 1) / size();
+  }
   state_.store(kOpen, std::memory_order_release);
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
@@ -51,7 +54,10 @@ void ThreadPool::run(int64_t num_tasks, const Task& body) {
 }
 
 void ThreadPool::take_tasks(int thread) {
-  for (int64_t task; (task = next_task_.fetch_add(1, std::memory_order_relaxed)) < num_tasks_;) (*body_)(task, thread);
+  for (int other = 0; other < size(); ++other) {
+    Run& run = runs_[static_cast<size_t>((thread + other) % size())];
+    for (int64_t task; (task = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) (*body_)(task, thread);
+  }
 }
 
 // Enters the loop that is open now, if one is; from then on its body stays valid until leave_loop.

@@ -1,9 +1,12 @@
-// A few threads that run one loop at a time. Tasks are handed out one by one, so a thread that lost its core delays
-// only the task it holds. Waiting threads spin briefly, then sleep: on a small machine the core is wanted by others.
+// A few threads that run one loop at a time. Each has a run of successive tasks of its own, since what lies together in
+// memory is read faster; when it is through, it helps the others. Tasks are taken one by one, so a thread that lost its
+// core delays only the task it holds. Waiting threads spin briefly, then sleep: on a small machine the core is wanted
+// by others.
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -33,12 +36,16 @@ class ThreadPool {
   // is left in it; workers that were asleep or lost their core meanwhile are not waited for.
   static constexpr uint32_t kOpen = 1u << 31;
 
+  struct alignas(64) Run {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
   std::vector<std::thread> workers_;
   const Task* body_ = nullptr;
-  int64_t num_tasks_ = 0;
+  std::unique_ptr<Run[]> runs_;  // one for each thread
   std::atomic<bool> stopping_{false};
   alignas(64) std::atomic<uint32_t> round_{0};  // grows by one a loop: the signal to start
-  alignas(64) std::atomic<int64_t> next_task_{0};
   alignas(64) std::atomic<uint32_t> state_{0};
 };
 

@@ -167,6 +167,7 @@ struct Dot<WeightFormat::kW8> {
 };
 
 static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+static inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 2;
 constexpr int kAttendRows = 2;

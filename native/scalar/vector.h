@@ -173,6 +173,7 @@ struct Dot {
 };
 
 static inline void prefetch(const void*) {}
+static inline void prefetch_far(const void*) {}
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 1;
 constexpr int kAttendRows = 1;

@@ -3,7 +3,7 @@
 
     python benchmarks/report.py benchmarks/results/FOLDER
 
-FOLDER has what one machine measured: `kernels.json`, `steps.json`, `side-by-side.json` and `step-overhead.json`, each
+FOLDER has what one machine measured: `kernels.json`, `steps.json`, `side-by-side.json`, `side-by-side-long.json` and `step-overhead.json`, each
 written by the benchmark of that name with `--json`. What is missing keeps its place in the document as it is. The
 document's own words stand outside the marks; all between them is written anew.
 """
@@ -53,8 +53,11 @@ def side_by_side(result: Result) -> list[str]:
         Line(name, [(row["users"], row["decode"]) for row in users if row["server"] == name and row["decode"]])
         for name in names
     ]
-    IMAGES.mkdir(exist_ok=True)
-    (IMAGES / "users.svg").write_text(line_chart("Tokens a second, all users together", "users at once", lines))
+    image = []
+    if all(line.points for line in lines):
+        IMAGES.mkdir(exist_ok=True)
+        (IMAGES / "users.svg").write_text(line_chart("Tokens a second, all users together", "users at once", lines))
+        image = ["![Tokens a second against users, for each server](images/users.svg)", ""]
     keys = list(dict.fromkeys(_case_key(row) for row in cases))
     rows = [_case_row(key, names, cases) for key in keys]
     rows += [_first_prefill_row(key, names, cases) for key in keys if key[3]]
@@ -63,8 +66,7 @@ def side_by_side(result: Result) -> list[str]:
     rows.append([f"memory at {memory['users']} × {memory['prompt']:,}, GiB", *weights])
     rows.append(["start to first token, s", *(f"{result['servers'][name]['seconds_to_start']:.0f}" for name in names)])
     commands = [f"- {name}: `{result['servers'][name]['command']}`" for name in names]
-    image = "![Tokens a second against users, for each server](images/users.svg)"
-    return [image, "", _quiet(cases), "", *table(["", *names], rows), "", origin(result), "", *commands]
+    return [*image, _quiet(cases), "", *table(["", *names], rows), "", origin(result), "", *commands]
 
 
 def _case_key(row: Result) -> tuple[int, int, int, bool]:
@@ -210,6 +212,7 @@ def step_overhead(result: Result) -> list[str]:
 
 TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "side by side": ("side-by-side", side_by_side),
+    "long contexts": ("side-by-side-long", side_by_side),
     "where the step goes": ("steps", step_roofline),
     "steps": ("steps", steps),
     "around the step": ("step-overhead", step_overhead),

@@ -52,6 +52,7 @@ class GrammarKind(StrEnum):
     REGEX = "regex"
     CHOICE = "choice"  # a JSON list of texts
     LARK = "lark"  # or GBNF
+    TOOL_CALLS = "tool_calls"  # as `text.tool_grammar` writes them down
 
 
 @dataclass(frozen=True, slots=True)

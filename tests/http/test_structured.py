@@ -225,7 +225,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "send one"),
     ({"guided_regex": "a", "min_tokens": 3}, "min_tokens", "cannot be combined with 'guided_regex'"),
     ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos", "cannot be combined"),
-    ({"guided_regex": "a", "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "cannot be combined"),
 ]  # fmt: skip
 
 

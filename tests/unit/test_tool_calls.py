@@ -12,7 +12,7 @@ from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer, ToolReading
 from antiphon.text.tool_calls import ToolCallParser
-from antiphon.text.tool_shapes import SHAPES, shape_in
+from antiphon.text.tool_shapes import SHAPES, shape_in, write_calls
 
 TOKENIZER = Tokenizer(tiny_data())
 NAMES = ["look", "add"]
@@ -172,7 +172,7 @@ def test_the_cost_grows_with_the_length_and_no_faster(text):
 @settings(max_examples=50, deadline=None)
 def test_what_is_written_for_a_model_can_be_read_back(shape, calls):
     written = [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
-    assert parse([SHAPES[shape].write(written)], shape) == ("", written)
+    assert parse([write_calls(SHAPES[shape], written)], shape) == ("", written)
 
 
 def test_the_shape_is_that_of_the_template():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from llguidance import regex_to_lark
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
@@ -33,20 +35,47 @@ def _rules(grammar: Grammar) -> str:
     text = grammar.text
     match grammar.kind:
         case GrammarKind.JSON_SCHEMA:
-            return f"start: %json {_styled(text)}"
+            return f"start: {_json(json.loads(text))}"
         case GrammarKind.REGEX:
             return f"start: /{regex_to_lark(text, _ASCII)}/"
         case GrammarKind.CHOICE:
-            return "start: " + " | ".join(json.dumps(choice, ensure_ascii=False) for choice in json.loads(text))
+            return "start: " + " | ".join(map(_literal, json.loads(text)))
+        case GrammarKind.TOOL_CALLS:
+            return _tool_calls(json.loads(text))
     return _from_gbnf(text) if _GBNF.search(text) else text
 
 
-def _styled(schema: str) -> str:
-    tree = json.loads(schema)
-    options = tree.get("x-guidance", {}) if isinstance(tree, dict) else None
+def _json(schema: Any) -> str:  # noqa: ANN401
+    """A value that fits `schema`."""
+    options = schema.get("x-guidance", {}) if isinstance(schema, dict) else None
     if isinstance(options, dict):
-        tree["x-guidance"] = JSON_STYLE | options
-    return json.dumps(tree, ensure_ascii=False)
+        schema = schema | {"x-guidance": JSON_STYLE | options}
+    return f"%json {json.dumps(schema, ensure_ascii=False)}"
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _tool_calls(spelled: dict[str, Any]) -> str:
+    """Calls as `text.tool_grammar` has them; where it has other Lark too, an answer that fits that, or calls."""
+    others = spelled["most"] - 1
+    more = f" ({_pieces(spelled['between'])} call){{0,{others}}}" if others else ""
+    rules = [
+        f"calls: {_pieces(spelled['opening'])} call{more} {_pieces(spelled['closing'])}",
+        "call: " + " | ".join(f"call_{number}" for number in range(len(spelled["calls"]))),
+    ]
+    for number, call in enumerate(spelled["calls"]):
+        before, behind = _pieces(call["before"]), _pieces(call["behind"])
+        rules.append(f"call_{number}: {before} {_json(call['arguments'])} {behind}")
+    if spelled["otherwise"] is None:
+        return "\n".join(["start: calls", *rules])
+    return "\n".join(["start: calls | otherwise", *rules, f"otherwise: %lark {{\n{spelled['otherwise']}\n}}"])
+
+
+def _pieces(pieces: Sequence[str | int]) -> str:
+    """Texts, and tokens that are named by their ids, one behind the other."""
+    return " ".join(f"<[{piece}]>" if isinstance(piece, int) else _literal(piece) for piece in pieces)
 
 
 def _from_gbnf(text: str) -> str:

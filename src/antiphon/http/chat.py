@@ -43,8 +43,8 @@ from antiphon.http.sampling import check_prompt_length, sampling_params
 from antiphon.http.schemas import ChatCompletionRequest
 from antiphon.http.schemas import ChatMessage as IncomingMessage
 from antiphon.http.sse import EventStream, answer_or_disconnect, event
-from antiphon.http.structured import checked_grammar
 from antiphon.http.thinking import thinking_wish
+from antiphon.http.tools import answer_grammar, tool_reading
 from antiphon.http.usage import finite, new_id, timings_of, usage_of
 from antiphon.http.vote import vote
 from antiphon.text import ChatPrompt, Tokenizer
@@ -73,7 +73,7 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=front.settings.loop_guard)
     prompt = await prompt_of(front, body, limit=facts.context_length)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
-    grammar = await checked_grammar(body, text.grammars)
+    grammar = await answer_grammar(body, text)
     advice = front.model.generation_defaults
     sampling = sampling_params(body, facts, advice, num_prompt_tokens=len(prompt.token_ids), grammar=grammar)
     if text.thought_tokens is not None:
@@ -87,9 +87,7 @@ async def understand(front: Front, body: ChatCompletionRequest) -> Job:
         stops=body.stops,
         n=body.n or 1,
         priority=priority,
-        tools=text.tool_reading(body.tool_names, several=body.parallel_tool_calls is not False)
-        if body.offers_tools
-        else None,
+        tools=tool_reading(body, text),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -23,11 +23,11 @@ from antiphon.http.limits import (
     MAX_STOP_LENGTH,
     MAX_STOP_TOKEN_IDS,
     MAX_STOPS,
-    MAX_TOOLS,
 )
 from antiphon.http.shape import Schema, conflict
 from antiphon.http.structured import StructuredRequest, check_company
 from antiphon.http.tagged import known_types
+from antiphon.http.tools import ToolRequest
 from antiphon.text.tool_shapes import is_json_object
 
 _MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
@@ -74,7 +74,6 @@ RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused
 
 StopString = Annotated[str, MinLen(1), MaxLen(MAX_STOP_LENGTH)]
 TokenId = Annotated[int, Ge(0)]
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
 class StreamOptions(Schema):
@@ -227,28 +226,7 @@ class ChatMessage(BaseModel):
         return self.content or ""
 
 
-class FunctionDefinition(Schema):
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON Schema.")
-    strict: AcceptedFlag = None
-
-
-class Tool(Schema):
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class ChosenFunction(Schema):
-    name: str
-
-
-class NamedTool(Schema):
-    type: Literal["function"]
-    function: ChosenFunction
-
-
-class ChatCompletionRequest(GenerationRequest):
+class ChatCompletionRequest(GenerationRequest, ToolRequest):
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
     max_completion_tokens: Annotated[int, Ge(1)] | None = None
     logprobs: bool | None = None
@@ -274,12 +252,6 @@ class ChatCompletionRequest(GenerationRequest):
     prompt_cache_retention: AcceptedText = None
     prompt_cache_options: Accepted = None
     verbosity: AcceptedText = None
-
-    tools: Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS)] | None = None
-    tool_choice: (
-        Literal["none", "auto", "required"] | Annotated[NamedTool, known_types("A tool choice", "function")] | None
-    ) = Field(None, description="required and a named tool are refused: no call can be forced.")
-    parallel_tool_calls: bool | None = Field(None, description="False: the answer ends with its first call.")
 
     functions: Refused = None
     function_call: Refused = None
@@ -310,29 +282,10 @@ class ChatCompletionRequest(GenerationRequest):
         return self
 
     @model_validator(mode="after")
-    def _tools_agree(self) -> ChatCompletionRequest:
-        names = self.tool_names
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise conflict(
-                "tools", f"'tools' has more than one function named '{min(twice)}'; each needs its own name."
-            )
-        if self.tool_choice not in (None, "none", "auto"):
-            if not names:
-                raise conflict("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
-            message = "'tool_choice' cannot force a call on this server; send 'auto' or 'none'."
-            raise PydanticCustomError("unsupported", "{message}", {"message": message, "param": "tool_choice"})
-        check_company(self.grammar_fields, {"tools": self.offers_tools})
+    def _a_call_ends_the_answer(self) -> ChatCompletionRequest:
+        forced = ["tool_choice"] if self.must_call else []
+        check_company(forced, {"min_tokens": bool(self.min_tokens), "ignore_eos": bool(self.ignore_eos)})
         return self
-
-    @property
-    def tool_names(self) -> list[str]:
-        """The names of the functions that may be called."""
-        return [tool.function.name for tool in self.tools or ()]
-
-    @property
-    def offers_tools(self) -> bool:
-        """Whether the model shall be told of tools, and calls looked for in its answers."""
-        return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def _template_wish(self) -> bool | None:

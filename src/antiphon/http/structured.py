@@ -100,7 +100,8 @@ class StructuredRequest(Schema):
             return _of_schema({"type": "object"}), "response_format"
         if isinstance(self.response_format, JsonSchemaFormat):
             named = self.response_format.json_schema
-            return _of_schema(named.schema_, lenient=named.strict is False), "response_format.json_schema.schema"
+            schema = leniently(named.schema_) if named.strict is False else named.schema_
+            return _of_schema(schema), "response_format.json_schema.schema"
         for prefix, sent in (("structured_outputs.", self.structured_outputs), ("guided_", self._guided)):
             if sent is not None and sent.json_ is not None:
                 return _of_json(sent.json_, f"{prefix}json"), f"{prefix}json"
@@ -153,8 +154,11 @@ def _of_json(value: dict[str, Any] | str, param: str) -> Grammar:
     return _of_schema(schema)
 
 
-def _of_schema(schema: dict[str, Any], *, lenient: bool = False) -> Grammar:
+def leniently(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose keywords that cannot be kept to have no effect."""
     options = schema.get("x-guidance", {})
-    if lenient and isinstance(options, dict):
-        schema = schema | {"x-guidance": options | {"lenient": True}}
+    return schema | {"x-guidance": options | {"lenient": True}} if isinstance(options, dict) else schema
+
+
+def _of_schema(schema: dict[str, Any]) -> Grammar:
     return Grammar(GrammarKind.JSON_SCHEMA, msgspec.json.encode(schema).decode())

@@ -10,12 +10,14 @@ from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError, InvalidRequest
 from antiphon.grammar import Vocabulary
 from antiphon.grammar.checker import GrammarChecker
+from antiphon.request import Grammar
 from antiphon.text.prompt import THINK_CLOSE, ChatPrompt, build_chat_prompt
 from antiphon.text.stream import TextStream
 from antiphon.text.template import ChatTemplate
 from antiphon.text.thinking import ThoughtTokens
 from antiphon.text.tokenizer import Tokenizer
 from antiphon.text.tool_calls import ToolReading
+from antiphon.text.tool_grammar import tool_call_grammar
 from antiphon.text.tool_prompt import ToolStyle, tool_style
 
 
@@ -116,6 +118,13 @@ class TextModel:
         """How calls of these tools are read. Only for a model that can chat."""
         assert self.tool_style is not None
         return ToolReading(self.tool_style.shape, names, several)
+
+    def tool_call_grammar(
+        self, tools: Mapping[str, dict[str, Any]], *, several: bool, otherwise: str | None = None
+    ) -> Grammar:
+        """What an answer looks like that calls some of these: `tool_grammar`. Only for a model that can chat."""
+        assert self.tool_style is not None
+        return tool_call_grammar(self.tool_style.shape, self.tokenizer, tools, several=several, otherwise=otherwise)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token, as log-probabilities report them; a control token's are its name."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from antiphon.errors import InvalidRequest
 from antiphon.text.template import ChatTemplate
-from antiphon.text.tool_shapes import SHAPES, ToolShape, shape_in
+from antiphon.text.tool_shapes import SHAPES, ToolShape, shape_in, write_calls
 
 Message = dict[str, Any]
 
@@ -99,7 +99,8 @@ def spelled_out(messages: Sequence[Message], tools: Sequence[Any], style: ToolSt
 
 
 def _with_calls(message: Message, shape: ToolShape) -> Message:
-    calls = shape.write([(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]])
+    made = [(call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
+    calls = write_calls(shape, made)
     others = {name: value for name, value in message.items() if name != "tool_calls"}
     return {**others, "content": f"{message['content']}\n{calls}" if message["content"] else calls}
 
@@ -107,7 +108,7 @@ def _with_calls(message: Message, shape: ToolShape) -> Message:
 def _described(messages: Sequence[Message], tools: Sequence[Any], shape: ToolShape) -> list[Message]:
     """With the tools behind the last system message, which is the one that R1's template keeps; else in one more."""
     described = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    text = _DESCRIPTION.format(tools=described, call=shape.write([("NAME", "{…}")]))
+    text = _DESCRIPTION.format(tools=described, call=write_calls(shape, [("NAME", "{…}")]))
     places = [index for index, message in enumerate(messages) if message["role"] == "system"]
     if not places:
         return [{"role": "system", "content": text}, *messages]

@@ -2,7 +2,7 @@
 
 Owns the tags. Hermes' shape, which Qwen shares, is JSON between `<tool_call>` tags; DeepSeek's stands between tokens of
 its own, in two versions. It promises that reading is strict: what is not exactly one call with a JSON object of
-arguments is None, and whoever asked keeps the text. It must not know streams or prompts.
+arguments is None, and whoever asked keeps the text. It must not know streams, prompts or grammars.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+
+BETWEEN = "\n"  # calls that follow one another
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class ToolShape(Protocol):
     name: str
     open: str  # stands before a call
     close: str  # stands behind it
-    around: tuple[str, ...]  # tags around all calls, which say nothing by themselves
+    around: tuple[str, ...]  # the two tags around all calls, which say nothing by themselves, or none
     result_open: str
     result_close: str
 
@@ -42,9 +44,16 @@ class ToolShape(Protocol):
         """The call that `body`, the text between the tags, is; None where it is none."""
         ...
 
-    def write(self, calls: Sequence[tuple[str, str]]) -> str:
-        """Calls, each a name and arguments, as the model would have written them."""
+    def frame(self, name: str) -> tuple[str, str]:
+        """What a model writes before and behind the arguments of a call of `name`, tags included."""
         ...
+
+
+def write_calls(shape: ToolShape, calls: Sequence[tuple[str, str]]) -> str:
+    """Calls, each a name and arguments, as the model would have written them."""
+    opening, closing = shape.around or ("", "")
+    frames = [(shape.frame(name), arguments) for name, arguments in calls]
+    return opening + BETWEEN.join(before + arguments + behind for (before, behind), arguments in frames) + closing
 
 
 class Hermes:
@@ -66,11 +75,8 @@ class Hermes:
             arguments = msgspec.json.decode(arguments, type=str)
         return _call(call.name, arguments)
 
-    def write(self, calls: Sequence[tuple[str, str]]) -> str:
-        return "\n".join(
-            f'{self.open}\n{{"name": {_json(name)}, "arguments": {arguments}}}\n{self.close}'
-            for name, arguments in calls
-        )
+    def frame(self, name: str) -> tuple[str, str]:
+        return f'{self.open}\n{{"name": {_json(name)}, "arguments": ', f"}}\n{self.close}"
 
 
 class _HermesCall(msgspec.Struct):
@@ -99,12 +105,8 @@ class DeepSeek:
         arguments = fenced.strip().removeprefix("```json").removesuffix("```").strip()
         return _call(name.strip(), arguments) if before.strip() == "function" else None
 
-    def write(self, calls: Sequence[tuple[str, str]]) -> str:
-        written = (
-            f"{self.open}function{self.separator}{name}\n```json\n{arguments}\n```{self.close}"
-            for name, arguments in calls
-        )
-        return self.around[0] + "\n".join(written) + self.around[1]
+    def frame(self, name: str) -> tuple[str, str]:
+        return f"{self.open}function{self.separator}{name}\n```json\n", f"\n```{self.close}"
 
 
 SHAPES: dict[str, ToolShape] = {shape.name: shape for shape in (Hermes(), DeepSeek())}

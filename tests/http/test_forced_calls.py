@@ -1,0 +1,198 @@
+"""Calls that a request demands: `tool_choice` required or a named function, in every shape, API and company."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_server import MODEL, Served, events, joined, named_events, serving
+from schemas import problem
+from tiny_checkpoints import R1_TEMPLATE
+
+WHERE = {"type": "object", "properties": {"where": {"enum": ["up", "down"]}}, "required": ["where"]}
+COUNT = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 9}}, "required": ["n"]}
+SCHEMAS = {"look": WHERE, "look_up": COUNT, "wait": {"type": "object", "properties": {}, "additionalProperties": False}}
+
+
+def tool(name: str, parameters: Any = None, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters, **fields}}
+
+
+TOOLS = [tool("look", WHERE), tool("look_up", COUNT), tool("wait")]
+NAMED = {"type": "function", "function": {"name": "look_up"}}
+WARM = {"tools": TOOLS, "temperature": 1.0, "max_tokens": 1500, "enable_thinking": False}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("forced")
+
+
+@pytest.fixture
+async def served(folder: Path) -> AsyncIterator[Served]:
+    async with serving(folder, grammars=True) as server:
+        yield server
+        await server.check_accounts()
+
+
+def calls_of(choice: dict[str, Any]) -> list[tuple[str, str]]:
+    """The calls of a choice that is nothing else, each fit for its tool."""
+    assert choice["finish_reason"] == "tool_calls", choice
+    assert choice["message"]["content"] is None
+    calls = [(call["function"]["name"], call["function"]["arguments"]) for call in choice["message"]["tool_calls"]]
+    assert [problem(SCHEMAS[name], arguments) for name, arguments in calls] == [None] * len(calls)
+    return calls
+
+
+async def test_required_is_one_call_or_several_of_any_tool(served):
+    seen = set()
+    numbers = set()
+    for seed in range(8):
+        reply = await served.chat(**WARM, tool_choice="required", seed=seed, n=2)
+        for choice in reply.json()["choices"]:
+            calls = calls_of(choice)
+            seen |= {name for name, _ in calls}
+            numbers.add(len(calls))
+    assert seen == SCHEMAS.keys()
+    assert min(numbers) == 1
+    assert max(numbers) > 1
+
+
+async def test_a_named_function_is_called_once(served):
+    for seed in range(4):
+        reply = await served.chat(**WARM, tool_choice=NAMED, seed=seed)
+        ((name, _),) = calls_of(reply.json()["choices"][0])
+        assert name == "look_up"
+
+
+async def test_without_parallel_calls_there_is_one(served):
+    for seed in range(4):
+        reply = await served.chat(**WARM, tool_choice="required", parallel_tool_calls=False, seed=seed)
+        assert len(calls_of(reply.json()["choices"][0])) == 1
+
+
+async def test_streamed_and_whole_are_the_same(served):
+    asked = {**WARM, "tool_choice": "required", "seed": 3}
+    whole = (await served.chat(**asked)).json()["choices"][0]
+    chunks = events((await served.chat(**asked, stream=True)).text)
+    assert joined(chunks) == ""
+    arguments: dict[int, str] = {}
+    for chunk in chunks:
+        for delta in chunk["choices"][0]["delta"].get("tool_calls", []):
+            arguments[delta["index"]] = arguments.get(delta["index"], "") + delta["function"]["arguments"]
+    assert list(arguments.values()) == [text for _, text in calls_of(whole)]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks][-1] == "tool_calls"
+
+
+async def test_a_thought_goes_before(folder):
+    async with serving(folder, template=R1_TEMPLATE, script="I shall.</think>\n\nSo.", grammars=True) as served:
+        reply = await served.chat(tools=TOOLS, tool_choice=NAMED, max_tokens=300)
+        choice = reply.json()["choices"][0]
+        assert choice["message"]["reasoning_content"] == "I shall."
+        assert [name for name, _ in calls_of(choice)] == ["look_up"]
+        closed = (
+            await served.chat(tools=TOOLS, tool_choice="required", thinking_token_budget=2, max_tokens=300)
+        ).json()
+        assert closed["choices"][0]["thought_closed"] == "budget"
+        assert calls_of(closed["choices"][0])
+
+
+async def test_deepseeks_shape(folder):
+    async with serving(folder, grammars=True, tool_call_parser="deepseek") as served:
+        for seed in range(3):
+            reply = await served.chat(**WARM, tool_choice="required", seed=seed)
+            assert calls_of(reply.json()["choices"][0])
+        raw = (await served.chat(**WARM, tool_choice=NAMED, seed=1, return_token_ids=True)).json()["choices"][0]
+        text = b"".join(map(served.text.tokenizer.id_to_bytes, raw["token_ids"])).decode()
+        assert "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>look_up\n```json\n{" in text
+
+
+async def test_a_tag_that_is_a_token_of_its_own_comes_as_that_token(served):
+    reply = await served.chat(**WARM, tool_choice=NAMED, seed=1, return_token_ids=True)
+    token_ids = reply.json()["choices"][0]["token_ids"]
+    assert token_ids.count(served.text.tokenizer.control_token_id("<tool_call>")) == 1
+
+
+async def test_a_form_or_calls(served):
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": COUNT | {"additionalProperties": False}}}
+    kinds = set()
+    for seed in range(12):
+        reply = await served.chat(**WARM, response_format=form, seed=seed)
+        choice = reply.json()["choices"][0]
+        kinds.add(choice["finish_reason"])
+        if choice["finish_reason"] == "tool_calls":
+            assert calls_of(choice)
+        else:
+            assert problem(COUNT, choice["message"]["content"]) is None
+    assert kinds == {"stop", "tool_calls"}
+    forced = await served.chat(**WARM, response_format=form, tool_choice="required", seed=1)
+    assert calls_of(forced.json()["choices"][0])
+    choice = await served.chat(**WARM, structured_outputs={"choice": ["yes"]}, seed=1)
+    assert choice.json()["choices"][0]["finish_reason"] in ("tool_calls", "stop")
+
+
+async def test_responses_and_messages(served):
+    asked = {"temperature": 1.0, "seed": 2}
+    none = {"reasoning": {"effort": "none"}}
+    flat = [{"type": "function", **each["function"]} for each in TOOLS]
+    body = {"input": "Hello", "tools": flat, "tool_choice": {"type": "function", "name": "look_up"}, **none, **asked}
+    whole = (await served.http.post("/v1/responses", json=body)).json()
+    assert [(item["type"], item["name"]) for item in whole["output"]] == [("function_call", "look_up")]
+    body["tool_choice"] = "required"
+    streamed = named_events((await served.http.post("/v1/responses", json=body | {"stream": True})).text)
+    assert "response.function_call_arguments.done" in dict(streamed)
+    assert "response.output_text.delta" not in dict(streamed)
+    blocks = [{"name": name, "input_schema": schema} for name, schema in SCHEMAS.items()]
+    said = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1500, "tools": blocks, **asked}
+    said["thinking"] = {"type": "disabled"}
+    for choice in ({"type": "any"}, {"type": "tool", "name": "look"}):
+        answer = (await served.http.post("/v1/messages", json=said | {"tool_choice": choice})).json()
+        assert answer["stop_reason"] == "tool_use"
+        assert {block["type"] for block in answer["content"]} == {"tool_use"}
+        assert all(problem(SCHEMAS[block["name"]], json.dumps(block["input"])) is None for block in answer["content"])
+
+
+async def test_the_official_client(served):
+    answer = await served.openai.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Hello"}],
+        tools=TOOLS,
+        tool_choice="required",
+        temperature=1.0,
+        seed=5,
+        reasoning_effort="none",
+    )
+    assert answer.choices[0].message.tool_calls
+
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice", "not among 'tools'"),
+    ({"tool_choice": "required", "min_tokens": 3}, "min_tokens", "cannot be combined with 'tool_choice'"),
+    ({"tool_choice": NAMED, "ignore_eos": True}, "ignore_eos", "cannot be combined with 'tool_choice'"),
+    ({"tools": [tool("f", {"type": "string"})], "tool_choice": "required"},
+     "tools[0].function.parameters", "type must be 'object'"),
+    ({"tools": [tool("g"), tool("f", {"type": "object", "properties": {"x": {"type": "foo"}}})],
+      "tool_choice": {"type": "function", "function": {"name": "f"}}},
+     "tools[1].function.parameters", "Invalid type: foo"),
+    ({"tools": [tool("g"), tool("f", {"not": {}}, strict=True)], "tool_choice": "required"},
+     "tools", 'keywords: "not"'),
+    ({"tools": [tool("f", {"properties": {"x": {}}, "required": [[1]]})], "tool_choice": "required"},
+     "tools[0].function.parameters", "required"),
+]  # fmt: skip
+
+
+async def test_what_is_refused_and_how(served):
+    for fields, param, message in REFUSED:
+        reply = await served.chat(**{"tools": TOOLS, **fields})
+        assert reply.status_code == 400, reply.text
+        error = reply.json()["error"]
+        assert error["param"] == param, error
+        assert message in error["message"], error
+    lenient = [tool("f", {"type": "object", "properties": {"x": {"enum": ["a"], "not": {}}}, "required": ["x"]})]
+    reply = await served.chat(tools=lenient, tool_choice="required", parallel_tool_calls=False, temperature=1.0)
+    assert (
+        reply.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].replace(" ", "") == '{"x":"a"}'
+    )

@@ -20,3 +20,11 @@ def demo_model() -> Path:
     if not path.is_file():
         pytest.fail(f"the demo model is not at {path}; run `make demo`, or set ANTIPHON_DEMO_MODEL to its file")
     return path
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks for the demo model is marked as needing it."""
+    for item in items:
+        if "demo_model" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.model)

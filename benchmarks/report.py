@@ -3,9 +3,9 @@
 
     python benchmarks/report.py benchmarks/results/FOLDER
 
-FOLDER has what one machine measured: `kernels.json`, `steps.json`, `side-by-side.json`, `side-by-side-long.json` and `step-overhead.json`, each
-written by the benchmark of that name with `--json`. What is missing keeps its place in the document as it is. The
-document's own words stand outside the marks; all between them is written anew.
+FOLDER has what one machine measured: `kernels.json`, `steps.json`, `side-by-side.json`, `side-by-side-long.json` and
+`step-overhead.json`, each written by the benchmark of that name with `--json`. What is missing keeps its place in the
+document as it is. The document's own words stand outside the marks; all between them is written anew.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from antiphon.footprint import EMBEDDINGS, HEADS, kv_bytes_per_token, weight_byt
 from antiphon.formats import open_checkpoint
 from antiphon.models.spec import ModelSpec
 
-HEAD_PARTS = 2  # the head's activations have two parts, each multiplied
+CORRECTED_LOGITS = 64 * 32  # of a row: those that the activations' second part is multiplied for (native/head.h)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Model:
         heads = [tensor for tensor in matrices if tensor.name in (EMBEDDINGS if spec.tied_head else HEADS)]
         layers = [tensor for tensor in matrices if tensor.name not in EMBEDDINGS + HEADS]
         kv_bytes = kv_bytes_per_token(checkpoint.settings, kv_cache_type)
-        return cls(spec, _multiplied(layers, 2 if wide else 1), _multiplied(heads, HEAD_PARTS), kv_bytes)
+        corrected = min(CORRECTED_LOGITS, spec.vocab_size) / spec.vocab_size
+        return cls(spec, _multiplied(layers, 2 if wide else 1), _multiplied(heads, 1 + corrected), kv_bytes)
 
     def step(self, users: int, context: int, tokens: int) -> dict[str, Work]:
         """By part, of a step in which each user computes `tokens` tokens after `context` others and draws one."""
@@ -65,6 +66,6 @@ class Model:
         }
 
 
-def _multiplied(matrices: list[Tensor], parts: int) -> Work:
+def _multiplied(matrices: list[Tensor], parts: float) -> Work:
     sizes = weight_bytes(matrices, tied=True)  # all are packed
     return Work(sizes.resident, parts * sum(tensor.num_elements for tensor in matrices))

@@ -313,8 +313,10 @@ void bind_program(nb::module_& m) {
           "select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
       .def(
           "logits",
-          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix) { p.program.logits(in, std::move(matrix)); },
-          "source"_a, "matrix"_a)
+          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, bool wide) {
+            p.program.logits(in, std::move(matrix), wide);
+          },
+          "source"_a, "matrix"_a, "wide"_a)
       .def("run", &run, "sequences"_a, "One step; an outcome for each sampled sequence, in order. Releases the lock.")
       .def("last_logits", &last_logits, "vocabulary"_a, "The last step's logits, float32 [sampled rows, vocabulary].")
       .def_prop_ro("last_seconds", &last_seconds, "What each part of the last step took, in seconds.")

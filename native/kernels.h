@@ -17,14 +17,17 @@ constexpr int64_t kPivots = 4;        // thresholds that share one walk over a s
 // Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
 // codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
 //
-// With `parts` 2 a token has two successive rows: its codes, and the codes of what rounding them left over (about 16
-// bits together). Products are made of rows; who uses them adds a token's two.
+// With `parts` 2 a token has two rows: its codes, and the codes of what rounding them left over (about 16 bits
+// together). Products are made of rows; who uses them adds a token's two. Part p of token t is row
+// t * token_stride + p * part_stride: a token's parts together, or the second parts after all the first.
 struct QuantizedRows {
   int8_t* codes;
   float* scales;
   int32_t* sums;
   int64_t capacity;  // rows, all parts counted
   int64_t parts;     // 1 or 2
+  int64_t token_stride;
+  int64_t part_stride;
 };
 
 enum class WeightFormat : int32_t { kW4, kW8 };

@@ -1,7 +1,6 @@
 #include "program.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <stdexcept>
@@ -32,7 +31,11 @@ size_t to_size(int64_t value) { return static_cast<size_t>(value); }
 
 Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
                  uint64_t* progress)
-    : shape_(shape), kernels_(kernels), pool_(std::move(pool)), progress_(progress) {
+    : shape_(shape),
+      kernels_(kernels),
+      pool_(std::move(pool)),
+      progress_(progress),
+      logits_(shape.max_sequences, shape.vocabulary) {
   require(shape.max_tokens > 0 && shape.max_sequences > 0 && shape.vocabulary > 0 && shape.num_layers > 0 &&
               shape.num_blocks > 0 && shape.context_length > 0,
           "every size of a program must be above zero");
@@ -43,8 +46,6 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
           "the rotary attention factor must be a finite number above zero");
   kv_ = Memory(to_size(shape.num_blocks * block_bytes()), true);
-  logits_ = Memory(to_size(shape.max_sequences * shape.vocabulary) * sizeof(float));
-  shards_ = Memory(to_size(shape.max_sequences * ((shape.vocabulary + kShard - 1) / kShard)) * sizeof(ShardSummary));
   const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowBlock * kPanel);
   for (int thread = 0; thread < pool_->size(); ++thread) thread_scratch_.emplace_back(to_size(floats) * sizeof(float));
   fill_rope_tables();
@@ -103,8 +104,14 @@ const Program::QuantizedBuffer& Program::quantized(int id) const {
 }
 
 QuantizedRows Program::step_rows(const QuantizedBuffer& buffer) const {
-  return {buffer.codes.as<int8_t>(), buffer.scales.as<float>(), buffer.sums.as<int32_t>(),
-          group_stride(rows_of(buffer.sampled) * buffer.parts), buffer.parts};
+  const int64_t tokens = rows_of(buffer.sampled);
+  return {buffer.codes.as<int8_t>(),
+          buffer.scales.as<float>(),
+          buffer.sums.as<int32_t>(),
+          group_stride(tokens * buffer.parts),
+          buffer.parts,
+          buffer.sampled ? 1 : buffer.parts,
+          buffer.sampled ? tokens : 1};
 }
 
 void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& body) {
@@ -152,10 +159,6 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
   });
 }
 
-void Program::note_progress() const {
-  if (progress_) std::atomic_ref<uint64_t>(*progress_).fetch_add(1, std::memory_order_relaxed);
-}
-
 // tile[i][0..32) = bias + the product of token first + i, its parts added; the bias comes first in the order of adding.
 // count * parts is at most kRowBlock.
 void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
@@ -166,7 +169,7 @@ void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRow
     for (int64_t i = 0; i < count; ++i)
       std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.parts * kPanel);
   kernels_.linear_panel(view, panel, in, first * in.parts, count * in.parts, tile);
-  note_progress();  // on a slow machine one operation can take many seconds
+  progress_.note();  // on a slow machine one operation can take many seconds
   if (in.parts == 1) return;
   for (int64_t i = 0; i < count; ++i)
     for (int64_t c = 0; c < kPanel; ++c)
@@ -178,7 +181,7 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
   const QuantizedBuffer& source = quantized(in);
   const FloatBuffer& target = floats(out);
   const PackedView view = matrix->view();
-  require(view.columns == source.width && source.sampled == target.sampled && first_column >= 0 &&
+  require(view.columns == source.width && !source.sampled && !target.sampled && first_column >= 0 &&
               first_column + view.rows <= target.width,
           "linear: the matrix does not fit its buffers");
   require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
@@ -205,7 +208,7 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
   const QuantizedBuffer& source = quantized(in);
   const QuantizedBuffer& target = quantized(out);
   const PackedView view = matrix->view();
-  require(view.columns == source.width && view.rows == 2 * target.width && source.sampled == target.sampled,
+  require(view.columns == source.width && view.rows == 2 * target.width && !source.sampled && !target.sampled,
           "linear_silu_mul: the matrix does not fit its buffers");
   record(Part::kLinear, [this, &source, &target, view, matrix] {
     const int64_t rows = rows_of(source.sampled);
@@ -251,7 +254,7 @@ void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms) {
     const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];
     kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, task % shape.num_kv_heads,
                     shape, kv, target, thread_scratch_[to_size(thread)].as<float>());
-    note_progress();
+    progress_.note();
   });
 }
 
@@ -267,37 +270,13 @@ void Program::select_rows(int in, int out) {
   });
 }
 
-void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix) {
+void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide) {
   const QuantizedBuffer& source = quantized(in);
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled,
           "logits: the head does not fit");
-  record(Part::kHead, [this, &source, view, matrix] {
-    const int64_t shards = sampled_rows_.empty() ? 0 : (shape_.vocabulary + kShard - 1) / kShard;
-    pool_->run(shards, [&](int64_t shard, int) { head_shard(view, step_rows(source), shard); });
-  });
-}
-
-// Logits of one shard of the vocabulary for every sampled row, and their summaries while they are at hand.
-void Program::head_shard(const PackedView& view, const QuantizedRows& in, int64_t shard) {
-  const int64_t rows = std::ssize(sampled_rows_), vocabulary = shape_.vocabulary;
-  const int64_t begin = shard * kShard, end = std::min(begin + kShard, vocabulary);
-  alignas(64) float tile[kRowBlock * kPanel];
-  const int64_t step = kRowBlock / in.parts;
-  for (int64_t first = 0; first < rows; first += step) {
-    const int64_t count = std::min(step, rows - first);
-    for (int64_t channel = begin; channel < end; channel += kPanel) {
-      multiply(view, channel / kPanel, in, first, count, nullptr, tile);
-      const int64_t channels = std::min(kPanel, end - channel);
-      for (int64_t row = 0; row < count; ++row)
-        std::copy(tile + row * kPanel, tile + row * kPanel + channels,
-                  logits_.as<float>() + (first + row) * vocabulary + channel);
-    }
-  }
-  const int64_t num_shards = (vocabulary + kShard - 1) / kShard;
-  for (int64_t row = 0; row < rows; ++row)
-    shards_.as<ShardSummary>()[row * num_shards + shard] =
-        kernels_.summarize(logits_.as<float>() + row * vocabulary + begin, end - begin);
+  const auto head = std::make_shared<Head>(std::move(matrix), wide, shape_.max_sequences, kernels_, *pool_, progress_);
+  record(Part::kHead, [this, &source, head] { head->run(step_rows(source), rows_of(true), logits_); });
 }
 
 void Program::check(const SequenceInput& sequence) const {
@@ -348,7 +327,7 @@ std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences
   last_seconds_.fill(0.0);
   for (const Operation& operation : operations_) {
     timed(operation.part, operation.body);
-    note_progress();
+    progress_.note();
   }
   last_rows_ = sampled_rows_.size();
   std::vector<SampleOutcome> outcomes;
@@ -361,10 +340,8 @@ std::vector<SampleOutcome> Program::sample(std::span<const SequenceInput> sequen
   for (const SequenceInput& sequence : sequences)
     if (sequence.sampled) requests.push_back(&sequence.sampling);
   std::vector<SampleOutcome> outcomes(requests.size());
-  const int64_t num_shards = (shape_.vocabulary + kShard - 1) / kShard;
   pool_->run(std::ssize(requests), [&](int64_t row, int) {
-    RowSampler sampler(kernels_, logits_.as<float>() + row * shape_.vocabulary,
-                       shards_.as<ShardSummary>() + row * num_shards, shape_.vocabulary);
+    RowSampler sampler(kernels_, logits_.row(row), logits_.shards(row), shape_.vocabulary);
     outcomes[to_size(row)] = sampler.sample(*requests[to_size(row)]);
   });
   return outcomes;

@@ -12,9 +12,11 @@
 #include <span>
 #include <vector>
 
+#include "head.h"
 #include "kernels.h"
 #include "memory.h"
 #include "packed_matrix.h"
+#include "progress.h"
 #include "sampler.h"
 #include "storage.h"
 #include "thread_pool.h"
@@ -56,7 +58,8 @@ class Program {
   // piece of work done: who watches it can tell slow from stuck.
   Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress);
 
-  // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token. `parts`: kernels.h.
+  // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token; only the head
+  // multiplies those. `parts`: kernels.h.
   int float_buffer(int64_t width, bool sampled);
   int quantized_buffer(int64_t width, bool sampled, int64_t parts);
 
@@ -74,14 +77,15 @@ class Program {
   void attention(int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
                  float epsilon);
   void select_rows(int in, int out);
-  void logits(int in, std::shared_ptr<const PackedMatrix> matrix);
+  // `wide`: both parts of the activations for every logit (head.h).
+  void logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide);
 
   // One step; an outcome for each sampled sequence, in order. Throws std::invalid_argument if the input does not fit.
   std::vector<SampleOutcome> run(std::span<const SequenceInput> sequences);
 
   // The logits of the last step's sampled rows, [rows][vocabulary], before penalties unless a request changed them.
   std::span<const float> last_logits() const {
-    return {logits_.as<float>(), last_rows_ * static_cast<size_t>(shape_.vocabulary)};
+    return {logits_.row(0), last_rows_ * static_cast<size_t>(shape_.vocabulary)};
   }
   // What each part of the last step took, in seconds.
   const PartSeconds& last_seconds() const { return last_seconds_; }
@@ -118,23 +122,22 @@ class Program {
   void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
   void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
-  void note_progress() const;
   void record(Part part, std::function<void()> body) { operations_.push_back({part, std::move(body)}); }
   void timed(Part part, const std::function<void()>& body);
   std::vector<SampleOutcome> sample(std::span<const SequenceInput> sequences);
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
   void attend(int qkv, int64_t layer, int out, const HeadNorms& norms);
-  void head_shard(const PackedView& view, const QuantizedRows& in, int64_t shard);
 
   ProgramShape shape_;
   const Kernels& kernels_;
   std::shared_ptr<ThreadPool> pool_;
-  uint64_t* progress_;
+  Progress progress_;
   std::vector<std::unique_ptr<FloatBuffer>> float_buffers_;
   std::vector<std::unique_ptr<QuantizedBuffer>> quantized_buffers_;
   std::vector<Operation> operations_;
-  Memory kv_, cosines_, sines_, logits_, shards_;
+  Memory kv_, cosines_, sines_;
+  LogitRows logits_;
   std::vector<Memory> thread_scratch_;
 
   // The batch of the running step.

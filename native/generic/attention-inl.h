@@ -162,7 +162,8 @@ struct AttentionScratch {
     quantized_queries.scales = carve(groups);
     quantized_queries.sums = reinterpret_cast<int32_t*>(carve(groups));
     quantized_queries.capacity = rows * parts;
-    quantized_queries.parts = parts;
+    quantized_queries.parts = quantized_queries.token_stride = parts;
+    quantized_queries.part_stride = 1;
     maxima = carve(rows);
     corrections = carve(rows);
   }

@@ -41,13 +41,14 @@ static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
 
 // Writes a group of token `row`, in as many parts as `out` has. What the first part leaves is at most half its scale.
 static inline void quantize_into(F32 a, F32 b, const QuantizedRows& out, int64_t row, int64_t group) {
-  const int64_t at = group * out.capacity + row * out.parts;
+  const int64_t at = group * out.capacity + row * out.token_stride;
   int8_t* codes = out.codes + at * kGroup;
   const float scale = out.scales[at] = quantize_group(a, b, codes, out.sums + at);
   if (out.parts == 1) return;
   const F32 negative = set1(-scale);
   const F32 a_rest = fma(load_int8(codes), negative, a), b_rest = fma(load_int8(codes + 16), negative, b);
-  out.scales[at + 1] = quantize_group(a_rest, b_rest, codes + kGroup, out.sums + at + 1);
+  const int64_t rest = at + out.part_stride;
+  out.scales[rest] = quantize_group(a_rest, b_rest, out.codes + rest * kGroup, out.sums + rest);
 }
 
 static inline float inverse_rms(const float* x, float epsilon, int64_t width) {

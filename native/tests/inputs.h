@@ -57,7 +57,7 @@ struct Activations {
         sums(codes.size() / 32),
         capacity(capacity),
         parts(parts) {}
-  QuantizedRows view() { return {codes.data(), scales.data(), sums.data(), capacity, parts}; }
+  QuantizedRows view() { return {codes.data(), scales.data(), sums.data(), capacity, parts, parts, 1}; }
   bool operator==(const Activations& other) const {
     return same_bits(codes, other.codes) && same_bits(scales, other.scales) && same_bits(sums, other.sums);
   }

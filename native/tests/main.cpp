@@ -10,9 +10,9 @@ int main(int count, char** arguments) {
   const struct {
     const char* name;
     void (*run)();
-  } tests[] = {{"attention", test_attention}, {"fuzz", test_fuzz},         {"products", test_products},
-               {"program", test_program},     {"quantize", test_quantize}, {"sampler", test_sampler},
-               {"threads", test_threads},     {"tiles", test_tiles}};
+  } tests[] = {{"attention", test_attention}, {"fuzz", test_fuzz},       {"head", test_head},
+               {"products", test_products},   {"program", test_program}, {"quantize", test_quantize},
+               {"sampler", test_sampler},     {"threads", test_threads}, {"tiles", test_tiles}};
   int run = 0;
   for (const auto& test : tests) {
     bool wanted = count == 1;

@@ -48,7 +48,7 @@ class Model {
     program_.linear(attended, packed("Q4_1", kWidth, kWidth), {}, x, true, 0);
     program_.select_rows(x, last);
     program_.rms_norm(last, ones, 1e-6f, wide);
-    program_.logits(wide, packed("Q4_0", kVocabulary, kWidth));
+    program_.logits(wide, packed("Q4_0", kVocabulary, kWidth), false);
   }
 
   // The tokens drawn; empty when the plan is refused.

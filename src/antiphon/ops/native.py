@@ -128,7 +128,8 @@ class NativeOps(NativeLoader):
     """Records one forward pass into `program`.
 
     `attended_width` is num_heads * head_dim. `wide_activations`: activations keep about 16 bits instead of 8, for twice
-    the multiplications. What the head multiplies is always wide: there rounding would touch the logits directly.
+    the multiplications. What the head multiplies is wide even without, for the likeliest tokens: there rounding would
+    touch what is drawn.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class NativeOps(NativeLoader):
 
     def logits(self, x: Stored | Normed, head: NativeMatrix) -> None:
         (packed,) = head.packed
-        self._program.logits(self._multiplied(x, head), packed)
+        self._program.logits(self._multiplied(x, head), packed, self._wide_activations)
 
     def _record(self, source: int, matrix: NativeMatrix, out: Stored, *, accumulate: bool) -> None:
         column = 0

@@ -1,0 +1,115 @@
+#include "head.h"
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+#include <vector>
+
+namespace antiphon {
+namespace {
+
+constexpr int64_t kRowBlock = 64;     // rows of one panel whose sums fit the first-level cache
+constexpr int64_t kPanelsATask = 16;  // enough work to be worth handing out
+constexpr int64_t kPanelsAShard = kShard / kPanel;
+
+size_t to_size(int64_t value) { return static_cast<size_t>(value); }
+
+// Greater for greater numbers; what is not a number has its place too.
+uint32_t ordered_bits(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  return bits >> 31 ? ~bits : bits | 1u << 31;
+}
+
+}  // namespace
+
+LogitRows::LogitRows(int64_t max_rows, int64_t vocabulary_size) : vocabulary(vocabulary_size) {
+  values = Memory(to_size(max_rows * vocabulary) * sizeof(float));
+  summaries = Memory(to_size(max_rows * num_shards()) * sizeof(ShardSummary));
+}
+
+Head::Head(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
+           ThreadPool& pool, Progress progress)
+    : matrix_(std::move(matrix)),
+      wide_(wide),
+      num_panels_(matrix_->num_panels()),
+      num_corrected_(std::min(kCorrectedPanels, num_panels_)),
+      summaries_(to_size(max_rows * num_panels_) * sizeof(ShardSummary)),
+      chosen_(to_size(max_rows * num_corrected_) * sizeof(int32_t)),
+      kernels_(kernels),
+      pool_(pool),
+      progress_(progress) {}
+
+void Head::run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const {
+  if (rows == 0) return;
+  const auto for_panels = [this](int64_t count, const std::function<void(int64_t)>& body) {
+    pool_.run((count + kPanelsATask - 1) / kPanelsATask, [&](int64_t task, int) {
+      for (int64_t i = task * kPanelsATask; i < std::min(count, (task + 1) * kPanelsATask); ++i) body(i);
+      progress_.note();
+    });
+  };
+  for_panels(num_panels_, [&](int64_t panel) { multiply(in, rows, panel, out); });
+  if (!wide_) {
+    pool_.run(rows, [this](int64_t row, int) { choose(row); });
+    for_panels(rows * num_corrected_,
+               [&](int64_t i) { correct(in, i / num_corrected_, chosen_.as<int32_t>()[i], out); });
+  }
+  pool_.run(rows, [&](int64_t row, int) { summarize(row, out); });
+}
+
+void Head::multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const {
+  alignas(64) float tile[kRowBlock * kPanel];
+  const int64_t first_channel = panel * kPanel, channels = std::min(kPanel, out.vocabulary - first_channel);
+  for (int64_t first = 0; first < rows; first += kRowBlock) {
+    const int64_t count = std::min(kRowBlock, rows - first);
+    std::fill(tile, tile + count * kPanel, 0.0f);
+    kernels_.linear_panel(matrix_->view(), panel, in, first, count, tile);
+    if (wide_) add_part(in, first + in.part_stride, count, panel, tile);
+    for (int64_t i = 0; i < count; ++i) {
+      const float* logits = tile + i * kPanel;
+      std::copy(logits, logits + channels, out.row(first + i) + first_channel);
+      summary(first + i, panel) = kernels_.summarize(logits, channels);
+    }
+  }
+}
+
+// Summed up apart, then added: as in correct(), and as everywhere else (Program::multiply).
+void Head::add_part(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const {
+  alignas(64) float part[kRowBlock * kPanel];
+  std::fill(part, part + count * kPanel, 0.0f);
+  kernels_.linear_panel(matrix_->view(), panel, in, first, count, part);
+  for (int64_t i = 0; i < count * kPanel; ++i) tile[i] += part[i];
+}
+
+// The panels with the largest maxima and, of equal ones, the last.
+void Head::choose(int64_t row) const {
+  std::vector<uint64_t> panels(to_size(num_panels_));  // what orders them, then their number
+  for (int64_t panel = 0; panel < num_panels_; ++panel)
+    panels[to_size(panel)] = uint64_t{ordered_bits(summary(row, panel).maximum)} << 32 | static_cast<uint32_t>(panel);
+  std::nth_element(panels.begin(), panels.begin() + num_corrected_ - 1, panels.end(), std::greater<>());
+  std::transform(panels.begin(), panels.begin() + num_corrected_, chosen_.as<int32_t>() + row * num_corrected_,
+                 [](uint64_t panel) { return static_cast<int32_t>(panel); });
+}
+
+void Head::correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const {
+  const int64_t first_channel = panel * kPanel, channels = std::min(kPanel, out.vocabulary - first_channel);
+  float* logits = out.row(row) + first_channel;
+  alignas(64) float tile[kPanel];
+  std::copy(logits, logits + channels, tile);
+  add_part(in, row + in.part_stride, 1, panel, tile);
+  std::copy(tile, tile + channels, logits);
+  summary(row, panel) = kernels_.summarize(logits, channels);
+}
+
+void Head::summarize(int64_t row, const LogitRows& out) const {
+  for (int64_t shard = 0; shard < out.num_shards(); ++shard) {
+    ShardSummary whole = summary(row, shard * kPanelsAShard);
+    const int64_t end = std::min(num_panels_, (shard + 1) * kPanelsAShard);
+    for (int64_t panel = shard * kPanelsAShard + 1; panel < end; ++panel) {
+      whole.maximum = std::max(whole.maximum, summary(row, panel).maximum);
+      whole.not_finite += summary(row, panel).not_finite;
+    }
+    out.shards(row)[shard] = whole;
+  }
+}
+
+}  // namespace antiphon

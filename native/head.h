@@ -1,0 +1,61 @@
+// The logits of the sampled tokens, over the whole vocabulary.
+//
+// A token's activations have two int8 parts here (kernels.h). Where all of the model's have, both make every logit.
+// Else the first part gives them all, and the second is added in the panels that hold the row's largest logits, where a
+// token is likely to be drawn: elsewhere it would cost as many products again to correct what weighs nothing
+// (docs/decisions/011-the-head-in-two-passes.md).
+#pragma once
+#include <cstdint>
+#include <memory>
+
+#include "kernels.h"
+#include "memory.h"
+#include "packed_matrix.h"
+#include "progress.h"
+#include "thread_pool.h"
+
+namespace antiphon {
+
+constexpr int64_t kCorrectedPanels = 64;  // 2,048 logits of a row
+
+// Rows of logits, [max_rows][vocabulary], and a summary of each run of kShard of them.
+struct LogitRows {
+  Memory values, summaries;
+  int64_t vocabulary;
+
+  LogitRows(int64_t max_rows, int64_t vocabulary);
+  int64_t num_shards() const { return (vocabulary + kShard - 1) / kShard; }
+  float* row(int64_t index) const { return values.as<float>() + index * vocabulary; }
+  ShardSummary* shards(int64_t index) const { return summaries.as<ShardSummary>() + index * num_shards(); }
+};
+
+class Head {
+ public:
+  // `wide`: both parts for every logit.
+  Head(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
+       ThreadPool& pool, Progress progress);
+
+  // `in`: first parts of `rows` tokens, then their second parts.
+  void run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const;
+
+ private:
+  void multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const;
+  void add_part(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const;
+  void choose(int64_t row) const;
+  void correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const;
+  void summarize(int64_t row, const LogitRows& out) const;
+  ShardSummary& summary(int64_t row, int64_t panel) const {
+    return summaries_.as<ShardSummary>()[row * num_panels_ + panel];
+  }
+
+  std::shared_ptr<const PackedMatrix> matrix_;
+  bool wide_;
+  int64_t num_panels_, num_corrected_;
+  Memory summaries_;  // of each panel's logits, [max_rows][panels]
+  Memory chosen_;     // the panels to correct, [max_rows][num_corrected_]
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+  Progress progress_;
+};
+
+}  // namespace antiphon

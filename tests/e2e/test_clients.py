@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from anthropic import Anthropic
 from langchain_openai import ChatOpenAI
 from openai import BadRequestError, OpenAI
+from pydantic import BaseModel, Field
 from real_server import PATIENCE, RealServer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -126,6 +128,37 @@ def test_openai_tools(openai: OpenAI, server: RealServer):
     assert not answered.choices[0].message.tool_calls
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_openai_forced_tools(openai: OpenAI, server: RealServer, choice: Any):
+    """A model that was never trained to call tools calls one, and the same streamed."""
+    asked: Any = {
+        "model": server.model,
+        "messages": CALLED[:1],
+        "tools": [{"type": "function", "function": WEATHER}],
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "temperature": 1.0,
+        "seed": 1,
+    }
+    (call,) = openai.chat.completions.create(**asked).choices[0].message.tool_calls
+    assert json.loads(call.function.arguments).keys() == {"city"}
+    with openai.chat.completions.stream(**asked) as events:
+        (streamed,) = events.get_final_completion().choices[0].message.tool_calls
+    assert streamed.function.arguments == call.function.arguments
+
+
+async def test_openai_responses_from_asyncio(server: RealServer):
+    tool: Any = {"type": "function", "strict": False, **WEATHER}
+    async with server.openai() as client:
+        asked: Any = {"model": server.model, "input": QUESTION, "temperature": 0}
+        stream = await client.responses.create(**asked, stream=True)
+        assert "".join([event.delta async for event in stream if event.type == "response.output_text.delta"]) == ANSWER
+        forced = await client.responses.create(
+            **asked, tools=[tool], tool_choice={"type": "function", "name": WEATHER["name"]}
+        )
+        assert [item.type for item in forced.output] == ["function_call"]
+
+
 def test_openai_errors(openai: OpenAI, server: RealServer):
     with pytest.raises(BadRequestError, match="less than or equal to 2") as caught:
         openai.chat.completions.create(model=server.model, messages=ASKED, temperature=3)
@@ -161,7 +194,28 @@ def test_anthropic_tools(anthropic: Anthropic, server: RealServer):
     assert answer.stop_reason in ("end_turn", "max_tokens", "tool_use")
 
 
+def test_anthropic_forced_tools(anthropic: Anthropic, server: RealServer):
+    tool: Any = {"name": "get_weather", "input_schema": WEATHER["parameters"]}
+    asked: Any = {"model": server.model, "messages": CALLED[:1], "tools": [tool], "max_tokens": 200}
+    with anthropic.messages.stream(**asked, tool_choice={"type": "tool", "name": "get_weather"}) as stream:
+        answer = stream.get_final_message()
+    assert answer.stop_reason == "tool_use"
+    assert [block.input.keys() for block in answer.content] == [{"city"}]
+
+
 # --- langchain
+
+
+class Weather(BaseModel):
+    """A city whose weather is asked for."""
+
+    city: str = Field(max_length=30)
+
+
+@pytest.mark.parametrize("method", ["function_calling", "json_schema"])
+def test_langchain_structured_output(langchain: ChatOpenAI, method: Any):
+    found = langchain.with_structured_output(Weather, method=method).invoke(CALLED[0]["content"])
+    assert isinstance(found, Weather)
 
 
 def test_langchain_chat(langchain: ChatOpenAI):
@@ -189,16 +243,53 @@ def test_the_llm_command(server: RealServer, tmp_path: Path):
     model = f"- model_id: antiphon\n  model_name: {server.model}\n  api_base: {server.url}/v1\n  api_key_name: none\n"
     (tmp_path / "extra-openai-models.yaml").write_text(model)
     environment = os.environ | {"LLM_USER_PATH": str(tmp_path)}
-    llm = [str(Path(sys.executable).with_name("llm")), "-m", "antiphon", "--key", "unused", "-o", "temperature", "0"]
+    llm = [sys.executable, "-m", "llm", "-m", "antiphon", "--key", "unused", "-o", "temperature", "0"]
     finished = subprocess.run(
         [*llm, QUESTION], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert finished.stdout.strip() == ANSWER, finished.stderr
 
 
+# LiteLLM in a process of its own, as its proxy is: it keeps threads and sessions open, and warns of what it imports.
+LITELLM = """
+import asyncio, json, sys
+import litellm
+
+url, model, asked, weather = json.loads(sys.argv[1])
+fields = {"model": f"openai/{model}", "api_base": f"{url}/v1", "api_key": "unused", "messages": asked, "temperature": 0}
+whole = litellm.completion(**fields)
+stream = litellm.completion(**fields, stream=True)
+later = asyncio.run(litellm.acompletion(**fields))
+named = {"type": "function", "function": {"name": weather["name"]}}
+tools = {"tools": [{"type": "function", "function": weather}], "tool_choice": named}
+(call,) = litellm.completion(**fields, **tools).choices[0].message.tool_calls
+try:
+    litellm.completion(**fields | {"temperature": 3})
+except litellm.BadRequestError as error:
+    refusal = str(error)
+print(json.dumps([
+    whole.choices[0].message.content,
+    "".join(chunk.choices[0].delta.content or "" for chunk in stream),
+    later.choices[0].message.content,
+    json.loads(call.function.arguments),
+    refusal,
+]))
+"""
+
+
 def test_litellm(server: RealServer):
-    litellm = pytest.importorskip("litellm", reason="LiteLLM wants an older openai; install it in an environment apart")
-    answer = litellm.completion(
-        model=f"openai/{server.model}", api_base=f"{server.url}/v1", api_key="unused", messages=ASKED, temperature=0
+    environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # it would fetch one
+    asked = json.dumps([server.url, server.model, ASKED, WEATHER])
+    finished = subprocess.run(
+        [sys.executable, "-c", LITELLM, asked],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
-    assert answer.choices[0].message.content == ANSWER
+    assert finished.returncode == 0, finished.stderr
+    *answers, arguments, refusal = json.loads(finished.stdout.splitlines()[-1])
+    assert answers == [ANSWER] * 3
+    assert isinstance(arguments["city"], str)
+    assert "less than or equal to 2" in refusal

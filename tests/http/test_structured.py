@@ -222,6 +222,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"structured_outputs": {"json": "[1]"}}, "structured_outputs.json", "an object"),
     ({"structured_outputs": {"grammar": 'start: "a"\n\nb: ('}}, "structured_outputs.grammar", "3(5)"),
     ({"guided_grammar": 'root ::= "a'}, "guided_grammar", "GBNF"),
+    ({"guided_grammar": "start: start start"}, "guided_grammar", "no text that it allows"),
+    ({"guided_regex": r"[^\s\S]"}, "guided_regex", "no text that it allows"),
     ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice", "send one"),
     ({"guided_regex": "a", "min_tokens": 3}, "min_tokens", "cannot be combined with 'guided_regex'"),
     ({"response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos", "cannot be combined"),

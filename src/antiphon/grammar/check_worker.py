@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from antiphon.grammar.lark import to_lark
-from antiphon.grammar.matcher import MatcherFactory
+from antiphon.grammar.matcher import NOTHING_FITS, MatcherFactory
 from antiphon.grammar.nouns import GrammarError, Vocabulary
 from antiphon.request import Grammar, GrammarKind
 
@@ -65,7 +65,7 @@ def _check(factory: MatcherFactory, question: dict[str, str]) -> dict[str, Any]:
     try:
         lark = to_lark(Grammar(GrammarKind(question["kind"]), question["text"]))
         if not any(factory.compile(lark).bitmask()):
-            return {"error": "there is no text that it allows"}
+            return {"error": NOTHING_FITS}
     except GrammarError as error:
         reason = str(error)
         # A place in Lark that the sender has not written says nothing.

@@ -28,6 +28,8 @@ _TOO_COMPLEX = "the grammar is too complex to be followed"
 _REGEX = re.compile(r'invalid regex ".*" \(in regex\): (.*\nerror: )?', re.DOTALL)  # with all of the sender's text
 _BEFORE = re.compile(r"^(at \d+\(\d+\): )?failed to compile JSON schema: ")
 _AFTER = re.compile(r"\n   1 \| .*", re.DOTALL)
+# What the library says where no text is left: a recursion without an end, a character class without a member.
+_EMPTY, NOTHING_FITS = "NoExtensionBias", "there is no text that it allows"
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")
 
 
@@ -92,6 +94,8 @@ def _reason(message: str) -> str:
     message = (
         _AFTER.sub("", _REGEX.sub("invalid regex: ", _BEFORE.sub("", message))).partition("<non-verbose/>")[0].strip()
     )
+    if message == _EMPTY:
+        return NOTHING_FITS
     if unsupported := _UNSUPPORTED.search(message):
         return f"unsupported schema keywords: {unsupported[1]}"[:_LONGEST_MESSAGE]
     return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]} …"

@@ -202,7 +202,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | list[Annotated[TextPart, known_types("Content", "text")]] | None = None
     reasoning_content: str | None = Field(None, description="An earlier answer's thought.")
     reasoning: str | None = Field(None, description="The same under its other name.")
     name: Accepted = None

@@ -16,7 +16,7 @@ from antiphon.request import Grammar, GrammarKind
 from antiphon.text.tokenizer import Tokenizer
 from antiphon.text.tool_shapes import BETWEEN, ToolShape
 
-MAX_FORCED_CALLS = 16  # of one answer: a small model that must call again and again would never come to an end
+MAX_FORCED_CALLS = 8  # of one answer: a small model that must call again and again would never come to an end
 
 Pieces = list[str | int]  # texts, and ids of tokens that no text becomes
 

@@ -19,7 +19,7 @@ def random_schema(seed: int) -> Schema:
     """An object at the top, as OpenAI wants it; with definitions, one of them recursive, every third time."""
     random = Random(seed)  # noqa: S311  # repeatable on purpose
     schema = _object(random, depth=3)
-    if seed % 3 == 0:
+    if is_recursive(seed):
         schema["$defs"] = {
             "leaf": _scalar(random),
             "tree": {
@@ -35,6 +35,11 @@ def random_schema(seed: int) -> Schema:
         schema["properties"]["tree"] = {"$ref": "#/$defs/tree"}
         schema["required"].append("tree")
     return schema
+
+
+def is_recursive(seed: int) -> bool:
+    """Whether the schema of a seed refers to itself, so that an answer may go on for ever."""
+    return seed % 3 == 0
 
 
 def problem(schema: Schema, text: str) -> str | None:

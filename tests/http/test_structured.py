@@ -174,7 +174,10 @@ async def test_the_official_clients_parse(served):
 DEEP: Any = {"type": "string", "pattern": "a"}
 for level in range(9):
     DEEP = {"allOf": [DEEP, {"anyOf": [DEEP, {"minLength": level}]}]}
-WIDE = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(40)}
+WIDE = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(40)} | {
+    "d40": {"const": 1}
+}
+STEEP = {"type": "object", "properties": {"a": {"pattern": "^(.*[a-f].{9}g.*)*(.*e.{50}){9}$"}}, "required": ["a"]}
 BOMBS: list[dict[str, Any]] = [
     {"response_format": json_schema(DEEP)},
     {"guided_regex": "(((a{1,1000}b?){1,1000}c?){1,1000}d?){1,1000}(?:.*e.{50}){9}" * 20},
@@ -183,6 +186,8 @@ BOMBS: list[dict[str, Any]] = [
     {"guided_grammar": "start: " + "(" * 5000 + '"a"' + ")" * 5000},
     {"guided_grammar": "root ::= " + "(" * 5000 + '"a"' + ")" * 5000},
     {"guided_grammar": "start: A\nA: " + " & ".join(f"/(.*[a-f].{{{n}}}g.*)*/" for n in range(5, 30))},
+    {"response_format": json_schema({"$ref": "#/$defs/d0", "$defs": WIDE})},
+    {"tools": [{"type": "function", "function": {"name": "f", "parameters": STEEP}}], "tool_choice": "required"},
 ]
 
 

@@ -45,6 +45,7 @@ struct PackedView {
   const uint8_t* codes;
   const uint16_t* scales;
   const uint16_t* mins;  // or null
+  int64_t ahead = 0;     // bytes from a group's codes to what is fetched beside it; 0: where the next groups lie
 };
 
 inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one panel
@@ -53,10 +54,19 @@ inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one p
 
 enum class KvType : int32_t { kInt8, kHalf };
 
-// The KV pool of one layer. A block holds, for each KV head, K, K's scales, V [32 tokens][head_dim], V's scales; scales
-// [head_dim / 32][32 tokens], in half precision, only with int8. K in int8 is a panel of W8 whose channels are the
-// block's tokens (key_panel), so that scores are a product like any other; in half precision it is [head_dim][32
-// tokens].
+// One, in half precision, for each channel of a panel.
+struct ScalesOfOne {
+  alignas(64) uint16_t halves[kPanel];
+  constexpr ScalesOfOne() : halves() {
+    for (uint16_t& half : halves) half = 0x3C00;
+  }
+};
+
+// The KV pool of one layer. A block holds, for each KV head, K, K's scales, V, V's scales; scales in half precision,
+// only with int8. In int8 both are panels of W8, so that attention's products are products like any other: K one panel
+// whose channels are the block's tokens, with scales [head_dim / 32][32 tokens]; V a panel for each 32 columns, whose
+// values of k are the tokens, with a scale for each token. In half precision K is [head_dim][32 tokens], V [32
+// tokens][head_dim].
 struct KvLayer {
   uint8_t* base;
   KvType type;
@@ -64,19 +74,27 @@ struct KvLayer {
   int64_t head_dim;
 
   int64_t code_bytes() const { return type == KvType::kInt8 ? 1 : 2; }
-  int64_t scale_count() const { return type == KvType::kInt8 ? kBlockTokens * (head_dim / kGroup) : 0; }
-  int64_t k_bytes() const { return kBlockTokens * head_dim * code_bytes(); }
-  int64_t head_bytes() const { return 2 * (k_bytes() + 2 * scale_count()); }
+  int64_t vector_bytes() const { return kBlockTokens * head_dim * code_bytes(); }  // of a block's K or V
+  int64_t key_scales() const { return type == KvType::kInt8 ? kBlockTokens * (head_dim / kGroup) : 0; }
+  int64_t value_scales() const { return type == KvType::kInt8 ? kBlockTokens : 0; }
+  int64_t values_at() const { return vector_bytes() + 2 * key_scales(); }
+  int64_t head_bytes() const { return values_at() + vector_bytes() + 2 * value_scales(); }
   int64_t block_bytes() const { return num_kv_heads * head_bytes(); }
   uint8_t* head(int64_t block, int64_t kv_head) const { return base + block * block_bytes() + kv_head * head_bytes(); }
-  PackedView key_panel(const uint8_t* head) const {
-    return {WeightFormat::kW8,
-            kBlockTokens,
-            head_dim,
-            128,
-            head,
-            reinterpret_cast<const uint16_t*>(head + k_bytes()),
-            nullptr};
+  // `ahead`: PackedView.
+  PackedView key_panel(const uint8_t* head, int64_t ahead) const {
+    return {
+        WeightFormat::kW8, kBlockTokens, head_dim, 128, head, reinterpret_cast<const uint16_t*>(head + vector_bytes()),
+        nullptr,           ahead};
+  }
+  // Of V's scales none are a channel's: all are one.
+  PackedView value_panel(const uint8_t* values, int64_t panel, int64_t ahead) const {
+    static constexpr ScalesOfOne ones;
+    return {WeightFormat::kW8, kPanel,  kBlockTokens, 128, values + panel * kPanel * kBlockTokens,
+            ones.halves,       nullptr, ahead};
+  }
+  const uint16_t* value_scales_of(const uint8_t* values) const {  // [32 tokens]
+    return reinterpret_cast<const uint16_t*>(values + vector_bytes());
   }
 };
 
@@ -154,8 +172,8 @@ struct Kernels {
 
 inline int64_t attention_scratch_floats(const AttentionShape& shape) {
   const int64_t rows = kAttentionTileTokens * shape.group(), dim = shape.head_dim;
-  const int64_t query_parts = 2 * rows * (dim / 4 + 2 * dim / kGroup + kBlockTokens);
-  return 2 * kBlockTokens * dim + rows * (2 * dim + 2 * kBlockTokens + 16 + 2) + query_parts;
+  const int64_t quantized = 2 * rows * (dim + kBlockTokens) / kGroup * (kGroup / 4 + 2);  // queries and weights
+  return 2 * kBlockTokens * dim + rows * (3 * dim + 3 * kBlockTokens + 16 + 2) + quantized;
 }
 
 extern const Kernels kScalarKernels;

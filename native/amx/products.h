@@ -73,7 +73,7 @@ class Products {
   __attribute__((always_inline)) void fetch(int64_t group, int64_t half) const {
     if (group >= groups_) return;
     const int64_t bytes = group_code_bytes(matrix_.format) / 2;
-    const char* codes = reinterpret_cast<const char*>(codes_of(group)) + half * bytes;
+    const char* codes = reinterpret_cast<const char*>(codes_of(group)) + half * bytes + matrix_.ahead;
     for (int64_t at = 0; at < bytes; at += kLineBytes) _mm_prefetch(codes + at, _MM_HINT_T1);
     const uint16_t* halves = half == 0 ? matrix_.scales : matrix_.mins;
     if (halves)

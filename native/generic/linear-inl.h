@@ -81,20 +81,21 @@ template <WeightFormat Format>
 static void linear_panel_of(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
                             int64_t num_rows, float* out) {
   alignas(64) uint8_t lines[kPanel * kGroup];
-  // Few rows wait for memory: the more is on its way the better, and the second-level cache takes more at once. Many
+  // Who waits for memory, as few rows do and attention, has more on its way at once into the second-level cache. Many
   // rows wait for their products, and want the next lines at hand. (In a function of its own gcc takes all this for
   // nothing.)
   constexpr int64_t kFarGroups = 16, kNearGroups = 4;
-  const bool few = num_rows <= 4;
+  const bool far = num_rows <= 4 || matrix.ahead;
   const bool split = Format == WeightFormat::kW4 && num_rows > kUnsplitRows;
   const int64_t groups = matrix.columns / kGroup;
   const int64_t code_bytes = group_code_bytes(Format);
+  const int64_t ahead = matrix.ahead ? matrix.ahead : (far ? kFarGroups : kNearGroups) * code_bytes;
   const uint8_t* packed = matrix.codes + panel * groups * code_bytes;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
-    if (few)
-      for (int64_t i = 0; i < code_bytes; i += 64) prefetch_far(packed + kFarGroups * code_bytes + i);
+    if (far)
+      for (int64_t i = 0; i < code_bytes; i += 64) prefetch_far(packed + ahead + i);
     else
-      for (int64_t i = 0; i < code_bytes; i += 64) prefetch(packed + kNearGroups * code_bytes + i);
+      for (int64_t i = 0; i < code_bytes; i += 64) prefetch(packed + ahead + i);
     const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
     Group group{packed,      matrix.scales + scale_at, mins, matrix.bias, in.codes + at * kGroup, in.scales + at,

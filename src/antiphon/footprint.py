@@ -19,7 +19,7 @@ W4_BITS = {"Q4_0": 4.5, "Q4_1": 5.0, "Q4_ZP": 5.0, "Q4_K": 5.0}
 W8_BITS = {"Q5_1": 9.0, "Q5_K": 9.0}
 W8_BITS_OF_OTHERS = 8.5
 
-KV_SCALE_GROUP = 32  # int8 values that share one float16 scale
+KV_SCALE_GROUP = 32  # int8 values of a key that share one float16 scale
 KV_BLOCK_SIZE = 32  # tokens; a user's last block is half empty on average
 
 # The Python processes (front, engine, templates) with their libraries, step buffers and logits.
@@ -77,12 +77,13 @@ def packed_bytes(num_weights: int, bits: float) -> int:
 def kv_bytes_per_token(settings: Mapping[str, Any], kv_cache_type: str) -> int:
     """Bytes that one token takes in the KV cache: a key and a value for each layer and KV head.
 
-    In "int8" a head's vector is `head_dim` bytes and one float16 scale for each 32 of them; in "f16" two bytes a value.
+    In "int8" a head's vector is `head_dim` bytes and float16 scales: of a key one for each 32 of them, of a value one. In
+    "f16" it is two bytes a value.
     """
     head_dim = int(settings["head_dim"])
-    num_scales = -(-head_dim // KV_SCALE_GROUP)
-    vector = head_dim + 2 * num_scales if kv_cache_type == "int8" else 2 * head_dim
-    return int(settings["num_hidden_layers"]) * int(settings["num_key_value_heads"]) * 2 * vector
+    num_scales = head_dim // KV_SCALE_GROUP + 1
+    pair = 2 * head_dim + 2 * num_scales if kv_cache_type == "int8" else 4 * head_dim
+    return int(settings["num_hidden_layers"]) * int(settings["num_key_value_heads"]) * pair
 
 
 def kv_capacity(free: int, weights: WeightBytes, per_token: int) -> int:

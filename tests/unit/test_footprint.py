@@ -17,7 +17,7 @@ def tensor(name: str, kind: str, *shape: int) -> Tensor:
 
 def test_kv_bytes_per_token():
     assert footprint.kv_bytes_per_token(R1, "f16") == 28 * 2 * 2 * 2 * 128
-    assert footprint.kv_bytes_per_token(R1, "int8") == 28 * 2 * 2 * (128 + 4 * 2)
+    assert footprint.kv_bytes_per_token(R1, "int8") == 28 * 2 * (128 + 4 * 2 + 128 + 2)
 
 
 def test_an_untied_embedding_stays_in_the_file():

@@ -77,8 +77,8 @@ def packed_bytes(num_weights: int, bits: float) -> int:
 def kv_bytes_per_token(settings: Mapping[str, Any], kv_cache_type: str) -> int:
     """Bytes that one token takes in the KV cache: a key and a value for each layer and KV head.
 
-    In "int8" a head's vector is `head_dim` bytes and float16 scales: of a key one for each 32 of them, of a value one. In
-    "f16" it is two bytes a value.
+    In "int8" a head's vector is `head_dim` bytes and float16 scales: of a key one for each 32 of them, of a value
+    vector one. In "f16" it is two bytes a number.
     """
     head_dim = int(settings["head_dim"])
     num_scales = head_dim // KV_SCALE_GROUP + 1

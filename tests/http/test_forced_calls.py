@@ -74,6 +74,27 @@ async def test_without_parallel_calls_there_is_one(served):
         assert len(calls_of(reply.json()["choices"][0])) == 1
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+async def test_some_of_the_tools(served):
+    seen = set()
+    for seed in range(6):
+        reply = await served.chat(**WARM, tool_choice=allowed("required", "look", "wait"), seed=seed)
+        seen |= {name for name, _ in calls_of(reply.json()["choices"][0])}
+    assert seen == {"look", "wait"}
+    free = await served.chat(**WARM | {"max_tokens": 20}, tool_choice=allowed("auto", "look"))
+    assert free.json()["choices"][0]["finish_reason"] == "length"
+    assert free.json()["usage"]["prompt_tokens"] == reply.json()["usage"]["prompt_tokens"]
+    flat = [{"type": "function", **each["function"]} for each in TOOLS]
+    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "wait"}]}
+    body = {"input": "Hello", "tools": flat, "tool_choice": choice, "reasoning": {"effort": "none"}}
+    answer = (await served.http.post("/v1/responses", json=body)).json()
+    assert {item["name"] for item in answer["output"]} == {"wait"}
+
+
 async def test_streamed_and_whole_are_the_same(served):
     asked = {**WARM, "tool_choice": "required", "seed": 3}
     whole = (await served.chat(**asked)).json()["choices"][0]
@@ -170,6 +191,7 @@ async def test_the_official_client(served):
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice", "not among 'tools'"),
+    ({"tool_choice": allowed("auto", "look", "fly")}, "tool_choice", "not among 'tools'"),
     ({"tool_choice": "required", "min_tokens": 3}, "min_tokens", "cannot be combined with 'tool_choice'"),
     ({"tool_choice": NAMED, "ignore_eos": True}, "ignore_eos", "cannot be combined with 'tool_choice'"),
     ({"tools": [tool("f", {"type": "string"})], "tool_choice": "required"},

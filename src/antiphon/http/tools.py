@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import MaxLen
+from annotated_types import MaxLen, MinLen
 from pydantic import Field, StringConstraints, model_validator
 
 from antiphon.errors import InvalidRequest
@@ -50,13 +50,32 @@ class NamedTool(Schema):
     function: ChosenFunction
 
 
+class AllowedTools(Schema):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[Annotated[NamedTool, known_types("A tool", "function")]], MinLen(1), MaxLen(MAX_TOOLS)]
+
+
+class AllowedChoice(Schema):
+    """Some of the tools: the model is told of all, so that prompts begin alike, and may call these."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolChoice = Annotated[
+    NamedTool | AllowedChoice,
+    Field(discriminator="type"),
+    known_types("A tool choice", "function", "allowed_tools"),
+]
+
+
 class ToolRequest(StructuredRequest):
     """The fields themselves."""
 
     tools: Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS)] | None = None
-    tool_choice: (
-        Literal["none", "auto", "required"] | Annotated[NamedTool, known_types("A tool choice", "function")] | None
-    ) = Field(None, description="required, or a named tool: the answer is nothing but calls.")
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = Field(
+        None, description="required, or a named tool: the answer is nothing but calls."
+    )
     parallel_tool_calls: bool | None = Field(None, description="False: the answer ends with its first call.")
 
     @model_validator(mode="after")
@@ -68,7 +87,7 @@ class ToolRequest(StructuredRequest):
             )
         if self.must_call and not names:
             raise conflict("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
-        if self.must_call and not self.callable_tools:
+        if not set(self._chosen_names or ()) <= set(names):
             raise conflict("tool_choice", "'tool_choice' names a function that is not among 'tools'.")
         return self
 
@@ -80,16 +99,25 @@ class ToolRequest(StructuredRequest):
     @property
     def must_call(self) -> bool:
         """Whether the answer is to be nothing but calls."""
+        if isinstance(self.tool_choice, AllowedChoice):
+            return self.tool_choice.allowed_tools.mode == "required"
         return self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
 
     @property
     def callable_tools(self) -> dict[int, FunctionDefinition]:
         """The functions that may be called, by their places among `tools`."""
         functions = {index: tool.function for index, tool in enumerate(self.tools or ())}
-        if not isinstance(self.tool_choice, NamedTool):
-            return functions
-        wished = self.tool_choice.function.name
-        return {index: function for index, function in functions.items() if function.name == wished}
+        chosen = self._chosen_names
+        return {index: each for index, each in functions.items() if chosen is None or each.name in chosen}
+
+    @property
+    def _chosen_names(self) -> list[str] | None:
+        """The functions that `tool_choice` names; None where it names none."""
+        if isinstance(self.tool_choice, NamedTool):
+            return [self.tool_choice.function.name]
+        if isinstance(self.tool_choice, AllowedChoice):
+            return [tool.function.name for tool in self.tool_choice.allowed_tools.tools]
+        return None
 
     @property
     def may_call_again(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from antiphon.http.openai_responses.schemas import (
+    AllowedFunctions,
     FunctionCall,
     FunctionCallOutput,
     InputItem,
@@ -106,12 +107,23 @@ def _fields(request: ResponseRequest) -> dict[str, Any]:
             {"type": "function", "function": tool.model_dump(exclude_none=True, exclude={"type"})}
             for tool in request.tools
         ]
-    choice = request.tool_choice
-    fields["tool_choice"] = (
-        {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedFunction) else choice
-    )
+    fields["tool_choice"] = _tool_choice(request)
     fields["response_format"] = _response_format(request)
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _tool_choice(request: ResponseRequest) -> str | dict[str, Any] | None:
+    choice = request.tool_choice
+    if isinstance(choice, NamedFunction):
+        return _named(choice)
+    if isinstance(choice, AllowedFunctions):
+        allowed = {"mode": choice.mode, "tools": [_named(tool) for tool in choice.tools]}
+        return {"type": "allowed_tools", "allowed_tools": allowed}
+    return choice
+
+
+def _named(tool: NamedFunction) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": tool.name}}
 
 
 def _response_format(request: ResponseRequest) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from antiphon.http.limits import MAX_LOGPROBS, MAX_MESSAGES
+from antiphon.http.limits import MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
 from antiphon.http.schemas import AcceptedMap, AcceptedText, Refused, StreamOptions, refused
 from antiphon.http.shape import Schema, conflict
 from antiphon.http.tagged import known_types
@@ -130,6 +130,19 @@ class NamedFunction(Schema):
     name: str
 
 
+class AllowedFunctions(Schema):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[Annotated[NamedFunction, known_types("A tool", "function")]], MinLen(1), MaxLen(MAX_TOOLS)]
+
+
+ToolChoice = Annotated[
+    NamedFunction | AllowedFunctions,
+    Field(discriminator="type"),
+    known_types("A tool choice", "function", "allowed_tools"),
+]
+
+
 class TextFormat(Schema):
     type: Literal["text"]
 
@@ -185,9 +198,7 @@ class ResponseRequest(Schema):
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
 
     tools: list[Annotated[FunctionTool, known_types("A tool", "function")]] | None = None
-    tool_choice: (
-        Literal["none", "auto", "required"] | Annotated[NamedFunction, known_types("A tool choice", "function")] | None
-    ) = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None

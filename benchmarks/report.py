@@ -3,9 +3,10 @@
 
     python benchmarks/report.py benchmarks/results/FOLDER
 
-FOLDER has what one machine measured: `kernels.json`, `steps.json`, `side-by-side.json`, `side-by-side-long.json` and
-`step-overhead.json`, each written by the benchmark of that name with `--json`. What is missing keeps its place in the
-document as it is. The document's own words stand outside the marks; all between them is written anew.
+FOLDER has what one machine measured: `kernels.json`, `steps.json`, `steps-avx2.json`, `side-by-side.json`,
+`side-by-side-long.json` and `step-overhead.json`, each written by the benchmark of that name with `--json`. What is
+missing keeps its place in the document as it is. The document's own words stand outside the marks; all between them is
+written anew.
 """
 
 from __future__ import annotations
@@ -215,6 +216,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
     "long contexts": ("side-by-side-long", side_by_side),
     "where the step goes": ("steps", step_roofline),
     "steps": ("steps", steps),
+    "steps in AVX2": ("steps-avx2", steps),
     "around the step": ("step-overhead", step_overhead),
     "kernels": ("kernels", kernels),
 }

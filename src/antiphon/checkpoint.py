@@ -77,6 +77,7 @@ class TokenizerData:
     """What is needed to build the tokenizer: a tokenizer.json, or GGUF's vocabulary with merges or scores."""
 
     tokenizer_json: bytes | None = None
+    num_rows: int | None = None  # of the model's embedding, where a tokenizer.json may have more tokens
     tokens: list[str] = field(default_factory=list)  # in id order, in GPT-2's byte alphabet or SentencePiece's
     token_types: list[int] = field(
         default_factory=list

@@ -136,6 +136,13 @@ def test_a_wrong_checksum_leaves_nothing_behind(hub: FakeHub, cache: Path, path:
     get("org/m:Q4_0" if path in GGUF else "org/m")
 
 
+def test_a_checksum_is_no_path(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    hub.repositories["org/m-GGUF"] = GGUF
+    monkeypatch.setattr("fake_hub.sha256", lambda content: "../../../outside")
+    assert "no checksum" in refusal("org/m-GGUF:Q4_0")
+    assert not list(cache.parent.rglob("outside*"))
+
+
 def test_more_than_was_announced_is_not_kept(hub: FakeHub, cache: Path):
     hub.repositories["org/m-GGUF"] = GGUF
     hub.faults.instead["m-Q4_0.gguf"] = GGUF["m-Q4_0.gguf"] + b"more"

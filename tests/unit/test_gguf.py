@@ -1,5 +1,6 @@
 """GGUF files: what a sound one says, and that every unsound one is refused by name, cheaply."""
 
+import os
 import random
 import struct
 import tracemalloc
@@ -80,10 +81,12 @@ def test_sampling_advice_and_a_second_end_token_are_kept(tmp_path: Path) -> None
 def test_what_is_no_checkpoint_is_told_what_would_work(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "zip").write_bytes(b"PK\x03\x04....")
+    os.mkfifo(tmp_path / "pipe")
     for name, message in (
         ("missing", "no such file"),
         ("empty", "not a GGUF"),
         ("zip", "not a GGUF"),
+        ("pipe", "no ordinary file"),
         ("", "config.json"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -170,6 +173,7 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
         ({"tokenizer.ggml.tokens": None}, "'tokenizer.ggml.tokens' is missing"),
         ({"tokenizer.ggml.tokens": [1, 2]}, "'tokenizer.ggml.tokens' must be a list of texts"),
         ({"tokenizer.ggml.token_type": [1, 2]}, "'tokenizer.ggml.token_type' must hold one"),
+        ({"qwen2.vocab_size": 1000}, "'qwen2.vocab_size' is 1000, but 'tokenizer.ggml.tokens' has"),
         ({"tokenizer.ggml.eos_token_id": 1 << 30}, "'tokenizer.ggml.eos_token_id' is 1073741824"),
         ({"tokenizer.chat_template": 7}, "'tokenizer.chat_template' must be text"),
     ],

@@ -67,6 +67,24 @@ def test_one_of_several_templates_is_the_default(folder: Path) -> None:
     assert open_checkpoint(folder).chat_template == "b"
 
 
+@pytest.mark.parametrize("template", [[{"name": ["default"], "template": "a"}], [{"template": "a"}], [7, "x"]])
+def test_templates_without_a_default_are_none(folder: Path, template: Any) -> None:
+    change(folder / "tokenizer_config.json", chat_template=template)
+    assert open_checkpoint(folder).chat_template is None
+
+
+@pytest.mark.parametrize("processor", [5, {"processors": 5}, {"processors": [5]}, {"type": "Sequence"}])
+def test_a_post_processor_that_says_nothing_adds_nothing(folder: Path, processor: Any) -> None:
+    change(folder / "tokenizer_config.json", add_bos_token=None)
+    change(folder / "tokenizer.json", post_processor=processor)
+    assert not open_checkpoint(folder).tokenizer.add_bos
+
+
+def test_an_end_token_that_the_model_has_no_row_for_is_passed_over(folder: Path) -> None:
+    change(folder / "generation_config.json", eos_token_id=[10**15, 7])
+    assert open_checkpoint(folder).tokenizer.eos_token_ids[1:] == (7, 0)  # behind the tokenizer's own
+
+
 def test_newer_files_keep_the_rotary_base_elsewhere(folder: Path) -> None:
     change(folder / "config.json", rope_theta=None, rope_parameters={"rope_type": "default", "rope_theta": 5e5})
     assert open_checkpoint(folder).settings["rope_theta"] == 5e5

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE, metadata, write_gguf
+from tiny_checkpoints import (
+    CHATML_TEMPLATE,
+    R1_TEMPLATE,
+    metadata,
+    tokenizer_json,
+    write_gguf,
+    write_hugging_face,
+)
 
 from antiphon.formats import open_checkpoint
 from antiphon.text import TextModel
@@ -67,6 +75,16 @@ def test_nothing_is_said_of_what_is_right(tmp_path, template):
 def test_a_model_that_cannot_end(tmp_path):
     with text_model(tmp_path, **QUIET, **{"tokenizer.ggml.eos_token_id": None}) as text:
         assert [finding.wrong for finding in lint(text, GOOD)] == ["the checkpoint names no end-of-sequence token"]
+
+
+def test_tokens_without_a_row(tmp_path):
+    folder = write_hugging_face(tmp_path / "m")
+    tree = tokenizer_json()
+    tree["added_tokens"].append(tree["added_tokens"][0] | {"id": 5000, "content": "[pad]"})
+    (folder / "tokenizer.json").write_text(json.dumps(tree))
+    text = TextModel.from_checkpoint(open_checkpoint(folder))
+    assert "no row for ([pad])" in lint(text, GOOD)[0].wrong
+    text.close()
 
 
 def test_advice_for_r1(tmp_path):

@@ -180,6 +180,16 @@ def test_bytes_outside_the_vocabulary_are_dropped_and_still_part_words() -> None
     assert tokenizer.encode("a\x01a") == tokenizer.encode("a") * 2
 
 
+GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "x" * 1000}  # makes any text too long for memory
+
+
+def nested(step: object, depth: int) -> object:
+    """A normalizer inside so many sequences."""
+    for _ in range(depth):
+        step = {"type": "Sequence", "normalizers": [step]}
+    return step
+
+
 def changed_json(**fields: object) -> bytes:
     return json.dumps(tokenizer_json() | fields).encode()
 
@@ -196,12 +206,30 @@ def changed_json(**fields: object) -> bytes:
         ({"tokenizer_json": changed_json(added_tokens=[{"content": 1, "id": 1, "special": True}])}, "has no text"),
         ({"tokenizer_json": changed_json(added_tokens=[{"content": "x", "id": -1, "special": True}])}, "whole numbers"),
         ({"tokenizer_json": changed_json(added_tokens=[{"content": "x"}])}, "KeyError: 'id'"),
-        ({"tokenizer_json": changed_json(normalizer={"type": "New"})}, "tokenizer.json cannot be used"),
+        ({"tokenizer_json": changed_json(normalizer={"type": 4})}, "the normalizer 4, which is"),
+        ({"tokenizer_json": changed_json(normalizer=GROWING)}, "the normalizer 'Replace', which is not supported"),
+        ({"tokenizer_json": changed_json(normalizer=nested(GROWING, 3))}, "the normalizer 'Replace'"),
+        ({"tokenizer_json": changed_json(normalizer=nested({"type": "NFC"}, 9))}, "more than 8 deep"),
+        ({"tokenizer_json": changed_json(pre_tokenizer={"type": "Sequence", "pretokenizers": 5})}, "is damaged"),
+        ({"tokenizer_json": changed_json(pre_tokenizer={"type": "Sequence", "pretokenizers": [None]})}, "is damaged"),
+        ({"tokenizer_json": changed_json(), "num_rows": 999}, "rows for 999 tokens .vocab_size.; take the tokenizer"),
     ],
 )
 def test_what_cannot_be_built_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         Tokenizer(replace(tiny_data(), **change))
+
+
+def test_a_token_without_a_row_is_plain_text() -> None:
+    """As `[PAD]` is in many a fine-tuned model; its id would be out of the embedding's reach."""
+    source = tokenizer_json()
+    num_rows = len(tiny_vocabulary()[0])
+    source["added_tokens"].append(source["added_tokens"][0] | {"id": num_rows, "content": "<huge>"})
+    tokenizer = Tokenizer(replace(tiny_data(), tokenizer_json=json.dumps(source).encode(), num_rows=num_rows))
+    ids = tokenizer.encode_with_control("<huge>")
+    assert ids == tokenizer.encode("<huge>")
+    assert max(ids) < num_rows
+    assert tokenizer.beyond == {"<huge>"}
 
 
 def test_a_gguf_vocabulary_arrives_whole(tmp_path: Path) -> None:

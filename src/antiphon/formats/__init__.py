@@ -28,6 +28,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: the folder has no {CONFIG}; give a Hugging Face folder or a .gguf file")
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder; give a .gguf file or a Hugging Face folder")
+    if not path.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"{path}: is no ordinary file; give a .gguf file or a Hugging Face folder")
     try:
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))

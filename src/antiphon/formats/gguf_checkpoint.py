@@ -75,13 +75,20 @@ def _settings(fields: Fields, architecture: str, file: GgufFile, num_tokens: int
         "num_attention_heads": heads,
         "num_key_value_heads": fields.integer(prefix + "attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "vocab_size": fields.integer(prefix + "vocab_size", num_tokens),
+        "vocab_size": _vocab_size(fields, prefix + "vocab_size", num_tokens),
         "rms_norm_eps": fields.number(prefix + "attention.layer_norm_rms_epsilon"),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         **gguf_rope(fields, architecture, file.tensors, head_dim),
     }
     check_heads(fields, settings)
     return settings
+
+
+def _vocab_size(fields: Fields, key: str, num_tokens: int) -> int:
+    size = fields.integer(key, num_tokens)
+    if size < num_tokens:
+        fields.fail(f"field {key!r} is {size}, but 'tokenizer.ggml.tokens' has {num_tokens} tokens; convert it again")
+    return size
 
 
 def _tokenizer(fields: Fields) -> TokenizerData:

@@ -122,14 +122,17 @@ def _tokenizer(folder: Path, config: Fields, tokenizer_config: Fields, generatio
         raise CheckpointError(f"{path}: is missing; save the tokenizer in the 'fast' format, which writes it")
     source = read_capped(path, MAX_TOKENIZER_BYTES)
     tree = parse_json(path, source)
-    ids = _token_ids(Fields(path, tree))
+    num_rows = config.integer("vocab_size")
+    ids = {text: id for text, id in _token_ids(Fields(path, tree)).items() if id < num_rows}
     bos_text, eos_text = (_token_text(tokenizer_config, key) for key in ("bos_token", "eos_token"))
     # The tokenizer's own word first: published config.json files have been wrong about it.
     eos = [ids.get(eos_text or ""), *_id_list(generation_config), *_id_list(config)]
     return TokenizerData(
         tokenizer_json=source,
+        num_rows=num_rows,
         bos_token_id=ids.get(bos_text or ""),
-        eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None)),
+        # One that the model has no row for cannot be drawn, so it can end nothing.
+        eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None and id < num_rows)),
         add_bos=tokenizer_config.flag("add_bos_token", bos_text is not None and _adds_first(tree, bos_text)),
     )
 
@@ -167,7 +170,8 @@ def _adds_first(tree: Any, bos: str) -> bool:  # noqa: ANN401
     processor = tree.get("post_processor")
     if not isinstance(processor, dict):
         return False
-    for step in processor.get("processors") or [processor]:
+    steps = processor.get("processors") or [processor]
+    for step in steps if isinstance(steps, list) else ():
         single = step.get("single") if isinstance(step, dict) else None
         if isinstance(single, list) and single[:1] and single[0] == {"SpecialToken": {"id": bos, "type_id": 0}}:
             return True
@@ -183,8 +187,8 @@ def _chat_template(folder: Path, tokenizer_config: Fields) -> str | None:
             raise CheckpointError(f"{path}: is not UTF-8") from None
     value = tokenizer_config.values.get("chat_template")
     if isinstance(value, list):  # several, by name
-        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
-        value = named.get("default")
+        defaults = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
+        value = defaults[-1].get("template") if defaults else None
     if value is not None and not isinstance(value, str):
         tokenizer_config.fail("field 'chat_template' must be text")
     return value or None

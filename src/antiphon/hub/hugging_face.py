@@ -9,6 +9,7 @@ was right.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -38,6 +39,7 @@ from antiphon.hub.names import ModelName, near_names
 from antiphon.hub.pull import Watcher
 from antiphon.hub.selection import HubFile
 
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a file's name in the cache, so nothing else will do
 _PART = ".antiphon-part"  # of a blob that is on its way
 _NEIGHBOURS = 200  # repositories of an owner among which near names are looked for
 
@@ -129,8 +131,9 @@ class HuggingFaceRepository:
         os.replace(part, blob)
 
     def _blob(self, file: HubFile) -> Path:
-        if not file.digest:
+        if not _DIGEST.fullmatch(file.digest or ""):
             raise HubError(f"{self._api.endpoint} gives no checksum for {file.path}, so it could not be checked")
+        assert file.digest is not None
         return self._root / "blobs" / file.digest
 
     def _asked(self, call: Callable[[], T]) -> T:

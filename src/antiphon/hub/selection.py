@@ -50,7 +50,7 @@ class Selection:
 
 def select(files: Iterable[HubFile], name: ModelName) -> Selection:
     """What `name` means among `files`; HubError, saying what is there, where that is nothing or no one thing."""
-    by_path = {file.path: file for file in files if ".." not in PurePosixPath(file.path).parts}
+    by_path = {file.path: file for file in files if _stays_inside(PurePosixPath(file.path))}
     models = [path for path in by_path if path.lower().endswith(".gguf") and not _NO_MODELS.search(path)]
     if name.file:
         chosen = _named(name, models)
@@ -63,6 +63,11 @@ def select(files: Iterable[HubFile], name: ModelName) -> Selection:
     parts = _parts(chosen)
     _check_whole(name, parts, by_path)
     return Selection(tuple(by_path[part] for part in parts), opens=parts[0])
+
+
+def _stays_inside(path: PurePosixPath) -> bool:
+    """Whether a path leads nowhere but below the folder that it is put into."""
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _folder(name: ModelName, by_path: dict[str, HubFile]) -> Selection:

@@ -71,6 +71,7 @@ class Vocabulary:
     num_ids: int
     spell: Callable[[str], bytes]  # what an ordinary token stands for
     leading: Leading = Leading.NONE
+    beyond: frozenset[str] = frozenset()  # tokens that the model has no row for; their text is plain text
 
 
 @cache

@@ -52,6 +52,11 @@ def _tokenizer_findings(text: TextModel) -> Iterator[Finding]:
         yield Finding(
             "the checkpoint names no end-of-sequence token", "answers go on until max_tokens or a stop string"
         )
+    if text.tokenizer.beyond:
+        names = ", ".join(sorted(text.tokenizer.beyond)[:3])
+        yield Finding(
+            f"the tokenizer has tokens that the model has no row for ({names[:80]})", "they are read as plain text"
+        )
 
 
 def _template_findings(text: TextModel) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ class Tokenizer:
         self.vocab_size = (
             vocabulary.num_ids
         )  # ids from here on stand for nothing, though a model may have rows for them
+        self.beyond = vocabulary.beyond
         self.bos_token_id = data.bos_token_id
         self.eos_token_ids = data.eos_token_ids
         self.add_bos = data.add_bos
@@ -143,7 +144,7 @@ class Tokenizer:
 
 def _vocabulary(data: TokenizerData) -> Vocabulary:
     if data.tokenizer_json is not None:
-        return vocabulary_from_json(data.tokenizer_json)
+        return vocabulary_from_json(data.tokenizer_json, data.num_rows)
     return vocabulary_from_scores(data) if data.scores else vocabulary_from_merges(data)
 
 

@@ -1,8 +1,9 @@
 """Builds an encoder for plain text from a tokenizer.json, the `tokenizers` library's own format.
 
-A byte-level BPE's normalizer and pre-tokenizer are taken as they are, those of SentencePiece's BPE with bytes to fall
-back on as `sentence_piece` understands them: these two let ids be turned back into bytes one by one, which streaming
-needs. Added tokens are taken out of the vocabulary, so that as with `byte_level` no text can come out as one of them.
+A byte-level BPE's normalizer and pre-tokenizer are taken as they are if all their steps are of kinds in use, those of
+SentencePiece's BPE with bytes to fall back on as `sentence_piece` understands them: these two let ids be turned back
+into bytes one by one, which streaming needs. Added tokens are taken out of the vocabulary, so that as with `byte_level`
+no text can come out as one of them.
 """
 
 from __future__ import annotations
@@ -17,26 +18,39 @@ from antiphon.text import byte_level, sentence_piece
 from antiphon.text.byte_level import Leading, Vocabulary, bpe_encoder
 
 MAX_ID = 1 << 24
+# Steps that byte-level models have. Others can make a text many times longer, or kill the library on damaged data.
+_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents")
+_PRE_TOKENIZERS = ("Split", "ByteLevel", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit")
+_MAX_NESTING = 8
 # Ways of BPE that are nobody's here.
 _FOREIGN = ("continuing_subword_prefix", "end_of_word_suffix")
 
 
-def vocabulary_from_json(source: bytes) -> Vocabulary:
-    """Raises CheckpointError where the file is damaged or of another kind."""
+def vocabulary_from_json(source: bytes, num_rows: int | None = None) -> Vocabulary:
+    """`num_rows`: of the model's embedding; added tokens beyond them are plain text.
+
+    Raises CheckpointError where the file is damaged or of another kind.
+    """
     try:
         tree = json.loads(source)
         _check_model(tree)
-        return _vocabulary(tree)
+        return _vocabulary(tree, MAX_ID if num_rows is None else min(num_rows, MAX_ID))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"tokenizer.json is damaged ({type(error).__name__}: {error})"[:500]) from None
 
 
-def _vocabulary(tree: dict[str, Any]) -> Vocabulary:
+def _vocabulary(tree: dict[str, Any], end: int) -> Vocabulary:
     model = tree["model"]
-    special = _added_tokens(tree)
-    special_ids = {id for id, _ in special.values()}
-    ordinary = {text: id for text, id in model["vocab"].items() if text not in special and id not in special_ids}
+    added = _added_tokens(tree)
+    special_ids = {id for id, _ in added.values()}
+    ordinary = {text: id for text, id in model["vocab"].items() if text not in added and id not in special_ids}
     _check_ids([*ordinary.values(), *special_ids])
+    if (last := max(ordinary.values(), default=0)) >= end:
+        raise CheckpointError(
+            f"tokenizer.json has a token of id {last}, but the model has rows for {end} tokens (vocab_size); take the "
+            "tokenizer that belongs to it"
+        )
+    special = {text: (id, is_special) for text, (id, is_special) in added.items() if id < end}
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(a, b) for a, b in pairs if a in ordinary and b in ordinary and a + b in ordinary]
     bpe = bpe_encoder(
@@ -52,7 +66,8 @@ def _vocabulary(tree: dict[str, Any]) -> Vocabulary:
     tokens = {id: text for text, id in ordinary.items()} | {id: text for text, (id, _) in special.items()}
     hidden = frozenset(id for id, is_special in special.values() if is_special)
     control = {text: id for text, (id, _) in special.items()}
-    return Vocabulary(encoder, tokens, control, hidden, max(tokens) + 1, spell, leading)
+    beyond = frozenset(added.keys() - special.keys())
+    return Vocabulary(encoder, tokens, control, hidden, max(tokens) + 1, spell, leading, beyond)
 
 
 def _added_tokens(tree: dict[str, Any]) -> dict[str, tuple[int, bool]]:
@@ -101,7 +116,23 @@ def _check_model(tree: dict[str, Any]) -> None:
             raise CheckpointError(f"tokenizer.json sets {key!r}, which is not supported; byte-level BPE is")
     if _is_sentence_piece(tree):
         return
-    pre = tree.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
-    if not any(step.get("type") == "ByteLevel" for step in steps):
+    steps = _steps(tree, "pre_tokenizer", "pretokenizers", _PRE_TOKENIZERS)
+    if "ByteLevel" not in steps:
         raise CheckpointError("tokenizer.json cuts text without a ByteLevel step, which is not supported")
+    _steps(tree, "normalizer", "normalizers", _NORMALIZERS)
+
+
+def _steps(tree: dict[str, Any], field: str, inner: str, known: tuple[str, ...]) -> set[str]:
+    """The kinds of a field's steps, however they are nested; raises CheckpointError for one that is not known."""
+    kinds: set[str] = set()
+    level = [tree[field]] if tree.get(field) else []
+    for _ in range(_MAX_NESTING):
+        kinds |= {step["type"] for step in level if step["type"] != "Sequence"}
+        level = [below for step in level if step["type"] == "Sequence" for below in step[inner]]
+    if level:
+        raise CheckpointError(f"tokenizer.json nests the steps of its {field} more than {_MAX_NESTING} deep")
+    if unknown := sorted(kinds - set(known)):
+        raise CheckpointError(
+            f"tokenizer.json has the {field} {unknown[0]!r}, which is not supported; {', '.join(known)} are"
+        )
+    return kinds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from checkpoints import ARCHITECTURES, DOCUMENT, EVERY_FORMAT, FORMATS, SMOLLM2, Format, tiny_error
+from checkpoints import ARCHITECTURES, DOCUMENT, EVERY_FORMAT, FORMATS, LLAMA_CPP, SMOLLM2, Format, tiny_error
 
 PERCENT, NUMBER = re.compile(r"\d+\.\d\d%"), re.compile(r"\d[\d.]*( MB| s)?")
 
@@ -28,7 +28,7 @@ def test_every_format_has_a_row_for_every_architecture() -> None:
 def test_smollm2_has_a_row_for_every_format_that_can_be_written() -> None:
     header, demo, *rows = rows_of(SMOLLM2)
     assert "the demo model" in demo[0]
-    assert [row[0] for row in rows] == [form.name for form in FORMATS if form.on_smollm2]
+    assert [row[0] for row in rows] == [form.name for form in (*FORMATS, *LLAMA_CPP) if form.on_smollm2]
     for row in (demo, *rows):
         assert len(row) == len(header)
         assert row[3] in ("W4", "W8", "W4+W8")

@@ -175,6 +175,8 @@ def test_unsound_indices_are_refused(folder: Path, weight_map: Any, message: str
         ({"a": entry(shape=(1 << 62, 1 << 62))}, "'a': its shape .* more than"),
         ({"a": entry(shape=[4.0])}, "'a': its shape must be"),
         ({"a": entry(shape=[True])}, "'a': its shape must be"),
+        ({"a": entry(shape=(10**4000,))}, "'a': its shape must be a list of up to 4 whole numbers$"),
+        ({"a": entry(0, 10**4000)}, "'a': its data_offsets must be two whole numbers$"),
         ({"a": entry(8, 24)}, "'a' is said to lie in"),
         ({"a": entry(-16, 0)}, "'a' is said to lie in"),
         ({"a": entry(), "b": entry()}, "'a' and 'b' overlap"),
@@ -190,7 +192,10 @@ def test_unsound_safetensors_are_named(tmp_path: Path, header: Any, message: str
         read_safetensors(write_safetensors(tmp_path / "m.safetensors", header, bytes(16)))
 
 
-@pytest.mark.parametrize("data", [b"", b"short", struct.pack("<Q", 1 << 62), struct.pack("<Q", 100) + b"{}"])
+LONG = struct.pack("<Q", 5 << 20) + bytes(5 << 20)  # a header for more tensors than any model has
+
+
+@pytest.mark.parametrize("data", [b"", b"short", struct.pack("<Q", 1 << 62), struct.pack("<Q", 100) + b"{}", LONG])
 def test_unsound_lengths_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(data)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from antiphon.errors import CheckpointError
 
 MAX_EXTENT = 1 << 24  # no width, depth or vocabulary is larger; keeps every product of two well inside 64 bits
-MAX_CONTEXT = 1 << 27
+MAX_CONTEXT = MAX_EXTENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from antiphon.formats.json_file import parse_json, read_capped
 from antiphon.formats.mapped import ByteRange, MappedFile, check_ranges, tensor_bytes
 
 TYPES = ("F32", "F16", "BF16")
-MAX_HEADER_BYTES = 16 << 20  # a thousand tensors take about 100 KiB
+MAX_HEADER_BYTES = 4 << 20  # a thousand tensors take about 100 KiB
 MAX_DIMENSIONS = 4
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -86,7 +86,8 @@ def _entry(path: Path, name: str, entry: object) -> tuple[tuple[int, ...], str, 
 
 
 def _is_integers(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(item) is int for item in value)
+    """Whether it is a list of whole numbers, of a size that a sentence can hold."""
+    return isinstance(value, list) and all(type(item) is int and item.bit_length() <= 64 for item in value)
 
 
 def _shard_path(index: Path, shard: str) -> Path:

@@ -66,11 +66,10 @@ class TensorFinder:
         theirs = self._names[name].format(layer)
         tensor = self.checkpoint.tensors.get(theirs)
         if tensor is None:
-            raise CheckpointError(f"{self.checkpoint.path.name}: tensor {theirs} is missing")
+            raise CheckpointError(f"tensor {theirs} is missing; the model is not whole: download it again")
         if tensor.shape != shape:
             raise CheckpointError(
-                f"{self.checkpoint.path.name}: tensor {theirs} has shape {list(tensor.shape)}, "
-                f"but the settings call for {list(shape)}"
+                f"tensor {theirs} has shape {list(tensor.shape)}, but the settings call for {list(shape)}"
             )
         return self._in_our_order(name, tensor)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
-from antiphon.errors import ConfigError
+from antiphon.errors import CheckpointError, ConfigError
 from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_per_token, kv_capacity, weight_bytes
 from antiphon.formats import open_checkpoint
 from antiphon.models.dense import check_tensors, forward, load_weights
@@ -35,6 +35,13 @@ def create_runner(
 ) -> CpuRunner:
     """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
     checkpoint = open_checkpoint(Path(config.model))
+    try:
+        return _loaded(config, checkpoint, progress, report)
+    except CheckpointError as error:  # which knows tensors and settings, and not where they are from
+        raise CheckpointError(f"{config.model}: {error.message}") from None
+
+
+def _loaded(config: EngineConfig, checkpoint: Checkpoint, progress: memoryview | None, report: LoadReport) -> CpuRunner:
     spec = ModelSpec.from_checkpoint(checkpoint)
     check_tensors(checkpoint)
     device = create_device(config)

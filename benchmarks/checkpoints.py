@@ -4,10 +4,11 @@
     python benchmarks/checkpoints.py            # both tables; needs the demo model and the extra `fidelity`
     python benchmarks/checkpoints.py --only GPTQ
     python benchmarks/checkpoints.py --tiny     # the first alone
+    python benchmarks/checkpoints.py --llama-quantize BUILD/bin/llama-quantize    # its files of SmolLM2, too
 
 The first table has a seeded random model of each architecture in each format, written to disk, loaded and run, its
 logits beside those of float32 arithmetic on the same weights. The second has SmolLM2 in each format that can be written
-here, on English prose. Writers are those of the tests (tests/helpers).
+here or by llama.cpp, on English prose. Writers are those of the tests (tests/helpers).
 """
 
 from __future__ import annotations
@@ -72,14 +73,14 @@ class Format:
     """A row: how a model is written, and how floats are to be quantized while it is loaded."""
 
     name: str
-    kind: str  # "gguf", "folder" or a key of SCHEMES
+    kind: str  # "gguf", "folder", "llama.cpp" or a key of SCHEMES
     type: str = ""
     quantization: str = "auto"
 
     @property
     def on_smollm2(self) -> bool:
         """F32 and F16 would say no more than BF16 does."""
-        return self.type not in (*UNWRITABLE, "F32", "F16")
+        return self.kind == "llama.cpp" or self.type not in (*UNWRITABLE, "F32", "F16")
 
     def write_tiny(self, path: Path, column: str) -> tuple[Path, Checkpoint]:
         """The file or folder, and a checkpoint that has what it stands for."""
@@ -100,6 +101,11 @@ FORMATS = [
     *(Format(f"folder {name}, in 8 bits", "folder", name, "w8") for name in ("F32", "F16", "BF16")),
     *(Format(f"folder {name}, in 4 bits", "folder", name, "w4") for name in ("F32", "F16", "BF16")),
     *(Format(name, name, quantization="w8") for name in SCHEMES),
+]
+# As people have them: llama.cpp's choice of a type for each tensor, K-quants where they fit the rows.
+LLAMA_CPP = [
+    Format(f"GGUF {name}, by llama.cpp", "llama.cpp", name)
+    for name in ("IQ4_XS", "IQ4_NL", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K")
 ]
 
 
@@ -144,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="formats that match this regular expression")
     parser.add_argument("--tiny", action="store_true", help="the first table alone, without SmolLM2 and PyTorch")
+    parser.add_argument("--llama-quantize", type=Path, help="llama.cpp's program, for rows of files that it wrote")
     chosen = parser.parse_args()
     formats = [form for form in FORMATS if re.search(chosen.only, form.name)]
     for form in formats:
@@ -152,7 +159,8 @@ def main() -> None:
         return
     from requantized import rows
 
-    for row in rows([form for form in formats if form.on_smollm2]):
+    theirs = [form for form in LLAMA_CPP if chosen.llama_quantize and re.search(chosen.only, form.name)]
+    for row in rows([*(form for form in formats if form.on_smollm2), *theirs], chosen.llama_quantize):
         put(row, SMOLLM2)
 
 

@@ -1,14 +1,15 @@
 """SmolLM2 in every format that can be written here, beside float32 arithmetic: the second table of docs/checkpoints.md.
 
 The demo model's own weights, as float32, are what everything is made from and held against. Codes are the nearest ones:
-what AWQ's, GPTQ's and llama.cpp's searches would find is better. Types that the `gguf` package cannot write are left
-out (K-quants would not fit either: SmolLM2's rows are no multiple of 256). Loading is told in processor time, which a
-busy machine leaves alone.
+what AWQ's and GPTQ's searches would find is better. K-quants and IQ4_XS, which the `gguf` package cannot write, are in
+the files that llama.cpp's own program makes of the same weights. Loading is told in processor time, which a busy
+machine leaves alone.
 """
 
 from __future__ import annotations
 
 import struct
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -120,18 +121,25 @@ class Bench:
             f"| {seconds:.1f} s | {errors} |"
         )
 
-    def write(self, path: Path, form: Format) -> Weights:
+    def write(self, path: Path, form: Format, llama_quantize: Path | None) -> Weights:
         """The demo model in a format; what it holds then comes back."""
-        if form.kind != "gguf":
+        if form.kind == "llama.cpp":
+            floats = path.with_name("floats.gguf")
+            write_gguf_as(floats, demo_path(), "F16")
+            command = [str(llama_quantize), str(floats), str(path), form.type]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        elif form.kind == "gguf":
+            write_gguf_as(path, demo_path(), form.type)
+        else:
             return write_folder_as(path, self.checkpoint, self.weights, form)
-        write_gguf_as(path, demo_path(), form.type)
         return float_weights(open_checkpoint(path))
 
 
-def rows(formats: list[Format]) -> Iterator[str]:
+def rows(formats: list[Format], llama_quantize: Path | None) -> Iterator[str]:
     bench = Bench()
     yield bench.row("GGUF Q4_1, embedding Q8_0: the demo model", demo_path(), "auto", bench.original)
     for form in formats:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / ("model.gguf" if form.kind == "gguf" else "model")
-            yield bench.row(form.name, path, form.quantization, bench.verdict(bench.write(path, form)))
+            path = Path(folder) / ("model.gguf" if form.kind in ("gguf", "llama.cpp") else "model")
+            own = bench.verdict(bench.write(path, form, llama_quantize))
+            yield bench.row(form.name, path, form.quantization, own)

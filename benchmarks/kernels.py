@@ -4,9 +4,9 @@
     python benchmarks/kernels.py [--instruction-sets avx512,avx2] [--formats W4,W8] [--json OUT]
 
 The shapes are those of DeepSeek-R1-Distill-Qwen-1.5B, each as the model's program has it: gate and up are one matrix
-under SiLU·up, the head's activations have two parts, so that each of its rows is multiplied twice. A program multiplies
-by several matrices of a shape in turn, together much larger than any cache, as the layers of a model are. Weights are
-seeded noise.
+under SiLU·up, the head's activations have two parts, the second of which is multiplied by its likeliest rows. A program
+multiplies by several matrices of a shape in turn, together much larger than any cache, as the layers of a model are.
+Weights are seeded noise.
 
 *GB/s* is the rate at which weights are read; its share is of what one pass over memory reaches, all threads. *GMAC/s*
 counts products of 8-bit integers; its share is of a loop of the instruction set's dot product that stays in registers.
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from least import CORRECTED_LOGITS
 from limits import Limits, Rates
 from record import record
 
@@ -43,11 +44,15 @@ class Shape:
     columns: int
     outputs: int
     part: str = "linear"
-    parts: int = 1  # of its activations
 
     @property
-    def weights(self) -> int:
-        return self.columns * self.outputs
+    def is_head(self) -> bool:
+        return self.part == "head"
+
+    @property
+    def products(self) -> int:
+        """Of one row."""
+        return self.columns * (self.outputs + min(self.outputs, CORRECTED_LOGITS) * self.is_head)
 
 
 SHAPES = [
@@ -55,7 +60,7 @@ SHAPES = [
     Shape("o", 1536, 1536),
     Shape("gate_up", 1536, 17920),
     Shape("down", 8960, 1536),
-    Shape("head", 1536, 151936, "head", 2),
+    Shape("head", 1536, 151936, "head"),
 ]
 
 
@@ -104,7 +109,7 @@ def _program_shape(shape: Shape, most_rows: int) -> _native.ProgramShape:
     return _native.ProgramShape(
         max_tokens=most_rows,
         max_sequences=most_rows,
-        vocabulary=shape.outputs if shape.name == "head" else VOCABULARY,
+        vocabulary=shape.outputs if shape.is_head else VOCABULARY,
         num_layers=1,
         num_heads=1,
         num_kv_heads=1,
@@ -118,15 +123,14 @@ def _program_shape(shape: Shape, most_rows: int) -> _native.ProgramShape:
 
 def _record(program: _native.Program, shape: Shape, matrices: list[_native.PackedMatrix]) -> None:
     """Embed noise, norm it, and multiply it by every matrix."""
-    sampled = shape.name == "head"
     x = program.float_buffer(shape.columns, False)
-    rows = shape.outputs if sampled else VOCABULARY
+    rows = shape.outputs if shape.is_head else VOCABULARY
     program.embed(noise("Q8_0", rows, shape.columns), x)
-    if sampled:
+    if shape.is_head:
         selected = program.float_buffer(shape.columns, True)
         program.select_rows(x, selected)
         x = selected
-    normed = program.quantized_buffer(shape.columns, sampled, shape.parts)
+    normed = program.quantized_buffer(shape.columns, shape.is_head, 2 if shape.is_head else 1)
     program.rms_norm(x, [1.0] * shape.columns, 1e-6, normed)
     _multiply(shape)(program, normed, matrices)
 
@@ -144,14 +148,14 @@ def _multiply(shape: Shape) -> Callable[[_native.Program, int, list[_native.Pack
 
     def head(program: _native.Program, source: int, matrices: list[_native.PackedMatrix]) -> None:
         for matrix in matrices:
-            program.logits(source, matrix)
+            program.logits(source, matrix, wide=False)
 
     return {"gate_up": silu, "head": head}.get(shape.name, plain)
 
 
 def _batch(shape: Shape, rows: int) -> list[_native.SequenceInput]:
     """`rows` tokens; for the head a sequence each, which draws its likeliest token."""
-    sampling = _native.SampleRequest() if shape.name == "head" else None
+    sampling = _native.SampleRequest() if shape.is_head else None
     if sampling is not None:
         sampling.temperature = 0.0
     return [_native.SequenceInput([row % VOCABULARY], 0, [0], sampling) for row in range(rows)]
@@ -160,7 +164,7 @@ def _batch(shape: Shape, rows: int) -> list[_native.SequenceInput]:
 def measure(device: _native.Device, wanted: argparse.Namespace) -> dict[str, Any]:
     """Every product of one instruction set, and its limits."""
     limits = Limits(device)
-    rows_of = {shape: [n for n in wanted.rows if shape.name != "head" or n <= 64] for shape in wanted.shapes}
+    rows_of = {shape: [n for n in wanted.rows if n <= 64 or not shape.is_head] for shape in wanted.shapes}
     products = []
     for form in wanted.formats:
         for shape in wanted.shapes:
@@ -182,7 +186,7 @@ def measure(device: _native.Device, wanted: argparse.Namespace) -> dict[str, Any
 def figures(product: Product) -> list[dict[str, Any]]:
     shape, cases = product.shape, []
     for rows, runs in product.runs.items():
-        products = shape.weights * rows * shape.parts
+        products = shape.products * rows
         counted = runs[1:]
         cases.append(
             {

@@ -1,6 +1,7 @@
 """Fixtures that tests of every room share."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,9 @@ from antiphon.demo import demo_path
 # A busy machine makes single examples slow, which says nothing about them.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+# A shell's background jobs ignore SIGINT and hand that on to the programs that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

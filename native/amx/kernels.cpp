@@ -8,6 +8,7 @@
 namespace antiphon::ANTIPHON_AMX {
 using namespace avx512;  // the vector layer
 #include "../generic/elementwise-inl.h"
+#include "../generic/kv_pool-inl.h"
 #include "../generic/attention-inl.h"
 #include "../generic/quantize-inl.h"
 }  // namespace antiphon::ANTIPHON_AMX

@@ -7,6 +7,7 @@
 namespace antiphon::scalar {
 #include "../generic/linear-inl.h"
 #include "../generic/elementwise-inl.h"
+#include "../generic/kv_pool-inl.h"
 #include "../generic/attention-inl.h"
 #include "../generic/quantize-inl.h"
 }  // namespace antiphon::scalar

@@ -1,0 +1,86 @@
+// Attention's two products with a pool in half precision, in float32. Included by attention-inl.h.
+
+// Where the rows of a tile find V in half precision: as it is stored, converted as it is loaded, or in float32.
+struct HalfValues {
+  const uint16_t* v;
+  F32 at(int64_t i) const { return load_half(v + i); }
+};
+struct FloatValues {
+  const float* v;
+  F32 at(int64_t i) const { return load(v + i); }
+};
+
+template <int Rows>
+static inline void score_rows(const AttentionScratch& s, int64_t row, int64_t dim) {
+  F32 left[Rows], right[Rows];
+  for (int r = 0; r < Rows; ++r) left[r] = right[r] = set1(0.0f);
+  const float* q = s.queries + row * dim;
+  for (int64_t d = 0; d < dim; ++d) {
+    const F32 a = load(s.keys + d * kBlockTokens), b = load(s.keys + d * kBlockTokens + 16);
+    for (int r = 0; r < Rows; ++r) {
+      const F32 x = set1(q[r * dim + d]);
+      left[r] = fma(x, a, left[r]);
+      right[r] = fma(x, b, right[r]);
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    store(s.weights + (row + r) * kBlockTokens, left[r]);
+    store(s.weights + (row + r) * kBlockTokens + 16, right[r]);
+  }
+}
+
+// Scores against K in half precision: K is widened once for all rows.
+static inline void score_half(const AttentionScratch& s, const BlockView& block, int64_t dim) {
+  const HalfValues keys{reinterpret_cast<const uint16_t*>(block.keys)};
+  for (int64_t i = 0; i < dim * kBlockTokens; i += 16) store(s.keys + i, keys.at(i));
+  int64_t row = 0;
+  for (; row + kAttendRows <= s.rows; row += kAttendRows) score_rows<kAttendRows>(s, row, dim);
+  for (; row + kAttendRest <= s.rows; row += kAttendRest) score_rows<kAttendRest>(s, row, dim);
+  for (; row < s.rows; ++row) score_rows<1>(s, row, dim);
+}
+
+// 32 columns of the outputs of some rows, from column d on, by a block's V in half precision.
+template <int Rows, class Values>
+static inline void accumulate_rows(const AttentionScratch& s, const Values& values, int64_t row, int64_t d, int64_t dim,
+                                   int64_t tokens) {
+  F32 left[Rows], right[Rows];
+  for (int r = 0; r < Rows; ++r) {
+    const F32 correction = set1(s.corrections[row + r]);
+    left[r] = mul(load(s.output(row + r, d)), correction);
+    right[r] = mul(load(s.output(row + r, d + 16)), correction);
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    const F32 a = values.at(t * dim + d), b = values.at(t * dim + d + 16);
+    for (int r = 0; r < Rows; ++r) {
+      const F32 w = set1(s.weights[(row + r) * kBlockTokens + t]);
+      left[r] = fma(w, a, left[r]);
+      right[r] = fma(w, b, right[r]);
+    }
+  }
+  for (int r = 0; r < Rows; ++r) {
+    store(s.output(row + r, d), left[r]);
+    store(s.output(row + r, d + 16), right[r]);
+  }
+}
+
+template <class Values>
+static inline void accumulate_values(const AttentionScratch& s, const BlockView& block, const Values& values,
+                                     int64_t dim) {
+  for (int64_t d = 0; d < dim; d += kPanel) {
+    block.fetch_next(d / kPanel);
+    int64_t row = 0;
+    for (; row + kAttendRows <= s.rows; row += kAttendRows)
+      accumulate_rows<kAttendRows>(s, values, row, d, dim, block.tokens);
+    for (; row + kAttendRest <= s.rows; row += kAttendRest)
+      accumulate_rows<kAttendRest>(s, values, row, d, dim, block.tokens);
+    for (; row < s.rows; ++row) accumulate_rows<1>(s, values, row, d, dim, block.tokens);
+  }
+}
+
+// With more rows than one tile has, V is widened once for all of them.
+static inline void accumulate_half(const AttentionScratch& s, const BlockView& block, int64_t dim) {
+  const HalfValues values{reinterpret_cast<const uint16_t*>(block.values)};
+  if (s.rows <= kAttendRows) return accumulate_values(s, block, values, dim);
+  for (int64_t i = 0; i < block.tokens * dim; i += 16) store(s.values + i, values.at(i));
+  accumulate_values(s, block, FloatValues{s.values}, dim);
+}

@@ -1,0 +1,61 @@
+// What attention works on: its scratch, and a block of the KV pool. Included by attention-inl.h.
+
+// The working set of one call of `attend`, carved out of the caller's scratch. `parts` of what is quantized, and so of
+// the outputs: 1 with a pool in half precision, where nothing is.
+struct AttentionScratch {
+  int64_t rows, parts;
+  float *keys, *values;  // with half precision, one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
+  float* queries;        // [rows][head_dim]
+  float* outputs;        // [head_dim / 32][rows * parts][32]
+  float* weights;        // [rows][32]: scores, then softmax numerators
+  float* sums;           // [rows][16 lanes]
+  float *maxima, *corrections;                         // [rows]
+  QuantizedRows quantized_queries, quantized_weights;  // with int8; the weights have V's scales in them
+  float* products;                                     // of the queries with K: [rows * parts][32]
+
+  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_parts) : rows(num_rows), parts(num_parts) {
+    const auto carve = [&memory](int64_t floats) {
+      float* start = memory;
+      memory += floats;
+      return start;
+    };
+    const auto carve_quantized = [&](int64_t width) {
+      const int64_t groups = rows * parts * (width / kGroup);
+      return QuantizedRows{reinterpret_cast<int8_t*>(carve(groups * kGroup / 4)),
+                           carve(groups),
+                           reinterpret_cast<int32_t*>(carve(groups)),
+                           rows * parts,
+                           parts,
+                           parts,
+                           1};
+    };
+    keys = carve(kBlockTokens * dim);
+    values = carve(kBlockTokens * dim);
+    queries = carve(rows * dim);
+    outputs = carve(rows * parts * dim);
+    weights = carve(rows * kBlockTokens);
+    products = carve(rows * parts * kBlockTokens);
+    sums = carve(rows * 16);
+    quantized_queries = carve_quantized(dim);
+    quantized_weights = carve_quantized(kBlockTokens);
+    maxima = carve(rows);
+    corrections = carve(rows);
+  }
+  float* output(int64_t row, int64_t column, int64_t part = 0) const {
+    return outputs + (column / kPanel * rows * parts + row * parts + part) * kPanel + column % kPanel;
+  }
+};
+
+// One block of one KV head.
+struct BlockView {
+  const uint8_t *keys, *values;
+  int64_t tokens;       // that it holds
+  const uint8_t* next;  // K of the block after it, or null
+  int64_t next_bytes;   // to be fetched from there for each 32 columns of this one's V
+
+  int64_t ahead() const { return next ? next - keys : 0; }
+  void fetch_next(int64_t panel) const {
+    if (next)
+      for (int64_t i = 0; i < next_bytes; i += 64) prefetch_far(next + panel * next_bytes + i);
+  }
+};

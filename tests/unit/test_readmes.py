@@ -24,7 +24,9 @@ def measured(result: str, users: int, rate: str, answer: int | None = None) -> l
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
 def test_speeds_are_those_in_the_results(path: Path) -> None:
-    head, table = re.search(r"(\| \| Antiphon \|.*\n\|---.*\n)((?:\|.*\n)+)", path.read_text()).groups()
+    found = re.search(r"(\| \| Antiphon \|.*\n\|---.*\n)((?:\|.*\n)+)", path.read_text())
+    assert found
+    head, table = found.groups()
     rows = [[float(cell) for cell in line.strip("| \n").split(" | ")[1:]] for line in table.splitlines()]
     assert head.count("|") == 2 * (len(SERVERS) + 2)
     expected = [

@@ -12,7 +12,10 @@ from typing import Any
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming as ChatParams
 from openai.types.completion_create_params import CompletionCreateParamsStreaming as CompletionParams
 
-from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest, GenerationRequest, is_ignored, is_refused
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.fields import is_ignored, is_refused
+from antiphon.api.generation_request import GenerationRequest
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 BEGIN, END = "<!-- The table is written by `make tables`. -->\n", "<!-- The end of the table. -->\n"

@@ -15,11 +15,11 @@ from openai import AsyncOpenAI
 from scrapes import check_accounts, samples
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
+from antiphon.api.served_model import ServedModel
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.formats import open_checkpoint
 from antiphon.http.app import create_app
-from antiphon.http.front import ServedModel
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
 

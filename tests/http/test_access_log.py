@@ -13,7 +13,7 @@ import pytest
 from http_server import PATIENCE, serving, until
 
 from antiphon.api_keys import read_api_keys
-from antiphon.http.access_log import LineWriter, access_logger
+from antiphon.http.edge.access_log import LineWriter, access_logger
 
 SECRETS = ("sk-the-key", "PROMPT", "sk-wrong")
 FIELDS = [
@@ -130,7 +130,7 @@ async def test_an_engine_that_fails_is_told(tmp_path, lines):
 
 
 def test_lines_go_out_in_order_and_wait_for_nobody(monkeypatch):
-    monkeypatch.setattr("antiphon.http.access_log._MAX_WAITING", 10)
+    monkeypatch.setattr("antiphon.http.edge.access_log._MAX_WAITING", 10)
     read_end, write_end = os.pipe()
     writer = LineWriter(write_end)
     try:

@@ -13,7 +13,7 @@ from fastapi.routing import iter_route_contexts
 from http_server import PATIENCE, Served, serving
 
 from antiphon.api_keys import read_api_keys
-from antiphon.http.authentication import OPEN_PATHS
+from antiphon.http.edge.authentication import OPEN_PATHS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

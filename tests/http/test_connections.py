@@ -12,7 +12,7 @@ from typing import Any
 from http_server import PATIENCE, Served, serving, until
 
 from antiphon.api_keys import read_api_keys
-from antiphon.http.connections import MAX_HEAD_BYTES
+from antiphon.http.edge.connections import MAX_HEAD_BYTES
 
 CHAT = "/v1/chat/completions"
 _BODY = b'{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}'
@@ -96,7 +96,7 @@ async def test_a_body_that_comes_byte_by_byte_runs_out_of_time(tmp_path):
 
 
 async def test_a_body_that_nobody_reads_runs_out_of_time_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("antiphon.http.connections._GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("antiphon.http.edge.connections._GRACE_SECONDS", 0.1)
     keys = read_api_keys(["secret"])
     async with (
         serving(tmp_path, network_timeout=_QUICK, api_keys=keys) as server,
@@ -194,7 +194,7 @@ async def test_more_connections_than_the_cap_are_told_and_probes_still_answered(
 
 
 async def test_far_more_connections_are_closed_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("antiphon.http.connections._SPARE_CONNECTIONS", 1)
+    monkeypatch.setattr("antiphon.http.edge.connections._SPARE_CONNECTIONS", 1)
     async with (
         serving(tmp_path, max_connections=1) as server,
         connection(server) as (reader, writer),

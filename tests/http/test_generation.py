@@ -9,9 +9,11 @@ from http_server import text_model, until
 from tiny_checkpoints import CHATML_TEMPLATE
 from tiny_text import bytes_to_ids
 
+from antiphon.api.choice import Choice
+from antiphon.api.generation import Generation
+from antiphon.api.job import Prompt
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied, SlowReader
-from antiphon.http.generation import Choice, Generation, Prompt
 from antiphon.metrics import Metrics
 from antiphon.request import FinishReason, SamplingParams, TokenEvent
 

@@ -129,14 +129,14 @@ async def test_an_unexpected_error_says_nothing_of_itself(tmp_path, monkeypatch,
         def fail(*args, **kwargs):
             raise RuntimeError("the secret")
 
-        monkeypatch.setattr("antiphon.http.completions.start_generation", fail)
+        monkeypatch.setattr("antiphon.http.routes.completions.start_generation", fail)
         reply = await server.complete()
         assert reply.status_code == 500
         assert reply.json()["error"]["type"] == "server_error"
         assert "secret" not in reply.text
         assert "the secret" in caplog.text
         monkeypatch.undo()
-        monkeypatch.setattr("antiphon.http.generation.Choice.receive", fail)
+        monkeypatch.setattr("antiphon.api.choice.Choice.receive", fail)
         assert "secret" not in (await server.complete()).text
         assert "secret" not in (await server.complete(stream=True)).text
         monkeypatch.undo()

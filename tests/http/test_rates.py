@@ -12,7 +12,7 @@ import pytest
 from http_server import PATIENCE, Served, serving, until
 
 from antiphon.api_keys import ApiKey, read_api_keys
-from antiphon.http.rates import Rates
+from antiphon.rates import Rates
 
 CHAT = "/v1/chat/completions"
 _HI = [{"role": "user", "content": "Hello"}]
@@ -21,7 +21,7 @@ _HI = [{"role": "user", "content": "Hello"}]
 @pytest.fixture(autouse=True)
 def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buckets do not fill while a slow machine is at it."""
-    monkeypatch.setattr("antiphon.http.app.Rates", partial(Rates, clock=lambda: 0.0))
+    monkeypatch.setattr("antiphon.api.context.Rates", partial(Rates, clock=lambda: 0.0))
 
 
 def keys(tmp_path: Path) -> tuple[ApiKey, ...]:

@@ -9,9 +9,9 @@ import pytest_asyncio
 from http_server import Served, events, joined, serving, text_model
 from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE
 
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.thinking import EFFORTS, thinking_wish
 from antiphon.errors import InvalidRequest
-from antiphon.http.schemas import ChatCompletionRequest
-from antiphon.http.thinking import EFFORTS, thinking_wish
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

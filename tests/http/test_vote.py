@@ -6,7 +6,7 @@ import pytest
 from http_server import serving
 from tiny_checkpoints import R1_TEMPLATE
 
-from antiphon.http.vote import vote
+from antiphon.api.vote import vote
 
 
 def boxed(*answers: str) -> list[str]:

@@ -19,11 +19,11 @@ from http_server import serving
 from real_server import children, wait_until
 
 from antiphon import Engine
+from antiphon.api.context import Context
+from antiphon.api.pieces import Piece, ToolCallDelta
 from antiphon.config import FakeSettings
 from antiphon.engine.client import EngineClient
 from antiphon.errors import CheckpointError, ConfigError, ContextLengthExceeded, EngineError, InvalidRequest, NotReady
-from antiphon.http.front import Front
-from antiphon.http.generation import Piece, ToolCallDelta
 from antiphon.offline.answers import GrowingChoice, ToolCall
 
 QUESTION = [{"role": "user", "content": "Hello"}]
@@ -388,5 +388,5 @@ def test_no_ending_of_the_program_leaves_the_engine_behind(tiny: Path, ending, s
     wait_until(lambda: all(map(is_gone, family)), "a process is left over")
 
 
-async def _client(front: Front) -> EngineClient:
-    return front.engine
+async def _client(context: Context) -> EngineClient:
+    return context.engine

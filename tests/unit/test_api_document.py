@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from antiphon.http import generate, limits, tokens
-from antiphon.http.anthropic_messages.schemas import CountTokensRequest, MessagesRequest
-from antiphon.http.openai_responses.schemas import ResponseRequest
-from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest, GenerationRequest
+from antiphon.api import limits, tokens
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.generation_request import GenerationRequest
+from antiphon.api.messages.request import CountTokensRequest, MessagesRequest
+from antiphon.api.responses.request import ResponseRequest
+from antiphon.api.simple import request as generate
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 

@@ -6,7 +6,8 @@ import pytest
 from compatibility import DOCUMENT, SIDES, verdict, with_table
 from pydantic import ValidationError
 
-from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.completions.request import CompletionRequest
 
 LEAST = {
     ChatCompletionRequest: {"messages": [{"role": "user", "content": "Hello"}]},

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from antiphon import errors
+from antiphon.api.validation import _CODES
 from antiphon.errors import AntiphonError, InvalidRequest
-from antiphon.http.errors import _CODES
-from antiphon.http.limits import ClientGone
+from antiphon.http.edge.body import ClientGone
 from antiphon.metrics import REFUSALS, EngineFigures, Metrics
 from antiphon.request import ThoughtClosed
 

@@ -8,9 +8,10 @@ from typing import Any, get_args
 import pytest
 from annotated_types import Ge, Gt, Le
 
-from antiphon.http.front import ModelFacts
-from antiphon.http.sampling import sampling_params
-from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.sampling import sampling_params
+from antiphon.api.served_model import ModelFacts
 from antiphon.runtime.cpu import _sample_request
 from antiphon.step import SampleSpec
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from antiphon.http.anthropic_messages.output import Content
-from antiphon.http.generation import Piece, ToolCallDelta
-from antiphon.http.openai_responses.output import Output
+from antiphon.api.messages.blocks import Content
+from antiphon.api.pieces import Piece, ToolCallDelta
+from antiphon.api.responses.items import Output
 
 # A thought, a word, and two calls whose arguments come in parts.
 PIECES = [

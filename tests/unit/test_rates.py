@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from antiphon.api_keys import read_api_keys
 from antiphon.errors import InvalidRequest, RateLimited
-from antiphon.http.rates import Bucket, Rates
+from antiphon.rates import Bucket, Rates
 
 
 class Clock:

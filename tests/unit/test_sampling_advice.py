@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 from tiny_checkpoints import metadata, write_gguf, write_hugging_face
 
+from antiphon.api.completions.request import CompletionRequest
 from antiphon.errors import CheckpointError
 from antiphon.formats import gguf_checkpoint, open_checkpoint
-from antiphon.http.schemas import CompletionRequest
 
 FAIR = [
     ("temperature", 0.0),

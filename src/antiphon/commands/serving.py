@@ -23,8 +23,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
-from antiphon.http.access_log import LineWriter, access_logger
 from antiphon.http.app import create_app
+from antiphon.http.edge.access_log import LineWriter, access_logger
 from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model

@@ -9,21 +9,28 @@ from typing import get_args
 
 from fastapi import FastAPI
 
-from antiphon.http import generate, responses, schemas, tokens
-from antiphon.http.anthropic_messages import schemas as anthropic_bodies
-from antiphon.http.anthropic_messages import shapes as anthropic
-from antiphon.http.openai_responses import schemas as response_bodies
-from antiphon.http.openai_responses import shapes as response_shapes
+from antiphon.api import tokens
+from antiphon.api.chat import request as chat_bodies
+from antiphon.api.chat import shapes as chat
+from antiphon.api.completions import request as completion_bodies
+from antiphon.api.completions import shapes as completions
+from antiphon.api.messages import request as anthropic_bodies
+from antiphon.api.messages import shapes as anthropic
+from antiphon.api.responses import request as response_bodies
+from antiphon.api.responses import shapes as response_shapes
+from antiphon.api.simple import request as simple_bodies
+from antiphon.api.simple import shapes as simple
 from antiphon.http.openapi import Described, Json, describe
+from antiphon.http.routes import models
 
 _BODIES = (
-    schemas.ChatCompletionRequest,
-    schemas.CompletionRequest,
+    chat_bodies.ChatCompletionRequest,
+    completion_bodies.CompletionRequest,
     response_bodies.ResponseRequest,
     anthropic_bodies.MessagesRequest,
     anthropic_bodies.CountTokensRequest,
-    generate.GenerateRequest,
-    generate.BatchRequest,
+    simple_bodies.SimpleRequest,
+    simple_bodies.BatchRequest,
     tokens.TokenizeRequest,
     tokens.DetokenizeRequest,
 )
@@ -73,20 +80,20 @@ _CHAT: Json = {"messages": _HELLO, "max_tokens": 100}
 _PROMPT: Json = {"prompt": "The capital of France is", "max_tokens": 8}
 _RESULTS = _object(
     ["results", "latency_ms"],
-    results={"type": "array", "items": {"anyOf": [generate.BatchAnswer, generate.BatchFault]}},
+    results={"type": "array", "items": {"anyOf": [simple.BatchAnswer, simple.BatchFault]}},
     latency_ms={"type": "number"},
 )
 
 REFERENCE = {
     ("POST", "/v1/chat/completions"): Described(
-        responses.ChatCompletion,
+        chat.ChatCompletion,
         {"whole": _CHAT, "streamed": {**_CHAT, "stream": True, "stream_options": {"include_usage": True}}},
-        event=responses.ChatCompletionChunk,
+        event=chat.ChatCompletionChunk,
     ),
     ("POST", "/v1/completions"): Described(
-        responses.Completion,
+        completions.Completion,
         {"whole": _PROMPT, "streamed": {**_PROMPT, "stream": True}},
-        event=responses.Completion,
+        event=completions.Completion,
     ),
     ("POST", "/v1/responses"): Described(
         response_shapes.ResponseBody,
@@ -104,14 +111,14 @@ REFERENCE = {
     ("POST", "/v1/messages/count_tokens"): Described(
         anthropic.TokenCount, {"messages": {"messages": _HELLO}}, error="AnthropicError"
     ),
-    ("POST", "/generate"): Described(generate.Answer, {"question": _PROMPT}, query=generate.GenerateRequest),
+    ("POST", "/generate"): Described(simple.Answer, {"question": _PROMPT}, query=simple_bodies.SimpleRequest),
     ("POST", "/generate-batch"): Described(
         _RESULTS, {"object": {"requests": [{"id": "a", "prompt": "Who are you?", "max_tokens": 8}]}}
     ),
     ("POST", "/tokenize"): Described(tokens.Tokens, {"prompt": {"prompt": "Hello"}, "messages": {"messages": _HELLO}}),
     ("POST", "/detokenize"): Described(tokens.Text, {"tokens": {"tokens": [1, 2, 3]}}),
-    ("GET", "/v1/models"): Described(responses.ModelList),
-    ("GET", "/v1/models/{name}"): Described(responses.Model),
+    ("GET", "/v1/models"): Described(models.ModelList),
+    ("GET", "/v1/models/{name}"): Described(models.Model),
     ("GET", "/health"): Described(_object(["status"], status={"const": "ok"})),
     ("GET", "/ready"): Described(_object(["status", "model"], status={"const": "ready"}, model=_TEXT)),
     ("GET", "/metrics"): Described(_TEXT, media_type="text/plain"),

@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
-from antiphon.http.connections import MAX_HEAD_BYTES, ConnectionLimits, LimitedProtocol
+from antiphon.http.edge.connections import MAX_HEAD_BYTES, ConnectionLimits, LimitedProtocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _OTHER_FILES = 256  # beside connections: the engine, the renderer, connections that are being refused

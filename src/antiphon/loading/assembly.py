@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from antiphon.api.served_model import ServedModel
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.footprint import free_memory_bytes
 from antiphon.formats import open_checkpoint
-from antiphon.http.front import ServedModel
 from antiphon.loading.model import Found, generation_defaults
 from antiphon.quantization import Quantization, choose_quantization
 from antiphon.text import TextModel

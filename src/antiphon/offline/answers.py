@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from antiphon.http.generation import Piece, ScoredToken, Tally
+from antiphon.api.pieces import Piece, ScoredToken, Tally
 from antiphon.text import Tokenizer
 
 

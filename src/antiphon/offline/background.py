@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from antiphon.api.context import Context
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import NotReady
-from antiphon.http.front import Front
 from antiphon.loading.model import resolve_model
-from antiphon.offline.running import front_of_app, running_app
+from antiphon.offline.running import running_context
 
 T = TypeVar("T")
 
@@ -37,8 +37,8 @@ class Background:
         self._settings = settings
         self._process_id = os.getpid()
         self._loop = asyncio.new_event_loop()
-        self._front: asyncio.Future[Front] = self._loop.create_future()
-        self._front.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at by every call
+        self._context: asyncio.Future[Context] = self._loop.create_future()
+        self._context.add_done_callback(lambda done: done.cancelled() or done.exception())  # looked at by every call
         self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
         self._lock = threading.RLock()
@@ -48,7 +48,7 @@ class Background:
         self._thread.start()
         self._started.wait()
 
-    def submit(self, call: Callable[[Front], Coroutine[Any, Any, T]]) -> Future[T]:
+    def submit(self, call: Callable[[Context], Coroutine[Any, Any, T]]) -> Future[T]:
         """Make a call once the engine is ready; the outcome may be awaited, waited for, or cancelled, anywhere.
 
         Raises:
@@ -73,12 +73,12 @@ class Background:
         if threading.current_thread() is not self._thread and not self._finding:
             self._thread.join()
 
-    async def _call(self, call: Callable[[Front], Coroutine[Any, Any, T]]) -> T:
+    async def _call(self, call: Callable[[Context], Coroutine[Any, Any, T]]) -> T:
         task = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
         try:
-            return await call(await asyncio.shield(self._front))
+            return await call(await asyncio.shield(self._context))
         except NotReady:
             if self._closed:
                 raise _closed() from None
@@ -112,13 +112,13 @@ class Background:
             found = resolve_model(self._engine.model, console, hub=self._settings.hub, offline=self._settings.offline)
         finally:
             self._finding = False
-        async with running_app(found, self._engine, self._settings) as app:
-            self._front.set_result(front_of_app(app))
+        async with running_context(found, self._engine, self._settings) as context:
+            self._context.set_result(context)
             await asyncio.Event().wait()  # until cancelled
 
     def _tell(self, error: Exception) -> None:
-        if not self._front.done():
-            self._front.set_exception(error)
+        if not self._context.done():
+            self._context.set_exception(error)
 
     async def _dismiss(self) -> None:
         if self._calls:

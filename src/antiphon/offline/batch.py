@@ -1,31 +1,42 @@
 """A file of requests, answered into another file, straight on the engine.
 
-Owns the way of each line: read, asked of the very application that serves HTTP, its answer written as soon as it is
-there. It promises that an answer equals the server's, that a line which fails spoils no other, that no more lines are
+Owns the way of each line: read, answered by the code that answers HTTP requests, written as soon as it is
+done. It promises that an answer equals the server's, that a line which fails spoils no other, that no more lines are
 held in memory than keep the engine busy, and that a batch which was cut off, even by a kill, goes on where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import httpx2
-from fastapi import FastAPI
-
+from antiphon.api.chat.answer import begin as begin_chat
+from antiphon.api.completions.answer import begin as begin_completion
+from antiphon.api.context import Context
+from antiphon.api.errors import error_body, internal_error
+from antiphon.api.responses.answer import begin as begin_response
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.errors import AntiphonError, ConfigError, EngineDied, InvalidRequest
+from antiphon.errors import AntiphonError, ConfigError, EngineDied, InvalidRequest, NotReady
 from antiphon.loading.model import Found
 from antiphon.offline.batch_file import BatchFile
 from antiphon.offline.batch_lines import BadLine, BatchRequest, answer_output, bad_line_output, read_lines
-from antiphon.offline.running import front_of_app, running_app
+from antiphon.offline.running import running_context
+from antiphon.strict_json import decode_json_object
 
 _REQUESTS_PER_PLACE = 2  # with the engine, for each answer it computes at once: the next is there when one ends
 _COUNTED_BYTES = 1 << 20  # at a time
-_NOT_READY = 503
+_BEGIN = {
+    "/v1/chat/completions": ("chat", begin_chat),
+    "/v1/completions": ("completions", begin_completion),
+    "/v1/responses": ("responses", begin_response),
+}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +80,8 @@ async def run_batch(
         if (first := next(lines, None)) is None:
             return Progress(kept, answers.num_failed, kept)
         lines = chain((first,), lines)
-        async with running_app(found, engine, settings) as app, _client(app) as client:
-            worker = _Worker(app, client, answers, lambda: watch(Progress(answers.num_lines, answers.num_failed, kept)))
+        async with running_context(found, engine, settings) as context:
+            worker = _Worker(context, answers, lambda: watch(Progress(answers.num_lines, answers.num_failed, kept)))
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(_REQUESTS_PER_PLACE * engine.max_num_sequences):
@@ -78,10 +89,6 @@ async def run_batch(
             except BaseExceptionGroup as failed:
                 raise failed.exceptions[0] from None
     return Progress(answers.num_lines, answers.num_failed, kept)
-
-
-def _client(app: FastAPI) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://batch", timeout=None)
 
 
 def _missing(
@@ -105,11 +112,8 @@ def _missing(
 class _Worker:
     """Takes line after line; as many run at once as are to be with the engine."""
 
-    def __init__(
-        self, app: FastAPI, client: httpx2.AsyncClient, answers: BatchFile, on_line: Callable[[], None]
-    ) -> None:
-        self._engine = front_of_app(app).engine
-        self._client = client
+    def __init__(self, context: Context, answers: BatchFile, on_line: Callable[[], None]) -> None:
+        self._context = context
         self._answers = answers
         self._on_line = on_line
 
@@ -124,11 +128,25 @@ class _Worker:
             self._on_line()
 
     async def _ask(self, line: BatchRequest) -> None:
-        reply = await self._client.post(line.url, content=line.body, headers={"Content-Type": "application/json"})
-        if reply.status_code == _NOT_READY:  # no fault of the line's, and the next would fare no better
-            raise self._reason()
-        output = answer_output(line.custom_id, reply.status_code, reply.headers["x-request-id"], reply.content)
-        self._answers.add_answer(line.custom_id, output, failed=reply.is_error)
+        status, body = 200, b""
+        try:
+            body = await self._answer(line)
+        except NotReady:  # not the line's fault, and the next would fail as well
+            raise self._reason() from None
+        except AntiphonError as error:
+            status, body = error.http_status, error_body(error)
+        except Exception:
+            logger.exception("unexpected error in a line of a batch")
+            status, body = 500, error_body(internal_error())
+        output = answer_output(line.custom_id, status, f"req-{secrets.token_hex(16)}", body)
+        self._answers.add_answer(line.custom_id, output, failed=status != 200)
+
+    async def _answer(self, line: BatchRequest) -> bytes:
+        endpoint, begin = _BEGIN[line.url]
+        with self._context.metrics.request(endpoint) as account:
+            exchange = await begin(self._context, decode_json_object(line.body), account)
+        async with exchange.generation as generation:
+            return await exchange.answer.whole(generation)
 
     def _reason(self) -> AntiphonError:
-        return self._engine.error or EngineDied("The engine was stopped before the batch was done.")
+        return self._context.engine.error or EngineDied("The engine was stopped before the batch was done.")

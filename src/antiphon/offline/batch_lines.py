@@ -14,8 +14,8 @@ from typing import IO
 
 import msgspec
 
+from antiphon.api.errors import error_body
 from antiphon.errors import AntiphonError, InvalidRequest, RequestTooLarge
-from antiphon.http.errors import error_body
 
 URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 _FIELDS = ("custom_id", "method", "url", "body")

@@ -12,13 +12,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.chat.understand import understand as understand_chat
+from antiphon.api.completions.answer import text_of
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.completions.understand import understand as understand_completion
+from antiphon.api.context import Context
+from antiphon.api.generation import Generation, start_generation
+from antiphon.api.validation import validate
+from antiphon.api.vote import vote
 from antiphon.errors import AntiphonError, InvalidRequest
-from antiphon.http import chat, completions
-from antiphon.http.errors import validate
-from antiphon.http.front import Front
-from antiphon.http.generation import Generation, start_generation
-from antiphon.http.schemas import ChatCompletionRequest, CompletionRequest
-from antiphon.http.vote import vote
 from antiphon.offline.answers import (
     Answer,
     Delta,
@@ -56,14 +59,14 @@ class _Begun:
     with_vote: bool
 
 
-async def answer(front: Front, call: Call) -> Answer:
+async def answer(context: Context, call: Call) -> Answer:
     """Make one call."""
-    begun = await _begin(front, call)
+    begun = await _begin(context, call)
     choices = [GrowingChoice() for _ in range(begun.num_choices)]
     async with begun.generation as generation:
         async for piece in generation:
             choices[piece.index].push(piece)
-    tokenizer = front.model.text.tokenizer
+    tokenizer = context.model.text.tokenizer
     scored, echo = begun.with_logprobs, begun.echo
     whole = tuple(choice.whole(tokenizer, echo=echo or "", with_logprobs=scored) for choice in choices)
     counted = vote(choice.text for choice in whole) if begun.with_vote else None
@@ -76,25 +79,25 @@ async def answer(front: Front, call: Call) -> Answer:
     )
 
 
-async def answers(front: Front, calls: Sequence[Call], at_once: int) -> list[Answer]:
+async def answers(context: Context, calls: Sequence[Call], at_once: int) -> list[Answer]:
     """Make all calls, at most so many at once; the first that fails ends the others, and says which it was."""
     found: dict[int, Answer] = {}
     waiting = iter(enumerate(calls))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(min(at_once, len(calls))):
-                group.create_task(_answer_each(front, waiting, found))
+                group.create_task(_answer_each(context, waiting, found))
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return [found[index] for index in range(len(calls))]
 
 
-async def deltas(front: Front, call: Call) -> AsyncIterator[Delta]:
+async def deltas(context: Context, call: Call) -> AsyncIterator[Delta]:
     """Make one call, and hand over what is new as it comes. Closing the iterator ends the call."""
     if call.fields.get("echo"):
         raise InvalidRequest("'echo' is for whole answers, not for streams; leave it out.", param="echo")
-    begun = await _begin(front, call)
-    tokenizer = front.model.text.tokenizer
+    begun = await _begin(context, call)
+    tokenizer = context.model.text.tokenizer
     tool_calls = [GrowingToolCalls() for _ in range(begun.num_choices)]
     left = begun.num_choices
     async with begun.generation as generation:
@@ -115,29 +118,29 @@ async def deltas(front: Front, call: Call) -> AsyncIterator[Delta]:
             )
 
 
-async def _answer_each(front: Front, calls: Iterator[tuple[int, Call]], found: dict[int, Answer]) -> None:
+async def _answer_each(context: Context, calls: Iterator[tuple[int, Call]], found: dict[int, Answer]) -> None:
     for index, call in calls:
         try:
-            found[index] = await answer(front, call)
+            found[index] = await answer(context, call)
         except AntiphonError as error:
             error.add_note(f"(item {index} of the list)")
             raise
 
 
-async def _begin(front: Front, call: Call) -> _Begun:
+async def _begin(context: Context, call: Call) -> _Begun:
     """Understand a call as its endpoint would, and hand it to the engine."""
     fields = _sent(call.fields)
-    with front.metrics.request(call.endpoint) as account:
+    with context.metrics.request(call.endpoint) as account:
         if call.endpoint == "chat":
             conversation = validate(ChatCompletionRequest, fields)
-            job = await chat.understand(front, conversation)
+            job = await understand_chat(context, conversation)
             scored, echo, votes = conversation.num_logprobs is not None, None, bool(conversation.vote)
         else:
             text = validate(CompletionRequest, fields)
-            job = await completions.understand(front, text)
+            job = await understand_completion(context, text)
             scored, votes = text.num_logprobs is not None, False
-            echo = completions.text_of(front, fields["prompt"]) if text.echo else None
-        return _Begun(start_generation(front, job, account), job.n, job.prompts[0].token_ids, scored, echo, votes)
+            echo = text_of(context, fields["prompt"]) if text.echo else None
+        return _Begun(start_generation(context, job, account), job.n, job.prompts[0].token_ids, scored, echo, votes)
 
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:

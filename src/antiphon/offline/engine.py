@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, overload
 
-from antiphon.http.front import Front
+from antiphon.api.context import Context
 from antiphon.offline.answers import Answer, Delta
 from antiphon.offline.background import Background
 from antiphon.offline.calls import Call, Endpoint, answer, answers, deltas
@@ -155,8 +155,8 @@ class Engine:
         calls = [Call(endpoint, {name: each, **fields}) for each in (sent if several else [sent])]
         at_once = _CALLS_PER_PLACE * self._config.max_num_sequences
 
-        async def call(front: Front) -> Answer | list[Answer]:
-            return await answers(front, calls, at_once) if several else await answer(front, calls[0])
+        async def call(context: Context) -> Answer | list[Answer]:
+            return await answers(context, calls, at_once) if several else await answer(context, calls[0])
 
         return self._background.submit(call)
 
@@ -184,7 +184,7 @@ class Engine:
             feed.close()
 
 
-async def _nothing(front: Front) -> None:
+async def _nothing(context: Context) -> None:
     """A call that only waits until the engine is ready."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from antiphon.http.front import Front
+from antiphon.api.context import Context
 from antiphon.offline.background import Background
 
 T = TypeVar("T")
@@ -20,10 +20,10 @@ T = TypeVar("T")
 class Feed(Generic[T]):
     """One reader's values."""
 
-    def __init__(self, background: Background, values: Callable[[Front], AsyncIterator[T]]) -> None:
+    def __init__(self, background: Background, values: Callable[[Context], AsyncIterator[T]]) -> None:
         self._background = background
         self._queue: asyncio.Queue[T | Exception | None] = asyncio.Queue()
-        self._filling = background.submit(lambda front: self._fill(values(front)))
+        self._filling = background.submit(lambda context: self._fill(values(context)))
 
     def next(self) -> Future[T | None]:
         """The next value; None at the end."""

@@ -1,0 +1,194 @@
+"""The body of `POST /v1/chat/completions`: OpenAI's fields, and those that vLLM and llama.cpp users know."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from antiphon.api.fields import Accepted, AcceptedFlag, AcceptedMap, AcceptedText, Refused, RefusedModalities
+from antiphon.api.generation_request import GenerationRequest
+from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES
+from antiphon.api.schema import Schema, conflict, known_types
+from antiphon.api.structured import check_company
+from antiphon.api.tools import ToolRequest
+from antiphon.text.tool_shapes import is_json_object
+
+
+class ChatTemplateKwargs(Schema):
+    """What a request may tell the chat template; published templates know these, each a few of them."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = Field(None, description="The same under DeepSeek's name.")
+    preserve_thinking: bool | None = None
+    clear_thinking: bool | None = None
+    tools_in_user_message: bool | None = None
+    date_string: Annotated[str, MaxLen(100)] | None = None
+
+    @property
+    def wants_thinking(self) -> bool | None:
+        """Whether there shall be a thought, under either name."""
+        return self.thinking if self.enable_thinking is None else self.enable_thinking
+
+    @property
+    def variables(self) -> dict[str, bool | str]:
+        """What is the template's alone to understand."""
+        return self.model_dump(exclude_none=True, exclude={"enable_thinking", "thinking"})
+
+
+class TextPart(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class CalledFunction(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    name: Annotated[str, MinLen(1)]
+    arguments: str = Field(description="A JSON object, as text; empty for none.")
+
+    @model_validator(mode="after")
+    def _arguments_are_an_object(self) -> CalledFunction:
+        self.arguments = self.arguments or "{}"
+        if not is_json_object(self.arguments):
+            raise conflict("arguments", "The 'arguments' of a tool call must be a JSON object, written as text.")
+        return self
+
+
+class ToolCall(BaseModel):
+    """A call that an earlier answer made."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class ChatMessage(BaseModel):
+    """One turn. Unknown fields are let through: clients send answers back with whatever else those carried."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Annotated[TextPart, known_types("Content", "text")]] | None = None
+    reasoning_content: str | None = Field(None, description="An earlier answer's thought.")
+    reasoning: str | None = Field(None, description="The same under its other name.")
+    name: Accepted = None
+    tool_call_id: str | None = Field(None, description="Of role tool: the call that this is the result of.")
+    tool_calls: list[Annotated[ToolCall, known_types("A tool call", "function")]] | None = None
+    function_call: Refused = None
+
+    @model_validator(mode="after")
+    def _content_is_needed(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise conflict("content", f"A message of role '{self.role}' needs 'content'.")
+        if self.tool_calls and self.role != "assistant":
+            raise conflict("tool_calls", "'tool_calls' belongs to messages of role 'assistant'.")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        if isinstance(self.content, list):
+            return "\n".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatCompletionRequest(GenerationRequest, ToolRequest):
+    messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
+    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+
+    thinking_token_budget: Annotated[int, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+    max_thinking_tokens: Annotated[int, Ge(0)] | None = Field(None, description="The same under its other name.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
+    chat_template_kwargs: ChatTemplateKwargs | None = None
+    loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
+
+    add_generation_prompt: bool | None = Field(None, description="False: the prompt ends behind the last message.")
+    continue_final_message: bool | None = Field(None, description="Go on inside the last message, an assistant's.")
+
+    vote: bool | None = Field(None, description="Count the boxed answers of all choices.")
+
+    metadata: AcceptedMap = None
+    store: AcceptedFlag = None
+    service_tier: AcceptedText = None
+    safety_identifier: AcceptedText = None
+    prompt_cache_key: AcceptedText = None
+    prompt_cache_retention: AcceptedText = None
+    prompt_cache_options: Accepted = None
+    verbosity: AcceptedText = None
+
+    functions: Refused = None
+    function_call: Refused = None
+    modalities: RefusedModalities = None
+    audio: Refused = None
+    moderation: Refused = None
+    prediction: Refused = None
+    web_search_options: Refused = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ChatCompletionRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
+        if self.vote and self.stream:
+            raise conflict("vote", "'vote' needs all choices complete, so it is not allowed when 'stream' is true.")
+        budgets = {self.thinking_token_budget, self.max_thinking_tokens} - {None}
+        if len(budgets) > 1:
+            message = "'thinking_token_budget' and 'max_thinking_tokens' differ; send one of them."
+            raise conflict("thinking_token_budget", message)
+        if self.continue_final_message and self.add_generation_prompt:
+            message = "'continue_final_message' and 'add_generation_prompt' cannot both be true."
+            raise conflict("continue_final_message", message)
+        if self.enable_thinking is not None and self._template_wish not in (None, self.enable_thinking):
+            message = "'enable_thinking' and 'chat_template_kwargs.enable_thinking' differ; send one of them."
+            raise conflict("enable_thinking", message)
+        return self
+
+    @model_validator(mode="after")
+    def _a_call_ends_the_answer(self) -> ChatCompletionRequest:
+        forced = ["tool_choice"] if self.must_call else []
+        check_company(forced, {"min_tokens": bool(self.min_tokens), "ignore_eos": bool(self.ignore_eos)})
+        return self
+
+    @property
+    def _template_wish(self) -> bool | None:
+        return self.chat_template_kwargs.wants_thinking if self.chat_template_kwargs else None
+
+    @property
+    def thinking_budget(self) -> int | None:
+        """The most tokens the sender wants the thought to have, under either name."""
+        return self.max_thinking_tokens if self.thinking_token_budget is None else self.thinking_token_budget
+
+    @property
+    def wants_thinking(self) -> bool | None:
+        """Whether the sender wants a thought, under either name; None where nothing was said."""
+        return self._template_wish if self.enable_thinking is None else self.enable_thinking
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens the sender wants at most, under either name."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def token_limit_name(self) -> str:
+        """The name under which the sender said so."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """`SamplingParams.num_logprobs`."""
+        return (self.top_logprobs or 0) if self.logprobs else None

@@ -1,0 +1,104 @@
+"""Chat completions as OpenAI sends them, whole and streamed.
+
+Owns the names and the order of every field that goes out. It promises that a field is present exactly where OpenAI has
+it: null where theirs is null, absent where theirs is absent; what we add is absent unless it has something to say.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from antiphon.api.shapes import Timings, TokenLogprob, Usage
+
+
+class ChatLogprobs(msgspec.Struct):
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class CalledFunction(msgspec.Struct):
+    name: str
+    arguments: str  # a JSON object
+
+
+class MadeCall(msgspec.Struct):
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+class ChatMessage(msgspec.Struct):
+    role: Literal["assistant"] = "assistant"
+    content: str | None = ""  # null: there are calls and no text
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[MadeCall] | UnsetType = UNSET
+    refusal: None = None
+
+
+class ChatChoice(msgspec.Struct):
+    index: int
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: str
+    thought_closed: str | UnsetType = UNSET  # an addition of ours: why the server closed the thought, if it did
+    token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
+
+
+class Vote(msgspec.Struct):
+    answer: str | None
+    count: int
+    counts: dict[str, int]
+
+
+class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    timings: Timings
+    vote: Vote | UnsetType = UNSET  # an addition of ours, for those who ask for it
+    prompt_token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
+
+
+class CalledFunctionDelta(msgspec.Struct):
+    name: str | UnsetType = UNSET
+    arguments: str = ""
+
+
+class MadeCallDelta(msgspec.Struct):
+    index: int
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: CalledFunctionDelta = msgspec.field(default_factory=CalledFunctionDelta)
+
+
+class ChatDelta(msgspec.Struct):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[MadeCallDelta] | UnsetType = UNSET
+
+
+class ChatChunkChoice(msgspec.Struct):
+    index: int
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None
+    finish_reason: str | None
+    thought_closed: str | UnsetType = UNSET  # in one chunk, where it happened
+    token_ids: list[int] | UnsetType = UNSET
+
+
+class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completion.chunk"):
+    id: str
+    created: int
+    model: str
+    choices: list[ChatChunkChoice]
+    usage: Usage | UnsetType | None = UNSET
+    timings: Timings | UnsetType = UNSET  # in the last chunk
+    prompt_token_ids: list[int] | UnsetType = UNSET  # in the first

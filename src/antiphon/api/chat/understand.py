@@ -1,0 +1,84 @@
+"""From a chat request to a Job: messages become a prompt, fields become sampling.
+
+It promises that everything that can be wrong with a request is found before the engine hears of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.chat.request import ChatMessage as IncomingMessage
+from antiphon.api.context import Context
+from antiphon.api.job import Job, Prompt
+from antiphon.api.sampling import check_prompt_length, sampling_params
+from antiphon.api.thinking import thinking_wish
+from antiphon.api.tools import answer_grammar, tool_reading
+from antiphon.api.usage import new_id
+from antiphon.errors import (
+    InvalidRequest,
+)
+from antiphon.text import ChatPrompt
+
+
+async def understand(context: Context, body: ChatCompletionRequest) -> Job:
+    """The request in the engine's terms, or the reason why it cannot be served."""
+    facts, text, priority = context.facts(), context.model.text, context.priority(body.priority)
+    wish = thinking_wish(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
+    prompt = await prompt_of(context, body, limit=facts.context_length)
+    check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
+    grammar = await answer_grammar(body, text)
+    advice = context.model.generation_defaults
+    sampling = sampling_params(body, facts, advice, num_prompt_tokens=len(prompt.token_ids), grammar=grammar)
+    if text.thought_tokens is not None:
+        sampling = replace(
+            sampling,
+            thinking=wish.limit(text.thought_tokens, sampling.max_tokens, starts_in_thought=prompt.starts_in_thought),
+        )
+    return Job(
+        request_id=new_id("chatcmpl"),
+        prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],
+        stops=body.stops,
+        n=body.n or 1,
+        priority=priority,
+        tools=tool_reading(body, text),
+    )
+
+
+async def prompt_of(context: Context, body: ChatCompletionRequest, *, limit: int | None = None) -> ChatPrompt:
+    """The request's prompt in tokens; one that is certain to have `limit` of them is refused uncounted."""
+    context.check_model(body.model)
+    text = context.model.text
+    if body.offers_tools and not text.reads_tool_calls:
+        message = "'tools' are switched off on this server (--tool-call-parser none); leave them out."
+        raise InvalidRequest(message, param="tools")
+    wish = thinking_wish(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
+    variables: dict[str, bool | str] = body.chat_template_kwargs.variables if body.chat_template_kwargs else {}
+    if wish.enabled is not None:
+        variables |= {"enable_thinking": wish.enabled, "thinking": wish.enabled}
+    # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
+    return await context.in_thread(
+        text.chat_prompt,
+        [_turn(message) for message in body.messages],
+        tools=[tool.model_dump(exclude_none=True) for tool in body.tools or ()] if body.offers_tools else (),
+        fold_system=context.settings.system_prompt == "fold",
+        add_generation_prompt=body.add_generation_prompt is not False,
+        continue_final_message=bool(body.continue_final_message),
+        close_thought=wish.is_closed,
+        limit=limit,
+        **variables,
+    )
+
+
+def _turn(message: IncomingMessage) -> dict[str, Any]:
+    """A message as chat templates know it: plain text, `system` where newer clients say `developer`."""
+    turn: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role, "content": message.text}
+    thought = message.reasoning_content or message.reasoning
+    if message.role == "assistant" and thought:
+        turn["reasoning_content"] = thought
+    if message.tool_calls:
+        turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if message.role == "tool" and message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn

@@ -1,0 +1,119 @@
+"""One sequence of a request: takes the engine's events, gives pieces of text."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from antiphon.api.pieces import Piece, ScoredToken, ToolCallDelta
+from antiphon.engine.stream import TokenStream
+from antiphon.errors import (
+    EngineError,
+    NotReady,
+)
+from antiphon.metrics import RequestAccount
+from antiphon.request import (
+    FinishReason,
+    TokenEvent,
+    TokenLogprobs,
+)
+from antiphon.text import TextDelta, TextStream
+
+
+class Choice:
+    """One sequence: takes the engine's events, gives pieces of text."""
+
+    def __init__(self, index: int, events: TokenStream, text: TextStream, account: RequestAccount) -> None:
+        self.index = index
+        self.events = events
+        self.num_tokens = 0
+        self.num_cached_tokens = 0
+        self.finished = False
+        self._text = text
+        self._account = account
+        self._waiting = Piece(index)
+        self._num_calls = 0
+        self.num_unread = 0  # tokens that came since there was something to take
+        self.first_token_at = self.last_token_at = 0.0  # time.monotonic()
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        return self._text.num_reasoning_tokens
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a piece waits to be taken."""
+        return bool(self._waiting)
+
+    def receive(self, event: TokenEvent) -> None:
+        """Turn one event into text; sets `finished` with the last."""
+        reason = event.finish_reason
+        if reason is FinishReason.ERROR:
+            raise EngineError(event.error or "The engine failed this request.")
+        if reason is FinishReason.ABORT:
+            raise NotReady("The server stopped before this answer was complete.")
+        self.num_cached_tokens = event.num_cached_tokens or self.num_cached_tokens
+        if event.is_prompt and event.logprobs is not None:
+            self._waiting.prompt_scores.append(event.logprobs)
+        if event.token_id is not None:
+            self.num_unread += self.has_news
+            self._count_token()
+            if event.thought_closed is not None:
+                self._waiting.thought_closed = event.thought_closed.value
+                self._account.count_closed_thought(event.thought_closed.value)
+            if reason is FinishReason.STOP:  # the token that ends a sequence is not part of its text
+                self._waiting.end_token_ids.append(event.token_id)
+            else:
+                self._push(event.token_id, event.logprobs)
+        if reason is not None and not self.finished:
+            self._finish(reason)
+
+    def take(self) -> Piece | None:
+        """What came since the last call, if anything did."""
+        piece = self._waiting
+        if not piece:
+            return None
+        self._waiting = Piece(self.index)
+        self.num_unread = 0
+        return piece
+
+    def _push(self, token_id: int, scores: TokenLogprobs | None) -> None:
+        delta = self._text.push(token_id)
+        self._add(delta)
+        self._waiting.token_ids.append(token_id)
+        if scores is not None:
+            self._waiting.scored.append(ScoredToken(token_id, scores))
+        if delta.stopped:
+            self._end(FinishReason.STOP, delta)
+            self.events.finish()
+
+    def _finish(self, reason: FinishReason) -> None:
+        rest = self._text.finish()
+        self._add(rest)
+        # A stop string may be complete only now, in a character that the last token left without its last bytes.
+        self._end(FinishReason.STOP if rest.stopped else reason, rest)
+
+    def _add(self, delta: TextDelta) -> None:
+        piece = self._waiting
+        piece.content += delta.content
+        piece.reasoning += delta.reasoning
+        for call in delta.calls:
+            piece.tool_calls.append(ToolCallDelta(self._num_calls, f"call_{secrets.token_hex(12)}", call.name))
+            piece.tool_calls.append(ToolCallDelta(self._num_calls, arguments=call.arguments))
+            self._num_calls += 1
+
+    def _end(self, reason: FinishReason, last: TextDelta) -> None:
+        made_calls = reason is FinishReason.STOP and self._num_calls > 0
+        self._waiting.finish_reason = "tool_calls" if made_calls else reason.value
+        self._waiting.stop_string = last.stop_string
+        self.finished = True
+
+    def _count_token(self) -> None:
+        now = time.monotonic()
+        if self.num_tokens:
+            self._account.observe_gap(now - self.last_token_at)
+        else:
+            self.first_token_at = now
+            self._account.observe_first_token(now)
+        self.last_token_at = now
+        self.num_tokens += 1

@@ -1,0 +1,169 @@
+"""From pieces of text to OpenAI's plain completions, whole or streamed; log-probabilities are parallel lists."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET, UnsetType
+
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.completions.shapes import Completion, CompletionChoice, CompletionLogprobs
+from antiphon.api.completions.understand import prompts_of, understand
+from antiphon.api.context import Context
+from antiphon.api.events import COMMENT, DONE, error_event, event
+from antiphon.api.exchange import Exchange
+from antiphon.api.generation import Generation, start_generation
+from antiphon.api.job import Job
+from antiphon.api.logprobs import finite, spelled
+from antiphon.api.pieces import Piece, ScoredToken
+from antiphon.api.shapes import Timings, Usage, encoder
+from antiphon.api.usage import timings_of, usage_of
+from antiphon.api.validation import validate
+from antiphon.errors import AntiphonError
+from antiphon.metrics import RequestAccount
+from antiphon.request import (
+    TokenLogprobs,
+)
+
+
+class CompletionAnswer:
+    """One request's answer."""
+
+    last, keep_alive = DONE, COMMENT
+
+    def __init__(self, job: Job, context: Context, body: CompletionRequest) -> None:
+        self._id = job.request_id
+        self._created = int(time.time())
+        self._model = context.model.name
+        self._tokenizer = context.model.text.tokenizer
+        self._num_logprobs = body.num_logprobs
+        self._include_usage = body.include_usage
+        self._continuous_usage = body.continuous_usage
+        self._return_token_ids = bool(body.return_token_ids)
+        # What each choice continues, and that as text where it is to be echoed.
+        self._prompts = [prompt.token_ids for prompt in job.prompts for _ in range(job.n)]
+        echoes = [text_of(context, prompt) for prompt in prompts_of(body)] if body.echo else None
+        self._echoes = [echo for echo in echoes for _ in range(job.n)] if echoes else None
+        self._offsets = [0] * len(self._prompts)  # characters of each choice's scored tokens so far
+
+    async def whole(self, generation: Generation) -> bytes:
+        """The answer as one JSON object."""
+        choices = [_Whole() for _ in self._prompts]
+        async for piece in generation:
+            choice = choices[piece.index]
+            choice.text.append(piece.content)
+            choice.token_ids += (*piece.token_ids, *piece.end_token_ids)
+            choice.prompt_scores += piece.prompt_scores
+            choice.scored += piece.scored
+            choice.finish_reason = piece.finish_reason
+        answer = [
+            self._choice(
+                Piece(
+                    index,
+                    "".join(choice.text),
+                    token_ids=choice.token_ids,
+                    prompt_scores=choice.prompt_scores,
+                    scored=choice.scored,
+                    finish_reason=choice.finish_reason,
+                ),
+                is_first=True,
+            )
+            for index, choice in enumerate(choices)
+        ]
+        return self._encode(answer, usage_of(generation.tally), timings_of(generation))
+
+    async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
+        """The answer as events, without the closing [DONE]."""
+        usage: Usage | UnsetType | None = None if self._include_usage else UNSET
+        begun: set[int] = set()
+        async for piece in generation:
+            choice = self._choice(piece, is_first=piece.index not in begun)
+            begun.add(piece.index)
+            is_last = generation.is_over and not self._include_usage
+            so_far = usage_of(generation.tally) if self._continuous_usage else usage
+            yield event(self._encode([choice], so_far, timings_of(generation) if is_last else UNSET))
+        if self._include_usage:
+            yield event(self._encode([], usage_of(generation.tally), timings_of(generation)))
+
+    def failed(self, error: AntiphonError) -> bytes:
+        """The event that ends a stream which cannot go on."""
+        return error_event(error)
+
+    def _choice(self, piece: Piece, *, is_first: bool) -> CompletionChoice:
+        """A piece of a choice, or all of it; its first piece tells of the prompt too."""
+        text, index = piece.content, piece.index
+        echo = self._echoes[index] if is_first and self._echoes else ""
+        logprobs = self._logprobs(piece, with_prompt=bool(echo)) if piece.scored or is_first else None
+        choice = CompletionChoice(index, echo + text, logprobs, piece.finish_reason)
+        if self._return_token_ids:
+            choice.token_ids = [*piece.token_ids, *piece.end_token_ids]
+            choice.prompt_token_ids = self._prompts[index] if is_first else UNSET
+        return choice
+
+    def _encode(
+        self, choices: list[CompletionChoice], usage: Usage | UnsetType | None, timings: Timings | UnsetType
+    ) -> bytes:
+        return encoder.encode(Completion(self._id, self._created, self._model, choices, usage, timings))
+
+    def _logprobs(self, piece: Piece, *, with_prompt: bool) -> CompletionLogprobs | None:
+        if self._num_logprobs is None:
+            return None
+        logprobs = CompletionLogprobs([], [], [] if self._num_logprobs else None, [])
+        if with_prompt:
+            first, *others = self._prompts[piece.index]
+            self._add_score(logprobs, piece.index, first, None)
+            for token_id, scores in zip(others, piece.prompt_scores, strict=True):
+                self._add_score(logprobs, piece.index, token_id, scores)
+        for each in piece.scored:
+            self._add_score(logprobs, piece.index, each.token_id, each.scores)
+        return logprobs
+
+    def _add_score(self, logprobs: CompletionLogprobs, index: int, token_id: int, scores: TokenLogprobs | None) -> None:
+        token = spelled(self._tokenizer, token_id)
+        logprobs.tokens.append(token)
+        logprobs.token_logprobs.append(finite(scores.logprob) if scores else None)
+        logprobs.text_offset.append(self._offsets[index])
+        self._offsets[index] += len(token)
+        if logprobs.top_logprobs is not None:
+            logprobs.top_logprobs.append(self._rivals(token, scores) if scores else None)
+
+    def _rivals(self, token: str, scores: TokenLogprobs) -> dict[str, float]:
+        """The likeliest tokens, and the drawn one wherever it stands, so there may be one more than was asked for."""
+        pairs = zip(scores.top_token_ids, scores.top_logprobs, strict=True)
+        rivals = {spelled(self._tokenizer, token_id): finite(logprob) for token_id, logprob in pairs}
+        return rivals | {token: finite(scores.logprob)}
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One choice as it grows."""
+
+    text: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    prompt_scores: list[TokenLogprobs] = field(default_factory=list)
+    scored: list[ScoredToken] = field(default_factory=list)
+    finish_reason: str | None = None
+
+
+def text_of(context: Context, prompt: str | list[int]) -> str:
+    """A prompt as text."""
+    if isinstance(prompt, str):
+        return prompt
+    tokenizer = context.model.text.tokenizer
+    return b"".join(tokenizer.id_to_bytes(token_id) for token_id in prompt).decode("utf-8", "replace")
+
+
+async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
+    """Validate a request's fields, understand them, and hand the job to the engine.
+
+    Raises:
+        AntiphonError: the request is refused; the engine has not heard of it.
+    """
+    context.facts()
+    body = validate(CompletionRequest, fields)
+    job = await understand(context, body)
+    generation = start_generation(context, job, account)
+    return Exchange(generation, CompletionAnswer(job, context, body), bool(body.stream))

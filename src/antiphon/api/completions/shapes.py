@@ -1,0 +1,37 @@
+"""Plain completions as OpenAI sends them, whole and streamed."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from antiphon.api.shapes import Timings, Usage
+
+
+class CompletionLogprobs(msgspec.Struct):
+    tokens: list[str]
+    token_logprobs: list[float | None]  # null: the first of a prompt
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(msgspec.Struct):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: str | None
+    prompt_token_ids: list[int] | UnsetType = (
+        UNSET  # as vLLM has them, for those who ask; in a stream in the first chunk
+    )
+    token_ids: list[int] | UnsetType = UNSET
+
+
+class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
+    """The same shape whole and streamed; only usage and timings differ."""
+
+    id: str
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | UnsetType | None = UNSET
+    timings: Timings | UnsetType = UNSET

@@ -1,0 +1,73 @@
+"""From a completions request to a Job: a list of prompts is one request with the choices of all of them in order.
+
+Text is not split here: a thought stays in the text as the model wrote it.
+"""
+
+from __future__ import annotations
+
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.context import Context
+from antiphon.api.job import Job, Prompt
+from antiphon.api.limits import MAX_PROMPTS, MAX_SEQUENCES
+from antiphon.api.sampling import check_prompt_length, check_token_ids, sampling_params
+from antiphon.api.structured import checked_grammar
+from antiphon.api.usage import new_id
+from antiphon.errors import (
+    InvalidRequest,
+)
+
+DEFAULT_MAX_TOKENS = 16  # OpenAI's, for this endpoint alone
+
+
+async def understand(context: Context, body: CompletionRequest) -> Job:
+    """The request in the engine's terms, or the reason why it cannot be served."""
+    context.check_model(body.model)
+    facts, priority = context.facts(), context.priority(body.priority)
+    n = body.n or 1
+    grammar = await checked_grammar(body, context.model.text.grammars)
+    prompts = []
+    for token_ids in await _prompts(context, body, n, facts.context_length):
+        check_token_ids(token_ids, facts.vocab_size, "prompt")
+        check_prompt_length(len(token_ids), facts.context_length, "prompt")
+        sampling = sampling_params(
+            body,
+            facts,
+            context.model.generation_defaults,
+            num_prompt_tokens=len(token_ids),
+            default_max_tokens=DEFAULT_MAX_TOKENS,
+            grammar=grammar,
+        )
+        prompts.append(Prompt(token_ids, sampling, num_scored_tokens=_num_scored_tokens(body, token_ids)))
+    return Job(new_id("cmpl"), prompts, body.stops, n, splits_thought=False, priority=priority)
+
+
+def prompts_of(body: CompletionRequest) -> list[str] | list[list[int]]:
+    """The prompts of a request, whichever way they were sent."""
+    sent = body.prompt
+    single = isinstance(sent, str) or (sent and isinstance(sent[0], int))
+    return [sent] if single else sent  # type: ignore[return-value]  # of one kind, as the schema made sure
+
+
+def _num_scored_tokens(body: CompletionRequest, token_ids: list[int]) -> int:
+    """An echoed prompt is scored where log-probabilities are wanted, all of it but its first token, which nothing
+    precedes. Where nothing is to be generated the engine still needs something to do.
+    """
+    if body.echo and body.logprobs is not None:
+        return len(token_ids) - 1
+    return min(1, len(token_ids) - 1) if body.max_tokens == 0 else 0
+
+
+async def _prompts(context: Context, body: CompletionRequest, n: int, limit: int) -> list[list[int]]:
+    """The token ids of every prompt; one that is certain to have `limit` of them is refused uncounted."""
+    several = prompts_of(body)
+    if not several or not all(several):
+        raise InvalidRequest("'prompt' is empty; there must be at least one token to continue.", param="prompt")
+    if len(several) > MAX_PROMPTS or len(several) * n > MAX_SEQUENCES:
+        raise InvalidRequest(
+            f"'prompt' has {len(several)} prompts and 'n' is {n}; the most is {MAX_PROMPTS} prompts and "
+            f"{MAX_SEQUENCES} choices in one request.",
+            param="prompt",
+        )
+    return [
+        await context.encode(prompt, limit=limit) if isinstance(prompt, str) else list(prompt) for prompt in several
+    ]

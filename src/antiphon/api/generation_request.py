@@ -1,0 +1,94 @@
+"""What chat and plain completions requests have in common: sampling, limits, stops, streaming.
+
+Owns names, types and ranges, as far as they need no model to check; `sampling` checks the rest. It promises that no
+field is ignored silently: a field has an effect, is listed as accepted without one, or is refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, MaxLen
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from antiphon.api.fields import AcceptedFlag, AcceptedText, StopString, TokenId
+from antiphon.api.limits import MAX_CHOICES, MAX_LOGIT_BIASES, MAX_STOP_TOKEN_IDS, MAX_STOPS
+from antiphon.api.schema import Schema, conflict
+from antiphon.api.structured import StructuredRequest, check_company
+
+_MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
+_MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
+_MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
+# The engine divides logits by it; much closer to zero they would leave the range of its 32-bit floats.
+_MIN_REPETITION_PENALTY = 0.01
+
+
+class StreamOptions(Schema):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(None, description="With include_usage: in every chunk, so far.")
+    include_obfuscation: AcceptedFlag = None
+
+    @model_validator(mode="after")
+    def _continuous_usage_is_usage(self) -> StreamOptions:
+        if self.continuous_usage_stats and not self.include_usage:
+            message = "'continuous_usage_stats' is only allowed when 'include_usage' is true."
+            raise conflict("continuous_usage_stats", message)
+        return self
+
+
+class GenerationRequest(StructuredRequest):
+    """What chat and plain completions have in common."""
+
+    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Ge(1), Le(MAX_CHOICES)] | None = None
+
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_k: Annotated[int, Ge(-1), Le(_MAX_TOP_K)] | None = Field(None, description="0 or -1 switches it off.")
+    min_p: Annotated[float, Ge(0), Le(1)] | None = None
+    seed: Annotated[int, Ge(_MIN_SEED), Le(_MAX_SEED)] | None = None
+    repetition_penalty: Annotated[float, Ge(_MIN_REPETITION_PENALTY), Le(10)] | None = None
+    presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], MaxLen(MAX_LOGIT_BIASES)] | None = None
+
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    min_tokens: Annotated[int, Ge(0)] | None = None
+    ignore_eos: bool | None = None
+    stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
+
+    return_token_ids: bool | None = Field(None, description="Also tell the ids of the prompt's and answer's tokens.")
+    priority: Annotated[int, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(None, description="Lower goes first.")
+    user: AcceptedText = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> GenerationRequest:
+        if self.stream_options is not None and not self.stream:
+            raise conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_grammar_ends_the_answer(self) -> GenerationRequest:
+        check_company(self.grammar_fields, {"min_tokens": bool(self.min_tokens), "ignore_eos": bool(self.ignore_eos)})
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with a chunk that tells the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def continuous_usage(self) -> bool:
+        """Whether every chunk of a stream tells the usage so far."""
+        return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
+
+    @property
+    def stops(self) -> list[str]:
+        """The stop strings, however they were sent."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []

@@ -1,0 +1,198 @@
+"""What clients may send to `/v1/messages` and `/v1/messages/count_tokens`.
+
+Owns names, types and ranges, as `http.schemas` does for chat, and promises the same: a field has an effect, is listed
+as accepted without one, or is refused by name. It must not know what becomes of a block.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from antiphon.api.fields import Accepted, AcceptedText, Refused, StopString
+from antiphon.api.limits import MAX_MESSAGES, MAX_STOPS
+from antiphon.api.schema import Schema, conflict, known_types
+
+# --- blocks
+
+
+class Block(BaseModel):
+    """Unknown fields are let through: clients send answers back with whatever else those carried."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class TextBlock(Block):
+    type: Literal["text"]
+    text: str
+
+
+class ThinkingBlock(Block):
+    """An earlier thought; its signature is not looked at."""
+
+    type: Literal["thinking"]
+    thinking: str
+
+
+class RedactedThinkingBlock(Block):
+    """A thought that nobody can read; let through without effect."""
+
+    type: Literal["redacted_thinking"]
+
+
+class ToolUseBlock(Block):
+    type: Literal["tool_use"]
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+class ToolResultBlock(Block):
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: str | list[Annotated[TextBlock, known_types("Content of a tool result", "text")]] | None = None
+
+    @property
+    def text(self) -> str:
+        """What the tool gave, as one string."""
+        return text_of(self.content or "")
+
+
+UserBlock = Annotated[
+    TextBlock | ToolResultBlock, Field(discriminator="type"), known_types("A block", "text", "tool_result")
+]
+AssistantBlock = Annotated[
+    TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock,
+    Field(discriminator="type"),
+    known_types("A block", "text", "thinking", "redacted_thinking", "tool_use"),
+]
+SystemBlock = Annotated[TextBlock, known_types("A block", "text")]
+
+
+def text_of(content: str | list[TextBlock]) -> str:
+    """Content of text alone, as one string."""
+    return content if isinstance(content, str) else "\n".join(block.text for block in content)
+
+
+# --- messages, tools, thinking
+
+
+class UserMessage(Schema):
+    role: Literal["user"]
+    content: str | list[UserBlock]
+
+
+class AssistantMessage(Schema):
+    role: Literal["assistant"]
+    content: str | list[AssistantBlock]
+
+
+class Tool(Schema):
+    name: str
+    input_schema: dict[str, Any] = Field(description="A JSON Schema.")
+    type: Literal["custom"] | None = None
+    description: str | None = None
+    strict: bool | None = None
+    cache_control: Accepted = None
+    eager_input_streaming: Accepted = None
+    input_examples: Refused = None
+    defer_loading: Refused = None
+
+
+class ToolChoice(Schema):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = Field(None, description="With tool: which.")
+    disable_parallel_tool_use: bool | None = None
+
+    @model_validator(mode="after")
+    def _a_tool_has_a_name(self) -> ToolChoice:
+        if (self.type == "tool") != (self.name is not None):
+            raise conflict("name", "'tool_choice.name' goes with type 'tool', and with no other.")
+        return self
+
+
+class ThinkingEnabled(Schema):
+    type: Literal["enabled"]
+    budget_tokens: Annotated[int, Ge(1)]
+    display: Literal["summarized"] | None = None
+
+
+class ThinkingAdaptive(Schema):
+    type: Literal["adaptive"]
+    display: Literal["summarized"] | None = None
+
+
+class ThinkingDisabled(Schema):
+    type: Literal["disabled"]
+
+
+Thinking = Annotated[
+    ThinkingEnabled | ThinkingAdaptive | ThinkingDisabled,
+    Field(discriminator="type"),
+    known_types("Thinking", "enabled", "adaptive", "disabled"),
+]
+
+
+class OutputFormat(Schema):
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Schema):
+    format: Annotated[OutputFormat, known_types("A format", "json_schema")] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
+        None, description="xhigh and max: as much as max_tokens leaves."
+    )
+
+
+class Metadata(Schema):
+    user_id: AcceptedText = None
+
+
+# --- requests
+
+
+class ConversationRequest(Schema):
+    """What both routes have in common: all that decides on the prompt."""
+
+    messages: Annotated[
+        list[Annotated[UserMessage | AssistantMessage, Field(discriminator="role")]], MinLen(1), MaxLen(MAX_MESSAGES)
+    ]
+    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    system: str | list[SystemBlock] | None = None
+    tools: list[Annotated[Tool, known_types("A tool", "custom", default="custom")]] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    cache_control: Accepted = None
+
+
+class CountTokensRequest(ConversationRequest):
+    """The body of `POST /v1/messages/count_tokens`."""
+
+
+class MessagesRequest(ConversationRequest):
+    """The body of `POST /v1/messages`."""
+
+    max_tokens: Annotated[int, Ge(1)]
+    stream: bool | None = None
+    stop_sequences: Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_k: Annotated[int, Ge(-1), Le((1 << 31) - 1)] | None = Field(None, description="0 or -1 switches it off.")
+    seed: Annotated[int, Ge(-(1 << 63)), Le((1 << 64) - 1)] | None = Field(None, description="An addition of ours.")
+
+    metadata: Metadata | None = None
+    service_tier: AcceptedText = None
+    container: Refused = None
+    context_management: Refused = None
+    mcp_servers: Refused = None
+    inference_geo: AcceptedText = None
+
+    @model_validator(mode="after")
+    def _the_thought_leaves_room(self) -> MessagesRequest:
+        if isinstance(self.thinking, ThinkingEnabled) and self.thinking.budget_tokens >= self.max_tokens:
+            raise conflict("max_tokens", "'max_tokens' must be greater than 'thinking.budget_tokens'.")
+        return self

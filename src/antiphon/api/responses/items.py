@@ -1,0 +1,169 @@
+"""A response's output as it grows: pieces of an answer in, items and the events that tell of them out.
+
+Owns which item is open and the order of events. It promises that items follow each other and never interleave, that
+each is added, filled, closed, and that a whole answer is made of the same items as a streamed one. It must not know
+sequence numbers, JSON or the request.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+from antiphon.api.pieces import Piece, ToolCallDelta
+from antiphon.api.responses.shapes import (
+    ArgumentsDelta,
+    ArgumentsDone,
+    Event,
+    FunctionCall,
+    Item,
+    ItemAdded,
+    ItemDone,
+    Message,
+    OutputText,
+    PartAdded,
+    PartDone,
+    Reasoning,
+    ReasoningDelta,
+    ReasoningDone,
+    ReasoningText,
+    Status,
+    TextDelta,
+    TextDone,
+)
+from antiphon.api.shapes import TokenLogprob
+
+
+def item_id(kind: str) -> str:
+    """An id as OpenAI writes them here."""
+    return f"{kind}_{secrets.token_hex(16)}"
+
+
+class Output:
+    """The items of one response."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self._open: _Text | _Thought | _Call | None = None
+        self._call_index = -1  # of the last call, as the piece counts them
+
+    def push(self, piece: Piece, logprobs: list[TokenLogprob]) -> Iterator[Event]:
+        """What `piece` brings. `logprobs`: of the tokens in it."""
+        if piece.reasoning:
+            yield from self._thought(piece.reasoning)
+        if piece.content or (logprobs and isinstance(self._open, _Text)):
+            yield from self._text(piece.content, logprobs)
+        for delta in piece.tool_calls:
+            yield from self._call(delta)
+
+    def close(self, status: Status) -> Iterator[Event]:
+        """The end: the open item ends as the response does. There is always one to read an answer from."""
+        if not any(isinstance(item, Message | FunctionCall) for item in self.items):
+            yield from self._text("", [])
+        yield from self._end(status)
+
+    def _thought(self, text: str) -> Iterator[Event]:
+        if not isinstance(self._open, _Thought):
+            yield from self._begin(_Thought(len(self.items)))
+        assert isinstance(self._open, _Thought)
+        yield from self._open.add(text)
+
+    def _text(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
+        if not isinstance(self._open, _Text):
+            yield from self._begin(_Text(len(self.items)))
+        assert isinstance(self._open, _Text)
+        yield from self._open.add(text, logprobs)
+
+    def _call(self, delta: ToolCallDelta) -> Iterator[Event]:
+        if not isinstance(self._open, _Call) or delta.index != self._call_index:
+            self._call_index = delta.index
+            yield from self._begin(_Call(len(self.items), delta))
+        assert isinstance(self._open, _Call)
+        yield from self._open.add(delta.arguments)
+
+    def _begin(self, item: _Text | _Thought | _Call) -> Iterator[Event]:
+        yield from self._end("completed")
+        self._open = item
+        self.items.append(item.item)
+        yield from item.begin()
+
+    def _end(self, status: Status) -> Iterator[Event]:
+        if self._open is not None:
+            yield from self._open.end(status)
+        self._open = None
+
+
+class _Text:
+    """The answer's text while it grows."""
+
+    def __init__(self, index: int) -> None:
+        self.item = Message(item_id("msg"))
+        self._index = index
+        self._texts: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
+
+    def begin(self) -> Iterator[Event]:
+        yield ItemAdded(output_index=self._index, item=self.item)
+        yield PartAdded(item_id=self.item.id, output_index=self._index, part=OutputText())
+
+    def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
+        self._texts.append(text)
+        self._logprobs += logprobs
+        if text or logprobs:
+            yield TextDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs)
+
+    def end(self, status: Status) -> Iterator[Event]:
+        part = OutputText("".join(self._texts), logprobs=self._logprobs)
+        yield TextDone(item_id=self.item.id, output_index=self._index, text=part.text, logprobs=part.logprobs)
+        yield PartDone(item_id=self.item.id, output_index=self._index, part=part)
+        self.item.content, self.item.status = [part], status
+        yield ItemDone(output_index=self._index, item=self.item)
+
+
+class _Thought:
+    """The thought while it grows."""
+
+    def __init__(self, index: int) -> None:
+        self.item = Reasoning(item_id("rs"))
+        self._index = index
+        self._texts: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        yield ItemAdded(output_index=self._index, item=self.item)
+        yield PartAdded(item_id=self.item.id, output_index=self._index, part=ReasoningText())
+
+    def add(self, text: str) -> Iterator[Event]:
+        self._texts.append(text)
+        yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text)
+
+    def end(self, status: Status) -> Iterator[Event]:
+        part = ReasoningText("".join(self._texts))
+        yield ReasoningDone(item_id=self.item.id, output_index=self._index, text=part.text)
+        yield PartDone(item_id=self.item.id, output_index=self._index, part=part)
+        self.item.content, self.item.status = [part], status
+        yield ItemDone(output_index=self._index, item=self.item)
+
+
+class _Call:
+    """A function call while its arguments grow."""
+
+    def __init__(self, index: int, first: ToolCallDelta) -> None:
+        assert first.id is not None, "the first delta of a call names it"
+        assert first.name is not None
+        self.item = FunctionCall(item_id("fc"), call_id=first.id, name=first.name)
+        self._index = index
+        self._arguments: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        yield ItemAdded(output_index=self._index, item=self.item)
+
+    def add(self, arguments: str) -> Iterator[Event]:
+        self._arguments.append(arguments)
+        if arguments:
+            yield ArgumentsDelta(item_id=self.item.id, output_index=self._index, delta=arguments)
+
+    def end(self, status: Status) -> Iterator[Event]:
+        self.item.arguments, self.item.status = "".join(self._arguments), status
+        name, arguments = self.item.name, self.item.arguments
+        yield ArgumentsDone(item_id=self.item.id, output_index=self._index, name=name, arguments=arguments)
+        yield ItemDone(output_index=self._index, item=self.item)

@@ -1,0 +1,231 @@
+"""What clients may send to `/v1/responses`.
+
+Owns names, types and ranges, as `http.schemas` does for chat, and promises the same: a field has an effect, is listed
+as accepted without one, or is refused by name. It must not know what becomes of an item.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from antiphon.api.fields import AcceptedMap, AcceptedText, Refused, refused
+from antiphon.api.generation_request import StreamOptions
+from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
+from antiphon.api.schema import Schema, conflict, known_types
+
+
+class Sent(BaseModel):
+    """A part or item. Unknown fields are let through: clients send answers back with whatever else those carried."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+# --- parts
+
+
+class InputText(Sent):
+    type: Literal["input_text", "text"]
+    text: str
+
+
+class OutputText(Sent):
+    type: Literal["output_text"]
+    text: str
+
+
+class RefusalText(Sent):
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def text(self) -> str:
+        """The refusal, which is text to the model."""
+        return self.refusal
+
+
+class ReasoningText(Sent):
+    type: Literal["reasoning_text", "summary_text"]
+    text: str
+
+
+MessagePart = Annotated[
+    InputText | OutputText | RefusalText,
+    Field(discriminator="type"),
+    known_types("Content", "input_text", "output_text", "text", "refusal"),
+]
+OutputPart = Annotated[InputText, known_types("Output", "input_text", "text")]
+
+
+# --- items
+
+
+class InputMessage(Sent):
+    type: Literal["message"]
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[MessagePart]
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
+
+
+class FunctionCall(Sent):
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+
+
+class FunctionCallOutput(Sent):
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str | list[OutputPart]
+
+    @property
+    def text(self) -> str:
+        """What the function gave, as one string."""
+        return self.output if isinstance(self.output, str) else "\n".join(part.text for part in self.output)
+
+
+class Reasoning(Sent):
+    """An earlier thought; goes with the answer or the call behind it."""
+
+    type: Literal["reasoning"]
+    content: list[ReasoningText] | None = None
+    summary: list[ReasoningText] | None = None
+
+    @property
+    def text(self) -> str:
+        """The thought, or else its summary."""
+        return "\n".join(part.text for part in self.content or self.summary or ())
+
+
+InputItem = Annotated[
+    Annotated[InputMessage, Tag("message")]
+    | Annotated[FunctionCall, Tag("function_call")]
+    | Annotated[FunctionCallOutput, Tag("function_call_output")]
+    | Annotated[Reasoning, Tag("reasoning")],
+    Discriminator("type"),
+    known_types("An item", "message", "function_call", "function_call_output", "reasoning", default="message"),
+]
+
+
+# --- tools and formats
+
+
+class FunctionTool(Schema):
+    type: Literal["function"]
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(None, description="A JSON Schema.")
+    strict: bool | None = None
+
+
+class NamedFunction(Schema):
+    type: Literal["function"]
+    name: str
+
+
+class AllowedFunctions(Schema):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[Annotated[NamedFunction, known_types("A tool", "function")]], MinLen(1), MaxLen(MAX_TOOLS)]
+
+
+ToolChoice = Annotated[
+    NamedFunction | AllowedFunctions,
+    Field(discriminator="type"),
+    known_types("A tool choice", "function", "allowed_tools"),
+]
+
+
+class TextFormat(Schema):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Schema):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Schema):
+    type: Literal["json_schema"]
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextConfig(Schema):
+    format: (
+        Annotated[
+            TextFormat | JsonObjectFormat | JsonSchemaFormat,
+            Field(discriminator="type"),
+            known_types("A format", "text", "json_object", "json_schema"),
+        ]
+        | None
+    ) = None
+    verbosity: AcceptedText = None
+
+
+class ReasoningConfig(Schema):
+    effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    summary: AcceptedText = None
+    generate_summary: AcceptedText = None
+
+
+class ResponseRequest(Schema):
+    """The body of `POST /v1/responses`."""
+
+    input: Annotated[str, MinLen(1)] | Annotated[list[InputItem], MinLen(1), MaxLen(MAX_MESSAGES)]
+    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    instructions: str | None = Field(None, description="A system message before everything else; never kept.")
+    previous_response_id: str | None = Field(None, description="Go on behind a response that the server has kept.")
+    store: bool | None = Field(None, description="Whether the server keeps the response; true by default.")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    max_output_tokens: Annotated[int, Ge(1)] | None = None
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_k: Annotated[int, Ge(-1), Le((1 << 31) - 1)] | None = Field(None, description="0 or -1 switches it off.")
+    min_p: Annotated[float, Ge(0), Le(1)] | None = None
+    seed: Annotated[int, Ge(-(1 << 63)), Le((1 << 64) - 1)] | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+
+    tools: list[Annotated[FunctionTool, known_types("A tool", "function")]] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    thinking_token_budget: Annotated[int, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+
+    metadata: AcceptedMap = None
+    user: AcceptedText = None
+    service_tier: AcceptedText = None
+    safety_identifier: AcceptedText = None
+    prompt_cache_key: AcceptedText = None
+    prompt_cache_retention: AcceptedText = None
+    max_tool_calls: Annotated[int | None, Field(description="For built-in tools, of which there are none.")] = None
+
+    truncation: Annotated[Any, refused("disabled"), Field(description="Refused but for disabled.")] = None
+    background: Refused = None
+    conversation: Refused = None
+    prompt: Refused = None
+    context_management: Refused = None
+    moderation: Refused = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> ResponseRequest:
+        if self.stream_options is not None and not self.stream:
+            raise conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
+        return self
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer's tokens come with their log-probabilities."""
+        return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())

@@ -1,0 +1,122 @@
+"""From a request's fields to SamplingParams: the checks that need the model, and every default.
+
+Owns the rules by which a field that was left out gets its value: the publisher's advice where the checkpoint carries
+some, else OpenAI's default. It promises that what it returns is valid for the engine, which asserts and does not
+correct. It must not know where a request came from or where its tokens go.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.served_model import ModelFacts
+from antiphon.errors import ContextLengthExceeded, InvalidRequest
+from antiphon.request import Grammar, SamplingParams
+
+_SEED_MASK = (1 << 64) - 1
+
+
+def sampling_params(
+    request: ChatCompletionRequest | CompletionRequest,
+    facts: ModelFacts,
+    defaults: Mapping[str, float | int],
+    *,
+    num_prompt_tokens: int,
+    default_max_tokens: int | None = None,
+    grammar: Grammar | None = None,
+) -> SamplingParams:
+    """The request's sampling, complete and within the model's bounds.
+
+    `default_max_tokens` of None means all that the context leaves; `grammar` has been checked.
+
+    Raises:
+        InvalidRequest: an id is outside the vocabulary, or the token limits cannot be met.
+    """
+    max_tokens = _max_tokens(request, default_max_tokens, facts.context_length, num_prompt_tokens)
+    min_tokens = request.min_tokens or 0
+    if min_tokens > max_tokens:
+        raise InvalidRequest(
+            f"'min_tokens' is {min_tokens}, but this request can have {max_tokens} tokens at most.", param="min_tokens"
+        )
+    stop_token_ids = tuple(dict.fromkeys(request.stop_token_ids or ()))
+    check_token_ids(stop_token_ids, facts.vocab_size, "stop_token_ids")
+    return SamplingParams(
+        temperature=_first(request.temperature, defaults.get("temperature"), 1.0),
+        top_k=max(0, int(_first(request.top_k, defaults.get("top_k"), 0))),
+        top_p=_first(request.top_p, defaults.get("top_p"), 1.0),
+        min_p=_first(request.min_p, defaults.get("min_p"), 0.0),
+        seed=secrets.randbits(64) if request.seed is None else request.seed & _SEED_MASK,
+        repetition_penalty=_first(request.repetition_penalty, defaults.get("repetition_penalty"), 1.0),
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        logit_bias=_logit_bias(request.logit_bias or {}, facts.vocab_size),
+        max_tokens=max_tokens,
+        min_tokens=min_tokens,
+        ignore_eos=bool(request.ignore_eos),
+        stop_token_ids=stop_token_ids,
+        grammar=grammar,
+        num_logprobs=request.num_logprobs,
+    )
+
+
+def check_prompt_length(num_prompt_tokens: int, context_length: int, param: str) -> None:
+    """Refuse a prompt that leaves no room for an answer, naming both lengths."""
+    if num_prompt_tokens >= context_length:
+        raise ContextLengthExceeded(num_prompt_tokens, context_length, param=param)
+
+
+def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> None:
+    """Refuse ids that the model has no token for."""
+    largest = max(token_ids, default=0)
+    if largest >= vocab_size:
+        raise InvalidRequest(
+            f"Invalid value for '{param}': token id {_shown(largest)} is outside the vocabulary; ids run from 0 to "
+            f"{vocab_size - 1}.",
+            param=param,
+        )
+
+
+def _max_tokens(
+    request: ChatCompletionRequest | CompletionRequest, default: int | None, context_length: int, num_prompt_tokens: int
+) -> int:
+    """A wish beyond the whole context is a mistake; one beyond what the prompt leaves ends with "length"."""
+    wanted, room = request.token_limit, context_length - num_prompt_tokens
+    if wanted is None:
+        return room if default is None else min(default, room)
+    if wanted > context_length:
+        name = request.token_limit_name
+        raise InvalidRequest(
+            f"'{name}' is too large: {_shown(wanted)}. The most is {context_length}, this model's context length; the "
+            f"prompt takes {num_prompt_tokens} of it, so the answer can have {room}.",
+            param=name,
+        )
+    return min(wanted, room)
+
+
+def _logit_bias(biases: Mapping[str, float], vocab_size: int) -> dict[int, float]:
+    converted: dict[int, float] = {}
+    for text, bias in biases.items():
+        if not (text.isascii() and text.isdigit() and len(text) <= 12):
+            raise InvalidRequest(
+                f"Invalid key in 'logit_bias': {text[:40]!r} is no token id; ids are whole numbers.", param="logit_bias"
+            )
+        if int(text) in converted:
+            raise InvalidRequest(f"Token id {int(text)} is in 'logit_bias' more than once.", param="logit_bias")
+        converted[int(text)] = float(bias)
+    check_token_ids(converted, vocab_size, "logit_bias")
+    return converted
+
+
+def _first(wish: float | None, advice: float | int | None, otherwise: float) -> float:
+    if wish is not None:
+        return float(wish)
+    return float(otherwise if advice is None else advice)
+
+
+def _shown(number: int) -> str:
+    """A number as a person would want it in a message, however many digits were sent."""
+    text = str(number)
+    return text if len(text) <= 24 else f"{text[:8]}… ({len(text)} digits)"

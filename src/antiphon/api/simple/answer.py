@@ -1,0 +1,100 @@
+"""A question in, a text out, for scripts that want no more than that; or a list of them.
+
+A prompt is what a person asks: the model's chat template is put around it. The items of a batch succeed or fail alone,
+results come in the order of the items, and a batch, however long, leaves room in the queue for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from antiphon.api.context import Context
+from antiphon.api.errors import internal_error
+from antiphon.api.generation import Generation
+from antiphon.api.shapes import encoder
+from antiphon.api.simple.request import BatchItem
+from antiphon.api.simple.shapes import Answer, BatchAnswer, BatchFault, Fault, Results
+from antiphon.api.simple.understand import start
+from antiphon.api.validation import validate
+from antiphon.errors import (
+    AntiphonError,
+    InvalidRequest,
+)
+from antiphon.metrics import RequestAccount
+
+BATCH_SHARE = 4  # a batch has at most one in so many of the server's places at once
+
+
+logger = logging.getLogger(__name__)
+
+
+async def encoded_answer(generation: Generation, arrived_at: float) -> bytes:
+    """The answer to one prompt."""
+    return encoder.encode(await _answer(generation, arrived_at))
+
+
+async def _answer(generation: Generation, arrived_at: float) -> Answer:
+    pieces = [piece async for piece in generation]
+    thought = "".join(piece.reasoning for piece in pieces)
+    return Answer(
+        response="".join(piece.content for piece in pieces),
+        finish_reason=next(piece.finish_reason for piece in reversed(pieces) if piece.finish_reason),
+        prompt_tokens=generation.tally.prompt,
+        completion_tokens=generation.tally.completion,
+        latency_ms=_milliseconds_since(arrived_at),
+        reasoning=thought or UNSET,
+    )
+
+
+async def answer_all(
+    context: Context, items: list[Any], open_account: Callable[[], RequestAccount], arrived_at: float
+) -> bytes:
+    """The results of a batch, encoded; `open_account` is called once for each item."""
+    places = asyncio.Semaphore(max(1, context.settings.max_queued_requests // BATCH_SHARE))
+    async with asyncio.TaskGroup() as group:
+        results = [_result(context, index, item, open_account, places, arrived_at) for index, item in enumerate(items)]
+        tasks = [group.create_task(result) for result in results]
+    return encoder.encode(Results([task.result() for task in tasks], _milliseconds_since(arrived_at)))
+
+
+async def _result(
+    context: Context,
+    index: int,
+    item: object,
+    open_account: Callable[[], RequestAccount],
+    places: asyncio.Semaphore,
+    arrived_at: float,
+) -> BatchAnswer | BatchFault:
+    sent = item.get("id") if isinstance(item, dict) else None
+    # An item that is refused goes by its id too, if that at least makes sense.
+    request_id = sent if isinstance(sent, str | int) and not isinstance(sent, bool) else index
+    try:
+        async with places:
+            with open_account() as account:
+                if index:  # the first was counted with the batch itself
+                    context.rates.take_request(account.key)
+                if not isinstance(item, dict):
+                    raise InvalidRequest("An item must be an object with a 'prompt'.")
+                body = validate(BatchItem, item)
+                generation = await start(context, body, account)
+            async with generation:
+                answer = await _answer(generation, arrived_at)
+        return BatchAnswer(request_id=request_id, **msgspec.structs.asdict(answer))
+    except AntiphonError as error:
+        fault = error
+    except Exception:
+        logger.exception("unexpected error in an item of a batch")
+        fault = internal_error()
+    told = Fault(fault.message, fault.type, fault.param, fault.code)
+    return BatchFault(request_id, told, _milliseconds_since(arrived_at))
+
+
+def _milliseconds_since(then: float) -> float:
+    return round((time.monotonic() - then) * 1000, 1)

@@ -1,0 +1,39 @@
+"""From a question to a chat request, and from a batch to its items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from antiphon.api.context import Context
+from antiphon.api.generation import Generation
+from antiphon.api.limits import MAX_BATCH
+from antiphon.api.simple.request import SimpleRequest
+from antiphon.api.translation import Translation
+from antiphon.errors import (
+    InvalidRequest,
+)
+from antiphon.metrics import RequestAccount
+
+
+async def start(context: Context, body: SimpleRequest, account: RequestAccount) -> Generation:
+    """Ask the model. Raises as chat does, of the fields that were sent."""
+    messages = [{"role": "system", "content": body.system}] if body.system else []
+    origins = ["system"] * len(messages) + ["prompt"]
+    fields = body.model_dump(include={"max_tokens", "temperature", "top_p", "seed"}, exclude_none=True)
+    fields["messages"] = [*messages, {"role": "user", "content": body.prompt}]
+    _, generation = await Translation(fields, origins, {"messages": "prompt"}).start(context, account)
+    return generation
+
+
+def items_of(body: object) -> list[Any]:
+    """The items of a batch; whether each makes sense is looked at later, so that one which does not spoils no other."""
+    items = body
+    if isinstance(body, dict):
+        if unknown := [name for name in body if name != "requests"]:
+            raise InvalidRequest(f"Unknown parameter: {unknown[0][:100]!r}.", param=unknown[0][:100])
+        items = body.get("requests")
+    if not isinstance(items, list) or not 1 <= len(items) <= MAX_BATCH:
+        raise InvalidRequest(
+            f"'requests' must be a list of 1 to {MAX_BATCH} items, each with a 'prompt'.", param="requests"
+        )
+    return items

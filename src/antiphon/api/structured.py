@@ -1,0 +1,164 @@
+"""Structured answers: the fields by which a request says what its answer must look like, and the grammar they come to.
+
+Owns OpenAI's `response_format`, vLLM's `structured_outputs` and the older `guided_*`. It promises that a request has
+one grammar at most, and that whatever would keep an answer from following it is refused by name. Whether a grammar is
+any good is the checker's to find out.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from annotated_types import MaxLen, MinLen
+from pydantic import Field, StringConstraints, model_validator
+
+from antiphon.api.limits import MAX_GRAMMAR_CHOICES
+from antiphon.api.schema import Schema, conflict, known_types
+from antiphon.errors import InvalidRequest
+from antiphon.grammar.checker import GrammarChecker
+from antiphon.request import Grammar, GrammarKind
+from antiphon.strict_json import decode_json
+
+Pattern = Annotated[str, MinLen(1)]
+Choices = Annotated[list[Annotated[str, MinLen(1)]], MinLen(1), MaxLen(MAX_GRAMMAR_CHOICES)]
+AnySchema = dict[str, Any] | Annotated[str, MinLen(1)]  # a JSON Schema, or one written as text
+
+
+class TextFormat(Schema):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Schema):
+    type: Literal["json_object"]
+
+
+class NamedSchema(Schema):
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    schema_: dict[str, Any] = Field(alias="schema", description="A JSON Schema.")
+    description: str | None = None
+    strict: bool | None = Field(None, description="False: keywords that cannot be kept to have no effect.")
+
+
+class JsonSchemaFormat(Schema):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat,
+    Field(discriminator="type"),
+    known_types("A format", "text", "json_object", "json_schema"),
+]
+
+
+class StructuredOutputs(Schema):
+    """Exactly one of its fields."""
+
+    json_: AnySchema | None = Field(None, alias="json")
+    regex: Pattern | None = None
+    choice: Choices | None = None
+    grammar: Pattern | None = None
+
+    @model_validator(mode="after")
+    def _one_is_asked_for(self) -> StructuredOutputs:
+        if sum(value is not None for value in (self.json_, self.regex, self.choice, self.grammar)) != 1:
+            raise conflict("", "'structured_outputs' needs exactly one of 'json', 'regex', 'choice' and 'grammar'.")
+        return self
+
+
+class StructuredRequest(Schema):
+    """The fields themselves, for every request that generates text."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: AnySchema | None = Field(None, description="An older name of structured_outputs.json.")
+    guided_regex: Pattern | None = Field(None, description="An older name of structured_outputs.regex.")
+    guided_choice: Choices | None = Field(None, description="An older name of structured_outputs.choice.")
+    guided_grammar: Pattern | None = Field(None, description="An older name of structured_outputs.grammar.")
+
+    @model_validator(mode="after")
+    def _one_grammar_at_most(self) -> StructuredRequest:
+        fields = self.grammar_fields
+        if len(fields) > 1:
+            raise conflict(fields[1], f"'{fields[0]}' and '{fields[1]}' each ask for a form of the answer; send one.")
+        return self
+
+    @property
+    def grammar_fields(self) -> list[str]:
+        """The fields that ask for a form of the answer."""
+        names = ("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice")
+        sent = [name for name in (*names, "guided_grammar") if getattr(self, name) is not None]
+        return [name for name in sent if not isinstance(getattr(self, name), TextFormat)]
+
+    @property
+    def grammar(self) -> tuple[Grammar, str] | None:
+        """The form that the answer is to have, and the field that says so. Raises InvalidRequest for a text that is
+        no schema.
+        """
+        if isinstance(self.response_format, JsonObjectFormat):
+            return _of_schema({"type": "object"}), "response_format"
+        if isinstance(self.response_format, JsonSchemaFormat):
+            named = self.response_format.json_schema
+            schema = leniently(named.schema_) if named.strict is False else named.schema_
+            return _of_schema(schema), "response_format.json_schema.schema"
+        for prefix, sent in (("structured_outputs.", self.structured_outputs), ("guided_", self._guided)):
+            if sent is not None and sent.json_ is not None:
+                return _of_json(sent.json_, f"{prefix}json"), f"{prefix}json"
+            if sent is not None and sent.regex is not None:
+                return Grammar(GrammarKind.REGEX, sent.regex), f"{prefix}regex"
+            if sent is not None and sent.choice is not None:
+                return Grammar(GrammarKind.CHOICE, msgspec.json.encode(sent.choice).decode()), f"{prefix}choice"
+            if sent is not None and sent.grammar is not None:
+                return Grammar(GrammarKind.LARK, sent.grammar), f"{prefix}grammar"
+        return None
+
+    @property
+    def _guided(self) -> StructuredOutputs | None:
+        """The older names as the newer ones."""
+        names = ("json", "regex", "choice", "grammar")
+        sent = {name: getattr(self, f"guided_{name}") for name in names}
+        return StructuredOutputs(**sent) if any(value is not None for value in sent.values()) else None
+
+
+async def checked_grammar(request: StructuredRequest, checker: GrammarChecker) -> Grammar | None:
+    """The request's grammar as the engine takes it.
+
+    Raises:
+        InvalidRequest: it cannot be followed; names the field.
+    """
+    wished = request.grammar
+    return await checker.check(*wished) if wished else None
+
+
+def check_company(fields: list[str], company: dict[str, bool]) -> None:
+    """Refuse what a form of the answer cannot go with: `company` tells of other fields whether they ask for anything.
+
+    Raises PydanticCustomError.
+    """
+    clashing = [name for name, asks in company.items() if asks]
+    if fields and clashing:
+        message = f"'{clashing[0]}' cannot be combined with '{fields[0]}', which alone decides how the answer goes on."
+        raise conflict(clashing[0], message)
+
+
+def _of_json(value: dict[str, Any] | str, param: str) -> Grammar:
+    schema = value
+    if isinstance(value, str):
+        try:
+            schema = decode_json(value.encode())
+        except InvalidRequest:
+            raise InvalidRequest(f"'{param}' is text, but no JSON Schema written as text.", param=param) from None
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"'{param}' must be a JSON Schema, an object.", param=param)
+    return _of_schema(schema)
+
+
+def leniently(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose keywords that cannot be kept to have no effect."""
+    options = schema.get("x-guidance", {})
+    return schema | {"x-guidance": options | {"lenient": True}} if isinstance(options, dict) else schema
+
+
+def _of_schema(schema: dict[str, Any]) -> Grammar:
+    return Grammar(GrammarKind.JSON_SCHEMA, msgspec.json.encode(schema).decode())

@@ -1,0 +1,69 @@
+"""How long a model may think: from the fields of a request to the engine's limit.
+
+Owns the several names under which clients ask for it and the numbers behind them. It promises that an answer always has
+room: a part of max_tokens is kept back from the thought. It must not know how a thought is closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antiphon.api.chat.request import ChatCompletionRequest
+from antiphon.errors import InvalidRequest
+from antiphon.request import ThinkingLimit
+from antiphon.text.thinking import ThoughtTokens
+
+# `reasoning_effort` in tokens; "none" closes the thought before it begins.
+EFFORTS = {"minimal": 128, "low": 512, "medium": 2048, "high": 8192}
+_FIELDS = (
+    "thinking_token_budget",
+    "max_thinking_tokens",
+    "reasoning_effort",
+    "enable_thinking",
+    "chat_template_kwargs",
+)
+RESERVE_SHARE, MAX_RESERVE = 4, 512  # the answer's part of max_tokens: a quarter, but no more than so many tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingWish:
+    """What a request says about the thought."""
+
+    enabled: bool | None  # None: it does not say
+    budget: int | None  # tokens; None: as many as max_tokens leaves
+    loop_guard: bool  # whether a thought that repeats itself is closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there shall be no thought at all."""
+        return self.enabled is False
+
+    def limit(self, tokens: ThoughtTokens, max_tokens: int, *, starts_in_thought: bool) -> ThinkingLimit:
+        """The engine's limit for a choice of `max_tokens`."""
+        wished = 0 if self.is_closed else max_tokens if self.budget is None else self.budget
+        budget = min(wished, _room(tokens, max_tokens))
+        return tokens.limit(budget, starts_in_thought=starts_in_thought, loop_guard=self.loop_guard)
+
+
+def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: bool = True) -> ThinkingWish:
+    """What the request wishes; `loop_guard` is the server's setting, for requests that say nothing of it.
+
+    Raises:
+        InvalidRequest: it asks a model for thoughts that has none.
+    """
+    budget, enabled = request.thinking_budget, request.wants_thinking
+    if budget is None and request.reasoning_effort is not None:
+        budget = EFFORTS.get(request.reasoning_effort, 0)
+    if budget == 0:
+        enabled = False
+    if not thinks and (enabled or budget):
+        field = next(name for name in _FIELDS if getattr(request, name) is not None)
+        raise InvalidRequest(f"This model does not think before it answers; leave out '{field}'.", param=field)
+    return ThinkingWish(enabled, budget, loop_guard if request.loop_guard is None else request.loop_guard)
+
+
+def _room(tokens: ThoughtTokens, max_tokens: int) -> int:
+    """The most tokens a thought may have, so that it can be closed and an answer follow."""
+    reserve = min(-(-max_tokens // RESERVE_SHARE), MAX_RESERVE)
+    room = max_tokens - reserve - tokens.num_closing_tokens
+    return room if room >= 0 else max_tokens  # so few that there is no room for both anyway

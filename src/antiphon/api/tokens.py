@@ -1,0 +1,77 @@
+"""`POST /tokenize` and `POST /detokenize`, as vLLM has them: text or messages to token ids, and back.
+
+Owns its own shapes. It promises that what `/tokenize` counts is what a generation of the same prompt or messages would
+be charged. No engine is asked, so these are no requests in the metrics.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from annotated_types import MaxLen, MinLen
+from pydantic import Field, model_validator
+
+from antiphon.api.chat.request import ChatCompletionRequest, ChatMessage, ChatTemplateKwargs
+from antiphon.api.chat.understand import prompt_of
+from antiphon.api.context import Context
+from antiphon.api.fields import TokenId
+from antiphon.api.limits import MAX_MESSAGES
+from antiphon.api.schema import Schema, conflict
+from antiphon.api.validation import validate
+
+_OF_A_CHAT = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
+
+
+class TokenizeRequest(Schema):
+    """The body of `POST /tokenize`: a `prompt` as `/v1/completions` takes it, or the `messages` of a chat."""
+
+    model: str | None = None
+    prompt: str | None = None
+    add_special_tokens: bool | None = Field(None, description="With prompt: put what begins a text before it; true.")
+
+    messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)] | None = None
+    tools: Annotated[list[dict[str, Any]] | None, Field(description="As in chat.")] = None
+    chat_template_kwargs: ChatTemplateKwargs | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    return_token_strs: bool | None = Field(None, description="Also tell how each token is spelled.")
+
+    @model_validator(mode="after")
+    def _one_text(self) -> TokenizeRequest:
+        if (self.prompt is None) == (self.messages is None):
+            raise conflict("prompt", "Send either 'prompt' or 'messages'.")
+        others = _OF_A_CHAT - {"messages"}
+        strangers = others if self.messages is None else {"add_special_tokens"}
+        for name in sorted(strangers):
+            if getattr(self, name) is not None:
+                goes_with = "messages" if self.messages is None else "prompt"
+                raise conflict(name, f"'{name}' goes with '{goes_with}'; leave it out.")
+        return self
+
+
+class DetokenizeRequest(Schema):
+    """The body of `POST /detokenize`."""
+
+    model: str | None = None
+    tokens: list[TokenId]
+
+
+class Tokens(msgspec.Struct):
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class Text(msgspec.Struct):
+    prompt: str
+
+
+async def token_ids_of(context: Context, body: TokenizeRequest) -> list[int]:
+    if body.prompt is not None:
+        return await context.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)
+    asked = body.model_dump(include=_OF_A_CHAT, exclude_none=True)
+    prompt = await prompt_of(context, validate(ChatCompletionRequest, asked))
+    return prompt.token_ids

@@ -1,0 +1,40 @@
+"""`POST /v1/messages`, and `POST /v1/messages/count_tokens`: Anthropic's Messages API."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from antiphon.api.chat.understand import prompt_of
+from antiphon.api.messages import shapes
+from antiphon.api.messages.answer import begin
+from antiphon.api.messages.request import CountTokensRequest, MessagesRequest
+from antiphon.api.messages.understand import translate
+from antiphon.api.shapes import encoder
+from antiphon.api.validation import validate
+from antiphon.http.context import context_of
+from antiphon.http.edge.body import read_json_object
+from antiphon.http.openapi import json_body
+from antiphon.http.reply import answer
+
+PATH = "/v1/messages"
+
+
+router = APIRouter()
+
+
+@router.post(PATH, openapi_extra=json_body(MessagesRequest))
+async def create_message(request: Request) -> Response:
+    """Answer a conversation."""
+    return await answer(request, "messages", begin)
+
+
+@router.post(f"{PATH}/count_tokens", openapi_extra=json_body(CountTokensRequest))
+async def count_tokens(request: Request) -> Response:
+    """How many tokens a conversation's prompt has."""
+    context = context_of(request)
+    context.facts()
+    body = validate(CountTokensRequest, await read_json_object(request, context.settings.max_body_bytes))
+    translation = translate(body)
+    with translation.blaming():
+        prompt = await prompt_of(context, translation.chat)
+    return Response(encoder.encode(shapes.TokenCount(len(prompt.token_ids))), media_type="application/json")

@@ -1,0 +1,60 @@
+"""`POST /generate` and `POST /generate-batch`: a question in, a text out, for small scripts."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+
+from fastapi import APIRouter, Request, Response
+
+from antiphon.api.simple.answer import answer_all, encoded_answer
+from antiphon.api.simple.request import BatchRequest, SimpleRequest
+from antiphon.api.simple.understand import items_of, start
+from antiphon.api.validation import validate
+from antiphon.errors import (
+    AntiphonError,
+    InvalidRequest,
+)
+from antiphon.http.context import account_of, context_of
+from antiphon.http.edge.body import read_json, read_json_object, read_nothing
+from antiphon.http.openapi import json_body
+from antiphon.http.sse import answer_or_disconnect
+
+router = APIRouter()
+
+
+@router.post("/generate", openapi_extra=json_body(SimpleRequest))
+async def generate(request: Request) -> Response:
+    """Answer one prompt, sent as JSON or in the query."""
+    context = context_of(request)
+    arrived_at = time.monotonic()
+    with account_of(request, "generate") as account:
+        context.facts()
+        body = await _read(request, context.settings.max_body_bytes)
+        generation = await start(context, body, account)
+    return await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
+
+
+@router.post("/generate-batch", openapi_extra=json_body(BatchRequest))
+async def generate_batch(request: Request) -> Response:
+    """Answer a list of prompts, each for itself, together."""
+    context = context_of(request)
+    arrived_at = time.monotonic()
+    try:
+        context.facts()
+        items = items_of(await read_json(request, context.settings.max_body_bytes))
+    except AntiphonError:
+        with account_of(request, "generate_batch"):  # its items are requests of their own; this had none
+            raise
+    work = answer_all(context, items, lambda: account_of(request, "generate_batch"), arrived_at)
+    return await answer_or_disconnect(request, nullcontext(), work)
+
+
+async def _read(request: Request, max_bytes: int) -> SimpleRequest:
+    if not request.query_params:
+        return validate(SimpleRequest, await read_json_object(request, max_bytes))
+    await read_nothing(request)
+    fields = request.query_params.multi_items()
+    if len(dict(fields)) < len(fields):
+        raise InvalidRequest("A field is in the query more than once; send each once.")
+    return validate(SimpleRequest, dict(fields), from_strings=True)

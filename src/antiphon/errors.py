@@ -77,9 +77,9 @@ class ContextLengthExceeded(InvalidRequest):
     def __init__(self, prompt_tokens: int, limit: int, *, param: str = "messages", at_least: bool = False) -> None:
         """`at_least`: the prompt was not counted to its end."""
         super().__init__(
-            f"This model's context length is {limit} tokens, but the prompt has "
-            f"{'at least ' if at_least else ''}{prompt_tokens} tokens; "
-            f"at least one must be left for the answer. Shorten the prompt to {limit - 1} tokens or fewer.",
+            f"This model's maximum context length is {limit} tokens. However, the prompt has "
+            f"{'at least ' if at_least else ''}{prompt_tokens} tokens, and at least one must be left for the answer. "
+            f"Shorten the prompt to {limit - 1} tokens or fewer.",
             param=param,
         )
 

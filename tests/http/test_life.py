@@ -129,7 +129,7 @@ async def test_an_unexpected_error_says_nothing_of_itself(tmp_path, monkeypatch,
         def fail(*args, **kwargs):
             raise RuntimeError("the secret")
 
-        monkeypatch.setattr("antiphon.http.routes.completions.start_generation", fail)
+        monkeypatch.setattr("antiphon.api.completions.answer.start_generation", fail)
         reply = await server.complete()
         assert reply.status_code == 500
         assert reply.json()["error"]["type"] == "server_error"

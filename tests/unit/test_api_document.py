@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from antiphon import strict_json
 from antiphon.api import limits, tokens
 from antiphon.api.chat.request import ChatCompletionRequest
 from antiphon.api.completions.request import CompletionRequest
@@ -51,7 +52,7 @@ def test_caps_are_those_of_the_code():
     assert f"up to {limits.MAX_STOPS}, {limits.MAX_STOP_LENGTH} characters" in TEXT
     assert f"up to {limits.MAX_PROMPTS} prompts, and {limits.MAX_SEQUENCES} choices" in TEXT
     assert f"(0–{limits.MAX_LOGPROBS})" in TEXT
-    assert f"{limits.MAX_JSON_DEPTH} levels" in TEXT
+    assert f"{strict_json.MAX_JSON_DEPTH} levels" in TEXT
     assert f"{limits.MAX_LOGIT_BIASES:,} entries" in TEXT
     assert f"({limits.MAX_METADATA} entries)" in TEXT
     assert f"1 to {limits.MAX_BATCH:,} such items" in TEXT

@@ -63,6 +63,8 @@ class Choice:
                 self._account.count_closed_thought(event.thought_closed.value)
             if reason is FinishReason.STOP:  # the token that ends a sequence is not part of its text
                 self._waiting.end_token_ids.append(event.token_id)
+                if event.logprobs is not None:
+                    self._waiting.end_scored.append(ScoredToken(event.token_id, event.logprobs))
             else:
                 self._push(event.token_id, event.logprobs)
         if reason is not None and not self.finished:

@@ -14,14 +14,22 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.api.fields import AcceptedFlag, AcceptedText, StopString, TokenId
+from antiphon.api.fields import (
+    AcceptedFlag,
+    AcceptedText,
+    Integer,
+    ModelName,
+    Seed,
+    StopString,
+    TokenId,
+    TokenLimit,
+    TopK,
+)
 from antiphon.api.limits import MAX_CHOICES, MAX_LOGIT_BIASES, MAX_STOP_TOKEN_IDS, MAX_STOPS
 from antiphon.api.schema import Schema, conflict
 from antiphon.api.structured import StructuredRequest, check_company
 
-_MIN_SEED, _MAX_SEED = -(1 << 63), (1 << 64) - 1
 _MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
-_MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
 # The engine divides logits by it; much closer to zero they would leave the range of its 32-bit floats.
 _MIN_REPETITION_PENALTY = 0.01
 
@@ -42,36 +50,34 @@ class StreamOptions(Schema):
 class GenerationRequest(StructuredRequest):
     """What chat and plain completions have in common."""
 
-    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    model: ModelName = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Ge(1), Le(MAX_CHOICES)] | None = None
+    n: Annotated[Integer, Ge(1), Le(MAX_CHOICES)] | None = None
 
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    top_k: Annotated[int, Ge(-1), Le(_MAX_TOP_K)] | None = Field(None, description="0 or -1 switches it off.")
+    top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
-    seed: Annotated[int, Ge(_MIN_SEED), Le(_MAX_SEED)] | None = None
+    seed: Seed = Field(None, description="-1: as if left out.")
     repetition_penalty: Annotated[float, Ge(_MIN_REPETITION_PENALTY), Le(10)] | None = None
     presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], MaxLen(MAX_LOGIT_BIASES)] | None = None
 
-    max_tokens: Annotated[int, Ge(1)] | None = None
-    min_tokens: Annotated[int, Ge(0)] | None = None
+    max_tokens: TokenLimit = Field(
+        None, description="-1: as if left out. What the prompt leaves of the context is the most."
+    )
+    min_tokens: Annotated[Integer, Ge(0)] | None = None
     ignore_eos: bool | None = None
     stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
 
     return_token_ids: bool | None = Field(None, description="Also tell the ids of the prompt's and answer's tokens.")
-    priority: Annotated[int, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(None, description="Lower goes first.")
+    priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
+        None, description="Lower goes first."
+    )
     user: AcceptedText = None
-
-    @model_validator(mode="after")
-    def _stream_options_need_a_stream(self) -> GenerationRequest:
-        if self.stream_options is not None and not self.stream:
-            raise conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
-        return self
 
     @model_validator(mode="after")
     def _a_grammar_ends_the_answer(self) -> GenerationRequest:
@@ -91,4 +97,5 @@ class GenerationRequest(StructuredRequest):
     @property
     def stops(self) -> list[str]:
         """The stop strings, however they were sent."""
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        sent = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [stop for stop in sent if stop]

@@ -41,6 +41,7 @@ class Piece:
     tool_calls: list[ToolCallDelta] = field(default_factory=list)
     stop_string: str | None = None  # where one ended the choice
     end_token_ids: list[int] = field(default_factory=list)  # the token that ended it, where one did
+    end_scored: list[ScoredToken] = field(default_factory=list)  # the same with its log-probability
     thought_closed: str | None = None  # why the engine closed the thought; waits for something to go out with
 
     def __bool__(self) -> bool:

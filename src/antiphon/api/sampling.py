@@ -82,17 +82,10 @@ def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> No
 def _max_tokens(
     request: ChatCompletionRequest | CompletionRequest, default: int | None, context_length: int, num_prompt_tokens: int
 ) -> int:
-    """A wish beyond the whole context is a mistake; one beyond what the prompt leaves ends with "length"."""
+    """What the request wants, as far as there is room; many clients always ask for 32,000."""
     wanted, room = request.token_limit, context_length - num_prompt_tokens
     if wanted is None:
         return room if default is None else min(default, room)
-    if wanted > context_length:
-        name = request.token_limit_name
-        raise InvalidRequest(
-            f"'{name}' is too large: {_shown(wanted)}. The most is {context_length}, this model's context length; the "
-            f"prompt takes {num_prompt_tokens} of it, so the answer can have {room}.",
-            param=name,
-        )
     return min(wanted, room)
 
 

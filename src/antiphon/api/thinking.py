@@ -13,15 +13,8 @@ from antiphon.errors import InvalidRequest
 from antiphon.request import ThinkingLimit
 from antiphon.text.thinking import ThoughtTokens
 
-# `reasoning_effort` in tokens; "none" closes the thought before it begins.
-EFFORTS = {"minimal": 128, "low": 512, "medium": 2048, "high": 8192}
-_FIELDS = (
-    "thinking_token_budget",
-    "max_thinking_tokens",
-    "reasoning_effort",
-    "enable_thinking",
-    "chat_template_kwargs",
-)
+# `reasoning_effort` in tokens: 0 closes the thought before it begins, None leaves it what max_tokens leaves.
+EFFORTS = {"none": 0, "minimal": 128, "low": 512, "medium": 2048, "high": 8192, "xhigh": None, "max": None}
 RESERVE_SHARE, MAX_RESERVE = 4, 512  # the answer's part of max_tokens: a quarter, but no more than so many tokens
 
 
@@ -49,16 +42,17 @@ def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: b
     """What the request wishes; `loop_guard` is the server's setting, for requests that say nothing of it.
 
     Raises:
-        InvalidRequest: it asks a model for thoughts that has none.
+        InvalidRequest: it asks a model for thoughts that has none. A budget or an effort is a limit, which such a model
+            keeps to anyway.
     """
     budget, enabled = request.thinking_budget, request.wants_thinking
     if budget is None and request.reasoning_effort is not None:
-        budget = EFFORTS.get(request.reasoning_effort, 0)
+        budget = EFFORTS[request.reasoning_effort]
     if budget == 0:
         enabled = False
-    if not thinks and (enabled or budget):
-        field = next(name for name in _FIELDS if getattr(request, name) is not None)
-        raise InvalidRequest(f"This model does not think before it answers; leave out '{field}'.", param=field)
+    if not thinks and request.enable_thinking:
+        message = "This model does not think before it answers; leave out 'enable_thinking'."
+        raise InvalidRequest(message, param="enable_thinking")
     return ThinkingWish(enabled, budget, loop_guard if request.loop_guard is None else request.loop_guard)
 
 

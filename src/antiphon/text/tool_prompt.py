@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,11 @@ def with_arguments(messages: Sequence[Mapping[str, Any]], style: ToolStyle) -> l
 
 
 def _parsed(call: Mapping[str, Any]) -> Message:
-    return {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+    """A call with its arguments as what they mean; broken ones, which small models make, stay the text they are."""
+    arguments = call["function"]["arguments"] or "{}"
+    with suppress(ValueError, RecursionError):
+        arguments = json.loads(arguments)
+    return {**call, "function": {**call["function"], "arguments": arguments}}
 
 
 def spelled_out(messages: Sequence[Message], tools: Sequence[Any], style: ToolStyle) -> list[Message]:

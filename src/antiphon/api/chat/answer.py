@@ -115,16 +115,20 @@ class ChatAnswer:
         return ChatChoice(index, message, logprobs, choice.finish_reason, choice.thought_closed, token_ids)
 
     def _chunk_choices(self, piece: Piece) -> Iterator[ChatChunkChoice]:
-        """A chunk for the piece's text and one for each step of its calls; the last tells how the choice ended."""
+        """A chunk for the piece's text, one for each step of its calls, and one that says how the choice ended."""
         thought: str | UnsetType = piece.reasoning or UNSET
         deltas = [ChatDelta(content=piece.content or UNSET, reasoning_content=thought, reasoning=thought)]
         calls = [ChatDelta(tool_calls=[_call_chunk(delta)]) for delta in piece.tool_calls]
         deltas = [*deltas, *calls] if piece.content or piece.reasoning or not calls else calls
         logprobs = self._logprobs(piece.scored) if piece.scored else None
-        for delta in deltas[:-1]:
-            yield ChatChunkChoice(piece.index, delta, None, None)
-        closed, token_ids = piece.thought_closed or UNSET, self._token_ids([*piece.token_ids, *piece.end_token_ids])
-        yield ChatChunkChoice(piece.index, deltas[-1], logprobs, piece.finish_reason, closed, token_ids)
+        if piece.content or piece.reasoning or piece.tool_calls or piece.token_ids or piece.thought_closed:
+            for delta in deltas[:-1]:
+                yield ChatChunkChoice(piece.index, delta, None, None)
+            closed, token_ids = piece.thought_closed or UNSET, self._token_ids(piece.token_ids)
+            yield ChatChunkChoice(piece.index, deltas[-1], logprobs, None, closed, token_ids)
+        if piece.finish_reason is not None:
+            token_ids = self._token_ids(piece.end_token_ids)
+            yield ChatChunkChoice(piece.index, ChatDelta(), None, piece.finish_reason, token_ids=token_ids)
 
     def _token_ids(self, token_ids: list[int]) -> list[int] | UnsetType:
         return UNSET if self._prompt_token_ids is UNSET else token_ids

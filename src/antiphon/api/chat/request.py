@@ -12,13 +12,21 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.api.fields import Accepted, AcceptedFlag, AcceptedMap, AcceptedText, Refused, RefusedModalities
+from antiphon.api.fields import (
+    Accepted,
+    AcceptedFlag,
+    AcceptedMap,
+    AcceptedText,
+    Integer,
+    Refused,
+    RefusedModalities,
+    TokenLimit,
+)
 from antiphon.api.generation_request import GenerationRequest
 from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES
 from antiphon.api.schema import Schema, conflict, known_types
 from antiphon.api.structured import check_company
 from antiphon.api.tools import ToolRequest
-from antiphon.text.tool_shapes import is_json_object
 
 
 class ChatTemplateKwargs(Schema):
@@ -53,14 +61,9 @@ class CalledFunction(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     name: Annotated[str, MinLen(1)]
-    arguments: str = Field(description="A JSON object, as text; empty for none.")
-
-    @model_validator(mode="after")
-    def _arguments_are_an_object(self) -> CalledFunction:
-        self.arguments = self.arguments or "{}"
-        if not is_json_object(self.arguments):
-            raise conflict("arguments", "The 'arguments' of a tool call must be a JSON object, written as text.")
-        return self
+    arguments: str = Field(
+        description="A JSON object, as text; empty for none. Anything else is shown to the model as it is."
+    )
 
 
 class ToolCall(BaseModel):
@@ -69,7 +72,7 @@ class ToolCall(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     id: str
-    type: Literal["function"]
+    type: Literal["function"] = "function"
     function: CalledFunction
 
 
@@ -84,12 +87,12 @@ class ChatMessage(BaseModel):
     reasoning: str | None = Field(None, description="The same under its other name.")
     name: Accepted = None
     tool_call_id: str | None = Field(None, description="Of role tool: the call that this is the result of.")
-    tool_calls: list[Annotated[ToolCall, known_types("A tool call", "function")]] | None = None
+    tool_calls: list[Annotated[ToolCall, known_types("A tool call", "function", default="function")]] | None = None
     function_call: Refused = None
 
     @model_validator(mode="after")
     def _content_is_needed(self) -> ChatMessage:
-        if self.content is None and self.role != "assistant":
+        if self.content is None and self.role not in ("assistant", "tool"):
             raise conflict("content", f"A message of role '{self.role}' needs 'content'.")
         if self.tool_calls and self.role != "assistant":
             raise conflict("tool_calls", "'tool_calls' belongs to messages of role 'assistant'.")
@@ -103,15 +106,20 @@ class ChatMessage(BaseModel):
         return self.content or ""
 
 
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
 class ChatCompletionRequest(GenerationRequest, ToolRequest):
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
-    max_completion_tokens: Annotated[int, Ge(1)] | None = None
+    max_completion_tokens: TokenLimit = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+    top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
 
-    thinking_token_budget: Annotated[int, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
-    max_thinking_tokens: Annotated[int, Ge(0)] | None = Field(None, description="The same under its other name.")
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+    max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under its other name.")
+    reasoning_effort: ReasoningEffort | None = Field(
+        None, description="xhigh and max: as much as max_tokens leaves. Without effect on a model that does not think."
+    )
     enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
     chat_template_kwargs: ChatTemplateKwargs | None = None
     loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
@@ -140,7 +148,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatCompletionRequest:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise conflict("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")

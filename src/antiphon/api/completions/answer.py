@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ from antiphon.metrics import RequestAccount
 from antiphon.request import (
     TokenLogprobs,
 )
+from antiphon.text import Tokenizer
 
 
 class CompletionAnswer:
@@ -47,7 +49,8 @@ class CompletionAnswer:
         self._prompts = [prompt.token_ids for prompt in job.prompts for _ in range(job.n)]
         echoes = [text_of(context, prompt) for prompt in prompts_of(body)] if body.echo else None
         self._echoes = [echo for echo in echoes for _ in range(job.n)] if echoes else None
-        self._offsets = [0] * len(self._prompts)  # characters of each choice's scored tokens so far
+        # Where the text of each choice's next scored token begins.
+        self._offsets = [_TextOffsets(self._tokenizer) for _ in self._prompts]
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON object."""
@@ -57,7 +60,7 @@ class CompletionAnswer:
             choice.text.append(piece.content)
             choice.token_ids += (*piece.token_ids, *piece.end_token_ids)
             choice.prompt_scores += piece.prompt_scores
-            choice.scored += piece.scored
+            choice.scored += (*piece.scored, *piece.end_scored)
             choice.finish_reason = piece.finish_reason
         answer = [
             self._choice(
@@ -96,7 +99,8 @@ class CompletionAnswer:
         """A piece of a choice, or all of it; its first piece tells of the prompt too."""
         text, index = piece.content, piece.index
         echo = self._echoes[index] if is_first and self._echoes else ""
-        logprobs = self._logprobs(piece, with_prompt=bool(echo)) if piece.scored or is_first else None
+        scored = [*piece.scored, *piece.end_scored]
+        logprobs = self._logprobs(piece, scored, echo) if scored or is_first else None
         choice = CompletionChoice(index, echo + text, logprobs, piece.finish_reason)
         if self._return_token_ids:
             choice.token_ids = [*piece.token_ids, *piece.end_token_ids]
@@ -108,25 +112,26 @@ class CompletionAnswer:
     ) -> bytes:
         return encoder.encode(Completion(self._id, self._created, self._model, choices, usage, timings))
 
-    def _logprobs(self, piece: Piece, *, with_prompt: bool) -> CompletionLogprobs | None:
+    def _logprobs(self, piece: Piece, scored: list[ScoredToken], echo: str) -> CompletionLogprobs | None:
+        """An entry for each token of the echoed prompt and each drawn one, the one that ended the choice included."""
         if self._num_logprobs is None:
             return None
         logprobs = CompletionLogprobs([], [], [] if self._num_logprobs else None, [])
-        if with_prompt:
-            first, *others = self._prompts[piece.index]
-            self._add_score(logprobs, piece.index, first, None)
-            for token_id, scores in zip(others, piece.prompt_scores, strict=True):
-                self._add_score(logprobs, piece.index, token_id, scores)
-        for each in piece.scored:
-            self._add_score(logprobs, piece.index, each.token_id, each.scores)
+        offsets = self._offsets[piece.index]
+        if echo:
+            prompt = self._prompts[piece.index]
+            logprobs.text_offset += offsets.of_prompt(prompt, echo)
+            for token_id, scores in zip(prompt, [None, *piece.prompt_scores], strict=True):
+                self._add_score(logprobs, token_id, scores)
+        for each in scored:
+            logprobs.text_offset.append(offsets.next(each.token_id))
+            self._add_score(logprobs, each.token_id, each.scores)
         return logprobs
 
-    def _add_score(self, logprobs: CompletionLogprobs, index: int, token_id: int, scores: TokenLogprobs | None) -> None:
+    def _add_score(self, logprobs: CompletionLogprobs, token_id: int, scores: TokenLogprobs | None) -> None:
         token = spelled(self._tokenizer, token_id)
         logprobs.tokens.append(token)
         logprobs.token_logprobs.append(finite(scores.logprob) if scores else None)
-        logprobs.text_offset.append(self._offsets[index])
-        self._offsets[index] += len(token)
         if logprobs.top_logprobs is not None:
             logprobs.top_logprobs.append(self._rivals(token, scores) if scores else None)
 
@@ -146,6 +151,35 @@ class _Whole:
     prompt_scores: list[TokenLogprobs] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
+
+
+class _TextOffsets:
+    """Where each token's text begins in a choice's `text`, in characters.
+
+    A token that is only a part of a character begins where the character does.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+        self._length = 0
+
+    def of_prompt(self, token_ids: list[int], text: str) -> list[int]:
+        """The offsets of a prompt's tokens in its `text`, which may lack what the tokenizer put in front of it."""
+        offsets = [self._push(self._tokenizer.id_to_bytes(token_id)) for token_id in token_ids]
+        self._decoder.reset()
+        lacking = max(0, self._length - len(text))
+        self._length = len(text)
+        return [max(0, offset - lacking) for offset in offsets]
+
+    def next(self, token_id: int) -> int:
+        """The offset of the next generated token, which has no text if it is a control token."""
+        return self._push(self._tokenizer.shown_bytes(token_id))
+
+    def _push(self, spelled: bytes) -> int:
+        offset = self._length
+        self._length += len(self._decoder.decode(spelled))
+        return offset
 
 
 def text_of(context: Context, prompt: str | list[int]) -> str:

@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.api.fields import RefusedBestOf, RefusedText, TokenId
+from antiphon.api.fields import Integer, MinusOneIsUnset, RefusedBestOf, RefusedText, TokenId
 from antiphon.api.generation_request import GenerationRequest
 from antiphon.api.limits import MAX_LOGPROBS
 from antiphon.api.schema import conflict
@@ -18,9 +18,11 @@ from antiphon.api.schema import conflict
 
 class CompletionRequest(GenerationRequest):
     prompt: str | list[str] | list[TokenId] | list[list[TokenId]]
-    logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+    logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
 
-    max_tokens: Annotated[int, Ge(0)] | None = Field(None, description="0 with echo alone.")
+    max_tokens: Annotated[Annotated[Integer, Ge(0)] | None, MinusOneIsUnset] = Field(
+        None, description="0 with echo alone; -1: as if left out."
+    )
     echo: bool | None = Field(None, description="Begin the text, and the log-probabilities, with the prompt.")
     suffix: RefusedText = None
     best_of: RefusedBestOf = None

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from antiphon.api.fields import Accepted, AcceptedText, Refused, StopString
+from antiphon.api.fields import Accepted, AcceptedText, Integer, ModelName, Refused, Seed, StopString, TopK
 from antiphon.api.limits import MAX_MESSAGES, MAX_STOPS
 from antiphon.api.schema import Schema, conflict, known_types
 
@@ -115,7 +115,7 @@ class ToolChoice(Schema):
 
 class ThinkingEnabled(Schema):
     type: Literal["enabled"]
-    budget_tokens: Annotated[int, Ge(1)]
+    budget_tokens: Annotated[Integer, Ge(1)]
     display: Literal["summarized"] | None = None
 
 
@@ -160,7 +160,7 @@ class ConversationRequest(Schema):
     messages: Annotated[
         list[Annotated[UserMessage | AssistantMessage, Field(discriminator="role")]], MinLen(1), MaxLen(MAX_MESSAGES)
     ]
-    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    model: ModelName = None
     system: str | list[SystemBlock] | None = None
     tools: list[Annotated[Tool, known_types("A tool", "custom", default="custom")]] | None = None
     tool_choice: ToolChoice | None = None
@@ -176,13 +176,13 @@ class CountTokensRequest(ConversationRequest):
 class MessagesRequest(ConversationRequest):
     """The body of `POST /v1/messages`."""
 
-    max_tokens: Annotated[int, Ge(1)]
+    max_tokens: Annotated[Integer, Ge(1)]
     stream: bool | None = None
     stop_sequences: Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    top_k: Annotated[int, Ge(-1), Le((1 << 31) - 1)] | None = Field(None, description="0 or -1 switches it off.")
-    seed: Annotated[int, Ge(-(1 << 63)), Le((1 << 64) - 1)] | None = Field(None, description="An addition of ours.")
+    top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
+    seed: Seed = Field(None, description="An addition of ours.")
 
     metadata: Metadata | None = None
     service_tier: AcceptedText = None

@@ -131,13 +131,17 @@ def _thought(request: ConversationRequest) -> dict[str, Any]:
     if isinstance(request.thinking, ThinkingDisabled):
         return {"enable_thinking": False}
     if isinstance(request.thinking, ThinkingEnabled):
-        return {"enable_thinking": True, "thinking_token_budget": request.thinking.budget_tokens}
+        # Not as chat's own field, which a model that does not think refuses: some clients send this to every model.
+        return {
+            "chat_template_kwargs": {"enable_thinking": True},
+            "thinking_token_budget": request.thinking.budget_tokens,
+        }
     return {}
 
 
 def _output(config: OutputConfig | None) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if config and config.effort in ("low", "medium", "high"):
+    if config and config.effort:
         fields["reasoning_effort"] = config.effort
     if config and config.format:
         schema = {"name": "output", "schema": config.format.schema_, "strict": True}

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from antiphon.api.fields import AcceptedMap, AcceptedText, Refused, refused
+from antiphon.api.chat.request import ReasoningEffort
+from antiphon.api.fields import AcceptedMap, AcceptedText, Integer, ModelName, Refused, Seed, TokenLimit, TopK, refused
 from antiphon.api.generation_request import StreamOptions
 from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
-from antiphon.api.schema import Schema, conflict, known_types
+from antiphon.api.schema import Schema, known_types
 
 
 class Sent(BaseModel):
@@ -172,7 +173,7 @@ class TextConfig(Schema):
 
 
 class ReasoningConfig(Schema):
-    effort: Literal["none", "minimal", "low", "medium", "high"] | None = None
+    effort: ReasoningEffort | None = None
     summary: AcceptedText = None
     generate_summary: AcceptedText = None
 
@@ -181,20 +182,20 @@ class ResponseRequest(Schema):
     """The body of `POST /v1/responses`."""
 
     input: Annotated[str, MinLen(1)] | Annotated[list[InputItem], MinLen(1), MaxLen(MAX_MESSAGES)]
-    model: str | None = Field(None, description="The served model's name; may be left out, as there is one.")
+    model: ModelName = None
     instructions: str | None = Field(None, description="A system message before everything else; never kept.")
     previous_response_id: str | None = Field(None, description="Go on behind a response that the server has kept.")
     store: bool | None = Field(None, description="Whether the server keeps the response; true by default.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
-    max_output_tokens: Annotated[int, Ge(1)] | None = None
+    max_output_tokens: TokenLimit = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    top_k: Annotated[int, Ge(-1), Le((1 << 31) - 1)] | None = Field(None, description="0 or -1 switches it off.")
+    top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
-    seed: Annotated[int, Ge(-(1 << 63)), Le((1 << 64) - 1)] | None = None
-    top_logprobs: Annotated[int, Ge(0), Le(MAX_LOGPROBS)] | None = None
+    seed: Seed = None
+    top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
 
     tools: list[Annotated[FunctionTool, known_types("A tool", "function")]] | None = None
@@ -202,7 +203,7 @@ class ResponseRequest(Schema):
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
-    thinking_token_budget: Annotated[int, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+    thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
 
     metadata: AcceptedMap = None
     user: AcceptedText = None
@@ -218,12 +219,6 @@ class ResponseRequest(Schema):
     prompt: Refused = None
     context_management: Refused = None
     moderation: Refused = None
-
-    @model_validator(mode="after")
-    def _fields_agree(self) -> ResponseRequest:
-        if self.stream_options is not None and not self.stream:
-            raise conflict("stream_options", "'stream_options' is only allowed when 'stream' is true.")
-        return self
 
     @property
     def wants_logprobs(self) -> bool:

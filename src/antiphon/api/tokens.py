@@ -17,6 +17,7 @@ from antiphon.api.chat.understand import prompt_of
 from antiphon.api.context import Context
 from antiphon.api.fields import TokenId
 from antiphon.api.limits import MAX_MESSAGES
+from antiphon.api.logprobs import spelled
 from antiphon.api.schema import Schema, conflict
 from antiphon.api.validation import validate
 
@@ -69,9 +70,39 @@ class Text(msgspec.Struct):
     prompt: str
 
 
+class TokenizerInfo(msgspec.Struct):
+    """What vLLM tells of a tokenizer; evaluation harnesses ask for it before they use `/tokenize`."""
+
+    tokenizer_class: str
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    add_bos_token: bool
+    chat_template: str | None
+    model_max_length: int
+
+
 async def token_ids_of(context: Context, body: TokenizeRequest) -> list[int]:
     if body.prompt is not None:
         return await context.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)
     asked = body.model_dump(include=_OF_A_CHAT, exclude_none=True)
     prompt = await prompt_of(context, validate(ChatCompletionRequest, asked))
     return prompt.token_ids
+
+
+def tokenizer_info(context: Context) -> TokenizerInfo:
+    """The served model's tokenizer. Raises NotReady."""
+    text = context.model.text
+    tokenizer = text.tokenizer
+    ends = sorted(tokenizer.eos_token_ids)
+    bos = None if tokenizer.bos_token_id is None else spelled(tokenizer, tokenizer.bos_token_id)
+    eos = spelled(tokenizer, ends[0]) if ends else None
+    return TokenizerInfo(
+        tokenizer_class="PreTrainedTokenizerFast",
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=eos,  # nothing is ever padded here, but clients want a name for it
+        add_bos_token=tokenizer.add_bos,
+        chat_template=text.template.source if text.template else None,
+        model_max_length=context.facts().context_length,
+    )

@@ -22,6 +22,7 @@ from antiphon.http.edge.connections import BodyDeadline
 from antiphon.http.edge.hosts import AllowedHosts
 from antiphon.http.edge.rate_limiting import RateLimiting
 from antiphon.http.edge.request_id import RequestIds
+from antiphon.http.edge.request_line import RequestLine
 from antiphon.http.errors import add_error_handlers
 from antiphon.http.reference import describe_routes
 from antiphon.http.routes import chat, completions, messages, models, operations, responses, simple, tokens
@@ -66,3 +67,4 @@ def _surround(app: FastAPI, context: Context) -> None:
     add_error_handlers(app, {messages.PATH: messages_error_body})
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
+    app.add_middleware(RequestLine)

@@ -48,7 +48,7 @@ class Described:
     event: type | Json | None = None  # what an event of a stream holds
     media_type: str = _JSON
     error: str = "Error"  # the schema of errors
-    query: type[BaseModel] | None = None  # fields that may be in the query in place of the body
+    query: type[BaseModel] | None = None  # fields that may be in the query, in place of the body if there is one
 
 
 def json_body(model: type[BaseModel]) -> Json:
@@ -105,9 +105,10 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
         examples = {name: {"value": value} for name, value in told.asked.items()}
         operation["requestBody"]["content"][_JSON]["examples"] = examples
     if told.query is not None:
-        operation["requestBody"]["required"] = False
+        if "requestBody" in operation:
+            operation["requestBody"]["required"] = False
         properties = told.query.model_json_schema()["properties"]
-        operation["parameters"] = [
+        operation["parameters"] = operation.get("parameters", []) + [
             {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in properties.items()
         ]
 

@@ -27,6 +27,7 @@ _BODIES = (
     chat_bodies.ChatCompletionRequest,
     completion_bodies.CompletionRequest,
     response_bodies.ResponseRequest,
+    response_bodies.InputTokensRequest,
     anthropic_bodies.MessagesRequest,
     anthropic_bodies.CountTokensRequest,
     simple_bodies.SimpleRequest,
@@ -100,7 +101,13 @@ REFERENCE = {
         {"whole": {"input": "Hello"}, "streamed": {"input": _HELLO, "stream": True, "store": False}},
         event={"anyOf": _RESPONSE_EVENTS},
     ),
-    ("GET", "/v1/responses/{response_id}"): Described(response_shapes.ResponseBody),
+    ("GET", "/v1/responses/{response_id}"): Described(
+        response_shapes.ResponseBody, event={"anyOf": _RESPONSE_EVENTS}, query=response_bodies.StoredResponseQuery
+    ),
+    ("GET", "/v1/responses/{response_id}/input_items"): Described(
+        response_shapes.ItemList, query=response_bodies.InputItemsQuery
+    ),
+    ("POST", "/v1/responses/input_tokens"): Described(response_shapes.InputTokens, {"text": {"input": "Hello"}}),
     ("DELETE", "/v1/responses/{response_id}"): Described(response_shapes.Deleted),
     ("POST", "/v1/messages"): Described(
         anthropic.Message,
@@ -117,6 +124,7 @@ REFERENCE = {
     ),
     ("POST", "/tokenize"): Described(tokens.Tokens, {"prompt": {"prompt": "Hello"}, "messages": {"messages": _HELLO}}),
     ("POST", "/detokenize"): Described(tokens.Text, {"tokens": {"tokens": [1, 2, 3]}}),
+    ("GET", "/tokenizer_info"): Described(tokens.TokenizerInfo),
     ("GET", "/v1/models"): Described(models.ModelList),
     ("GET", "/v1/models/{name}"): Described(models.Model),
     ("GET", "/health"): Described(_object(["status"], status={"const": "ok"})),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 from antiphon.api.context import Context
@@ -46,10 +47,12 @@ class MessageAnswer:
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """The message as events."""
-        self._message.usage = _usage(generation.tally)
-        yield _encoded(shapes.MessageStart(self._message))
-        yield _encoded(shapes.Ping())
+        begun = False
         async for piece in generation:
+            if not begun:  # not before: only now is it known how much of the prompt was cached
+                begun = True
+                yield self._start(generation.tally)
+                yield _encoded(shapes.Ping())
             for event in self._push(piece):
                 yield _encoded(event)
         for event in self._content.close():
@@ -57,6 +60,10 @@ class MessageAnswer:
         stop = shapes.StopDelta(self._stop_reason, self._stop_sequence)
         yield _encoded(shapes.MessageDelta(stop, _usage(generation.tally)))
         yield _encoded(shapes.MessageStop())
+
+    def _start(self, tally: Tally) -> bytes:
+        self._message.usage = _usage(replace(tally, completion=0, reasoning=0))
+        return _encoded(shapes.MessageStart(self._message))
 
     def failed(self, error: AntiphonError) -> bytes:
         """The event that ends a stream which cannot go on."""

@@ -27,6 +27,7 @@ from antiphon.api.translation import Translation
 
 _NAMES = {
     "stop": "stop_sequences",
+    "continue_final_message": "messages",
     "thinking_token_budget": "thinking.budget_tokens",
     "enable_thinking": "thinking.type",
     "reasoning_effort": "output_config.effort",
@@ -57,6 +58,8 @@ def translate(request: ConversationRequest) -> Translation:
         names[f"tools[{index}].function"] = f"tools[{index}]"
         names[f"tools[{index}].function.parameters"] = f"tools[{index}].input_schema"
     fields = _fields(request) | (_sampling(request) if isinstance(request, MessagesRequest) else {})
+    if messages[-1]["role"] == "assistant" and "tool_calls" not in messages[-1]:
+        fields["continue_final_message"] = True  # what Anthropic calls a prefill
     fields = {name: value for name, value in fields.items() if value is not None}
     return Translation(fields | {"messages": messages}, origins, names)
 

@@ -26,6 +26,7 @@ from antiphon.api.responses.request import InputItem, ResponseRequest
 from antiphon.api.responses.store import Kept
 from antiphon.api.responses.understand import items_of, translate
 from antiphon.api.shapes import TokenLogprob, encoder
+from antiphon.api.translation import Translation
 from antiphon.api.validation import validate
 from antiphon.errors import AntiphonError, ResponseNotFound
 from antiphon.metrics import RequestAccount
@@ -53,7 +54,7 @@ def stored_response(context: Context, id: str, *, param: str = "response_id") ->
     return kept
 
 
-def _conversation(before: Kept | None) -> list[InputItem]:
+def _items_before(before: Kept | None) -> list[InputItem]:
     turns = before.conversation if before else ()
     return [item for turn in turns for item in _items.validate_json(turn)]
 
@@ -175,6 +176,11 @@ def _usage(tally: Tally) -> shapes.Usage:
     )
 
 
+def conversation(context: Context, body: ResponseRequest) -> Translation:
+    """The request as a chat request, behind the conversation it goes on from. Raises ResponseNotFound."""
+    return translate(body, _items_before(_previous_response(context, body)))
+
+
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
     """Validate a request's fields, understand them, and hand the job to the engine.
 
@@ -184,5 +190,5 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
     context.facts()
     body = validate(ResponseRequest, fields)
     before = _previous_response(context, body)
-    job, generation = await translate(body, _conversation(before)).start(context, account)
+    job, generation = await translate(body, _items_before(before)).start(context, account)
     return Exchange(generation, ResponseAnswer(context, body, job, before), bool(body.stream))

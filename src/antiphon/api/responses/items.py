@@ -167,3 +167,27 @@ class _Call:
         name, arguments = self.item.name, self.item.arguments
         yield ArgumentsDone(item_id=self.item.id, output_index=self._index, name=name, arguments=arguments)
         yield ItemDone(output_index=self._index, item=self.item)
+
+
+def replayed(index: int, item: Item) -> Iterator[Event]:
+    """The events that tell of an item which is complete."""
+    if isinstance(item, Message):
+        text = _Text(index)
+        text.item.id = item.id
+        yield from text.begin()
+        for part in item.content:
+            yield from text.add(part.text, part.logprobs)
+        yield from text.end(item.status)
+    elif isinstance(item, Reasoning):
+        thought = _Thought(index)
+        thought.item.id = item.id
+        yield from thought.begin()
+        for thought_part in item.content:
+            yield from thought.add(thought_part.text)
+        yield from thought.end(item.status)
+    else:
+        call = _Call(index, ToolCallDelta(index, item.call_id, item.name))
+        call.item.id = item.id
+        yield from call.begin()
+        yield from call.add(item.arguments)
+        yield from call.end(item.status)

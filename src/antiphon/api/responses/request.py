@@ -9,13 +9,24 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from antiphon.api.chat.request import ReasoningEffort
-from antiphon.api.fields import AcceptedMap, AcceptedText, Integer, ModelName, Refused, Seed, TokenLimit, TopK, refused
+from antiphon.api.fields import (
+    AcceptedFlag,
+    AcceptedMap,
+    AcceptedText,
+    Integer,
+    ModelName,
+    Refused,
+    Seed,
+    TokenLimit,
+    TopK,
+    refused,
+)
 from antiphon.api.generation_request import StreamOptions
 from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
-from antiphon.api.schema import Schema, known_types
+from antiphon.api.schema import Schema, conflict, known_types
 
 
 class Sent(BaseModel):
@@ -224,3 +235,31 @@ class ResponseRequest(Schema):
     def wants_logprobs(self) -> bool:
         """Whether the answer's tokens come with their log-probabilities."""
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())
+
+
+class InputTokensRequest(ResponseRequest):
+    """The body of `POST /v1/responses/input_tokens`."""
+
+
+class StoredResponseQuery(Schema):
+    """The query of `GET /v1/responses/{response_id}`."""
+
+    stream: bool | None = Field(None, description="True: the events that told of the response, once more.")
+    starting_after: Annotated[int, Ge(0)] | None = Field(None, description="With stream: only events after this one.")
+    include: AcceptedText = None
+    include_obfuscation: AcceptedFlag = None
+
+    @model_validator(mode="after")
+    def _only_events_have_numbers(self) -> StoredResponseQuery:
+        if self.starting_after is not None and not self.stream:
+            raise conflict("starting_after", "'starting_after' is only allowed when 'stream' is true.")
+        return self
+
+
+class InputItemsQuery(Schema):
+    """The query of `GET /v1/responses/{response_id}/input_items`."""
+
+    after: str | None = Field(None, description="The id of the item before the first that is wanted.")
+    limit: Annotated[int, Ge(1), Le(100)] = 20
+    order: Literal["asc", "desc"] = Field("desc", description="desc: the latest first.")
+    include: AcceptedText = None

@@ -1,6 +1,6 @@
 """What goes out of `/v1/responses`: the response, its items and its events, field for field as OpenAI has them.
 
-Shapes alone; who fills them is `writer`.
+Shapes alone; `answer` and `items` fill them.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     parallel_tool_calls: bool = True
     text: dict[str, Any] = {}
     reasoning: dict[str, Any] = {}
-    metadata: dict[str, str] = {}
+    metadata: dict[str, Any] = {}
     truncation: Literal["disabled"] = "disabled"
     background: bool = False
     user: str | None = None
@@ -114,6 +114,17 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
 class Deleted(msgspec.Struct, tag_field="object", tag="response"):
     id: str
     deleted: bool = True
+
+
+class InputTokens(msgspec.Struct, tag_field="object", tag="response.input_tokens"):
+    input_tokens: int
+
+
+class ItemList(msgspec.Struct, tag_field="object", tag="list"):
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 # --- events

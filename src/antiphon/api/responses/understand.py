@@ -8,7 +8,7 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from antiphon.api.responses.request import (
     AllowedFunctions,
@@ -31,6 +31,8 @@ _NAMES = {
     "response_format.json_schema": "text.format",
     "logprobs": "include",
 }
+
+_INSTRUCTING = ("system", "developer")
 
 Message = dict[str, Any]
 
@@ -56,7 +58,9 @@ def translate(request: ResponseRequest, earlier: Sequence[InputItem]) -> Transla
     named = [(item, "previous_response_id") for item in earlier]
     named += [(item, f"input[{index}]") for index, item in enumerate(items_of(request))]
     for item, origin in named:
-        if _continues(messages, item):
+        if _joins(item, messages):
+            messages[-1]["content"] += f"\n\n{item.text}"
+        elif _continues(messages, item):
             _extend(messages[-1], item)
         else:
             messages.append(_begin(item))
@@ -73,6 +77,13 @@ def _begin(item: InputItem) -> Message:
     message: Message = {"role": "assistant"}
     _extend(message, item)
     return message
+
+
+def _joins(item: InputItem, messages: Sequence[Message]) -> TypeGuard[InputMessage]:
+    """Whether `item` is one more instruction at the beginning: many templates show one system message alone."""
+    if not isinstance(item, InputMessage) or item.role not in _INSTRUCTING:
+        return False
+    return len(messages) == 1 and messages[0]["role"] in _INSTRUCTING
 
 
 def _continues(messages: Sequence[Message], item: InputItem) -> bool:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from antiphon.api.chat.understand import prompt_of
 from antiphon.api.responses import shapes
-from antiphon.api.responses.answer import begin, stored_response
-from antiphon.api.responses.request import ResponseRequest
+from antiphon.api.responses.answer import begin, conversation, stored_response
+from antiphon.api.responses.request import InputItemsQuery, InputTokensRequest, ResponseRequest, StoredResponseQuery
+from antiphon.api.responses.stored import event_stream, input_items
 from antiphon.api.shapes import encoder
+from antiphon.api.validation import validate
 from antiphon.http.context import context_of
+from antiphon.http.edge.body import read_json_object
 from antiphon.http.openapi import json_body
 from antiphon.http.reply import answer
 
@@ -21,10 +25,35 @@ async def create_response(request: Request) -> Response:
     return await answer(request, "responses", begin)
 
 
+@router.post("/v1/responses/input_tokens", openapi_extra=json_body(InputTokensRequest))
+async def count_input_tokens(request: Request) -> Response:
+    """How many tokens the prompt of a response would have."""
+    context = context_of(request)
+    context.facts()
+    body = validate(InputTokensRequest, await read_json_object(request, context.settings.max_body_bytes))
+    translation = conversation(context, body)
+    with translation.blaming():
+        prompt = await prompt_of(context, translation.chat)
+    return _json(shapes.InputTokens(len(prompt.token_ids)))
+
+
 @router.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
-    """A response that was kept, as it was sent."""
-    return Response(stored_response(context_of(request), response_id).body, media_type="application/json")
+    """A stored response as it was sent, or its events."""
+    kept = stored_response(context_of(request), response_id)
+    asked = validate(StoredResponseQuery, dict(request.query_params), from_strings=True)
+    if asked.stream:
+        return Response(event_stream(kept, asked.starting_after), media_type="text/event-stream")
+    return Response(kept.body, media_type="application/json")
+
+
+@router.get("/v1/responses/{response_id}/input_items")
+async def list_input_items(request: Request, response_id: str) -> Response:
+    """The items that a stored response answered."""
+    kept = stored_response(context_of(request), response_id)
+    return _json(
+        input_items(response_id, kept, validate(InputItemsQuery, dict(request.query_params), from_strings=True))
+    )
 
 
 @router.delete("/v1/responses/{response_id}")
@@ -33,4 +62,8 @@ async def delete_response(request: Request, response_id: str) -> Response:
     context = context_of(request)
     stored_response(context, response_id)
     context.responses.forget(response_id)
-    return Response(encoder.encode(shapes.Deleted(response_id)), media_type="application/json")
+    return _json(shapes.Deleted(response_id))
+
+
+def _json(answer: shapes.Deleted | shapes.InputTokens | shapes.ItemList) -> Response:
+    return Response(encoder.encode(answer), media_type="application/json")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from antiphon.api.logprobs import spelled
 from antiphon.api.sampling import check_token_ids
 from antiphon.api.shapes import encoder
-from antiphon.api.tokens import DetokenizeRequest, Text, TokenizeRequest, Tokens, token_ids_of
+from antiphon.api.tokens import DetokenizeRequest, Text, TokenizeRequest, Tokens, token_ids_of, tokenizer_info
 from antiphon.api.validation import validate
 from antiphon.http.context import context_of
 from antiphon.http.edge.body import read_json_object
@@ -44,3 +44,9 @@ async def detokenize(request: Request) -> Response:
     tokenizer = context.model.text.tokenizer
     text = b"".join(tokenizer.id_to_bytes(token_id) for token_id in body.tokens).decode("utf-8", "replace")
     return Response(encoder.encode(Text(text)), media_type="application/json")
+
+
+@router.get("/tokenizer_info")
+async def get_tokenizer_info(request: Request) -> Response:
+    """The tokenizer's special tokens and the chat template."""
+    return Response(encoder.encode(tokenizer_info(context_of(request))), media_type="application/json")

@@ -212,3 +212,11 @@ async def test_many_streams_at_once_each_as_if_alone(served: Served):
     alone = [await ask(number) for number in range(12)]
     assert await asyncio.gather(*map(ask, range(12))) == alone
     await served.check_accounts()
+
+
+async def test_the_finish_reason_has_a_chunk_of_its_own(served: Served):
+    for fields in ({}, {"n": 2}, {"logprobs": True}, {"return_token_ids": True}):
+        chunks = events((await served.chat(max_tokens=9, stream=True, **fields)).text)
+        ended = [choice for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+        assert len(ended) == fields.get("n", 1)
+        assert all(choice["delta"] == {} and choice["logprobs"] is None for choice in ended)

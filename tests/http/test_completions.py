@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from http_server import MODEL, Served, events
+from http_server import MODEL, Served, events, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,6 +45,15 @@ async def test_a_stream_says_the_same(served: Served):
     assert [reason for reason in reasons if reason] == ["length"]
 
 
+def check_offsets(text: str, tokens: list[str], offsets: list[int]) -> None:
+    """Every token that is whole characters stands in `text` where its offset says."""
+    assert len(offsets) == len(tokens)
+    assert offsets == sorted(offsets)
+    assert offsets[-1] <= len(text)
+    for token, offset in zip(tokens, offsets, strict=True):
+        assert token.startswith("bytes:") or text.startswith(token, offset)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_log_probabilities(served: Served, stream: bool):
     reply = await served.complete(max_tokens=5, logprobs=2, temperature=0, stream=stream)
@@ -53,7 +62,8 @@ async def test_log_probabilities(served: Served, stream: bool):
     tokens = [token for part in parts for token in part["tokens"]]
     offsets = [offset for part in parts for offset in part["text_offset"]]
     assert len(tokens) == 5
-    assert offsets == [len("".join(tokens[:i])) for i in range(5)]
+    text = "".join(choice["text"] for chunk in chunks for choice in chunk["choices"])
+    check_offsets(text, tokens, offsets)
     for part in parts:
         for token, logprob, top in zip(part["tokens"], part["token_logprobs"], part["top_logprobs"], strict=True):
             assert top[token] == logprob
@@ -88,7 +98,10 @@ async def test_an_echo_begins_text_and_log_probabilities_with_the_prompt(served:
         assert logprobs[len(ids) :] == alone["logprobs"]["token_logprobs"]
         tokens = [token for score in scores for token in score["tokens"]]
         offsets = [offset for score in scores for offset in score["text_offset"]]
-        assert offsets == [len("".join(tokens[:i])) for i in range(len(tokens))]
+        begun = 1 if not as_ids and tokens[0] not in prompt else 0  # what begins every text is no part of this one
+        check_offsets(spelled + alone["text"], tokens[begun:], offsets[begun:])
+        assert offsets[: begun + 1] == [0] * (begun + 1)
+        assert offsets[len(ids)] == len(spelled)
         assert scores[0]["top_logprobs"][0] is None
         assert tokens[1] in scores[0]["top_logprobs"][1]
 
@@ -126,3 +139,20 @@ async def test_one_token_may_be_all_that_fits(served: Served):
     body = (await served.complete([65] * (context - 1), max_tokens=100)).json()
     assert body["usage"]["completion_tokens"] == 1
     assert body["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_every_token_is_scored_the_end_of_sequence_too(tmp_path, stream: bool):
+    async with serving(tmp_path, script="one two three<｜end▁of▁sentence｜>") as server:
+        ids = server.text.encode_prompt("Hello there")
+        reply = await server.complete(ids, max_tokens=50, echo=True, logprobs=1, stream=stream)
+        chunks = events(reply.text) if stream else [reply.json()]
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        assert choices[-1]["finish_reason"] == "stop"
+        scores = [choice["logprobs"] for choice in choices if choice["logprobs"]]
+        usage = (await server.complete(ids, max_tokens=50)).json()["usage"]
+        num_tokens = usage["prompt_tokens"] + usage["completion_tokens"]
+        for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+            assert sum(len(each[name]) for each in scores) == num_tokens
+        text = "".join(choice["text"] for choice in choices)
+        assert scores[-1]["text_offset"][-1] == len(text)

@@ -180,10 +180,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"conversation": "c"}, "conversation", "not supported"),
     ({"prompt": {"id": "p"}}, "prompt", "not supported"),
     ({"truncation": "auto"}, "truncation", "not supported"),
-    ({"max_output_tokens": 10**6}, "max_output_tokens", "context length"),
     ({"max_tokens": 5}, "max_tokens", "Unknown parameter"),
     ({"model": "other"}, "model", "does not exist"),
-    ({"stream_options": {}}, "stream_options", "only allowed"),
     ({"thinking_token_budget": -1}, "thinking_token_budget", "greater than or equal to 0"),
     ({"reasoning": {"effort": "extreme"}}, "reasoning.effort", "'medium'"),
     ({"input": "word " * 5000}, "input", "context length"),
@@ -234,3 +232,72 @@ async def test_requests_are_in_the_accounts(served: Served):
     await served.until_metric('antiphon_requests_running{endpoint="responses"}', 0)
     assert (await served.metrics())['antiphon_requests_finished_total{endpoint="responses"}'] >= 1
     await served.check_accounts()
+
+
+async def test_a_stored_response_is_streamed_again(served: Served):
+    stored = (await ask(served)).json()
+    url = f"{URL}/{stored['id']}"
+    reply = await served.http.get(url, params={"stream": "true"})
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    replayed = named_events(reply.text)
+    assert [payload["sequence_number"] for _, payload in replayed] == list(range(len(replayed)))
+    streamed = named_events((await ask(served, stream=True)).text)
+    kinds = list(dict.fromkeys(name for name, _ in streamed))
+    assert list(dict.fromkeys(name for name, _ in replayed)) == kinds
+    assert replayed[-1][1]["response"] == stored
+    rest = named_events((await served.http.get(url, params={"stream": "true", "starting_after": 3})).text)
+    assert rest == replayed[4:]
+    for query, param in (({"starting_after": "1"}, "starting_after"), ({"stream": "perhaps"}, "stream")):
+        refused = await served.http.get(url, params=query)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+async def test_thoughts_and_calls_are_streamed_again(tmp_path):
+    script = '<think>so</think>well<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+    async with serving(tmp_path, template=R1_TEMPLATE, script=script, tool_call_parser="hermes") as server:
+        tools = [{"type": "function", "name": "f", "parameters": {"type": "object"}}]
+        stored = (await ask(server, tools=tools, max_output_tokens=200)).json()
+        assert {item["type"] for item in stored["output"]} == {"reasoning", "message", "function_call"}
+        reply = await server.http.get(f"{URL}/{stored['id']}", params={"stream": "true"})
+        done = [payload["item"] for name, payload in named_events(reply.text) if name == "response.output_item.done"]
+        assert done == stored["output"]
+
+
+async def test_what_a_response_answered_can_be_listed(served: Served):
+    first = (await ask(served, "one")).json()
+    second = (await ask(served, [{"role": "user", "content": "two"}], previous_response_id=first["id"])).json()
+    url = f"{URL}/{second['id']}/input_items"
+    listed = (await served.http.get(url, params={"order": "asc"})).json()
+    assert [item["role"] for item in listed["data"]] == ["user", "assistant", "user"]
+    assert [item["content"][0]["text"] for item in listed["data"][::2]] == ["one", "two"]
+    assert (listed["has_more"], listed["first_id"]) == (False, listed["data"][0]["id"])
+    pages, after = [], {}
+    while True:
+        page = (await served.http.get(url, params={"limit": 1, **after})).json()
+        pages += page["data"]
+        if not page["has_more"]:
+            break
+        after = {"after": page["last_id"]}
+    assert pages == listed["data"][::-1]
+    refused = await served.http.get(url, params={"after": "item_x"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "after")
+    official = await served.openai.responses.input_items.list(second["id"])
+    assert len(official.data) == 3
+
+
+async def test_input_tokens_are_counted(served: Served):
+    counted = await served.http.post(f"{URL}/input_tokens", json={"input": "Hello", "instructions": "Be brief."})
+    answered = (await ask(served, instructions="Be brief.")).json()
+    assert counted.json() == {"object": "response.input_tokens", "input_tokens": answered["usage"]["input_tokens"]}
+
+
+async def test_instructions_and_the_first_system_items_are_one_message(tmp_path):
+    # R1's template shows the last system message alone.
+    async with serving(tmp_path, template=R1_TEMPLATE, system_prompt="keep") as server:
+        items = [{"role": role, "content": role.upper()} for role in ("system", "developer", "user")]
+
+        async def count(**fields):
+            return (await server.http.post(f"{URL}/input_tokens", json=fields)).json()["input_tokens"]
+
+        both = await count(input=items, instructions="INSTRUCTED")
+        assert both == await count(input=items[2:], instructions="INSTRUCTED\n\nSYSTEM\n\nDEVELOPER")

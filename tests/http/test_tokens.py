@@ -55,3 +55,11 @@ async def test_what_is_wrong_is_named(served: Served, url, body, param, said):
 async def test_another_model_is_404(served: Served):
     for url, body in (("/tokenize", {"prompt": "x"}), ("/detokenize", {"tokens": [1]})):
         assert (await served.http.post(url, json=body | {"model": "other"})).status_code == 404
+
+
+async def test_what_the_tokenizer_is(served: Served):
+    info = (await served.http.get("/tokenizer_info")).json()
+    assert info["chat_template"] == served.text.template.source
+    ids = (await served.http.post("/tokenize", json={"prompt": info["eos_token"], "add_special_tokens": False})).json()
+    assert ids["tokens"][0] in served.text.tokenizer.eos_token_ids
+    assert info["model_max_length"] == ids["max_model_len"]

@@ -114,6 +114,7 @@ class ServerConfig:
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory to go on from; 0: none
     max_stored_bytes: int = 64 << 20  # that these may take
     max_unread_tokens: int = 8192  # of one answer that wait for a slow reader; with one more it is aborted
+    strict_fields: bool = False  # refuse fields that are not known, instead of ignoring and naming them
     system_prompt: str = "keep"  # as the template has it, or "fold" it into the user turn that follows
     tool_call_parser: str = "auto"  # the shape of tool calls: the template's own, one by name, or no tools
     loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise

@@ -40,3 +40,4 @@ class Exchange:
     generation: Generation
     answer: Answer
     is_streamed: bool
+    ignored: tuple[str, ...] = ()  # fields of the request that were not looked at

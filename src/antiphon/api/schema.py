@@ -6,14 +6,15 @@ once, by its own name.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-)
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, PrivateAttr, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
+
+from antiphon.api.ignored import Ignored
+
+_MAX_SHOWN = 40  # characters of a type's name, which is the sender's own
 
 
 class Schema(BaseModel):
@@ -21,13 +22,45 @@ class Schema(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
+    _ignored: tuple[str, ...] = PrivateAttr(())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_unknown_fields(cls, sent: Any, info: ValidationInfo) -> Any:  # noqa: ANN401
+        if isinstance(info.context, Ignored) and isinstance(sent, dict):
+            known = _field_names(cls)
+            if not sent.keys() <= known:
+                return info.context.without(sent, sent.keys() - known, known)
+        return sent
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The fields that were sent and not looked at, each with its path."""
+        return self._ignored
+
+
+class Echoed(Schema):
+    """An object that clients may have got from here and send back with whatever else it carried: that is not named."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+@cache
+def _field_names(schema: type[Schema]) -> frozenset[str]:
+    """The names that a field may be sent under."""
+    names: set[str] = set()
+    for name, field in schema.model_fields.items():
+        alias = field.validation_alias
+        if isinstance(alias, AliasChoices):
+            names.update(choice for choice in alias.choices if isinstance(choice, str))
+        else:
+            names.add(alias if isinstance(alias, str) else name)
+    return frozenset(names)
+
 
 def conflict(param: str, message: str) -> PydanticCustomError:
     """Fields that are well alone and not together; the message goes out as it is."""
     return PydanticCustomError("conflict", "{message}", {"message": message, "param": param})
-
-
-_MAX_SHOWN = 40  # characters of a type's name, which is the sender's own
 
 
 def known_types(what: str, *kinds: str, default: str | None = None) -> BeforeValidator:

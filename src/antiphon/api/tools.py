@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MaxLen, MinLen
 from pydantic import Field, StringConstraints, model_validator
 
+from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_TOOLS
 from antiphon.api.schema import Schema, conflict, known_types
 from antiphon.api.structured import StructuredRequest, checked_grammar, leniently
@@ -71,7 +72,10 @@ ToolChoice = Annotated[
 class ToolRequest(StructuredRequest):
     """The fields themselves."""
 
-    tools: Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS)] | None = None
+    tools: (
+        Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS), known_tools("function")]
+        | None
+    ) = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = Field(
         None, description="required, or a named tool: the answer is nothing but calls."
     )

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from antiphon.errors import (
-    InvalidRequest,
-)
+from antiphon.api.ignored import Ignored
+from antiphon.api.schema import Schema
+from antiphon.errors import InvalidRequest
 
 _MAX_PARAM_LENGTH = 100  # a field's name in an error may be the sender's own, of any length
 
 
-T = TypeVar("T", bound=BaseModel)
+T = TypeVar("T", bound=Schema)
 
 
-def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False) -> T:
-    """`body` as a `model`; pydantic's first complaint becomes an InvalidRequest that names the field. `from_strings`:
-    numbers and truth values are spelled out, as in a query.
+def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False, strict: bool = True) -> T:
+    """`body` as a `model`; pydantic's first complaint becomes an InvalidRequest that names the field.
+
+    `from_strings`: numbers and truth values are spelled out, as in a query. Unless `strict`, fields that the schema does
+    not know are left out, and are the result's `ignored`.
     """
+    ignored = None if strict else Ignored()
     try:
-        return model.model_validate_strings(body) if from_strings else model.model_validate(body)
+        read = model.model_validate_strings if from_strings else model.model_validate
+        validated = read(body, context=ignored)
+        if ignored is not None:
+            validated._ignored = ignored.names(body)
+        return validated
     except ValidationError as error:
         raise _from_validation(error, body) from None
 

@@ -79,6 +79,9 @@ def serve(
     tool_call_parser: Annotated[
         str, _option(_MODEL, f"{', '.join(TOOL_CALL_PARSERS)}: how the model writes tool calls; none: no tools.")
     ] = _SERVER.tool_call_parser,
+    strict_fields: Annotated[
+        bool, _option(_MODEL, "Refuse requests with unknown fields instead of ignoring these fields.")
+    ] = _SERVER.strict_fields,
     loop_guard: Annotated[
         bool, _option(_MODEL, "Close a thought that repeats itself; requests may say otherwise.")
     ] = _SERVER.loop_guard,
@@ -189,6 +192,7 @@ def serve(
         max_stored_bytes=max_stored_bytes,
         system_prompt=system_prompt,
         tool_call_parser=tool_call_parser,
+        strict_fields=strict_fields,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,

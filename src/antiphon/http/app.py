@@ -24,6 +24,7 @@ from antiphon.http.edge.rate_limiting import RateLimiting
 from antiphon.http.edge.request_id import RequestIds
 from antiphon.http.edge.request_line import RequestLine
 from antiphon.http.errors import add_error_handlers
+from antiphon.http.ignored_fields import IgnoredFields
 from antiphon.http.reference import describe_routes
 from antiphon.http.routes import chat, completions, messages, models, operations, responses, simple, tokens
 
@@ -48,6 +49,7 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
 
 def _surround(app: FastAPI, context: Context) -> None:
     """What every request passes, innermost first."""
+    app.add_middleware(IgnoredFields)
     settings, metrics, rates = context.settings, context.metrics, context.rates
     app.add_middleware(BodyDeadline, seconds=settings.network_timeout)
     if rates:

@@ -198,7 +198,7 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(ChatCompletionRequest, fields)
+    body = validate(ChatCompletionRequest, fields, strict=context.settings.strict_fields)
     job = await understand(context, body)
     generation = start_generation(context, job, account)
-    return Exchange(generation, ChatAnswer(job, context, body), bool(body.stream))
+    return Exchange(generation, ChatAnswer(job, context, body), bool(body.stream), body.ignored)

@@ -76,10 +76,8 @@ class ToolCall(BaseModel):
     function: CalledFunction
 
 
-class ChatMessage(BaseModel):
-    """One turn. Unknown fields are let through: clients send answers back with whatever else those carried."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
+class ChatMessage(Schema):
+    """One turn. What answers carry beside the fields that are read here is let through: clients send answers back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Annotated[TextPart, known_types("Content", "text")]] | None = None
@@ -89,6 +87,11 @@ class ChatMessage(BaseModel):
     tool_call_id: str | None = Field(None, description="Of role tool: the call that this is the result of.")
     tool_calls: list[Annotated[ToolCall, known_types("A tool call", "function", default="function")]] | None = None
     function_call: Refused = None
+    refusal: Accepted = None
+    annotations: Accepted = None
+    audio: Accepted = None
+    provider_specific_fields: Accepted = None
+    cache_control: Accepted = None
 
     @model_validator(mode="after")
     def _content_is_needed(self) -> ChatMessage:

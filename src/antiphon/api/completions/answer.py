@@ -197,7 +197,7 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(CompletionRequest, fields)
+    body = validate(CompletionRequest, fields, strict=context.settings.strict_fields)
     job = await understand(context, body)
     generation = start_generation(context, job, account)
-    return Exchange(generation, CompletionAnswer(job, context, body), bool(body.stream))
+    return Exchange(generation, CompletionAnswer(job, context, body), bool(body.stream), body.ignored)

@@ -100,6 +100,6 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(MessagesRequest, fields)
+    body = validate(MessagesRequest, fields, strict=context.settings.strict_fields)
     _, generation = await translate(body).start(context, account)
-    return Exchange(generation, MessageAnswer(context.model.name), bool(body.stream))
+    return Exchange(generation, MessageAnswer(context.model.name), bool(body.stream), body.ignored)

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from antiphon.api.fields import Accepted, AcceptedText, Integer, ModelName, Refused, Seed, StopString, TopK
+from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_MESSAGES, MAX_STOPS
 from antiphon.api.schema import Schema, conflict, known_types
 
@@ -162,7 +163,10 @@ class ConversationRequest(Schema):
     ]
     model: ModelName = None
     system: str | list[SystemBlock] | None = None
-    tools: list[Annotated[Tool, known_types("A tool", "custom", default="custom")]] | None = None
+    tools: (
+        Annotated[list[Annotated[Tool, known_types("A tool", "custom", default="custom")]], known_tools("custom")]
+        | None
+    ) = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

@@ -188,7 +188,7 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(ResponseRequest, fields)
+    body = validate(ResponseRequest, fields, strict=context.settings.strict_fields)
     before = _previous_response(context, body)
     job, generation = await translate(body, _items_before(before)).start(context, account)
-    return Exchange(generation, ResponseAnswer(context, body, job, before), bool(body.stream))
+    return Exchange(generation, ResponseAnswer(context, body, job, before), bool(body.stream), body.ignored)

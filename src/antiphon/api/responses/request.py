@@ -25,6 +25,7 @@ from antiphon.api.fields import (
     refused,
 )
 from antiphon.api.generation_request import StreamOptions
+from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
 from antiphon.api.schema import Schema, conflict, known_types
 
@@ -209,7 +210,9 @@ class ResponseRequest(Schema):
     top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
 
-    tools: list[Annotated[FunctionTool, known_types("A tool", "function")]] | None = None
+    tools: (
+        Annotated[list[Annotated[FunctionTool, known_types("A tool", "function")]], known_tools("function")] | None
+    ) = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None

@@ -10,11 +10,9 @@ from antiphon.api.messages.answer import begin
 from antiphon.api.messages.request import CountTokensRequest, MessagesRequest
 from antiphon.api.messages.understand import translate
 from antiphon.api.shapes import encoder
-from antiphon.api.validation import validate
 from antiphon.http.context import context_of
-from antiphon.http.edge.body import read_json_object
 from antiphon.http.openapi import json_body
-from antiphon.http.reply import answer
+from antiphon.http.reply import answer, read
 
 PATH = "/v1/messages"
 
@@ -33,7 +31,7 @@ async def count_tokens(request: Request) -> Response:
     """How many tokens a conversation's prompt has."""
     context = context_of(request)
     context.facts()
-    body = validate(CountTokensRequest, await read_json_object(request, context.settings.max_body_bytes))
+    body = await read(request, CountTokensRequest)
     translation = translate(body)
     with translation.blaming():
         prompt = await prompt_of(context, translation.chat)

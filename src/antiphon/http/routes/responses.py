@@ -12,9 +12,8 @@ from antiphon.api.responses.stored import event_stream, input_items
 from antiphon.api.shapes import encoder
 from antiphon.api.validation import validate
 from antiphon.http.context import context_of
-from antiphon.http.edge.body import read_json_object
 from antiphon.http.openapi import json_body
-from antiphon.http.reply import answer
+from antiphon.http.reply import answer, read
 
 router = APIRouter()
 
@@ -30,7 +29,7 @@ async def count_input_tokens(request: Request) -> Response:
     """How many tokens the prompt of a response would have."""
     context = context_of(request)
     context.facts()
-    body = validate(InputTokensRequest, await read_json_object(request, context.settings.max_body_bytes))
+    body = await read(request, InputTokensRequest)
     translation = conversation(context, body)
     with translation.blaming():
         prompt = await prompt_of(context, translation.chat)

@@ -11,10 +11,9 @@ from antiphon.api.logprobs import spelled
 from antiphon.api.sampling import check_token_ids
 from antiphon.api.shapes import encoder
 from antiphon.api.tokens import DetokenizeRequest, Text, TokenizeRequest, Tokens, token_ids_of, tokenizer_info
-from antiphon.api.validation import validate
 from antiphon.http.context import context_of
-from antiphon.http.edge.body import read_json_object
 from antiphon.http.openapi import json_body
+from antiphon.http.reply import read
 
 router = APIRouter()
 
@@ -24,7 +23,7 @@ async def tokenize(request: Request) -> Response:
     """The token ids of a prompt, or of a conversation."""
     context = context_of(request)
     facts = context.facts()
-    body = validate(TokenizeRequest, await read_json_object(request, context.settings.max_body_bytes))
+    body = await read(request, TokenizeRequest)
     context.check_model(body.model)
     token_ids = await token_ids_of(context, body)
     tokenizer = context.model.text.tokenizer
@@ -38,7 +37,7 @@ async def detokenize(request: Request) -> Response:
     """The text that token ids spell, control tokens by their names."""
     context = context_of(request)
     facts = context.facts()
-    body = validate(DetokenizeRequest, await read_json_object(request, context.settings.max_body_bytes))
+    body = await read(request, DetokenizeRequest)
     context.check_model(body.model)
     check_token_ids(body.tokens, facts.vocab_size, "tokens")
     tokenizer = context.model.text.tokenizer

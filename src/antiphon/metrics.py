@@ -28,7 +28,17 @@ from antiphon.request import ThoughtClosed
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Outcome = Literal["refused", "finished", "aborted", "failed"]
-ENDPOINTS = ("chat", "completions", "responses", "messages", "generate", "generate_batch")
+ENDPOINTS = (
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "generate",
+    "generate_batch",
+    "ollama_chat",
+    "ollama_generate",
+    "llama_completion",
+)
 # The codes of errors for which a generation is refused; where an error has none, its type.
 REFUSALS = (
     *("invalid_request_error", "unknown_parameter", "unsupported_parameter", "missing_parameter"),

@@ -180,7 +180,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"conversation": "c"}, "conversation", "not supported"),
     ({"prompt": {"id": "p"}}, "prompt", "not supported"),
     ({"truncation": "auto"}, "truncation", "not supported"),
-    ({"max_tokens": 5}, "max_tokens", "Unknown parameter"),
     ({"model": "other"}, "model", "does not exist"),
     ({"thinking_token_budget": -1}, "thinking_token_budget", "greater than or equal to 0"),
     ({"reasoning": {"effort": "extreme"}}, "reasoning.effort", "'medium'"),

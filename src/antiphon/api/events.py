@@ -5,6 +5,7 @@ from __future__ import annotations
 from antiphon.api.errors import error_body
 from antiphon.errors import AntiphonError
 
+MEDIA_TYPE = "text/event-stream"
 DONE = b"data: [DONE]\n\n"  # OpenAI's last event
 COMMENT = b": still at it\n\n"  # clients skip it
 

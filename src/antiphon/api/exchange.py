@@ -17,8 +17,9 @@ from antiphon.errors import AntiphonError
 class Answer(Protocol):
     """Writes one request's answer, whole or streamed."""
 
+    media_type: str  # of a stream
     last: bytes  # ends every stream, also one that failed
-    keep_alive: bytes  # sent after a long silence
+    keep_alive: bytes  # sent after a long silence; empty where no such thing is known
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON value."""

@@ -10,6 +10,17 @@ from antiphon.text import TextModel
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """What the checkpoint is, for people and for APIs that show it."""
+
+    format: str = "gguf"  # or "safetensors"
+    architecture: str = ""
+    num_parameters: int = 0
+    num_bytes: int = 0  # of its tensors, as stored
+    stored_type: str = ""  # that most of its weights are stored in: "Q4_0", "BF16" …
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """The model as clients know it."""
 
@@ -19,6 +30,7 @@ class ServedModel:
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
     aliases: frozenset[str] = frozenset()  # other names that requests may use
     created: int = field(default_factory=lambda: int(time.time()))
+    details: ModelDetails = ModelDetails()
 
 
 @dataclass(frozen=True, slots=True)

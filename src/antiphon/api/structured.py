@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from annotated_types import MaxLen, MinLen
 from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from antiphon.api.limits import MAX_GRAMMAR_CHOICES
 from antiphon.api.schema import Schema, conflict, known_types
@@ -31,6 +32,7 @@ class TextFormat(Schema):
 
 class JsonObjectFormat(Schema):
     type: Literal["json_object"]
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="A JSON Schema; llama.cpp's addition.")
 
 
 class NamedSchema(Schema):
@@ -42,7 +44,16 @@ class NamedSchema(Schema):
 
 class JsonSchemaFormat(Schema):
     type: Literal["json_schema"]
-    json_schema: NamedSchema
+    json_schema: NamedSchema | None = None
+    schema_: dict[str, Any] | None = Field(
+        None, alias="schema", description="In place of json_schema, as in llama.cpp."
+    )
+
+    @model_validator(mode="after")
+    def _one_schema(self) -> JsonSchemaFormat:
+        if (self.json_schema is None) == (self.schema_ is None):
+            raise PydanticCustomError("missing", "Field required", {"param": "json_schema"})
+        return self
 
 
 ResponseFormat = Annotated[
@@ -76,6 +87,8 @@ class StructuredRequest(Schema):
     guided_regex: Pattern | None = Field(None, description="An older name of structured_outputs.regex.")
     guided_choice: Choices | None = Field(None, description="An older name of structured_outputs.choice.")
     guided_grammar: Pattern | None = Field(None, description="An older name of structured_outputs.grammar.")
+    json_schema: AnySchema | None = Field(None, description="llama.cpp's name of structured_outputs.json.")
+    grammar: Pattern | None = Field(None, description="llama.cpp's name of structured_outputs.grammar.")
 
     @model_validator(mode="after")
     def _one_grammar_at_most(self) -> StructuredRequest:
@@ -88,20 +101,29 @@ class StructuredRequest(Schema):
     def grammar_fields(self) -> list[str]:
         """The fields that ask for a form of the answer."""
         names = ("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice")
-        sent = [name for name in (*names, "guided_grammar") if getattr(self, name) is not None]
+        others = ("guided_grammar", "json_schema", "grammar")
+        sent = [name for name in (*names, *others) if getattr(self, name) is not None]
         return [name for name in sent if not isinstance(getattr(self, name), TextFormat)]
 
     @property
-    def grammar(self) -> tuple[Grammar, str] | None:
+    def wished_grammar(self) -> tuple[Grammar, str] | None:
         """The form that the answer is to have, and the field that says so. Raises InvalidRequest for a text that is
         no schema.
         """
-        if isinstance(self.response_format, JsonObjectFormat):
+        format = self.response_format
+        if isinstance(format, JsonObjectFormat | JsonSchemaFormat) and format.schema_ is not None:
+            return _of_schema(format.schema_), "response_format.schema"
+        if isinstance(format, JsonObjectFormat):
             return _of_schema({"type": "object"}), "response_format"
-        if isinstance(self.response_format, JsonSchemaFormat):
-            named = self.response_format.json_schema
+        if isinstance(format, JsonSchemaFormat):
+            named = format.json_schema
+            assert named is not None, "one of the two is there"
             schema = leniently(named.schema_) if named.strict is False else named.schema_
             return _of_schema(schema), "response_format.json_schema.schema"
+        if self.json_schema is not None:
+            return _of_json(self.json_schema, "json_schema"), "json_schema"
+        if self.grammar is not None:
+            return Grammar(GrammarKind.LARK, self.grammar), "grammar"
         for prefix, sent in (("structured_outputs.", self.structured_outputs), ("guided_", self._guided)):
             if sent is not None and sent.json_ is not None:
                 return _of_json(sent.json_, f"{prefix}json"), f"{prefix}json"
@@ -127,7 +149,7 @@ async def checked_grammar(request: StructuredRequest, checker: GrammarChecker) -
     Raises:
         InvalidRequest: it cannot be followed; names the field.
     """
-    wished = request.grammar
+    wished = request.wished_grammar
     return await checker.check(*wished) if wished else None
 
 

@@ -21,8 +21,8 @@ T = TypeVar("T", bound=Schema)
 def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False, strict: bool = True) -> T:
     """`body` as a `model`; pydantic's first complaint becomes an InvalidRequest that names the field.
 
-    `from_strings`: numbers and truth values are spelled out, as in a query. Unless `strict`, fields that the schema does
-    not know are left out, and are the result's `ignored`.
+    `from_strings`: numbers and truth values are spelled out, as in a query. Unless `strict`, fields that the schema
+    does not know are left out, and are the result's `ignored`.
     """
     ignored = None if strict else Ignored()
     try:

@@ -88,6 +88,7 @@ class EngineClient:
         self.restarts = 0
         self.error: AntiphonError | None = None
         self.counters = Counters()
+        self.max_num_sequences = engine.max_num_sequences  # answers computed at once
         self._max_requests = server.max_queued_requests
         self._drain_timeout = server.drain_timeout
         self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)

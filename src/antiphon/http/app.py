@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from antiphon import __version__
 from antiphon.api.context import Context, create_context
 from antiphon.api.messages.errors import error_body as messages_error_body
+from antiphon.api.ollama.answer import error_body as ollama_error_body
 from antiphon.api.served_model import ServedModel
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
@@ -26,7 +27,18 @@ from antiphon.http.edge.request_line import RequestLine
 from antiphon.http.errors import add_error_handlers
 from antiphon.http.ignored_fields import IgnoredFields
 from antiphon.http.reference import describe_routes
-from antiphon.http.routes import chat, completions, messages, models, operations, responses, simple, tokens
+from antiphon.http.routes import (
+    chat,
+    completions,
+    llama_cpp,
+    messages,
+    models,
+    ollama,
+    operations,
+    responses,
+    simple,
+    tokens,
+)
 
 
 def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> FastAPI:
@@ -40,7 +52,19 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
         redirect_slashes=False,
     )
     context = app.state.context = create_context(model, engine, settings)
-    for family in (chat, completions, responses, messages, simple, tokens, models, operations, docs_page):
+    for family in (
+        chat,
+        completions,
+        responses,
+        messages,
+        simple,
+        tokens,
+        ollama,
+        llama_cpp,
+        models,
+        operations,
+        docs_page,
+    ):
         app.include_router(family.router)
     describe_routes(app)
     _surround(app, context)
@@ -66,7 +90,7 @@ def _surround(app: FastAPI, context: Context) -> None:
         )
     if settings.allowed_hosts:
         app.add_middleware(AllowedHosts, hosts=settings.allowed_hosts)
-    add_error_handlers(app, {messages.PATH: messages_error_body})
+    add_error_handlers(app, {messages.PATH: messages_error_body, ollama.PATH: ollama_error_body})
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_middleware(RequestLine)

@@ -47,6 +47,7 @@ class Described:
     asked: Mapping[str, Json | list[Any]] | None = None  # examples of the body, by what they show
     event: type | Json | None = None  # what an event of a stream holds
     media_type: str = _JSON
+    stream_type: str = _EVENTS
     error: str = "Error"  # the schema of errors
     query: type[BaseModel] | None = None  # fields that may be in the query, in place of the body if there is one
 
@@ -92,7 +93,11 @@ def describe(
 
 def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> None:
     content: Json = {told.media_type: {"schema": _schema(told.answer, refs)}}
-    if told.event is not None:
+    if told.event is not None and told.stream_type != _EVENTS:
+        content[told.stream_type] = {
+            "schema": {"anyOf": [_schema(told.event, refs), {"$ref": _REF.format(model=told.error)}]}
+        }
+    elif told.event is not None:
         payload = {"anyOf": [_schema(told.event, refs), {"$ref": _REF.format(model=told.error)}]}
         data = [{"const": "[DONE]"}, {"type": "string", "contentMediaType": _JSON, "contentSchema": payload}]
         properties = {"event": {"type": "string"}, "data": {"anyOf": data}}

@@ -14,8 +14,12 @@ from antiphon.api.chat import request as chat_bodies
 from antiphon.api.chat import shapes as chat
 from antiphon.api.completions import request as completion_bodies
 from antiphon.api.completions import shapes as completions
+from antiphon.api.llama_cpp import request as llama_bodies
+from antiphon.api.llama_cpp import shapes as llama
 from antiphon.api.messages import request as anthropic_bodies
 from antiphon.api.messages import shapes as anthropic
+from antiphon.api.ollama import request as ollama_bodies
+from antiphon.api.ollama import shapes as ollama
 from antiphon.api.responses import request as response_bodies
 from antiphon.api.responses import shapes as response_shapes
 from antiphon.api.simple import request as simple_bodies
@@ -32,6 +36,10 @@ _BODIES = (
     anthropic_bodies.CountTokensRequest,
     simple_bodies.SimpleRequest,
     simple_bodies.BatchRequest,
+    ollama_bodies.OllamaChatRequest,
+    ollama_bodies.OllamaGenerateRequest,
+    ollama_bodies.OllamaShowRequest,
+    llama_bodies.LlamaCompletionRequest,
     tokens.TokenizeRequest,
     tokens.DetokenizeRequest,
 )
@@ -53,6 +61,7 @@ _ERRORS = {
             code={"type": ["string", "null"]},
         ),
     ),
+    "OllamaError": _object(["error"], error=_TEXT),
     "AnthropicError": _object(
         ["type", "error"],
         type={"const": "error"},
@@ -125,6 +134,33 @@ REFERENCE = {
     ("POST", "/tokenize"): Described(tokens.Tokens, {"prompt": {"prompt": "Hello"}, "messages": {"messages": _HELLO}}),
     ("POST", "/detokenize"): Described(tokens.Text, {"tokens": {"tokens": [1, 2, 3]}}),
     ("GET", "/tokenizer_info"): Described(tokens.TokenizerInfo),
+    ("POST", "/api/chat"): Described(
+        ollama.ChatLine,
+        {"streamed": {"messages": _HELLO}, "whole": {"messages": _HELLO, "stream": False}},
+        event=ollama.ChatLine,
+        stream_type="application/x-ndjson",
+        error="OllamaError",
+    ),
+    ("POST", "/api/generate"): Described(
+        ollama.GenerateLine,
+        {"streamed": {"prompt": "Hello"}, "whole": {"prompt": "Hello", "stream": False}},
+        event=ollama.GenerateLine,
+        stream_type="application/x-ndjson",
+        error="OllamaError",
+    ),
+    ("GET", "/api/tags"): Described(ollama.Models, error="OllamaError"),
+    ("GET", "/api/ps"): Described(ollama.Models, error="OllamaError"),
+    ("POST", "/api/show"): Described(ollama.Shown, {"any": {"model": ""}}, error="OllamaError"),
+    ("GET", "/api/version"): Described(ollama.Version, error="OllamaError"),
+    ("POST", "/completion"): Described(
+        llama.Completion, {"whole": {"prompt": "Hello", "n_predict": 8}}, event=llama.Completion
+    ),
+    ("GET", "/props"): Described(llama.Props),
+    ("GET", "/slots"): Described({"type": "array", "items": llama.Slot}),
+    ("GET", "/ping"): Described(_TEXT, media_type="text/plain"),
+    ("POST", "/ping"): Described(_TEXT, media_type="text/plain"),
+    ("GET", "/load"): Described(_object(["server_load"], server_load={"type": "integer"})),
+    ("GET", "/"): Described(_object(["name", "version", "model", "state"])),
     ("GET", "/v1/models"): Described(models.ModelList),
     ("GET", "/v1/models/{name}"): Described(models.Model),
     ("GET", "/health"): Described(_object(["status"], status={"const": "ok"})),

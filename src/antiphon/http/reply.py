@@ -24,21 +24,26 @@ T = TypeVar("T", bound=Schema)
 Begin = Callable[[Context, dict[str, Any], RequestAccount], Awaitable[Exchange]]
 
 
-async def answer(request: Request, endpoint: str, begin: Begin) -> Response:
-    """Answer `request` by the API that `begin` belongs to; `endpoint` is its name in the metrics."""
+async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str, Any] | None = None) -> Response:
+    """Answer `request` by the API that `begin` belongs to; `endpoint` is its name in the metrics. `fields`: its body,
+    where that has been read.
+    """
     context = context_of(request)
     with account_of(request, endpoint) as account:
         context.facts()  # NotReady before the body is read
-        exchange = await begin(context, await read_json_object(request, context.settings.max_body_bytes), account)
+        if fields is None:
+            fields = await read_json_object(request, context.settings.max_body_bytes)
+        exchange = await begin(context, fields, account)
     note_ignored(request, exchange.ignored)
     if exchange.is_streamed:
         return EventStream(exchange)
     return await answer_or_disconnect(request, exchange.generation, exchange.answer.whole(exchange.generation))
 
 
-async def read(request: Request, schema: type[T]) -> T:
+async def read(request: Request, schema: type[T], *, any_media_type: bool = False) -> T:
     """The request's body as `schema`. Raises as `read_json_object`, and InvalidRequest for what does not fit."""
     settings = context_of(request).settings
-    body = validate(schema, await read_json_object(request, settings.max_body_bytes), strict=settings.strict_fields)
+    fields = await read_json_object(request, settings.max_body_bytes, any_media_type=any_media_type)
+    body = validate(schema, fields, strict=settings.strict_fields)
     note_ignored(request, body.ignored)
     return body

@@ -30,10 +30,9 @@ logger = logging.getLogger(__name__)
 class EventStream(Response):
     """Sends the parts of a streamed answer, each as soon as it is there; leaves the generation when the client goes."""
 
-    media_type = "text/event-stream"
-
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(headers=headers, media_type=exchange.answer.media_type)
         del self.headers["content-length"]
         self._generation, self._answer = exchange.generation, exchange.answer
         self._sent_at = 0.0  # the loop's time of what was sent last
@@ -70,6 +69,8 @@ class EventStream(Response):
     async def _fill_silence(self, send: Send) -> None:
         while True:
             rest = self._sent_at + KEEP_ALIVE_SECONDS - asyncio.get_running_loop().time()
+            if not self._answer.keep_alive:
+                return
             if rest <= 0:
                 await self._send(send, self._answer.keep_alive)
             else:

@@ -6,9 +6,10 @@ but the process that renders templates, which ends with the text side (`ServedMo
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
-from antiphon.api.served_model import ServedModel
+from antiphon.api.served_model import ModelDetails, ServedModel
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.footprint import free_memory_bytes
@@ -44,7 +45,13 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         vocab_size=checkpoint.settings["vocab_size"],
         context_length=checkpoint.settings["max_position_embeddings"],
     )
-    model = ServedModel(settings.model_name or found.name, text, advice, aliases=frozenset({found.typed} - {""}))
+    model = ServedModel(
+        settings.model_name or found.name,
+        text,
+        advice,
+        aliases=frozenset({found.typed} - {""}),
+        details=_details(checkpoint),
+    )
     # Chosen here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     quantization = choose_quantization(
         engine.quantization, checkpoint, free_memory_bytes(), engine.kv_cache_type, engine.kv_cache_tokens
@@ -56,3 +63,16 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         fake_settings=fake,
     )
     return Assembly(checkpoint, model, engine, quantization)
+
+
+def _details(checkpoint: Checkpoint) -> ModelDetails:
+    weights: Counter[str] = Counter()
+    for tensor in checkpoint.tensors.values():
+        weights[tensor.type] += tensor.num_elements
+    return ModelDetails(
+        format=checkpoint.format,
+        architecture=checkpoint.architecture,
+        num_parameters=weights.total(),
+        num_bytes=sum(tensor.num_bytes for tensor in checkpoint.tensors.values()),
+        stored_type=weights.most_common(1)[0][0] if weights else "",
+    )

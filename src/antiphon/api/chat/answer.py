@@ -29,7 +29,7 @@ from antiphon.api.chat.shapes import (
 )
 from antiphon.api.chat.understand import understand
 from antiphon.api.context import Context
-from antiphon.api.events import COMMENT, DONE, error_event, event
+from antiphon.api.events import COMMENT, DONE, MEDIA_TYPE, error_event, event
 from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation, start_generation
 from antiphon.api.job import Job
@@ -46,7 +46,7 @@ from antiphon.metrics import RequestAccount
 class ChatAnswer:
     """One request's answer."""
 
-    last, keep_alive = DONE, COMMENT
+    media_type, last, keep_alive = MEDIA_TYPE, DONE, COMMENT
 
     def __init__(self, job: Job, context: Context, body: ChatCompletionRequest) -> None:
         self._id = job.request_id

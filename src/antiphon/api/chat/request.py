@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import (
@@ -21,6 +21,7 @@ from antiphon.api.fields import (
     Refused,
     RefusedModalities,
     TokenLimit,
+    refused,
 )
 from antiphon.api.generation_request import GenerationRequest
 from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES
@@ -112,6 +113,23 @@ class ChatMessage(Schema):
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
+class ReasoningWish(Schema):
+    """How OpenRouter's clients, and those of OpenAI's Responses API, ask for a thought."""
+
+    effort: ReasoningEffort | None = None
+    max_tokens: TokenLimit = None
+    enabled: bool | None = None
+    exclude: Annotated[Any, refused(False), Field(description="Refused but for false.")] = None
+    summary: AcceptedText = None
+
+
+class ThinkingWish(Schema):
+    """How Anthropic's clients ask for a thought."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: TokenLimit = None
+
+
 class ChatCompletionRequest(GenerationRequest, ToolRequest):
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
     max_completion_tokens: TokenLimit = None
@@ -124,6 +142,8 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
         None, description="xhigh and max: as much as max_tokens leaves. Without effect on a model that does not think."
     )
     enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
+    reasoning: ReasoningWish | None = Field(None, description="Stands for reasoning_effort and thinking_token_budget.")
+    thinking: ThinkingWish | None = Field(None, description="Stands for enable_thinking and thinking_token_budget.")
     chat_template_kwargs: ChatTemplateKwargs | None = None
     loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
 
@@ -148,6 +168,22 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
     moderation: Refused = None
     prediction: Refused = None
     web_search_options: Refused = None
+
+    @model_validator(mode="after")
+    def _take_other_names(self) -> ChatCompletionRequest:
+        """What other APIs say of the thought, where it is not said in this one's fields."""
+        if self.reasoning is not None:
+            self.reasoning_effort = self.reasoning_effort or self.reasoning.effort
+            if self.reasoning.enabled is False:
+                self.reasoning_effort = "none"
+        off = self.thinking is not None and self.thinking.type == "disabled"
+        if off and self.enable_thinking is None:
+            self.enable_thinking = False
+        if self.thinking_budget is None and self.thinking is not None:
+            self.thinking_token_budget = self.thinking.budget_tokens
+        if self.thinking_budget is None and self.reasoning is not None:
+            self.thinking_token_budget = self.reasoning.max_tokens
+        return self
 
     @model_validator(mode="after")
     def _fields_agree(self) -> ChatCompletionRequest:

@@ -14,7 +14,7 @@ from antiphon.api.completions.request import CompletionRequest
 from antiphon.api.completions.shapes import Completion, CompletionChoice, CompletionLogprobs
 from antiphon.api.completions.understand import prompts_of, understand
 from antiphon.api.context import Context
-from antiphon.api.events import COMMENT, DONE, error_event, event
+from antiphon.api.events import COMMENT, DONE, MEDIA_TYPE, error_event, event
 from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation, start_generation
 from antiphon.api.job import Job
@@ -34,7 +34,7 @@ from antiphon.text import Tokenizer
 class CompletionAnswer:
     """One request's answer."""
 
-    last, keep_alive = DONE, COMMENT
+    media_type, last, keep_alive = MEDIA_TYPE, DONE, COMMENT
 
     def __init__(self, job: Job, context: Context, body: CompletionRequest) -> None:
         self._id = job.request_id

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from antiphon.api.context import Context
-from antiphon.api.events import named_event
+from antiphon.api.events import MEDIA_TYPE, named_event
 from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation
 from antiphon.api.messages import shapes
@@ -31,7 +31,7 @@ class MessageAnswer:
         self._message = shapes.Message(f"msg_{secrets.token_hex(16)}", model)
         self._stop_reason: shapes.StopReason = "end_turn"
         self._stop_sequence: str | None = None
-        self.last, self.keep_alive = b"", _encoded(shapes.Ping())
+        self.media_type, self.last, self.keep_alive = MEDIA_TYPE, b"", _encoded(shapes.Ping())
 
     async def whole(self, generation: Generation) -> bytes:
         """The message as one JSON object."""

@@ -14,7 +14,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from antiphon.api.context import Context
-from antiphon.api.events import COMMENT, named_event
+from antiphon.api.events import COMMENT, MEDIA_TYPE, named_event
 from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation
 from antiphon.api.job import Job
@@ -62,7 +62,7 @@ def _items_before(before: Kept | None) -> list[InputItem]:
 class ResponseAnswer:
     """One request's response, kept where that is wanted."""
 
-    last, keep_alive = b"", COMMENT
+    media_type, last, keep_alive = MEDIA_TYPE, b"", COMMENT
 
     def __init__(self, context: Context, body: ResponseRequest, job: Job, before: Kept | None) -> None:
         self._context = context

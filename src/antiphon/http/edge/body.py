@@ -32,8 +32,8 @@ class ClientGone(InvalidRequest):
     code = "client_gone"
 
 
-async def read_json(request: Request, max_bytes: int) -> Any:  # noqa: ANN401
-    """The request's body, one JSON value.
+async def read_json(request: Request, max_bytes: int, *, any_media_type: bool = False) -> Any:  # noqa: ANN401
+    """The request's body, one JSON value. `any_media_type`: whatever it is announced as, or not at all.
 
     Raises:
         UnsupportedMediaType: the body is not announced as JSON, or is compressed.
@@ -41,7 +41,7 @@ async def read_json(request: Request, max_bytes: int) -> Any:  # noqa: ANN401
         ClientGone: the connection closed first.
         InvalidRequest: the body is not one strict, shallow JSON value in UTF-8.
     """
-    _check_media_type(request)
+    _check_media_type(request, any_media_type=any_media_type)
     try:
         body = await _read_body(request, max_bytes)
     except ClientDisconnect:
@@ -49,9 +49,9 @@ async def read_json(request: Request, max_bytes: int) -> Any:  # noqa: ANN401
     return decode_json(body)
 
 
-async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
+async def read_json_object(request: Request, max_bytes: int, *, any_media_type: bool = False) -> dict[str, Any]:
     """The request's body as a JSON object. Raises as `read_json`, and InvalidRequest for any other value."""
-    return as_object(await read_json(request, max_bytes))
+    return as_object(await read_json(request, max_bytes, any_media_type=any_media_type))
 
 
 async def read_nothing(request: Request) -> None:
@@ -64,9 +64,9 @@ async def read_nothing(request: Request) -> None:
         raise InvalidRequest("Send the fields in the query or as a JSON body, not in both.")
 
 
-def _check_media_type(request: Request) -> None:
+def _check_media_type(request: Request, *, any_media_type: bool) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != "application/json" and not any_media_type:
         found = f"not {media_type!r}" if media_type else "but the request has none"
         raise UnsupportedMediaType(f"The Content-Type header must be application/json, {found}.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":

@@ -1,4 +1,4 @@
-"""Forms of a request that any HTTP server takes: HEAD wherever GET is allowed, and targets with scheme and host.
+"""Forms of a request that are taken for others: HEAD, targets with scheme and host, OpenAI's paths without `/v1`.
 
 Owns no rule of its own (RFC 9110, section 9.3.2; RFC 9112, section 3.2.2). It promises that everything behind it sees a
 plain path, so that no other check has to know of the other form.
@@ -10,9 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+# What clients ask for that were given an address without /v1.
+_OF_V1 = ("/chat/completions", "/completions", "/responses", "/messages", "/models")
+
 
 class RequestLine:
-    """Hands on HEAD as GET, whose body the server then drops, and an absolute target as its path."""
+    """Hands on HEAD as GET, whose body the server then drops, an absolute target as its path, and `/x` as `/v1/x`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,6 +27,8 @@ class RequestLine:
                 scope["method"] = "GET"
             if scope["path"][:8].lower().startswith(("http://", "https://")):
                 _make_plain(scope)
+            if any(scope["path"] == path or scope["path"].startswith(f"{path}/") for path in _OF_V1):
+                scope["path"], scope["raw_path"] = f"/v1{scope['path']}", b"/v1" + scope["raw_path"]
         await self._app(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""For those who run the server: `/health`, `/ready`, `/metrics`, `/version`.
+"""For people who run the server: `/`, `/health`, `/ready`, `/metrics`, `/version`; vLLM's `/ping` and `/load`.
 
 `/health` says that the process answers, nothing more; restart it when it does not. `/ready` says whether to send it
 work: it is 503 while loading, draining, or without an engine.
@@ -15,6 +15,35 @@ from antiphon.http.context import context_of
 from antiphon.metrics import CONTENT_TYPE
 
 router = APIRouter()
+
+
+@router.get("/")
+async def root(request: Request) -> Response:
+    """What this server is, and where to go on."""
+    context = context_of(request)
+    told = {
+        "name": "antiphon",
+        "version": __version__,
+        "model": context.model.name,
+        "state": context.engine.state.value,
+        "openai": "/v1",
+        "ollama": "/api",
+        "docs": "/docs",
+    }
+    return Response(encode(told), media_type="application/json")
+
+
+@router.get("/ping")
+@router.post("/ping")
+async def ping(request: Request) -> Response:
+    """The same as `/health`, without a body."""
+    return Response(media_type="text/plain")
+
+
+@router.get("/load")
+async def load(request: Request) -> Response:
+    """The requests that are being answered or wait."""
+    return Response(encode({"server_load": context_of(request).engine.counters.running}), media_type="application/json")
 
 
 @router.get("/health")

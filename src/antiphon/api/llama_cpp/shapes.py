@@ -1,0 +1,48 @@
+"""Answers of llama-server's own routes, as far as their fields mean something here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from antiphon.api.shapes import Timings, TokenLogprob
+
+
+class Completion(msgspec.Struct):
+    """A whole answer, or one part of a stream; only the last part has what comes after `stop`."""
+
+    index: int
+    content: str
+    tokens: list[int]
+    stop: bool
+    model: str
+    completion_probabilities: list[TokenLogprob] | UnsetType = UNSET
+    stop_type: Literal["eos", "limit", "word"] | UnsetType = UNSET
+    stopping_word: str | UnsetType = UNSET
+    tokens_predicted: int | UnsetType = UNSET
+    tokens_evaluated: int | UnsetType = UNSET
+    tokens_cached: int | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
+
+
+class Props(msgspec.Struct):
+    default_generation_settings: dict[str, Any]
+    total_slots: int
+    model_path: str  # the model's name: paths of this machine are nobody's business
+    model_alias: str
+    chat_template: str
+    bos_token: str
+    eos_token: str
+    build_info: str
+    is_sleeping: bool = False
+
+
+class Slot(msgspec.Struct):
+    """One of the answers that can be computed at once. Whose it is, and what it says, is not told."""
+
+    id: int
+    n_ctx: int
+    is_processing: bool

@@ -1,0 +1,100 @@
+"""From Ollama's requests to a chat request, or, for a raw prompt, to a completion's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from antiphon.api.ollama.request import GenerationRequest, Message, OllamaChatRequest, OllamaGenerateRequest
+from antiphon.api.translation import Translation
+
+_NAMES = {
+    "max_tokens": "options.num_predict",
+    "temperature": "options.temperature",
+    "top_p": "options.top_p",
+    "top_k": "options.top_k",
+    "min_p": "options.min_p",
+    "seed": "options.seed",
+    "stop": "options.stop",
+    "repetition_penalty": "options.repeat_penalty",
+    "reasoning_effort": "think",
+    "enable_thinking": "think",
+    "chat_template_kwargs": "think",
+    "response_format": "format",
+}
+_SAME = ("temperature", "top_k", "top_p", "min_p", "seed", "presence_penalty", "frequency_penalty")
+
+
+def translate_chat(request: OllamaChatRequest) -> Translation:
+    """A conversation in chat's words.
+
+    Raises:
+        InvalidRequest: it cannot be said in them; names the field that was sent.
+    """
+    messages = [_message(message, f"call_{index}") for index, message in enumerate(request.messages)]
+    fields: dict[str, Any] = {"messages": messages}
+    if request.tools:
+        fields["tools"] = [tool.model_dump(exclude_none=True) for tool in request.tools]
+    origins = [f"messages[{index}]" for index in range(len(messages))]
+    return Translation(fields | sampling_fields(request) | _thought(request), origins, _NAMES)
+
+
+def translate_prompt(request: OllamaGenerateRequest) -> Translation:
+    """A prompt, as what a person asks. Raises as `translate_chat`."""
+    system = [{"role": "system", "content": request.system}] if request.system else []
+    fields: dict[str, Any] = {"messages": [*system, {"role": "user", "content": request.prompt}]}
+    origins = ["system"] * len(system) + ["prompt"]
+    return Translation(fields | sampling_fields(request) | _thought(request), origins, _NAMES)
+
+
+def completion_fields(request: OllamaGenerateRequest) -> dict[str, Any]:
+    """A raw prompt, as a completion's fields."""
+    sampling = sampling_fields(request)
+    if isinstance(sampling.get("max_tokens"), int):
+        return {"prompt": request.prompt, **sampling}
+    return {"prompt": request.prompt, "max_tokens": 1 << 31, **sampling}  # cut to what the context leaves
+
+
+def sampling_fields(request: GenerationRequest) -> dict[str, Any]:
+    """What decides on the tokens, in chat's words; what was not sent is left out."""
+    fields: dict[str, Any] = {"stream": request.is_streamed}
+    options = request.options
+    if options is not None:
+        fields |= {name: getattr(options, name) for name in _SAME}
+        fields |= {"max_tokens": options.num_predict, "repetition_penalty": options.repeat_penalty}
+        fields["stop"] = options.stop or None
+    if isinstance(request.format, dict):
+        fields["structured_outputs"] = {"json": request.format}
+    elif request.format == "json":
+        fields["response_format"] = {"type": "json_object"}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _thought(request: GenerationRequest) -> dict[str, Any]:
+    if request.think is None:
+        return {}
+    if isinstance(request.think, str):
+        return {"reasoning_effort": request.think}
+    # Not as chat's own field, which a model that does not think refuses.
+    return {"chat_template_kwargs": {"enable_thinking": True}} if request.think else {"enable_thinking": False}
+
+
+def _message(message: Message, call_id: str) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content or ""}
+    if message.thinking:
+        turn["reasoning_content"] = message.thinking
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id or f"{call_id}_{index}",
+                "type": "function",
+                "function": {
+                    "name": call.function.name,
+                    "arguments": json.dumps(call.function.arguments, ensure_ascii=False),
+                },
+            }
+            for index, call in enumerate(message.tool_calls)
+        ]
+    if message.role == "tool":
+        turn["tool_call_id"] = message.tool_call_id or message.tool_name or call_id
+    return turn

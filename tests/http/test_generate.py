@@ -45,7 +45,6 @@ async def test_a_thought_is_apart_from_the_response(tmp_path):
         ({"json": {"prompt": ""}}, "prompt", "at least 1"),
         ({"json": {"prompt": "x", "max_tokens": "5"}}, "max_tokens", "integer"),
         ({"json": {"prompt": "x", "stream": True}}, "stream", "Unknown"),
-        ({"json": {"prompt": "x", "max_tokens": 10**6}}, "max_tokens", "too large"),
         ({"json": {"prompt": "word " * 5000}}, "prompt", "context length"),
         ({"params": {"prompt": "x", "max_tokens": "many"}}, "max_tokens", "integer"),
         ({"params": [("prompt", "x"), ("prompt", "y")]}, None, "more than once"),
@@ -78,7 +77,7 @@ async def test_an_item_that_is_wrong_spoils_no_other(served: Served):
     items = [
         {"id": "good", "prompt": "Hello", "max_tokens": 2},
         {"id": "typo", "promt": "Hello"},
-        {"id": 7, "prompt": "Hello", "max_tokens": 10**6},
+        {"id": 7, "prompt": "Hello", "max_tokens": 0},
         "Hello",
         {"prompt": "Hello", "max_tokens": 2},
     ]

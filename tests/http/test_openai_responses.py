@@ -173,7 +173,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type", "'input_image'"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type", "'item_reference'"),
     ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input[0].call_id", "Missing"),
-    ({"tools": [{"type": "web_search"}]}, "tools[0].type", "'web_search'"),
     ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "'file_search'"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type", "'grammar'"),
     ({"background": True}, "background", "not supported"),

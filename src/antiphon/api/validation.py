@@ -26,8 +26,7 @@ def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False
     """
     ignored = None if strict else Ignored()
     try:
-        read = model.model_validate_strings if from_strings else model.model_validate
-        validated = read(body, context=ignored)
+        validated = model.model_validate(body, strict=False if from_strings else None, context=ignored)
         if ignored is not None:
             validated._ignored = ignored.names(body)
         return validated

@@ -1,5 +1,5 @@
-# Everything from a fresh clone: `make serve` serves the demo model, `make test` runs the whole suite.
-# Needs Python ≥ 3.11, a C++20 compiler and make; all else goes into .venv.
+# From a fresh clone: `make serve` serves the demo model, `make test` runs the whole suite.
+# Needs Python 3.11 or later, a C++20 compiler and make. Everything else is installed into .venv.
 
 PYTHON ?= python3
 MODEL ?= demo
@@ -10,9 +10,9 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast lint format stubs tables demo clean help
+.PHONY: serve chat test test-fast wheel lint format stubs tables demo clean help
 
-help: ## this page
+help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
 
 serve: $(VENV)/installed ## serve MODEL (the demo model) on HOST:PORT
@@ -21,34 +21,39 @@ serve: $(VENV)/installed ## serve MODEL (the demo model) on HOST:PORT
 chat: $(VENV)/installed ## chat with MODEL in the terminal
 	@$(BIN)/antiphon chat $(MODEL)
 
-test: lint demo $(VENV)/installed-judge ## every check and every test
+test: lint demo $(VENV)/installed-judge ## run every check and every test
 	$(BIN)/python -m pytest
 
-test-fast: $(VENV)/installed-dev ## the tests that take seconds
+test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"
 
-lint: $(VENV)/installed-dev ## style, types, layers
+wheel: $(VENV)/installed-dev ## build dist/*.whl for this Python, tagged manylinux
+	$(BIN)/python -m build --wheel --outdir dist/raw
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir dist dist/raw/*.whl
+	rm -r dist/raw
+
+lint: $(VENV)/installed-dev ## check style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(filter %.h %.cpp,$(NATIVE))
 
-format: $(VENV)/installed-dev ## put code into the house style
+format: $(VENV)/installed-dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/clang-format -i $(filter %.h %.cpp,$(NATIVE))
 
-stubs: $(VENV)/installed-dev ## write the native module's types anew
+stubs: $(VENV)/installed-dev ## regenerate the native module's types
 	$(BIN)/python -m nanobind.stubgen --module antiphon._native --output-file src/antiphon/_native.pyi
 
-tables: $(VENV)/installed-dev ## write the table of OpenAI's fields in docs/api.md anew
+tables: $(VENV)/installed-dev ## regenerate the table of OpenAI's fields in docs/api.md
 	$(BIN)/python tests/helpers/compatibility.py
 
-demo: $(VENV)/installed ## bring the demo model
+demo: $(VENV)/installed ## download the demo model
 	@$(BIN)/python -m antiphon.demo
 
-clean: ## remove what was built and installed
+clean: ## remove everything that was built or installed
 	rm -rf $(VENV) build dist
 
 $(VENV)/bin/python:
@@ -56,17 +61,23 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
-	@echo 'Installing Antiphon and compiling its kernels into $(VENV) (a minute or two, once) …'
+	@echo 'Installing Antiphon and compiling its kernels into $(VENV) (one or two minutes, once) …'
 	$(PIP) --editable .
 	@touch $@
 
+# Only the packages of an extra: installing Antiphon itself again would compile the kernels again.
+EXTRA = $(BIN)/python -c 'import sys, tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
+
 $(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/installed
 	@echo 'Installing what the tests need …'
-	$(PIP) --constraint constraints.txt --editable '.[dev]'
+	$(EXTRA) dev > $(VENV)/dev.txt
+	$(PIP) --constraint constraints.txt --requirement $(VENV)/dev.txt
 	@touch $@
 
-# PyTorch and transformers, which judge how faithful the arithmetic is.
+# PyTorch and transformers, to compare the arithmetic with.
 $(VENV)/installed-judge: constraints.txt $(VENV)/installed-dev
-	@echo 'Installing the float32 judge …'
-	$(PIP) --constraint constraints.txt --editable '.[dev,fidelity]'
+	@echo 'Installing PyTorch and transformers …'
+	$(EXTRA) fidelity > $(VENV)/fidelity.txt
+	$(PIP) --constraint constraints.txt --requirement $(VENV)/fidelity.txt
 	@touch $@

@@ -17,7 +17,6 @@ larger tells what binds a product. Figures are medians of `--repeats` runs after
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from limits import Limits, Rates
 from record import record
 
 from antiphon import _native
+from antiphon.machine import default_threads
 
 TYPES = {"W4": "Q4_0", "W8": "Q8_0"}  # a stored type that becomes the format
 STREAMED = 160 << 20  # bytes of all matrices of a shape together, at least
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--shapes", default=",".join(names))
     parser.add_argument("--rows", default="1,2,4,8,16,32,64,512")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0: one for each core")
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     arguments = parser.parse_args()
     arguments.formats = arguments.formats.split(",")
@@ -231,7 +231,7 @@ def main() -> None:
     arguments.rows = [int(text) for text in arguments.rows.split(",")]
     results = []
     for name in arguments.instruction_sets.split(","):
-        device = _native.Device(name, arguments.threads or len(os.sched_getaffinity(0)))
+        device = _native.Device(name, arguments.threads or default_threads())
         results.append(measure(device, arguments))
         report(results[-1])
     record("kernels", {"instruction_sets": results}, arguments.json)

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from antiphon.machine import see_processors
+
 INTEGER_FLAGS = ("amx_int8", "avx512_vnni", "avx_vnni", "avx2")  # as the kernel names them, the widest first
 
 
@@ -44,7 +46,7 @@ def machine() -> dict[str, Any]:
         "cpu": fields.get("model name", "unknown"),
         "family": int(fields.get("cpu family", 0)),
         "model": int(fields.get("model", 0)),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": see_processors().num_cores,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "integer_dot_products": [flag for flag in INTEGER_FLAGS if flag in flags],
         "load": os.getloadavg()[0],

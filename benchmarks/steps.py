@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--contexts", default="128,1000,4000")
     parser.add_argument("--prefill", default="512,1000", help="tokens of the prefill steps")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="0: one for each core")
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     parser.add_argument("--instruction-set", default="auto")
     parser.add_argument("--activations", default="auto")
     parser.add_argument("--sampled-users", type=int, default=32)

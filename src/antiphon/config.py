@@ -62,7 +62,7 @@ class EngineConfig:
     activations: str = "auto"  # what matrices multiply: "int8", "int16" (exacter, twice the work); auto: by model size
     prefix_caching: bool = True
     prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
-    threads: int = 0  # 0: every core this process may run on
+    threads: int = 0  # 0: as antiphon.machine.choose_threads decides
     instruction_set: str = "auto"
     target_step_seconds: float = 0.25  # prefill leaves a step room for the others' next token; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front

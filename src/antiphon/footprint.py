@@ -6,10 +6,8 @@ takes numbers or a checkpoint's settings (under Hugging Face's names) and reads 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from antiphon.checkpoint import Tensor
@@ -105,28 +103,3 @@ def users_that_fit(capacity: int, length: int) -> int:
     """Users of `length` tokens each in a pool of `capacity` tokens; blocks are whole."""
     blocks = -(-length // KV_BLOCK_SIZE)
     return capacity // KV_BLOCK_SIZE // blocks
-
-
-def free_memory_bytes() -> int:
-    """Memory a new process may take: what the kernel calls available, or less where a control group allows less."""
-    available = _meminfo_available()
-    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
-    return available if limit is None or used is None else max(0, min(available, limit - used))
-
-
-def _meminfo_available() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # no Linux: half of what is built in is a cautious stand-in
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _cgroup_number(name: str) -> int | None:
-    try:
-        text = Path("/sys/fs/cgroup", name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from antiphon import footprint
 from antiphon.checkpoint import Tensor
 
@@ -54,15 +52,3 @@ def test_capacity_leaves_room_for_the_rest():
     assert capacity % footprint.KV_BLOCK_SIZE == 0
     assert capacity * 1000 < (1 << 30) - (100 << 20) - footprint.PROCESS_BYTES
     assert footprint.kv_capacity(1 << 20, weights, 1000) == 0
-
-
-@pytest.mark.parametrize(("limit", "used", "free"), [("max", "5", 100), ("60", "20", 40), ("20", "60", 0)])
-def test_a_control_group_may_allow_less_than_the_machine_has(monkeypatch, limit, used, free):
-    numbers = {"memory.max": int(limit) if limit.isdigit() else None, "memory.current": int(used)}
-    monkeypatch.setattr(footprint, "_meminfo_available", lambda: 100)
-    monkeypatch.setattr(footprint, "_cgroup_number", numbers.get)
-    assert footprint.free_memory_bytes() == free
-
-
-def test_free_memory_is_something():
-    assert footprint.free_memory_bytes() > 1 << 20

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import replace
 
 import pytest
+from machines import FakeMachine
 from tiny_checkpoints import metadata, write_gguf
 
 from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
 from antiphon.engine.wire import Ready
 from antiphon.formats import open_checkpoint
+from antiphon.machine import see_machine
 from antiphon.quantization import Quantization
 
 
@@ -20,7 +23,10 @@ def checkpoint(tmp_path):
     return open_checkpoint(write_gguf(tmp_path / "m.gguf", metadata()))
 
 
-def test_one_line_says_what_was_chosen(checkpoint):
+def test_one_line_says_what_was_chosen(checkpoint, tmp_path):
+    machine = FakeMachine(tmp_path / "machine")
+    machine.memory(total=8 << 30, available=4 << 30)
+    machine.cores([(cpu,) for cpu in range(max(os.sched_getaffinity(0)) + 1)])
     runner = {
         "instruction_set": "avx2",
         "threads": 2,
@@ -29,8 +35,9 @@ def test_one_line_says_what_was_chosen(checkpoint):
         "kv_cache_type": "int8",
     }
     info = Ready(runner, num_blocks=640, block_size=16, vocab_size=10, context_length=4096)
-    assert startup_line(info, checkpoint) == (
-        "avx2 · 2 threads · weights F32 as q4_0+q8_0, 1.0 MiB · context 4,096 tokens · "
+    assert startup_line(info, checkpoint, see_machine(2, machine.root)) == (
+        "avx2 · 2 threads (as asked) · memory 4.0 of 8.0 GiB free · weights F32 as q4_0+q8_0, 1.0 MiB · "
+        "context 4,096 tokens · "
         "KV cache int8 10,240 tokens = 10 users of 1,024"
     )
 
@@ -38,7 +45,7 @@ def test_one_line_says_what_was_chosen(checkpoint):
 def test_a_runner_that_says_little_of_itself(checkpoint):
     info = Ready({"runner": "fake"}, num_blocks=64, block_size=16, vocab_size=10, context_length=512)
     line = "fake engine · weights F32 · context 512 tokens · KV cache 1,024 tokens = 1 users of 1,024"
-    assert startup_line(info, checkpoint) == line
+    assert startup_line(info, checkpoint, see_machine()) == line
 
 
 @pytest.mark.parametrize(("used", "says"), [(512, "the model's own is 512"), (256, "what the KV cache holds is 256")])

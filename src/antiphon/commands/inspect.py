@@ -57,11 +57,13 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
     from antiphon import footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
+    from antiphon.machine import see_machine
     from antiphon.quantization import as_quantized, choose_quantization
 
+    machine = see_machine()
     settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
-    free = footprint.free_memory_bytes()
+    free = machine.memory.free
     choice = choose_quantization(quantization, checkpoint, free, KV_CACHE_TYPES[0])
     loaded = as_quantized(checkpoint, choice.name).tensors.values()
     weights = footprint.weight_bytes(loaded, tied=bool(settings.get("tie_word_embeddings")))
@@ -100,6 +102,7 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
             "free": free,
         },
         "kv_cache": kv_cache,
+        "machine": machine.report(),
         "chat_template": checkpoint.chat_template is not None,
         "generation_defaults": dict(generation_defaults(checkpoint)),
         "findings": _findings(checkpoint),
@@ -155,6 +158,9 @@ def _print(report: dict[str, Any]) -> None:
     )
     quantization = report["quantization"]
     console.print(f"quantization: {quantization['name'] or 'none'} ({quantization['reason']})", markup=False)
+    console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})", markup=False)
+    for line in report["machine"]["seen"]:
+        console.print(line, markup=False)
     for finding in report["findings"]:
         console.print(f"note: {finding['wrong']}; {finding['done']}", style="yellow", markup=False)
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):

@@ -36,7 +36,7 @@ def quantize(
         bool, typer.Option("--allow-requantize", help="Also take matrices that are quantized already.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
-    threads: Annotated[int, typer.Option(help="Threads that compute; 0: one for each core.")] = 0,
+    threads: Annotated[int, typer.Option(help="Threads that compute; 0: one for each physical core.")] = 0,
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:

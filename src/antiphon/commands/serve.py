@@ -121,7 +121,12 @@ def serve(
     keep_alive_timeout: Annotated[
         float, _option(_NETWORK, "Seconds that a connection may be idle.")
     ] = _SERVER.keep_alive_timeout,
-    threads: Annotated[int, _option(_MACHINE, "Threads that compute; 0: one for each core.")] = _ENGINE.threads,
+    threads: Annotated[
+        int,
+        _option(
+            _MACHINE, "Threads that compute; 0: one for each physical core of one NUMA node, within the CPU quota."
+        ),
+    ] = _ENGINE.threads,
     instruction_set: Annotated[str, _option(_MACHINE, f"{', '.join(INSTRUCTION_SETS)}.")] = _ENGINE.instruction_set,
     drain_timeout: Annotated[
         float, _option(_MACHINE, "Seconds that running answers get after SIGTERM.")

@@ -8,17 +8,21 @@ from antiphon.checkpoint import Checkpoint
 from antiphon.commands.tables import megabytes, weights_by_type
 from antiphon.engine.wire import Ready
 from antiphon.footprint import users_that_fit
+from antiphon.machine import Machine
 from antiphon.quantization import Quantization
 
 _TYPICAL_USER = 1024  # tokens: a conversation of middling length
 
 
-def startup_line(info: Ready, checkpoint: Checkpoint) -> str:
-    """What was chosen: instruction set, threads, weights' formats and size, KV capacity in tokens and in users."""
+def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine) -> str:
+    """What was chosen: instruction set, threads, weights' formats and size, KV capacity in tokens and in users.
+
+    `machine` gives the reasons: the limits that were seen before the model was loaded.
+    """
     capacity = info.num_blocks * info.block_size
     users = users_that_fit(capacity, _TYPICAL_USER)
     parts = [
-        *_machine(info.runner),
+        *_machine(info.runner, machine),
         _weights(info.runner, checkpoint),
         f"context {info.context_length:,} tokens",
         f"KV cache {info.runner.get('kv_cache_type', '')} {capacity:,} tokens = {users:,} users of {_TYPICAL_USER:,}",
@@ -58,11 +62,11 @@ def curl_line(url: str, model_name: str, *, has_keys: bool = False) -> str:
     return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{quoted}'"
 
 
-def _machine(runner: dict[str, str | int | float]) -> list[str]:
-    """What computes; the fake runner has no more to say than that it is one."""
+def _machine(runner: dict[str, str | int | float], machine: Machine) -> list[str]:
+    """What computes; the fake runner has no threads."""
     if "instruction_set" not in runner:
         return [f"{runner.get('runner', 'unknown')} engine"]
-    return [str(runner["instruction_set"]), f"{runner['threads']} threads"]
+    return [str(runner["instruction_set"]), machine.threads_line(), machine.memory_line()]
 
 
 def _weights(runner: dict[str, str | int | float], checkpoint: Checkpoint) -> str:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
@@ -23,6 +24,7 @@ from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, Connection, Fatal, Loading, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError
 from antiphon.grammar import Vocabulary
+from antiphon.machine import choose_threads, see_processors, stay_on
 from antiphon.step import LoadReport, Runner
 
 if TYPE_CHECKING:
@@ -103,7 +105,17 @@ def _create_runner(config: EngineConfig, progress: Progress, report: LoadReport)
         return FakeRunner(config)
     from antiphon.runtime.cpu import create_runner
 
-    return create_runner(config, progress.counter, report)
+    return create_runner(_with_threads(config), progress.counter, report)
+
+
+def _with_threads(config: EngineConfig) -> EngineConfig:
+    """The settings with the number of threads decided; keeps this process on one NUMA node where that was chosen."""
+    choice = choose_threads(see_processors(), config.threads)
+    try:
+        stay_on(choice.node)
+    except OSError as error:  # a sandbox may forbid it; the threads then run on every node, only slower
+        logger.warning("cannot stay on NUMA node %s: %s", choice.node and choice.node.id, error.strerror)
+    return replace(config, threads=choice.threads)
 
 
 def _create_compilation(vocabulary: Vocabulary | None) -> Compilation | None:

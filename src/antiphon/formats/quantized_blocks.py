@@ -13,7 +13,6 @@ Scales and zero points are checked before a matrix is allocated; the rest goes s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +25,7 @@ from antiphon.errors import CheckpointError
 from antiphon.formats.act_order import Arrangement
 from antiphon.formats.quantization_config import GROUP, QuantizationConfig
 from antiphon.formats.quantized_tensors import Parts
+from antiphon.machine import default_threads
 
 Codes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ def read_blocks(parts: Parts, arrangement: Arrangement, how: QuantizationConfig,
         codes = unpack(rows) if order is None else unpack(rows)[:, order]
         _WRITERS[kind](codes, scales[rows][:, place], zeros[rows][:, place], out[rows])
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # NumPy lets go of the lock as it computes
+    with ThreadPoolExecutor(default_threads()) as pool:  # NumPy lets go of the lock as it computes
         list(pool.map(fill, range(0, parts.rows, SLAB)))
     return (out if arrangement.rows is None else out[list(arrangement.rows)]).reshape(-1).data
 

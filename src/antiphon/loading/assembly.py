@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from antiphon.api.served_model import ModelDetails, ServedModel
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.footprint import free_memory_bytes
 from antiphon.formats import open_checkpoint
 from antiphon.loading.model import Found, generation_defaults
+from antiphon.machine import Machine, see_machine
 from antiphon.quantization import Quantization, choose_quantization
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
@@ -28,6 +28,7 @@ class Assembly:
     model: ServedModel
     engine: EngineConfig
     quantization: Quantization
+    machine: Machine  # as it was before anything was loaded
 
 
 def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Assembly:
@@ -52,9 +53,10 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         aliases=frozenset({found.typed} - {""}),
         details=_details(checkpoint),
     )
+    machine = see_machine(engine.threads)
     # Chosen here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     quantization = choose_quantization(
-        engine.quantization, checkpoint, free_memory_bytes(), engine.kv_cache_type, engine.kv_cache_tokens
+        engine.quantization, checkpoint, machine.memory.free, engine.kv_cache_type, engine.kv_cache_tokens
     )
     engine = replace(
         engine,
@@ -62,7 +64,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         quantization=quantization.name or engine.quantization,
         fake_settings=fake,
     )
-    return Assembly(checkpoint, model, engine, quantization)
+    return Assembly(checkpoint, model, engine, quantization, machine)
 
 
 def _details(checkpoint: Checkpoint) -> ModelDetails:

@@ -13,6 +13,7 @@ from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError, ConfigError
 from antiphon.formats import open_checkpoint
+from antiphon.machine import default_threads
 from antiphon.quantizer.comparison import Comparison, compare
 from antiphon.quantizer.folder import write_folder
 from antiphon.quantizer.gguf_file import write_gguf
@@ -71,7 +72,7 @@ class Job:
         if calibration := self.windows[:-COMPARED]:
             step("looking at what matters on the text", 0.0)
             importance = measure_importance(self.checkpoint, calibration)
-        device = _native.Device("auto", threads or len(os.sched_getaffinity(0)))
+        device = _native.Device("auto", threads or default_threads())
         quantizer = Quantizer(self.checkpoint, device, importance)
         plan = quantizer.plan(self.types, self._counted(step, "measuring"))
         done = self._counted(step, "writing")

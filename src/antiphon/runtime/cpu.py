@@ -6,7 +6,6 @@ keeps nothing between steps but the KV pool. Raises CheckpointError or ConfigErr
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,9 @@ from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
 from antiphon.errors import CheckpointError, ConfigError
-from antiphon.footprint import default_kv_tokens, free_memory_bytes, kv_bytes_per_token, kv_capacity, weight_bytes
+from antiphon.footprint import default_kv_tokens, kv_bytes_per_token, kv_capacity, weight_bytes
 from antiphon.formats import open_checkpoint
+from antiphon.machine import default_threads, free_memory_bytes
 from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps, quantize
@@ -56,7 +56,7 @@ def _loaded(config: EngineConfig, checkpoint: Checkpoint, progress: memoryview |
 def create_device(config: EngineConfig) -> _native.Device:
     """Threads and kernels; raises ConfigError for an instruction set that this machine has not."""
     try:
-        return _native.Device(config.instruction_set, config.threads or len(os.sched_getaffinity(0)))
+        return _native.Device(config.instruction_set, config.threads or default_threads())
     except ValueError as error:
         raise ConfigError(f"--instruction-set: {error}") from None
 

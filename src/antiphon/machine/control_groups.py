@@ -1,0 +1,178 @@
+"""The control groups of this process, and what they allow it: memory and CPU time.
+
+A limit may be set on the process's own group or on any group around it, so every reading walks from the innermost group
+up to the root that is mounted. Version 1 has one hierarchy for each controller, version 2 one for all, and a hybrid
+machine mounts both; each controller belongs to one of them, and both are searched. Nothing here raises: what cannot be
+read sets no limit.
+
+Sources: cgroups(7), proc(5), and the kernel's Documentation/admin-guide: cgroup-v2.rst, cgroup-v1/memory.rst, and
+Documentation/scheduler/sched-bwc.rst. All paths are taken below `root`, which tests replace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_UNLIMITED = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page
+_VERSION_2 = ""  # the name that /proc/self/cgroup gives its hierarchy: none
+_ESCAPE = re.compile(r"\\([0-7]{3})")  # mountinfo writes spaces and the like as octal numbers
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """A group's limit and what is used of it, in bytes."""
+
+    group: str  # its path below the mounted root: "/docker/1f3c"
+    limit: int
+    used: int  # without file pages that the kernel drops first when memory gets short
+
+    @property
+    def available(self) -> int:
+        return max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuQuota:
+    """CPU time that a group may use in each period, in CPUs: 1.5 is one and a half."""
+
+    group: str
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """One group of one hierarchy, as a folder of control files."""
+
+    name: str
+    folder: Path
+    is_own: bool  # the process's own, not one around it
+
+    def number(self, file: str) -> int | None:
+        """The number in a control file; None where there is no such file, or it says "max" or -1."""
+        text = _read(self.folder / file).strip()
+        return int(text) if text.isdecimal() else None
+
+    def stat(self, file: str, key: str) -> int:
+        """One line's number of a file like memory.stat; 0 where it has no such line."""
+        for line in _read(self.folder / file).splitlines():
+            name, _, value = line.partition(" ")
+            if name == key and value.isdecimal():
+                return int(value)
+        return 0
+
+
+def memory_limits(root: Path = Path("/")) -> list[MemoryLimit]:
+    """Every memory limit that this process is under, the innermost group's first."""
+    found = [*map(_memory_limit_v1, _groups("memory", root)), *map(_memory_limit_v2, _groups(_VERSION_2, root))]
+    return [limit for limit in found if limit is not None]
+
+
+def cpu_quota(root: Path = Path("/")) -> CpuQuota | None:
+    """The least CPU quota that this process is under; None where there is none."""
+    found = [*map(_cpu_quota_v1, _groups("cpu", root)), *map(_cpu_quota_v2, _groups(_VERSION_2, root))]
+    return min((quota for quota in found if quota is not None), key=lambda quota: quota.cpus, default=None)
+
+
+def _memory_limit_v1(group: _Group) -> MemoryLimit | None:
+    if not group.is_own and _read(group.folder / "memory.use_hierarchy").strip() == "0":
+        return None  # this limit does not hold for groups inside
+    limit, usage = group.number("memory.limit_in_bytes"), group.number("memory.usage_in_bytes")
+    if limit is None or usage is None or limit >= _UNLIMITED:
+        return None
+    return MemoryLimit(group.name, limit, max(0, usage - group.stat("memory.stat", "total_inactive_file")))
+
+
+def _memory_limit_v2(group: _Group) -> MemoryLimit | None:
+    # Above memory.high nothing is refused, but every allocation is slowed down until it is of no use.
+    limits = [limit for limit in map(group.number, ("memory.max", "memory.high")) if limit is not None]
+    usage = group.number("memory.current")
+    if not limits or usage is None:
+        return None
+    return MemoryLimit(group.name, min(limits), max(0, usage - group.stat("memory.stat", "inactive_file")))
+
+
+def _cpu_quota_v1(group: _Group) -> CpuQuota | None:
+    return _quota(group.name, group.number("cpu.cfs_quota_us"), group.number("cpu.cfs_period_us"))
+
+
+def _cpu_quota_v2(group: _Group) -> CpuQuota | None:
+    quota, _, period = _read(group.folder / "cpu.max").strip().partition(" ")
+    if not (quota.isdecimal() and period.isdecimal()):
+        return None
+    return _quota(group.name, int(quota), int(period))
+
+
+def _quota(group: str, quota: int | None, period: int | None) -> CpuQuota | None:
+    return CpuQuota(group, quota / period) if quota and period else None
+
+
+def _groups(controller: str, root: Path) -> Iterator[_Group]:
+    """The groups of a hierarchy that hold this process, from its own to the mounted root; `controller` as in cgroup(7).
+
+    What /proc/self/cgroup says and what is mounted may disagree: in a container that sees the host's names, the mount
+    begins at the container's group; seen from outside a namespace, a path begins with "/..". Then only the mounted root
+    is known to hold this process.
+    """
+    path, mount = _memberships(root).get(controller), _mounts(root).get(controller)
+    if path is None or mount is None:
+        return
+    mounted_at = root / mount.point.lstrip("/")
+    inside = _relative(path, mount.root)
+    for depth in range(len(inside), -1, -1):
+        folder = mounted_at.joinpath(*inside[:depth])
+        if folder.is_dir():
+            yield _Group("/" + "/".join(inside[:depth]), folder, is_own=depth == len(inside))
+
+
+def _relative(path: str, mounted_root: str) -> tuple[str, ...]:
+    """The parts of `path` below the mounted root; none where it is not below it."""
+    pure = PurePosixPath(path)
+    if ".." in pure.parts or not pure.is_relative_to(mounted_root):
+        return ()
+    return pure.relative_to(mounted_root).parts
+
+
+def _memberships(root: Path) -> Mapping[str, str]:
+    """Controller → the path of this process's group; version 2's hierarchy has the empty name."""
+    found = {}
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        fields = line.split(":", 2)
+        if len(fields) == 3:
+            found.update(dict.fromkeys(fields[1].split(","), fields[2]))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    root: str  # the group that is mounted
+    point: str  # where
+
+
+def _mounts(root: Path) -> Mapping[str, _Mount]:
+    """Controller → where its hierarchy is mounted; version 2's has the empty name."""
+    found: dict[str, _Mount] = {}
+    for line in _read(root / "proc/self/mountinfo").splitlines():
+        left, _, right = line.partition(" - ")
+        fields, details = left.split(" "), right.split(" ")
+        if len(fields) < 5 or len(details) < 3 or details[0] not in ("cgroup", "cgroup2"):
+            continue
+        mount = _Mount(_unescaped(fields[3]), _unescaped(fields[4]))
+        names = [_VERSION_2] if details[0] == "cgroup2" else details[2].split(",")
+        for name in names:
+            found.setdefault(name, mount)
+    return found
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def _read(path: Path) -> str:
+    """A small file of the kernel's; empty where it cannot be read."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

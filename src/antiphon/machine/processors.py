@@ -1,0 +1,139 @@
+"""Which CPUs this process may use, their physical cores and NUMA nodes, and how many threads to compute with.
+
+The kernels keep every vector unit busy, so a second thread on the same core (SMT, "hyper-threading") makes both slower.
+More threads than the CPU quota are stopped for the rest of each period, in the middle of a step that everybody waits
+for. Weights that are read across NUMA nodes arrive at a fraction of the speed, so threads stay on one node unless more
+are asked for than it has cores.
+
+Sources: the kernel's Documentation/ABI/stable, sysfs-devices-system-cpu and sysfs-devices-node. All paths are taken
+below `root`, which tests replace.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from antiphon.config import MAX_THREADS
+from antiphon.machine.control_groups import CpuQuota, cpu_quota
+
+_CPUS, _NODES = "sys/devices/system/cpu", "sys/devices/system/node"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A NUMA node, as far as this process may run on it."""
+
+    id: int
+    cpus: frozenset[int]  # logical CPUs
+    num_cores: int  # physical
+    free_bytes: int  # of its own memory
+
+
+@dataclass(frozen=True, slots=True)
+class Processors:
+    """What may compute."""
+
+    cpus: frozenset[int]  # logical CPUs that this process may run on
+    num_cores: int  # physical cores that these belong to
+    nodes: tuple[Node, ...]  # NUMA nodes with such CPUs; one where the machine has no others
+    quota: CpuQuota | None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadChoice:
+    """How many threads compute, and where."""
+
+    threads: int
+    node: Node | None  # the NUMA node to stay on; None: all of them, or there is only one
+    reason: str  # for people: "one for each physical core"
+
+
+def see_processors(root: Path = Path("/"), affinity: Collection[int] | None = None) -> Processors:
+    """Look at the machine; `affinity` is what the calling thread may run on, unless given."""
+    cpus = frozenset(os.sched_getaffinity(0) if affinity is None else affinity)
+    return Processors(cpus, _count_cores(cpus, root), _nodes(cpus, root), cpu_quota(root))
+
+
+def choose_threads(processors: Processors, wish: int = 0) -> ThreadChoice:
+    """`wish` threads or, if it is 0, one for each physical core of one NUMA node, within the CPU quota."""
+    several = len(processors.nodes) > 1
+    # The node with the most cores; of equals the one with more free memory: another server may be on the other.
+    best = max(processors.nodes, key=lambda node: (node.num_cores, node.free_bytes, -node.id))
+    if wish:
+        return ThreadChoice(wish, best if several and wish <= best.num_cores else None, "as asked")
+    threads, reason = best.num_cores, "one for each physical core"
+    quota = processors.quota
+    if quota is not None and math.ceil(quota.cpus) < threads:
+        threads, reason = math.ceil(quota.cpus), f"the CPU quota is {quota.cpus:.3g}"
+    return ThreadChoice(max(1, min(threads, MAX_THREADS)), best if several else None, reason)
+
+
+def default_threads() -> int:
+    """How many threads to compute with on this machine."""
+    return choose_threads(see_processors()).threads
+
+
+def stay_on(node: Node | None) -> None:
+    """Keep the calling thread, and those that it starts from now on, on a node; memory then comes from there too.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    if node is not None:
+        os.sched_setaffinity(0, node.cpus)
+
+
+def _count_cores(cpus: Iterable[int], root: Path) -> int:
+    """Physical cores that these logical CPUs belong to."""
+    return len({_core_of(cpu, root) for cpu in cpus})
+
+
+def _core_of(cpu: int, root: Path) -> frozenset[int]:
+    """All logical CPUs on the same core; a CPU that the kernel tells nothing about is a core of its own."""
+    for name in ("core_cpus_list", "thread_siblings_list"):  # the second before Linux 5.3
+        siblings = _cpu_list(root / _CPUS / f"cpu{cpu}/topology" / name)
+        if cpu in siblings:
+            return siblings
+    return frozenset([cpu])
+
+
+def _nodes(cpus: frozenset[int], root: Path) -> tuple[Node, ...]:
+    """At least one, each with CPUs that this process may run on; every such CPU is on one of them."""
+    nodes = []
+    left = cpus
+    for folder in sorted((root / _NODES).glob("node[0-9]*"), key=lambda folder: int(folder.name[4:])):
+        if here := _cpu_list(folder / "cpulist") & left:
+            nodes.append(Node(int(folder.name[4:]), here, _count_cores(here, root), _free_bytes(folder)))
+            left -= here
+    if left:  # no NUMA, or a kernel that tells less than it should: then there is no node to stay on
+        return (Node(0, cpus, _count_cores(cpus, root), 0),)
+    return tuple(nodes)
+
+
+def _free_bytes(node: Path) -> int:
+    for line in _read(node / "meminfo").splitlines():  # "Node 0 MemFree:   123 kB"
+        words = line.split()
+        if len(words) == 5 and words[2] == "MemFree:" and words[3].isdecimal():
+            return int(words[3]) * 1024
+    return 0
+
+
+def _cpu_list(path: Path) -> frozenset[int]:
+    """A list as the kernel writes it, "0-3,8"; empty where it cannot be read."""
+    cpus: set[int] = set()
+    for part in _read(path).strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal() and (last or first).isdecimal():
+            cpus.update(range(int(first), int(last or first) + 1))
+    return frozenset(cpus)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from antiphon.model_files import ModelFiles
+
 # Bytes and weights of one block of each storage type, as in GGUF's own table.
 TENSOR_TYPES: dict[str, tuple[int, int]] = {
     "F32": (4, 1),
@@ -106,4 +108,6 @@ class Checkpoint:
     chat_template: str | None = None
     # temperature, top_p, top_k … that the publisher advises; used where a request names none
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
+    # What it was read from; none for one that is made in memory.
+    files: ModelFiles = field(default_factory=ModelFiles, compare=False, repr=False)
     quantized_by: str | None = None  # the method of a folder whose matrices are stored in parts, for people

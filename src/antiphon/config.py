@@ -14,6 +14,7 @@ from pathlib import Path
 
 from antiphon.api_keys import ApiKey
 from antiphon.errors import ConfigError
+from antiphon.model_files import ModelFile
 
 INSTRUCTION_SETS = ("auto", "scalar", "avx2", "avxvnni", "avx512", "amx")
 KV_CACHE_TYPES = ("int8", "f16")
@@ -53,6 +54,7 @@ class EngineConfig:
     """What one engine process is told."""
 
     model: str  # a GGUF file or a Hugging Face folder
+    files: tuple[ModelFile, ...] = ()  # of the model, for the engine to inherit; none: it opens them itself
     context_length: int = 0  # tokens a sequence may have; 0: the model's own, capped by the KV capacity
     max_num_sequences: int = 64  # running at once
     max_batch_tokens: int = 512  # tokens computed in one step, prefill chunks included

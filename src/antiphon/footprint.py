@@ -27,6 +27,10 @@ CROWD_TOKENS = 64 * 2048
 # Left to the rest of the machine when the KV pool is sized from what is free.
 RESERVE_SHARE = 0.1
 
+# An embedding of at most so many bytes is copied out of the file. A larger one stays there: of all its rows most are
+# never read, and the page cache keeps those that are.
+MAX_COPIED_EMBEDDING = 256 << 20
+
 EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight")
 HEADS = ("output.weight", "lm_head.weight")
 
@@ -38,33 +42,38 @@ class WeightBytes:
     w4: int  # packed matrices
     w8: int
     vectors: int  # norms and biases, float32
-    embedding: int  # rows read where they are, in the file: page cache, which the system can take back
+    embedding: int  # copied as it is stored
+    mapped_embedding: int  # left in the file: page cache, which the system can take back
 
     @property
     def resident(self) -> int:
         """What stays allocated."""
-        return self.w4 + self.w8 + self.vectors
+        return self.w4 + self.w8 + self.vectors + self.embedding
 
 
 def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
     """What a checkpoint's tensors become when loaded.
 
-    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from anything else). The embedding table is read from
-    the file where it lies, row by row, unless it is `tied`: then it is the output matrix too, packed like any other.
+    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from anything else). The embedding's rows are read as
+    they are stored, from a copy if it is small; one that is `tied` is the output matrix too, and packed as well.
     """
-    w4 = w8 = vectors = embedding = 0
+    w4 = w8 = vectors = embedding = mapped_embedding = 0
     for tensor in tensors:
+        if tensor.name in EMBEDDINGS and tensor.num_bytes <= MAX_COPIED_EMBEDDING:
+            embedding += tensor.num_bytes
+        elif tensor.name in EMBEDDINGS:
+            mapped_embedding += tensor.num_bytes
         if len(tensor.shape) < 2:
             vectors += tensor.num_elements * 4
         elif tensor.name in EMBEDDINGS and not tied:
-            embedding += tensor.num_bytes
+            continue
         elif tied and tensor.name in HEADS:
             continue  # a second copy of the embedding; one is packed
         elif tensor.type in W4_BITS:
             w4 += packed_bytes(tensor.num_elements, W4_BITS[tensor.type])
         else:
             w8 += packed_bytes(tensor.num_elements, W8_BITS.get(tensor.type, W8_BITS_OF_OTHERS))
-    return WeightBytes(w4, w8, vectors, embedding)
+    return WeightBytes(w4, w8, vectors, embedding, mapped_embedding)
 
 
 def packed_bytes(num_weights: int, bits: float) -> int:

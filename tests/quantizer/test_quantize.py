@@ -245,3 +245,47 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path, folder):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "small"]
     Job.prepare(checkpoint, out, "Q4_1", force=True).run(quiet)
     assert open_checkpoint(out).tensors["model.layers.0.mlp.up_proj.weight"].type == "Q4_1"
+
+
+@pytest.mark.parametrize("kind", ["gguf", "folder"])
+def test_a_source_that_changes_meanwhile_is_noticed_and_what_was_there_stays(tmp_path, kind):
+    if kind == "gguf":
+        source, out = write_random_gguf(tmp_path / "a.gguf", "qwen2", type="F16"), tmp_path / "b.gguf"
+        weights = source
+    else:
+        source, out = write_random_folder(tmp_path / "a", "qwen2"), tmp_path / "b"
+        weights = source / "model.safetensors"
+    Job.prepare(open_checkpoint(source), out, "Q8_0").run(quiet)
+    before = sorted(path.stat().st_mtime_ns for path in [out, *out.rglob("*")])
+
+    def touch_when_writing(what: str, fraction: float) -> None:
+        if what == "writing":
+            with weights.open("r+b") as file:
+                file.seek(-2, 2)
+                file.write(b"\1\1")
+
+    with pytest.raises(CheckpointError, match=rf"{weights.name}: the file has changed"):
+        Job.prepare(open_checkpoint(source), out, "Q4_1", force=True).run(touch_when_writing)
+    assert sorted(path.stat().st_mtime_ns for path in [out, *out.rglob("*")]) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, out.name]
+
+
+@pytest.mark.parametrize("kind", ["gguf", "folder"])
+def test_a_source_that_is_replaced_meanwhile_is_read_as_it_was(tmp_path, kind):
+    def write(name: str, seed: int):
+        if kind == "gguf":
+            return write_random_gguf(tmp_path / f"{name}.gguf", "qwen2", type="F16", seed=seed, rope_theta=1e4 + seed)
+        return write_random_folder(tmp_path / name, "qwen2", seed=seed, rope_theta=1e4 + seed)
+
+    source, other = write("a", 0), write("other", 1)
+    wanted, out = [tmp_path / f"{name}{source.suffix}" for name in ("wanted", "out")]
+    Job.prepare(open_checkpoint(source), wanted, "Q8_0").run(quiet)
+    job = Job.prepare(open_checkpoint(source), out, "Q8_0")
+    for file in other.iterdir() if kind == "folder" else [other]:
+        file.replace(source / file.name if kind == "folder" else source)
+    job.run(quiet)
+    assert read_all(out) == read_all(wanted)
+
+
+def read_all(model) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in model.iterdir()} if model.is_dir() else {"": model.read_bytes()}

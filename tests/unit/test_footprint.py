@@ -18,7 +18,7 @@ def test_kv_bytes_per_token():
     assert footprint.kv_bytes_per_token(R1, "int8") == 28 * 2 * (128 + 4 * 2 + 128 + 2)
 
 
-def test_an_untied_embedding_stays_in_the_file():
+def test_a_small_embedding_is_copied():
     tensors = [
         tensor("token_embd.weight", "Q4_0", 1000, 64),
         tensor("output.weight", "Q8_0", 1000, 64),
@@ -30,13 +30,21 @@ def test_an_untied_embedding_stays_in_the_file():
     assert weights.w4 == 64 * 64 * 5 / 8  # codes, scales and minima
     assert weights.w8 == 64_000 * 8.5 / 8  # codes and scales
     assert weights.vectors == 256
-    assert weights.resident == weights.w4 + weights.w8 + weights.vectors
+    assert weights.mapped_embedding == 0
+    assert weights.resident == weights.w4 + weights.w8 + weights.vectors + weights.embedding
 
 
-def test_a_tied_embedding_is_packed_once():
+def test_a_large_embedding_stays_in_the_file():
+    large = tensor("token_embd.weight", "F16", 1 << 20, 256)
+    weights = footprint.weight_bytes([large], tied=False)
+    assert large.num_bytes > footprint.MAX_COPIED_EMBEDDING
+    assert (weights.mapped_embedding, weights.embedding, weights.resident) == (large.num_bytes, 0, 0)
+
+
+def test_a_tied_embedding_is_packed_once_and_copied_for_its_rows():
     tensors = [tensor("model.embed_tokens.weight", "BF16", 1000, 64), tensor("lm_head.weight", "BF16", 1000, 64)]
     weights = footprint.weight_bytes(tensors, tied=True)
-    assert (weights.w8, weights.embedding) == (64_000 * 8.5 / 8, 0)
+    assert (weights.w8, weights.embedding) == (64_000 * 8.5 / 8, 64_000 * 2)
 
 
 def test_users_are_counted_in_whole_blocks():
@@ -47,7 +55,7 @@ def test_users_are_counted_in_whole_blocks():
 
 
 def test_capacity_leaves_room_for_the_rest():
-    weights = footprint.WeightBytes(w4=100 << 20, w8=0, vectors=0, embedding=1 << 40)
+    weights = footprint.WeightBytes(w4=100 << 20, w8=0, vectors=0, embedding=0, mapped_embedding=1 << 40)
     capacity = footprint.kv_capacity(1 << 30, weights, 1000)
     assert capacity % footprint.KV_BLOCK_SIZE == 0
     assert capacity * 1000 < (1 << 30) - (100 << 20) - footprint.PROCESS_BYTES

@@ -15,6 +15,7 @@ from tiny_checkpoints import BF16, F32, Q2_K, Q4_0, metadata, packed, write_gguf
 from antiphon.errors import CheckpointError
 from antiphon.formats import open_checkpoint
 from antiphon.formats.gguf import read_gguf
+from antiphon.model_files import ModelFiles
 
 U64 = struct.Struct("<Q")
 
@@ -263,4 +264,4 @@ def test_every_truncation_is_refused(sound: bytes, tmp_path: Path) -> None:
     for length in sorted({draw.randrange(4, len(sound) - 288) for _ in range(300)} | {len(sound) - 1}):
         path.write_bytes(sound[:length])
         with pytest.raises(CheckpointError, match="truncated"):
-            read_gguf(path)
+            read_gguf(path, ModelFiles())

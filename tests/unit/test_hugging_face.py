@@ -14,6 +14,7 @@ from tiny_checkpoints import metadata, write_gguf, write_hugging_face, write_saf
 from antiphon.errors import CheckpointError
 from antiphon.formats import open_checkpoint
 from antiphon.formats.safetensors import read_safetensors
+from antiphon.model_files import ModelFiles
 
 
 def entry(start: int = 0, end: int = 16, shape: Any = (4,), dtype: Any = "F32") -> dict[str, Any]:
@@ -189,7 +190,7 @@ def test_unsound_indices_are_refused(folder: Path, weight_map: Any, message: str
 )
 def test_unsound_safetensors_are_named(tmp_path: Path, header: Any, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_safetensors(write_safetensors(tmp_path / "m.safetensors", header, bytes(16)))
+        read_safetensors(write_safetensors(tmp_path / "m.safetensors", header, bytes(16)), ModelFiles())
 
 
 LONG = struct.pack("<Q", 5 << 20) + bytes(5 << 20)  # a header for more tensors than any model has
@@ -200,7 +201,7 @@ def test_unsound_lengths_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"m\.safetensors"):
-        read_safetensors(path)
+        read_safetensors(path, ModelFiles())
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -214,7 +215,7 @@ def test_damaged_files_open_or_are_refused(tmp_path: Path, changes: list[tuple[i
     path.write_bytes(damaged)
     tracemalloc.start()
     try:
-        assert all(len(tensor.read()) == tensor.num_bytes for tensor in read_safetensors(path).values())
+        assert all(len(tensor.read()) == tensor.num_bytes for tensor in read_safetensors(path, ModelFiles()).values())
     except CheckpointError:
         pass
     finally:

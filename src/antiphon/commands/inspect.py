@@ -97,7 +97,8 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
             "w8": weights.w8,
             "vectors": weights.vectors,
             "resident": weights.resident,
-            "embedding_in_page_cache": weights.embedding,
+            "embedding": weights.embedding,
+            "embedding_in_page_cache": weights.mapped_embedding,
             "processes": footprint.PROCESS_BYTES,
             "free": free,
         },
@@ -199,7 +200,10 @@ def _memory_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
     table.add_row("matrices in 4 bits (W4)", megabytes(memory["w4"]), "")
     table.add_row("matrices in 8 bits (W8)", megabytes(memory["w8"]), "")
     table.add_row("norms, biases", megabytes(memory["vectors"]), "float32")
-    table.add_row("embedding", megabytes(memory["embedding_in_page_cache"]), "stays in the file, shared page cache")
+    if memory["embedding_in_page_cache"]:
+        table.add_row("embedding", megabytes(memory["embedding_in_page_cache"]), "stays in the file, shared page cache")
+    else:
+        table.add_row("embedding", megabytes(memory["embedding"]), "copied as it is stored")
     table.add_row("the processes", megabytes(memory["processes"]), "about")
     for kind, row in report["kv_cache"].items():
         table.add_row(f"KV cache {kind}", f"{row['bytes_per_token']:,} bytes", "a token")

@@ -124,6 +124,7 @@ async def running(
         await engine.stop()
         await serving
         model.text.close()
+        checkpoint.files.close()  # not before the last engine is gone, which inherits them
 
 
 async def _serve_http(server: Server, listener: socket.socket) -> None:

@@ -23,7 +23,15 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import Supervisor
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
-from antiphon.errors import AntiphonError, ContextLengthExceeded, EngineDied, EngineError, NotReady, Overloaded
+from antiphon.errors import (
+    AntiphonError,
+    CheckpointError,
+    ContextLengthExceeded,
+    EngineDied,
+    EngineError,
+    NotReady,
+    Overloaded,
+)
 from antiphon.grammar import Vocabulary
 from antiphon.request import FinishReason, GenerateRequest, TokenEvent
 
@@ -293,6 +301,9 @@ class EngineClient:
     def engine_given_up(self, error: AntiphonError) -> None:
         self._connected = False
         self.error = error
+        reason = "The engine died and could not be started again."
+        if isinstance(error, CheckpointError):  # whose message names paths, so it goes to the log alone
+            reason += " The model's files have changed or are damaged; the server has to be restarted."
         for passenger in list(self._passengers.values()):
-            self._fail(passenger, EngineDied("The engine died and could not be started again."))
+            self._fail(passenger, EngineDied(reason))
         self._loaded.set()

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from antiphon.config import EngineConfig
@@ -41,7 +41,7 @@ class EngineProcess:
         ours, theirs = socket.socketpair()
         progress = Progress.create()
         try:
-            process = await _spawn(theirs.fileno(), progress.fd)
+            process = await _spawn(theirs.fileno(), progress.fd, [file.fd for file in config.files])
         except BaseException:
             ours.close()
             progress.close()
@@ -89,9 +89,9 @@ class EngineProcess:
         return status
 
 
-async def _spawn(fd: int, progress_fd: int) -> Process:
+async def _spawn(fd: int, progress_fd: int, model_fds: Sequence[int]) -> Process:
     arguments = ["--fd", str(fd), "--progress-fd", str(progress_fd), "--parent", str(os.getpid())]
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "antiphon.engine.worker", *arguments,
-        pass_fds=(fd, progress_fd), stdin=DEVNULL, stdout=_STDERR,
+        pass_fds=(fd, progress_fd, *model_fds), stdin=DEVNULL, stdout=_STDERR,
     )  # fmt: skip

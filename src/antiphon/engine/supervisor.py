@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import time
 from contextlib import suppress
 from typing import Protocol
@@ -193,4 +194,6 @@ async def _sleep(seconds: float) -> float:
 
 
 def _describe(status: int) -> str:
+    if status == -signal.SIGBUS:  # the kernel's answer to reading a mapped page that is not there
+        return "killed by SIGBUS: a part of a model file could not be read; it was cut short, or its disk failed"
     return f"killed by signal {-status}" if status < 0 else f"exited with status {status}"

@@ -12,29 +12,30 @@ from antiphon.errors import CheckpointError
 from antiphon.formats.gguf import MAGIC
 from antiphon.formats.gguf_checkpoint import open_gguf
 from antiphon.formats.hugging_face import CONFIG, open_hugging_face
+from antiphon.model_files import ModelFiles
 
 __all__ = ["open_checkpoint"]
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, files: ModelFiles | None = None) -> Checkpoint:
     """Find out what `path` is and open it: a GGUF file, known by its magic, or a Hugging Face folder, by config.json.
 
-    Reads headers and tokenizer data only; the tensors' bytes stay in a memory map. Raises CheckpointError, saying what
-    would work, for anything that cannot be served.
+    Reads headers and tokenizer data only; the tensors' bytes stay in a memory map. `files` are those of a process that
+    opened the model before: then these are read, whatever has taken their places on disk.
+
+    Raises:
+        CheckpointError: it cannot be served; the message says what would work.
     """
+    held = files or ModelFiles()
+    held.check_unchanged()
+    if held.has(path):
+        if held.read(path, len(MAGIC)) != MAGIC:
+            raise CheckpointError(f"{path}: not a GGUF file; give a .gguf file, or the folder of a Hugging Face model")
+        return open_gguf(path, held)
+    if held.has(path / CONFIG):
+        return open_hugging_face(path, held)
     if path.is_dir():
-        if (path / CONFIG).is_file():
-            return open_hugging_face(path)
         raise CheckpointError(f"{path}: the folder has no {CONFIG}; give a Hugging Face folder or a .gguf file")
-    if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder; give a .gguf file or a Hugging Face folder")
-    if not path.is_file():  # a pipe would be waited for
+    if path.exists():
         raise CheckpointError(f"{path}: is no ordinary file; give a .gguf file or a Hugging Face folder")
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(MAGIC))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    if magic != MAGIC:
-        raise CheckpointError(f"{path}: not a GGUF file; give a .gguf file, or the folder of a Hugging Face model")
-    return open_gguf(path)
+    raise CheckpointError(f"{path}: no such file or folder; give a .gguf file or a Hugging Face folder")

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, cast
 from antiphon.checkpoint import TENSOR_TYPES, Tensor
 from antiphon.errors import CheckpointError
 from antiphon.formats.mapped import ByteRange, MappedFile, check_ranges, tensor_bytes
+from antiphon.model_files import ModelFiles
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -83,9 +84,9 @@ class GgufFile:
     fields: Mapping[str, memoryview]  # each metadata field as it is stored: key, type, value
 
 
-def read_gguf(path: Path) -> GgufFile:
+def read_gguf(path: Path, files: ModelFiles) -> GgufFile:
     """Read the header of a GGUF file; raises CheckpointError for anything that is not sound."""
-    file = MappedFile.open(path)
+    file = MappedFile.open(path, files)
     cursor = _Cursor(file)
     version = _read_version(cursor)
     num_tensors = cursor.count("the number of tensors", smallest=24)

@@ -17,6 +17,7 @@ from antiphon.formats.gguf import GgufFile
 from antiphon.formats.gguf_split import read_whole_gguf
 from antiphon.formats.rope_scaling import gguf_rope
 from antiphon.formats.sampling_advice import sampling_advice
+from antiphon.model_files import ModelFiles
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 TOKENIZERS = ("gpt2", "llama")
@@ -33,12 +34,12 @@ SAMPLING_KEYS = {
 }
 
 
-def open_gguf(path: Path) -> Checkpoint:
+def open_gguf(path: Path, files: ModelFiles) -> Checkpoint:
     """A GGUF file, or the split model that it is a part of, as a Checkpoint.
 
     Raises CheckpointError for one that is damaged or cannot be served.
     """
-    file = read_whole_gguf(path)
+    file = read_whole_gguf(path, files)
     fields = Fields(file.path, file.metadata)
     architecture = fields.string("general.architecture")
     if architecture not in ARCHITECTURES:
@@ -54,6 +55,7 @@ def open_gguf(path: Path) -> Checkpoint:
         tokenizer=tokenizer,
         chat_template=fields.string("tokenizer.chat_template", "") or None,
         generation_defaults=sampling_advice(fields, SAMPLING_KEYS),
+        files=files,
     )
 
 

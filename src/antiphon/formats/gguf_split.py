@@ -16,19 +16,20 @@ from antiphon.checkpoint import Tensor
 from antiphon.errors import CheckpointError
 from antiphon.formats.fields import Fields
 from antiphon.formats.gguf import GgufFile, read_gguf
+from antiphon.model_files import ModelFiles
 
 MAX_PARTS = 1024
 _NAME = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
-def read_whole_gguf(path: Path) -> GgufFile:
+def read_whole_gguf(path: Path, files: ModelFiles) -> GgufFile:
     """A GGUF file or, where `path` is one part of a split model, all parts as if they were one file."""
-    file = read_gguf(path)
+    file = read_gguf(path, files)
     fields = Fields(path, file.metadata)
     count = fields.integer("split.count", 1, least=0, most=MAX_PARTS)
     if count <= 1:
         return file
-    parts = [file if part == path else read_gguf(part) for part in _part_paths(fields, count)]
+    parts = [file if part == path else read_gguf(part, files) for part in _part_paths(fields, count, files)]
     for number, part in enumerate(parts):
         _check_part(Fields(part.path, part.metadata), number, count)
     tensors = _joined(parts)
@@ -39,7 +40,7 @@ def read_whole_gguf(path: Path) -> GgufFile:
     return replace(parts[0], tensors=tensors)
 
 
-def _part_paths(fields: Fields, count: int) -> list[Path]:
+def _part_paths(fields: Fields, count: int, files: ModelFiles) -> list[Path]:
     """The files of all parts, in order, each of which is there."""
     path = fields.path
     name = _NAME.fullmatch(path.name)
@@ -47,7 +48,7 @@ def _part_paths(fields: Fields, count: int) -> list[Path]:
         fields.fail(f"is a part of a model split into {count}; its name must end in '-NNNNN-of-{count:05d}.gguf'")
     paths = [path.with_name(f"{name['model']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
     for number, part in enumerate(paths, start=1):
-        if not part.is_file():
+        if not files.has(part):
             raise CheckpointError(f"{part}: part {number} of {count} is missing; download it into this folder")
     if path not in paths:
         fields.fail(f"is numbered {name['number']}, but the parts run from 00001 to {count:05d}")

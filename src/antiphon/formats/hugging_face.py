@@ -20,6 +20,7 @@ from antiphon.formats.quantized_tensors import described, whole_matrices
 from antiphon.formats.rope_scaling import hugging_face_rope
 from antiphon.formats.safetensors import read_folder
 from antiphon.formats.sampling_advice import sampling_advice
+from antiphon.model_files import ModelFiles
 
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 4 << 20
@@ -43,16 +44,16 @@ ONLY_VALUES: dict[str, object] = {
 }
 
 
-def open_hugging_face(folder: Path) -> Checkpoint:
+def open_hugging_face(folder: Path, files: ModelFiles) -> Checkpoint:
     """A folder as a Checkpoint; raises CheckpointError for one that is damaged or cannot be served."""
-    config = fields_of(folder / CONFIG, MAX_CONFIG_BYTES)
+    config = fields_of(files, folder / CONFIG, MAX_CONFIG_BYTES)
     architecture = _architecture(config)
     settings = _settings(config)
     _refuse_windows(config, settings["max_position_embeddings"])
     quantization = None if is_block_folder(config) else read_quantization_config(config)
-    tokenizer_config = fields_of(folder / "tokenizer_config.json", MAX_CONFIG_BYTES)
-    generation_config = fields_of(folder / "generation_config.json", MAX_CONFIG_BYTES)
-    tensors = read_folder(folder)
+    tokenizer_config = fields_of(files, folder / "tokenizer_config.json", MAX_CONFIG_BYTES)
+    generation_config = fields_of(files, folder / "generation_config.json", MAX_CONFIG_BYTES)
+    tensors = read_folder(folder, files)
     if is_block_folder(config):
         tensors = with_blocks(folder, tensors, config)
     else:
@@ -64,9 +65,10 @@ def open_hugging_face(folder: Path) -> Checkpoint:
         architecture=architecture,
         settings=settings,
         tensors=tensors,
-        tokenizer=_tokenizer(folder, config, tokenizer_config, generation_config),
-        chat_template=_chat_template(folder, tokenizer_config),
+        tokenizer=_tokenizer(folder, files, config, tokenizer_config, generation_config),
+        chat_template=_chat_template(folder, files, tokenizer_config),
         generation_defaults=sampling_advice(generation_config, SAMPLING_KEYS),
+        files=files,
         quantized_by=described(quantization, tensors) if quantization else None,
     )
 
@@ -116,11 +118,13 @@ def _refuse_windows(config: Fields, context: int) -> None:
         config.fail(f"field 'sliding_window' is {window}, below the context of {context}, which is not supported")
 
 
-def _tokenizer(folder: Path, config: Fields, tokenizer_config: Fields, generation_config: Fields) -> TokenizerData:
+def _tokenizer(
+    folder: Path, files: ModelFiles, config: Fields, tokenizer_config: Fields, generation_config: Fields
+) -> TokenizerData:
     path = folder / "tokenizer.json"
-    if not path.is_file():
+    if not files.has(path):
         raise CheckpointError(f"{path}: is missing; save the tokenizer in the 'fast' format, which writes it")
-    source = read_capped(path, MAX_TOKENIZER_BYTES)
+    source = read_capped(files, path, MAX_TOKENIZER_BYTES)
     tree = parse_json(path, source)
     num_rows = config.integer("vocab_size")
     ids = {text: id for text, id in _token_ids(Fields(path, tree)).items() if id < num_rows}
@@ -178,11 +182,11 @@ def _adds_first(tree: Any, bos: str) -> bool:  # noqa: ANN401
     return False
 
 
-def _chat_template(folder: Path, tokenizer_config: Fields) -> str | None:
+def _chat_template(folder: Path, files: ModelFiles, tokenizer_config: Fields) -> str | None:
     path = folder / "chat_template.jinja"
-    if path.is_file():
+    if files.has(path):
         try:
-            return read_capped(path, MAX_CONFIG_BYTES).decode()
+            return read_capped(files, path, MAX_CONFIG_BYTES).decode()
         except UnicodeDecodeError:
             raise CheckpointError(f"{path}: is not UTF-8") from None
     value = tokenizer_config.values.get("chat_template")

@@ -8,15 +8,12 @@ from typing import Any
 
 from antiphon.errors import CheckpointError
 from antiphon.formats.fields import Fields, shown
+from antiphon.model_files import ModelFiles
 
 
-def read_capped(path: Path, cap: int) -> bytes:
+def read_capped(files: ModelFiles, path: Path, cap: int) -> bytes:
     """A file's bytes; raises CheckpointError when it cannot be read or has more than `cap`."""
-    try:
-        with path.open("rb") as file:
-            source = file.read(cap + 1)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    source = files.read(path, cap + 1)
     if len(source) > cap:
         raise CheckpointError(f"{path}: is longer than {cap} bytes")
     return source
@@ -40,6 +37,6 @@ def parse_json(path: Path, source: bytes) -> dict[str, Any]:
     return tree
 
 
-def fields_of(path: Path, cap: int) -> Fields:
+def fields_of(files: ModelFiles, path: Path, cap: int) -> Fields:
     """The fields of a JSON file; none at all where there is no such file."""
-    return Fields(path, parse_json(path, read_capped(path, cap)) if path.is_file() else {})
+    return Fields(path, parse_json(path, read_capped(files, path, cap)) if files.has(path) else {})

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from antiphon.checkpoint import Tensor, block_of
 from antiphon.errors import CheckpointError
+from antiphon.model_files import ModelFiles
 
 MAX_ELEMENTS = 1 << 40  # weights in one tensor; far above any real one, far below where int64 arithmetic elsewhere ends
 
@@ -26,12 +27,15 @@ class MappedFile:
     data: mmap.mmap
 
     @classmethod
-    def open(cls, path: Path) -> MappedFile:
+    def open(cls, path: Path, files: ModelFiles) -> MappedFile:
         """Map `path`; raises CheckpointError when it cannot be read or is empty."""
+        file = files.open(path)
         try:
-            with path.open("rb") as file:
-                return cls(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            # With the size that it had, so that a file which was cut short meanwhile is refused here.
+            return cls(path, mmap.mmap(file.fd, file.size, access=mmap.ACCESS_READ))
         except ValueError:
+            if file.size:
+                file.check_unchanged()
             raise CheckpointError(f"{path}: the file is empty") from None
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None

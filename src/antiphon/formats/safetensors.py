@@ -16,6 +16,7 @@ from antiphon.errors import CheckpointError
 from antiphon.formats.fields import shown
 from antiphon.formats.json_file import parse_json, read_capped
 from antiphon.formats.mapped import ByteRange, MappedFile, check_ranges, tensor_bytes
+from antiphon.model_files import ModelFiles
 
 TYPES = ("F32", "F16", "BF16")
 MAX_HEADER_BYTES = 4 << 20  # a thousand tensors take about 100 KiB
@@ -23,26 +24,28 @@ MAX_DIMENSIONS = 4
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_folder(folder: Path) -> dict[str, Tensor]:
+def read_folder(folder: Path, files: ModelFiles) -> dict[str, Tensor]:
     """All tensors of a Hugging Face folder, from one file or from the shards that its index names."""
-    if (folder / SINGLE).is_file():
-        return read_safetensors(folder / SINGLE)
+    if files.has(folder / SINGLE):
+        return read_safetensors(folder / SINGLE, files)
     index = folder / INDEX
-    if not index.is_file():
+    if not files.has(index):
         raise CheckpointError(f"{folder}: has neither {SINGLE} nor {INDEX}; weights in other formats cannot be read")
-    weight_map = parse_json(index, read_capped(index, MAX_HEADER_BYTES)).get("weight_map")
+    weight_map = parse_json(index, read_capped(files, index, MAX_HEADER_BYTES)).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
         raise CheckpointError(f"{index}: field 'weight_map' must map tensor names to files")
-    shards = {shard: read_safetensors(_shard_path(index, shard)) for shard in sorted(set(weight_map.values()))}
+    shards = {
+        shard: read_safetensors(_shard_path(index, shard, files), files) for shard in sorted(set(weight_map.values()))
+    }
     for name, shard in weight_map.items():
         if name not in shards[shard]:
             raise CheckpointError(f"{index}: tensor {name!r} is said to be in {shard}, which does not have it")
     return {name: shards[shard][name] for name, shard in weight_map.items()}
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path, files: ModelFiles) -> dict[str, Tensor]:
     """The tensors of one file, located and not read; raises CheckpointError for anything that is not sound."""
-    file = MappedFile.open(path)
+    file = MappedFile.open(path, files)
     if file.size < 8:
         raise CheckpointError(f"{path}: is too short to be a safetensors file")
     (length,) = struct.unpack_from("<Q", file.data)
@@ -90,11 +93,11 @@ def _is_integers(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(item) is int and item.bit_length() <= 64 for item in value)
 
 
-def _shard_path(index: Path, shard: str) -> Path:
+def _shard_path(index: Path, shard: str, files: ModelFiles) -> Path:
     """A shard named by the index, which must not lead out of the folder."""
     if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
         raise CheckpointError(f"{index}: {shard[:200]!r} is not the name of a .safetensors file in this folder")
     path = index.parent / shard
-    if not path.is_file():
+    if not files.has(path):
         raise CheckpointError(f"{index}: the shard {shard} is missing; download it into this folder")
     return path

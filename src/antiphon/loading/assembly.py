@@ -61,6 +61,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
     engine = replace(
         engine,
         model=str(found.path),
+        files=checkpoint.files.opened,
         quantization=quantization.name or engine.quantization,
         fake_settings=fake,
     )

@@ -34,3 +34,4 @@ async def running_context(found: Found, engine_config: EngineConfig, settings: S
         await engine.stop()
         context.threads.shutdown(wait=False)
         assembly.model.text.close()
+        assembly.checkpoint.files.close()  # not before the last engine is gone, which inherits them

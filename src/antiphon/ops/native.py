@@ -12,7 +12,7 @@ This module and `runtime.cpu`, which fills and runs the program, are the only on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from antiphon import _native
 from antiphon.checkpoint import Tensor
 from antiphon.errors import CheckpointError
+from antiphon.footprint import MAX_COPIED_EMBEDDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class NativeLoader:
     def __init__(self, device: _native.Device) -> None:
         self.device = device
         self.bytes_by_format: dict[str, int] = {}
+        self.has_mapped_table = False  # an embedding is read from the model's file in each step
 
     def matrix(self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False) -> NativeMatrix:
         if interleave:
@@ -97,7 +99,11 @@ class NativeLoader:
         return [float(value) for value in values[0]]
 
     def table(self, tensor: Tensor) -> _native.StoredMatrix:
-        stored = stored_matrix(tensor)
+        """The embedding as it is stored: copied if it is small, so that what becomes of the file changes nothing."""
+        is_copied = tensor.num_bytes <= MAX_COPIED_EMBEDDING
+        self.has_mapped_table |= not is_copied
+        data = bytes(tensor.read()) if is_copied else tensor.read()
+        stored = stored_matrix(replace(tensor, read=lambda: memoryview(data)))
         try:
             self.device.require_finite(stored)
         except ValueError as error:

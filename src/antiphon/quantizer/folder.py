@@ -7,13 +7,12 @@ stranger's folder is carried on.
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from antiphon.checkpoint import TENSOR_TYPES, Tensor
+from antiphon.checkpoint import TENSOR_TYPES, Checkpoint, Tensor
 from antiphon.errors import CheckpointError
 from antiphon.formats.block_folder import BYTES, FIELD, METHOD
 from antiphon.formats.hugging_face import CONFIG, MAX_CONFIG_BYTES
@@ -35,15 +34,16 @@ COPIED = (
 
 
 def write_folder(
-    source: Path, out: Path, planned: Iterable[Tensor], tensors: Iterable[tuple[Tensor, memoryview]]
+    source: Checkpoint, out: Path, planned: Iterable[Tensor], tensors: Iterable[tuple[Tensor, memoryview]]
 ) -> None:
     """Write `tensors`, which are those of `planned` in its order, and what else the source folder has of a model."""
     planned = list(planned)
     try:
         out.mkdir()
         for name in COPIED:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, out / name)
+            if source.files.has(source.path / name):
+                file = source.files.open(source.path / name)
+                (out / name).write_bytes(source.files.read(source.path / name, file.size))
         (out / CONFIG).write_text(json.dumps(_config(source, planned), indent=2, ensure_ascii=False) + "\n")
         with (out / SINGLE).open("wb") as sink:
             sink.write(_header(planned))
@@ -53,9 +53,10 @@ def write_folder(
         raise CheckpointError(f"{out}: cannot be written ({error.strerror})") from None
 
 
-def _config(source: Path, planned: Iterable[Tensor]) -> Mapping[str, Any]:
+def _config(source: Checkpoint, planned: Iterable[Tensor]) -> Mapping[str, Any]:
     types = {tensor.name: tensor.type for tensor in planned if _is_blocks(tensor)}
-    return {**fields_of(source / CONFIG, MAX_CONFIG_BYTES).values, FIELD: {"quant_method": METHOD, "types": types}}
+    config = fields_of(source.files, source.path / CONFIG, MAX_CONFIG_BYTES)
+    return {**config.values, FIELD: {"quant_method": METHOD, "types": types}}
 
 
 def _header(planned: Iterable[Tensor]) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from antiphon.checkpoint import Tensor
+from antiphon.checkpoint import Checkpoint, Tensor
 from antiphon.errors import CheckpointError
 from antiphon.formats.gguf import DEFAULT_ALIGNMENT, GGML_TYPES, MAGIC, U32, U64, GgufFile
 from antiphon.formats.gguf_split import read_whole_gguf
@@ -25,9 +25,9 @@ _REPLACED = ("general.file_type", "general.quantization_version")
 _DROPPED = "split."
 
 
-def write_gguf(source: Path, out: Path, target: str, tensors: Iterable[tuple[Tensor, memoryview]]) -> None:
+def write_gguf(source: Checkpoint, out: Path, target: str, tensors: Iterable[tuple[Tensor, memoryview]]) -> None:
     """Write `tensors`, each with its bytes, in the order of the source's, and the source's metadata."""
-    file = read_whole_gguf(source)
+    file = read_whole_gguf(source.path, source.files)
     alignment = int(file.metadata.get("general.alignment", DEFAULT_ALIGNMENT))
     fields = _metadata(file, target)
     written: list[tuple[Tensor, int]] = []

@@ -79,9 +79,10 @@ class Job:
         with _part_of(self.out) as part:
             tensors = quantizer.tensors(plan.types, done)
             if self.checkpoint.format == "gguf":
-                write_gguf(self.checkpoint.path, part, self.target, tensors)
+                write_gguf(self.checkpoint, part, self.target, tensors)
             else:
-                write_folder(self.checkpoint.path, part, planned_tensors(self.checkpoint, plan.types), tensors)
+                write_folder(self.checkpoint, part, planned_tensors(self.checkpoint, plan.types), tensors)
+            self.checkpoint.files.check_unchanged()  # else OUT would be partly of one model, partly of another
         return plan
 
     def compare(self, step: Step) -> Comparison | None:

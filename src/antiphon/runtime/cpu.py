@@ -20,6 +20,7 @@ from antiphon.errors import CheckpointError, ConfigError
 from antiphon.footprint import default_kv_tokens, kv_bytes_per_token, kv_capacity, weight_bytes
 from antiphon.formats import open_checkpoint
 from antiphon.machine import default_threads, free_memory_bytes
+from antiphon.model_files import ModelFiles
 from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps, quantize
@@ -34,11 +35,14 @@ def create_runner(
     config: EngineConfig, progress: memoryview | None = None, report: LoadReport = lambda fraction, phase: None
 ) -> CpuRunner:
     """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
-    checkpoint = open_checkpoint(Path(config.model))
+    checkpoint = open_checkpoint(Path(config.model), ModelFiles(config.files) if config.files else None)
     try:
-        return _loaded(config, checkpoint, progress, report)
+        runner = _loaded(config, checkpoint, progress, report)
     except CheckpointError as error:  # which knows tensors and settings, and not where they are from
+        checkpoint.files.check_unchanged()
         raise CheckpointError(f"{config.model}: {error.message}") from None
+    checkpoint.files.check_unchanged()  # else the weights may be partly of one model, partly of another
+    return runner
 
 
 def _loaded(config: EngineConfig, checkpoint: Checkpoint, progress: memoryview | None, report: LoadReport) -> CpuRunner:
@@ -137,6 +141,8 @@ class CpuRunner:
         )
         forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
         self._weight_bytes = ops.bytes_by_format
+        # What every step reads from the files themselves; everything else was copied.
+        self._mapped_files = checkpoint.files if ops.has_mapped_table else None
 
     def execute(self, plan: StepPlan) -> StepResult:
         inputs, refused = [], set()
@@ -150,6 +156,8 @@ class CpuRunner:
                 refused.add(sequence.sequence_id)
                 inputs.append(_sequence_input(sequence, None))
         outcomes = iter(self._program.run(inputs))
+        if self._mapped_files is not None:
+            self._mapped_files.check_unchanged()  # before anybody is sent a token that other bytes led to
         sampled = []
         for sequence in plan.sequences:
             if sequence.sequence_id in refused:

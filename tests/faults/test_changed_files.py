@@ -222,14 +222,12 @@ async def test_embeddings_that_were_overwritten_lead_to_no_token(tmp_path, mappe
 async def test_sigbus_is_the_death_of_one_engine_and_says_why(tmp_path, mapped_embedding, caplog):
     model = write_gguf(tmp_path)
     async with serving(model) as client:
-        running = await stopped_in_the_middle(client)
-        cut_short(model)
-        os.kill(client.engine_pid, signal.SIGCONT)
-        endings = await asyncio.gather(*running, return_exceptions=True)
-        assert all(isinstance(ending, EngineDied) for ending in endings)
+        cut_short(model)  # while nothing runs, so that the next thing to happen is that an embedding is read
+        with pytest.raises(EngineDied):
+            await read(client.generate(ask("a", [1, 2, 3])))
         with pytest.raises(CheckpointError, match="now has 4,096"):
             await client.wait_ready()
-        assert client.restarts >= 1
+        assert client.restarts == 1
     assert "killed by SIGBUS: a part of a model file could not be read" in caplog.text
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import time
 from typing import Any
 
 import pytest
 from http_server import PATIENCE, serving, until
 
 from antiphon.api_keys import read_api_keys
-from antiphon.http.edge.access_log import LineWriter, access_logger
+from antiphon.http.edge.access_log import access_logger
 
 SECRETS = ("sk-the-key", "PROMPT", "sk-wrong")
 FIELDS = [
@@ -127,27 +125,3 @@ async def test_an_engine_that_fails_is_told(tmp_path, lines):
             await server.http.post("/v1/completions", json=body, headers=named(name))
             line = await lines.wait_for(name)
             assert (line["status"], line["outcome"]) == (200 if stream else 500, "failed")
-
-
-def test_lines_go_out_in_order_and_wait_for_nobody(monkeypatch):
-    monkeypatch.setattr("antiphon.http.edge.access_log._MAX_WAITING", 10)
-    read_end, write_end = os.pipe()
-    writer = LineWriter(write_end)
-    try:
-        began = time.monotonic()
-        for number in range(2000):  # far more than a pipe holds
-            writer.emit(logging.makeLogRecord({"msg": f"{number} " + "x" * 500}))
-        assert time.monotonic() - began < PATIENCE
-        received = b""
-        while b"dropped_lines" not in received:
-            received += os.read(read_end, 1 << 16)
-            writer.emit(logging.makeLogRecord({"msg": "last"}))
-        whole = received[: received.rindex(b"\n")].split(b"\n")
-        numbers = [int(line.split()[0]) for line in whole if line.endswith(b"x")]
-        assert numbers == sorted(set(numbers))
-        dropped = next(json.loads(line)["dropped_lines"] for line in whole if b"dropped_lines" in line)
-        assert 1 <= dropped < 2000
-    finally:
-        os.close(read_end)
-        writer.close()
-        os.close(write_end)

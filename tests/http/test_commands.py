@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +22,8 @@ from typing import Any
 import httpx2
 import pytest
 from http_server import PATIENCE
+from pipes_full import full_pipe
+from real_server import children
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
@@ -98,6 +100,62 @@ def test_a_signal_drains_and_a_second_one_stops_at_once(model):
             status, text = ending(process)
     assert status == 0
     assert "Traceback" not in text
+
+
+def engine_of(process: subprocess.Popen[str]) -> int:
+    (pid,) = [
+        pid for pid in children(process.pid) if b"antiphon.engine.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return pid
+
+
+def test_a_log_that_nobody_reads_stops_nobody(model):
+    """Standard error is a pipe that is full, and the server has something to say."""
+    with full_pipe() as (read_end, write_end, fill):
+        command = [*ANTIPHON, "serve", model, "--fake-engine", "--port", "0", "--no-access-log"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=write_end, text=True) as process:
+            try:
+                assert process.stdout is not None
+                url = process.stdout.readline().split()[1].removesuffix("/v1/chat/completions")
+                fill()
+                with httpx2.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+                    for _ in range(2):  # each is a warning of the server's
+                        first = engine_of(process)
+                        os.kill(first, signal.SIGKILL)
+                        wait_for(lambda: client.get("/ready").status_code == 503)
+                        wait_for(lambda: client.get("/ready").status_code == 200)
+                        assert engine_of(process) != first
+                    reply = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 5, "ignore_eos": True})
+                    assert reply.json()["usage"]["completion_tokens"] == 5
+                    process.send_signal(signal.SIGTERM)  # and this a message
+                    assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+        os.close(write_end)
+        assert set(os.read(read_end, 1 << 20)[-100:]) == {ord("x")}, "the pipe was not full"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_requests_for_a_websocket_and_nonsense_leave_nothing_in_the_log(model):
+    with serve(model) as (process, url):
+        asking = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        assert httpx2.get(f"{url}/v1/models", headers=asking, trust_env=False).status_code == 200
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+            connection.sendall(b"this is no HTTP\r\n\r\n")
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400")
+        process.send_signal(signal.SIGTERM)
+        _, text = ending(process)
+    assert "Unsupported upgrade" not in text
+    assert "uvicorn" not in text
+    assert "Invalid HTTP" not in text
+    assert "draining" in text  # the log does work
 
 
 def free_port() -> int:

@@ -17,20 +17,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
+from antiphon.commands.terminal_log import TerminalFormatter
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.app import create_app
-from antiphon.http.edge.access_log import LineWriter, access_logger
+from antiphon.http.edge.access_log import access_log_writer, access_logger
 from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
+from antiphon.log_writer import STDERR, LineWriter
 
 _POLL_SECONDS = 0.05
-_STDOUT = 1  # file descriptor
+_PLAIN = "%(asctime)s %(levelname)s %(message)s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,15 @@ def run(engine: EngineConfig, settings: ServerConfig) -> None:
 
 
 def _set_up_logging(settings: ServerConfig, console: Console) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, rich_tracebacks=False)],
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says at info, we say ourselves
+    messages = LineWriter(STDERR)
+    messages.setFormatter(TerminalFormatter(console) if console.is_terminal else logging.Formatter(_PLAIN))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[messages])
+    # It warns of every request that asks for a WebSocket or is no HTTP: its sender is told, and it fills the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     access_logger.propagate = False
     access_logger.setLevel(logging.INFO if settings.access_log else logging.WARNING)
     if settings.access_log:
-        access_logger.addHandler(LineWriter(_STDOUT))
+        access_logger.addHandler(access_log_writer())
 
 
 async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, console: Console) -> None:

@@ -24,6 +24,7 @@ from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, Connection, Fatal, Loading, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError
 from antiphon.grammar import Vocabulary
+from antiphon.log_writer import STDERR, LineWriter
 from antiphon.machine import choose_threads, see_processors, stay_on
 from antiphon.step import LoadReport, Runner
 
@@ -45,7 +46,9 @@ def main() -> int:
     _die_with(arguments.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s engine: %(message)s")
+    messages = LineWriter(STDERR)
+    messages.setFormatter(logging.Formatter("%(levelname)s engine: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[messages])
     connection = Connection(socket.socket(fileno=arguments.fd))
     return _serve(connection, Progress(arguments.progress_fd))
 

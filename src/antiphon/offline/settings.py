@@ -60,7 +60,7 @@ def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, S
 def setting_names() -> list[str]:
     """Every setting by its own name."""
     shown = {own: name for name, own in _RENAMED.items()}
-    hidden = ("model", "fake", "fake_settings")
+    hidden = ("model", "files", "fake", "fake_settings")  # not for callers to say
     return [shown.get(field.name, field.name) for field in fields(EngineConfig) if field.name not in hidden] + [
         *_OF_THE_FRONT
     ]

@@ -1,30 +1,25 @@
 """One line of JSON for each request, written when it is over, however it ended.
 
-Owns the line's fields and the way out. It promises that a line holds no prompt, no answer, no query and no key, the
-name of a key at most; that the line of a stream which its client left is written as soon as that is noticed; and that
-nobody waits for whoever reads the log: when that one falls behind, lines are dropped and counted. It must not know how
-a request is answered; the accounts of the metrics know what became of it.
+Owns the line's fields. It promises that a line holds no prompt, no answer, no query and no key, the name of a key at
+most; that the line of a stream which its client left is written as soon as that is noticed; and that nobody waits for
+whoever reads the log (`log_writer`). It must not know how a request is answered; the accounts of the metrics know what
+became of it.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import queue
-import threading
 import time
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.http.edge.authentication import key_name
+from antiphon.log_writer import STDOUT, LineWriter
 from antiphon.metrics import RequestAccount
 
 _GONE = 499  # nginx's word for a client that left before there was a status
-_MAX_WAITING = 10_000  # lines
-_PATIENCE = 1.0  # seconds for the last lines to be written at the end
 _WORST_FIRST = ("failed", "aborted", "refused", "finished")
 
 access_logger = logging.getLogger("antiphon.access")
@@ -91,39 +86,6 @@ def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> L
     )
 
 
-class LineWriter(logging.Handler):
-    """Writes each record as a line to a file descriptor, from a thread of its own."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._fd = fd
-        self._waiting: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING)
-        self._dropped = 0
-        # A daemon, since a reader that has stopped reading must not keep this process from ending.
-        self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
-        self._thread.start()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._waiting.put_nowait(self.format(record).encode() + b"\n")
-        except queue.Full:
-            self._dropped += 1
-
-    def close(self) -> None:
-        """Write what waits, if that takes no longer than a moment."""
-        with suppress(queue.Full):
-            self._waiting.put_nowait(None)
-            self._thread.join(_PATIENCE)
-        super().close()
-
-    def _write_all(self) -> None:
-        while (line := self._waiting.get()) is not None:
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                line = msgspec.json.encode({"dropped_lines": dropped}) + b"\n" + line
-            while line:
-                try:
-                    # Past Python's own buffer, whose lock a waiting thread would hold until the end of the process.
-                    line = line[os.write(self._fd, line) :]
-                except OSError:  # nobody reads any more
-                    return
+def access_log_writer() -> LineWriter:
+    """The handler that puts the lines on standard output."""
+    return LineWriter(STDOUT, dropped=lambda count: msgspec.json.encode({"dropped_lines": count}).decode())

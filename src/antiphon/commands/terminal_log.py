@@ -1,0 +1,28 @@
+"""Log messages as a person sees them on a terminal: time, level in colour, text."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+_ERASE_LINE = "\r\x1b[2K"  # a progress bar may be there, which is drawn again below
+
+
+class TerminalFormatter(logging.Formatter):
+    """A record as text with colours; it is rendered apart, since rich's own handler waits for the terminal."""
+
+    def __init__(self, terminal: Console) -> None:
+        """`terminal`: the console whose width and colours to use; nothing is written to it."""
+        super().__init__("%(message)s")
+        self._console = Console(
+            file=io.StringIO(), force_terminal=True, width=terminal.width, no_color=terminal.no_color
+        )
+        self._handler = RichHandler(console=self._console, show_path=False, rich_tracebacks=False)
+
+    def format(self, record: logging.LogRecord) -> str:
+        with self._console.capture() as captured:
+            self._handler.emit(record)
+        return _ERASE_LINE + captured.get().rstrip("\n")

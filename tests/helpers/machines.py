@@ -58,7 +58,9 @@ class FakeMachine:
             for cpu in siblings:
                 self.write(f"/sys/devices/system/cpu/cpu{cpu}/topology/{file}", ",".join(map(str, siblings)))
 
-    def node(self, id: int, cpus: str, *, free: int = 1 << 30) -> None:
+    def node(self, id: int, cpus: str, *, free: int = 1 << 30, total: int = 1 << 34, inactive_file: int = 0) -> None:
         """A NUMA node; `cpus` as the kernel lists them, "0-3,8"."""
         self.write(f"/sys/devices/system/node/node{id}/cpulist", cpus)
-        self.write(f"/sys/devices/system/node/node{id}/meminfo", f"Node {id} MemFree:    {free // 1024} kB")
+        fields = {"MemTotal": total, "MemFree": free, "Inactive(file)": inactive_file}
+        lines = [f"Node {id} {name}:    {size // 1024} kB" for name, size in fields.items()]
+        self.write(f"/sys/devices/system/node/node{id}/meminfo", "\n".join(lines))

@@ -107,7 +107,7 @@ WEIGHT = ("w", (4,), F32, bytes(16))
         ([("w", (2, 256), Q2_K, bytes(168))], "'w': Q2_K is not supported yet; use F32, F16, BF16, Q4_0"),
         ([("w", (2, 32), 77, bytes(64))], "'w': the unknown type 77"),
         ([("w", (2, 33), Q4_0, bytes(64))], "'w': its rows have 33 weights, not a multiple"),
-        ([("w", (40,), BF16, bytes(16))], "'w' is said to lie in bytes .* truncated"),
+        ([("w", (40,), BF16, bytes(16))], "'w' should be in bytes .* truncated"),
         ([WEIGHT, WEIGHT], "'w' appears twice"),
     ],
 )
@@ -118,7 +118,7 @@ def test_unsound_tensors_are_named(tmp_path: Path, tensors: list[Any], message: 
 
 
 @pytest.mark.parametrize(
-    ("offset", "message"), [(16, "not a multiple of the alignment"), (0, "overlap"), (1 << 63, "said to lie in")]
+    ("offset", "message"), [(16, "not a multiple of the alignment"), (0, "overlap"), (1 << 63, "should be in bytes")]
 )
 def test_unsound_offsets_are_named(tmp_path: Path, offset: int, message: str) -> None:
     tensors = [("v", (4,), F32, bytes(16)), WEIGHT]

@@ -154,6 +154,17 @@ def test_files_that_say_no_number_set_no_limit(machine, limit):
     assert see_processors(machine.root, {0}).quota is None
 
 
+@pytest.mark.parametrize(("allowed", "free", "total"), [("0-1", 24, 32), ("1", 5, 16), ("0", 9, 16)])
+def test_memory_of_numa_nodes_that_this_process_may_not_use_is_not_free(machine, allowed, free, total):
+    machine.node(0, "0-3", free=8 * GIB, inactive_file=GIB)
+    machine.node(1, "4-7", free=5 * GIB)
+    machine.write("/proc/self/status", f"Name:\tx\nMems_allowed_list:\t{allowed}")
+    memory = see_memory(machine.root)
+    assert (memory.free, memory.total) == (free * GIB, total * GIB)
+    line = see_machine(root=machine.root).memory_line()
+    assert line.endswith("GiB free" if allowed == "0-1" else f"GiB free on NUMA node {allowed}")
+
+
 # --- threads
 
 

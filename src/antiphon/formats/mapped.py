@@ -1,8 +1,8 @@
-"""A read-only memory map, and the rules that every tensor in it must keep.
+"""A file mapped into memory, read-only, and checks on the tensors in it.
 
-Owns what GGUF and safetensors have in common: opening a file without reading it, and checking that the byte ranges
-which its header claims lie inside the file and apart from each other. It promises that nothing is allocated by a
-header's word: a tensor's bytes stay in the map, and a range is checked before anybody can slice it.
+This is what GGUF and safetensors have in common: a file is opened without reading it, and the byte ranges that its
+header gives must be inside the file and must not overlap. Nothing is allocated because a header says so: a tensor's
+bytes stay in the map, and its range is checked before anything reads it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_ELEMENTS = 1 << 40  # weights in one tensor; far above any real one, far bel
 
 @dataclass(frozen=True, slots=True)
 class MappedFile:
-    """A whole file as memory. The map lives as long as this object or any view of it."""
+    """A whole file as memory. The map exists as long as this object or any view of it."""
 
     path: Path
     data: mmap.mmap
@@ -45,20 +45,20 @@ class MappedFile:
         return len(self.data)
 
     def tensor(self, name: str, shape: tuple[int, ...], kind: str, span: ByteRange) -> Tensor:
-        """The tensor whose bytes are those of `span`, which need not have been checked yet."""
+        """The tensor stored in `span`, which need not have been checked yet."""
         whole_pages = -(-span.start // mmap.PAGESIZE) * mmap.PAGESIZE, span.end // mmap.PAGESIZE * mmap.PAGESIZE
 
         def release() -> None:
             first, end = whole_pages
             if first < end:
-                self.data.madvise(mmap.MADV_DONTNEED, first, end - first)  # a later read brings them from the file
+                self.data.madvise(mmap.MADV_DONTNEED, first, end - first)  # a later read takes them from the file
 
         return Tensor(name, shape, kind, lambda: memoryview(self.data)[span.start : span.end], release)
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Where a header says a tensor lies: bytes [start, end) of the file."""
+    """Where a tensor is stored, as the header says: bytes [start, end) of the file."""
 
     name: str
     start: int
@@ -66,7 +66,7 @@ class ByteRange:
 
 
 def tensor_bytes(shape: tuple[int, ...], type: str) -> int:
-    """Bytes of a tensor of this shape; raises ValueError, saying why, for a shape that cannot be."""
+    """Size in bytes of a tensor of this shape; raises ValueError, saying why, for an impossible shape."""
     size, block = block_of(type)
     if not shape or min(shape) < 1:
         raise ValueError(f"its shape {list(shape)} is empty")
@@ -81,13 +81,13 @@ def tensor_bytes(shape: tuple[int, ...], type: str) -> int:
 
 
 def check_ranges(path: Path, ranges: Iterable[ByteRange], start: int, end: int) -> None:
-    """Raise CheckpointError unless every range lies in bytes [start, end) of the file and no two overlap."""
+    """Raise CheckpointError unless every range is within bytes [start, end) of the file and no two overlap."""
     before: ByteRange | None = None
     for span in sorted(ranges, key=lambda span: (span.start, span.end)):
         if span.start < start or span.end > end:
             raise CheckpointError(
-                f"{path}: tensor {span.name!r} is said to lie in bytes {span.start} to {span.end}, but the tensors' "
-                f"part of the file is bytes {start} to {end}; it is truncated or damaged: download it again"
+                f"{path}: tensor {span.name!r} should be in bytes {span.start} to {span.end}, but the tensors are in "
+                f"bytes {start} to {end} of the file; it is truncated or damaged: download it again"
             )
         if before is not None and span.start < before.end:
             raise CheckpointError(f"{path}: tensors {before.name!r} and {span.name!r} overlap")

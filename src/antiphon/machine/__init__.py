@@ -53,8 +53,10 @@ class Machine:
 
     def memory_line(self) -> str:
         """For people: "memory 2.1 of 4.0 GiB free (limit of control group /docker/1f3c)"."""
-        limit = f" (limit of control group {self.memory.limit.group})" if self.memory.limit else ""
-        return f"memory {self.memory.free / _GIB:.1f} of {self.memory.total / _GIB:.1f} GiB free{limit}"
+        memory = self.memory
+        nodes = f" on NUMA node {', '.join(map(str, memory.nodes))}" if memory.nodes else ""
+        limit = f" (limit of control group {memory.limit.group})" if memory.limit else ""
+        return f"memory {memory.free / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free{nodes}{limit}"
 
     def limits(self) -> list[str]:
         """Every limit that was seen, one sentence each; for `inspect`."""
@@ -82,6 +84,7 @@ class Machine:
             "memory_total": self.memory.total,
             "memory_free": self.memory.free,
             "memory_limit_group": limit and limit.group,
+            "memory_nodes": list(self.memory.nodes),
             "seen": self.limits(),
         }
 

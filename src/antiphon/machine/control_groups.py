@@ -16,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from antiphon.machine.kernel_files import read
+
 _UNLIMITED = 1 << 60  # version 1 writes "no limit" as the largest multiple of a page
 _VERSION_2 = ""  # the name that /proc/self/cgroup gives its hierarchy: none
 _ESCAPE = re.compile(r"\\([0-7]{3})")  # mountinfo writes spaces and the like as octal numbers
@@ -52,12 +54,12 @@ class _Group:
 
     def number(self, file: str) -> int | None:
         """The number in a control file; None where there is no such file, or it says "max" or -1."""
-        text = _read(self.folder / file).strip()
+        text = read(self.folder / file).strip()
         return int(text) if text.isdecimal() else None
 
     def stat(self, file: str, key: str) -> int:
         """One line's number of a file like memory.stat; 0 where it has no such line."""
-        for line in _read(self.folder / file).splitlines():
+        for line in read(self.folder / file).splitlines():
             name, _, value = line.partition(" ")
             if name == key and value.isdecimal():
                 return int(value)
@@ -77,7 +79,7 @@ def cpu_quota(root: Path = Path("/")) -> CpuQuota | None:
 
 
 def _memory_limit_v1(group: _Group) -> MemoryLimit | None:
-    if not group.is_own and _read(group.folder / "memory.use_hierarchy").strip() == "0":
+    if not group.is_own and read(group.folder / "memory.use_hierarchy").strip() == "0":
         return None  # this limit does not hold for groups inside
     limit, usage = group.number("memory.limit_in_bytes"), group.number("memory.usage_in_bytes")
     if limit is None or usage is None or limit >= _UNLIMITED:
@@ -99,7 +101,7 @@ def _cpu_quota_v1(group: _Group) -> CpuQuota | None:
 
 
 def _cpu_quota_v2(group: _Group) -> CpuQuota | None:
-    quota, _, period = _read(group.folder / "cpu.max").strip().partition(" ")
+    quota, _, period = read(group.folder / "cpu.max").strip().partition(" ")
     if not (quota.isdecimal() and period.isdecimal()):
         return None
     return _quota(group.name, int(quota), int(period))
@@ -138,7 +140,7 @@ def _relative(path: str, mounted_root: str) -> tuple[str, ...]:
 def _memberships(root: Path) -> Mapping[str, str]:
     """Controller → the path of this process's group; version 2's hierarchy has the empty name."""
     found = {}
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    for line in read(root / "proc/self/cgroup").splitlines():
         fields = line.split(":", 2)
         if len(fields) == 3:
             found.update(dict.fromkeys(fields[1].split(","), fields[2]))
@@ -154,7 +156,7 @@ class _Mount:
 def _mounts(root: Path) -> Mapping[str, _Mount]:
     """Controller → where its hierarchy is mounted; version 2's has the empty name."""
     found: dict[str, _Mount] = {}
-    for line in _read(root / "proc/self/mountinfo").splitlines():
+    for line in read(root / "proc/self/mountinfo").splitlines():
         left, _, right = line.partition(" - ")
         fields, details = left.split(" "), right.split(" ")
         if len(fields) < 5 or len(details) < 3 or details[0] not in ("cgroup", "cgroup2"):
@@ -168,11 +170,3 @@ def _mounts(root: Path) -> Mapping[str, _Mount]:
 
 def _unescaped(text: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-
-
-def _read(path: Path) -> str:
-    """A small file of the kernel's; empty where it cannot be read."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from antiphon.config import MAX_THREADS
 from antiphon.machine.control_groups import CpuQuota, cpu_quota
+from antiphon.machine.kernel_files import NODES, number_list, read, sizes
 
-_CPUS, _NODES = "sys/devices/system/cpu", "sys/devices/system/node"
+_CPUS = "sys/devices/system/cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _count_cores(cpus: Iterable[int], root: Path) -> int:
 def _core_of(cpu: int, root: Path) -> frozenset[int]:
     """All logical CPUs on the same core; a CPU that the kernel tells nothing about is a core of its own."""
     for name in ("core_cpus_list", "thread_siblings_list"):  # the second before Linux 5.3
-        siblings = _cpu_list(root / _CPUS / f"cpu{cpu}/topology" / name)
+        siblings = number_list(read(root / _CPUS / f"cpu{cpu}/topology" / name))
         if cpu in siblings:
             return siblings
     return frozenset([cpu])
@@ -105,35 +106,12 @@ def _nodes(cpus: frozenset[int], root: Path) -> tuple[Node, ...]:
     """At least one, each with CPUs that this process may run on; every such CPU is on one of them."""
     nodes = []
     left = cpus
-    for folder in sorted((root / _NODES).glob("node[0-9]*"), key=lambda folder: int(folder.name[4:])):
-        if here := _cpu_list(folder / "cpulist") & left:
-            nodes.append(Node(int(folder.name[4:]), here, _count_cores(here, root), _free_bytes(folder)))
+    for folder in sorted((root / NODES).glob("node[0-9]*"), key=lambda folder: int(folder.name[4:])):
+        if here := number_list(read(folder / "cpulist")) & left:
+            nodes.append(
+                Node(int(folder.name[4:]), here, _count_cores(here, root), sizes(folder / "meminfo").get("MemFree", 0))
+            )
             left -= here
-    if left:  # no NUMA, or a kernel that tells less than it should: then there is no node to stay on
+    if left:  # no NUMA, or not every CPU is listed: there is no node to stay on
         return (Node(0, cpus, _count_cores(cpus, root), 0),)
     return tuple(nodes)
-
-
-def _free_bytes(node: Path) -> int:
-    for line in _read(node / "meminfo").splitlines():  # "Node 0 MemFree:   123 kB"
-        words = line.split()
-        if len(words) == 5 and words[2] == "MemFree:" and words[3].isdecimal():
-            return int(words[3]) * 1024
-    return 0
-
-
-def _cpu_list(path: Path) -> frozenset[int]:
-    """A list as the kernel writes it, "0-3,8"; empty where it cannot be read."""
-    cpus: set[int] = set()
-    for part in _read(path).strip().split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal() and (last or first).isdecimal():
-            cpus.update(range(int(first), int(last or first) + 1))
-    return frozenset(cpus)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

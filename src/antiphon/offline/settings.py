@@ -68,7 +68,9 @@ def setting_names() -> list[str]:
 
 def _defaults() -> tuple[dict[str, object], dict[str, object]]:
     engine, front = EngineConfig(model=""), ServerConfig()
-    of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name != "model"}
+    of_engine = {
+        field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in ("model", "files")
+    }
     return of_engine, {name: getattr(front, name) for name in _OF_THE_FRONT} | _WITHOUT_A_QUEUE
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -381,8 +382,11 @@ def real_group() -> Iterator[Callable[..., Path]]:
 
     yield make
     for group in made:
-        with suppress(OSError):
-            group.rmdir()
+        for _ in range(1000):  # until the kernel has noticed that its last process is gone
+            with suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.01)
 
 
 def _is_version_1(controller: str) -> bool:

@@ -161,7 +161,7 @@ def _print(report: dict[str, Any]) -> None:
     console.print(f"quantization: {quantization['name'] or 'none'} ({quantization['reason']})", markup=False)
     console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})", markup=False)
     for line in report["machine"]["seen"]:
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
     for finding in report["findings"]:
         console.print(f"note: {finding['wrong']}; {finding['done']}", style="yellow", markup=False)
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):

@@ -18,7 +18,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import torch
-from checkpoints import SCHEMES, Format, load
+from checkpoint_formats import SCHEMES, Format, load
 from quantized_folders import Stored, config_of, in_parts, round_to, write_stored
 from tiny_checkpoints import write_hugging_face
 from tiny_models import encode, tensor

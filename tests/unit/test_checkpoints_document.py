@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from checkpoints import ARCHITECTURES, DOCUMENT, EVERY_FORMAT, FORMATS, LLAMA_CPP, SMOLLM2, Format, tiny_error
+from checkpoint_formats import ARCHITECTURES, FORMATS, LLAMA_CPP, Format
+from checkpoints import DOCUMENT, EVERY_FORMAT, SMOLLM2, tiny_error
 
 PERCENT, NUMBER = re.compile(r"\d+\.\d\d%"), re.compile(r"\d[\d.]*( MB| s)?")
 

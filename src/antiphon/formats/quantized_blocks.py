@@ -24,7 +24,7 @@ from antiphon.checkpoint import Tensor, block_of
 from antiphon.errors import CheckpointError
 from antiphon.formats.act_order import Arrangement
 from antiphon.formats.quantization_config import GROUP, QuantizationConfig
-from antiphon.formats.quantized_tensors import Parts
+from antiphon.formats.quantized_parts import Parts
 from antiphon.machine import default_threads
 
 Codes = npt.NDArray[np.uint8]

@@ -20,34 +20,13 @@ from antiphon.checkpoint import INTEGER_TYPES, Source, Tensor
 from antiphon.errors import CheckpointError
 from antiphon.formats.act_order import Arrangement, arrange, is_scattered
 from antiphon.formats.quantization_config import GROUP, QuantizationConfig
+from antiphon.formats.quantized_parts import Parts
 
 FLOATS = ("F16", "BF16", "F32")
 # What every quantized matrix of a method has, and nothing else.
 MARKS = {"awq": ".qweight", "gptq": ".qweight", "compressed-tensors": ".weight_scale"}
 EMBEDDING = "model.embed_tokens"
 BIASED = (".q_proj", ".k_proj", ".v_proj")  # the modules whose bias our models add
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The stored parts of one matrix, sound in shape, type and indices."""
-
-    rows: int
-    columns: int
-    num_groups: int  # of a row
-    codes: Tensor
-    scales: Tensor
-    zeros: Tensor | None = None
-    group_of: Tensor | None = None  # group of each column, where it is not the one that its place says
-    others: tuple[Tensor, ...] = ()  # that say nothing beyond this
-
-    @property
-    def groups(self) -> list[int] | None:
-        return list(self.group_of.read().cast("i")) if self.group_of else None
-
-    @property
-    def all(self) -> list[Tensor]:
-        return [part for part in (self.codes, self.scales, self.zeros, self.group_of) if part is not None]
 
 
 def whole_matrices(folder: Path, tensors: Mapping[str, Tensor], how: QuantizationConfig | None) -> dict[str, Tensor]:

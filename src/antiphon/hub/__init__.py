@@ -6,6 +6,7 @@ libraries are imported only when they are needed.
 """
 
 from antiphon.hub.names import ModelName, near_names, parse_name
-from antiphon.hub.pull import Pulled, Watcher, pull
+from antiphon.hub.pull import Pulled, pull
+from antiphon.hub.repository import Watcher
 
 __all__ = ["ModelName", "Pulled", "Watcher", "near_names", "parse_name", "pull"]

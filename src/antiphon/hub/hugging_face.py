@@ -36,7 +36,7 @@ from antiphon import __version__
 from antiphon.errors import HubError, HubUnreachable
 from antiphon.hub import transfer
 from antiphon.hub.names import ModelName, near_names
-from antiphon.hub.pull import Watcher
+from antiphon.hub.repository import Watcher
 from antiphon.hub.selection import HubFile
 
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a file's name in the cache, so nothing else will do
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class HuggingFaceRepository:
-    """Fulfils `pull.Repository`."""
+    """Fulfils `repository.Repository`."""
 
     label = "Hugging Face"
     cache_setting = "HF_HUB_CACHE"

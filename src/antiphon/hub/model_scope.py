@@ -13,7 +13,7 @@ from pathlib import Path
 
 from antiphon.errors import HubError, HubUnreachable
 from antiphon.hub.names import ModelName
-from antiphon.hub.pull import Watcher
+from antiphon.hub.repository import Watcher
 from antiphon.hub.selection import HubFile
 
 try:
@@ -29,7 +29,7 @@ _SMALL = 64 << 20  # bytes; files up to here are compared with the hub's checksu
 
 
 class ModelScopeRepository:
-    """Fulfils `pull.Repository`."""
+    """Fulfils `repository.Repository`."""
 
     label = "ModelScope"
     cache_setting = "MODELSCOPE_CACHE"

@@ -8,57 +8,13 @@ when told to stay offline. It must not know how a hub is spoken to.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from antiphon.errors import HubError, HubUnreachable
 from antiphon.hub.names import MODEL_SCOPE, ModelName
-from antiphon.hub.selection import HubFile, model_of_parts, select
-
-
-class Repository(Protocol):
-    """One repository at one revision, on a hub and in its cache on this disk."""
-
-    label: str  # the hub's name
-    cache_setting: str  # the environment variable that moves the cache
-
-    @property
-    def is_offline(self) -> bool:
-        """Whether the environment forbids asking."""
-
-    def ask(self) -> Sequence[HubFile]:
-        """What the hub has. Raises HubUnreachable where it does not answer, HubError where it refuses."""
-
-    def look(self) -> Sequence[HubFile]:
-        """What lies here of the revision, as far as that is known without asking."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the files last asked for, or looked at, lie or will lie."""
-
-    def missing_bytes(self, file: HubFile) -> int | None:
-        """How much of a file is still to come; None: it is here and in its place."""
-
-    def bring(self, file: HubFile, watcher: Watcher) -> None:
-        """Put a file into its place, whole and checked, going on where an earlier try broke off."""
-
-    def finish(self) -> None:
-        """Everything that was asked for is here."""
-
-
-class Watcher(Protocol):
-    """Who is told how it goes."""
-
-    def begin(self, name: ModelName, files: Sequence[HubFile], missing: int) -> None:
-        """So many bytes are going to be brought."""
-
-    def gained(self, count: int) -> None:
-        """So many bytes came; below 0: so many that were here turned out useless."""
-
-    def note(self, text: str) -> None:
-        """Something that a person should know."""
+from antiphon.hub.repository import Repository, Watcher
+from antiphon.hub.selection import model_of_parts, select
 
 
 @dataclass(frozen=True, slots=True)

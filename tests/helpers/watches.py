@@ -29,15 +29,15 @@ class Watch:
         self.notes.append(text)
 
 
-def get(typed: str, watch: Watch | None = None, *, offline: bool = False) -> Pulled:
+def get(typed: str, watch: Watch | None = None, *, offline: bool = False, verify: bool = False) -> Pulled:
     """Pull by name."""
     name = parse_name(typed, "huggingface")
     assert name is not None
-    return pull(name, offline=offline, watcher=watch or Watch())
+    return pull(name, offline=offline, verify=verify, watcher=watch or Watch())
 
 
-def refusal(typed: str, *, offline: bool = False) -> str:
+def refusal(typed: str, *, offline: bool = False, verify: bool = False) -> str:
     """Why a name cannot be pulled."""
     with pytest.raises(HubError) as error:
-        get(typed, offline=offline)
+        get(typed, offline=offline, verify=verify)
     return error.value.message

@@ -208,3 +208,88 @@ def test_a_disk_that_is_too_small(hub: FakeHub, cache: Path, monkeypatch: pytest
     assert "HF_HUB_CACHE" in message
     assert hub.files_sent() == []
     assert not cache.exists()
+
+
+def damage(path: Path, data: bytes) -> None:
+    """Change what the cache holds, behind the links."""
+    path.resolve().write_bytes(data)
+
+
+def test_a_truncated_file_is_downloaded_again(hub: FakeHub):
+    hub.repositories["org/m-GGUF"] = GGUF
+    path = get("org/m-GGUF:Q4_0").path
+    damage(path, GGUF["m-Q4_0.gguf"][:1000])
+    watch = Watch()
+    assert get("org/m-GGUF:Q4_0", watch).path.read_bytes() == GGUF["m-Q4_0.gguf"]
+    assert watch.came == watch.missing == len(GGUF["m-Q4_0.gguf"])
+    assert watch.notes == ["m-Q4_0.gguf is damaged: its size or checksum is not the hub's. Downloading it again."]
+
+
+@pytest.mark.parametrize("name", ["model-00002-of-00002.safetensors", "tokenizer.json", "config.json"])
+def test_a_file_of_another_checksum_is_found_and_mended_by_verify(hub: FakeHub, name: str):
+    hub.repositories["org/m"] = FOLDER
+    folder = get("org/m").path
+    damage(folder / name, bytes(len(FOLDER[name])))
+    get("org/m")
+    assert (folder / name).read_bytes() != FOLDER[name], "sizes alone do not show it"
+    watch = Watch()
+    assert get("org/m", watch, verify=True).path == folder
+    assert (folder / name).read_bytes() == FOLDER[name]
+    assert name in watch.files  # two of the same content are one file in the cache
+    again = Watch()
+    get("org/m", again, verify=True)
+    assert again.files == []
+    assert again.notes == ["org/m: sizes and checksums of 6 files are the hub's"]
+
+
+def test_verify_offline_names_the_damaged_file(hub: FakeHub):
+    hub.repositories["org/m"] = FOLDER
+    folder = get("org/m").path
+    assert get("org/m", offline=True, verify=True).path == folder
+    damage(folder / "model-00001-of-00002.safetensors", bytes(len(CONTENT) + 1))
+    assert "model-00001-of-00002.safetensors is damaged" in refusal("org/m", offline=True, verify=True)
+
+
+def test_a_config_that_somebody_edited_is_left_alone_and_kept_when_verify_replaces_it(hub: FakeHub):
+    hub.repositories["org/m"] = FOLDER
+    folder = get("org/m").path
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text('{"mine": 1}')
+    get("org/m")
+    assert (folder / "config.json").read_text() == '{"mine": 1}'
+    get("org/m", verify=True)
+    assert (folder / "config.json").read_bytes() == FOLDER["config.json"]
+    assert (folder / "config.json.antiphon-replaced").read_text() == '{"mine": 1}'
+
+
+def test_a_link_whose_file_is_gone_is_mended(hub: FakeHub):
+    hub.repositories["org/m-GGUF"] = GGUF
+    path = get("org/m-GGUF:Q4_0").path
+    path.resolve().unlink()
+    assert get("org/m-GGUF:Q4_0").path.read_bytes() == GGUF["m-Q4_0.gguf"]
+
+
+@pytest.mark.parametrize("where", ["", "models--org--m-GGUF", "models--org--m-GGUF/blobs", ".locks"])
+def test_a_cache_that_is_no_folder_is_named(hub: FakeHub, cache: Path, where: str):
+    hub.repositories["org/m-GGUF"] = GGUF
+    (cache / where).parent.mkdir(parents=True, exist_ok=True)
+    (cache / where).write_text("a file")
+    message = refusal("org/m-GGUF:Q4_0")
+    assert "cannot be used" in message
+    assert "set HF_HUB_CACHE to another folder" in message
+    assert len(message) < 500 + len(str(cache)) * 2
+
+
+def test_a_complete_model_in_a_cache_that_cannot_be_written_is_served(hub: FakeHub, cache: Path):
+    hub.repositories["org/m-GGUF"] = GGUF
+    first = get("org/m-GGUF:Q4_0")
+    shutil.rmtree(cache / "models--org--m-GGUF" / "refs")
+    (cache / "models--org--m-GGUF" / "refs").write_text("cannot be a folder")  # root may write anywhere
+    assert get("org/m-GGUF:Q4_0") == first
+
+
+def test_a_commit_is_no_path(hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    hub.repositories["org/m-GGUF"] = GGUF
+    monkeypatch.setattr("fake_hub.COMMIT", "../../../outside")
+    assert "a commit of org/m-GGUF that cannot be one" in refusal("org/m-GGUF:Q4_0")
+    assert not list(cache.parent.rglob("outside*"))

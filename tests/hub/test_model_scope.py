@@ -75,6 +75,16 @@ def test_a_wrong_checksum_leaves_nothing_behind(hub: FakeModelScope, tmp_path: P
     assert not list(tmp_path.rglob("*.gguf*"))
 
 
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_damaged_file_is_downloaded_again(hub: FakeModelScope, verify: bool):
+    hub.repositories["org/m-GGUF"] = GGUF
+    path = get("ms://org/m-GGUF:Q4_0").path
+    path.write_bytes(bytes(len(GGUF["m-Q4_0.gguf"])) if verify else b"short")
+    watch = Watch()
+    assert get("ms://org/m-GGUF:Q4_0", watch, verify=verify).path.read_bytes() == GGUF["m-Q4_0.gguf"]
+    assert "m-Q4_0.gguf is damaged" in watch.notes[0]
+
+
 def test_offline_and_out_of_reach(hub: FakeModelScope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     hub.repositories["org/m-GGUF"] = GGUF
     assert "offline" in refusal("ms://org/m-GGUF:Q4_0", offline=True)

@@ -283,7 +283,7 @@ def test_a_command_typed_wrongly_exits_with_2(capsys, monkeypatch):
     ("model", "says"),
     [
         ("org/model", "offline"),
-        ("deepseek-r1:1.5b", "bartowski/DeepSeek-R1-Distill-Qwen-1.5B-GGUF:Q4_K_M is not here"),
+        ("deepseek-r1:1.5b", "bartowski/DeepSeek-R1-Distill-Qwen-1.5B-GGUF:Q4_K_M is not on this disk"),
         ("deepseek-r1", "deepseek-r1:1.5b, deepseek-r1:7b"),
         ("deepseek-r1-1.5b", "Did you mean deepseek-r1:1.5b"),
         ("./no/such.gguf", "no file or folder"),

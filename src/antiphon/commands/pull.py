@@ -23,8 +23,11 @@ def pull(
     model: Annotated[str, typer.Argument(help="The name of a model: owner/repo, owner/repo:TYPE, deepseek-r1:1.5b …")],
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also compare checksums, and download damaged files again.")
+    ] = False,
 ) -> None:
-    """Bring MODEL from a hub, and print where it lies. What broke off goes on from there.
+    """Download MODEL and print its path. Interrupted downloads resume; files of the wrong size are downloaded again.
 
     [bold]Examples[/bold]
 
@@ -38,5 +41,5 @@ def pull(
 
     from antiphon.loading.model import resolve_model
 
-    found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline)
+    found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline, verify=verify)
     typer.echo(found.path)

@@ -40,8 +40,11 @@ from antiphon.hub.repository import Watcher
 from antiphon.hub.selection import HubFile
 
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # a file's name in the cache, so nothing else will do
-_PART = ".antiphon-part"  # of a blob that is on its way
-_NEIGHBOURS = 200  # repositories of an owner among which near names are looked for
+_COMMIT = re.compile(r"\w[\w.-]*")
+_PART = ".antiphon-part"  # ends the name of a partly downloaded blob
+_REPLACED = ".antiphon-replaced"  # ends the name of a file that was changed here, and that --verify replaced
+_EDITABLE = (".json", ".jinja")
+_NEIGHBOURS = 200  # repositories of an owner that are searched for similar names
 
 T = TypeVar("T")
 
@@ -56,6 +59,7 @@ class HuggingFaceRepository:
         self._name = name
         self._revision = name.revision or constants.DEFAULT_REVISION
         self._commit = ""
+        self._damaged: set[Path] = set()  # blobs that were found damaged
         self._api = HfApi(library_name="antiphon", library_version=__version__)
         self._root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name.repo, repo_type="model")
 
@@ -72,6 +76,8 @@ class HuggingFaceRepository:
             lambda: self._api.model_info(self._name.repo, revision=self._name.revision, files_metadata=True, timeout=30)
         )
         self._commit = info.sha or self._revision
+        if not _COMMIT.fullmatch(self._commit):  # it becomes the name of a folder
+            raise HubError(f"{self._api.endpoint} names a commit of {self._name.repo} that cannot be one")
         return [
             HubFile(sibling.rfilename, sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id)
             for sibling in info.siblings or ()
@@ -79,16 +85,27 @@ class HuggingFaceRepository:
 
     def look(self) -> Sequence[HubFile]:
         reference = self._root / "refs" / self._revision
-        self._commit = reference.read_text().strip() if reference.is_file() else self._revision
+        commit = reference.read_text(errors="replace").strip() if reference.is_file() else self._revision
+        self._commit = commit if _COMMIT.fullmatch(commit) else ""
+        if not self._commit:
+            return []
         found = (path for path in self.folder.rglob("*") if path.is_file())
-        return [HubFile(path.relative_to(self.folder).as_posix(), path.stat().st_size) for path in found]
+        return [
+            HubFile(path.relative_to(self.folder).as_posix(), path.stat().st_size, _digest_by_name(path))
+            for path in found
+        ]
 
-    def missing_bytes(self, file: HubFile) -> int | None:
-        if (self.folder / file.path).is_file():
+    def missing_bytes(self, file: HubFile, *, verify: bool) -> int | None:
+        pointer = self.folder / file.path
+        if pointer.is_file() and (
+            self._is_sound(pointer, file, verify=verify) or (not verify and _may_be_edited(pointer))
+        ):
             return None
         blob = self._blob(file)
         if blob.exists():
-            return 0
+            if blob.is_file() and self._is_sound(blob, file, verify=verify):
+                return 0
+            self._damaged.add(blob)
         part = blob.with_name(blob.name + _PART)
         return file.size - (part.stat().st_size if part.exists() else 0)
 
@@ -99,18 +116,38 @@ class HuggingFaceRepository:
         lock = self._root.parent / ".locks" / self._root.name / f"{blob.name}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(lock):
-            if not blob.exists():
+            if blob in self._damaged or not blob.exists():
+                if blob in self._damaged:
+                    watcher.note(
+                        f"{file.path} is damaged: its size or checksum is not the hub's. Downloading it again."
+                    )
                 self._fetch(file, blob, watcher)
-        pointer = self.folder / file.path
+                self._damaged.discard(blob)
+        self._link(self.folder / file.path, blob)
+
+    def finish(self) -> None:
+        reference = self._root / "refs" / self._revision
+        if self._commit == self._revision or (reference.is_file() and reference.read_text() == self._commit):
+            return
+        # In a cache that may only be read, a complete model is still served. Only offline it can't be found by branch.
+        with suppress(OSError):
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            reference.write_text(self._commit)
+
+    def _link(self, pointer: Path, blob: Path) -> None:
+        """Make `pointer` a link to `blob`. A file of somebody's that is in its place is kept beside it."""
+        if pointer.is_symlink() and not pointer.exists():
+            pointer.unlink()  # its blob is gone
+        if pointer.exists() and not pointer.samefile(blob):
+            os.replace(pointer, pointer.with_name(pointer.name + _REPLACED))
         pointer.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             pointer.symlink_to(os.path.relpath(blob, pointer.parent))
 
-    def finish(self) -> None:
-        if self._commit != self._revision:
-            reference = self._root / "refs" / self._revision
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            reference.write_text(self._commit)
+    def _is_sound(self, path: Path, file: HubFile, *, verify: bool) -> bool:
+        if path.stat().st_size != file.size:
+            return False
+        return not verify or (file.digest is not None and transfer.has_digest(path, file.digest))
 
     def _fetch(self, file: HubFile, blob: Path, watcher: Watcher) -> None:
         assert file.digest is not None
@@ -189,3 +226,14 @@ class HuggingFaceRepository:
 
 def _how_to_log_in(endpoint: str) -> str:
     return f"make a token at {endpoint}/settings/tokens and set HF_TOKEN to it (or run: hf auth login)."
+
+
+def _digest_by_name(path: Path) -> str | None:
+    """The checksum that a file in the cache should have: what it links to is named after it."""
+    name = path.resolve().name
+    return name if path.is_symlink() and _DIGEST.fullmatch(name) else None
+
+
+def _may_be_edited(pointer: Path) -> bool:
+    """Whether it is a text file that stands where we put a link: then somebody changed it on purpose."""
+    return not pointer.is_symlink() and pointer.suffix in _EDITABLE

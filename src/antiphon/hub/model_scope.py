@@ -6,12 +6,12 @@ not installed, asking for such a repository says how to install it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from antiphon.errors import HubError, HubUnreachable
+from antiphon.hub import transfer
 from antiphon.hub.names import ModelName
 from antiphon.hub.repository import Watcher
 from antiphon.hub.selection import HubFile
@@ -37,6 +37,7 @@ class ModelScopeRepository:
     def __init__(self, name: ModelName) -> None:
         self._name = name
         self._revision = name.revision or _DEFAULT_REVISION
+        self._damaged: set[str] = set()  # paths of files that were found damaged
         self._api = modelscope_hub.HubApi()
         self._folder = Path(modelscope_hub.get_default_config().cache_dir)
 
@@ -63,7 +64,7 @@ class ModelScopeRepository:
         found = (path for path in self._folder.rglob("*") if path.is_file())
         return [HubFile(path.relative_to(self._folder).as_posix(), path.stat().st_size) for path in found]
 
-    def missing_bytes(self, file: HubFile) -> int | None:
+    def missing_bytes(self, file: HubFile, *, verify: bool) -> int | None:
         try:
             path = self._api.download_file(
                 self._name.repo, "model", file.path, revision=self._revision, local_files_only=True
@@ -71,9 +72,11 @@ class ModelScopeRepository:
         except errors.CacheNotFound:
             return file.size
         self._note_place(path, file)
-        if path.stat().st_size != file.size or (file.size <= _SMALL and not _has_digest(path, file.digest)):
-            return file.size
-        return None
+        compares = verify or file.size <= _SMALL
+        if path.stat().st_size == file.size and not (compares and not transfer.has_digest(path, file.digest or "")):
+            return None
+        self._damaged.add(file.path)
+        return file.size
 
     def bring(self, file: HubFile, watcher: Watcher) -> None:
         class Callback(modelscope_hub.ProgressCallback):
@@ -82,6 +85,8 @@ class ModelScopeRepository:
 
         if not file.digest:
             raise HubError(f"ModelScope gives no checksum for {file.path}, so it could not be checked")
+        if file.path in self._damaged:
+            watcher.note(f"{file.path} is damaged: its size or checksum is not the hub's. Downloading it again.")
         with self._translated():
             path = self._api.downloader.download_file(
                 self._name.repo,
@@ -90,6 +95,7 @@ class ModelScopeRepository:
                 revision=self._revision,
                 expected_sha256=file.digest,
                 file_size=file.size,
+                force=file.path in self._damaged,
                 progress_callbacks=[Callback],
             )
         self._note_place(path, file)
@@ -120,8 +126,3 @@ class ModelScopeRepository:
             raise HubUnreachable(f"cannot reach ModelScope ({error.message}).") from None
         except errors.HubError as error:
             raise HubError(f"ModelScope refuses {repo}: {error.message}") from None
-
-
-def _has_digest(path: Path, digest: str | None) -> bool:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == digest

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antiphon.errors import HubError, HubUnreachable
+from antiphon.hub import transfer
 from antiphon.hub.names import MODEL_SCOPE, ModelName
 from antiphon.hub.repository import Repository, Watcher
 from antiphon.hub.selection import model_of_parts, select
@@ -25,23 +26,40 @@ class Pulled:
     name: str  # what to call it
 
 
-def pull(name: ModelName, *, offline: bool, watcher: Watcher) -> Pulled:
-    """The model that `name` means, brought first as far as it is not here.
+def pull(name: ModelName, *, offline: bool, verify: bool = False, watcher: Watcher) -> Pulled:
+    """The model that `name` means, after downloading what is missing or damaged.
+
+    Files of another size than the hub's are damaged; with `verify`, so are those with another checksum.
 
     Raises:
         HubError: it cannot be had; the message says why, and what would work.
     """
     repository = open_repository(name)
-    if offline or repository.is_offline:
-        return _from_cache(name, repository, f"{name} is not here, and nothing is brought while offline")
+    try:
+        if offline or repository.is_offline:
+            reason = f"{name} is not on this disk, and nothing is downloaded while offline"
+            return _from_cache(name, repository, reason, verify=verify)
+        return _up_to_date(name, repository, verify=verify, watcher=watcher)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise HubError(
+            f"the cache {repository.folder} cannot be used: {error.strerror or type(error).__name__}{where}. Make it "
+            f"writable, or set {repository.cache_setting} to another folder."
+        ) from None
+
+
+def _up_to_date(name: ModelName, repository: Repository, *, verify: bool, watcher: Watcher) -> Pulled:
+    """The model as the hub has it now; as it is on this disk where the hub does not answer."""
     try:
         files = repository.ask()
     except HubUnreachable as error:
-        pulled = _from_cache(name, repository, error.message)
-        watcher.note(f"{error.message} What was brought earlier is used.")
+        pulled = _from_cache(name, repository, error.message, verify=verify)
+        watcher.note(f"{error.message} Using the copy on this disk.")
         return pulled
     selection = select(files, name)
-    missing = {file: size for file in selection.files if (size := repository.missing_bytes(file)) is not None}
+    missing = {
+        file: size for file in selection.files if (size := repository.missing_bytes(file, verify=verify)) is not None
+    }
     if missing:
         needed = sum(missing.values())
         _check_room(repository, needed)
@@ -49,6 +67,8 @@ def pull(name: ModelName, *, offline: bool, watcher: Watcher) -> Pulled:
         for file in missing:
             repository.bring(file, watcher)
     repository.finish()
+    if verify:
+        watcher.note(f"{name}: sizes and checksums of {len(selection.files)} files are the hub's")
     return _pulled(name, repository.folder, selection.opens)
 
 
@@ -63,15 +83,20 @@ def open_repository(name: ModelName) -> Repository:
     return HuggingFaceRepository(name)
 
 
-def _from_cache(name: ModelName, repository: Repository, otherwise: str) -> Pulled:
-    """The model as it lies here, or HubError with `otherwise` where it does not, or not whole."""
+def _from_cache(name: ModelName, repository: Repository, otherwise: str, *, verify: bool) -> Pulled:
+    """The model as it is on this disk; HubError with `otherwise` if it is not there, incomplete or damaged."""
     files = repository.look()
     if not files:
         raise HubUnreachable(otherwise)
     try:
         selection = select(files, name)
     except HubError as error:
-        raise HubUnreachable(f"{otherwise}. Of what is here: {error.message}") from None
+        raise HubUnreachable(f"{otherwise}. In the cache: {error.message}") from None
+    for file in selection.files if verify else ():
+        if file.digest is None:
+            raise HubUnreachable(f"{otherwise}. The checksum of {file.path} is known to the hub alone.")
+        if not transfer.has_digest(repository.folder / file.path, file.digest):
+            raise HubUnreachable(f"{otherwise}. In the cache, {file.path} is damaged: its checksum differs.")
     return _pulled(name, repository.folder, selection.opens)
 
 

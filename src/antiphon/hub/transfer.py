@@ -99,22 +99,32 @@ def _append(
         raise _Cut("the connection was cut")
 
 
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether the file's content has `digest`, in hexadecimal: sha256, or git's sha1 of a blob."""
+    return _digest_of(path, len(digest)) == digest.lower()
+
+
 def check_digest(path: Path, label: str, digest: str) -> None:
     """Remove the file and raise HubError unless its content has `digest`: sha256, or git's sha1 of a blob."""
-    size = path.stat().st_size
-    if len(digest) == hashlib.sha256().digest_size * 2:
+    found = _digest_of(path, len(digest))
+    if found != digest.lower():
+        path.unlink()
+        raise HubError(
+            f"{label}: the download has checksum {found[:16]}…, but the hub says {digest[:16]}…; the file was removed. "
+            "Try again. If it happens again, the hub or a proxy in between sends something else."
+        )
+
+
+def _digest_of(path: Path, length: int) -> str:
+    """`length`: of the digest that it will be compared with, which tells the algorithm."""
+    if length == hashlib.sha256().digest_size * 2:
         found = hashlib.sha256()
     else:
-        found = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        found = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(_HASH_CHUNK):
             found.update(chunk)
-    if found.hexdigest() != digest.lower():
-        path.unlink()
-        raise HubError(
-            f"{label}: the checksum of what came is {found.hexdigest()[:16]}…, and the hub says {digest[:16]}…; the "
-            "file was removed. Try again; if it stays so, the hub or a proxy in between sends something else."
-        )
+    return found.hexdigest()
 
 
 def _size_of(path: Path) -> int:

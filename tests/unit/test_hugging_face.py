@@ -106,6 +106,8 @@ def test_newer_files_keep_the_rotary_base_elsewhere(folder: Path) -> None:
         ({"partial_rotary_factor": 0.5}, "'partial_rotary_factor' is 0.5"),
         ({"quantization_config": {"quant_method": "aqlm"}}, "'quantization_config.quant_method' is 'aqlm'"),
         ({"use_sliding_window": True}, "'use_sliding_window' is True"),
+        ({"is_causal": False}, "'is_causal' is False"),
+        ({"use_bidirectional_attention": True}, "'use_bidirectional_attention' is True"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "'layer_types' names layers other"),
         ({"architectures": ["MistralForCausalLM"], "sliding_window": 511}, "'sliding_window' is 511, below"),
         ({"architectures": ["MistralForCausalLM"], "max_position_embeddings": 8192}, "'sliding_window' is 4096, below"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.checkpoint import Checkpoint, TokenizerData
-from antiphon.formats.fields import Fields, check_heads, head_dim_of
+from antiphon.formats.fields import Fields, check_heads, head_dim_of, shown
 from antiphon.formats.gguf import GgufFile
 from antiphon.formats.gguf_split import read_whole_gguf
 from antiphon.formats.rope_scaling import gguf_rope
@@ -23,6 +23,19 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3")
 TOKENIZERS = ("gpt2", "llama")
 PRE_TOKENIZERS_WITH_BOS = ("llama-bpe", "llama3", "llama-v3", "tekken")
 MAX_TOKEN_TYPE = 6  # GGUF's run from 1, normal, to 6, byte
+
+# Fields that would change the arithmetic → the values that are served. The zeros mean "off".
+ONLY_VALUES: dict[str, tuple[object, ...]] = {
+    "attention.causal": (True,),
+    "attention.clamp_kqv": (0,),
+    "attention.max_alibi_bias": (0,),
+    "attn_logit_softcapping": (0,),
+    "final_logit_softcapping": (0,),
+    "logit_scale": (0, 1),
+    "residual_scale": (0, 1),
+    "embedding_scale": (0, 1),
+    "use_parallel_residual": (False,),
+}
 
 # Our word for a sampling default → GGUF's.
 SAMPLING_KEYS = {
@@ -61,6 +74,10 @@ def open_gguf(path: Path, files: ModelFiles) -> Checkpoint:
 
 def _settings(fields: Fields, architecture: str, file: GgufFile, num_tokens: int) -> dict[str, Any]:
     prefix = f"{architecture}."
+    for key, only in ONLY_VALUES.items():
+        value = fields.values.get(prefix + key)
+        if value is not None and value not in only:
+            fields.fail(f"field {prefix + key!r} is {shown(value)}, which is not supported")
     if fields.integer(prefix + "expert_count", 0, least=0):
         fields.fail("mixtures of experts are not supported; dense models are")
     heads = fields.integer(prefix + "attention.head_count")

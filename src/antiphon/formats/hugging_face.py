@@ -6,11 +6,11 @@ would change the arithmetic in a way we do not do (another activation, a window)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from antiphon.checkpoint import Checkpoint, TokenizerData
+from antiphon.checkpoint import Checkpoint, Tensor, TokenizerData
 from antiphon.errors import CheckpointError
 from antiphon.formats.block_folder import is_block_folder, with_blocks
 from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
@@ -23,8 +23,10 @@ from antiphon.formats.sampling_advice import sampling_advice
 from antiphon.model_files import ModelFiles
 
 CONFIG = "config.json"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 MAX_CONFIG_BYTES = 4 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
+SLAB_BYTES = 1 << 20
 # Our word for a sampling default → generation_config.json's.
 SAMPLING_KEYS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
 ARCHITECTURES = {
@@ -41,6 +43,8 @@ ONLY_VALUES: dict[str, object] = {
     "mlp_bias": False,
     "use_sliding_window": False,
     "partial_rotary_factor": 1.0,
+    "is_causal": True,
+    "use_bidirectional_attention": False,
 }
 
 
@@ -58,6 +62,8 @@ def open_hugging_face(folder: Path, files: ModelFiles) -> Checkpoint:
         tensors = with_blocks(folder, tensors, config)
     else:
         tensors = whole_matrices(folder, tensors, quantization)
+    if settings["tie_word_embeddings"]:
+        tensors = _without_copied_head(folder, tensors)
     return Checkpoint(
         path=folder,
         format="safetensors",
@@ -102,6 +108,33 @@ def _settings(config: Fields) -> dict[str, Any]:
     }
     check_heads(config, settings)
     return settings
+
+
+def _without_copied_head(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model whose head is its embedding; some tools store that twice. Another head is refused."""
+    rest = dict(tensors)
+    head, embedding = rest.pop(HEAD, None), rest.get(EMBEDDING)
+    if head is not None and embedding is not None and not _is_same(head, embedding):
+        raise CheckpointError(
+            f"{folder}: tensor {HEAD!r} differs from {EMBEDDING!r}, but config.json says that they are one "
+            "(tie_word_embeddings); set it to false if the head is meant, or take the tensor away"
+        )
+    return rest
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same bytes, read a slab at a time."""
+    if (one.type, one.shape) != (other.type, other.shape):
+        return False
+    ours, theirs = one.read(), other.read()
+    try:
+        return all(
+            bytes(ours[start : start + SLAB_BYTES]) == bytes(theirs[start : start + SLAB_BYTES])
+            for start in range(0, len(ours), SLAB_BYTES)
+        )
+    finally:
+        one.release()
+        other.release()
 
 
 def _refuse_windows(config: Fields, context: int) -> None:

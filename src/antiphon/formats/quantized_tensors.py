@@ -11,6 +11,7 @@ act-order that cannot be sorted (`act_order`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ FLOATS = ("F16", "BF16", "F32")
 # What every quantized matrix of a method has, and nothing else.
 MARKS = {"awq": ".qweight", "gptq": ".qweight", "compressed-tensors": ".weight_scale"}
 EMBEDDING = "model.embed_tokens"
+# compressed-tensors' scales and zero points of activations and of its KV cache: ours are made as we run.
+ACTIVATIONS = re.compile(r".*\.(?:input|output|q|k|v)_(?:scale|zero_point)")
 BIASED = (".q_proj", ".k_proj", ".v_proj")  # the modules whose bias our models add
 
 
@@ -37,6 +40,8 @@ def whole_matrices(folder: Path, tensors: Mapping[str, Tensor], how: Quantizatio
         modules = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
         parts = {module: _sound_parts(_PartFinder(folder, module, found, how), how) for module in modules}
         arrangements = arrange({module: part.groups for module, part in parts.items()})
+        if how.method == "compressed-tensors":
+            found = {name: tensor for name, tensor in found.items() if not ACTIVATIONS.fullmatch(name)}
         for module, part in parts.items():
             found[f"{module}.weight"] = _whole_matrix(f"{module}.weight", part, arrangements[module], how)
     for name, tensor in found.items():

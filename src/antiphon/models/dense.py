@@ -62,20 +62,23 @@ def load_weights(
         layers.append(_load_layer(ops, finder, index))
     on_progress(spec.num_layers / (spec.num_layers + 1))
     embedding = finder.find("embedding", (spec.vocab_size, spec.hidden_size))
-    tied = spec.tied_head or not finder.has("head")
-    head = embedding if tied else finder.find("head", (spec.vocab_size, spec.hidden_size))
+    head = embedding if spec.tied_head else finder.find("head", (spec.vocab_size, spec.hidden_size))
     weights = Weights(
         embedding=ops.table(embedding),
         layers=layers,
         norm=ops.vector(finder.find("norm", (spec.hidden_size,))),
         head=ops.matrix([head]),
     )
+    finder.refuse_leftovers()
     on_progress(1.0)
     return weights
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError, naming it, where a tensor is missing or of another shape; none is read."""
+    """Raise CheckpointError, naming it, for a tensor that is missing, has another shape or is not used; reads none.
+
+    Biases that are not used are read, and ignored if they are zero.
+    """
     load_weights(cast("Ops", _Unread()), checkpoint, ModelSpec.from_checkpoint(checkpoint))
 
 

@@ -1,12 +1,17 @@
 """Where a checkpoint keeps its tensors: the names of each format, and the order of rows that our kernels expect.
 
-Our rotary embedding turns dimension i together with i + head_dim / 2, as Hugging Face's models do. GGUF files of the
-Llama architecture keep Q and K with the two interleaved; their rows are put back in order here, while they are read.
+Our rotary embedding rotates dimension i together with i + head_dim / 2, as Hugging Face's models do. GGUF files of the
+Llama architecture interleave the two in Q and K; their rows are put back in order here, when they are read.
+
+A tensor that the forward pass does not use would silently change the answers, so `TensorFinder` keeps track of what it
+gave out and refuses the rest by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -54,28 +59,66 @@ _HUGGING_FACE = {
 }
 
 
+_LAYER = re.compile(r"^(?:blk|model\.layers)\.(\d+)\.")
+# Tensors that change nothing: tables of rotary angles, which are computed from the settings. `rope_freqs` was read into
+# the settings when the file was opened.
+_HARMLESS = re.compile(
+    r"rope_freqs\.weight|.*\.attn_rot_embd\.weight|.*\.rotary_emb\.(?:inv_freq|cos_cached|sin_cached)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorFinder:
-    """A checkpoint's tensors by our names, each checked against the shape the spec calls for."""
+    """A checkpoint's tensors by our names, each checked against the shape that the spec calls for."""
 
     checkpoint: Checkpoint
     spec: ModelSpec
+    _given: set[str] = field(default_factory=set)  # the checkpoint's names of tensors that were found
 
     def find(self, name: str, shape: tuple[int, ...], layer: int = 0) -> Tensor:
-        """The tensor of our `name`; raises CheckpointError when it is missing or of another shape."""
+        """The tensor of our `name`; raises CheckpointError if it is missing or has another shape."""
         theirs = self._names[name].format(layer)
         tensor = self.checkpoint.tensors.get(theirs)
         if tensor is None:
-            raise CheckpointError(f"tensor {theirs} is missing; the model is not whole: download it again")
+            raise CheckpointError(f"tensor {theirs} is missing; the model is incomplete: download it again")
         if tensor.shape != shape:
             raise CheckpointError(
                 f"tensor {theirs} has shape {list(tensor.shape)}, but the settings call for {list(shape)}"
             )
+        self._given.add(theirs)
         return self._in_our_order(name, tensor)
 
     def has(self, name: str, layer: int = 0) -> bool:
         """Whether the checkpoint holds the tensor of our `name`."""
         return self._names[name].format(layer) in self.checkpoint.tensors
+
+    def refuse_leftovers(self) -> None:
+        """Raise CheckpointError, naming one, if the checkpoint has tensors that were not asked for and matter."""
+        left = [name for name in self.checkpoint.tensors if name not in self._given and not self._is_harmless(name)]
+        if not left:
+            return
+        more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+        beyond = self._beyond(left)
+        if beyond is not None:
+            raise CheckpointError(
+                f"tensor {beyond[:200]!r}{more} is beyond the {self.spec.num_layers} layers that the settings name; "
+                "take the settings that belong to the weights"
+            )
+        raise CheckpointError(
+            f"tensor {left[0][:200]!r}{more} has no place in the {self.spec.architecture} architecture as it is served "
+            "here, and answers without it would be wrong; serve a model that does not have it"
+        )
+
+    def _beyond(self, names: Iterable[str]) -> str | None:
+        """The first of a layer that the settings do not have."""
+        layers = ((name, _LAYER.match(name)) for name in names)
+        return next((name for name, layer in layers if layer and int(layer[1]) >= self.spec.num_layers), None)
+
+    def _is_harmless(self, name: str) -> bool:
+        # Some tools write a bias of zeros for every module.
+        return bool(_HARMLESS.fullmatch(name)) or (
+            name.endswith(".bias") and not any(self.checkpoint.tensors[name].read())
+        )
 
     @property
     def _names(self) -> dict[str, str]:

@@ -14,6 +14,7 @@ from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError, ConfigError
 from antiphon.formats import open_checkpoint
 from antiphon.machine import default_threads
+from antiphon.models.dense import check_tensors
 from antiphon.quantizer.comparison import Comparison, compare
 from antiphon.quantizer.folder import write_folder
 from antiphon.quantizer.gguf_file import write_gguf
@@ -60,6 +61,7 @@ class Job:
         """
         if target not in TARGETS:
             raise ConfigError(f"--type is {target.lower()}; choose one of {', '.join(TARGETS).lower()}")
+        check_tensors(checkpoint)
         types = first_types(checkpoint, target, requantize=requantize)
         _check_place(checkpoint, out, force=force)
         job = cls(checkpoint, out, target, types, _windows(checkpoint, text) if text else ())

@@ -212,12 +212,26 @@ def changed_json(**fields: object) -> bytes:
         ({"tokenizer_json": changed_json(normalizer=nested({"type": "NFC"}, 9))}, "more than 8 deep"),
         ({"tokenizer_json": changed_json(pre_tokenizer={"type": "Sequence", "pretokenizers": 5})}, "is damaged"),
         ({"tokenizer_json": changed_json(pre_tokenizer={"type": "Sequence", "pretokenizers": [None]})}, "is damaged"),
+        (
+            {"tokenizer_json": changed_json(added_tokens=[{"content": "\ud800", "id": 1, "special": True}])},
+            "is damaged",
+        ),
         ({"tokenizer_json": changed_json(), "num_rows": 999}, "rows for 999 tokens .vocab_size.; take the tokenizer"),
     ],
 )
 def test_what_cannot_be_built_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         Tokenizer(replace(tiny_data(), **change))
+
+
+def test_a_text_at_which_the_regex_library_panics_is_the_senders_mistake(capfd: pytest.CaptureFixture[str]) -> None:
+    """Oniguruma gives up after ten million steps, and `tokenizers` panics, which no `except Exception` catches."""
+    source = json.dumps(tokenizer_json(r"(?:a|aa)+b|[^a]+"))
+    tokenizer = Tokenizer(TokenizerData(tokenizer_json=source.encode()))
+    for encode in (tokenizer.encode, tokenizer.encode_with_control):
+        with pytest.raises(InvalidRequest, match=r"cannot cut this text into tokens \(.*retry-limit.*\); shorten"):
+            encode("a" * 1000)
+    assert tokenizer.encode("aab"), "the tokenizer goes on working"
 
 
 def test_a_token_without_a_row_is_plain_text() -> None:

@@ -8,8 +8,8 @@ words first by one of the regular expressions below; which one is the checkpoint
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
 
@@ -20,6 +20,8 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 from antiphon.checkpoint import TokenizerData
 from antiphon.errors import CheckpointError
+from antiphon.panics import faults_as
+from antiphon.text.control import Matching
 
 NORMAL = 1  # GGUF's token types
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5  # those that are not ordinary text
@@ -72,6 +74,7 @@ class Vocabulary:
     spell: Callable[[str], bytes]  # what an ordinary token stands for
     leading: Leading = Leading.NONE
     beyond: frozenset[str] = frozenset()  # tokens that the model has no row for; their text is plain text
+    matching: Mapping[str, Matching] = field(default_factory=dict)  # of control tokens
 
 
 @cache
@@ -125,10 +128,12 @@ def bpe_encoder(
     byte_fallback: bool = False,
 ) -> Encoder:
     """The library's encoder, without any step before or after the merging."""
-    try:
+    with faults_as(_unfit):
         return Encoder(BPE(vocabulary, merges, ignore_merges=ignore_merges, byte_fallback=byte_fallback))
-    except Exception as error:  # the library raises bare Exceptions
-        raise CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {error}") from None
+
+
+def _unfit(reason: str) -> CheckpointError:
+    return CheckpointError(f"the tokenizer's vocabulary and merges do not fit together: {reason}")
 
 
 def _splits(expressions: Iterable[str]) -> list[Split]:

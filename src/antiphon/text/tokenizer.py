@@ -11,6 +11,7 @@ from tokenizers.normalizers import NFC
 
 from antiphon.checkpoint import TokenizerData
 from antiphon.errors import ContextLengthExceeded, InvalidRequest
+from antiphon.panics import panics_as
 from antiphon.text.byte_level import Leading, Vocabulary, vocabulary_from_merges
 from antiphon.text.control import ControlTokens
 from antiphon.text.sentence_piece import SPACE, spell, vocabulary_from_scores
@@ -36,7 +37,7 @@ class Tokenizer:
         self._is_sentence_piece = vocabulary.spell is spell
         self._shown: dict[int, bytes] = {}  # remembered; each id's is the same whenever it is worked out
         self._control_ids = frozenset(vocabulary.control.values())
-        self.control = ControlTokens(vocabulary.control)
+        self.control = ControlTokens(vocabulary.control, vocabulary.matching)
         self.vocab_size = (
             vocabulary.num_ids
         )  # ids from here on stand for nothing, though a model may have rows for them
@@ -137,9 +138,17 @@ class Tokenizer:
         if self._is_sentence_piece:
             text = text.replace(" ", SPACE)
         # The batch call lets go of the interpreter lock; the single one holds it for as long as a prompt takes.
-        (encoding,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
+        with panics_as(_cannot_be_cut):
+            (encoding,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoding.ids
         return ids if max(ids, default=0) < self.vocab_size else [id for id in ids if id < self.vocab_size]
+
+
+def _cannot_be_cut(reason: str) -> InvalidRequest:
+    """The library's regular expressions give up on some texts, such as millions of blanks in a row."""
+    return InvalidRequest(
+        f"The model's tokenizer cannot cut this text into tokens ({reason}); shorten long runs of one letter."
+    )
 
 
 def _vocabulary(data: TokenizerData) -> Vocabulary:

@@ -9,13 +9,16 @@ no text can come out as one of them.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer as Encoder
 
 from antiphon.errors import CheckpointError
+from antiphon.panics import faults_as
 from antiphon.text import byte_level, sentence_piece
 from antiphon.text.byte_level import Leading, Vocabulary, bpe_encoder
+from antiphon.text.control import PLAIN, Matching
 
 MAX_ID = 1 << 24
 # Steps that byte-level models have. Others can make a text many times longer, or kill the library on damaged data.
@@ -42,7 +45,7 @@ def vocabulary_from_json(source: bytes, num_rows: int | None = None) -> Vocabula
 def _vocabulary(tree: dict[str, Any], end: int) -> Vocabulary:
     model = tree["model"]
     added = _added_tokens(tree)
-    special_ids = {id for id, _ in added.values()}
+    special_ids = {token.id for token in added.values()}
     ordinary = {text: id for text, id in model["vocab"].items() if text not in added and id not in special_ids}
     _check_ids([*ordinary.values(), *special_ids])
     if (last := max(ordinary.values(), default=0)) >= end:
@@ -50,7 +53,7 @@ def _vocabulary(tree: dict[str, Any], end: int) -> Vocabulary:
             f"tokenizer.json has a token of id {last}, but the model has rows for {end} tokens (vocab_size); take the "
             "tokenizer that belongs to it"
         )
-    special = {text: (id, is_special) for text, (id, is_special) in added.items() if id < end}
+    special = {text: token for text, token in added.items() if token.id < end}
     pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
     merges = [(a, b) for a, b in pairs if a in ordinary and b in ordinary and a + b in ordinary]
     bpe = bpe_encoder(
@@ -63,22 +66,41 @@ def _vocabulary(tree: dict[str, Any], end: int) -> Vocabulary:
     else:
         encoder, spell = _steps_around(tree), byte_level.spell
         encoder.model = bpe.model
-    tokens = {id: text for text, id in ordinary.items()} | {id: text for text, (id, _) in special.items()}
-    hidden = frozenset(id for id, is_special in special.values() if is_special)
-    control = {text: id for text, (id, _) in special.items()}
-    beyond = frozenset(added.keys() - special.keys())
-    return Vocabulary(encoder, tokens, control, hidden, max(tokens) + 1, spell, leading, beyond)
+    control = {text: token.id for text, token in special.items()}
+    tokens = {id: text for text, id in (*ordinary.items(), *control.items())}
+    return Vocabulary(
+        encoder,
+        tokens,
+        control,
+        frozenset(token.id for token in special.values() if token.is_special),
+        max(tokens) + 1,
+        spell,
+        leading,
+        frozenset(added.keys() - special.keys()),
+        {text: token.matching for text, token in special.items()},
+    )
 
 
-def _added_tokens(tree: dict[str, Any]) -> dict[str, tuple[int, bool]]:
-    """Text → (id, whether it is hidden from what the model says)."""
-    special = {}
+@dataclass(frozen=True, slots=True)
+class _Added:
+    """An added token."""
+
+    id: int
+    is_special: bool  # hidden from what the model says
+    matching: Matching
+
+
+def _added_tokens(tree: dict[str, Any]) -> dict[str, _Added]:
+    """By their text."""
+    added = {}
     for token in tree.get("added_tokens") or []:
         text = token["content"]
         if not isinstance(text, str) or not text:
             raise ValueError("an added token has no text")
-        special[text] = (token["id"], bool(token["special"]))
-    return special
+        text.encode()  # raises a ValueError for half a character, which no byte sequence spells
+        matching = Matching(*(bool(token.get(key)) for key in ("lstrip", "rstrip", "single_word", "normalized")))
+        added[text] = _Added(token["id"], bool(token["special"]), PLAIN if matching == PLAIN else matching)
+    return added
 
 
 def _check_ids(ids: list[Any]) -> None:
@@ -96,10 +118,12 @@ def _steps_around(tree: dict[str, Any]) -> Encoder:
         "padding": None,
         "model": empty,
     }
-    try:
+    with faults_as(_unusable):
         return Encoder.from_str(json.dumps(tree | rest))
-    except Exception as error:  # the library raises bare Exceptions
-        raise CheckpointError(f"tokenizer.json cannot be used: {error}") from None
+
+
+def _unusable(reason: str) -> CheckpointError:
+    return CheckpointError(f"tokenizer.json cannot be used: {reason}")
 
 
 def _is_sentence_piece(tree: dict[str, Any]) -> bool:

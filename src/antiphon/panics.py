@@ -1,0 +1,42 @@
+"""Panics of libraries written in Rust, as ordinary errors. A leaf.
+
+pyo3 raises a panic as `PanicException`, which derives from BaseException so that nobody swallows it by accident: it
+passes every `except Exception`. Where a stranger's text or file can cause one, it must be caught on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a Rust library panicked. Each library has its own PanicException, which none of them exports."""
+    kind = type(error)
+    return kind.__name__ == "PanicException" and kind.__module__ == "pyo3_runtime"
+
+
+@contextmanager
+def panics_as(make: Callable[[str], Exception]) -> Iterator[None]:
+    """Raise `make(reason)` in place of a panic; `reason` is the first line of the library's message."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise make(_first_line(error)) from None
+
+
+@contextmanager
+def faults_as(make: Callable[[str], Exception]) -> Iterator[None]:
+    """Raise `make(reason)` in place of a panic or of any exception, for libraries that raise bare ones."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        raise make(_first_line(error)) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

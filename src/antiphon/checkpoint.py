@@ -94,6 +94,14 @@ class TokenizerData:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something in a checkpoint that is wrong but does not keep it from being served."""
+
+    wrong: str
+    done: str  # about it
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A model as found on disk, not yet loaded."""
 
@@ -111,3 +119,4 @@ class Checkpoint:
     # What it was read from; none for one that is made in memory.
     files: ModelFiles = field(default_factory=ModelFiles, compare=False, repr=False)
     quantized_by: str | None = None  # the method of a folder whose matrices are stored in parts, for people
+    notes: tuple[Note, ...] = ()

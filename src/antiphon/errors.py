@@ -30,6 +30,23 @@ from __future__ import annotations
 
 from typing import Literal
 
+MAX_QUOTED = 1200  # characters of a message that quotes a stranger's file; paths may take most of it
+
+
+def printable(text: str) -> str:
+    """The text with control characters, and others that a terminal does not show, as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def short(message: str) -> str:
+    """A message for people: printable, and cut in the middle, since what would work is said at the end."""
+    message = printable(message)
+    if len(message) <= MAX_QUOTED:
+        return message
+    return f"{message[: MAX_QUOTED // 2]} … {message[-MAX_QUOTED // 2 :]}"
+
 
 class AntiphonError(Exception):
     """Base of every error we raise on purpose."""
@@ -50,11 +67,23 @@ class ConfigError(AntiphonError):
 
 
 class CheckpointError(AntiphonError):
-    """A model file or folder that cannot be served; the message names the file and the tensor or field."""
+    """A model file or folder that cannot be served; the message names the file and the tensor or field.
+
+    Messages quote strangers' files, so they are cut to a length that people read and hold no control characters.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(short(message))
 
 
 class HubError(AntiphonError):
-    """A model that could not be brought from a hub; the message says why, and what would work."""
+    """A model that could not be downloaded from a hub; the message says why, and what would work.
+
+    Messages quote a hub's words, and are made harmless as CheckpointError's are.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(short(message))
 
 
 class HubUnreachable(HubError):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_checkpoints import metadata, write_gguf, write_hugging_face, write_safetensors
+from tiny_checkpoints import metadata, tiny_vocabulary, write_gguf, write_hugging_face, write_safetensors
 
 from antiphon.errors import CheckpointError
 from antiphon.formats import open_checkpoint
@@ -46,9 +46,10 @@ def test_the_small_files_are_understood(folder: Path) -> None:
     checkpoint = open_checkpoint(folder)
     assert checkpoint.name == "model"
     assert checkpoint.generation_defaults == {"temperature": 0.6, "top_p": 0.95, "top_k": 40}
-    # The tokenizer's own first, then generation_config's, then config's.
+    # The tokenizer's own first, then generation_config's, then config's, then those whose text says so.
     own = checkpoint.tokenizer.eos_token_ids[0]
-    assert checkpoint.tokenizer.eos_token_ids == (own, 7, 0)
+    im_end = tiny_vocabulary()[0].index("<|im_end|>")
+    assert checkpoint.tokenizer.eos_token_ids == (own, 7, 0, im_end)
     (folder / "chat_template.jinja").write_text("{{ 'from the file' }}")
     assert open_checkpoint(folder).chat_template == "{{ 'from the file' }}"
 
@@ -68,8 +69,20 @@ def test_one_of_several_templates_is_the_default(folder: Path) -> None:
     assert open_checkpoint(folder).chat_template == "b"
 
 
-@pytest.mark.parametrize("template", [[{"name": ["default"], "template": "a"}], [{"template": "a"}], [7, "x"]])
-def test_templates_without_a_default_are_none(folder: Path, template: Any) -> None:
+def test_of_templates_without_a_default_the_first_is_used_with_a_note(folder: Path) -> None:
+    several = [{"name": "tool_use", "template": "a"}, {"name": "rag", "template": "b"}]
+    change(folder / "tokenizer_config.json", chat_template=several)
+    checkpoint = open_checkpoint(folder)
+    assert checkpoint.chat_template == "a"
+    (note,) = checkpoint.notes
+    assert (note.wrong, note.done) == (
+        "none of the checkpoint's chat templates is named 'default'",
+        "'tool_use' is used",
+    )
+
+
+@pytest.mark.parametrize("template", [[{"name": ["default"], "template": "a"}], [{"template": "a"}], [7, "x"], []])
+def test_templates_without_names_are_none(folder: Path, template: Any) -> None:
     change(folder / "tokenizer_config.json", chat_template=template)
     assert open_checkpoint(folder).chat_template is None
 
@@ -83,7 +96,7 @@ def test_a_post_processor_that_says_nothing_adds_nothing(folder: Path, processor
 
 def test_an_end_token_that_the_model_has_no_row_for_is_passed_over(folder: Path) -> None:
     change(folder / "generation_config.json", eos_token_id=[10**15, 7])
-    assert open_checkpoint(folder).tokenizer.eos_token_ids[1:] == (7, 0)  # behind the tokenizer's own
+    assert open_checkpoint(folder).tokenizer.eos_token_ids[1:3] == (7, 0)  # after the tokenizer's own
 
 
 def test_newer_files_keep_the_rotary_base_elsewhere(folder: Path) -> None:
@@ -127,6 +140,15 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=name):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_half_a_character_is_refused_wherever_it_is(folder: Path, name: str) -> None:
+    change(folder / name, odd={"a": ["\ud83d\ude00", {"\udc00": 1}]})
+    with pytest.raises(CheckpointError, match=rf"{name}: is not sound JSON \(a lone surrogate\)"):
+        open_checkpoint(folder)
+    change(folder / name, odd="\ud83d\ude00")
+    open_checkpoint(folder)
 
 
 @pytest.mark.parametrize("source", ["{", "[]", '{"a": 1, "a": 2}', "[" * 100_000, "\ud800"])

@@ -12,6 +12,7 @@ from tiny_checkpoints import (
     CHATML_TEMPLATE,
     R1_TEMPLATE,
     metadata,
+    tiny_vocabulary,
     tokenizer_json,
     write_gguf,
     write_hugging_face,
@@ -72,8 +73,24 @@ def test_nothing_is_said_of_what_is_right(tmp_path, template):
         assert lint(text, GOOD) == []
 
 
+@pytest.mark.parametrize(
+    ("end", "shown"),
+    [("<｜User｜>", "<｜User｜>"), ("<|stop|>", "<|stop|>"), ("", "<|im_start|>"), ("\x1b[2J", "\\x1b[2J")],
+    ids=["another token", "text", "nothing", "control characters"],
+)
+def test_turns_that_end_with_what_is_no_end(tmp_path, end, shown):
+    template = CHATML_TEMPLATE.replace("<|im_end|>\n", end)
+    with text_model(tmp_path, **QUIET, **{"tokenizer.chat_template": template}) as text:
+        (finding,) = lint(text, GOOD)
+    assert finding.wrong.startswith(f"the chat template ends turns with {shown}")
+    assert finding.wrong.endswith("which is not an end-of-sequence token of the model")
+    assert finding.done == "answers may run on; a stop string ends them"
+
+
 def test_a_model_that_cannot_end(tmp_path):
-    with text_model(tmp_path, **QUIET, **{"tokenizer.ggml.eos_token_id": None}) as text:
+    tokens = [token.replace("<|im_end|>", "<|x|>").replace("end▁of▁sentence", "x") for token in tiny_vocabulary()[0]]
+    fields = {"tokenizer.ggml.eos_token_id": None, "tokenizer.ggml.tokens": tokens}
+    with text_model(tmp_path, **QUIET, **fields) as text:
         assert [finding.wrong for finding in lint(text, GOOD)] == ["the checkpoint names no end-of-sequence token"]
 
 

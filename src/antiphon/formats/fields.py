@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from antiphon.errors import CheckpointError
+from antiphon.checkpoint import Note
+from antiphon.errors import CheckpointError, printable
 
 MAX_EXTENT = 1 << 24  # no width, depth or vocabulary is larger; keeps every product of two well inside 64 bits
 MAX_CONTEXT = MAX_EXTENT
@@ -104,5 +105,15 @@ def shown(value: object) -> str:
     """A stranger's value, short enough for an error message."""
     if isinstance(value, (list, dict, memoryview)):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
-    text = repr(value)
+    text = repr(value[:80] if isinstance(value, str) else value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def shown_name(name: str) -> str:
+    """A stranger's name for a model, short and without control characters."""
+    return printable(name).strip()[:200]
+
+
+def no_default_template(name: str) -> Note:
+    """What to say of a checkpoint with several chat templates of which none is the default."""
+    return Note("none of the checkpoint's chat templates is named 'default'", f"{shown(name)} is used")

@@ -11,8 +11,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from antiphon.checkpoint import Checkpoint, TokenizerData
-from antiphon.formats.fields import Fields, check_heads, head_dim_of, shown
+from antiphon.checkpoint import Checkpoint, Note, TokenizerData
+from antiphon.formats.end_tokens import UNMISTAKABLE, end_token_ids
+from antiphon.formats.fields import Fields, check_heads, head_dim_of, no_default_template, shown, shown_name
 from antiphon.formats.gguf import GgufFile
 from antiphon.formats.gguf_split import read_whole_gguf
 from antiphon.formats.rope_scaling import gguf_rope
@@ -22,7 +23,11 @@ from antiphon.model_files import ModelFiles
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 TOKENIZERS = ("gpt2", "llama")
 PRE_TOKENIZERS_WITH_BOS = ("llama-bpe", "llama3", "llama-v3", "tekken")
-MAX_TOKEN_TYPE = 6  # GGUF's run from 1, normal, to 6, byte
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # GGUF's token types
+CONTROL_TYPES = (CONTROL, USER_DEFINED)
+MAX_TOKEN_TYPE = 6  # byte
+END_TOKENS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")  # llama.cpp's; the first is the tokenizer's own
+TEMPLATE = "tokenizer.chat_template"
 
 # Fields that would change the arithmetic → the values that are served. The zeros mean "off".
 ONLY_VALUES: dict[str, tuple[object, ...]] = {
@@ -57,17 +62,20 @@ def open_gguf(path: Path, files: ModelFiles) -> Checkpoint:
     architecture = fields.string("general.architecture")
     if architecture not in ARCHITECTURES:
         fields.fail(f"architecture {architecture!r} is not supported; supported are {', '.join(ARCHITECTURES)}")
-    tokenizer = _tokenizer(fields)
+    tokenizer, token_notes = _tokenizer(fields)
+    template, template_notes = _chat_template(fields)
+    advice, advice_notes = sampling_advice(fields, SAMPLING_KEYS)
     return Checkpoint(
         path=path,
         format="gguf",
-        name=fields.string("general.name", "") or path.stem,
+        name=shown_name(fields.string("general.name", "")) or path.stem,
         architecture=architecture,
         settings=_settings(fields, architecture, file, len(tokenizer.tokens)),
         tensors=file.tensors,
         tokenizer=tokenizer,
-        chat_template=fields.string("tokenizer.chat_template", "") or None,
-        generation_defaults=sampling_advice(fields, SAMPLING_KEYS),
+        chat_template=template,
+        generation_defaults=advice,
+        notes=(*token_notes, *template_notes, *advice_notes),
         files=files,
     )
 
@@ -110,7 +118,7 @@ def _vocab_size(fields: Fields, key: str, num_tokens: int) -> int:
     return size
 
 
-def _tokenizer(fields: Fields) -> TokenizerData:
+def _tokenizer(fields: Fields) -> tuple[TokenizerData, list[Note]]:
     model = fields.string("tokenizer.ggml.model")
     if model not in TOKENIZERS:
         fields.fail(f"tokenizer {model!r} is not supported; byte-level BPE ('gpt2') and SentencePiece's ('llama') are")
@@ -119,19 +127,41 @@ def _tokenizer(fields: Fields) -> TokenizerData:
         fields.fail("field 'tokenizer.ggml.tokens' is empty")
     by_scores = model == "llama"
     pre = fields.string("tokenizer.ggml.pre", "")
-    eos = [_token_id(fields, f"tokenizer.ggml.{name}_token_id", len(tokens)) for name in ("eos", "eot")]
+    types, notes = _marked_ends(tokens, _token_types(fields, len(tokens)))
+    control = {tokens[id]: id for id, type in enumerate(types) if type in CONTROL_TYPES}
+    ends = [_token_id(fields, f"tokenizer.ggml.{name}_token_id", len(tokens)) for name in END_TOKENS]
     return TokenizerData(
         tokens=tokens,
-        token_types=_token_types(fields, len(tokens)),
+        token_types=types,
         merges=[] if by_scores else fields.strings("tokenizer.ggml.merges"),
         scores=_scores(fields, len(tokens)) if by_scores else [],
         add_space_prefix=fields.flag("tokenizer.ggml.add_space_prefix", by_scores),
         pre_tokenizer=pre,
         bos_token_id=_token_id(fields, "tokenizer.ggml.bos_token_id", len(tokens)),
-        eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None)),
+        eos_token_ids=end_token_ids(ends, control, len(tokens)),
         # llama.cpp's rule: these vocabularies begin with BOS unless told otherwise, other BPE ones do not.
         add_bos=fields.flag("tokenizer.ggml.add_bos_token", by_scores or pre in PRE_TOKENIZERS_WITH_BOS),
-    )
+    ), notes
+
+
+def _marked_ends(tokens: list[str], types: list[int]) -> tuple[list[int], list[Note]]:
+    """The types with end tokens as control tokens: some files give them as ordinary text."""
+    wrong = {id for id, token in enumerate(tokens) if token in UNMISTAKABLE and types[id] == NORMAL}
+    if not wrong:
+        return types, []
+    names = sorted({tokens[id] for id in wrong})
+    notes = [Note(f"{name} is not marked as a control token", "it is read as one") for name in names]
+    return [CONTROL if id in wrong else type for id, type in enumerate(types)], notes
+
+
+def _chat_template(fields: Fields) -> tuple[str | None, list[Note]]:
+    """The template; of several that have names, the first, where none is the default."""
+    default = fields.string(TEMPLATE, "") or None
+    named = [key for key in fields.values if key.startswith(TEMPLATE + ".") and fields.string(key)]
+    if default is not None or not named:
+        return default, []
+    name = named[0].removeprefix(TEMPLATE + ".")
+    return fields.string(named[0]), [no_default_template(name)]
 
 
 def _token_id(fields: Fields, key: str, num_tokens: int) -> int | None:

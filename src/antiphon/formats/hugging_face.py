@@ -10,10 +10,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from antiphon.checkpoint import Checkpoint, Tensor, TokenizerData
+from antiphon.checkpoint import Checkpoint, Note, Tensor, TokenizerData
 from antiphon.errors import CheckpointError
 from antiphon.formats.block_folder import is_block_folder, with_blocks
-from antiphon.formats.fields import MAX_CONTEXT, Fields, check_heads, head_dim_of, shown
+from antiphon.formats.end_tokens import end_token_ids
+from antiphon.formats.fields import (
+    MAX_CONTEXT,
+    Fields,
+    check_heads,
+    head_dim_of,
+    no_default_template,
+    shown,
+    shown_name,
+)
 from antiphon.formats.json_file import fields_of, parse_json, read_capped
 from antiphon.formats.quantization_config import read_quantization_config
 from antiphon.formats.quantized_tensors import described, whole_matrices
@@ -26,6 +35,7 @@ CONFIG = "config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 MAX_CONFIG_BYTES = 4 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
+NAMED = ("name", "template")  # of one among several chat templates
 SLAB_BYTES = 1 << 20
 # Our word for a sampling default → generation_config.json's.
 SAMPLING_KEYS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
@@ -64,18 +74,21 @@ def open_hugging_face(folder: Path, files: ModelFiles) -> Checkpoint:
         tensors = whole_matrices(folder, tensors, quantization)
     if settings["tie_word_embeddings"]:
         tensors = _without_copied_head(folder, tensors)
+    template, template_notes = _chat_template(folder, files, tokenizer_config)
+    advice, advice_notes = sampling_advice(generation_config, SAMPLING_KEYS)
     return Checkpoint(
         path=folder,
         format="safetensors",
-        name=folder.resolve().name,
+        name=shown_name(folder.resolve().name),
         architecture=architecture,
         settings=settings,
         tensors=tensors,
         tokenizer=_tokenizer(folder, files, config, tokenizer_config, generation_config),
-        chat_template=_chat_template(folder, files, tokenizer_config),
-        generation_defaults=sampling_advice(generation_config, SAMPLING_KEYS),
+        chat_template=template,
+        generation_defaults=advice,
         files=files,
         quantized_by=described(quantization, tensors) if quantization else None,
+        notes=(*template_notes, *advice_notes),
     )
 
 
@@ -163,13 +176,13 @@ def _tokenizer(
     ids = {text: id for text, id in _token_ids(Fields(path, tree)).items() if id < num_rows}
     bos_text, eos_text = (_token_text(tokenizer_config, key) for key in ("bos_token", "eos_token"))
     # The tokenizer's own word first: published config.json files have been wrong about it.
-    eos = [ids.get(eos_text or ""), *_id_list(generation_config), *_id_list(config)]
+    ends = [ids.get(eos_text or ""), *_id_list(generation_config), *_id_list(config)]
+    control = {token["content"]: token["id"] for token in tree.get("added_tokens") or []}
     return TokenizerData(
         tokenizer_json=source,
         num_rows=num_rows,
         bos_token_id=ids.get(bos_text or ""),
-        # One that the model has no row for cannot be drawn, so it can end nothing.
-        eos_token_ids=tuple(dict.fromkeys(id for id in eos if id is not None and id < num_rows)),
+        eos_token_ids=end_token_ids(ends, control, num_rows),
         add_bos=tokenizer_config.flag("add_bos_token", bos_text is not None and _adds_first(tree, bos_text)),
     )
 
@@ -215,17 +228,23 @@ def _adds_first(tree: Any, bos: str) -> bool:  # noqa: ANN401
     return False
 
 
-def _chat_template(folder: Path, files: ModelFiles, tokenizer_config: Fields) -> str | None:
+def _chat_template(folder: Path, files: ModelFiles, tokenizer_config: Fields) -> tuple[str | None, list[Note]]:
+    """The template; of several that have names, the default or, with a note, the first."""
     path = folder / "chat_template.jinja"
     if files.has(path):
         try:
-            return read_capped(files, path, MAX_CONFIG_BYTES).decode()
+            return read_capped(files, path, MAX_CONFIG_BYTES).decode(), []
         except UnicodeDecodeError:
             raise CheckpointError(f"{path}: is not UTF-8") from None
     value = tokenizer_config.values.get("chat_template")
-    if isinstance(value, list):  # several, by name
-        defaults = [item for item in value if isinstance(item, dict) and item.get("name") == "default"]
-        value = defaults[-1].get("template") if defaults else None
+    if isinstance(value, list):
+        named = [
+            item for item in value if isinstance(item, dict) and all(isinstance(item.get(key), str) for key in NAMED)
+        ]
+        defaults = [item for item in named if item["name"] == "default"]
+        if defaults or not named:
+            return (defaults[-1]["template"] or None) if defaults else None, []
+        return named[0]["template"] or None, [no_default_template(named[0]["name"])]
     if value is not None and not isinstance(value, str):
         tokenizer_config.fail("field 'chat_template' must be text")
-    return value or None
+    return value or None, []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import CheckpointError
 from antiphon.formats.fields import Fields, shown
 from antiphon.model_files import ModelFiles
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_capped(files: ModelFiles, path: Path, cap: int) -> bytes:
@@ -29,9 +32,13 @@ def parse_json(path: Path, source: bytes) -> dict[str, Any]:
         return result
 
     try:
-        tree = json.loads(source, object_pairs_hook=mapping)
+        text = source.decode("utf-8-sig")
+        tree = json.loads(text, object_pairs_hook=mapping)
+        if _SURROGATE.search(text):
+            json.dumps(tree, ensure_ascii=False).encode()  # raises a ValueError for half a character
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not sound JSON ({error})") from None
+        reason = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise CheckpointError(f"{path}: is not sound JSON ({reason})") from None
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path}: must hold a mapping, not {shown(tree)}")
     return tree

@@ -9,10 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+from antiphon.checkpoint import Note
+from antiphon.errors import CheckpointError
 from antiphon.formats.fields import Fields
 
 MAX_TOP_K = (1 << 31) - 1
-# As in `http.schemas`, which a test compares; formats stand alone and cannot ask there.
+# As in `api.fields`, which a test compares; formats stand alone and cannot ask there.
 RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (sys.float_info.min, 1.0),  # above zero
@@ -21,17 +23,26 @@ RANGES = {
 }
 
 
-def sampling_advice(fields: Fields, names: Mapping[str, str]) -> dict[str, float | int]:
-    """The advice in `fields`, by our names; `names` says what theirs are.
+def sampling_advice(fields: Fields, names: Mapping[str, str]) -> tuple[dict[str, float | int], list[Note]]:
+    """The advice in `fields`, by our names, and notes on advice that no request could give, which is ignored.
 
-    Raises CheckpointError for advice that no request could give.
+    `names`: our name → theirs.
     """
-    advice: dict[str, float | int] = {
-        ours: fields.number(names[ours], least=least, most=most)
-        for ours, (least, most) in RANGES.items()
-        if fields.has(names[ours])
-    }
-    if fields.has(names["top_k"]):
+    advice: dict[str, float | int] = {}
+    notes = []
+    for ours, theirs in names.items():
+        if not fields.has(theirs):
+            continue
+        try:
+            advice[ours] = _value(fields, ours, theirs)
+        except CheckpointError as error:
+            notes.append(Note(error.message, "this advice is ignored"))
+    return advice, notes
+
+
+def _value(fields: Fields, ours: str, theirs: str) -> float | int:
+    if ours == "top_k":
         # Publishers write -1 as well as 0 where they mean none.
-        advice["top_k"] = max(0, fields.integer(names["top_k"], least=-1, most=MAX_TOP_K))
-    return advice
+        return max(0, fields.integer(theirs, least=-1, most=MAX_TOP_K))
+    least, most = RANGES[ours]
+    return fields.number(theirs, least=least, most=most)

@@ -66,8 +66,8 @@ def select(files: Iterable[HubFile], name: ModelName) -> Selection:
 
 
 def _stays_inside(path: PurePosixPath) -> bool:
-    """Whether a path leads nowhere but below the folder that it is put into."""
-    return not path.is_absolute() and ".." not in path.parts
+    """Whether a path leads nowhere but below the folder that it is put into, and can be shown on a terminal."""
+    return not path.is_absolute() and ".." not in path.parts and str(path).isprintable()
 
 
 def _folder(name: ModelName, by_path: dict[str, HubFile]) -> Selection:

@@ -114,7 +114,8 @@ def generation_defaults(checkpoint: Checkpoint) -> Mapping[str, float | int]:
 
 def findings(text: TextModel, checkpoint: Checkpoint) -> list[Finding]:
     """What looks wrong in the model's text side, and what is done in place of advice that it lacks."""
-    found = lint(text, generation_defaults(checkpoint))
+    found = [Finding(note.wrong, note.done) for note in checkpoint.notes]
+    found += lint(text, generation_defaults(checkpoint))
     if _is_unadvised_demo(checkpoint):
         found.append(Finding("the demo model advises no temperature", "0 is used where a request names none"))
     return found

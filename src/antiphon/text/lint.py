@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, printable
 from antiphon.text.model import TextModel
 from antiphon.text.prompt import THINK_OPEN
+from antiphon.text.template import ChatTemplate
 
 # What DeepSeek advises for R1 and its distillations: outside the band they repeat themselves or ramble.
 R1_COLDEST, R1_HOTTEST = 0.5, 0.7
@@ -53,7 +54,7 @@ def _tokenizer_findings(text: TextModel) -> Iterator[Finding]:
             "the checkpoint names no end-of-sequence token", "answers go on until max_tokens or a stop string"
         )
     if text.tokenizer.beyond:
-        names = ", ".join(sorted(text.tokenizer.beyond)[:3])
+        names = printable(", ".join(sorted(text.tokenizer.beyond)[:3]))
         yield Finding(
             f"the tokenizer has tokens that the model has no row for ({names[:80]})", "they are read as plain text"
         )
@@ -71,6 +72,7 @@ def _template_findings(text: TextModel) -> Iterator[Finding]:
         yield Finding(f"a plain question does not go through: {error.message}", "such conversations are refused")
         return
     yield from _bos_findings(text, prompt)
+    yield from _turn_findings(text, text.template)
     if prompt == bare:
         yield Finding(
             "the chat template has no generation prompt, so the model is not told that it is its turn", _AS_IS
@@ -93,6 +95,29 @@ def _bos_findings(text: TextModel, prompt: str) -> Iterator[Finding]:
         yield Finding(f"the chat template writes {bos} twice", _AS_IS)
     elif bos and prompt.startswith(bos) and tokenizer.add_bos:
         yield Finding(f"the chat template and the tokenizer both put {bos} first", "one is kept")
+
+
+def _turn_findings(text: TextModel, template: ChatTemplate) -> Iterator[Finding]:
+    """Whether what the template puts after an answer is something at which generation ends."""
+    turns = [("user", "Hello"), ("assistant", _ANSWER), ("user", _NEXT)]
+    try:
+        prompt = template.render([{"role": role, "content": content} for role, content in turns])
+    except InvalidRequest:
+        return  # it takes no such conversation
+    tokenizer = text.tokenizer
+    _, found, after = prompt.rpartition(_ANSWER)
+    pieces = list(tokenizer.control.split(after.partition(_NEXT)[0].strip()))
+    if not found or not tokenizer.eos_token_ids or any(piece in tokenizer.eos_token_ids for piece in pieces):
+        return
+    end = pieces[0] if pieces else "nothing"
+    name = tokenizer.id_to_bytes(end).decode(errors="replace") if isinstance(end, int) else end.strip()
+    yield Finding(
+        f"the chat template ends turns with {printable(name)[:80]}, which is not an end-of-sequence token of the model",
+        "answers may run on; a stop string ends them",
+    )
+
+
+_ANSWER, _NEXT = "Bonjour.", "Merci!"
 
 
 def _sampling_findings(text: TextModel, advice: Advice) -> Iterator[Finding]:

@@ -293,3 +293,13 @@ def test_a_commit_is_no_path(hub: FakeHub, cache: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("fake_hub.COMMIT", "../../../outside")
     assert "a commit of org/m-GGUF that cannot be one" in refusal("org/m-GGUF:Q4_0")
     assert not list(cache.parent.rglob("outside*"))
+
+
+def test_what_a_hub_says_is_harmless_on_a_terminal(hub: FakeHub):
+    hub.repositories["org/m-GGUF"] = {f"m\x1b[2J{n}-Q4_{n}.gguf": CONTENT for n in range(400)}
+    message = refusal("org/m-GGUF")
+    assert message.isprintable()
+    hub.repositories["org/m-GGUF"] = {f"{'x' * 300}{n}-Q4_{n}.gguf": CONTENT for n in range(400)}
+    message = refusal("org/m-GGUF:Q9")
+    assert message.startswith("org/m-GGUF has no GGUF file of type 'Q9'")
+    assert len(message) < 1300

@@ -265,3 +265,22 @@ def test_every_truncation_is_refused(sound: bytes, tmp_path: Path) -> None:
         path.write_bytes(sound[:length])
         with pytest.raises(CheckpointError, match="truncated"):
             read_gguf(path, ModelFiles())
+
+
+def test_errors_about_strangers_words_are_short_and_printable(tmp_path: Path) -> None:
+    long = "\x1b[31m" + "x" * 60_000
+    tensors = [(long, (4,), 0, bytes(16))] * 2
+    for path in (
+        write_gguf(tmp_path / "key.gguf", [(long, 1), (long, 1)]),
+        write_gguf(tmp_path / "tensor.gguf", metadata(), tensors),
+        write_gguf(tmp_path / "architecture.gguf", metadata() | {"general.architecture": long}),
+        write_gguf(tmp_path / "pre.gguf", metadata() | {"tokenizer.ggml.model": long}),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            open_checkpoint(path)
+        assert len(caught.value.message) < 1300
+        assert caught.value.message.isprintable()
+        assert str(path) in caught.value.message
+    named = open_checkpoint(write_gguf(tmp_path / "m.gguf", metadata() | {"general.name": long}))
+    assert named.name.startswith("\\x1b[31mxxx")
+    assert len(named.name) == 200

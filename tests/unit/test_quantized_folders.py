@@ -19,7 +19,7 @@ from tiny_checkpoints import write_hugging_face
 from antiphon.checkpoint import Checkpoint
 from antiphon.errors import CheckpointError
 from antiphon.footprint import weight_bytes
-from antiphon.formats import open_checkpoint
+from antiphon.formats import open_checkpoint, quantized_blocks
 from antiphon.ops.reference import dequantize
 
 AWQ, GPTQ, PACK = Scheme("awq", group_size=32), Scheme("gptq", group_size=32), Scheme("pack", group_size=32)
@@ -28,6 +28,16 @@ INT = Scheme("int", bits=8, group_size=-1, symmetric=True)
 UP = "model.layers.1.mlp.up_proj"  # 256 outputs of 128 inputs
 
 Tensors = dict[str, Stored]
+
+
+def both(*changes: Callable[[Tensors], None]) -> Callable[[Tensors], None]:
+    """One change after the other."""
+
+    def change(tensors: Tensors) -> None:
+        for each in changes:
+            each(tensors)
+
+    return change
 
 
 def spoilt(ending: str, value: Any, *, at: int = 0, type: str = "<i4") -> Callable[[Tensors], None]:
@@ -315,6 +325,7 @@ def test_unsound_parts_are_named_before_they_are_read(
         (INT, spoilt(".weight_scale", -np.inf, type="<f2"), ".weight_scale: holds a scale that is not a finite"),
         (replace(INT, scales="F32"), spoilt(".weight_scale", 1e6, type="<f4"), "finite number of half precision"),
         (replace(INT, scales="BF16"), spoilt(".weight_scale", 0x7FC0, type="<u2"), "finite number of half precision"),
+        (AWQ, both(spoilt(".scales", 6e4, type="<f2"), spoilt(".qzeros", 0)), ".scales: holds a scale that, times its"),
         (GPTQ, spoilt(".qzeros", -1), ".qzeros: holds a zero point of 16, but codes have 4 bits"),
         (replace(GPTQ, bits=8), spoilt(".qzeros", -1), ".qzeros: holds a zero point of 256, but codes have 8 bits"),
         (SYMMETRIC, spoilt(".qzeros", 0), ".qzeros: holds a zero point other than 8, but config.json says"),
@@ -324,6 +335,7 @@ def test_unsound_numbers_are_named_before_anything_is_unpacked(
     tmp_path: Path, scheme: Scheme, change: Callable[[Tensors], None], message: str
 ) -> None:
     write_quantized_folder(tmp_path / "m", scheme, change=change)
+    assert quantized_blocks  # imported before memory is measured
     tensor = open_checkpoint(tmp_path / "m").tensors[f"{UP}.weight"]
     tracemalloc.start()
     try:

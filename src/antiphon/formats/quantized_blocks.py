@@ -38,6 +38,8 @@ def read_blocks(parts: Parts, arrangement: Arrangement, how: QuantizationConfig,
     """The whole matrix as bytes of type `kind`; raises CheckpointError, naming the part, for numbers that cannot be."""
     scales = _scales(parts, how)
     zeros = _zeros(parts, how)
+    if kind == "Q4_ZP":
+        _check_minima(parts, scales, zeros)
     unpack = _unpacker(parts.codes, how)
     size, block = block_of(kind)
     out = np.empty((parts.rows, parts.columns // block, size), np.uint8)
@@ -72,6 +74,19 @@ def _scales(parts: Parts, how: QuantizationConfig) -> Floats:
             raise CheckpointError(f"tensor {tensor.name}: holds a scale that is not a finite number of half precision")
     shaped = values.reshape(tensor.shape)
     return shaped if how.method == "compressed-tensors" else np.ascontiguousarray(shaped.T)
+
+
+def _check_minima(parts: Parts, scales: Floats, zeros: Codes) -> None:
+    with np.errstate(over="ignore"):
+        if not np.isfinite((scales * _off_middle(zeros)).astype(np.float16)).all():
+            raise CheckpointError(
+                f"tensor {parts.scales.name}: holds a scale that, times its zero point, is beyond half precision"
+            )
+
+
+def _off_middle(zeros: Codes) -> Floats:
+    """How far zero points of 4 bits are below the middle code."""
+    return np.float32(8) - zeros
 
 
 def _zeros(parts: Parts, how: QuantizationConfig) -> Codes:
@@ -142,7 +157,7 @@ def _write_q4_0(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
 def _write_q4_zp(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
     """What zero points are off the middle, times the scale, is rounded to half precision: most often exact."""
     out[..., :2] = _half(scales)
-    out[..., 2:4] = _half(scales * (np.float32(8) - zeros))
+    out[..., 2:4] = _half(scales * _off_middle(zeros))
     out[..., 4:] = _nibbles(codes)
 
 

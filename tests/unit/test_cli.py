@@ -393,7 +393,7 @@ def test_a_demo_model_with_another_checksum_is_not_used(tmp_path, monkeypatch):
 
 def test_the_name_demo_is_stronger_than_a_file_or_folder_that_is_no_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("antiphon.loading.model.fetch_demo", lambda: Path("brought"))
+    monkeypatch.setattr("antiphon.loading.model.fetch_demo", lambda **_: Path("brought"))
     console = Console(stderr=True)
     folder = tmp_path / "demo"
     folder.mkdir()

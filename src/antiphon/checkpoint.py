@@ -1,7 +1,7 @@
-"""A checkpoint as plain nouns: settings, named tensors read lazily, the tokenizer's data. A leaf.
+"""A checkpoint as plain data: settings, named tensors that are read lazily, the tokenizer's data. A leaf.
 
-`formats` produces a Checkpoint from a file or folder; `models` turns settings and tensors into weights; `text` builds
-the tokenizer and the chat template from its data. None of them needs to know where the bytes came from.
+`formats` makes a Checkpoint from a file or folder; `models` turns settings and tensors into weights; `text` builds the
+tokenizer and the chat template. Neither of these needs to know the format.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ TENSOR_TYPES: dict[str, tuple[int, int]] = {
     "IQ4_NL": (18, 32),
     "IQ4_XS": (136, 256),
 }
-# A type of our own, for matrices with zero points: a Q4_1 block whose codes are counted from the middle one, 8. What is
-# added to scale * (code - 8) is a few scales at most, most often none, one or two, which half precision keeps exactly.
+# A type of our own, for matrices with zero points: a Q4_1 block whose codes count from the middle one, 8. The minimum,
+# added to scale * (code - 8), is a small multiple of the scale, which half precision usually represents exactly.
 OWN_TYPES: dict[str, tuple[int, int]] = {"Q4_ZP": (20, 32)}
-# What quantized matrices of Hugging Face folders are stored in; nothing multiplies these as they are.
+# Types in which Hugging Face folders store quantized matrices; no kernel computes with them.
 INTEGER_TYPES: dict[str, tuple[int, int]] = {"I8": (1, 1), "U8": (1, 1), "I32": (4, 1), "I64": (8, 1)}
 
 
@@ -43,7 +43,7 @@ def block_of(type: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a tensor was made of, where the file has it in parts of another scheme."""
+    """How the file stores a tensor that it keeps in quantized parts."""
 
     scheme: str  # "awq", "gptq", "compressed-tensors"
     num_bytes: int  # in the file
@@ -51,15 +51,15 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named tensor of a checkpoint; its bytes stay in the memory map until somebody reads them."""
+    """One named tensor of a checkpoint; its bytes stay in the memory map until they are read."""
 
     name: str
     shape: tuple[int, ...]  # row-major: (rows, columns) for a matrix, so columns are contiguous
     type: str  # a key of TENSOR_TYPES, OWN_TYPES or INTEGER_TYPES
     read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
-    release: Callable[[], None] = lambda: None  # they will not be read again soon: memory may be given back
-    source: Source | None = None  # None: the file's own bytes
-    column_order: tuple[int, ...] | None = None  # the column that stands at each place of a row; None: in order
+    release: Callable[[], None] = lambda: None  # called when it will not be read again soon: memory may be freed
+    source: Source | None = None  # None: the file has these bytes
+    column_order: tuple[int, ...] | None = None  # the original column at each place of a row; None: in order
 
     @property
     def num_elements(self) -> int:
@@ -76,7 +76,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerData:
-    """What is needed to build the tokenizer: a tokenizer.json, or GGUF's vocabulary with merges or scores."""
+    """What a tokenizer is built from: a tokenizer.json, or GGUF's vocabulary with merges or scores."""
 
     tokenizer_json: bytes | None = None
     num_rows: int | None = None  # of the model's embedding, where a tokenizer.json may have more tokens
@@ -89,7 +89,7 @@ class TokenizerData:
     add_space_prefix: bool = False  # whether SentencePiece puts a space before a text
     pre_tokenizer: str = ""  # GGUF's `tokenizer.ggml.pre`
     bos_token_id: int | None = None
-    eos_token_ids: tuple[int, ...] = ()  # every id that ends a turn; the first is the tokenizer's own
+    eos_token_ids: tuple[int, ...] = ()  # all ids that end a turn; the first is the tokenizer's own
     add_bos: bool = False  # whether plain text is encoded with BOS in front
 
 
@@ -103,7 +103,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model as found on disk, not yet loaded."""
+    """A model on disk, not yet loaded."""
 
     path: Path
     format: str  # "gguf" or "safetensors"
@@ -114,7 +114,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]  # under the checkpoint's own names
     tokenizer: TokenizerData
     chat_template: str | None = None
-    # temperature, top_p, top_k … that the publisher advises; used where a request names none
+    # temperature, top_p, top_k … that the publisher recommends; used for requests that set none
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
     # What it was read from; none for one that is made in memory.
     files: ModelFiles = field(default_factory=ModelFiles, compare=False, repr=False)

@@ -49,7 +49,7 @@ def test_pull_prints_where_the_model_lies(hub, tmp_path):
     reply = antiphon(hub, tmp_path, "pull", "org/tiny_GGUF:F32")
     assert (reply.returncode, reply.stdout.count("\n")) == (0, 1)
     assert Path(reply.stdout.strip()).read_bytes() == hub.repositories["org/tiny_GGUF"]["tiny-F32.gguf"]
-    assert "Bringing org/tiny_GGUF:F32: tiny-F32.gguf" in reply.stderr
+    assert "Downloading org/tiny_GGUF:F32: tiny-F32.gguf" in reply.stderr
     again = antiphon(hub, tmp_path, "pull", "org/tiny_GGUF:F32")
     assert (again.stdout, again.stderr) == (reply.stdout, "")
 

@@ -1,4 +1,4 @@
-"""Pulling from a hub over real HTTP: what is brought, what is checked, and what goes on after something went wrong."""
+"""Pulling from a hub over real HTTP: what is downloaded, what is checked, and how it goes on after faults."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_cut_connection_goes_on_from_where_it_was(hub: FakeHub):
 def test_a_pull_that_was_given_up_goes_on_at_the_next(hub: FakeHub):
     hub.repositories["org/m-GGUF"] = GGUF
     hub.faults.cuts = [100_000, 0, 0, 0, 0]
-    assert "What came is kept" in refusal("org/m-GGUF:Q4_0")
+    assert "What has arrived is kept" in refusal("org/m-GGUF:Q4_0")
     hub.asked.clear()
     watch = Watch()
     assert get("org/m-GGUF:Q4_0", watch).path.read_bytes() == GGUF["m-Q4_0.gguf"]
@@ -146,7 +146,7 @@ def test_a_checksum_is_no_path(hub: FakeHub, cache: Path, monkeypatch: pytest.Mo
 def test_more_than_was_announced_is_not_kept(hub: FakeHub, cache: Path):
     hub.repositories["org/m-GGUF"] = GGUF
     hub.faults.instead["m-Q4_0.gguf"] = GGUF["m-Q4_0.gguf"] + b"more"
-    assert "more than the announced" in refusal("org/m-GGUF:Q4_0")
+    assert "sent more than the announced" in refusal("org/m-GGUF:Q4_0")
     assert not (cache / "models--org--m-GGUF" / "blobs" / sha256(GGUF["m-Q4_0.gguf"])).exists()
 
 
@@ -170,7 +170,7 @@ def test_an_unknown_repository_has_near_names(hub: FakeHub):
 
 def test_an_unknown_revision_says_which_there_are(hub: FakeHub):
     hub.repositories["org/m-GGUF"] = GGUF
-    assert refusal("org/m-GGUF@v2:Q4_0") == "org/m-GGUF has no revision 'v2'; there are main"
+    assert refusal("org/m-GGUF@v2:Q4_0") == "org/m-GGUF has no revision 'v2'; there are: main"
 
 
 def test_a_hub_that_does_not_answer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):

@@ -117,6 +117,6 @@ def test_a_missing_part_is_named():
     )
 
 
-def test_a_path_that_climbs_out_is_never_taken():
-    for path in ("../../m.gguf", "/root/m.gguf"):
-        assert "nothing that can be loaded" in refusal("o/r", path)
+def test_a_path_that_leaves_the_folder_or_cannot_be_printed_is_never_taken():
+    for path in ("../../m.gguf", "/root/m.gguf", "m\x1b[2J.gguf"):
+        assert "no model that can be loaded" in refusal("o/r", path)

@@ -87,7 +87,7 @@ def test_what_is_no_checkpoint_is_told_what_would_work(tmp_path: Path) -> None:
         ("missing", "no such file"),
         ("empty", "not a GGUF"),
         ("zip", "not a GGUF"),
-        ("pipe", "no ordinary file"),
+        ("pipe", "not a regular file"),
         ("", "config.json"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -161,7 +161,7 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
         ({"qwen2.block_count": 0}, "'qwen2.block_count' is 0"),
         ({"qwen2.embedding_length": (1 << 32) - 1}, "'qwen2.embedding_length' is 4294967295"),
         ({"qwen2.embedding_length": 66}, "66 cannot be divided among 4"),
-        ({"qwen2.attention.head_count_kv": 3}, "4 attention heads cannot share 3"),
+        ({"qwen2.attention.head_count_kv": 3}, "4 attention heads cannot be divided among 3"),
         ({"qwen2.attention.head_count_kv": [2, 2]}, "'qwen2.attention.head_count_kv' must be a whole number"),
         ({"qwen2.attention.layer_norm_rms_epsilon": float("nan")}, "finite number"),
         ({"qwen2.rope.freq_base": float("inf")}, "finite number"),
@@ -172,11 +172,11 @@ def test_unsound_metadata_is_named(tmp_path: Path, value: bytes, message: str) -
         ({"general.alignment": 24}, "'general.alignment' is 24"),
         ({"tokenizer.ggml.model": "t5"}, "tokenizer 't5' is not supported"),
         ({"tokenizer.ggml.tokens": None}, "'tokenizer.ggml.tokens' is missing"),
-        ({"tokenizer.ggml.tokens": [1, 2]}, "'tokenizer.ggml.tokens' must be a list of texts"),
+        ({"tokenizer.ggml.tokens": [1, 2]}, "'tokenizer.ggml.tokens' must be a list of strings"),
         ({"tokenizer.ggml.token_type": [1, 2]}, "'tokenizer.ggml.token_type' must hold one"),
         ({"qwen2.vocab_size": 1000}, "'qwen2.vocab_size' is 1000, but 'tokenizer.ggml.tokens' has"),
         ({"tokenizer.ggml.eos_token_id": 1 << 30}, "'tokenizer.ggml.eos_token_id' is 1073741824"),
-        ({"tokenizer.chat_template": 7}, "'tokenizer.chat_template' must be text"),
+        ({"tokenizer.chat_template": 7}, "'tokenizer.chat_template' must be a string"),
     ],
 )
 def test_unserved_or_wrong_settings_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

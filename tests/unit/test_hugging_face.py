@@ -145,7 +145,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
 def test_half_a_character_is_refused_wherever_it_is(folder: Path, name: str) -> None:
     change(folder / name, odd={"a": ["\ud83d\ude00", {"\udc00": 1}]})
-    with pytest.raises(CheckpointError, match=rf"{name}: is not sound JSON \(a lone surrogate\)"):
+    with pytest.raises(CheckpointError, match=rf"{name}: is not valid JSON \(a lone surrogate\)"):
         open_checkpoint(folder)
     change(folder / name, odd="\ud83d\ude00")
     open_checkpoint(folder)
@@ -195,7 +195,7 @@ def test_unsound_indices_are_refused(folder: Path, weight_map: Any, message: str
     [
         ({"a": entry(dtype="F8_E4M3")}, "'a': type 'F8_E4M3' is not supported; use F32, F16, BF16"),
         ({"a": entry(dtype=["F32"])}, "'a': type a list"),
-        ({"a": entry(shape=(5,))}, "'a': shape .5. in F32 needs 20 bytes, but 16"),
+        ({"a": entry(shape=(5,))}, "'a': shape .5. in F32 needs 20 bytes, but has 16"),
         ({"a": entry(shape=(-4,))}, "'a': its shape .* is empty"),
         ({"a": entry(shape=(1 << 62, 1 << 62))}, "'a': its shape .* more than"),
         ({"a": entry(shape=[4.0])}, "'a': its shape must be"),
@@ -207,8 +207,8 @@ def test_unsound_indices_are_refused(folder: Path, weight_map: Any, message: str
         ({"a": entry(), "b": entry()}, "'a' and 'b' overlap"),
         ({"a": []}, "'a': its entry must be a mapping"),
         ({"a": {"dtype": "F32", "shape": [4]}}, "'a': its data_offsets"),
-        (b"not json", "is not sound JSON"),
-        (b"\xff\xfe", "is not sound JSON"),
+        (b"not json", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
         (b"[1]", "must hold a mapping"),
     ],
 )

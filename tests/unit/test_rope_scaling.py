@@ -183,7 +183,7 @@ def test_frequencies_are_those_of_transformers(theta: float, head_dim: int, trun
     ("given", "message"),
     [
         ({"rope_type": "longrope", "factor": 4}, "rotary scaling 'longrope' is not supported; supported are default"),
-        ({"rope_type": 7}, "'rope_scaling.rope_type' must be text"),
+        ({"rope_type": 7}, "'rope_scaling.rope_type' must be a string"),
         ({"rope_type": "linear"}, "'rope_scaling.factor' is missing"),
         ({"rope_type": "dynamic"}, "'rope_scaling.factor' is missing"),
         ({"rope_type": "dynamic", "factor": 0}, "'rope_scaling.factor' is 0"),

@@ -1,6 +1,6 @@
-"""A checkpoint on disk as named tensors, settings and tokenizer data, read lazily, whatever its format.
+"""Opens a checkpoint of any format as named tensors, settings and tokenizer data; tensors are read lazily.
 
-Each format is a file or two of its own and ends in a `Checkpoint`; nothing outside this package knows formats apart.
+Each format has a file or two of its own and produces a `Checkpoint`. Outside this package formats make no difference.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["open_checkpoint"]
 
 
 def open_checkpoint(path: Path, files: ModelFiles | None = None) -> Checkpoint:
-    """Find out what `path` is and open it: a GGUF file, known by its magic, or a Hugging Face folder, by config.json.
+    """Open a GGUF file, recognized by its magic, or a Hugging Face folder, recognized by its config.json.
 
-    Reads headers and tokenizer data only; the tensors' bytes stay in a memory map. `files` are those of a process that
-    opened the model before: then these are read, whatever has taken their places on disk.
+    Reads headers and tokenizer data only; tensors stay in a memory map. `files` are those of a process that opened the
+    model before: they are read again, even if others have replaced them on disk.
 
     Raises:
         CheckpointError: it cannot be served; the message says what would work.
@@ -37,5 +37,5 @@ def open_checkpoint(path: Path, files: ModelFiles | None = None) -> Checkpoint:
     if path.is_dir():
         raise CheckpointError(f"{path}: the folder has no {CONFIG}; give a Hugging Face folder or a .gguf file")
     if path.exists():
-        raise CheckpointError(f"{path}: is no ordinary file; give a .gguf file or a Hugging Face folder")
+        raise CheckpointError(f"{path}: is not a regular file; give a .gguf file or a Hugging Face folder")
     raise CheckpointError(f"{path}: no such file or folder; give a .gguf file or a Hugging Face folder")

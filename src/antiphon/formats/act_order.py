@@ -1,12 +1,12 @@
-"""Act-order: what to move so that the columns of a matrix that share a scale become neighbours, as our types want them.
+"""Act-order: how to sort a matrix so that columns that share a scale become neighbours, as our types need them.
 
-GPTQ may quantize columns by their importance and group them in that order; `g_idx` then says the group of each. Sorted
-by group, such a matrix is exact, if its input comes in the same order:
+GPTQ may quantize columns in the order of their importance and group them in that order; `g_idx` then holds the group of
+each column. Sorted by group, such a matrix is exact if its input comes in the same order:
 
-- what q, k and v multiply, and gate and up, and the head, is a norm's output, which the engine gives in any one order
-  (`Tensor.column_order`); so all of them must share it, as they do when they were quantized on the same inputs;
-- what down multiplies is made by gate and up: their rows take the order, and nobody else need know;
-- what o multiplies is the attention's output, whose order is that of the heads: it stays as it is.
+- The input of q, k and v, of gate and up, and of the head is a norm's output, which the engine can permute
+  (`Tensor.column_order`). Matrices of one input must share the order, as they do if they were quantized together.
+- The input of down is the output of gate and up, so their rows are permuted.
+- The input of o is the attention's output, in the order of the heads: it cannot be permuted.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ DOWN, ITS_MAKERS = "down_proj", ("gate_proj", "up_proj")
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """How one matrix is read; None: in its own order."""
+    """How one matrix is read; None means in its own order."""
 
     columns: Order | None = None  # sorted by group
     rows: Order | None = None
-    from_engine: bool = False  # whether its input must be given in the order of its columns
+    from_engine: bool = False  # whether the engine must permute its input like its columns
 
 
 def arrange(groups: Mapping[str, list[int] | None]) -> dict[str, Arrangement]:
-    """An arrangement for each module; `groups`: the group of each of its columns, or None where they are in order."""
+    """An arrangement for each module. `groups`: the group of each of its columns, or None if they are in order."""
     orders = {module: _sorted_by_group(indices) for module, indices in groups.items()}
     columns: dict[str, Order] = {}
     rows: dict[str, Order] = {}
@@ -54,12 +54,12 @@ def arrange(groups: Mapping[str, list[int] | None]) -> dict[str, Arrangement]:
 
 
 def is_scattered(indices: list[int]) -> bool:
-    """Whether columns that must share a scale in our types do not. Groups moved as a whole do no harm."""
+    """Whether columns that share a scale in our types do not here. Groups moved as a whole do no harm."""
     return any(len(set(indices[first : first + GROUP])) > 1 for first in range(0, len(indices), GROUP))
 
 
 def _sorted_by_group(indices: list[int] | None) -> Order | None:
-    """The columns in the order of their groups, if they need one and groups then fill whole groups of ours."""
+    """The columns sorted by group, if they must be sorted and their groups then fill whole groups of ours."""
     if indices is None or not is_scattered(indices) or any(size % GROUP for size in Counter(indices).values()):
         return None
     return tuple(sorted(range(len(indices)), key=indices.__getitem__))

@@ -1,7 +1,7 @@
-"""Our own layout of a quantized Hugging Face folder: safetensors whose matrices are GGUF's blocks, as bytes.
+"""Our own layout of a quantized Hugging Face folder: safetensors whose matrices are GGUF blocks, as bytes.
 
-`config.json` says `"quantization_config": {"quant_method": "antiphon", "types": {tensor: type}}`. A matrix so named is
-stored as U8 [rows, bytes of a row]; everything else is as in any folder. `quantizer.folder` writes it.
+`config.json` says `"quantization_config": {"quant_method": "antiphon", "types": {tensor: type}}`. These
+matrices are stored as U8 [rows, bytes of a row]; everything else is as in any folder. `quantizer.folder` writes it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ BYTES = "U8"
 
 
 def is_block_folder(config: Fields) -> bool:
-    """Whether a config.json speaks of this layout."""
+    """Whether a config.json is of this layout."""
     field = config.values.get(FIELD)
     return isinstance(field, Mapping) and field.get("quant_method") == METHOD
 
 
 def with_blocks(folder: Path, tensors: Mapping[str, Tensor], config: Fields) -> dict[str, Tensor]:
-    """The folder's tensors, each named matrix of its type; raises CheckpointError where names and bytes disagree."""
+    """The folder's tensors, each named matrix in its type; raises CheckpointError if names and bytes disagree."""
     types = config.values[FIELD].get("types")
     if not isinstance(types, Mapping):
         config.fail(f"field '{FIELD}.types' must map tensor names to types, not {shown(types)}")

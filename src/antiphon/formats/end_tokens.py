@@ -47,7 +47,7 @@ END_TEXTS = UNMISTAKABLE | {
 
 
 def end_token_ids(named: Iterable[int | None], control: Mapping[str, int], num_rows: int) -> tuple[int, ...]:
-    """Every id that ends an answer: those that the checkpoint names, in its order, then those whose text says so.
+    """All ids that end an answer: those that the checkpoint names, in its order, then those whose text says so.
 
     `control`: text → id of its control tokens. Ids that the model has no row for cannot be drawn, so they end nothing.
     """

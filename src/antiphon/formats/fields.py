@@ -1,7 +1,7 @@
-"""Typed look-ups in what a checkpoint says of itself, and the sanity of the numbers that come out.
+"""Typed access to a checkpoint's settings, with checks of their values.
 
 GGUF metadata and config.json differ in names, not in what can be wrong with them: a field is missing, has the wrong
-type, or is a number no model has. Each of these is a CheckpointError here that names the file and the field.
+type, or is a number that no model has. Each of these is a CheckpointError that names the file and the field.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_CONTEXT = MAX_EXTENT
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of one file. Null counts as missing; without a default a missing field is an error.
+    """The fields of one file. Null counts as missing, and a missing field without a default is an error.
 
-    Every method raises CheckpointError for a field that is not what it asks for.
+    Every method raises CheckpointError for a field that is not of the requested kind.
     """
 
     path: Path
@@ -37,7 +37,7 @@ class Fields:
 
     def integer(self, key: str, default: int | None = None, *, least: int = 1, most: int = MAX_EXTENT) -> int:
         value = self._value(key, default)
-        # bool is an int to Python, but a flag where a width should be is damage.
+        # In Python a bool is an int, but a flag in place of a width is an error.
         if not isinstance(value, int) or isinstance(value, bool):
             self._wrong(key, value, "a whole number")
         if not least <= value <= most:
@@ -58,7 +58,7 @@ class Fields:
     def string(self, key: str, default: str | None = None) -> str:
         value = self._value(key, default)
         if not isinstance(value, str):
-            self._wrong(key, value, "text")
+            self._wrong(key, value, "a string")
         return value
 
     def flag(self, key: str, default: bool | None = None) -> bool:
@@ -70,7 +70,7 @@ class Fields:
     def strings(self, key: str) -> list[str]:
         value = self._value(key, None)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            self._wrong(key, value, "a list of texts")
+            self._wrong(key, value, "a list of strings")
         return value
 
     def _value(self, key: str, default: object) -> object:
@@ -86,16 +86,16 @@ class Fields:
 
 
 def check_heads(fields: Fields, settings: Mapping[str, Any]) -> None:
-    """What must hold between the numbers of any decoder we serve."""
+    """Check what must hold between the numbers of any decoder that is served."""
     heads, kv_heads, head_dim = (settings[key] for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
     if heads % kv_heads:
-        fields.fail(f"its {heads} attention heads cannot share {kv_heads} key/value heads evenly")
+        fields.fail(f"its {heads} attention heads cannot be divided among {kv_heads} key/value heads")
     if head_dim % 2:
         fields.fail(f"its heads have {head_dim} dimensions; rotary positions need an even number")
 
 
 def head_dim_of(fields: Fields, hidden_size: int, heads: int) -> int:
-    """The dimensions of a head where the file does not say."""
+    """The dimensions of a head if the file does not say."""
     if hidden_size % heads:
         fields.fail(f"its width of {hidden_size} cannot be divided among {heads} attention heads")
     return hidden_size // heads

@@ -1,9 +1,9 @@
 """GGUF, the container: a header of typed metadata, a table of tensors, then their bytes. Versions 2 and 3.
 
-Owns the bytes and nothing of their meaning (`gguf_checkpoint` knows what the keys say). The file is a stranger's: every
-count, length and offset is held against what is left of the file before anything is allocated for it, and whatever is
-wrong comes out as a CheckpointError that names the file and the field or tensor. Tensors are never read here, only
-located. Layout: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Owns the bytes; `gguf_checkpoint` knows what the keys mean. The file is untrusted: every count, length and offset is
+checked against the rest of the file before anything is allocated, and every fault is a CheckpointError that names the
+file and the field or tensor. Tensors are located here, never read. Layout:
+github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ U64 = struct.Struct("<Q")
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 
-# ggml's number of a tensor type → its name; those in TENSOR_TYPES can be served, the others are refused by name.
+# ggml's number of a tensor type → its name. Those in TENSOR_TYPES are served, the others refused by name.
 GGML_TYPES = {
     0: "F32",
     1: "F16",
@@ -75,7 +75,7 @@ GGML_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class GgufFile:
-    """Metadata and tensors as the file has them. Arrays of numbers are views of the map, arrays of strings lists."""
+    """Metadata and tensors. Arrays of numbers are views of the memory map, arrays of strings are lists."""
 
     path: Path
     version: int
@@ -85,7 +85,7 @@ class GgufFile:
 
 
 def read_gguf(path: Path, files: ModelFiles) -> GgufFile:
-    """Read the header of a GGUF file; raises CheckpointError for anything that is not sound."""
+    """Read the header of a GGUF file; raises CheckpointError for anything that is malformed."""
     file = MappedFile.open(path, files)
     cursor = _Cursor(file)
     version = _read_version(cursor)
@@ -97,7 +97,7 @@ def read_gguf(path: Path, files: ModelFiles) -> GgufFile:
 
 
 class _Cursor:
-    """A position in the header that cannot pass its end. `what` in its methods names the field, for the error."""
+    """A position in the header that cannot pass its end. `what` names the field in error messages."""
 
     def __init__(self, file: MappedFile) -> None:
         self.file = file
@@ -109,7 +109,7 @@ class _Cursor:
         raise CheckpointError(f"{self.file.path}: {message}")
 
     def _advance(self, num_bytes: int, what: str) -> int:
-        """Step over `num_bytes`; returns where they start."""
+        """Skip `num_bytes`; returns where they start."""
         start = self.position
         if num_bytes > self.end - start:
             self.fail(f"{what} runs past the end of the header; the file is truncated or damaged: download it again")
@@ -123,10 +123,10 @@ class _Cursor:
         return int(U64.unpack_from(self.data, self._advance(8, what))[0])
 
     def count(self, what: str, smallest: int) -> int:
-        """A count of things of at least `smallest` bytes each, which must therefore fit in what is left."""
+        """A count of things that take at least `smallest` bytes each, and must fit into the rest of the header."""
         count = self.u64(what)
         if count > (self.end - self.position) // smallest:
-            self.fail(f"{what} is {count}, more than the file has room for; it is truncated or damaged")
+            self.fail(f"{what} is {count}, more than fits in the file; it is truncated or damaged")
         return count
 
     def string(self, what: str, cap: int = MAX_STRING_BYTES) -> str:
@@ -140,7 +140,7 @@ class _Cursor:
             self.fail(f"{what} is not UTF-8")
 
     def strings(self, what: str) -> list[str]:
-        """An array of strings, in one loop without calls of our own: a vocabulary has hundreds of thousands."""
+        """An array of strings, in one loop without calls: a vocabulary has hundreds of thousands."""
         count = self.count(f"the length of {what}", smallest=8)
         if count > MAX_STRINGS:
             self.fail(f"{what} has {count} strings; the most is {MAX_STRINGS}")
@@ -169,7 +169,7 @@ class _Cursor:
         return value
 
     def numbers(self, kind: int, what: str) -> memoryview[Any]:
-        """An array of numbers as a typed view of the map, so that a huge one costs nothing."""
+        """An array of numbers as a typed view of the memory map, so that a huge one costs nothing."""
         size = struct.calcsize("<" + SCALARS[kind])
         count = self.count(f"the length of {what}", smallest=size)
         start = self._advance(count * size, what)
@@ -230,7 +230,7 @@ def _alignment(cursor: _Cursor, metadata: Mapping[str, Any]) -> int:
 
 
 def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> dict[str, Tensor]:
-    """The tensor table; offsets in it count from the end of the header, rounded up to the alignment."""
+    """The tensor table. Its offsets count from the end of the header, rounded up to the alignment."""
     entries: dict[str, tuple[tuple[int, ...], str, int]] = {}
     for index in range(count):
         name = cursor.string(f"the name of tensor {index}", MAX_KEY_BYTES)
@@ -265,5 +265,5 @@ def _read_tensor_entry(cursor: _Cursor, name: str, alignment: int) -> tuple[tupl
         cursor.fail(f"tensor {name!r}: {kind} is not supported yet; use {', '.join(most)} or {last}")
     offset = cursor.u64(what)
     if offset % alignment:
-        cursor.fail(f"tensor {name!r} lies at offset {offset}, which is not a multiple of the alignment {alignment}")
+        cursor.fail(f"tensor {name!r} has offset {offset}, which is not a multiple of the alignment {alignment}")
     return shape, kind, offset

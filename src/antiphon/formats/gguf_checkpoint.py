@@ -1,8 +1,8 @@
-"""What a GGUF file's metadata means: architecture, settings, tokenizer, chat template. The bytes are `gguf`'s.
+"""What a GGUF file's metadata means: architecture, settings, tokenizer, chat template. `gguf` reads the bytes.
 
-GGUF's own keys (`llama.embedding_length`) come out under Hugging Face's names (`hidden_size`), so that nobody further
-on knows which format a model came in. What cannot be served faithfully is refused here by name, rather than served
-slightly wrong: other architectures, experts, vocabularies that are no BPE.
+GGUF's keys (`llama.embedding_length`) are translated to Hugging Face's names (`hidden_size`), so that the format makes
+no difference later. What cannot be served exactly is refused here by name: other architectures, experts, vocabularies
+that are not BPE.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ONLY_VALUES: dict[str, tuple[object, ...]] = {
     "use_parallel_residual": (False,),
 }
 
-# Our word for a sampling default → GGUF's.
+# Our name for a sampling parameter → GGUF's.
 SAMPLING_KEYS = {
     "temperature": "general.sampling.temp",
     "top_k": "general.sampling.top_k",
@@ -53,7 +53,7 @@ SAMPLING_KEYS = {
 
 
 def open_gguf(path: Path, files: ModelFiles) -> Checkpoint:
-    """A GGUF file, or the split model that it is a part of, as a Checkpoint.
+    """Open a GGUF file, or the split model that it is a part of.
 
     Raises CheckpointError for one that is damaged or cannot be served.
     """
@@ -139,13 +139,13 @@ def _tokenizer(fields: Fields) -> tuple[TokenizerData, list[Note]]:
         pre_tokenizer=pre,
         bos_token_id=_token_id(fields, "tokenizer.ggml.bos_token_id", len(tokens)),
         eos_token_ids=end_token_ids(ends, control, len(tokens)),
-        # llama.cpp's rule: these vocabularies begin with BOS unless told otherwise, other BPE ones do not.
+        # As in llama.cpp: text in these vocabularies starts with BOS by default, in other BPE ones it does not.
         add_bos=fields.flag("tokenizer.ggml.add_bos_token", by_scores or pre in PRE_TOKENIZERS_WITH_BOS),
     ), notes
 
 
 def _marked_ends(tokens: list[str], types: list[int]) -> tuple[list[int], list[Note]]:
-    """The types with end tokens as control tokens: some files give them as ordinary text."""
+    """The types, with end tokens marked as control tokens: some files have them as ordinary text."""
     wrong = {id for id, token in enumerate(tokens) if token in UNMISTAKABLE and types[id] == NORMAL}
     if not wrong:
         return types, []
@@ -155,7 +155,7 @@ def _marked_ends(tokens: list[str], types: list[int]) -> tuple[list[int], list[N
 
 
 def _chat_template(fields: Fields) -> tuple[str | None, list[Note]]:
-    """The template; of several that have names, the first, where none is the default."""
+    """The template. Of several named ones without a default, the first, with a note."""
     default = fields.string(TEMPLATE, "") or None
     named = [key for key in fields.values if key.startswith(TEMPLATE + ".") and fields.string(key)]
     if default is not None or not named:

@@ -1,8 +1,8 @@
-"""GGUF in several files, `NAME-00001-of-00003.gguf` and so on: all parts found, checked against each other, and joined.
+"""GGUF in several files, `NAME-00001-of-00003.gguf` and so on: finds, checks and joins the parts.
 
-Given any part, the others are looked for beside it, under the names that the splitting tools give. The first part has
-the model's metadata; every part has its tensors, its own number, and the counts that all must agree on. Raises
-CheckpointError, naming the part.
+Given any part, the others are expected beside it, under the names that the splitting tools use. The first part has the
+model's metadata; every part has tensors, its number, and counts on which all must agree. Raises CheckpointError, which
+names the part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 def read_whole_gguf(path: Path, files: ModelFiles) -> GgufFile:
-    """A GGUF file or, where `path` is one part of a split model, all parts as if they were one file."""
+    """Read a GGUF file or, if `path` is one part of a split model, all parts as if they were one file."""
     file = read_gguf(path, files)
     fields = Fields(path, file.metadata)
     count = fields.integer("split.count", 1, least=0, most=MAX_PARTS)
@@ -41,7 +41,7 @@ def read_whole_gguf(path: Path, files: ModelFiles) -> GgufFile:
 
 
 def _part_paths(fields: Fields, count: int, files: ModelFiles) -> list[Path]:
-    """The files of all parts, in order, each of which is there."""
+    """The paths of all parts, in order; raises CheckpointError if one is missing."""
     path = fields.path
     name = _NAME.fullmatch(path.name)
     if name is None or int(name["count"]) != count:

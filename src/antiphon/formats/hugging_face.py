@@ -1,7 +1,7 @@
 """A Hugging Face folder: config.json, safetensors, tokenizer.json and the small files around them.
 
-Reads data only: nothing in the folder is ever run, and of config.json only the fields listed here count. A field that
-would change the arithmetic in a way we do not do (another activation, a window) is refused by name.
+Reads data only: nothing in the folder is ever run, and of config.json only the fields listed here are used. A field
+that would change the arithmetic in an unsupported way (another activation, a window) is refused by name.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ MAX_CONFIG_BYTES = 4 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
 NAMED = ("name", "template")  # of one among several chat templates
 SLAB_BYTES = 1 << 20
-# Our word for a sampling default → generation_config.json's.
+# Our name for a sampling parameter → generation_config.json's.
 SAMPLING_KEYS = {name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama",
-    "MistralForCausalLM": "llama",  # the same decoder, but for a window that we refuse
+    "MistralForCausalLM": "llama",  # the same decoder; a sliding window is refused
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
 }
-MISTRALS_OWN_WINDOW = 4096  # where its config.json is silent
-# Fields that would change the arithmetic → the only value, besides null, that is served.
+MISTRALS_OWN_WINDOW = 4096  # the default of its config.json
+# Fields that would change the arithmetic → the only supported value besides null.
 ONLY_VALUES: dict[str, object] = {
     "hidden_act": "silu",
     "attention_bias": False,
@@ -59,7 +59,7 @@ ONLY_VALUES: dict[str, object] = {
 
 
 def open_hugging_face(folder: Path, files: ModelFiles) -> Checkpoint:
-    """A folder as a Checkpoint; raises CheckpointError for one that is damaged or cannot be served."""
+    """Open a folder; raises CheckpointError if it is damaged or cannot be served."""
     config = fields_of(files, folder / CONFIG, MAX_CONFIG_BYTES)
     architecture = _architecture(config)
     settings = _settings(config)
@@ -124,13 +124,13 @@ def _settings(config: Fields) -> dict[str, Any]:
 
 
 def _without_copied_head(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a model whose head is its embedding; some tools store that twice. Another head is refused."""
+    """The tensors of a model whose head is its embedding. A second copy is left out; another head is refused."""
     rest = dict(tensors)
     head, embedding = rest.pop(HEAD, None), rest.get(EMBEDDING)
     if head is not None and embedding is not None and not _is_same(head, embedding):
         raise CheckpointError(
             f"{folder}: tensor {HEAD!r} differs from {EMBEDDING!r}, but config.json says that they are one "
-            "(tie_word_embeddings); set it to false if the head is meant, or take the tensor away"
+            "(tie_word_embeddings); set it to false if the head is to be used, or remove the tensor"
         )
     return rest
 
@@ -151,12 +151,12 @@ def _is_same(one: Tensor, other: Tensor) -> bool:
 
 
 def _refuse_windows(config: Fields, context: int) -> None:
-    """Layers that see only the last tokens; a window as long as the context is none."""
+    """Refuse layers that see only the last tokens. A window as long as the context makes no difference."""
     layers = config.values.get("layer_types") or []
     if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
         config.fail("field 'layer_types' names layers other than 'full_attention', which are not supported")
     if "MistralForCausalLM" not in config.strings("architectures"):
-        return  # the others keep a window in the file, and say in `use_sliding_window` that it is not used
+        return  # other architectures have the field too, and `use_sliding_window` says whether it is used
     if config.values.get("sliding_window", MISTRALS_OWN_WINDOW) is None:
         return
     window = config.integer("sliding_window", MISTRALS_OWN_WINDOW, most=MAX_CONTEXT)
@@ -175,7 +175,7 @@ def _tokenizer(
     num_rows = config.integer("vocab_size")
     ids = {text: id for text, id in _token_ids(Fields(path, tree)).items() if id < num_rows}
     bos_text, eos_text = (_token_text(tokenizer_config, key) for key in ("bos_token", "eos_token"))
-    # The tokenizer's own word first: published config.json files have been wrong about it.
+    # The tokenizer's own comes first: published config.json files have been wrong about it.
     ends = [ids.get(eos_text or ""), *_id_list(generation_config), *_id_list(config)]
     control = {token["content"]: token["id"] for token in tree.get("added_tokens") or []}
     return TokenizerData(
@@ -200,7 +200,7 @@ def _token_ids(tokenizer: Fields) -> dict[str, int]:
 
 
 def _token_text(tokenizer_config: Fields, key: str) -> str | None:
-    """A special token is written as its text, or as a mapping with its `content`."""
+    """The text of a special token: the field itself, or the `content` of a mapping."""
     value = tokenizer_config.values.get(key)
     if isinstance(value, dict):
         value = value.get("content")
@@ -216,7 +216,7 @@ def _id_list(fields: Fields) -> Iterable[int]:
 
 
 def _adds_first(tree: Any, bos: str) -> bool:  # noqa: ANN401
-    """Whether tokenizer.json's post-processor puts this token in front of a text."""
+    """Whether tokenizer.json's post-processor puts this token before a text."""
     processor = tree.get("post_processor")
     if not isinstance(processor, dict):
         return False
@@ -229,7 +229,7 @@ def _adds_first(tree: Any, bos: str) -> bool:  # noqa: ANN401
 
 
 def _chat_template(folder: Path, files: ModelFiles, tokenizer_config: Fields) -> tuple[str | None, list[Note]]:
-    """The template; of several that have names, the default or, with a note, the first."""
+    """The template. Of several named ones, the default or, with a note, the first."""
     path = folder / "chat_template.jinja"
     if files.has(path):
         try:

@@ -1,4 +1,4 @@
-"""JSON from a checkpoint's folder, read under a cap and refused with the file's name where it is not sound."""
+"""JSON files of a checkpoint's folder: capped in size, and refused by name if they are invalid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_capped(files: ModelFiles, path: Path, cap: int) -> bytes:
-    """A file's bytes; raises CheckpointError when it cannot be read or has more than `cap`."""
+    """The file's bytes; raises CheckpointError if it cannot be read or has more than `cap` bytes."""
     source = files.read(path, cap + 1)
     if len(source) > cap:
         raise CheckpointError(f"{path}: is longer than {cap} bytes")
@@ -23,7 +23,7 @@ def read_capped(files: ModelFiles, path: Path, cap: int) -> bytes:
 
 
 def parse_json(path: Path, source: bytes) -> dict[str, Any]:
-    """A JSON mapping without repeated keys."""
+    """Parse a JSON object without repeated keys; raises CheckpointError for anything else."""
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -38,12 +38,12 @@ def parse_json(path: Path, source: bytes) -> dict[str, Any]:
             json.dumps(tree, ensure_ascii=False).encode()  # raises a ValueError for half a character
     except (ValueError, RecursionError) as error:
         reason = "a lone surrogate" if isinstance(error, UnicodeEncodeError) else str(error)
-        raise CheckpointError(f"{path}: is not sound JSON ({reason})") from None
+        raise CheckpointError(f"{path}: is not valid JSON ({reason})") from None
     if not isinstance(tree, dict):
         raise CheckpointError(f"{path}: must hold a mapping, not {shown(tree)}")
     return tree
 
 
 def fields_of(files: ModelFiles, path: Path, cap: int) -> Fields:
-    """The fields of a JSON file; none at all where there is no such file."""
+    """The fields of a JSON file, none if there is no such file."""
     return Fields(path, parse_json(path, read_capped(files, path, cap)) if files.has(path) else {})

@@ -1,7 +1,7 @@
-"""What config.json says of weights that come quantized by AWQ, GPTQ or compressed-tensors, as plain numbers.
+"""What config.json says about weights quantized by AWQ, GPTQ or compressed-tensors, as plain numbers.
 
-Only the fields that are listed here count. What would read the weights in another way than `quantized_tensors` does is
-refused by name, and the message says which forms of the model are served.
+Only the fields listed here are used. A field that calls for reading the weights in another way than `quantized_tensors`
+does is refused by name, and the message says which forms of the model are served.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 
 from antiphon.formats.fields import Fields, shown
 
-# Where config.json keeps it; the second is what early folders of compressed-tensors have.
+# Where config.json has it; the second is from early versions of compressed-tensors.
 SOURCES = ("quantization_config", "compression_config")
 METHODS = ("awq", "gptq", "compressed-tensors")
 REMEDY = (
     "serve the model as its publisher made it (BF16 or F16), as GGUF, or quantized by AWQ (gemm), GPTQ or "
     "compressed-tensors (W4A16, W8A16 or W8A8, all layers alike)"
 )
-GROUP = 32  # weights that share a scale in our kernels; a checkpoint's groups must be made of whole ones
+GROUP = 32  # weights that share a scale in our kernels; a checkpoint's groups must be multiples of it
 WHOLE_ROW = 0
 
 
@@ -31,8 +31,8 @@ class QuantizationConfig:
     bits: int  # of a code: 4 or 8
     group_size: int  # weights of a row that share a scale; WHOLE_ROW: all of them
     symmetric: bool  # every zero point is the middle code
-    packed: bool = True  # codes lie in 32-bit words; else an int8 each
-    zero_offset: int = 0  # what is added to a zero point as stored
+    packed: bool = True  # codes are packed in 32-bit words; else each is an int8
+    zero_offset: int = 0  # to be added to a stored zero point
 
     @property
     def name(self) -> str:
@@ -44,7 +44,7 @@ class QuantizationConfig:
 
 
 def read_quantization_config(config: Fields) -> QuantizationConfig | None:
-    """The quantization of a config.json, None where it has none; raises CheckpointError for one that is not served."""
+    """The quantization of a config.json, None if it has none; raises CheckpointError for one that is not served."""
     source = next((key for key in SOURCES if config.has(key)), None)
     if source is None:
         return None
@@ -104,7 +104,7 @@ def _compressed_tensors(fields: Fields, source: str) -> QuantizationConfig:
 
 
 def _weights(scheme: Fields, source: str, packed: bool) -> QuantizationConfig:
-    """What a scheme says of weights. What it says of activations does not matter: ours are rounded more finely."""
+    """What a scheme says about weights. Activations do not matter: ours are rounded more finely."""
     fields = _inside(scheme, source, scheme.values.get(source))
     _only(fields, f"{source}.type", "int", fields.string(f"{source}.type", "int"))
     _only(fields, f"{source}.dynamic", False, fields.flag(f"{source}.dynamic", False))
@@ -124,7 +124,7 @@ def _weights(scheme: Fields, source: str, packed: bool) -> QuantizationConfig:
 
 
 def _inside(fields: Fields, name: str, value: object) -> Fields:
-    """The fields of a mapping within a mapping, named in full so that an error says where they are."""
+    """The fields of a nested mapping, with full names so that an error says where they are."""
     if not isinstance(value, Mapping):
         fields.fail(f"field {name!r} must be a mapping, not {shown(value)}")
     return Fields(fields.path, {f"{name}.{key}": item for key, item in value.items()})

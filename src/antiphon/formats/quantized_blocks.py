@@ -1,14 +1,15 @@
-"""Unpacks the parts of a quantized matrix and writes them as blocks of a type that the kernels know, in NumPy.
+"""Unpacks the parts of a quantized matrix and writes them as blocks of a type that the kernels know, with NumPy.
 
 The layouts, 32-bit words of 8 codes of 4 bits or 4 of 8, the lowest bits first:
 
-- AWQ (AutoAWQ's gemm): words run along the outputs, codes within one in AWQ_ORDER; so do zero points.
-- GPTQ (AutoGPTQ, GPTQModel): codes' words run along the inputs, zero points' words along the outputs, less one in
-  the first version. Symmetric ones are the middle code, whichever version's way a tool stored them in.
-- compressed-tensors: codes' words run along the inputs and zero points' along the outputs, both offset by the middle
-  code so that they have no sign; or an int8 each.
+- AWQ (AutoAWQ's gemm): words run along the outputs, with codes in AWQ_ORDER; the same for zero points.
+- GPTQ (AutoGPTQ, GPTQModel): words of codes run along the inputs, words of zero points along the outputs; the first
+  version stores zero points less one. Symmetric zero points are the middle code, in whichever version's form.
+- compressed-tensors: words of codes run along the inputs and those of zero points along the outputs, both offset by the
+  middle code so that they have no sign; or each is an int8.
 
-Scales and zero points are checked before a matrix is allocated; the rest goes slab by slab, in the processor's cache.
+Scales and zero points are checked before a matrix is allocated. The rest is unpacked in slabs that fit the processor's
+cache.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SLAB = 512  # rows unpacked at once; a multiple of a word's codes
 
 
 def read_blocks(parts: Parts, arrangement: Arrangement, how: QuantizationConfig, kind: str) -> memoryview:
-    """The whole matrix as bytes of type `kind`; raises CheckpointError, naming the part, for numbers that cannot be."""
+    """The whole matrix as bytes of type `kind`; raises CheckpointError, naming the part, for impossible numbers."""
     scales = _scales(parts, how)
     zeros = _zeros(parts, how)
     if kind == "Q4_ZP":
@@ -52,13 +53,13 @@ def read_blocks(parts: Parts, arrangement: Arrangement, how: QuantizationConfig,
         codes = unpack(rows) if order is None else unpack(rows)[:, order]
         _WRITERS[kind](codes, scales[rows][:, place], zeros[rows][:, place], out[rows])
 
-    with ThreadPoolExecutor(default_threads()) as pool:  # NumPy lets go of the lock as it computes
+    with ThreadPoolExecutor(default_threads()) as pool:  # NumPy releases the interpreter lock
         list(pool.map(fill, range(0, parts.rows, SLAB)))
     return (out if arrangement.rows is None else out[list(arrangement.rows)]).reshape(-1).data
 
 
 def _group_of(parts: Parts, how: QuantizationConfig) -> npt.NDArray[np.int64]:
-    """The group of each column as stored."""
+    """The group of each column, in stored order."""
     if parts.group_of is not None:
         return np.frombuffer(parts.group_of.read(), "<i4").astype(np.int64)
     return np.arange(parts.columns) // (how.group_size or parts.columns)
@@ -90,7 +91,7 @@ def _off_middle(zeros: Codes) -> Floats:
 
 
 def _zeros(parts: Parts, how: QuantizationConfig) -> Codes:
-    """Zero points on the codes' own scale, [rows, groups]."""
+    """Zero points as codes, [rows, groups]."""
     middle = 1 << how.bits - 1
     tensor = parts.zeros
     if tensor is None:
@@ -118,7 +119,7 @@ def _stored_zeros(tensor: Tensor, how: QuantizationConfig) -> Codes:
 
 
 def _unpacker(tensor: Tensor, how: QuantizationConfig) -> Callable[[slice], Codes]:
-    """What gives the codes of some rows, [rows, columns]."""
+    """A function from a slice of rows to their codes, [rows, columns]."""
     if tensor.type == "I8":
         signed = np.frombuffer(tensor.read(), np.uint8).reshape(tensor.shape)
         return lambda rows: signed[rows] ^ np.uint8(0x80)
@@ -155,7 +156,7 @@ def _write_q4_0(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
 
 
 def _write_q4_zp(codes: Codes, scales: Floats, zeros: Codes, out: Codes) -> None:
-    """What zero points are off the middle, times the scale, is rounded to half precision: most often exact."""
+    """The zero point's distance from the middle, times the scale, in half precision: exact in most cases."""
     out[..., :2] = _half(scales)
     out[..., 2:4] = _half(scales * _off_middle(zeros))
     out[..., 4:] = _nibbles(codes)

@@ -9,7 +9,7 @@ from antiphon.checkpoint import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The stored parts of one matrix, sound in shape, type and indices."""
+    """The stored parts of one matrix, with shapes, types and indices checked."""
 
     rows: int
     columns: int
@@ -17,8 +17,8 @@ class Parts:
     codes: Tensor
     scales: Tensor
     zeros: Tensor | None = None
-    group_of: Tensor | None = None  # group of each column, where it is not the one that its place says
-    others: tuple[Tensor, ...] = ()  # that say nothing beyond this
+    group_of: Tensor | None = None  # the group of each column, if columns are not in the order of their groups
+    others: tuple[Tensor, ...] = ()  # that add nothing to the above
 
     @property
     def groups(self) -> list[int] | None:

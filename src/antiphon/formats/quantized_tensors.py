@@ -1,12 +1,12 @@
-"""Matrices that a Hugging Face folder keeps in quantized parts, as tensors of types that the kernels know.
+"""Matrices that a Hugging Face folder stores in quantized parts, as tensors of types that the kernels know.
 
-Owns which parts make up a matrix in each layout, and their shapes, types and indices, all checked before anything is
-unpacked; `quantized_blocks` does that, when a tensor is read. What comes out is named like the matrix it stands for
-(`….q_proj.weight`), so that nobody else knows of these layouts.
+Owns which parts make up a matrix in each layout, and checks their shapes, types and indices before anything is
+unpacked; `quantized_blocks` unpacks when a tensor is read. A result is named like the matrix that it stands for
+(`….q_proj.weight`), so no other module knows these layouts.
 
-Codes of 4 bits become Q4_0, or Q4_ZP where groups have zero points; symmetric codes of 8 bits become Q8_0. What has no
-such type becomes F32, which is rounded like any float weight: codes of 8 bits with zero points, and matrices in
-act-order that cannot be sorted (`act_order`).
+Codes of 4 bits become Q4_0, or Q4_ZP with zero points; symmetric codes of 8 bits become Q8_0. Matrices without such a
+type become F32, which is rounded like any float weight: codes of 8 bits with zero points, and matrices in act-order
+that cannot be sorted (`act_order`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from antiphon.formats.quantization_config import GROUP, QuantizationConfig
 from antiphon.formats.quantized_parts import Parts
 
 FLOATS = ("F16", "BF16", "F32")
-# What every quantized matrix of a method has, and nothing else.
+# A part that every quantized matrix of a method has, and nothing else does.
 MARKS = {"awq": ".qweight", "gptq": ".qweight", "compressed-tensors": ".weight_scale"}
 EMBEDDING = "model.embed_tokens"
 # compressed-tensors' scales and zero points of activations and of its KV cache: ours are made as we run.
@@ -33,7 +33,7 @@ BIASED = (".q_proj", ".k_proj", ".v_proj")  # the modules whose bias our models 
 
 
 def whole_matrices(folder: Path, tensors: Mapping[str, Tensor], how: QuantizationConfig | None) -> dict[str, Tensor]:
-    """The tensors of a folder, each quantized matrix as one; raises CheckpointError for parts that are not sound."""
+    """The tensors of a folder, each quantized matrix as one; raises CheckpointError for malformed parts."""
     found = dict(tensors)
     if how is not None:
         mark = MARKS[how.method]
@@ -55,7 +55,7 @@ def whole_matrices(folder: Path, tensors: Mapping[str, Tensor], how: Quantizatio
 
 
 def described(how: QuantizationConfig, tensors: Mapping[str, Tensor]) -> str:
-    """The quantization for people, and what of it the kernels' types cannot keep."""
+    """Describe the quantization, and how many matrices have no type of the kernels."""
     matrices = [tensor.type for tensor in tensors.values() if tensor.source]
     floats = matrices.count("F32")
     return f"{how.name}; {floats} of {len(matrices)} matrices read as floats" if floats else how.name
@@ -63,7 +63,7 @@ def described(how: QuantizationConfig, tensors: Mapping[str, Tensor]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _PartFinder:
-    """Takes the parts of `module` out of `found`, each checked."""
+    """Removes the parts of `module` from `found`, and checks each."""
 
     folder: Path
     module: str
@@ -71,7 +71,7 @@ class _PartFinder:
     how: QuantizationConfig
 
     def take(self, ending: str, shape: tuple[int | None, ...], types: tuple[str, ...] = ("I32",)) -> Tensor:
-        """The part; None in its shape is any extent. Raises CheckpointError where it is missing or another."""
+        """The part; None in `shape` is any extent. Raises CheckpointError if it is missing or does not match."""
         tensor = self.take_any(ending)
         if tensor is None:
             self.fail(ending, f"is missing, but {self.how.method} needs it; download the model again")
@@ -195,7 +195,7 @@ def _compressed_tensors(finder: _PartFinder, how: QuantizationConfig) -> Parts:
 
 
 def _compressed_zeros(finder: _PartFinder, how: QuantizationConfig, rows: int, groups: int) -> Tensor | None:
-    """Packed along the rows, or an int8 each; the symmetric have none, or zeros."""
+    """Packed along the rows, or an int8 each. Symmetric matrices have none, or zeros."""
     stored = finder.found.get(finder.module + ".weight_zero_point")
     if stored is None and how.symmetric:
         return None
@@ -214,7 +214,7 @@ def _num_groups(columns: int, how: QuantizationConfig) -> int:
 def _unless_in_order(
     finder: _PartFinder, group_of: Tensor | None, groups: int, how: QuantizationConfig
 ) -> Tensor | None:
-    """The group of each column where it is not the one that its place says; -1 throughout is how some say that."""
+    """The group of each column, or None if they are in order; -1 throughout also means in order."""
     if group_of is None:
         return None
     indices = list(group_of.read().cast("i"))
@@ -229,7 +229,7 @@ def _unless_in_order(
 
 
 def _drop_empty_bias(finder: _PartFinder) -> None:
-    """GPTQ's tools write a bias of zeros for modules that have none. One with numbers would have to be added."""
+    """Remove a bias of zeros, which GPTQ's tools write for modules that have none. Others are not supported."""
     if finder.module.endswith(BIASED):
         return
     bias = finder.take_any(".bias")

@@ -1,8 +1,8 @@
-"""How a checkpoint stretches its rotary positions: the fields of both formats as one mapping of plain numbers.
+"""How a checkpoint scales its rotary positions: the fields of both formats as one mapping of plain numbers.
 
-What comes out, under Hugging Face's names with every default filled in, is what `models.rope` computes with: nothing,
-`linear`, `llama3`, `yarn`, `dynamic`, or `divisors`, the numbers themselves by which GGUF files divide each frequency.
-Any other kind is refused by name.
+The result, under Hugging Face's names with every default filled in, is what `models.rope` computes with: nothing,
+`linear`, `llama3`, `yarn`, `dynamic`, or `divisors`, the numbers by which some GGUF files divide each frequency. Any
+other kind is refused by name.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ HUGGING_FACE_KINDS = ("default", "linear", "llama3", "yarn", "dynamic")
 GGUF_KINDS = ("none", "linear", "yarn")
 DIVISORS = "rope_freqs.weight"
 MAX_DYNAMIC_FACTOR = 1 << 20
-# Fields of GGUF that tools read differently → the only value that means the same to all of them.
+# Fields of GGUF that tools interpret differently → the only value on which they agree.
 GGUF_ONLY_VALUES = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_log_multiplier": 0.0}
 
 Settings = dict[str, Any]  # rope_theta, rope_scaling, max_position_embeddings
 
 
 def hugging_face_rope(config: Fields) -> Settings:
-    """From `rope_scaling`, or from `rope_parameters`, where newer files keep `rope_theta` too."""
+    """Read `rope_scaling`, or `rope_parameters` of newer files, which has `rope_theta` too."""
     fields, prefix = _parameters(config)
     own_theta = fields.has(prefix + "rope_theta")
     theta = (
@@ -54,7 +54,7 @@ def hugging_face_rope(config: Fields) -> Settings:
 
 
 def _parameters(config: Fields) -> tuple[Fields, str]:
-    """The mapping's fields, named in full so that an error says where they are, and what their names begin with."""
+    """The mapping's fields, with full names so that an error says where they are, and the prefix of those names."""
     source = "rope_scaling" if config.has("rope_scaling") else "rope_parameters"
     parameters = config.values.get(source) or {}
     if not isinstance(parameters, Mapping):
@@ -68,7 +68,7 @@ def _parameters(config: Fields) -> tuple[Fields, str]:
 
 
 def gguf_rope(fields: Fields, architecture: str, tensors: Mapping[str, Tensor], head_dim: int) -> Settings:
-    """From `ARCHITECTURE.rope.…` and, where Llama 3's scaling was worked out when the file was made, a tensor."""
+    """Read `ARCHITECTURE.rope.…` and the tensor that holds Llama 3's scaling, if the file has it."""
     prefix = f"{architecture}.rope.scaling."
     context = fields.integer(f"{architecture}.context_length", most=MAX_CONTEXT)
     settings = {
@@ -77,7 +77,7 @@ def gguf_rope(fields: Fields, architecture: str, tensors: Mapping[str, Tensor], 
         "max_position_embeddings": context,
     }
     factor_key = prefix + "factor" if fields.has(prefix + "factor") else f"{architecture}.rope.scale_linear"
-    is_scaled = fields.number(factor_key, 1.0) not in (0, 1)  # zero is the format's way to say nothing
+    is_scaled = fields.number(factor_key, 1.0) not in (0, 1)  # in this format, zero means not set
     kind = fields.string(prefix + "type", "linear" if is_scaled else "none")
     if kind not in GGUF_KINDS:
         fields.fail(f"rotary scaling {kind!r} is not supported; supported are {', '.join(GGUF_KINDS)}")
@@ -108,7 +108,7 @@ def _linear(fields: Fields, factor_key: str) -> Settings:
 
 
 def _dynamic(fields: Fields, prefix: str, original: int, context: int) -> Settings:
-    """Dynamic NTK, and the context that it reaches: as far beyond the trained one as its factor says."""
+    """Dynamic NTK, and its context: the trained one times the factor."""
     factor = float(fields.number(prefix + "factor", least=1.0, most=MAX_DYNAMIC_FACTOR))
     return {
         "max_position_embeddings": max(context, int(min(original * factor, MAX_CONTEXT))),
@@ -137,7 +137,7 @@ def _llama3(fields: Fields, prefix: str, original: int) -> Settings:
 def _yarn(
     fields: Fields, prefix: str, factor: float, original: int, attention_factor: float, settings: Settings
 ) -> Settings:
-    """YaRN's numbers, and the context for which it was chosen: publishers often leave the unstretched one in place."""
+    """YaRN's numbers and the scaled context: publishers often leave the original one in the file."""
     if settings["rope_theta"] <= 1:
         fields.fail("rotary scaling 'yarn' needs a base (rope_theta) above 1")
     context = int(min(original * factor, MAX_CONTEXT))
@@ -156,10 +156,10 @@ def _yarn(
 
 
 def _attention_factor(fields: Fields, prefix: str, factor: float) -> float:
-    """What multiplies Q and K: as given, or by the paper's rule, which `mscale` and `mscale_all_dim` bend.
+    """The factor of Q and K: as given, or by the paper's rule, modified by `mscale` and `mscale_all_dim`.
 
-    `attn_factor` multiplies the rule's result, as in the paper's own code: DeepSeek-R1-0528-Qwen3-8B takes the rule
-    back with it. `transformers` passes it over.
+    `attn_factor` multiplies the rule's result, as in the paper's own code: DeepSeek-R1-0528-Qwen3-8B uses it to undo
+    the rule. `transformers` ignores it.
     """
     if fields.has(prefix + "attention_factor"):
         return float(fields.number(prefix + "attention_factor", least=1e-3))
@@ -169,7 +169,7 @@ def _attention_factor(fields: Fields, prefix: str, factor: float) -> float:
 
 
 def _mscale(factor: float, weight: float = 1.0) -> float:
-    """Attention is sharpened as the context grows (Peng et al., YaRN, 2023, section 3.4)."""
+    """Attention gets sharper as the context grows (Peng et al., YaRN, 2023, section 3.4)."""
     return 0.1 * weight * math.log(factor) + 1.0
 
 

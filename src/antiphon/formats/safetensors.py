@@ -1,8 +1,8 @@
 """safetensors, the container: the length of a JSON header, the header, then the tensors' bytes.
 
-Owns single files and the index of a sharded folder. As with GGUF, the header is a stranger's word: its length is capped
-before it is read, every tensor's bytes must lie inside the file, apart from the others, and be as many as its shape and
-type need. Layout: github.com/huggingface/safetensors, "Format".
+Owns single files and the index of a sharded folder. As with GGUF, the header is untrusted: its length is capped before
+it is read, and every tensor's bytes must be inside the file, not overlap others, and have the size that shape and type
+need. Layout: github.com/huggingface/safetensors, "Format".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def read_folder(folder: Path, files: ModelFiles) -> dict[str, Tensor]:
-    """All tensors of a Hugging Face folder, from one file or from the shards that its index names."""
+    """The tensors of a Hugging Face folder, from one file or from the shards that its index names."""
     if files.has(folder / SINGLE):
         return read_safetensors(folder / SINGLE, files)
     index = folder / INDEX
@@ -44,7 +44,7 @@ def read_folder(folder: Path, files: ModelFiles) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path, files: ModelFiles) -> dict[str, Tensor]:
-    """The tensors of one file, located and not read; raises CheckpointError for anything that is not sound."""
+    """The tensors of one file, located but not read; raises CheckpointError for anything that is malformed."""
     file = MappedFile.open(path, files)
     if file.size < 8:
         raise CheckpointError(f"{path}: is too short to be a safetensors file")
@@ -67,7 +67,7 @@ def read_safetensors(path: Path, files: ModelFiles) -> dict[str, Tensor]:
 
 
 def _entry(path: Path, name: str, entry: object) -> tuple[tuple[int, ...], str, int, int]:
-    """(shape, type, start, end) of one tensor, which fit each other."""
+    """(shape, type, start, end) of one tensor, checked against each other."""
     what = f"{path}: tensor {name[:200]!r}"
     if not isinstance(entry, dict):
         raise CheckpointError(f"{what}: its entry must be a mapping, not {shown(entry)}")
@@ -84,17 +84,17 @@ def _entry(path: Path, name: str, entry: object) -> tuple[tuple[int, ...], str, 
         raise CheckpointError(f"{what}: {error}") from None
     start, end = offsets
     if end - start != size:
-        raise CheckpointError(f"{what}: shape {shape} in {kind} needs {size} bytes, but {end - start} are set aside")
+        raise CheckpointError(f"{what}: shape {shape} in {kind} needs {size} bytes, but has {end - start}")
     return tuple(shape), kind, start, end
 
 
 def _is_integers(value: object) -> TypeGuard[list[int]]:
-    """Whether it is a list of whole numbers, of a size that a sentence can hold."""
+    """Whether it is a list of whole numbers that are short enough to be quoted."""
     return isinstance(value, list) and all(type(item) is int and item.bit_length() <= 64 for item in value)
 
 
 def _shard_path(index: Path, shard: str, files: ModelFiles) -> Path:
-    """A shard named by the index, which must not lead out of the folder."""
+    """The path of a shard that the index names; it must be in the same folder."""
     if Path(shard).name != shard or "\\" in shard or not shard.endswith(".safetensors"):
         raise CheckpointError(f"{index}: {shard[:200]!r} is not the name of a .safetensors file in this folder")
     path = index.parent / shard

@@ -1,7 +1,7 @@
-"""The publisher's advice on sampling, whatever the format calls its fields, within what a request may ask for.
+"""The sampling parameters that a checkpoint recommends, limited to what a request may set.
 
-Owns the ranges of that advice. It promises that what it returns can stand in for a request's own fields, which are
-checked at the edge and not again: advice that a request could not give would reach the engine unchecked.
+They stand in for a request's own fields, which are checked at the edge and not again, so a value that no request could
+have must not come out of here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RANGES = {
 
 
 def sampling_advice(fields: Fields, names: Mapping[str, str]) -> tuple[dict[str, float | int], list[Note]]:
-    """The advice in `fields`, by our names, and notes on advice that no request could give, which is ignored.
+    """The recommended parameters, by our names, and notes on values that no request could have, which are ignored.
 
     `names`: our name → theirs.
     """

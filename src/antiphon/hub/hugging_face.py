@@ -1,9 +1,8 @@
-"""A repository on Hugging Face, or on whatever HF_ENDPOINT names, and in the cache that its tools share.
+"""A repository on Hugging Face, or on the server that HF_ENDPOINT names, and in the cache that its tools share.
 
-Owns the way from names to files there: what `huggingface_hub` knows of tokens, addresses, refusals and the cache is
-used, and the cache keeps its documented layout (blobs under their checksums, snapshots of links to them), so that vLLM
-and others find what we bring and we what they brought. It promises that a file is in the cache only when its checksum
-was right.
+`huggingface_hub` supplies tokens, addresses, errors and the cache's documented layout (blobs named after their
+checksums, snapshots of links to them), so that vLLM and others find what we download and we find what they did. A
+download enters the cache only if its checksum is right.
 """
 
 from __future__ import annotations
@@ -169,17 +168,17 @@ class HuggingFaceRepository:
 
     def _blob(self, file: HubFile) -> Path:
         if not _DIGEST.fullmatch(file.digest or ""):
-            raise HubError(f"{self._api.endpoint} gives no checksum for {file.path}, so it could not be checked")
+            raise HubError(f"{self._api.endpoint} gives no checksum for {file.path}, so it cannot be checked")
         assert file.digest is not None
         return self._root / "blobs" / file.digest
 
     def _asked(self, call: Callable[[], T]) -> T:
-        """The hub's answer; a passing fault of the hub is given time to pass."""
+        """The hub's answer; temporary faults of the hub are retried."""
         for pause in (*transfer.PAUSES, None):
             try:
                 return call()
             except HFValidationError as error:
-                raise HubError(f"{self._name.repo!r} cannot be a repository: {error}") from None
+                raise HubError(f"{self._name.repo!r} is not a valid repository name: {error}") from None
             except HfHubHTTPError as error:
                 if pause is None or error.response.status_code not in transfer.PASSING:
                     raise self._refusal(error) from None
@@ -192,13 +191,13 @@ class HuggingFaceRepository:
         raise AssertionError("the last try raises")
 
     def _refusal(self, error: HfHubHTTPError) -> HubError:
-        """The hub's refusal as what to do about it."""
+        """The hub's refusal, with what to do about it."""
         repo, endpoint, status = self._name.repo, self._api.endpoint, error.response.status_code
         if isinstance(error, GatedRepoError) or (status == httpx2.codes.FORBIDDEN and not get_token()):
             return HubError(f"{repo} is gated: accept its terms at {endpoint}/{repo}, then {_how_to_log_in(endpoint)}")
         if isinstance(error, RevisionNotFoundError):
-            there = ", ".join(self._revisions()) or "none that we were told of"
-            return HubError(f"{repo} has no revision {self._revision!r}; there are {there}")
+            there = ", ".join(self._revisions()) or "none that the hub tells"
+            return HubError(f"{repo} has no revision {self._revision!r}; there are: {there}")
         if isinstance(error, RepositoryNotFoundError):
             near = near_names(repo, self._neighbours())
             meant = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -207,7 +206,7 @@ class HuggingFaceRepository:
                 f"private.{meant} For a private one, {_how_to_log_in(endpoint)}"
             )
         if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-            return HubError(f"{endpoint} refuses {repo} to the token it was given; {_how_to_log_in(endpoint)}")
+            return HubError(f"{endpoint} refuses access to {repo} with this token; {_how_to_log_in(endpoint)}")
         kind = HubUnreachable if status in transfer.PASSING else HubError
         return kind(f"{endpoint} answers for {repo} with status {status}: {error.server_message or 'no reason given'}.")
 

@@ -1,7 +1,7 @@
 """A repository on ModelScope, through ModelScope's own library, an optional extra.
 
-Owns the translation of its calls and errors. Resuming, retrying, checksums and the cache are the library's. Where it is
-not installed, asking for such a repository says how to install it.
+Translates its calls and errors. Resuming, retrying, checksums and the cache are the library's. If it is not installed,
+the error says how to install it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ except ImportError:
     ) from None
 
 _DEFAULT_REVISION = "master"
-_SMALL = 64 << 20  # bytes; files up to here are compared with the hub's checksum each time, larger ones when they come
+_SMALL = (
+    64 << 20
+)  # bytes; checksums of files up to this size are compared each time, those of larger ones when downloaded
 
 
 class ModelScopeRepository:
@@ -84,7 +86,7 @@ class ModelScopeRepository:
                 watcher.gained(size)
 
         if not file.digest:
-            raise HubError(f"ModelScope gives no checksum for {file.path}, so it could not be checked")
+            raise HubError(f"ModelScope gives no checksum for {file.path}, so it cannot be checked")
         if file.path in self._damaged:
             watcher.note(f"{file.path} is damaged: its size or checksum is not the hub's. Downloading it again.")
         with self._translated():
@@ -101,7 +103,7 @@ class ModelScopeRepository:
         self._note_place(path, file)
 
     def finish(self) -> None:
-        """The library has noted all there is to note."""
+        """Nothing to do: the library keeps its own records."""
 
     def _note_place(self, path: Path, file: HubFile) -> None:
         self._folder = path.parents[file.path.count("/")]
@@ -121,7 +123,7 @@ class ModelScopeRepository:
             at = f", or no revision {revision!r}" if revision else ""
             raise HubError(f"ModelScope has no {repo}{at}; see modelscope.cn/models for what there is") from None
         except errors.FileIntegrityError as error:
-            raise HubError(f"{repo}: the checksum of what came is not the hub's ({error.message}); not used") from None
+            raise HubError(f"{repo}: the download's checksum is not the hub's ({error.message}); not used") from None
         except (errors.NetworkError, errors.ServerError, errors.RateLimitError, errors.FileDownloadError) as error:
             raise HubUnreachable(f"cannot reach ModelScope ({error.message}).") from None
         except errors.HubError as error:

@@ -1,7 +1,7 @@
-"""What people type for a model that is not on this disk: a repository, a GGUF type or a file in it, a short name.
+"""What people type for a model that is not on this disk: a repository, a GGUF type or file in it, or a short name.
 
-Owns the grammar and the short names. Pure: it looks at no disk and no network, so that a name which cannot mean
-anything is refused at once, with those it may have been.
+Owns the grammar and the short names. Uses neither disk nor network, so that a name without meaning is refused at once,
+with suggestions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from antiphon.errors import HubError
 HUGGING_FACE, MODEL_SCOPE = HUBS
 DEFAULT_TYPE = "Q4_K_M"  # llama.cpp's and Ollama's
 
-# What may stand before a repository, as other tools have it → the hub it names.
+# Prefixes of a repository, as in other tools → the hub that they name.
 _PREFIXES = {
     "hf://": HUGGING_FACE,
     "https://huggingface.co/": HUGGING_FACE,
@@ -36,7 +36,7 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 
-# DeepSeek's distillations of R1, by size. The GGUF files are others' work.
+# DeepSeek's distillations of R1, by size. Others made the GGUF files.
 _R1_SIZES = {
     "1.5b": "DeepSeek-R1-Distill-Qwen-1.5B",
     "7b": "DeepSeek-R1-Distill-Qwen-7B",
@@ -58,8 +58,8 @@ class ModelName:
     hub: str
     repo: str  # owner/name
     revision: str | None = None  # branch, tag or commit; None: the hub's default branch
-    type: str | None = None  # of the GGUF file that is meant: Q4_K_M and so on
-    file: str | None = None  # the GGUF file itself
+    type: str | None = None  # of the GGUF file: Q4_K_M and so on
+    file: str | None = None  # the path of the GGUF file
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -68,10 +68,10 @@ class ModelName:
 
 
 def parse_name(typed: str, hub: str) -> ModelName | None:
-    """The model that `typed` names, on `hub` unless it says itself; None where it has not the form of a name.
+    """The model that `typed` names, on `hub` unless a prefix names another; None if it does not look like a name.
 
     Raises:
-        HubError: it has the form, but no short name is like it.
+        HubError: it looks like a short name, but there is no such short name.
     """
     for prefix, named_hub in _PREFIXES.items():
         if typed.lower().startswith(prefix):
@@ -87,13 +87,13 @@ def parse_name(typed: str, hub: str) -> ModelName | None:
 
 
 def near_names(typed: str, known: Iterable[str] = ()) -> list[str]:
-    """Names that `typed` may have been meant for, the likeliest first; short names are always among those known."""
+    """Names similar to `typed`, most similar first, out of `known` and the short names."""
     by_lower = {name.lower(): name for name in (*SHORT_NAMES, *known)}
     return [by_lower[name] for name in get_close_matches(typed.lower(), by_lower, n=4, cutoff=0.6)]
 
 
 def _short_name(typed: str, hub: str) -> ModelName | None:
-    """The short names' meaning: `deepseek-r1:1.5b`, `deepseek-r1:1.5b-q8_0`, `deepseek-r1:1.5b-bf16`."""
+    """What short names mean: `deepseek-r1:1.5b`, `deepseek-r1:1.5b-q8_0`, `deepseek-r1:1.5b-bf16`."""
     family = typed.lower().partition(":")[0]
     if family != "deepseek-r1":
         return None
@@ -101,7 +101,7 @@ def _short_name(typed: str, hub: str) -> ModelName | None:
     model = _R1_SIZES.get(match["size"].lower()) if match else None
     if match is None or model is None:
         raise HubError(
-            f"{typed!r} does not say which of the family; there are "
+            f"{typed!r} is not one of the sizes; there are "
             f"{', '.join(name for name in SHORT_NAMES if ':' in name)}, and each with a type: deepseek-r1:1.5b-q8_0"
         )
     kind = (match["type"] or DEFAULT_TYPE).upper().replace("FP16", "F16")

@@ -1,8 +1,8 @@
-"""From a name to a model on this disk, whichever hub it is on.
+"""From a name to a model on this disk, whatever hub it is on.
 
-Owns the order: ask the hub what there is, choose the files, see that they fit the disk, bring what is missing. It
-promises that a hub which does not answer is no obstacle where the model lies here whole, and that nothing is brought
-when told to stay offline. It must not know how a hub is spoken to.
+Owns the order of things: list the hub's files, choose, check the disk's space, download what is missing or damaged. A
+hub that does not answer is no obstacle if the model is complete on this disk, and offline nothing is downloaded. Knows
+nothing of any hub's API.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _up_to_date(name: ModelName, repository: Repository, *, verify: bool, watche
 
 
 def open_repository(name: ModelName) -> Repository:
-    """The repository that `name` is in; HubError where its hub's library is not installed."""
+    """The repository that `name` is in; raises HubError if its hub's library is not installed."""
     if name.hub == MODEL_SCOPE:
         from antiphon.hub.model_scope import ModelScopeRepository
 
@@ -111,8 +111,8 @@ def _check_room(repository: Repository, needed: int) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise HubError(
-            f"the disk is too small: {_gigabytes(needed)} are to be brought into {folder}, and {_gigabytes(free)} are "
-            f"free. Make room, set {repository.cache_setting} to a folder on another disk, or choose a smaller type."
+            f"not enough disk space: the download into {folder} needs {_gigabytes(needed)}, and {_gigabytes(free)} are "
+            f"free. Free some, set {repository.cache_setting} to a folder on another disk, or choose a smaller type."
         )
 
 

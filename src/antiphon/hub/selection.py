@@ -1,8 +1,8 @@
 """Which files of a repository are needed, and which of them is the model to open.
 
-Owns that choice, for a listing from a hub and for what lies in a cache alike. It promises that nothing which could hold
-code or pickles is ever chosen (`*.py`, `*.bin`, `*.pt`), that a model in parts is chosen whole, and that a repository
-without a model we could load is refused with what it has.
+Owns that choice, for a hub's listing and for a cache alike. Files that may hold code or pickles (`*.py`, `*.bin`,
+`*.pt`) are never chosen, a model in parts is chosen with all of them, and for a repository without a model that can be
+loaded the error lists what it has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from antiphon.errors import HubError
 from antiphon.hub.names import DEFAULT_TYPE, ModelName
 
-# Of a Hugging Face folder, what is read beside its weights.
+# What is read of a Hugging Face folder beside the weights.
 _SMALL_FILES = (
     "config.json",
     "generation_config.json",
@@ -42,14 +42,14 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The files to have, and the one to open: a GGUF file, or the folder itself ("")."""
+    """The files that are needed, and the one to open: a GGUF file, or the folder itself ("")."""
 
     files: tuple[HubFile, ...]
     opens: str
 
 
 def select(files: Iterable[HubFile], name: ModelName) -> Selection:
-    """What `name` means among `files`; HubError, saying what is there, where that is nothing or no one thing."""
+    """What `name` means among `files`; raises HubError, listing what there is, if that is nothing or ambiguous."""
     by_path = {file.path: file for file in files if _stays_inside(PurePosixPath(file.path))}
     models = [path for path in by_path if path.lower().endswith(".gguf") and not _NO_MODELS.search(path)]
     if name.file:
@@ -66,13 +66,13 @@ def select(files: Iterable[HubFile], name: ModelName) -> Selection:
 
 
 def _stays_inside(path: PurePosixPath) -> bool:
-    """Whether a path leads nowhere but below the folder that it is put into, and can be shown on a terminal."""
+    """Whether a path stays inside the folder that it is put into, and can be printed on a terminal."""
     return not path.is_absolute() and ".." not in path.parts and str(path).isprintable()
 
 
 def _folder(name: ModelName, by_path: dict[str, HubFile]) -> Selection:
     if "config.json" not in by_path:
-        raise HubError(f"{name.repo} has safetensors but no config.json, so it is no model that can be loaded")
+        raise HubError(f"{name.repo} has safetensors but no config.json, so it cannot be loaded")
     shards = [_SINGLE] if _SINGLE in by_path else [_INDEX, *sorted(filter(_SHARD.fullmatch, by_path))]
     _check_whole(name, _parts(shards[-1]), by_path)
     wanted = [path for path in (*_SMALL_FILES, *shards) if path in by_path]
@@ -91,7 +91,7 @@ def _named(name: ModelName, models: Sequence[str]) -> str:
 
 
 def _of_type(name: ModelName, kind: str, models: Sequence[str]) -> str:
-    """The file whose name ends in the type; `Q4_K_M` is not `UD-Q4_K_M`'s file where it has one of its own."""
+    """The file whose name ends in the type. Of `X-Q4_K_M` and `X-UD-Q4_K_M`, `Q4_K_M` means the first."""
     ending = re.compile(rf"(?:^|[-._/]){re.escape(kind)}$", re.IGNORECASE)
     heads = _heads(models)
     fitting = [path for path in heads if ending.search(_stem(path))]
@@ -109,11 +109,11 @@ def _of_type(name: ModelName, kind: str, models: Sequence[str]) -> str:
 
 
 def _the_one(name: ModelName, models: Sequence[str], by_path: dict[str, HubFile]) -> str:
-    """The only GGUF file, else the one of the usual type."""
+    """The only GGUF file, or the one of the default type."""
     heads = _heads(models)
     if not heads:
         raise HubError(
-            f"{name.repo} has nothing that can be loaded: neither {_SINGLE} (or shards with their index) nor a GGUF "
+            f"{name.repo} has no model that can be loaded: neither {_SINGLE} (or shards with their index) nor a GGUF "
             f"file{_listed('; it has', sorted(by_path))}"
         )
     if len(heads) == 1:
@@ -124,7 +124,7 @@ def _the_one(name: ModelName, models: Sequence[str], by_path: dict[str, HubFile]
 
 
 def _parts(path: str) -> list[str]:
-    """All parts of the model that `path` is, or is a part of."""
+    """The paths of all parts of the model that `path` is, or is a part of."""
     part = _PART.fullmatch(path)
     if part is None:
         return [path]
@@ -148,13 +148,13 @@ def _stem(path: str) -> str:
 
 
 def model_of_parts(path: str) -> str:
-    """A path without its part's number."""
+    """A path without the number of its part."""
     part = _PART.fullmatch(path)
     return part["model"] if part else path
 
 
 def _types(heads: Sequence[str]) -> list[str]:
-    """What follows the beginning that all names share, back to its last separator."""
+    """What comes after the beginning that all names share, from its last separator on."""
     stems = [_stem(path).rpartition("/")[2] for path in heads]
     shared = 0
     while len(stems) > 1 and len({stem[: shared + 1] for stem in stems}) == 1 and shared < min(map(len, stems)):

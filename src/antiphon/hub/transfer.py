@@ -1,8 +1,8 @@
-"""A file over HTTP, in as many tries as it takes, and its checksum.
+"""Downloads a file over HTTP, in as many tries as it takes, and computes checksums.
 
-Owns one half-brought file at a time. It promises that what came is kept when the connection breaks, the server stumbles
-or the program is stopped, and that the next try asks for the rest alone. (The hub's own library begins such a file
-anew.) It must not know hubs: addresses, headers and words for refusals are given to it.
+What has arrived is kept when the connection breaks, the server fails or the program is stopped; the next try asks for
+the rest only. (The hub's own library starts such a file from the beginning.) Knows nothing of hubs: addresses, headers
+and the handling of refusals are passed in.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import httpx2
 from antiphon.errors import HubError, HubUnreachable
 
 TIMEOUT = httpx2.Timeout(10.0, read=30.0)
-# Seconds before the next try; as many tries may bring nothing before we give up.
+# Seconds before each next try; after as many tries in a row that got nothing, the download fails.
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-PASSING = (408, 429, 500, 502, 503, 504)  # statuses that another try may cure
+PASSING = (408, 429, 500, 502, 503, 504)  # statuses worth another try
 _HASH_CHUNK = 1 << 20
 _UNSATISFIABLE = 416
 
@@ -29,7 +29,7 @@ RaiseForStatus = Callable[[httpx2.Response], None]
 
 
 class _Cut(Exception):
-    """The answer ended early, or was one that another try may cure."""
+    """The response ended early, or is worth another try."""
 
 
 def fetch(
@@ -42,11 +42,11 @@ def fetch(
     raise_for_status: RaiseForStatus,
     gained: Gained,
 ) -> None:
-    """Bring `url` into `part`, which may hold its beginning, until it has `size` bytes.
+    """Download `url` to `part`, which may hold the beginning already, until it has `size` bytes.
 
     Raises:
-        HubUnreachable: several tries in a row brought nothing.
-        HubError: the disk is full, or more came than was announced.
+        HubUnreachable: several tries in a row got nothing.
+        HubError: the disk is full, or the server sends more than it announced.
     """
     fruitless = 0
     while (before := _size_of(part)) != size:
@@ -61,7 +61,7 @@ def fetch(
             if fruitless > len(PAUSES):
                 reason = str(error) or type(error).__name__
                 raise HubUnreachable(
-                    f"{httpx2.URL(url).host} stopped sending ({reason}). What came is kept; try again later."
+                    f"{httpx2.URL(url).host} stopped sending ({reason}). What has arrived is kept; try again later."
                 ) from None
             time.sleep(PAUSES[max(0, fruitless - 1)])
 
@@ -92,7 +92,7 @@ def _append(
             for chunk in response.iter_raw():
                 have += len(chunk)
                 if have > size:
-                    raise HubError(f"{part.name}: more than the announced {size:,} bytes came; not used")
+                    raise HubError(f"{part.name}: the server sent more than the announced {size:,} bytes; not used")
                 sink.write(chunk)
                 gained(len(chunk))
     if have < size:

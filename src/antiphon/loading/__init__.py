@@ -1,5 +1,5 @@
-"""From what a person means by MODEL to something that can be served.
+"""From what the user gives as MODEL to something that can be served.
 
-`model` finds the file or folder, and has it brought first where it is a name; `assembly` opens it and puts its text
-side, its name and its advice together. All who run a model begin here.
+`model` finds the file or folder, downloading it first if MODEL is a name; `assembly` opens it and gathers its text
+side, name and sampling defaults. Every command that runs a model starts here.
 """

@@ -1,7 +1,7 @@
-"""A model that was found, opened: its text side, its name, its advice, and what its engine is told.
+"""Opens a model that was found: its text side, name, sampling defaults, and the configuration of its engine.
 
-Owns the rules by which a checkpoint becomes a served model, the same for every way of running one. It starts nothing
-but the process that renders templates, which ends with the text side (`ServedModel.text.close()`).
+Owns the rules by which a checkpoint becomes a served model, the same for every way of running one. Starts only the
+process that renders templates, which ends with the text side (`ServedModel.text.close()`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a person means by MODEL: a GGUF file, a Hugging Face folder, or a name on a hub."""
+"""What the user gives as MODEL: a GGUF file, a Hugging Face folder, or a name on a hub."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _FILE_ENDINGS = (".gguf", ".safetensors")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The model that somebody meant."""
+    """The model that was meant."""
 
     path: Path  # a GGUF file or a Hugging Face folder
-    name: str  # what clients call it, unless told otherwise
-    typed: str = ""  # the name that was typed, where it was one and not a path
+    name: str  # shown to clients, unless another is set
+    typed: str = ""  # the name that was typed; empty for a path
 
 
 def resolve_model(
@@ -83,17 +83,17 @@ def _demo(console: Console, *, offline: bool, verify: bool) -> Found:
 
 
 def _instead(model: str, path: Path) -> str:
-    """What would work, and what may have been meant."""
+    """What would work, with similar names."""
     beside: list[str] = []
     with suppress(OSError):  # of a folder that may not be read
         beside = [str(path.parent / each.name) for each in path.parent.iterdir()]
     near = [*near_names(model), *get_close_matches(str(path), beside, n=3, cutoff=0.8)]
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"; a model on a hub is called owner/repo, owner/repo:TYPE or one of the short names of the README.{meant}"
+    return f"; a model on a hub is named owner/repo, owner/repo:TYPE or by one of the short names in the README.{meant}"
 
 
 def _looks_like_a_model(path: Path) -> bool:
-    """Whether what happens to be called `demo` can be meant; `./demo` always means the path."""
+    """Whether a file or folder that happens to be called `demo` is a model; `./demo` always means the path."""
     if path.is_dir():
         return (path / "config.json").is_file()
     try:
@@ -104,16 +104,16 @@ def _looks_like_a_model(path: Path) -> bool:
 
 
 def generation_defaults(checkpoint: Checkpoint) -> Mapping[str, float | int]:
-    """What a request that names no temperature and the like gets: what the checkpoint advises, if it does.
+    """The sampling parameters of a request that sets none: what the checkpoint recommends, if it does.
 
-    The demo model's file advises nothing, and a model so small rambles when tokens are drawn at OpenAI's default
-    temperature of 1: it answers with the likeliest ones instead.
+    The demo model's file recommends nothing, and at OpenAI's default temperature of 1 such a small model rambles, so it
+    gets a temperature of 0.
     """
     return dict(_DEMO_SAMPLING) if _is_unadvised_demo(checkpoint) else checkpoint.generation_defaults
 
 
 def findings(text: TextModel, checkpoint: Checkpoint) -> list[Finding]:
-    """What looks wrong in the model's text side, and what is done in place of advice that it lacks."""
+    """What looks wrong in the checkpoint and its text side, and what is done about it."""
     found = [Finding(note.wrong, note.done) for note in checkpoint.notes]
     found += lint(text, generation_defaults(checkpoint))
     if _is_unadvised_demo(checkpoint):

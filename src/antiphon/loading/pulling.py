@@ -1,4 +1,4 @@
-"""What a person sees while a model is brought from a hub: a bar on a terminal, a line elsewhere."""
+"""What the user sees while a model is downloaded: a progress bar on a terminal, a line elsewhere."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from antiphon.hub.selection import HubFile
 
 
 class PullProgress:
-    """Fulfils `hub.Watcher`."""
+    """Implements `hub.Watcher`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bar: TaskID | None = None
 
     def begin(self, name: ModelName, files: Sequence[HubFile], missing: int) -> None:
-        """Announce what is brought; a bar begins where an earlier try broke off."""
+        """Announce the download; the bar starts where an earlier try stopped."""
         total = sum(file.size for file in files)
         what = f"{len(files)} files" if len(files) > 1 else files[0].path.rpartition("/")[2]
         console = self._progress.console
-        # Copying a link costs nothing that a person would wait for.
+        # Making links takes no time worth a message.
         if missing:
-            console.print(f"Bringing {name}: {what}, {missing / 1e6:,.0f} MB", markup=False, soft_wrap=True)
+            console.print(f"Downloading {name}: {what}, {missing / 1e6:,.0f} MB", markup=False, soft_wrap=True)
         self._bar = self._progress.add_task(name.repo.rpartition("/")[2], total=total, completed=total - missing)
 
     def gained(self, count: int) -> None:
@@ -43,13 +43,13 @@ class PullProgress:
         self._progress.advance(self._bar, count)
 
     def note(self, text: str) -> None:
-        """Say something above the bar."""
+        """Print a note above the bar."""
         self._progress.console.print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 @contextmanager
 def pull_progress(console: Console) -> Iterator[PullProgress]:
-    """A watcher for one pull; its bar is gone afterwards."""
+    """A watcher for one pull; its bar disappears afterwards."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,9 +1,9 @@
 """Builds a byte-level BPE encoder for plain text from a GGUF file's vocabulary and merges.
 
 The encoder knows the ordinary tokens only: control and user-defined tokens are left out of its vocabulary, so no text
-whatsoever can come out as one of their ids. Finding those where they are meant is `control`'s work. Text is cut into
-words first by one of the regular expressions below; which one is the checkpoint's choice, and each follows llama.cpp's
-(no Unicode normalization, contractions in ASCII). A tokenizer.json has its own ways and its own file, `tokenizer_json`.
+can be encoded as one of their ids; `control` finds those where they are meant. Text is first cut into words by one of
+the regular expressions below, which the checkpoint chooses; each follows llama.cpp's (no Unicode normalization,
+contractions in ASCII). `tokenizer_json` reads the other format.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _QWEN2 = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}"
-# Of Mistral's newer models: a word that goes on with a capital letter is cut there.
+# Of Mistral's newer models: words are cut before a capital letter.
 _NO_SMALL, _NO_CAPITAL = r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])"
 _TEKKEN = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_NO_SMALL}*{_NO_CAPITAL}+|[^\r\n\p{{L}}\p{{N}}]?{_NO_SMALL}+{_NO_CAPITAL}*|\p{{N}}"
@@ -49,29 +49,29 @@ PRE_TOKENIZERS: dict[str, tuple[str, ...]] = {
     "llama-v3": (_LLAMA3,),
     "tekken": (_TEKKEN,),
 }
-# Pieces that are in the vocabulary as they stand are taken whole, whatever the merges say.
+# Words that are in the vocabulary become one token, whatever the merges say.
 _IGNORE_MERGES = ("llama-bpe", "llama3", "llama-v3", "tekken")
 
 
 class Leading(Enum):
-    """Before which plain text a space is put."""
+    """Which plain text gets a space before it."""
 
     NONE = "none"
-    FIRST = "what a prompt begins with, if it has none"
-    EACH_WITHOUT = "all between control tokens that has none"
-    EACH = "all between control tokens, though it have one"
+    FIRST = "the beginning of a prompt, if it has none"
+    EACH_WITHOUT = "each text between control tokens that has none"
+    EACH = "each text between control tokens, even if it has one"
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """An encoder of ordinary text, and what every id stands for."""
+    """An encoder of ordinary text, and the meaning of every id."""
 
     encoder: Encoder
     tokens: dict[int, str]  # ordinary tokens in an alphabet of their own, the others as their own text
     control: dict[str, int]  # text → id of the tokens that text must never become
-    hidden: frozenset[int]  # those of them that are no part of what a model says
+    hidden: frozenset[int]  # ids that are not part of the text that people read
     num_ids: int
-    spell: Callable[[str], bytes]  # what an ordinary token stands for
+    spell: Callable[[str], bytes]  # the bytes of an ordinary token
     leading: Leading = Leading.NONE
     beyond: frozenset[str] = frozenset()  # tokens that the model has no row for; their text is plain text
     matching: Mapping[str, Matching] = field(default_factory=dict)  # of control tokens
@@ -83,7 +83,7 @@ def _byte_of() -> dict[str, int]:
 
 
 def spell(token: str) -> bytes:
-    """The bytes that a token in GPT-2's byte alphabet stands for; one that is not is its own text."""
+    """The bytes of a token in GPT-2's byte alphabet; a token outside it is its own text."""
     try:
         return bytes([_byte_of()[letter] for letter in token])
     except KeyError:
@@ -98,14 +98,14 @@ def byte_alphabet() -> dict[int, str]:
 
 
 def vocabulary_from_merges(data: TokenizerData) -> Vocabulary:
-    """Raises CheckpointError, naming GGUF's field, where the vocabulary cannot be built faithfully."""
+    """Raises CheckpointError, naming GGUF's field, if no equivalent vocabulary can be built."""
     pre = data.pre_tokenizer
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)
         raise CheckpointError(f"pre-tokenizer {pre!r} (tokenizer.ggml.pre) is not supported; supported are {known}")
     special = {id: type for id, type in enumerate(data.token_types) if type in (UNKNOWN, CONTROL, USER_DEFINED, UNUSED)}
     ordinary = {token: id for id, token in enumerate(data.tokens) if id not in special}
-    # Some vocabularies cannot spell every byte. Such a byte is dropped, but it parts its neighbours like any other: so
+    # Some vocabularies lack a byte. It is dropped from the result, but must separate its neighbours like any other, so
     # it gets an id beyond the last, which the tokenizer leaves out.
     missing = [letter for letter in byte_alphabet().values() if letter not in ordinary]
     num_ids = len(data.tokens)

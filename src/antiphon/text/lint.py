@@ -1,7 +1,7 @@
-"""What looks wrong in a model's template or advice, looked for once at start, and what is done about it.
+"""What looks wrong in a model's tokenizer, template or sampling defaults. Checked once at start.
 
-People blame the model for answers that a template spoiled: a BOS too many, a turn that was never handed over, a
-temperature at which it goes round in circles. Nothing is repaired here but what is safe to repair; the rest is said.
+Models get blamed for answers that a bad template or temperature spoiled: a second BOS, a missing generation prompt.
+Each finding says what is done about it; only what is safe to repair is repaired.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from antiphon.text.model import TextModel
 from antiphon.text.prompt import THINK_OPEN
 from antiphon.text.template import ChatTemplate
 
-# What DeepSeek advises for R1 and its distillations: outside the band they repeat themselves or ramble.
+# What DeepSeek recommends for R1 and its distillations: outside this range they repeat themselves or ramble.
 R1_COLDEST, R1_HOTTEST = 0.5, 0.7
 R1_SAMPLING = {"temperature": 0.6, "top_p": 0.95}
 _R1_TURN = "<｜Assistant｜>"
@@ -34,17 +34,17 @@ class Finding:
 
 
 def lint(text: TextModel, advice: Advice) -> list[Finding]:
-    """All that looks wrong in a model's text side and the sampling that its checkpoint advises."""
+    """All that looks wrong in a model's text side and in the sampling that its checkpoint recommends."""
     return [*_tokenizer_findings(text), *_template_findings(text), *_sampling_findings(text, advice)]
 
 
 def completed_advice(text: TextModel, advice: Advice) -> Advice:
-    """The checkpoint's advice, or the publisher's where R1's checkpoint lost it on the way (GGUF files often do)."""
+    """The checkpoint's advice; for R1, the publisher's if the file lost it, as GGUF files often do."""
     return R1_SAMPLING | dict(advice) if is_r1(text) and "temperature" not in advice else advice
 
 
 def is_r1(text: TextModel) -> bool:
-    """Whether this is R1 or one of its distillations, by the look of its template."""
+    """Whether this is R1 or one of its distillations, judged by its template."""
     return text.thinks and text.template is not None and _R1_TURN in text.template.source
 
 
@@ -75,7 +75,7 @@ def _template_findings(text: TextModel) -> Iterator[Finding]:
     yield from _turn_findings(text, text.template)
     if prompt == bare:
         yield Finding(
-            "the chat template has no generation prompt, so the model is not told that it is its turn", _AS_IS
+            "the chat template has no generation prompt, so the model does not know that it is its turn", _AS_IS
         )
     elif is_r1(text) and not prompt.rstrip().endswith(THINK_OPEN):
         yield Finding(

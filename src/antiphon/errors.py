@@ -3,7 +3,7 @@
 AntiphonError
 ├── ConfigError                 a setting that cannot work (raised before anything starts)
 ├── CheckpointError             a model file or folder that cannot be served; names the file and the tensor or field
-├── HubError                    a model that could not be brought from a hub; says why, and what would work
+├── HubError                    a model that could not be downloaded from a hub; says why, and what would work
 │   └── HubUnreachable          the hub does not answer; what was brought before may do
 ├── InvalidRequest      400     the sender's mistake; `param` names the offending field
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths

@@ -14,7 +14,7 @@ from antiphon.errors import CheckpointError
 from antiphon.formats.fields import Fields
 
 MAX_TOP_K = (1 << 31) - 1
-# As in `api.fields`, which a test compares; formats stand alone and cannot ask there.
+# As in `api.fields`, which a test compares; formats may not import it.
 RANGES = {
     "temperature": (0.0, 2.0),
     "top_p": (sys.float_info.min, 1.0),  # above zero

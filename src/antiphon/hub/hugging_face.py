@@ -70,7 +70,7 @@ class HuggingFaceRepository:
     def folder(self) -> Path:
         return self._root / "snapshots" / self._commit
 
-    def ask(self) -> Sequence[HubFile]:
+    def list_remote(self) -> Sequence[HubFile]:
         info = self._asked(
             lambda: self._api.model_info(self._name.repo, revision=self._name.revision, files_metadata=True, timeout=30)
         )
@@ -82,7 +82,7 @@ class HuggingFaceRepository:
             for sibling in info.siblings or ()
         ]
 
-    def look(self) -> Sequence[HubFile]:
+    def list_cached(self) -> Sequence[HubFile]:
         reference = self._root / "refs" / self._revision
         commit = reference.read_text(errors="replace").strip() if reference.is_file() else self._revision
         self._commit = commit if _COMMIT.fullmatch(commit) else ""
@@ -108,7 +108,7 @@ class HuggingFaceRepository:
         part = blob.with_name(blob.name + _PART)
         return file.size - (part.stat().st_size if part.exists() else 0)
 
-    def bring(self, file: HubFile, watcher: Watcher) -> None:
+    def download(self, file: HubFile, watcher: Watcher) -> None:
         blob = self._blob(file)
         blob.parent.mkdir(parents=True, exist_ok=True)
         # The lock that the hub's own tools take, too.
@@ -134,7 +134,7 @@ class HuggingFaceRepository:
             reference.write_text(self._commit)
 
     def _link(self, pointer: Path, blob: Path) -> None:
-        """Make `pointer` a link to `blob`. A file of somebody's that is in its place is kept beside it."""
+        """Make `pointer` a link to `blob`. A file in its place that the user edited is kept beside it."""
         if pointer.is_symlink() and not pointer.exists():
             pointer.unlink()  # its blob is gone
         if pointer.exists() and not pointer.samefile(blob):
@@ -234,5 +234,5 @@ def _digest_by_name(path: Path) -> str | None:
 
 
 def _may_be_edited(pointer: Path) -> bool:
-    """Whether it is a text file that stands where we put a link: then somebody changed it on purpose."""
+    """Whether it is a text file in place of our link: then the user edited it."""
     return not pointer.is_symlink() and pointer.suffix in _EDITABLE

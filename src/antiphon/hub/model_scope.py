@@ -51,12 +51,12 @@ class ModelScopeRepository:
     def folder(self) -> Path:
         return self._folder
 
-    def ask(self) -> Sequence[HubFile]:
+    def list_remote(self) -> Sequence[HubFile]:
         with self._translated():
             files = self._api.list_repo_files(self._name.repo, "model", revision=self._revision)
         return [HubFile(file.path, file.size, file.sha256) for file in files if not file.is_dir]
 
-    def look(self) -> Sequence[HubFile]:
+    def list_cached(self) -> Sequence[HubFile]:
         try:
             self._folder = self._api.download_repo(
                 self._name.repo, "model", revision=self._revision, local_files_only=True
@@ -80,7 +80,7 @@ class ModelScopeRepository:
         self._damaged.add(file.path)
         return file.size
 
-    def bring(self, file: HubFile, watcher: Watcher) -> None:
+    def download(self, file: HubFile, watcher: Watcher) -> None:
         class Callback(modelscope_hub.ProgressCallback):
             def update(self, size: int) -> None:
                 watcher.gained(size)

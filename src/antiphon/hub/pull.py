@@ -51,7 +51,7 @@ def pull(name: ModelName, *, offline: bool, verify: bool = False, watcher: Watch
 def _up_to_date(name: ModelName, repository: Repository, *, verify: bool, watcher: Watcher) -> Pulled:
     """The model as the hub has it now; as it is on this disk where the hub does not answer."""
     try:
-        files = repository.ask()
+        files = repository.list_remote()
     except HubUnreachable as error:
         pulled = _from_cache(name, repository, error.message, verify=verify)
         watcher.note(f"{error.message} Using the copy on this disk.")
@@ -65,7 +65,7 @@ def _up_to_date(name: ModelName, repository: Repository, *, verify: bool, watche
         _check_room(repository, needed)
         watcher.begin(name, list(missing), needed)
         for file in missing:
-            repository.bring(file, watcher)
+            repository.download(file, watcher)
     repository.finish()
     if verify:
         watcher.note(f"{name}: sizes and checksums of {len(selection.files)} files are the hub's")
@@ -85,7 +85,7 @@ def open_repository(name: ModelName) -> Repository:
 
 def _from_cache(name: ModelName, repository: Repository, otherwise: str, *, verify: bool) -> Pulled:
     """The model as it is on this disk; HubError with `otherwise` if it is not there, incomplete or damaged."""
-    files = repository.look()
+    files = repository.list_cached()
     if not files:
         raise HubUnreachable(otherwise)
     try:

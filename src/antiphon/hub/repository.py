@@ -20,10 +20,10 @@ class Repository(Protocol):
     def is_offline(self) -> bool:
         """Whether the environment forbids network access to this hub."""
 
-    def ask(self) -> Sequence[HubFile]:
+    def list_remote(self) -> Sequence[HubFile]:
         """List the files on the hub. Raises HubUnreachable if it does not answer, HubError if it refuses."""
 
-    def look(self) -> Sequence[HubFile]:
+    def list_cached(self) -> Sequence[HubFile]:
         """List the files of the revision in the cache, as far as that is known without the network."""
 
     @property
@@ -37,7 +37,7 @@ class Repository(Protocol):
         checksum; that reads the whole file.
         """
 
-    def bring(self, file: HubFile, watcher: Watcher) -> None:
+    def download(self, file: HubFile, watcher: Watcher) -> None:
         """Download a file into place and check it. Resumes an interrupted download, replaces a damaged file."""
 
     def finish(self) -> None:
@@ -45,7 +45,7 @@ class Repository(Protocol):
 
 
 class Watcher(Protocol):
-    """Is told about progress."""
+    """Receives progress."""
 
     def begin(self, name: ModelName, files: Sequence[HubFile], missing: int) -> None:
         """`missing` bytes are about to be downloaded."""

@@ -3,8 +3,8 @@
 Our rotary embedding rotates dimension i together with i + head_dim / 2, as Hugging Face's models do. GGUF files of the
 Llama architecture interleave the two in Q and K; their rows are put back in order here, when they are read.
 
-A tensor that the forward pass does not use would silently change the answers, so `TensorFinder` keeps track of what it
-gave out and refuses the rest by name.
+A tensor that the forward pass ignores would silently make the answers wrong, so `TensorFinder` records which ones it
+returned and refuses the rest by name.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class TensorFinder:
 
     checkpoint: Checkpoint
     spec: ModelSpec
-    _given: set[str] = field(default_factory=set)  # the checkpoint's names of tensors that were found
+    _found: set[str] = field(default_factory=set)  # the checkpoint's names of the tensors that were returned
 
     def find(self, name: str, shape: tuple[int, ...], layer: int = 0) -> Tensor:
         """The tensor of our `name`; raises CheckpointError if it is missing or has another shape."""
@@ -85,7 +85,7 @@ class TensorFinder:
             raise CheckpointError(
                 f"tensor {theirs} has shape {list(tensor.shape)}, but the settings call for {list(shape)}"
             )
-        self._given.add(theirs)
+        self._found.add(theirs)
         return self._in_our_order(name, tensor)
 
     def has(self, name: str, layer: int = 0) -> bool:
@@ -94,7 +94,7 @@ class TensorFinder:
 
     def refuse_leftovers(self) -> None:
         """Raise CheckpointError, naming one, if the checkpoint has tensors that were not asked for and matter."""
-        left = [name for name in self.checkpoint.tensors if name not in self._given and not self._is_harmless(name)]
+        left = [name for name in self.checkpoint.tensors if name not in self._found and not self._is_harmless(name)]
         if not left:
             return
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""

@@ -76,7 +76,7 @@ class ControlTokens:
         return pieces
 
     def may_continue(self, text: str) -> bool:
-        """Whether `text`, put after some other text, could go on with a control token begun there."""
+        """Whether `text`, put after other text, could complete or continue a control token that begins in the other."""
         for length in range(1, min(len(text), self._longest) + 1):
             beginning = text[:length]
             if beginning not in self._rests:

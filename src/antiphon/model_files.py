@@ -76,7 +76,7 @@ class ModelFiles:
         """The file at `path`, opened at most once.
 
         Raises:
-            CheckpointError: it cannot be read, or is no ordinary file.
+            CheckpointError: it cannot be read, or is not a regular file.
         """
         file = self._files.get(str(path))
         if file is None:
@@ -120,7 +120,7 @@ def _open(path: Path) -> ModelFile:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
-        raise CheckpointError(f"{path}: is no ordinary file")
+        raise CheckpointError(f"{path}: is not a regular file")
     return ModelFile(str(path), fd, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

@@ -166,9 +166,9 @@ def test_files_that_nobody_holds_are_closed(tmp_path, let_go: Callable[[ModelFil
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="is no ordinary file"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         ModelFiles().open(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="is no ordinary file"):
+    with pytest.raises(CheckpointError, match="is not a regular file"):
         open_checkpoint(tmp_path / "pipe")
 
 

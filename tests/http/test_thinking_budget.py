@@ -10,7 +10,7 @@ from http_server import Served, events, joined, serving, text_model
 from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE
 
 from antiphon.api.chat.request import ChatCompletionRequest
-from antiphon.api.thinking import EFFORTS, thinking_wish
+from antiphon.api.chat.thinking import EFFORTS, thinking_wish
 from antiphon.errors import InvalidRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

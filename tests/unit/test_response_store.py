@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.api.responses.store import _OVERHEAD, ResponseStore
+from antiphon.api.response_store import _OVERHEAD, ResponseStore
 
 
 def test_a_conversation_is_all_its_turns_in_order():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from antiphon import __version__
-from antiphon.api.responses.store import ResponseStore
+from antiphon.api.response_store import ResponseStore
 from antiphon.api.served_model import ModelFacts, ServedModel
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient

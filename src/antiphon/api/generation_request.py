@@ -100,6 +100,16 @@ class GenerationRequest(StructuredRequest):
         return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
 
     @property
+    def token_limit(self) -> int | None:
+        """How many tokens the sender wants at most."""
+        return self.max_tokens
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """`SamplingParams.num_logprobs`."""
+        return None
+
+    @property
     def stops(self) -> list[str]:
         """The stop strings, however they were sent."""
         sent = [self.stop] if isinstance(self.stop, str) else self.stop or []

@@ -10,8 +10,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 
-from antiphon.api.chat.request import ChatCompletionRequest
-from antiphon.api.completions.request import CompletionRequest
+from antiphon.api.generation_request import GenerationRequest
 from antiphon.api.served_model import ModelFacts
 from antiphon.errors import ContextLengthExceeded, InvalidRequest
 from antiphon.request import Grammar, SamplingParams
@@ -20,7 +19,7 @@ _SEED_MASK = (1 << 64) - 1
 
 
 def sampling_params(
-    request: ChatCompletionRequest | CompletionRequest,
+    request: GenerationRequest,
     facts: ModelFacts,
     defaults: Mapping[str, float | int],
     *,
@@ -79,9 +78,7 @@ def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> No
         )
 
 
-def _max_tokens(
-    request: ChatCompletionRequest | CompletionRequest, default: int | None, context_length: int, num_prompt_tokens: int
-) -> int:
+def _max_tokens(request: GenerationRequest, default: int | None, context_length: int, num_prompt_tokens: int) -> int:
     """What the request wants, as far as there is room; many clients always ask for 32,000."""
     wanted, room = request.token_limit, context_length - num_prompt_tokens
     if wanted is None:

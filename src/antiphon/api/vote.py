@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from antiphon.api.chat.shapes import Vote
+import msgspec
+
 from antiphon.text.boxed import boxed_answer, normalized
+
+
+class Vote(msgspec.Struct):
+    """What the choices of a request agree on."""
+
+    answer: str | None
+    count: int
+    counts: dict[str, int]
 
 
 def vote(contents: Iterable[str]) -> Vote:

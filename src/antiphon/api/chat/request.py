@@ -231,11 +231,6 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property
-    def token_limit_name(self) -> str:
-        """The name under which the sender said so."""
-        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-
-    @property
     def num_logprobs(self) -> int | None:
         """`SamplingParams.num_logprobs`."""
         return (self.top_logprobs or 0) if self.logprobs else None

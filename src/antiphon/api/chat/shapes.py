@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from antiphon.api.shapes import Timings, TokenLogprob, Usage
+from antiphon.api.vote import Vote
 
 
 class ChatLogprobs(msgspec.Struct):
@@ -46,12 +47,6 @@ class ChatChoice(msgspec.Struct):
     finish_reason: str
     thought_closed: str | UnsetType = UNSET  # an addition of ours: why the server closed the thought, if it did
     token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
-
-
-class Vote(msgspec.Struct):
-    answer: str | None
-    count: int
-    counts: dict[str, int]
 
 
 class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):

@@ -10,10 +10,10 @@ from typing import Any
 
 from antiphon.api.chat.request import ChatCompletionRequest
 from antiphon.api.chat.request import ChatMessage as IncomingMessage
+from antiphon.api.chat.thinking import thinking_wish
 from antiphon.api.context import Context
 from antiphon.api.job import Job, Prompt
 from antiphon.api.sampling import check_prompt_length, sampling_params
-from antiphon.api.thinking import thinking_wish
 from antiphon.api.tools import answer_grammar, tool_reading
 from antiphon.api.usage import new_id
 from antiphon.errors import (

@@ -34,16 +34,6 @@ class CompletionRequest(GenerationRequest):
         return self
 
     @property
-    def token_limit(self) -> int | None:
-        """How many tokens the sender wants at most."""
-        return self.max_tokens
-
-    @property
-    def token_limit_name(self) -> str:
-        """The name under which the sender said so."""
-        return "max_tokens"
-
-    @property
     def num_logprobs(self) -> int | None:
         """`SamplingParams.num_logprobs`."""
         return self.logprobs

@@ -20,10 +20,10 @@ from antiphon.api.generation import Generation
 from antiphon.api.job import Job
 from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Tally
+from antiphon.api.response_store import Kept
 from antiphon.api.responses import shapes
 from antiphon.api.responses.items import Output, item_id
 from antiphon.api.responses.request import InputItem, ResponseRequest
-from antiphon.api.responses.store import Kept
 from antiphon.api.responses.understand import items_of, translate
 from antiphon.api.shapes import TokenLogprob, encoder
 from antiphon.api.translation import Translation

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 
 from antiphon.api.events import named_event
+from antiphon.api.response_store import Kept
 from antiphon.api.responses import shapes
 from antiphon.api.responses.items import replayed
 from antiphon.api.responses.request import InputItemsQuery
-from antiphon.api.responses.store import Kept
 from antiphon.api.shapes import encoder
 from antiphon.errors import InvalidRequest
 

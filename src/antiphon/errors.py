@@ -2,6 +2,7 @@
 
 AntiphonError
 ├── ConfigError                 a setting that cannot work (raised before anything starts)
+│   └── NotEnoughMemory         the model and its settings ask for more memory than can be had
 ├── CheckpointError             a model file or folder that cannot be served; names the file and the tensor or field
 ├── HubError                    a model that could not be downloaded from a hub; says why, and what would work
 │   └── HubUnreachable          the hub does not answer; what was brought before may do
@@ -20,7 +21,7 @@ AntiphonError
 ├── TooManyConnections  503     more connections than the server holds
 ├── NotReady            503     still loading, draining, or between two engines
 └── EngineError         500     the engine failed this request
-    └── EngineDied              the engine died, or hung, twice with this request on board
+    └── EngineDied              the engine died, or hung, twice while it was working on this request
 
 Messages are for the person who sent the request or typed the command: they say what was wrong and what would work, and
 never hold addresses, paths of this machine's code or traces.
@@ -64,6 +65,17 @@ class AntiphonError(Exception):
 
 class ConfigError(AntiphonError):
     """A setting that cannot work; the message names the flag."""
+
+
+class NotEnoughMemory(ConfigError):
+    """The model and its settings ask for more memory than can be had."""
+
+    def __init__(
+        self,
+        message: str = "the model and its KV cache ask for more memory than can be had; free some, serve a smaller "
+        "model, or lower --kv-cache-tokens, --max-num-seqs or --context-length",
+    ) -> None:
+        super().__init__(message)
 
 
 class CheckpointError(AntiphonError):
@@ -231,6 +243,6 @@ class EngineError(AntiphonError):
 
 
 class EngineDied(EngineError):
-    """The engine died, or hung, twice with this request on board; it is not tried a third time."""
+    """The engine died, or hung, twice while it was working on this request, which is not tried a third time."""
 
     code = "engine_died"

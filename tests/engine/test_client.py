@@ -10,6 +10,7 @@ import time
 import pytest
 from fronts import PATIENCE, check_accounts, expected, is_gone, long_requests, read, running_client, until
 from loads import ask, fake_config
+from open_files import many_files_open
 
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
@@ -25,6 +26,14 @@ async def test_same_under_any_load():
         assert answers == [expected(request) for request in requests]
         assert client.stats.num_preemptions > 0
         assert client.counters.finished == 32
+
+
+async def test_an_engine_runs_in_a_program_with_many_open_files():
+    """Its descriptors are beyond 1,023, the last that `select` can wait for."""
+    with many_files_open():
+        async with running_client() as client:
+            request = ask("a", [1, 2])
+            assert await read(client.generate(request)) == expected(request)
 
 
 async def test_what_the_engine_says_of_itself():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
 import pytest
 from loads import ask, expected_answer, fake_config
@@ -30,13 +31,17 @@ class Front:
         self.config = fake_config(**settings)
         self.runner = FakeRunner(self.config)
         self.num_bumps = 0
+        self.worked_on: list[tuple[str, ...]] = []
         self.socket, theirs = socket.socketpair()
         self.theirs = theirs
-        self.loop = EngineLoop(self.config, self.runner, Connection(theirs), self.bump)
+        self.loop = EngineLoop(self.config, self.runner, Connection(theirs), self)
         self.decoder = decoder_from_engine()
 
     def bump(self) -> None:
         self.num_bumps += 1
+
+    def work_on(self, request_ids: Iterable[str]) -> None:
+        self.worked_on.append(tuple(request_ids))
 
     def say(self, *messages: Message) -> None:
         self.socket.sendall(b"".join(map(encode, messages)))
@@ -67,7 +72,16 @@ def test_a_step_is_one_report(front):
     assert [report.stats.step for report in reports] == [1, 2, 3]
     assert [report.stats.step_tokens for report in reports] == [3, 1, 1]
     assert (reports[0].stats.running, reports[-1].stats.running) == (1, 0)
-    assert front.num_bumps == 3
+    assert front.num_bumps == 1 + 3  # a request taken, and three steps
+
+
+@pytest.mark.parametrize("front", [{"max_num_sequences": 1}], indirect=True)
+def test_what_is_being_worked_on_is_noted(front):
+    """A request while it is taken, those of a step while it is computed, and nothing in between."""
+    front.say(*(AddRequest(ask(name, [1, 2], max_tokens=2)) for name in "ab"))
+    for _ in range(4):
+        front.step()
+    assert front.worked_on == [("a",), (), ("b",), (), *[("a",), ()] * 2, *[("b",), ()] * 2]
 
 
 def test_cancel_is_prompt(front):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask
 
@@ -187,3 +187,60 @@ def test_a_thought_never_outlives_its_budget(token_ids, budget, opened):
     begin = 0 if opened else 1
     if opened or said[:1] == [OPEN]:
         assert CLOSE in said[begin : begin + budget + 2] or len(said) < begin + budget + 2
+
+
+# Tags, closings and sentences of every kind, in an alphabet so small that they begin and end inside each other.
+SPELLINGS = [((CLOSE,),), ((1, 2, 3), (4, 3)), ((1, 1, 2), (2, 1))]
+BEGINNINGS = [(), ((OPEN,),), ((OPEN, 1), (5, 6))]
+
+
+@given(
+    drawn=st.lists(st.sampled_from([DOT, CLOSE, OPEN, LINE, 1, 2, 3, 4, 5, 6]), max_size=80),
+    repeated=st.integers(0, 60),
+    budget=st.integers(0, 300),
+    ends=st.sampled_from(SPELLINGS),
+    begins=st.sampled_from(BEGINNINGS),
+    pauses=st.booleans(),
+)
+@settings(max_examples=400)
+def test_a_thought_that_is_skipped_is_where_it_would_be_token_by_token(drawn, repeated, budget, ends, begins, pauses):
+    """Resumed after any number of tokens, it wants and says the same from there on."""
+    closing = (LINE, *ends[0], LINE)
+    wanted = limit(budget, end_token_ids=ends, begin_token_ids=begins, closing_token_ids=closing)
+    thought, said, states = Thought(wanted, pauses=pauses), [], []
+    for token_id in [*drawn, *[7, 8, 9] * repeated, *drawn]:
+        states.append(state(thought))
+        said.append(next(iter(thought.biases({}))) if thought.is_forced else token_id)
+        thought.take(said[-1])
+    states.append(state(thought))
+    for num_sent in range(0, len(said) + 1, 1 + len(said) // 20):
+        resumed, position = Thought(wanted, pauses=pauses), 0
+        while position < num_sent:
+            position += resumed.skip(said[position:num_sent])
+            resumed.take(said[position])
+            position += 1
+        assert state(resumed) == states[num_sent]
+        for token_id, after in zip(said[num_sent:], states[num_sent + 1 :], strict=True):
+            resumed.take(token_id)
+            assert state(resumed) == after
+
+
+def state(thought: Thought) -> tuple[object, ...]:
+    return thought.phase, thought.biases({}), thought.opening_token_ids
+
+
+def test_resuming_a_long_thought_looks_at_its_end_alone():
+    class Counting(Thought):
+        num_taken = 0
+
+        def take(self, token_id: int) -> ThoughtClosed | None:
+            self.num_taken += 1
+            return super().take(token_id)
+
+    for text in ([5] * 999_983, [5, DOT, 6] * 333_333):
+        thought = Counting(limit(2_000_000, loop_guard=False))
+        position = thought.skip(text)
+        for token_id in text[position:]:
+            thought.take(token_id)
+        assert thought.num_taken <= len(CLOSING)
+        assert len(thought._last) < 4096

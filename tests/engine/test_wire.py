@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loads import ask, fake_config
+from open_files import many_files_open
 
 from antiphon.engine.wire import (
     MAX_FRAME_BYTES,
@@ -17,6 +19,7 @@ from antiphon.engine.wire import (
     Connection,
     EngineStats,
     Fatal,
+    FatalKind,
     Loading,
     Ready,
     Shutdown,
@@ -42,7 +45,7 @@ FROM_ENGINE = [
     Loading(0.5, "packing"),
     Ready({"threads": 2, "kernel": "avx2", "seconds": 0.5}, 8, 16, 256, 128),
     StepReport(EVENTS, EngineStats(running=1, step=7)),
-    Fatal("checkpoint", "model.gguf: cut short"),
+    Fatal(FatalKind.CHECKPOINT, "model.gguf: cut short"),
 ]
 
 
@@ -64,7 +67,7 @@ def test_an_oversized_frame_is_refused_by_its_header():
 
 def test_an_oversized_message_is_never_sent():
     with pytest.raises(WireError, match="Fatal of"):
-        encode(Fatal("internal", "x" * MAX_FRAME_BYTES))
+        encode(Fatal(FatalKind.INTERNAL, "x" * MAX_FRAME_BYTES))
 
 
 @given(st.binary(max_size=64))
@@ -92,11 +95,25 @@ def test_a_connection_takes_what_is_there_and_says_when_the_front_is_gone():
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = Connection(theirs)
-        assert connection.receive(wait=False) == []
+        assert list(connection.receive(wait=False)) == []
         ours.sendall(b"".join(map(encode, TO_ENGINE)))
-        assert connection.receive(wait=True) == TO_ENGINE
+        assert list(connection.receive(wait=True)) == TO_ENGINE
         connection.send(FROM_ENGINE[0])
         assert list(decoder_from_engine().feed(ours.recv(1000))) == FROM_ENGINE[:1]
         ours.close()
         with pytest.raises(EOFError):
-            connection.receive(wait=True)
+            list(connection.receive(wait=True))
+
+
+def test_a_connection_works_with_descriptors_beyond_those_that_select_can_wait_for():
+    """1,024 and above, as in a program that has many files open already."""
+    ours, theirs = socket.socketpair()
+    with many_files_open(), ours, theirs, socket.socket(fileno=os.dup(theirs.fileno())) as high:
+        assert high.fileno() >= 1024
+        connection = Connection(high)
+        ours.sendall(b"".join(map(encode, TO_ENGINE)))
+        assert list(connection.receive(wait=True)) == TO_ENGINE
+        bell = os.eventfd(1)
+        with open(bell, "rb", buffering=0) as readable:
+            assert readable.fileno() >= 1024
+            assert list(connection.receive(wait=True, or_until=readable)) == []

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 from fronts import PATIENCE, expected, long_requests, read, running_client, until
-from loads import ask, fake_config
+from loads import ask, expected_answer, fake_config
+from open_files import no_descriptor_left
 
-from antiphon.config import ServerConfig
+from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
-from antiphon.errors import CheckpointError, EngineDied, EngineError, NotReady
-from antiphon.request import FinishReason
+from antiphon.errors import CheckpointError, ConfigError, EngineDied, EngineError, NotReady
+from antiphon.request import FinishReason, ThinkingLimit
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=lambda blow: blow.name)
@@ -55,22 +56,66 @@ async def test_a_request_that_arrives_between_two_engines_waits():
         assert await read(client.generate(request)) == expected(request)
 
 
-async def test_two_deaths_end_only_those_who_were_on_board_of_both():
-    async with running_client(step_seconds=0.02) as client:
-        on_both, on_second = long_requests(2)
-        events = []
-        client.subscribe(events.append)
-        unlucky = asyncio.create_task(read(client.generate(on_both)))
-        await until(lambda: len(events) >= 3)
-        os.kill(client.engine_pid, signal.SIGKILL)
-        await until(lambda: client.state is EngineState.RESTARTING)
-        lucky = asyncio.create_task(read(client.generate(on_second)))
-        await until(lambda: any(event.request_id == on_second.request_id for event in events))
-        os.kill(client.engine_pid, signal.SIGKILL)
+async def test_two_deaths_end_only_those_that_both_engines_were_working_on():
+    async with running_client(hang_on=250, hang_timeout=60.0, max_num_sequences=1) as client:
+        (patient,) = long_requests(1)
+        worked_on_twice = asyncio.create_task(read(client.generate(ask("both", [1, 250]))))
+        await until(lambda: _working_on(client) == {"both"})
+        waiting = asyncio.create_task(read(client.generate(patient)))  # handed over, and never begun
+        for num_deaths in range(2):
+            await until(lambda num=num_deaths: client.restarts == num and _working_on(client) == {"both"})
+            os.kill(client.engine_pid, signal.SIGKILL)
         with pytest.raises(EngineDied, match="twice"):
-            await unlucky
-        assert await lucky == expected(on_second)
+            await worked_on_twice
+        assert await waiting == expected(patient)
         assert (client.counters.failed, client.counters.finished) == (1, 1)
+
+
+async def test_deaths_between_steps_count_against_nobody():
+    """Killed four times, each time before the engine has worked on anything."""
+    (request,) = long_requests(1)
+    async with running_client() as client:
+        os.kill(client.engine_pid, signal.SIGSTOP)
+        reading = asyncio.create_task(read(client.generate(request)))
+        for num_deaths in range(1, 5):
+            os.kill(client.engine_pid, signal.SIGKILL)
+            await until(lambda num=num_deaths: client.restarts == num and client.engine_pid is not None)
+        assert await reading == expected(request)
+        assert client.counters.failed == 0
+
+
+async def test_64_streams_of_20000_thought_tokens_survive_the_engine():
+    """At the default time-out for hangs: what a replacement takes over is not replayed token by token."""
+    thought = [n * 7919 % 180 for n in range(20_000)]
+    limit = ThinkingLimit(30_000, (201, 200, 201), ((200,),), sentence_end_token_ids=(199,))
+    requests = [
+        ask(
+            f"r{n}",
+            [n + 1] * 3,
+            sent=thought[n:] + thought[:n],
+            temperature=0.6,
+            seed=n,
+            max_tokens=20_012,
+            thinking=limit,
+        )
+        for n in range(64)
+    ]
+    large = {"context_length": 32_768, "kv_cache_tokens": 64 * 20_480, "max_batch_tokens": 16_384, "block_size": 512}
+    async with running_client(hang_timeout=ServerConfig().hang_timeout, target_step_seconds=0, **large) as client:
+        begun = set()
+        client.subscribe(lambda event: begun.add(event.request_id))
+        reading = [asyncio.create_task(read(client.generate(request))) for request in requests]
+        await until(lambda: len(begun) > 32)
+        os.kill(client.engine_pid, signal.SIGKILL)
+        answers = await asyncio.gather(*reading)
+        assert client.restarts == 1
+    assert answers == [expected_answer(request, FakeSettings(), 32_768) for request in requests]
+
+
+def _working_on(client: EngineClient) -> frozenset[str]:
+    """The requests that the engine is working on now."""
+    engine = client._supervisor._engine
+    return engine._progress.working_on if engine else frozenset()
 
 
 @pytest.mark.parametrize("fault", ["die_on", "hang_on", "raise_on"])
@@ -124,7 +169,7 @@ async def test_a_checkpoint_that_cannot_be_served_is_given_up_at_once(caplog):
 
 
 async def test_an_engine_that_keeps_dying_while_loading_is_given_up():
-    client = EngineClient(fake_config(kv_cache_tokens=1 << 60), ServerConfig())  # more memory than there is
+    client = EngineClient(fake_config(block_size=0), ServerConfig())  # a division by zero
     await client.start()
     with pytest.raises(EngineDied, match="3 times in a row while loading"):
         async with asyncio.timeout(PATIENCE):
@@ -133,7 +178,46 @@ async def test_an_engine_that_keeps_dying_while_loading_is_given_up():
     await client.stop()
 
 
-async def test_the_next_engine_may_be_hopeless(caplog):
+async def test_a_first_engine_without_memory_is_given_up_at_once():
+    client = EngineClient(fake_config(kv_cache_tokens=1 << 60), ServerConfig())
+    await client.start()
+    with pytest.raises(ConfigError, match="more memory than can be had"):
+        async with asyncio.timeout(PATIENCE):
+            await client.wait_ready()
+    await client.stop()
+
+
+async def test_low_memory_at_a_restart_is_waited_out():
+    """However often an engine cannot have its memory, the streams wait and `trouble` says for what."""
+    async with running_client(step_seconds=0.02) as client:
+        (request,) = long_requests(1)
+        reading = asyncio.create_task(read(client.generate(request)))
+        await until(lambda: client.stats.step > 2)
+        plan = client._supervisor._config
+        client._supervisor._config = fake_config(kv_cache_tokens=1 << 60)
+        os.kill(client.engine_pid, signal.SIGKILL)
+        await until(lambda: client.restarts > 4)
+        assert client.state is EngineState.RESTARTING
+        assert client.trouble == "there was not enough memory for it"
+        client._supervisor._config = plan
+        assert await reading == expected(request)
+        assert client.trouble is None
+
+
+async def test_a_process_that_cannot_be_had_is_waited_for():
+    """Three failures in a second, and more, are no reason to end the service."""
+    async with running_client(step_seconds=0.02) as client:
+        (request,) = long_requests(1)
+        reading = asyncio.create_task(read(client.generate(request)))
+        await until(lambda: client.stats.step > 2)
+        with no_descriptor_left():
+            os.kill(client.engine_pid, signal.SIGKILL)
+            await until(lambda: client.restarts > 4)
+            assert client.trouble == "no process could be started for it (Too many open files)"
+        assert await reading == expected(request)
+
+
+async def test_a_checkpoint_that_can_no_longer_be_served_is_given_up(caplog):
     """Streams that wait for an engine that never comes end with an error; nothing vanishes."""
     async with running_client(step_seconds=0.02) as client:
         reading = asyncio.create_task(read(client.generate(ask("orphan", [1], max_tokens=1000))))

@@ -1,10 +1,11 @@
 """The front's view of the engine: give it a request, iterate over its tokens.
 
 Owns the streams of all unfinished requests, the cap on their number and the accounts: received = refused + accepted,
-and accepted = finished + aborted + failed + running, at every moment. It promises that each accepted request ends in
-exactly one terminal event, whatever happens to engines meanwhile: when one dies, the next gets every unfinished request
-again with the tokens already received, and the streams go on. It knows nothing of HTTP, text or scheduling, and leaves
-the life of the engine's process to the supervisor.
+and accepted = finished + aborted + failed + running, at every moment. Each accepted request ends in exactly one
+terminal event, whatever happens to engines meanwhile: when one dies, the next gets every unfinished request again with
+the tokens already received, and the streams go on. A request that two engines were working on when they died is
+refused instead, for it may be what kills them. Nothing here knows HTTP, text or scheduling; the supervisor owns the
+life of the engine's process.
 
 Everything here runs on one asyncio loop, which must be that of the main thread (the engine dies with the thread that
 started it).
@@ -16,12 +17,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.stream import TokenStream
-from antiphon.engine.supervisor import Supervisor
+from antiphon.engine.supervisor import EngineDeath, Supervisor
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
 from antiphon.errors import (
     AntiphonError,
@@ -39,8 +40,10 @@ __all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
 
 Listener = Callable[[TokenEvent], None]
 
-_MAX_DEATHS_ON_BOARD = 2  # a request on board of that many deaths is not tried again
+_MAX_DEATHS = 2  # of engines that were working on a request; it is not tried again after so many
+_MAX_FRUITLESS_DEATHS = 8  # in a row that no request explains, with not one token between them
 _SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0  # seconds
+_TOKENS_AT_ONCE = 100_000  # handed over before the event loop gets a turn, some milliseconds' worth
 
 
 class EngineState(StrEnum):
@@ -48,7 +51,7 @@ class EngineState(StrEnum):
 
     LOADING = "loading"  # the first engine is not ready yet; requests are refused
     READY = "ready"
-    RESTARTING = "restarting"  # an engine died; requests are accepted and wait for the next one
+    RESTARTING = "restarting"  # an engine died (`EngineClient.trouble`); requests are accepted and wait for the next
     DRAINING = "draining"  # no new requests; running ones go on
     FAILED = "failed"  # given up; `EngineClient.error` says why
     STOPPED = "stopped"
@@ -68,16 +71,17 @@ class Counters:
 
 
 @dataclass(slots=True)
-class _Passenger:
-    """An accepted request that has not ended, and what a next engine must be told of it."""
+class _Unfinished:
+    """An accepted request that has not ended, and what the next engine must know of it."""
 
     request: GenerateRequest
     stream: TokenStream
     accepted_at: float  # time.monotonic()
-    output_token_ids: list[int] = field(default_factory=list)  # received so far
+    output_token_ids: list[int]  # received so far
     num_scored_tokens: int = 0  # of the prompt, likewise
-    on_board: bool = False  # handed to the engine that is alive
-    deaths: int = 0  # of engines it was on board of
+    is_handed_over: bool = False  # to the engine that is alive
+    num_deaths: int = 0  # of engines that were working on it
+    num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
 
 
 class EngineClient:
@@ -85,7 +89,8 @@ class EngineClient:
 
     `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
     state after its latest step, `loading` how far loading has come, `restarts` the number of engines that died,
-    `error` why it was given up (with EngineState.FAILED), `counters` the accounts.
+    `trouble` how the last one died (a clause fit for clients; None once the next is ready), `error` why it was given
+    up (with EngineState.FAILED), `counters` the accounts.
     """
 
     def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
@@ -94,16 +99,18 @@ class EngineClient:
         self.stats = EngineStats()
         self.loading: Loading | None = None
         self.restarts = 0
+        self.trouble: str | None = None
         self.error: AntiphonError | None = None
         self.counters = Counters()
         self.max_num_sequences = engine.max_num_sequences  # answers computed at once
         self._max_requests = server.max_queued_requests
         self._drain_timeout = server.drain_timeout
         self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
-        self._passengers: dict[str, _Passenger] = {}  # in order of arrival
+        self._unfinished: dict[str, _Unfinished] = {}  # in order of arrival
         self._listeners: list[Listener] = []
-        self._mean_seconds = _SHORTEST_RETRY  # a request takes, from its acceptance to its end
+        self._mean_seconds = _SHORTEST_RETRY  # that a request takes from its acceptance to its end
         self._connected = False  # an engine is ready and takes requests
+        self._handing_over = False  # it is still being given those that were accepted before it
         self._draining = False
         self._stopped = False
         self._loaded = asyncio.Event()  # the first engine is ready, or never will be
@@ -136,20 +143,20 @@ class EngineClient:
     @property
     def has_work(self) -> bool:
         """Whether the engine owes anybody a token."""
-        return bool(self._passengers)
+        return bool(self._unfinished)
 
     def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with every event of every request, after it is counted; it must be quick and not raise."""
+        """Call `listener` with every event of every request, after it is counted; it must be fast and not raise."""
         self._listeners.append(listener)
 
     # --- its life
 
     async def start(self) -> None:
-        """Start the first engine; returns at once, loading goes on behind (`wait_ready`)."""
+        """Start the first engine; returns at once while loading goes on (`wait_ready`)."""
         self._supervisor.start()
 
     async def wait_ready(self) -> Ready:
-        """Wait until requests are taken; raises why they never will be (CheckpointError, EngineDied …)."""
+        """Wait until requests are accepted; raises why they never will be (CheckpointError, EngineDied …)."""
         await self._loaded.wait()
         if self.error:
             raise self.error
@@ -163,14 +170,14 @@ class EngineClient:
         self._note_if_drained()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), timeout)
-        return not self._passengers
+        return not self._unfinished
 
     async def stop(self) -> None:
-        """Drain for `drain_timeout`, abort what is left, end the engine. Called again meanwhile, it stops at once."""
+        """Drain for `drain_timeout`, abort what is left, end the engine. A second call in that time stops at once."""
         if self._draining:
             self._drained.set()
         await self.drain(self._drain_timeout)
-        for request_id in list(self._passengers):
+        for request_id in list(self._unfinished):
             self.abort(request_id)
         self._stopped = True
         self._loaded.set()
@@ -181,30 +188,32 @@ class EngineClient:
     def generate(self, request: GenerateRequest) -> TokenStream:
         """Accept a request and return its stream, or refuse it now: Overloaded, NotReady, ContextLengthExceeded.
 
-        `request_id` must be unique among the requests of this server's life.
+        `request_id` must be unique among the requests of this server's life. A request with `output_token_ids` goes on
+        after them; the stream has those that come then.
         """
         self.counters.received += 1
         if refusal := self._refusal(request):
             self.counters.refused += 1
             raise refusal
-        assert request.request_id not in self._passengers, f"request {request.request_id} runs already"
+        assert request.request_id not in self._unfinished, f"request {request.request_id} runs already"
         self.counters.accepted += 1
         self.counters.running += 1
-        passenger = _Passenger(request, TokenStream(request.request_id, self.abort), accepted_at=time.monotonic())
-        self._passengers[request.request_id] = passenger
-        if self._connected:
-            self._board(passenger)
-        return passenger.stream
+        stream = TokenStream(request.request_id, self.abort)
+        unfinished = _Unfinished(request, stream, time.monotonic(), [*request.output_token_ids])
+        self._unfinished[request.request_id] = unfinished
+        if self._connected and not self._handing_over:  # else its turn comes after those that were there before
+            self._hand_over(unfinished)
+        return stream
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
 
         Unknown ids are ignored, since the request may just have ended.
         """
-        if passenger := self._passengers.get(request_id):
-            if passenger.on_board:
+        if unfinished := self._unfinished.get(request_id):
+            if unfinished.is_handed_over:
                 self._supervisor.send(Abort(request_id))
-            self._deliver(passenger, TokenEvent(request_id, finish_reason=reason))
+            self._deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
 
     def _refusal(self, request: GenerateRequest) -> AntiphonError | None:
         match self.state:
@@ -214,7 +223,7 @@ class EngineClient:
                 return NotReady("The server is shutting down.", retry_after=10.0)
             case EngineState.FAILED:
                 return NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
-        if len(self._passengers) >= self._max_requests:
+        if len(self._unfinished) >= self._max_requests:
             message = f"The server is at its cap of {self._max_requests} unfinished requests; please try again later."
             return Overloaded(message, retry_after=self._retry_after())
         if self.info and len(request.prompt_token_ids) >= self.info.context_length:
@@ -223,31 +232,46 @@ class EngineClient:
 
     def _retry_after(self) -> float:
         """When a place should be free: requests end about every (time a request takes / requests running) seconds."""
-        return min(max(self._mean_seconds / len(self._passengers), _SHORTEST_RETRY), _LONGEST_RETRY)
+        return min(max(self._mean_seconds / len(self._unfinished), _SHORTEST_RETRY), _LONGEST_RETRY)
 
-    def _board(self, passenger: _Passenger) -> None:
-        """Hand a request to the engine, with what earlier ones already produced."""
-        passenger.on_board = True
-        left = passenger.request.num_scored_tokens - passenger.num_scored_tokens
-        request = replace(passenger.request, output_token_ids=[*passenger.output_token_ids], num_scored_tokens=left)
+    def _hand_over_all(self, engine: int) -> None:
+        """Give the engine (the one after so many deaths) what earlier ones left, in slices of the event loop's time."""
+        if not self._connected or engine != self.restarts:
+            return  # this one died meanwhile
+        num_tokens = 0
+        for unfinished in self._unfinished.values():
+            if num_tokens > _TOKENS_AT_ONCE:
+                asyncio.get_running_loop().call_soon(self._hand_over_all, engine)
+                return
+            if not unfinished.is_handed_over:
+                self._hand_over(unfinished)
+                num_tokens += len(unfinished.request.prompt_token_ids) + len(unfinished.output_token_ids)
+        self._handing_over = False
+
+    def _hand_over(self, unfinished: _Unfinished) -> None:
+        """Give a request to the engine, with what earlier ones already produced."""
+        unfinished.is_handed_over = True
+        left = unfinished.request.num_scored_tokens - unfinished.num_scored_tokens
+        request = replace(unfinished.request, output_token_ids=unfinished.output_token_ids, num_scored_tokens=left)
         self._supervisor.send(AddRequest(request))
 
-    def _deliver(self, passenger: _Passenger, event: TokenEvent, error: EngineError | None = None) -> None:
-        """Count an event, pass it to the stream and the listeners, and close the books if it is the last."""
-        passenger.num_scored_tokens += event.is_prompt
+    def _deliver(self, unfinished: _Unfinished, event: TokenEvent, error: EngineError | None = None) -> None:
+        """Count an event, pass it to the stream and the listeners, and settle the accounts if it is the last."""
+        unfinished.num_fruitless_deaths = 0
+        unfinished.num_scored_tokens += event.is_prompt
         if event.token_id is not None:
-            passenger.output_token_ids.append(event.token_id)
+            unfinished.output_token_ids.append(event.token_id)
         if event.finish_reason:
-            self._close_books(passenger, event.finish_reason)
+            self._settle(unfinished, event.finish_reason)
         if event.finish_reason is FinishReason.ERROR:
-            passenger.stream.push(error or EngineError(event.error or "The engine failed this request."))
+            unfinished.stream.push(error or EngineError(event.error or "The engine failed this request."))
         else:
-            passenger.stream.push(event)
+            unfinished.stream.push(event)
         for listener in self._listeners:
             listener(event)
 
-    def _close_books(self, passenger: _Passenger, reason: FinishReason) -> None:
-        del self._passengers[passenger.request.request_id]
+    def _settle(self, unfinished: _Unfinished, reason: FinishReason) -> None:
+        del self._unfinished[unfinished.request.request_id]
         self.counters.running -= 1
         match reason:
             case FinishReason.ABORT:
@@ -256,54 +280,61 @@ class EngineClient:
                 self.counters.failed += 1
             case _:
                 self.counters.finished += 1
-        self._mean_seconds += 0.1 * (time.monotonic() - passenger.accepted_at - self._mean_seconds)
+        self._mean_seconds += 0.1 * (time.monotonic() - unfinished.accepted_at - self._mean_seconds)
         self._note_if_drained()
 
-    def _fail(self, passenger: _Passenger, error: EngineError) -> None:
-        event = TokenEvent(passenger.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
-        self._deliver(passenger, event, error)
+    def _fail(self, unfinished: _Unfinished, error: EngineError) -> None:
+        event = TokenEvent(unfinished.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
+        self._deliver(unfinished, event, error)
 
     def _note_if_drained(self) -> None:
-        if self._draining and not self._passengers:
+        if self._draining and not self._unfinished:
             self._drained.set()
 
-    # --- what the supervisor tells
+    # --- what the supervisor calls
 
     def engine_said(self, message: FromEngine) -> None:
         match message:
             case StepReport(events, stats, begun):
                 self.stats = stats
                 for request_id in begun:
-                    if passenger := self._passengers.get(request_id):
-                        passenger.stream.note_begun(time.monotonic() - stats.step_seconds)
+                    if unfinished := self._unfinished.get(request_id):
+                        unfinished.stream.note_begun(time.monotonic() - stats.step_seconds)
                 for event in events:
-                    if passenger := self._passengers.get(event.request_id):  # else it was aborted meanwhile
-                        self._deliver(passenger, event)
+                    if unfinished := self._unfinished.get(event.request_id):  # else it was aborted meanwhile
+                        self._deliver(unfinished, event)
             case Loading():
                 self.loading = message
             case Ready():
-                self.info, self.loading, self._connected = message, None, True
-                for passenger in self._passengers.values():
-                    self._board(passenger)
+                self.info, self.loading, self.trouble = message, None, None
+                self._connected = self._handing_over = True
+                self._hand_over_all(self.restarts)
                 self._loaded.set()
 
-    def engine_died(self, reason: str) -> None:
-        self._connected = False
+    def engine_died(self, death: EngineDeath) -> None:
+        self._connected = self._handing_over = False
         self.restarts += 1
+        self.trouble = death.summary
         self.stats = EngineStats()
-        for passenger in [passenger for passenger in self._passengers.values() if passenger.on_board]:
-            passenger.on_board = False
-            passenger.deaths += 1
-            if passenger.deaths >= _MAX_DEATHS_ON_BOARD:
+        for unfinished in [each for each in self._unfinished.values() if each.is_handed_over]:
+            unfinished.is_handed_over = False
+            if unfinished.request.request_id in death.working_on:
+                unfinished.num_deaths += 1
+            elif not death.working_on:
+                unfinished.num_fruitless_deaths += 1
+            if unfinished.num_deaths >= _MAX_DEATHS:
                 died = "The engine died twice while working on this request, so it is not tried again."
-                self._fail(passenger, EngineDied(died))
+                self._fail(unfinished, EngineDied(died))
+            elif unfinished.num_fruitless_deaths >= _MAX_FRUITLESS_DEATHS:
+                died = f"The engine died {_MAX_FRUITLESS_DEATHS} times before this request got any further."
+                self._fail(unfinished, EngineDied(died))
 
     def engine_given_up(self, error: AntiphonError) -> None:
-        self._connected = False
+        self._connected = self._handing_over = False
         self.error = error
         reason = "The engine died and could not be started again."
         if isinstance(error, CheckpointError):  # whose message names paths, so it goes to the log alone
             reason += " The model's files have changed or are damaged; the server has to be restarted."
-        for passenger in list(self._passengers.values()):
-            self._fail(passenger, EngineDied(reason))
+        for unfinished in list(self._unfinished.values()):
+            self._fail(unfinished, EngineDied(reason))
         self._loaded.set()

@@ -1,9 +1,9 @@
-"""Grammars on their way into the engine: compiled beside its steps, never within one.
+"""Compiles the grammars of arriving requests beside the engine's steps, never within one.
 
 Owns the thread that compiles. Every sequence gets a matcher of its own, since copies of one share the memory of the
-library's lexer and its cap, and one sequence's answer could become another's error. It promises that each request comes
-out once, with a matcher or with the reason why there is none, unless it was dropped; and that a file descriptor becomes
-readable when one does.
+library's lexer and its cap, and one sequence's answer could become another's error. Each request comes out once, with a
+matcher or with the reason why there is none, unless it was dropped; and a file descriptor becomes readable when one
+does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from antiphon.grammar import GrammarError, Vocabulary
@@ -33,6 +34,11 @@ class Compilation:
     def fileno(self) -> int:
         """Readable when something is ready."""
         return self._bell
+
+    @property
+    def request_ids(self) -> Iterable[str]:
+        """Requests that are not ready yet."""
+        return self._waiting.keys()
 
     def add(self, request: GenerateRequest) -> None:
         """Compile the grammar of `request`."""

@@ -1,16 +1,17 @@
-"""The engine's heart: take what the front sent, schedule, execute, report; again.
+"""The engine's main loop: take messages from the front, schedule, execute, report; again.
 
-Owns the scheduler, the block pool and the order of things within a step; the runner does the work, the connection
-carries the words. It promises one report a step, aborts that take effect before the next step, and, whenever it falls
-idle, a check that the accounts close. What goes wrong in here is not caught in here: an engine that cannot trust its
-state ends, and the front starts another.
+Owns the scheduler, the block pool and the order of work within a step; the runner computes, the connection carries the
+messages. There is one report a step, an abort takes effect before the next step, and whenever the loop falls idle it
+checks that the accounts close. Progress is noted for each request that is taken and each step that is computed, and
+with it the requests that are being worked on. Errors are not caught here: an engine that cannot trust its state ends,
+and the front starts another.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.blocks import BlockPool
@@ -22,6 +23,15 @@ from antiphon.step import Runner, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from antiphon.engine.compilation import Compilation
+    from antiphon.grammar.matcher import Matcher
+
+
+class LoopProgress(Protocol):
+    """Where the loop notes what it does; `progress.Progress` in an engine."""
+
+    def bump(self) -> None: ...
+
+    def work_on(self, request_ids: Iterable[str]) -> None: ...
 
 
 class EngineLoop:
@@ -32,13 +42,13 @@ class EngineLoop:
         config: EngineConfig,
         runner: Runner,
         connection: Connection,
-        on_progress: Callable[[], None],
+        progress: LoopProgress,
         compilation: Compilation | None = None,
     ) -> None:
         """`compilation`: where grammars become matchers; without it requests that have one are refused."""
         self._runner = runner
         self._connection = connection
-        self._on_progress = on_progress
+        self._progress = progress
         self._compilation = compilation
         self._pool = BlockPool(runner.num_blocks, runner.block_size, prefix_caching=config.prefix_caching)
         self._budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
@@ -58,8 +68,10 @@ class EngineLoop:
         """Take messages (waiting for one if there is nothing to do), compute one step, report it."""
         self._take_messages()
         plan = self._scheduler.schedule()
+        self._work_on(self._scheduler.planned)
         result = self._execute(plan)
         events = self._scheduler.update(plan, result)
+        self._work_on(())
         self._connection.send(StepReport(events, self._stats(plan), self._scheduler.begun))
 
     def _take_messages(self) -> None:
@@ -73,7 +85,7 @@ class EngineLoop:
     def _take(self, message: ToEngine) -> None:
         match message:
             case AddRequest(request) if request.sampling.grammar is None:
-                self._scheduler.add(request)
+                self._add(request)
             case AddRequest(request):
                 self._compile(request)
             case Abort(request_id):
@@ -86,23 +98,34 @@ class EngineLoop:
             case _:
                 raise AssertionError(f"{type(message).__name__} is no message for a running engine")
 
+    def _add(self, request: GenerateRequest, matcher: Matcher | None = None) -> None:
+        """Give a request to the scheduler; one that an earlier engine began may bring many tokens to catch up with."""
+        self._work_on((request.request_id,))
+        self._scheduler.add(request, matcher, self._progress.bump)
+        self._work_on(())
+        self._progress.bump()
+
     def _compile(self, request: GenerateRequest) -> None:
         if self._compilation:
             self._compilation.add(request)
         else:
-            self._scheduler.refuse(request.request_id, "This engine was told of no vocabulary to match grammars with.")
+            self._scheduler.refuse(request.request_id, "This engine was given no vocabulary to match grammars with.")
 
     def _take_compiled(self) -> None:
-        """Requests whose grammars became ready; they join those who arrive now."""
+        """Add the requests whose grammars became ready, as if they arrived now."""
         for request, matcher in self._compilation.take_ready() if self._compilation else ():
             if isinstance(matcher, str):
                 self._scheduler.refuse(request.request_id, matcher)
             else:
-                self._scheduler.add(request, matcher)
-            self._on_progress()
+                self._add(request, matcher)
+
+    def _work_on(self, request_ids: Iterable[str]) -> None:
+        """Note what may kill the engine now: these requests, and those whose grammars are compiled meanwhile."""
+        compiling = self._compilation.request_ids if self._compilation else ()
+        self._progress.work_on((*request_ids, *compiling))
 
     def _execute(self, plan: StepPlan) -> StepResult:
-        """Compute, and learn what it cost."""
+        """Compute, and measure what it cost."""
         if not plan.sequences:
             return StepResult()
         started = time.perf_counter()
@@ -110,7 +133,7 @@ class EngineLoop:
         self._step_seconds = time.perf_counter() - started
         self._step_number += 1
         self._budget.observe(plan.num_tokens, self._step_seconds)
-        self._on_progress()
+        self._progress.bump()
         return result
 
     def _announcement(self) -> Ready:
@@ -142,7 +165,7 @@ class EngineLoop:
 
 
 def _limits(config: EngineConfig, runner: Runner) -> SchedulerLimits:
-    """A sequence may be as long as the model, the setting and the pool allow; so one alone always fits the pool."""
+    """A sequence may be as long as the model, the setting and the pool allow, so that any one fits the pool."""
     pool_tokens = runner.num_blocks * runner.block_size
     context_length = min(runner.context_length, config.context_length or runner.context_length, pool_tokens)
     return SchedulerLimits(

@@ -1,8 +1,8 @@
 """One engine process as the front holds it: started, written to, read from, killed and reaped.
 
-Owns the process, its socket and the shared counter, from start to the last resource given back. It promises that
-`messages` ends when the engine does, however it dies, and that nothing is left behind after `wait`. It has no opinion
-on when an engine should be started or killed; that is the supervisor's.
+Owns the process, its socket and the shared memory, from the start to the release of the last resource. `messages` ends
+when the engine does, however it dies, and nothing is left behind after `wait`. When an engine should be started or
+killed is the supervisor's decision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
 from antiphon.config import EngineConfig
 from antiphon.engine.progress import Progress
@@ -22,6 +23,14 @@ from antiphon.grammar import Vocabulary
 
 _READ_BYTES = 1 << 16
 _STDERR = 2  # file descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEnd:
+    """What is left to say of a process that is gone."""
+
+    status: int  # its exit status, negative for a signal
+    working_on: frozenset[str]  # ids of the requests that it was working on
 
 
 class EngineProcess:
@@ -37,18 +46,21 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, config: EngineConfig, vocabulary: Vocabulary | None = None) -> EngineProcess:
-        """Start an engine and tell it what to load, and what to match grammars with."""
-        ours, theirs = socket.socketpair()
-        progress = Progress.create()
-        try:
-            process = await _spawn(theirs.fileno(), progress.fd, [file.fd for file in config.files])
-        except BaseException:
-            ours.close()
-            progress.close()
-            raise
-        finally:
-            theirs.close()
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        """Start an engine and tell it what to load, and what to match grammars with.
+
+        Raises:
+            OSError: the system has no process, descriptor or memory for it; nothing is left behind.
+        """
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            with theirs:
+                progress = Progress.create()
+                undo.callback(progress.close)
+                process = await _spawn(theirs.fileno(), progress.fd, [file.fd for file in config.files])
+            undo.callback(process.kill)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            undo.pop_all()
         engine = cls(process, reader, writer, progress)
         engine.send(Configure(config, vocabulary))
         return engine
@@ -63,7 +75,7 @@ class EngineProcess:
         return self._progress.value
 
     def send(self, message: Message) -> None:
-        """Queue a message; to a dead engine it goes nowhere, and `messages` ends soon after."""
+        """Queue a message; one to a dead engine is lost, and `messages` ends soon after."""
         self._writer.write(encode(message))
 
     async def messages(self) -> AsyncIterator[FromEngine]:
@@ -79,14 +91,15 @@ class EngineProcess:
         with suppress(ProcessLookupError):
             self._process.kill()
 
-    async def wait(self) -> int:
-        """Wait until the process is gone and give everything back; returns its exit status, negative for a signal."""
+    async def wait(self) -> EngineEnd:
+        """Wait until the process is gone and release everything."""
         status = await self._process.wait()
+        working_on = self._progress.working_on
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
         self._progress.close()
-        return status
+        return EngineEnd(status, working_on)
 
 
 async def _spawn(fd: int, progress_fd: int, model_fds: Sequence[int]) -> Process:

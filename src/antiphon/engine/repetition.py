@@ -1,10 +1,10 @@
-"""Notices that a sequence has begun to repeat itself, beyond doubt.
+"""Notices that a sequence repeats itself.
 
-The sign is an end that is periodic, token for token: the same run of up to MAX_PERIOD tokens at least MIN_REPEATS times
-and over MIN_TOKENS tokens. People who think aloud repeat a step once or twice, and tables have short runs of one
-symbol; nobody says the same hundred tokens four times. Small models at low temperature do, and then for ever: once a
-run fills the context that the next tokens hang on, nothing in it calls for an end. What is said anew in other words is
-not noticed.
+The sign is a periodic end, token for token: the same run of up to MAX_PERIOD tokens at least MIN_REPEATS times and over
+at least MIN_TOKENS tokens. Thinking aloud repeats a step once or twice, and tables have short runs of one symbol, but
+no useful text says the same hundred tokens four times. Small models at low temperature do, and then never stop: once a
+repeated run fills the context that the next tokens depend on, nothing in it suggests an end. Repetition in other words
+is not noticed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ from collections.abc import Sequence
 MAX_PERIOD = 128  # tokens
 MIN_REPEATS = 4
 MIN_TOKENS = 128  # so a single token must come that many times
-CHECK_EVERY = 16  # tokens; looking at each one would find a loop a little earlier, at many times the cost
+CHECK_EVERY = 16  # tokens; checking at each one would find a loop a little earlier, at many times the cost
+WINDOW = MIN_REPEATS * MAX_PERIOD  # tokens: nothing before the last so many is looked at
 
 
-def is_loop(token_ids: Sequence[int]) -> bool:
-    """Whether the tokens end in a loop; looked for at every CHECK_EVERY-th token only, so ask after each."""
-    if len(token_ids) < MIN_TOKENS or len(token_ids) % CHECK_EVERY:
+def is_loop(token_ids: Sequence[int], num_tokens: int | None = None) -> bool:
+    """Whether the tokens end in a loop; checked at every CHECK_EVERY-th token only, so call this after each one.
+
+    `token_ids` are all tokens, or, where `num_tokens` says how many there are, at least the last WINDOW of them.
+    """
+    num_tokens = len(token_ids) if num_tokens is None else num_tokens
+    if num_tokens < MIN_TOKENS or num_tokens % CHECK_EVERY:
         return False
-    end = token_ids[-MIN_REPEATS * MAX_PERIOD :]
+    end = token_ids[-WINDOW:]
     return any(_has_period(end, period) for period in range(1, MAX_PERIOD + 1))
 
 
 def _has_period(token_ids: Sequence[int], period: int) -> bool:
-    """Whether the last tokens, as many as are asked for, equal those a period before them."""
+    """Whether the last tokens, as many as are required, equal those a period before them."""
     length = max(MIN_REPEATS * period, MIN_TOKENS)
     if length > len(token_ids) or token_ids[-1] != token_ids[-1 - period]:  # the second settles nearly all
         return False

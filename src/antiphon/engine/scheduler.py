@@ -3,16 +3,16 @@
 Owns every sequence from its arrival to its terminal event, and the order among them: sequences that wait for their
 next token come first, then those further behind, then newcomers, always by priority and, among equals, first come
 first served. Prefill, its chunks, decode, prefix-cache hits, resuming after an engine's death and recomputing after
-preemption are all this one idea with other numbers. The last in order is preempted first, for want of blocks and never
-for the sake of who waits. It promises that each request added gets exactly one terminal event, that a step never
-exceeds its budget, and that the first in order always moves on, so everything ends that others do not overtake for
-ever. It knows token ids and block ids; no tensors, no clock.
+preemption are all this one idea with other numbers. The last in order is preempted first, and only for want of blocks.
+Each request added gets exactly one terminal event, a step never exceeds its budget, and the first in order always moves
+on, so every request ends unless others with a better priority keep arriving. It knows token ids and block ids; no
+tensors, no clock.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,8 @@ class Scheduler:
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
         self._num_arrived = 0
-        self.begun: list[str] = []  # requests whose turn came with the last plan
+        self.planned: list[str] = []  # requests in the last plan
+        self.begun: list[str] = []  # of those, the ones that were never in a plan before
         self.counts = SchedulerCounts()
 
     @property
@@ -78,14 +79,20 @@ class Scheduler:
         """Whether there is a sequence to move on or an event to fetch."""
         return bool(self._sequences or self._ended)
 
-    def add(self, request: GenerateRequest, matcher: Matcher | None = None) -> None:
-        """Take a request in, with the matcher of its grammar, if it has one.
+    def add(
+        self,
+        request: GenerateRequest,
+        matcher: Matcher | None = None,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Accept a request, with the matcher of its grammar, if it has one.
 
-        One that cannot be computed here ends at once, with its event in the next update.
+        One that cannot be computed here ends at once, with its event in the next update. `on_progress` is called now
+        and then where that takes long, as it may for a request with many tokens from an earlier engine.
         """
         assert request.prompt_token_ids, "a prompt has at least one token"
         assert request.request_id not in self._sequences, f"request {request.request_id} runs already"
-        sequence = Sequence(self._num_arrived, request, matcher)
+        sequence = Sequence(self._num_arrived, request, matcher, on_progress)
         self._num_arrived += 1
         limit = self._limits.context_length
         if sequence.num_prompt_tokens >= limit:
@@ -100,7 +107,7 @@ class Scheduler:
             insort(self._waiting, sequence, key=_order)
 
     def refuse(self, request_id: str, error: str) -> None:
-        """End a request that was not taken in."""
+        """End a request that was not accepted."""
         self._ended.append(TokenEvent(request_id, finish_reason=FinishReason.ERROR, error=error))
 
     def abort(self, request_id: str) -> None:
@@ -110,17 +117,18 @@ class Scheduler:
             self._ended.append(TokenEvent(request_id, finish_reason=FinishReason.ABORT))
 
     def schedule(self) -> StepPlan:
-        """The next step: who runs gets the blocks it needs, who waits is let in if they fit, all share the budget."""
+        """Plan the next step: running sequences get blocks, waiting ones start if they fit, all share the budget."""
         self._make_room()
         self._admit()
         shares = list(self._share_budget())
+        self.planned = [sequence.request_id for sequence, _ in shares]
         self.begun = [sequence.request_id for sequence, _ in shares if not sequence.has_begun]
         for sequence, _ in shares:
             sequence.has_begun = True
         return StepPlan([self._entry(sequence, count) for sequence, count in shares])
 
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
-        """Book what a step computed; returns the events of all that happened since the last update."""
+        """Record what a step computed; returns the events of all that happened since the last update."""
         events, self._ended = self._ended, []
         sequences = {sequence.sequence_id: sequence for sequence in self._running}
         tokens = {token.sequence_id: token for token in result.sampled}

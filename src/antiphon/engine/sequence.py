@@ -1,13 +1,14 @@
 """One sequence in the engine: the tokens it knows, how many of them are computed, and the blocks that hold their K/V.
 
 Owned by the scheduler, which alone changes it. There are no phases: a sequence is `known - computed` tokens behind, and
-that is all the scheduler looks at. It promises consistent numbers; it knows nothing of other sequences, of the pool's
-insides or of the runner.
+that is all the scheduler looks at. Its numbers are always consistent; it knows nothing of other sequences, of the
+pool's internals or of the runner.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,16 +21,27 @@ from antiphon.step import SampleSpec
 if TYPE_CHECKING:
     from antiphon.grammar.matcher import Matcher
 
+_REPLAYED_AT_ONCE = 256  # tokens; a grammar may take some 100 µs for each
+
 
 class Sequence:
     """A request being generated."""
 
-    def __init__(self, sequence_id: int, request: GenerateRequest, matcher: Matcher | None = None) -> None:
-        """`matcher`: of the request's grammar, at its beginning; for this sequence alone."""
+    def __init__(
+        self,
+        sequence_id: int,
+        request: GenerateRequest,
+        matcher: Matcher | None = None,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`matcher`: of the request's grammar, at its beginning; for this sequence alone.
+
+        `on_progress` is called now and then while tokens that an earlier engine produced are taken.
+        """
         self.sequence_id = sequence_id  # grows with arrival
         self.request = request
         num_known = len(request.prompt_token_ids) - request.num_scored_tokens
-        # All known tokens. Those that are to be scored are not known yet: one by one they become what is drawn.
+        # All known tokens. Prompt tokens to be scored are not known yet: they become so one by one, as if drawn.
         self.token_ids = [*request.prompt_token_ids[:num_known], *request.output_token_ids]
         self._to_score = deque(request.prompt_token_ids[num_known:])
         self.num_prompt_tokens = len(request.prompt_token_ids)
@@ -43,8 +55,7 @@ class Sequence:
         thinking = request.sampling.thinking
         self._thought = Thought(thinking, pauses=matcher is not None) if thinking else None
         self._constraint = Constraint(matcher, self._thought) if matcher else None
-        for token_id in request.output_token_ids:
-            self._follow(token_id)
+        self._resume(request.output_token_ids, on_progress)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -75,7 +86,7 @@ class Sequence:
         return len(self.token_ids) - self.num_computed_tokens
 
     def append(self, token_id: int) -> ThoughtClosed | None:
-        """Know one more token; says why, if it is the first of those by which the engine closes the thought."""
+        """Add a token; returns why, if it is the first of those by which the engine closes the thought."""
         self.token_ids.append(token_id)
         if self._to_score:
             self._to_score.popleft()
@@ -83,7 +94,7 @@ class Sequence:
         return self._follow(token_id)
 
     def look_ahead(self) -> str | None:
-        """Prepare for drawing the next token; says why, if the request's grammar makes that impossible."""
+        """Prepare for drawing the next token; returns why, if the request's grammar makes that impossible."""
         return self._constraint.look_ahead() if self._constraint and not self._to_score else None
 
     def take_blocks(self) -> list[int]:
@@ -94,7 +105,7 @@ class Sequence:
         return blocks
 
     def count_hit(self, num_tokens: int) -> None:
-        """Remember tokens found in the prefix cache; after a preemption they may be its own, which is nobody's gain."""
+        """Count tokens found in the prefix cache; not after a preemption, when they may be the sequence's own."""
         if not self.was_preempted:
             self.num_cached_tokens = min(self.num_cached_tokens + num_tokens, self.num_prompt_tokens)
 
@@ -141,6 +152,20 @@ class Sequence:
         if self.num_output_tokens >= sampling.max_tokens or self.num_tokens >= context_length:
             return FinishReason.LENGTH
         return None
+
+    def _resume(self, token_ids: SequenceOf[int], on_progress: Callable[[], None]) -> None:
+        """Follow the tokens that an earlier engine produced: of a thought only what still matters, of a grammar all."""
+        position, has_skipped = 0, False
+        while position < len(token_ids) and self._thought and self._thought.phase is not Phase.OVER:
+            if self._thought.phase is Phase.OPEN and not has_skipped:
+                position, has_skipped = position + self._thought.skip(token_ids[position:]), True
+            self._follow(token_ids[position])
+            position += 1
+        if self._constraint:
+            for number, token_id in enumerate(token_ids[position:]):
+                self._follow(token_id)
+                if number % _REPLAYED_AT_ONCE == 0:
+                    on_progress()
 
     def _follow(self, token_id: int) -> ThoughtClosed | None:
         thought_closed = self._thought.take(token_id) if self._thought else None

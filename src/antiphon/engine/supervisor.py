@@ -1,8 +1,11 @@
-"""Keeps one engine alive: starts it, notices that it died or hangs, starts the next, gives up when that is hopeless.
+"""Keeps one engine alive: starts it, notices that it died or hangs, starts the next.
 
-Owns the current engine process and the policy around it: how long stillness may last, how long to wait before another
-try, when to stop trying. Its owner hears of messages, deaths and giving up, in that order and never after `stop`. It
-knows nothing of requests; what became of those on board is the owner's business.
+Owns the current engine process and the policy around it: how long it may make no progress, how long to wait before
+another try, when to stop trying. Before any engine has served, the first error that trying again cannot mend is final,
+so that whoever started the server learns of it. Once one has served, only a checkpoint that cannot be read is final:
+everything else (no memory, no process to be had) may pass, so it is tried again until it works, at growing intervals.
+The owner hears of messages, deaths and giving up, in that order and never after `stop`. The supervisor knows nothing of
+requests but the ids that a dead engine was working on.
 """
 
 from __future__ import annotations
@@ -12,21 +15,32 @@ import logging
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from antiphon.config import EngineConfig
-from antiphon.engine.process import EngineProcess
-from antiphon.engine.wire import Fatal, FromEngine, Message, Ready, Shutdown, WireError
+from antiphon.engine.process import EngineEnd, EngineProcess
+from antiphon.engine.wire import Fatal, FatalKind, FromEngine, Message, Ready, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError, EngineDied
 from antiphon.grammar import Vocabulary
 
 logger = logging.getLogger(__name__)
 
 _LOADING_PATIENCE = 120.0  # seconds without any progress while loading; a cold disk may be that slow
-_MAX_LOADING_DEATHS = 3  # in a row
+_MAX_LOADING_DEATHS = 3  # in a row, before any engine has served
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 10.0  # seconds before another engine is started
 _HEALTHY_AFTER = 30.0  # seconds an engine must have served for its death to count as the first again
-_STOP_GRACE = 1.0  # seconds from the word to the signal
+_STOP_GRACE = 1.0  # seconds from the message to the signal
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDeath:
+    """How an engine ended."""
+
+    reason: str  # for the log
+    summary: str  # the same for clients: no details of what failed inside
+    working_on: frozenset[str]  # ids of the requests that it was working on; any of them may be the cause
+    final_error: AntiphonError | None = None  # why another engine would fare no better, where that is known
 
 
 class EngineOwner(Protocol):
@@ -34,13 +48,13 @@ class EngineOwner(Protocol):
 
     @property
     def has_work(self) -> bool:
-        """Whether the engine owes anything, so that its standing still means something."""
+        """Whether the engine owes anything, so that making no progress means something."""
         ...
 
     def engine_said(self, message: FromEngine) -> None: ...
 
-    def engine_died(self, reason: str) -> None:
-        """Whatever was on board is lost; another engine will be started."""
+    def engine_died(self, death: EngineDeath) -> None:
+        """Everything handed to it is lost; another engine will be started."""
         ...
 
     def engine_given_up(self, error: AntiphonError) -> None:
@@ -61,7 +75,7 @@ class Supervisor:
         self._engine: EngineProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._fatal: Fatal | None = None  # the current engine's last words
+        self._fatal: Fatal | None = None  # why the current engine ends, from itself or from us
         self._ready_at: float | None = None  # when the current engine became ready
         self._has_served = False  # whether any engine became ready
         self._loading_deaths = 0  # in a row
@@ -80,7 +94,7 @@ class Supervisor:
         self._engine.send(message)
 
     async def stop(self) -> None:
-        """End the engine: by word, then by signal. Nothing is left behind. Idempotent."""
+        """End the engine: by message, then by signal. Nothing is left behind. Idempotent."""
         self._stopping.set()
         if self._task is None:
             return
@@ -97,31 +111,32 @@ class Supervisor:
         try:
             await self._keep_alive()
         except Exception:
-            logger.exception("the supervisor failed")  # a mistake of ours; still nobody may wait for ever
+            logger.exception("the supervisor failed")  # a bug of ours; still nobody may wait for ever
             self._owner.engine_given_up(EngineDied("The supervisor of the engine failed; the log says how."))
 
     async def _keep_alive(self) -> None:
-        """Engine after engine, until stopped or hopeless."""
+        """Engine after engine, until stopped or until another try is pointless."""
         while not self._stopping.is_set():
-            reason = await self._one_engine()
+            death = await self._one_engine()
             if self._stopping.is_set():
                 return
-            if error := self._hopeless(reason):
-                if self._has_served:  # else whoever waits for the first engine is told
+            if error := self._final_error(death):
+                if self._has_served:  # else whoever waits for the first engine reports it
                     logger.error("the engine died and is given up: %s", error.message)
                 self._owner.engine_given_up(error)
                 return
-            logger.warning("the engine died: %s", reason)
-            self._owner.engine_died(reason)
+            logger.warning("the engine died: %s", death.reason)
+            self._owner.engine_died(death)
             await self._pause()
 
-    async def _one_engine(self) -> str:
-        """One engine's life; returns why it ended."""
+    async def _one_engine(self) -> EngineDeath:
+        """One engine's life; returns how it ended."""
         self._fatal = self._ready_at = None
         try:
             engine = await EngineProcess.start(self._config, self._vocabulary)
         except OSError as error:
-            return f"it could not be started: {error}"
+            reason = f"no process could be started for it ({error.strerror})"
+            return EngineDeath(reason, reason, frozenset())
         self._engine = engine
         watch = asyncio.create_task(self._watch(engine), name="engine-watch")
         try:
@@ -129,9 +144,9 @@ class Supervisor:
         finally:
             watch.cancel()
             engine.kill()
-            status = await engine.wait()
+            end = await engine.wait()
             self._engine = None
-        return self._fatal.message if self._fatal else _describe(status)
+        return _death(self._fatal, end)
 
     async def _listen(self, engine: EngineProcess) -> None:
         if self._stopping.is_set():  # since the start
@@ -146,7 +161,7 @@ class Supervisor:
                 if not self._stopping.is_set():
                     self._owner.engine_said(message)
         except WireError as error:
-            self._fatal = Fatal("internal", f"it spoke nonsense: {error}")
+            self._fatal = Fatal(FatalKind.INTERNAL, f"it broke the protocol: {error}")
 
     async def _watch(self, engine: EngineProcess) -> None:
         """Kill an engine whose counter stands still while there is work. Its death is then seen like any other."""
@@ -159,25 +174,24 @@ class Supervisor:
             else:
                 # If this process was itself stopped for a while, that is no proof against the engine.
                 still += min(slept, 2 * interval)
-        self._fatal = Fatal("internal", f"it made no progress for {still:.1f} seconds")
+        self._fatal = Fatal(FatalKind.HUNG, f"it made no progress for {still:.1f} seconds")
         engine.kill()
 
-    def _hopeless(self, reason: str) -> AntiphonError | None:
+    def _final_error(self, death: EngineDeath) -> AntiphonError | None:
         """Why no other engine should be tried, if so."""
-        match self._fatal:
-            case Fatal("checkpoint", message):
-                return CheckpointError(message)
-            case Fatal("config", message):
-                return ConfigError(message)
-        self._loading_deaths = 0 if self._ready_at else self._loading_deaths + 1
-        if self._loading_deaths < _MAX_LOADING_DEATHS:
+        if isinstance(death.final_error, CheckpointError):
+            return death.final_error
+        if self._has_served:
             return None
+        self._loading_deaths += 1
+        if death.final_error or self._loading_deaths < _MAX_LOADING_DEATHS:
+            return death.final_error
         return EngineDied(
-            f"The engine died {self._loading_deaths} times in a row while loading, the last time: {reason}"
+            f"The engine died {self._loading_deaths} times in a row while loading, the last time: {death.reason}"
         )
 
     async def _pause(self) -> None:
-        """Longer after each quick death, so that a broken machine is not kept busy with starting engines."""
+        """Wait longer after each quick death, so that a broken machine is not kept busy with starting engines."""
         if self._ready_at and time.monotonic() - self._ready_at > _HEALTHY_AFTER:
             self._quick_deaths = 0
         delay = min(_FIRST_DELAY * 2**self._quick_deaths, _LONGEST_DELAY)
@@ -193,7 +207,27 @@ async def _sleep(seconds: float) -> float:
     return time.monotonic() - started
 
 
+def _death(fatal: Fatal | None, end: EngineEnd) -> EngineDeath:
+    if fatal is None:
+        reason = _describe(end.status)
+        return EngineDeath(reason, reason, end.working_on)
+    summary = fatal.message
+    final_error: AntiphonError | None = None
+    match fatal.kind:
+        case FatalKind.CHECKPOINT:
+            summary, final_error = "its model cannot be served", CheckpointError(fatal.message)
+        case FatalKind.CONFIG:
+            final_error = ConfigError(fatal.message)
+        case FatalKind.MEMORY:
+            summary, final_error = "there was not enough memory for it", ConfigError(fatal.message)
+        case FatalKind.INTERNAL:
+            summary = "it failed, and the server's log says how"
+    return EngineDeath(fatal.message, summary, end.working_on, final_error)
+
+
 def _describe(status: int) -> str:
     if status == -signal.SIGBUS:  # the kernel's answer to reading a mapped page that is not there
-        return "killed by SIGBUS: a part of a model file could not be read; it was cut short, or its disk failed"
-    return f"killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        return "it was killed (SIGBUS): a part of a model file could not be read; it was cut short, or its disk failed"
+    if status == -signal.SIGKILL:
+        return "it was killed (SIGKILL); where nobody did that, the system was out of memory"
+    return f"it was killed by signal {-status}" if status < 0 else f"it exited with status {status}"

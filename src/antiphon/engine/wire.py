@@ -1,9 +1,8 @@
-"""The language between front and engine: typed messages, msgpack, length-prefixed frames. Never pickle.
+"""The protocol between front and engine: typed messages, msgpack, length-prefixed frames. Never pickle.
 
-Owns the message types, their encoding and the framing; both ends of the socket use the same decoder. It promises that
-what comes out is a message of a known type with fields of the right type, or a WireError; a frame longer than its cap
-is refused by its header. It does no input or output but for `Connection`, the engine's blocking end, and knows neither
-scheduling nor asyncio.
+Owns the message types, their encoding and the framing; both ends of the socket use the same decoder. What comes out is
+a message of a known type with fields of the right type, or a WireError; a frame longer than its cap is refused by its
+header. Only `Connection`, the engine's blocking end, does input and output; nothing here knows scheduling or asyncio.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import select
 import socket
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -103,13 +103,23 @@ class StepReport(Message, frozen=True):
 
     events: list[TokenEvent]
     stats: EngineStats
-    begun: list[str] = []  # requests whose turn came with this step
+    begun: list[str] = []  # requests that were computed for the first time in this step
+
+
+class FatalKind(StrEnum):
+    """Why an engine cannot go on."""
+
+    CHECKPOINT = "checkpoint"  # the model cannot be served
+    CONFIG = "config"  # a setting cannot work
+    MEMORY = "memory"  # there is too little for the model and its settings, now at least
+    HUNG = "hung"  # said by the front, which ended it
+    INTERNAL = "internal"  # a bug, or a broken machine
 
 
 class Fatal(Message, frozen=True):
-    """The engine cannot go on and exits. `kind` is "checkpoint" or "config" where trying again is pointless."""
+    """The engine cannot go on and exits."""
 
-    kind: str
+    kind: FatalKind
     message: str
 
 
@@ -182,16 +192,20 @@ class Connection:
     def send(self, message: Message) -> None:
         self._socket.sendall(encode(message))
 
-    def receive(self, *, wait: bool, or_until: Readable | None = None) -> list[ToEngine]:
-        """Every message that has arrived; with `wait`, at least one, unless `or_until` becomes readable first.
+    def receive(self, *, wait: bool, or_until: Readable | None = None) -> Iterator[ToEngine]:
+        """Yield every message that has arrived, as it is decoded.
 
-        EOFError when the front is gone.
+        With `wait`, wait for at least one, unless `or_until` becomes readable first. EOFError when the front is gone.
         """
-        messages: list[ToEngine] = []
-        sources = [self._socket, or_until] if or_until else [self._socket]
-        while self._socket in select.select(sources, [], [], None if wait and not messages else 0)[0]:
+        poll = select.poll()  # not `select.select`, which cannot wait for descriptors from 1024 on
+        poll.register(self._socket, select.POLLIN)
+        if or_until:
+            poll.register(or_until, select.POLLIN)
+        waiting = wait
+        while any(fd == self._socket.fileno() for fd, _ in poll.poll(None if waiting else 0)):
             data = self._socket.recv(_RECEIVE_BYTES)
             if not data:
                 raise EOFError("the front closed the connection")
-            messages.extend(self._decoder.feed(data))
-        return messages
+            for message in self._decoder.feed(data):
+                waiting = False
+                yield message

@@ -1,8 +1,9 @@
-"""The engine process: `python -m antiphon.engine.worker`, started by the front with a socket and a counter to inherit.
+"""The engine process: `python -m antiphon.engine.worker`, which the front starts with a socket and memory to inherit.
 
-Owns the process's manners. It dies with its parent, whatever state it is in; it leaves SIGINT and SIGTERM to the front,
-which lets running requests finish first; it tells the front why it cannot go on before it exits. The first message says
-what to load; the rest is the loop's. Nothing else runs in this process, and no other module starts it.
+Owns how the process behaves. It dies with its parent, whatever state it is in; it leaves SIGINT and SIGTERM to the
+front, which lets running requests finish first; where memory runs out, it and not the front is what the kernel kills;
+it tells the front why it cannot go on before it exits. The first message says what to load; the rest is the loop's.
+Nothing else runs in this process, and no other module starts it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import os
 import signal
 import socket
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
 from antiphon.engine.loop import EngineLoop
 from antiphon.engine.progress import Progress
-from antiphon.engine.wire import Configure, Connection, Fatal, Loading, Shutdown, WireError
-from antiphon.errors import AntiphonError, CheckpointError, ConfigError
+from antiphon.engine.wire import Configure, Connection, Fatal, FatalKind, Loading, Shutdown, WireError
+from antiphon.errors import AntiphonError, CheckpointError, ConfigError, NotEnoughMemory
 from antiphon.grammar import Vocabulary
 from antiphon.log_writer import STDERR, LineWriter
 from antiphon.machine import choose_threads, see_processors, stay_on
@@ -34,16 +36,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_OOM_SCORE_ADJUSTMENT = 500  # of 1000: killed before all that has not taken half the machine's memory more
 
 
 def main() -> int:
-    """Serve the front until it says stop or is gone; the exit status says whether that was in peace."""
+    """Serve the front until it says stop or is gone; the exit status is 0 unless something went wrong."""
     parser = argparse.ArgumentParser(description="Antiphon's engine process; the front starts it.")
     parser.add_argument("--fd", type=int, required=True, help="the engine's end of the socketpair")
-    parser.add_argument("--progress-fd", type=int, required=True, help="memory of the progress counter")
+    parser.add_argument("--progress-fd", type=int, required=True, help="the memory shared with the front")
     parser.add_argument("--parent", type=int, required=True, help="the front's process id")
     arguments = parser.parse_args()
     _die_with(arguments.parent)
+    _die_before_the_front()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     messages = LineWriter(STDERR)
@@ -62,20 +66,27 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _die_before_the_front() -> None:
+    """Where memory runs out, have the kernel end this process, which can be replaced, and not the front.
+
+    The front holds the clients' connections and all that is needed to go on.
+    """
+    with suppress(OSError):  # not everywhere is it ours to say
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJUSTMENT))
+
+
 def _serve(connection: Connection, progress: Progress) -> int:
     try:
         _run(connection, progress)
     except WireError:
-        logger.exception("the front spoke nonsense")
+        logger.exception("the front broke the protocol")
         return 1
     except (EOFError, ConnectionError):
-        return 0  # the front is gone, and nobody is left to tell
-    except AntiphonError as error:
-        connection.send(Fatal(_kind(error), error.message))
-        return 1
+        return 0  # the front is gone, so there is nobody to report to
     except Exception as error:
-        logger.exception("the engine cannot go on")
-        connection.send(Fatal("internal", f"{type(error).__name__}: {error}"))
+        if not isinstance(error, (AntiphonError, MemoryError)):
+            logger.exception("the engine cannot go on")
+        connection.send(_last_message(error))
         return 1
     return 0
 
@@ -87,11 +98,11 @@ def _run(connection: Connection, progress: Progress) -> None:
 
     config, vocabulary = _first_message(connection)
     with closing(_create_runner(config, progress, report)) as runner:
-        EngineLoop(config, runner, connection, progress.bump, _create_compilation(vocabulary)).run()
+        EngineLoop(config, runner, connection, progress, _create_compilation(vocabulary)).run()
 
 
 def _first_message(connection: Connection) -> tuple[EngineConfig, Vocabulary | None]:
-    match connection.receive(wait=True):
+    match list(connection.receive(wait=True)):
         case [Configure(config, vocabulary)]:
             return config, vocabulary
         case [Configure(), Shutdown()]:
@@ -130,10 +141,18 @@ def _create_compilation(vocabulary: Vocabulary | None) -> Compilation | None:
     return Compilation(vocabulary)
 
 
-def _kind(error: AntiphonError) -> str:
-    if isinstance(error, CheckpointError):
-        return "checkpoint"
-    return "config" if isinstance(error, ConfigError) else "internal"
+def _last_message(error: Exception) -> Fatal:
+    match error:
+        case CheckpointError():
+            return Fatal(FatalKind.CHECKPOINT, error.message)
+        case NotEnoughMemory():
+            return Fatal(FatalKind.MEMORY, error.message)
+        case ConfigError():
+            return Fatal(FatalKind.CONFIG, error.message)
+        case MemoryError():
+            return Fatal(FatalKind.MEMORY, NotEnoughMemory().message)
+        case _:
+            return Fatal(FatalKind.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

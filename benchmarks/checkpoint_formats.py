@@ -16,6 +16,7 @@ from tiny_folders import write_random_folder, write_random_gguf  # noqa: E402
 from antiphon.checkpoint import TENSOR_TYPES, Checkpoint  # noqa: E402
 from antiphon.config import EngineConfig  # noqa: E402
 from antiphon.formats import open_checkpoint  # noqa: E402
+from antiphon.loading.assembly import planned_for_this_machine  # noqa: E402
 from antiphon.runtime.cpu import CpuRunner, create_runner  # noqa: E402
 
 # Column → architecture, and the class that a folder names.
@@ -88,4 +89,4 @@ LLAMA_CPP = [
 
 
 def load(path: Path, quantization: str, **more: Any) -> CpuRunner:
-    return create_runner(EngineConfig(str(path), quantization=quantization, **more))
+    return create_runner(planned_for_this_machine(EngineConfig(str(path), quantization=quantization, **more)))

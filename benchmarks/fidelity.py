@@ -34,6 +34,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Co
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import ACTIVATION_TYPES, INSTRUCTION_SETS, KV_CACHE_TYPES, EngineConfig
 from antiphon.formats import open_checkpoint
+from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import CpuRunner, create_runner
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
@@ -158,7 +159,7 @@ def measure(path: Path, windows: torch.Tensor, setups: list[dict[str, Any]]) -> 
 def _runner(path: Path, length: int, setup: dict[str, Any]) -> CpuRunner:
     capacity = SIDE_BY_SIDE * -(-length // CpuRunner.block_size) * CpuRunner.block_size
     config = EngineConfig(model=str(path), max_num_sequences=SIDE_BY_SIDE, kv_cache_tokens=capacity, **setup)
-    return create_runner(config)
+    return create_runner(planned_for_this_machine(config))
 
 
 def _chosen(runner: CpuRunner) -> dict[str, Any]:

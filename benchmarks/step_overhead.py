@@ -33,6 +33,7 @@ from steps import FILLED_AT_ONCE, write_every_block
 from steps import Case as Step
 
 from antiphon.config import EngineConfig
+from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.runtime.cpu import CpuRunner, create_runner
 
 STEPS_ALONE = 20
@@ -125,7 +126,8 @@ def main() -> None:
     arguments = parser.parse_args()
     case = Case(arguments.users, arguments.prompt, arguments.answer)
     room = case.users * (case.prompt + case.answer + CpuRunner.block_size)
-    runner = create_runner(EngineConfig(arguments.model, max_num_sequences=FILLED_AT_ONCE, kv_cache_tokens=room))
+    config = EngineConfig(arguments.model, max_num_sequences=FILLED_AT_ONCE, kv_cache_tokens=room)
+    runner = create_runner(planned_for_this_machine(config))
     write_every_block(runner)
     server = Server(
         "antiphon", f"{sys.executable} -m antiphon serve {arguments.model} --port {{port}} --kv-cache-tokens {room}"

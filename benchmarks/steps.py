@@ -30,6 +30,7 @@ from limits import Limits, Rates
 from record import record
 
 from antiphon.config import EngineConfig
+from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import CpuRunner, create_device, create_runner
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
@@ -155,7 +156,7 @@ def main() -> None:
     arguments.sizes = (arguments.users, arguments.contexts, arguments.prefill)
     cases = make_cases(arguments)
     config = make_config(arguments, cases)
-    runner = create_runner(config)
+    runner = create_runner(planned_for_this_machine(config))
     about = runner.describe()
     model = Model.of(Path(arguments.model), config.kv_cache_type, about["activations"] == "int16")
     write_every_block(runner)

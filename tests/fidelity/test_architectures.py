@@ -16,6 +16,7 @@ import transformers
 from tiny_folders import CLASSES, write_random_folder, write_random_gguf
 
 from antiphon.config import EngineConfig
+from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import create_runner
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
@@ -113,7 +114,7 @@ def continued(model: Path, tokens: list[int]) -> torch.Tensor:
     """Our logits at every position; `tokens` grows by what they choose, greedily."""
     length = LENGTH + GREEDY_TOKENS
     config = EngineConfig(model=str(model), kv_cache_type="f16", kv_cache_tokens=2 * LENGTH, context_length=length)
-    runner = create_runner(config)
+    runner = create_runner(planned_for_this_machine(config))
     blocks = list(range(-(-2 * LENGTH // runner.block_size)))
     rows = []
     for at in range(length):

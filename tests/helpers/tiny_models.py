@@ -20,7 +20,7 @@ from antiphon.models.names import _GGUF, _HUGGING_FACE
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.reference_types import LEVELS
 from antiphon.request import SamplingParams
-from antiphon.runtime.cpu import CpuRunner, PoolSize, create_device
+from antiphon.runtime.cpu import CpuRunner, create_device
 from antiphon.step import SampleSpec, ScheduledSequence
 
 Array = npt.NDArray[np.float32]
@@ -204,8 +204,11 @@ def cpu_runner(
     max_sequences: int = 32,
 ) -> CpuRunner:
     """The real runner on a checkpoint in memory."""
+    spec = ModelSpec.from_checkpoint(checkpoint)
     config = EngineConfig(
         "tiny",
+        context_length=spec.context_length,
+        kv_cache_tokens=num_blocks * CpuRunner.block_size,
         max_num_sequences=max_sequences,
         max_batch_tokens=max_tokens,
         kv_cache_type=kv,
@@ -213,9 +216,7 @@ def cpu_runner(
         threads=threads,
         instruction_set=instruction_set,
     )
-    spec = ModelSpec.from_checkpoint(checkpoint)
-    pool = PoolSize(num_blocks, min(spec.context_length, num_blocks * CpuRunner.block_size))
-    return CpuRunner(config, create_device(config), checkpoint, spec, pool, None, lambda fraction, phase: None)
+    return CpuRunner(config, create_device(config), checkpoint, spec, None, lambda fraction, phase: None)
 
 
 def scheduled(

@@ -11,9 +11,7 @@ from tiny_models import TYPES, cpu_runner, encode, scheduled, stored, tensor, ti
 
 from antiphon import _native
 from antiphon.checkpoint import TENSOR_TYPES, Checkpoint
-from antiphon.config import EngineConfig
-from antiphon.errors import CheckpointError, ConfigError
-from antiphon.runtime.cpu import create_runner
+from antiphon.errors import CheckpointError
 from antiphon.runtime.reference import ReferenceRunner
 from antiphon.step import ScheduledSequence, StepPlan
 
@@ -226,8 +224,3 @@ def test_an_ill_token_leaves_the_full_block_before_it_sound(instruction_set: str
     shared = runner.logits().copy()
     runner.execute(StepPlan([scheduled([*tokens[:32], 200, 201], [3, 4])]))
     assert (shared == runner.logits()).all()
-
-
-def test_a_pool_larger_than_the_machine_is_refused_before_anything_is_loaded(demo_model):
-    with pytest.raises(ConfigError, match=r"--kv-cache-tokens .* this machine has memory for"):
-        create_runner(EngineConfig(model=str(demo_model), kv_cache_tokens=10**10))

@@ -342,7 +342,7 @@ def test_inspect_says_what_serve_would_refuse(tmp_path, fields, wrong):
     (finding, *_) = json.loads(run("inspect", str(tmp_path / "m"), "--json").output)["findings"]
     assert wrong in finding["wrong"]
     with pytest.raises(CheckpointError, match=rf"{tmp_path}/m: tensor .*(shape|missing)"):
-        create_runner(EngineConfig(str(tmp_path / "m")))
+        create_runner(EngineConfig(str(tmp_path / "m"), context_length=64, kv_cache_tokens=64, quantization="w8"))
 
 
 def test_inspect_says_how_a_folder_is_quantized(tmp_path):

@@ -1,4 +1,4 @@
-"""`antiphon inspect`: what a model is and what it would take to serve it, without loading a weight."""
+"""`antiphon inspect`: what a model is and how this machine would serve it, without loading a weight."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from antiphon.commands.pull import HubOption, OfflineOption
-from antiphon.config import KV_CACHE_TYPES, QUANTIZATIONS, ServerConfig
+from antiphon.config import KV_CACHE_TYPES, QUANTIZATIONS, EngineConfig, ServerConfig
 
 if TYPE_CHECKING:
     from antiphon.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ def inspect(
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
-    """Say what MODEL is, what it will weigh in memory, and how many people fit this machine.
+    """Show what MODEL is, how it would be served here, and how many users fit in this machine's memory.
 
     [bold]Examples[/bold]
 
@@ -58,27 +58,29 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
     from antiphon.machine import see_machine
-    from antiphon.quantization import as_quantized, choose_quantization
+    from antiphon.memory_plan import plan_memory
 
     machine = see_machine()
     settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
     free = machine.memory.free
-    choice = choose_quantization(quantization, checkpoint, free, KV_CACHE_TYPES[0])
-    loaded = as_quantized(checkpoint, choice.name).tensors.values()
-    weights = footprint.weight_bytes(loaded, tied=bool(settings.get("tie_word_embeddings")))
-    longest = int(settings["max_position_embeddings"])
-    kv_cache = {}
-    for kind in KV_CACHE_TYPES:
-        per_token = footprint.kv_bytes_per_token(settings, kind)
-        capacity = footprint.kv_capacity(free, weights, per_token)
-        users = {length: footprint.users_that_fit(capacity, length) for length in _LENGTHS if length <= longest}
-        kv_cache[kind] = {
-            "bytes_per_token": per_token,
-            "capacity_tokens": capacity,
-            "default_tokens": footprint.default_kv_tokens(free, weights, per_token, longest),
-            "users_by_length": users,
+    # One for each type of KV cache; that of the default type is what `serve` would do.
+    plans = [
+        plan_memory(checkpoint, EngineConfig(model="", quantization=quantization, kv_cache_type=kind), free)
+        for kind in KV_CACHE_TYPES
+    ]
+    plan = plans[0]
+    choice, weights = plan.quantization, plan.weights
+    lengths = [length for length in _LENGTHS if length <= int(settings["max_position_embeddings"])]
+    kv_cache = {
+        each.kv_cache_type: {
+            "bytes_per_token": each.kv_bytes_per_token,
+            "capacity_tokens": each.kv_capacity,
+            "default_tokens": each.kv_cache_tokens,
+            "users_by_length": {length: footprint.users_that_fit(each.kv_capacity, length) for length in lengths},
         }
+        for each in plans
+    }
     return {
         "path": str(checkpoint.path),
         "format": checkpoint.format,
@@ -104,6 +106,14 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
         },
         "kv_cache": kv_cache,
         "machine": machine.report(),
+        "plan": {
+            "quantization": choice.name,
+            "kv_cache_type": plan.kv_cache_type,
+            "kv_cache_tokens": plan.kv_cache_tokens,
+            "kv_cache_bytes": plan.kv_cache_bytes,
+            "context_length": plan.context_length,
+            "problem": plan.problem,
+        },
         "chat_template": checkpoint.chat_template is not None,
         "generation_defaults": dict(generation_defaults(checkpoint)),
         "findings": _findings(checkpoint),
@@ -162,6 +172,7 @@ def _print(report: dict[str, Any]) -> None:
     console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})", markup=False)
     for line in report["machine"]["seen"]:
         console.print(line, markup=False, soft_wrap=True)
+    console.print(_plan_line(report["plan"]), markup=False, soft_wrap=True)
     for finding in report["findings"]:
         console.print(f"note: {finding['wrong']}; {finding['done']}", style="yellow", markup=False)
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):
@@ -176,6 +187,17 @@ def _shape_line(report: dict[str, Any]) -> str:
         f"{settings['num_hidden_layers']} layers of {settings['hidden_size']}, {settings['num_attention_heads']} heads "
         f"({settings['num_key_value_heads']} for K/V) of {settings['head_dim']}, "
         f"vocabulary {settings['vocab_size']:,}, context {settings['max_position_embeddings']:,}"
+    )
+
+
+def _plan_line(plan: dict[str, Any]) -> str:
+    from antiphon.commands.tables import megabytes
+
+    if plan["problem"]:
+        return f"as it is served here: not at all, for {plan['problem']}"
+    return (
+        f"as it is served here: context {plan['context_length']:,} tokens, KV cache {plan['kv_cache_type']} "
+        f"{plan['kv_cache_tokens']:,} tokens, {megabytes(plan['kv_cache_bytes'])} when it is full"
     )
 
 

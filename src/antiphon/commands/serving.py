@@ -112,7 +112,7 @@ async def running(
             notes = [
                 open_note(settings.host, has_keys=bool(settings.api_keys)),
                 cut_note(engine_config.context_length, engine.info, checkpoint),
-                quantization_note(engine_config.quantization, assembly.quantization),
+                quantization_note(engine_config.quantization, assembly.plan.quantization),
                 *findings(model.text, checkpoint),
             ]
             for note in filter(None, notes):

@@ -31,10 +31,14 @@ def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine) -> str:
 
 
 def cut_note(wanted: int, info: Ready, checkpoint: Checkpoint) -> str | None:
-    """What is to be said where conversations get less than the `--context-length` that was asked for."""
+    """A note where conversations get less than the `--context-length` that was asked for, or than the model's own."""
+    own = int(checkpoint.settings["max_position_embeddings"])
+    if not wanted and info.context_length < own:
+        return (
+            f"the model's context is {own:,} tokens, but there is only memory for {info.context_length:,}; that is used"
+        )
     if wanted <= info.context_length:
         return None
-    own = int(checkpoint.settings["max_position_embeddings"])
     reason = "the model's own" if info.context_length == own else "what the KV cache holds"
     return f"--context-length is {wanted:,}, but {reason} is {info.context_length:,} tokens; that is used"
 

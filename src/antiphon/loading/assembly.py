@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from antiphon.api.served_model import ModelDetails, ServedModel
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.formats import open_checkpoint
 from antiphon.loading.model import Found, generation_defaults
-from antiphon.machine import Machine, see_machine
-from antiphon.quantization import Quantization, choose_quantization
+from antiphon.machine import Machine, free_memory_bytes, see_machine
+from antiphon.memory_plan import MemoryPlan, plan_memory
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
 
@@ -27,7 +28,7 @@ class Assembly:
     checkpoint: Checkpoint
     model: ServedModel
     engine: EngineConfig
-    quantization: Quantization
+    plan: MemoryPlan
     machine: Machine  # as it was before anything was loaded
 
 
@@ -36,6 +37,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
 
     Raises:
         CheckpointError: it cannot be served.
+        ConfigError: there is not enough memory for it.
     """
     checkpoint = open_checkpoint(found.path)
     text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
@@ -54,18 +56,18 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         details=_details(checkpoint),
     )
     machine = see_machine(engine.threads)
-    # Chosen here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
-    quantization = choose_quantization(
-        engine.quantization, checkpoint, machine.memory.free, engine.kv_cache_type, engine.kv_cache_tokens
+    # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
+    plan = plan_memory(checkpoint, engine, machine.memory.free)
+    planned = replace(
+        plan.applied_to(engine), model=str(found.path), files=checkpoint.files.opened, fake_settings=fake
     )
-    engine = replace(
-        engine,
-        model=str(found.path),
-        files=checkpoint.files.opened,
-        quantization=quantization.name or engine.quantization,
-        fake_settings=fake,
-    )
-    return Assembly(checkpoint, model, engine, quantization, machine)
+    return Assembly(checkpoint, model, planned, plan, machine)
+
+
+def planned_for_this_machine(engine: EngineConfig) -> EngineConfig:
+    """The settings with a plan for `engine.model` applied: what a runner needs that is made without a front."""
+    checkpoint = open_checkpoint(Path(engine.model))
+    return plan_memory(checkpoint, engine, free_memory_bytes()).applied_to(engine)
 
 
 def _details(checkpoint: Checkpoint) -> ModelDetails:

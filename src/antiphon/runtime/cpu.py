@@ -1,12 +1,12 @@
 """The CPU runner: a checkpoint packed for the native kernels, a KV pool, and steps replayed by the recorded program.
 
 It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult. It
-keeps nothing between steps but the KV pool. Raises CheckpointError or ConfigError for what cannot be loaded.
+keeps nothing between steps but the KV pool. It decides nothing by the memory that is free: the settings come with a
+plan applied to them (`memory_plan`). Raises CheckpointError or ConfigError for what cannot be loaded.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
-from antiphon.errors import CheckpointError, ConfigError
-from antiphon.footprint import default_kv_tokens, kv_bytes_per_token, kv_capacity, weight_bytes
+from antiphon.errors import CheckpointError, ConfigError, NotEnoughMemory
 from antiphon.formats import open_checkpoint
-from antiphon.machine import default_threads, free_memory_bytes
+from antiphon.machine import default_threads
 from antiphon.model_files import ModelFiles
 from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps, quantize
-from antiphon.quantization import as_quantized, choose_quantization
+from antiphon.quantization import as_quantized
 from antiphon.request import SamplingParams, TokenLogprobs
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
@@ -34,11 +33,17 @@ SMALL_MODEL = 500_000_000  # weights
 def create_runner(
     config: EngineConfig, progress: memoryview | None = None, report: LoadReport = lambda fraction, phase: None
 ) -> CpuRunner:
-    """Load `config.model`; `progress` is eight writable bytes that grow with every operation done."""
+    """Load `config.model`; `progress` is eight writable bytes that grow with every operation done.
+
+    `config` has a plan applied to it: nothing in it is left to be chosen by memory.
+    """
+    assert config.quantization != "auto", "the plan says which quantization"
+    assert config.kv_cache_tokens, "the plan says how large the KV cache is"
+    assert config.context_length, "the plan says how long the context is"
     checkpoint = open_checkpoint(Path(config.model), ModelFiles(config.files) if config.files else None)
     try:
         runner = _loaded(config, checkpoint, progress, report)
-    except CheckpointError as error:  # which knows tensors and settings, and not where they are from
+    except CheckpointError as error:  # which knows tensors and settings, but not the file
         checkpoint.files.check_unchanged()
         raise CheckpointError(f"{config.model}: {error.message}") from None
     checkpoint.files.check_unchanged()  # else the weights may be partly of one model, partly of another
@@ -49,58 +54,16 @@ def _loaded(config: EngineConfig, checkpoint: Checkpoint, progress: memoryview |
     spec = ModelSpec.from_checkpoint(checkpoint)
     check_tensors(checkpoint)
     device = create_device(config)
-    choice = choose_quantization(
-        config.quantization, checkpoint, free_memory_bytes(), config.kv_cache_type, config.kv_cache_tokens
-    )
-    checkpoint = as_quantized(checkpoint, choice.name, partial(quantize, device))
-    pool = _size_pool(config, checkpoint, spec)
-    return CpuRunner(config, device, checkpoint, spec, pool, progress, report)
+    checkpoint = as_quantized(checkpoint, config.quantization, partial(quantize, device))
+    return CpuRunner(config, device, checkpoint, spec, progress, report)
 
 
 def create_device(config: EngineConfig) -> _native.Device:
-    """Threads and kernels; raises ConfigError for an instruction set that this machine has not."""
+    """Threads and kernels; raises ConfigError for an instruction set that this machine does not have."""
     try:
         return _native.Device(config.instruction_set, config.threads or default_threads())
     except ValueError as error:
         raise ConfigError(f"--instruction-set: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSize:
-    num_blocks: int
-    context_length: int
-
-
-def _size_pool(config: EngineConfig, checkpoint: Checkpoint, spec: ModelSpec) -> PoolSize:
-    """How many blocks, and how long a sequence may get; the context is cut to what the pool holds."""
-    context = _wanted_context(config, spec)
-    per_token = kv_bytes_per_token(checkpoint.settings, config.kv_cache_type)
-    weights = weight_bytes(checkpoint.tensors.values(), tied=spec.tied_head)
-    tokens = config.kv_cache_tokens or default_kv_tokens(free_memory_bytes(), weights, per_token, context)
-    blocks = tokens // _native.BLOCK_TOKENS
-    if config.kv_cache_tokens:
-        _check_it_fits(tokens, per_token, kv_capacity(free_memory_bytes(), weights, per_token))
-    if blocks < 1:
-        raise ConfigError(
-            f"--kv-cache-tokens {tokens}: the KV cache must hold at least one block of {_native.BLOCK_TOKENS} tokens"
-            if config.kv_cache_tokens
-            else "there is no memory left for a KV cache beside the weights; serve a smaller model or free some memory"
-        )
-    return PoolSize(blocks, min(context, blocks * _native.BLOCK_TOKENS))
-
-
-def _wanted_context(config: EngineConfig, spec: ModelSpec) -> int:
-    """Tokens of a sequence that were asked for, as far as the model goes; memory may allow fewer."""
-    return min(config.context_length or spec.context_length, spec.context_length)
-
-
-def _check_it_fits(tokens: int, per_token: int, most: int) -> None:
-    """Memory is taken when a token first needs it: a pool that is too large would fail only then, amid the work."""
-    if tokens > most:
-        raise ConfigError(
-            f"--kv-cache-tokens {tokens:,} would take {tokens * per_token / 2**30:.1f} GiB; beside the model this "
-            f"machine has memory for {most:,} tokens"
-        )
 
 
 class CpuRunner:
@@ -114,23 +77,21 @@ class CpuRunner:
         device: _native.Device,
         checkpoint: Checkpoint,
         spec: ModelSpec,
-        pool: PoolSize,
         progress: memoryview | None,
         report: LoadReport,
     ) -> None:
-        self.num_blocks = pool.num_blocks
-        self.context_length = pool.context_length
+        self.num_blocks = config.kv_cache_tokens // self.block_size
+        self.context_length = min(config.context_length, spec.context_length, self.num_blocks * self.block_size)
         self.vocab_size = spec.vocab_size
         self.eos_token_ids = checkpoint.tokenizer.eos_token_ids
         self._config = config
         self._device = device
         counter = np.frombuffer(progress, np.uint64) if progress is not None else None
         try:
-            self._program = _native.Program(self._device, _program_shape(config, spec, pool), counter)
+            shape = _program_shape(config, spec, self.num_blocks, self.context_length)
+            self._program = _native.Program(self._device, shape, counter)
         except MemoryError:
-            raise ConfigError(
-                "--kv-cache-tokens, --max-num-seqs and --context-length ask for more memory than can be had"
-            ) from None
+            raise NotEnoughMemory from None
         self._wide = _wide_activations(config, checkpoint)
         ops = NativeOps(
             self._device,
@@ -149,10 +110,7 @@ class CpuRunner:
         for sequence in plan.sequences:
             try:
                 inputs.append(_sequence_input(sequence, sequence.sample))
-            except (
-                TypeError,
-                OverflowError,
-            ):  # a number too large for C++; whoever let it pass, others must not suffer
+            except (TypeError, OverflowError):  # a number too large for C++ must cost its own request alone
                 refused.add(sequence.sequence_id)
                 inputs.append(_sequence_input(sequence, None))
         outcomes = iter(self._program.run(inputs))
@@ -190,7 +148,7 @@ class CpuRunner:
         }
 
     def close(self) -> None:
-        """Nothing to do: threads and memory go with the program."""
+        """Nothing to do: the program owns threads and memory."""
 
 
 def _wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
@@ -200,7 +158,7 @@ def _wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
     return sum(tensor.num_elements for tensor in checkpoint.tensors.values()) < SMALL_MODEL
 
 
-def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _native.ProgramShape:
+def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, context_length: int) -> _native.ProgramShape:
     return _native.ProgramShape(
         max_tokens=max(config.max_batch_tokens, config.max_num_sequences),
         max_sequences=config.max_num_sequences,
@@ -209,10 +167,10 @@ def _program_shape(config: EngineConfig, spec: ModelSpec, pool: PoolSize) -> _na
         num_heads=spec.num_heads,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
-        context_length=pool.context_length,
-        num_blocks=pool.num_blocks,
+        context_length=context_length,
+        num_blocks=num_blocks,
         kv_type=config.kv_cache_type,
-        rope_frequencies=spec.rope_frequencies(_wanted_context(config, spec)),
+        rope_frequencies=spec.rope_frequencies(min(config.context_length, spec.context_length)),
         rope_attention_factor=spec.rope_attention_factor,
     )
 

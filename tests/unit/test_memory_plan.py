@@ -1,0 +1,112 @@
+"""How a model is served in the memory there is: decided once, the same for every engine, and shown by `inspect`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tiny_folders import write_random_folder
+
+from antiphon import footprint
+from antiphon.checkpoint import Checkpoint
+from antiphon.commands.inspect import describe
+from antiphon.config import EngineConfig, ServerConfig
+from antiphon.errors import ConfigError
+from antiphon.formats import open_checkpoint
+from antiphon.loading.assembly import assemble, planned_for_this_machine
+from antiphon.loading.model import Found
+from antiphon.memory_plan import MemoryPlan, plan_memory
+from antiphon.runtime.cpu import create_runner
+
+BLOCK = footprint.KV_BLOCK_SIZE
+PLENTY = 64 << 30
+
+
+@pytest.fixture
+def checkpoint(tmp_path) -> Checkpoint:
+    return open_checkpoint(write_random_folder(tmp_path / "m", "qwen2"))
+
+
+def plan(checkpoint: Checkpoint, available: int = PLENTY, **settings: object) -> MemoryPlan:
+    return plan_memory(checkpoint, EngineConfig(model="m", **settings), available)
+
+
+def memory_for(checkpoint: Checkpoint, tokens: int) -> int:
+    """Memory in which the default KV cache has so few tokens that weights are in 4 bits; it takes half of the room."""
+    served = plan(checkpoint, kv_cache_tokens=BLOCK, quantization="w4")
+    needed = served.weights.resident + footprint.PROCESS_BYTES + 2 * tokens * served.kv_bytes_per_token
+    return int(needed / (1 - footprint.RESERVE_SHARE)) + 100
+
+
+def test_with_memory_to_spare_the_context_is_the_models_own(checkpoint):
+    own = checkpoint.settings["max_position_embeddings"]
+    served = plan(checkpoint)
+    assert (served.context_length, served.problem) == (own, "")
+    assert served.kv_cache_tokens == footprint.CROWD_TOKENS >= own
+
+
+def test_what_is_asked_for_is_what_is_had(checkpoint):
+    served = plan(checkpoint, kv_cache_tokens=10 * BLOCK + 5, context_length=100, quantization="w4")
+    assert (served.kv_cache_tokens, served.context_length) == (10 * BLOCK, 100)
+    assert served.quantization.name == "w4"
+    assert plan(checkpoint, context_length=1 << 40).context_length == checkpoint.settings["max_position_embeddings"]
+
+
+def test_little_memory_cuts_the_context(checkpoint):
+    served = plan(checkpoint, memory_for(checkpoint, 3 * BLOCK))
+    assert (served.kv_cache_tokens, served.context_length) == (3 * BLOCK, 3 * BLOCK)
+
+
+@pytest.mark.parametrize(
+    ("available", "asked", "message"),
+    [
+        (PLENTY, 10**10, r"--kv-cache-tokens 10,000,000,000 would take .* GiB; .* this machine has memory for"),
+        (PLENTY, BLOCK - 1, f"at least one block of {BLOCK} tokens"),
+        (1 << 20, 0, "no memory left for a KV cache"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_loaded(checkpoint, available, asked, message):
+    config = EngineConfig(model="m", kv_cache_tokens=asked)
+    served = plan_memory(checkpoint, config, available)
+    assert (served.kv_cache_tokens, served.context_length) == (0, 0)
+    with pytest.raises(ConfigError, match=message):
+        served.applied_to(config)
+
+
+@pytest.mark.parametrize("settings", [{}, {"quantization": "w4"}, {"kv_cache_tokens": 5 * BLOCK, "context_length": 64}])
+def test_a_plan_that_is_applied_leaves_nothing_to_choose(checkpoint, settings):
+    """Planned again with what an engine is sent, and with hardly any memory, it is the same."""
+    wishes = EngineConfig(model="m", **settings)
+    served = plan_memory(checkpoint, wishes, memory_for(checkpoint, 40 * BLOCK))
+    sent = served.applied_to(wishes)
+    again = plan_memory(checkpoint, sent, PLENTY)
+    assert again.applied_to(sent) == sent
+    assert (again.kv_cache_tokens, again.context_length) == (served.kv_cache_tokens, served.context_length)
+
+
+def test_an_engine_that_starts_with_less_memory_is_as_large_as_the_first(checkpoint, monkeypatch):
+    planned = planned_for_this_machine(EngineConfig(model=str(checkpoint.path), threads=1))
+    first = create_runner(planned)
+    monkeypatch.setattr(footprint, "_meminfo_available", lambda: 0)
+    assert footprint.free_memory_bytes() == 0
+    second = create_runner(planned)
+    assert (second.num_blocks, second.context_length) == (first.num_blocks, first.context_length)
+    assert second.describe() == first.describe()
+
+
+def test_every_engine_of_a_model_gets_the_plan_that_inspect_shows(checkpoint, monkeypatch):
+    available = memory_for(checkpoint, 4 * BLOCK)
+    monkeypatch.setattr(footprint, "free_memory_bytes", lambda: available)
+    monkeypatch.setattr("antiphon.loading.assembly.free_memory_bytes", lambda: available)
+    shown = describe(checkpoint)["plan"]
+    assembly = assemble(Found(checkpoint.path, "m"), EngineConfig(model=""), ServerConfig())
+    assembly.model.text.close()
+    assert shown["kv_cache_tokens"] == assembly.engine.kv_cache_tokens == 4 * BLOCK
+    assert shown["context_length"] == assembly.plan.context_length == 4 * BLOCK
+    assert shown["quantization"] == assembly.engine.quantization
+    assert shown["problem"] == ""
+
+
+def test_inspect_says_why_a_model_cannot_be_served_here(checkpoint, monkeypatch):
+    monkeypatch.setattr(footprint, "free_memory_bytes", lambda: 1 << 20)
+    assert "no memory left" in describe(replace(checkpoint))["plan"]["problem"]

@@ -110,6 +110,7 @@ class ServerConfig:
     )
     tokens_per_minute: int = 0
     model_name: str = ""  # the name clients use; empty: the checkpoint's own
+    prefix_cache_per_key: bool = False  # what was computed for one API key is found by that key's requests alone
     scheduling_policy: str = "fcfs"  # first come, first served; or by the "priority" that requests name
     max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
     max_body_bytes: int = 4 << 20

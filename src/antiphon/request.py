@@ -105,6 +105,7 @@ class GenerateRequest:
     sampling: SamplingParams
     choice_index: int = 0  # keys the random numbers, with the seed and the position
     priority: int = 0  # lower goes first; among equals who came first
+    cache_salt: str = ""  # the prefix cache is shared by requests of the same salt alone
     # Tokens already generated and sent by an earlier engine; generation goes on after them as if nothing had happened.
     output_token_ids: list[int] = field(default_factory=list)
     # How many of the prompt's last tokens are to be scored: each has an event of its own, before the first token drawn.

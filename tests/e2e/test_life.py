@@ -20,7 +20,10 @@ NEIGHBOUR = 4  # a voice with much to say
 
 
 async def test_cancel_is_prompt(server: RealServer):
-    """A closed connection ends its sequence within two steps and frees its blocks."""
+    """A closed connection ends its sequence, long before its last token, and frees its blocks.
+
+    In how many steps of the engine is counted in tests/http/test_life.py, where the engine can be stopped meanwhile.
+    """
     server.wait_idle()
     before = server.metrics()
     async with server.http() as client:
@@ -32,8 +35,7 @@ async def test_cancel_is_prompt(server: RealServer):
             assert held['antiphon_kv_blocks{state="in_use"}'] > 0
         after = server.wait_idle()
     assert after["antiphon_requests_aborted_total"] == before.get("antiphon_requests_aborted_total", 0) + 1
-    # Closing takes the client and the front a moment each; four thousand tokens it must not be.
-    assert after["antiphon_steps_total"] - held["antiphon_steps_total"] < 40
+    assert after["antiphon_steps_total"] - held["antiphon_steps_total"] < 1000
 
 
 async def test_who_leaves_does_not_disturb_who_stays(server: RealServer, alone):

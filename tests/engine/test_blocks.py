@@ -10,12 +10,12 @@ from antiphon.engine.blocks import BlockPool
 SIZE = 2
 
 
-def filled(pool: BlockPool, token_ids: list[int]) -> list[int]:
+def filled(pool: BlockPool, token_ids: list[int], salt: str = "") -> list[int]:
     """Allocate and publish blocks as a sequence that computes `token_ids` would."""
     table = pool.allocate(pool.blocks_for(len(token_ids)))
     for index in range(len(token_ids) // SIZE):
         before = table[index - 1] if index else None
-        table[index] = pool.publish(table[index], before, token_ids[index * SIZE : (index + 1) * SIZE])
+        table[index] = pool.publish(table[index], before, token_ids[index * SIZE : (index + 1) * SIZE], salt)
     return table
 
 
@@ -48,6 +48,17 @@ def test_contents_published_twice_end_up_in_one_block():
     assert first == second
     assert (pool.num_in_use, pool.num_free) == (2, 6)
     pool.check([first, second])
+
+
+def test_what_is_computed_under_a_salt_is_found_under_that_salt_alone():
+    pool = BlockPool(9, SIZE)
+    tokens = [1, 2, 3, 4, 5]
+    tables = {salt: filled(pool, tokens, salt) for salt in ("", "a", "b")}
+    for salt, table in tables.items():
+        assert pool.find(tokens, salt) == table[:2]
+    assert pool.find(tokens, "c") == []
+    assert pool.num_in_use == 9  # nothing is shared
+    pool.check(tables.values())
 
 
 def test_the_least_recently_used_chain_loses_its_end_first():
@@ -89,23 +100,31 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         self.pool = BlockPool(12, SIZE)
         self.held: dict[int, list[int]] = {}
-        self.computed: dict[int, list[int]] = {}  # block: all tokens up to its end, when they were last written
+        self.computed: dict[
+            int, tuple[str, list[int]]
+        ] = {}  # block: salt and all tokens up to its end, as last written
         self.next = 0
 
-    @rule(target=tables, token_ids=st.lists(st.integers(0, 1), min_size=1, max_size=11), computed=st.integers(0, 11))
-    def enter(self, token_ids: list[int], computed: int):
-        hits = self.pool.find(token_ids)
+    @rule(
+        target=tables,
+        token_ids=st.lists(st.integers(0, 1), min_size=1, max_size=11),
+        computed=st.integers(0, 11),
+        salt=st.sampled_from(["", "", "a"]),
+    )
+    def enter(self, token_ids: list[int], computed: int, salt: str):
+        hits = self.pool.find(token_ids, salt)
         for index, block in enumerate(hits, start=1):
-            assert self.computed[block] == token_ids[: index * SIZE], "a hit holds other tokens"
+            assert self.computed[block] == (salt, token_ids[: index * SIZE]), "a hit holds other tokens"
         missing = self.pool.blocks_for(len(token_ids)) - len(hits)
         if missing + self.pool.num_idle(hits) > self.pool.num_available:
             return None
         self.pool.hold(hits)
         table = hits + self.pool.allocate(missing)
         for index in range(len(hits), min(computed, len(token_ids)) // SIZE):
-            self.computed[table[index]] = token_ids[: (index + 1) * SIZE]
+            self.computed[table[index]] = salt, token_ids[: (index + 1) * SIZE]
             before = table[index - 1] if index else None
-            table[index] = self.pool.publish(table[index], before, token_ids[index * SIZE : (index + 1) * SIZE])
+            full = token_ids[index * SIZE : (index + 1) * SIZE]
+            table[index] = self.pool.publish(table[index], before, full, salt)
         self.next += 1
         self.held[self.next] = table
         return self.next

@@ -240,6 +240,18 @@ def test_resumed_after_its_last_token_it_just_ends():
     assert answers.of("a") == Answer([], FinishReason.LENGTH)
 
 
+def test_requests_of_different_salts_share_nothing():
+    """Neither afterwards, from the cache, nor at the same time, when one could wait for the other's blocks."""
+    prompt = [*range(1, 41)]
+    engine = EngineInMemory(block_size=4)
+    names = {"plain": "", "a": "a", "b": "b"}
+    engine.run(*(ask(name, prompt, cache_salt=salt) for name, salt in names.items()))
+    engine.run(ask("late a", prompt, cache_salt="a"), ask("late c", prompt, cache_salt="c"))
+    cached = {event.request_id: event.num_cached_tokens for event in reversed(engine.answers.events)}
+    assert cached == {"plain": 0, "a": 0, "b": 0, "late a": 36, "late c": 0}
+    assert len(set(map(tuple, engine.answers.token_ids.values()))) == 1
+
+
 class LoadMachine(RuleBasedStateMachine):
     """Requests with shared prefixes come and go over a pool that is too small for them."""
 
@@ -275,8 +287,9 @@ class LoadMachine(RuleBasedStateMachine):
         penalty=st.sampled_from([0.0, 0.5]),
         budget=st.sampled_from([None, 0, 2, 5]),
         priority=st.sampled_from([0, 0, 0, -1, 4]),
+        salt=st.sampled_from(["", "", "a"]),
     )
-    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget, priority):
+    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget, priority, salt):
         sampling = {
             "max_tokens": max_tokens,
             "min_tokens": min_tokens,
@@ -286,7 +299,7 @@ class LoadMachine(RuleBasedStateMachine):
         }
         request = ask(f"r{len(self.requests)}", prompt, **sampling)
         first = self.engine.expected(request).token_ids[:-1][:sent]  # an earlier engine sent these
-        request = ask(request.request_id, prompt, sent=first, priority=priority, **sampling)
+        request = ask(request.request_id, prompt, sent=first, priority=priority, cache_salt=salt, **sampling)
         self.requests[request.request_id] = request
         self.engine.scheduler.add(request)
 

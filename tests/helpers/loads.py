@@ -123,8 +123,16 @@ def fake_config(**settings: object) -> EngineConfig:
 
 
 def ask(
-    request_id: str, prompt: list[int], *, sent: list[int] | None = None, priority: int = 0, **sampling: object
+    request_id: str,
+    prompt: list[int],
+    *,
+    sent: list[int] | None = None,
+    priority: int = 0,
+    cache_salt: str = "",
+    **sampling: object,
 ) -> GenerateRequest:
     """A request, greedy unless told otherwise."""
     params = SamplingParams(**{"temperature": 0.0, "max_tokens": 8, **sampling})  # type: ignore[arg-type]
-    return GenerateRequest(request_id, prompt, params, priority=priority, output_token_ids=sent or [])
+    return GenerateRequest(
+        request_id, prompt, params, priority=priority, cache_salt=cache_salt, output_token_ids=sent or []
+    )

@@ -147,3 +147,22 @@ async def test_refusals_are_counted_and_no_key_is_ever_told(closed: Served, capl
 async def test_without_keys_everyone_may_ask(served: Served):
     for headers in ({}, bearer("anything"), {"x-api-key": "anything"}):
         assert (await served.http.get("/v1/models", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("per_key", [False, True], ids=["shared", "per key"])
+async def test_prompts_of_other_keys_cannot_be_probed_where_each_has_a_cache_of_its_own(tmp_path, per_key):
+    keys = read_api_keys([f"alice:{KEY},bob:{OTHER}"])
+    body = {"prompt": "The same long beginning for everybody. " * 8, "max_tokens": 1}
+
+    async def cached(server: Served, key: str, **fields: str) -> bool:
+        reply = await server.http.post("/v1/completions", json={**body, **fields}, headers=bearer(key))
+        return reply.json()["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
+
+    async with serving(tmp_path, api_keys=keys, prefix_cache_per_key=per_key) as server:
+        assert not await cached(server, KEY)
+        assert await cached(server, KEY)
+        assert await cached(server, OTHER) is not per_key
+        assert not await cached(server, OTHER, cache_salt="alice\0")  # nor can a salt imitate a key
+        assert not await cached(server, OTHER, cache_salt="secret")
+        assert await cached(server, OTHER, cache_salt="secret")
+        assert await cached(server, KEY, cache_salt="secret") is not per_key

@@ -145,6 +145,25 @@ async def test_a_repeated_prompt_comes_from_the_cache(served: Served):
     assert 0 < usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"]
 
 
+async def test_a_salt_keeps_a_prompt_out_of_the_cache_of_others(served: Served):
+    question = "A long secret that nobody else shall guess. " * 8
+
+    async def cached(**fields: str) -> int:
+        usage = (await served.chat(question, max_tokens=1, **fields)).json()["usage"]
+        return usage["prompt_tokens_details"]["cached_tokens"]
+
+    assert await cached(cache_salt="mine") == 0
+    assert await cached() == 0
+    assert await cached(cache_salt="yours") == 0
+    assert await cached(cache_salt="mine") > 0
+    body = {"input": question, "max_output_tokens": 1, "cache_salt": "mine"}
+    usage = (await served.http.post("/v1/responses", json=body)).json()["usage"]
+    assert usage["input_tokens_details"]["cached_tokens"] > 0
+    for wrong in ("", "x" * 257):
+        reply = await served.chat("Hi", cache_salt=wrong)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "cache_salt")
+
+
 async def test_an_answer_ends_with_its_end_of_sequence(tmp_path):
     async with serving(tmp_path, script="Paris.<｜end▁of▁sentence｜>") as server:
         reply = (await server.chat(logprobs=True)).json()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 
 import pytest
 from http_server import PATIENCE, events, joined, serving, until
+from open_files import no_descriptor_left
 
 from antiphon.errors import NotReady
 
@@ -22,6 +26,67 @@ async def test_a_client_that_leaves_a_stream_aborts_it(tmp_path):
         await server.until_metric("antiphon_requests_aborted_total", 1)
         await server.until_metric("antiphon_requests_running", 0)
         await server.check_accounts()
+
+
+_AHEAD = [b"", b"G", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 2, b"x" * 60_000]
+
+
+@pytest.mark.parametrize("ahead", _AHEAD, ids=["nothing", "a byte", "two requests", "60 kB"])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("header", ["", "Upgrade: h2c\r\nConnection: Upgrade\r\n"], ids=["plain", "upgrade"])
+async def test_for_a_client_that_left_no_more_than_two_steps_are_computed(tmp_path, ahead, stream, header):
+    """Whatever it has sent ahead, of the next request or of none. Counted in the engine's steps: it is stopped while
+    the front learns that the client left, and what it does after that is seen in their number."""
+    async with serving(tmp_path, fake=_SLOW, hang_timeout=PATIENCE) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        body = b'{"prompt": "x", "max_tokens": 4000, "stream": %s}' % str(stream).lower().encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{header}"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await until(lambda: server.engine.stats.step > 3)
+        writer.write(ahead)
+        await writer.drain()
+        await until(lambda step=server.engine.stats.step: server.engine.stats.step > step + 2)
+        os.kill(server.engine.engine_pid, signal.SIGSTOP)
+        writer.close()
+        await until(lambda: server.engine.counters.aborted == 1)
+        step = server.engine.stats.step
+        os.kill(server.engine.engine_pid, signal.SIGCONT)
+        await until(lambda: server.engine.stats.running == 0)
+        assert server.engine.stats.step <= step + 2
+        await server.check_accounts()
+
+
+async def test_a_client_that_sends_too_much_ahead_is_disconnected(tmp_path):
+    async with serving(tmp_path, fake=_SLOW) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = b'{"prompt": "x", "max_tokens": 4000}'
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await until(lambda: server.engine.counters.running == 1)
+        writer.write(b"x" * 1_000_000)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        await until(lambda: server.engine.counters.aborted == 1)
+        writer.close()
+
+
+async def test_requests_that_were_sent_ahead_are_answered_in_their_turn(tmp_path):
+    async with serving(tmp_path, fake=_SLOW) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = b'{"prompt": "x", "max_tokens": 10}'
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await until(lambda: server.engine.counters.running == 1)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /version HTTP/1.1\r\nHost: x\r\n")
+        await asyncio.sleep(0.05)
+        writer.write(b"Connection: close\r\n\r\n")
+        answers = (await reader.read()).decode()
+        writer.close()
+        assert answers.count("HTTP/1.1 200 OK") == 3
+        assert answers.index("text_completion") < answers.index('"status":"ok"') < answers.index('"version"')
 
 
 async def test_a_client_that_leaves_while_waiting_aborts_every_choice(tmp_path):
@@ -155,6 +220,22 @@ async def test_not_ready_until_loaded(tmp_path, monkeypatch):
         assert (await server.http.get("/v1/models")).status_code == 200
         assert (await server.http.get("/health")).status_code == 200
         await server.check_accounts()
+
+
+async def test_ready_says_why_there_is_no_engine(tmp_path):
+    async with serving(tmp_path) as server:
+        with no_descriptor_left():
+            os.kill(server.engine.engine_pid, signal.SIGKILL)
+            await until(lambda: server.engine.restarts > 1)
+        reply = await server.http.get("/ready")
+        assert reply.status_code == 503
+        message = reply.json()["error"]["message"]
+        assert (
+            message
+            == "The engine is restarting: the last one died, no process could be started for it (Too many open files)."
+        )
+        await until(lambda: server.engine.is_ready)
+        assert (await server.http.get("/ready")).status_code == 200
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_a_server_that_says_so(tmp_path):

@@ -146,6 +146,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     """
     _check_num_sequences(job, context.settings.max_queued_requests)
     reservation = _reserve(context, job, account.key)
+    salt = _cache_salt(job, account.key) if context.settings.prefix_cache_per_key else job.cache_salt
     choices: list[Choice] = []
     try:
         for prompt in job.prompts:
@@ -159,6 +160,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
                         choice_index,
                         num_scored_tokens=prompt.num_scored_tokens,
                         priority=job.priority,
+                        cache_salt=salt,
                     )
                 )
                 choices.append(Choice(index, events, _text_stream(context, job, prompt), account))
@@ -170,6 +172,11 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     account.accept()
     cap = context.settings.max_unread_tokens
     return Generation(choices, job.prompts, account, reservation, max_unread_tokens=cap)
+
+
+def _cache_salt(job: Job, key: str) -> str:
+    """The request's own salt beside its key's name, which no salt can imitate; empty where there is neither."""
+    return f"{key}\0{job.cache_salt}" if key else job.cache_salt
 
 
 def _reserve(context: Context, job: Job, key: str) -> Reservation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le, MaxLen
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import (
     AliasChoices,
     Field,
@@ -26,7 +26,7 @@ from antiphon.api.fields import (
     TokenLimit,
     TopK,
 )
-from antiphon.api.limits import MAX_CHOICES, MAX_LOGIT_BIASES, MAX_STOP_TOKEN_IDS, MAX_STOPS
+from antiphon.api.limits import MAX_CACHE_SALT, MAX_CHOICES, MAX_LOGIT_BIASES, MAX_STOP_TOKEN_IDS, MAX_STOPS
 from antiphon.api.schema import Schema, conflict
 from antiphon.api.structured import StructuredRequest, check_company
 
@@ -81,6 +81,9 @@ class GenerationRequest(StructuredRequest):
     return_token_ids: bool | None = Field(None, description="Also tell the ids of the prompt's and answer's tokens.")
     priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
         None, description="Lower goes first."
+    )
+    cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
+        None, description="The prefix cache is shared with requests of the same salt alone."
     )
     user: AcceptedText = None
 

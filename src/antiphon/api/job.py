@@ -31,4 +31,5 @@ class Job:
     n: int = 1
     splits_thought: bool = True  # whether a thought is told apart from the answer
     priority: int = 0  # lower goes first
+    cache_salt: str = ""  # the prefix cache is shared by requests of the same salt alone
     tools: ToolReading | None = None  # how calls in the answers are read; None: they are text

@@ -10,6 +10,7 @@ MAX_STOP_LENGTH = 256  # characters of one stop string
 MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIASES = 1024
 MAX_LOGPROBS = 20
+MAX_CACHE_SALT = 256  # characters
 MAX_MESSAGES = 4096
 MAX_GRAMMAR_CHOICES = 1024  # texts that an answer may be one of
 MAX_TOOLS = 128  # OpenAI's

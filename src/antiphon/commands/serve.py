@@ -96,6 +96,9 @@ def serve(
     prefix_caching: Annotated[
         bool, _option(_LOAD, "Compute a beginning that prompts share only once.")
     ] = _ENGINE.prefix_caching,
+    prefix_cache_per_key: Annotated[
+        bool, _option(_LOAD, "Share such beginnings only among requests with the same API key.")
+    ] = _SERVER.prefix_cache_per_key,
     scheduling_policy: Annotated[
         str, _option(_LOAD, f"{' or '.join(SCHEDULING_POLICIES)}: by a request's own priority, lower first.")
     ] = _SERVER.scheduling_policy,
@@ -189,6 +192,7 @@ def serve(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         model_name=model_name,
+        prefix_cache_per_key=prefix_cache_per_key,
         scheduling_policy=scheduling_policy,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,

@@ -7,7 +7,8 @@ be found) or *in use* (somebody holds it, whether it can be found or not). Alway
 The prefix cache is a hash chain. The contents of a full block are keyed by (contents before it, its tokens), where
 "contents before it" is a number given once, when the block before was published, and never given again. Dictionaries
 compare keys with ==, so two prompts whose hashes collide never share a block, and the children of an evicted block
-cannot be reached through another block that took its place.
+cannot be reached through another block that took its place. What is computed under a salt is found under the same salt
+alone: the salt stands in for the contents before the first block.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
-_ROOT = 0  # the contents before the first block
+_ROOT = 0  # the contents before the first block, where there is no salt
 
-BlockKey = tuple[int, tuple[int, ...]]  # (contents before the block, the block's tokens)
+BlockKey = tuple[int | str, tuple[int, ...]]  # (contents before the block, or a salt; the block's tokens)
 
 
 class BlockPool:
@@ -64,9 +65,12 @@ class BlockPool:
             self._ref_counts[block] = 1
         return blocks
 
-    def key(self, before: int | None, token_ids: Sequence[int]) -> BlockKey | None:
-        """What a full block of these tokens, after the published block `before`, is found by; None: by nothing."""
-        contents_before = _ROOT if before is None else self._contents.get(before)
+    def key(self, before: int | None, token_ids: Sequence[int], salt: str = "") -> BlockKey | None:
+        """What a full block of these tokens, after the published block `before`, is found by; None: by nothing.
+
+        `salt` counts where there is no block before.
+        """
+        contents_before: int | str | None = (salt or _ROOT) if before is None else self._contents.get(before)
         if not self._prefix_caching or contents_before is None:
             return None
         return contents_before, tuple(token_ids)
@@ -75,14 +79,14 @@ class BlockPool:
         """The published block of that key. Takes no reference."""
         return self._published.get(key)
 
-    def find(self, token_ids: Sequence[int]) -> list[int]:
-        """The longest run of published blocks that holds the start of `token_ids`. Takes no references.
+    def find(self, token_ids: Sequence[int], salt: str = "") -> list[int]:
+        """The longest run of blocks, published under `salt`, that holds the start of `token_ids`. Takes no references.
 
         It never covers all of `token_ids`: the last token must be computed, for only computing gives logits.
         """
         blocks: list[int] = []
         for start in range(0, len(token_ids) - self.block_size, self.block_size):
-            key = self.key(blocks[-1] if blocks else None, token_ids[start : start + self.block_size])
+            key = self.key(blocks[-1] if blocks else None, token_ids[start : start + self.block_size], salt)
             block = self.lookup(key) if key else None
             if block is None:
                 break
@@ -107,14 +111,14 @@ class BlockPool:
             if self._ref_counts[block] == 0:
                 self._shelve(block)
 
-    def publish(self, block: int, before: int | None, token_ids: Sequence[int]) -> int:
+    def publish(self, block: int, before: int | None, token_ids: Sequence[int], salt: str = "") -> int:
         """Make a full, computed block findable after the block `before`; returns the block to hold from now on.
 
         That is another one where the same contents were published already: then this one's reference moves there.
         """
         assert len(token_ids) == self.block_size, "only full blocks can be found"
         assert self._ref_counts[block] > 0, f"block {block} is published by nobody"
-        key = self.key(before, token_ids)
+        key = self.key(before, token_ids, salt)
         if key is None:
             return block
         twin = self.lookup(key)

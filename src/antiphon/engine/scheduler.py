@@ -189,7 +189,7 @@ class Scheduler:
 
     def _give_blocks(self, sequence: Sequence) -> bool:
         """Blocks for all tokens a waiting sequence knows, found ones first; False where there is no room."""
-        hits = self._pool.find(sequence.token_ids)
+        hits = self._pool.find(sequence.token_ids, sequence.request.cache_salt)
         missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
         spare = len(self._running)  # a block for each to grow by, or the newcomer would soon be preempted again
         if missing + self._pool.num_idle(hits) + spare > self._pool.num_available:
@@ -241,7 +241,7 @@ class Scheduler:
         if start % size or start + size >= sequence.num_tokens:
             return None
         before = sequence.block_table[start // size - 1] if start else None
-        return self._pool.key(before, sequence.token_ids[start : start + size])
+        return self._pool.key(before, sequence.token_ids[start : start + size], sequence.request.cache_salt)
 
     def _entry(self, sequence: Sequence, count: int) -> ScheduledSequence:
         start = sequence.num_computed_tokens
@@ -262,9 +262,8 @@ class Scheduler:
         size, table = self._pool.block_size, sequence.block_table
         for index in range(sequence.num_published_blocks, sequence.num_computed_tokens // size):
             before = table[index - 1] if index else None
-            table[index] = self._pool.publish(
-                table[index], before, sequence.token_ids[index * size : (index + 1) * size]
-            )
+            token_ids = sequence.token_ids[index * size : (index + 1) * size]
+            table[index] = self._pool.publish(table[index], before, token_ids, sequence.request.cache_salt)
             sequence.num_published_blocks += 1
 
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:

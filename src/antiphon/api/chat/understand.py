@@ -42,6 +42,7 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
         stops=body.stops,
         n=body.n or 1,
         priority=priority,
+        cache_salt=body.cache_salt or "",
         tools=tool_reading(body, text),
     )
 

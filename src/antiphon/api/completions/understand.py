@@ -38,7 +38,15 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
             grammar=grammar,
         )
         prompts.append(Prompt(token_ids, sampling, num_scored_tokens=_num_scored_tokens(body, token_ids)))
-    return Job(new_id("cmpl"), prompts, body.stops, n, splits_thought=False, priority=priority)
+    return Job(
+        new_id("cmpl"),
+        prompts,
+        body.stops,
+        n,
+        splits_thought=False,
+        priority=priority,
+        cache_salt=body.cache_salt or "",
+    )
 
 
 def prompts_of(body: CompletionRequest) -> list[str] | list[list[int]]:

@@ -26,7 +26,7 @@ from antiphon.api.fields import (
 )
 from antiphon.api.generation_request import StreamOptions
 from antiphon.api.ignored import known_tools
-from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
+from antiphon.api.limits import MAX_CACHE_SALT, MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
 from antiphon.api.schema import Schema, conflict, known_types
 
 
@@ -219,6 +219,9 @@ class ResponseRequest(Schema):
     reasoning: ReasoningConfig | None = None
     thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
 
+    cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
+        None, description="The prefix cache is shared with requests of the same salt alone."
+    )
     metadata: AcceptedMap = None
     user: AcceptedText = None
     service_tier: AcceptedText = None

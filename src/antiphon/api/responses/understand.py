@@ -107,7 +107,7 @@ def _extend(message: Message, item: InputItem) -> None:
 
 def _fields(request: ResponseRequest) -> dict[str, Any]:
     """All but the messages. What nobody sent is left out, so that defaults are chat's own."""
-    same = ("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "parallel_tool_calls")
+    same = ("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "parallel_tool_calls", "cache_salt")
     fields: dict[str, Any] = {name: getattr(request, name) for name in (*same, "thinking_token_budget")}
     fields["max_completion_tokens"] = request.max_output_tokens
     fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None

@@ -23,6 +23,7 @@ from antiphon.http.edge.authentication import OPEN_PATHS
 from antiphon.http.errors import connection_error_body
 
 MAX_HEAD_BYTES = 16 << 10  # request line and headers
+_MAX_PIPELINED_BYTES = 64 << 10  # sent after a request that is still being answered
 _SPARE_CONNECTIONS = 64  # beyond the cap, so that they can be told; even more are closed at once
 _GRACE_SECONDS = 5.0  # for a refusal to go out before the connection goes
 
@@ -61,6 +62,18 @@ class LimitedProtocol(H11Protocol):
             if not self.transport.is_closing():
                 super().data_received(data[start : start + MAX_HEAD_BYTES])
         self._set_deadline()
+
+    def handle_events(self) -> None:
+        """Read on where uvicorn stops, at data after a request that is being answered: only who reads sees a client go.
+
+        What was read waits its turn in memory, so a client that sends too much of it is disconnected.
+        """
+        super().handle_events()
+        if self.flow.read_paused and self.conn.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL):
+            if len(self.conn.trailing_data[0]) > _MAX_PIPELINED_BYTES:
+                self.transport.abort()
+            else:
+                self.flow.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -1,7 +1,7 @@
 """For people who run the server: `/`, `/health`, `/ready`, `/metrics`, `/version`; vLLM's `/ping` and `/load`.
 
 `/health` says that the process answers, nothing more; restart it when it does not. `/ready` says whether to send it
-work: it is 503 while loading, draining, or without an engine.
+work: it is 503 while loading, draining, or without an engine, and then says why.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ async def health(request: Request) -> Response:
 
 @router.get("/ready")
 async def ready(request: Request) -> Response:
-    """The engine takes work; NotReady, 503 with Retry-After, while it does not."""
+    """The engine accepts work; NotReady, 503 with Retry-After, while it does not."""
     context = context_of(request)
     if not context.engine.is_ready:
-        raise NotReady(f"The engine is {context.engine.state}.", retry_after=2.0)
+        trouble = f": the last one died, {context.engine.trouble}" if context.engine.trouble else ""
+        raise NotReady(f"The engine is {context.engine.state}{trouble}.", retry_after=2.0)
     return Response(encode({"status": "ready", "model": context.model.name}), media_type="application/json")
 
 

@@ -11,6 +11,7 @@ A model's files are read through here and nowhere else. Nothing is written.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import weakref
@@ -19,7 +20,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from antiphon.errors import CheckpointError
+from antiphon.errors import CheckpointError, ConfigError, NotEnoughMemory
+
+# Of descriptors, of locks, of a disk or a network in trouble: what may pass.
+_PASSING = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class ModelFile:
         try:
             now = os.fstat(self.fd)
         except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be read any more ({error.strerror})") from None
+            raise unreadable(Path(self.path), error) from None
         if (now.st_dev, now.st_ino) != (self.device, self.inode):
             raise CheckpointError(f"{self.path}: another file was handed over in its place")
         if now.st_size != self.size:
@@ -77,6 +81,7 @@ class ModelFiles:
 
         Raises:
             CheckpointError: it cannot be read, or is not a regular file.
+            ConfigError: it cannot be read now (`unreadable`).
         """
         file = self._files.get(str(path))
         if file is None:
@@ -90,6 +95,7 @@ class ModelFiles:
 
         Raises:
             CheckpointError: it cannot be read.
+            ConfigError: it cannot be read now (`unreadable`).
         """
         file = self.open(path)
         parts: list[bytes] = []
@@ -99,7 +105,7 @@ class ModelFiles:
                 parts.append(part)
                 size += len(part)
         except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+            raise unreadable(path, error) from None
         return b"".join(parts)
 
     def check_unchanged(self) -> None:
@@ -112,11 +118,23 @@ class ModelFiles:
         self._close()
 
 
+def unreadable(path: Path, error: OSError) -> CheckpointError | ConfigError:
+    """The error to raise in place of `error`: a CheckpointError where the model itself is at fault.
+
+    Where the system lacks something, or a disk or a network does not answer now, it is a ConfigError: then another try
+    may make sense (`engine.supervisor`).
+    """
+    message = f"{path}: cannot be read ({error.strerror})"
+    if error.errno == errno.ENOMEM:
+        return NotEnoughMemory(message)
+    return ConfigError(message) if error.errno in _PASSING else CheckpointError(message)
+
+
 def _open(path: Path) -> ModelFile:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from antiphon.checkpoint import Tensor, block_of
 from antiphon.errors import CheckpointError
-from antiphon.model_files import ModelFiles
+from antiphon.model_files import ModelFiles, unreadable
 
 MAX_ELEMENTS = 1 << 40  # weights in one tensor; far above any real one, far below where int64 arithmetic elsewhere ends
 
@@ -38,7 +38,7 @@ class MappedFile:
                 file.check_unchanged()
             raise CheckpointError(f"{path}: the file is empty") from None
         except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+            raise unreadable(path, error) from None
 
     @property
     def size(self) -> int:

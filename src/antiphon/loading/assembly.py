@@ -58,9 +58,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
     machine = see_machine(engine.threads)
     # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     plan = plan_memory(checkpoint, engine, machine.memory.free)
-    planned = replace(
-        plan.applied_to(engine), model=str(found.path), files=checkpoint.files.opened, fake_settings=fake
-    )
+    planned = replace(plan.applied_to(engine), model=str(found.path), files=checkpoint.files.opened, fake_settings=fake)
     return Assembly(checkpoint, model, planned, plan, machine)
 
 

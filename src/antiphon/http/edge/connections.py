@@ -69,7 +69,7 @@ class LimitedProtocol(H11Protocol):
         What was read waits its turn in memory, so a client that sends too much of it is disconnected.
         """
         super().handle_events()
-        if self.flow.read_paused and self.conn.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL):
+        if self.flow.read_paused and self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             if len(self.conn.trailing_data[0]) > _MAX_PIPELINED_BYTES:
                 self.transport.abort()
             else:

@@ -61,7 +61,7 @@ class EngineConfig:
     kv_cache_type: str = "int8"  # or "f16"
     kv_cache_tokens: int = 0  # capacity of the KV pool; 0: chosen from the memory that is free
     quantization: str = "auto"  # of float weights: "w4", "w8"; auto: w8 if it leaves room for conversations
-    activations: str = "auto"  # what matrices multiply: "int8", "int16" (exacter, twice the work); auto: by model size
+    activations: str = "auto"  # what matrices multiply: "int8", "int16" (more accurate, slower); auto: by model size
     prefix_caching: bool = True
     prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
     threads: int = 0  # 0: as antiphon.machine.choose_threads decides

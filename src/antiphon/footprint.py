@@ -1,7 +1,7 @@
-"""What a model weighs in memory and who fits beside it: plain arithmetic on plain numbers. A leaf.
+"""How much memory a model takes and how many users fit beside it: plain arithmetic. A leaf.
 
-Owns the sizes of our internal formats, so that `inspect` and the runner that allocates say the same. Every function
-takes numbers or a checkpoint's settings (under Hugging Face's names) and reads no weights. All sizes are in bytes.
+Owns the sizes of our internal formats, which `memory_plan` decides by. Every function takes numbers or a checkpoint's
+settings (under Hugging Face's names) and reads no weights. All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def kv_capacity(free: int, weights: WeightBytes, per_token: int) -> int:
 
 
 def default_kv_tokens(free: int, weights: WeightBytes, per_token: int, context_length: int) -> int:
-    """Tokens of the KV pool when nobody says: half of what would fit, but no more than serves a crowd.
+    """The default size of the KV pool in tokens: half of what would fit, but no more than many users need.
 
     Memory that the pool has once touched stays with it, as a prefix cache, so the default leaves the machine room.
     """

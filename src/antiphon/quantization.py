@@ -1,9 +1,9 @@
 """Float weights in 4 or 8 bits: which of the two, and a checkpoint as if it had been stored so. A leaf.
 
 A checkpoint whose matrices are floats is quantized while it is loaded. In 8 bits the packed form rounds by itself; in 4
-bits each matrix is given out as Q4_1, made when it is read, so that nobody further on need know. The output matrix
-always takes 8 bits (its error is the logits' own), and so does the embedding where it serves as that; what a checkpoint
-stores quantized stays as it is.
+bits each matrix appears as Q4_1, made when it is read, so that nothing else need know. The output matrix always has 8
+bits (its error is the error of the logits), and so has the embedding where it serves as output matrix too; what a
+checkpoint stores quantized stays as it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Quantize = Callable[[Tensor, str], memoryview]  # a tensor's blocks of a type
 
 
 def unread(tensor: Tensor, type: str) -> memoryview:
-    """For those who want sizes alone."""
+    """In place of a quantizer, where only sizes are needed."""
     raise AssertionError(f"{tensor.name} was not to be read as {type}")
 
 
@@ -36,7 +36,7 @@ class Quantization:
 def choose_quantization(
     wish: str, checkpoint: Checkpoint, free: int, kv_cache_type: str, kv_tokens: int = 0
 ) -> Quantization:
-    """`wish` ("w4", "w8" or "auto") as a choice, in `free` bytes of memory beside a KV cache of `kv_tokens`.
+    """Choose by the setting `wish` ("w4", "w8" or "auto"), in `free` bytes of memory beside a KV cache of `kv_tokens`.
 
     "auto": 8 bits, whose answers are nearly those of the floats, where they leave room for conversations; else 4.
     """

@@ -1,9 +1,9 @@
 """How many tokens a step may compute, so that a long prompt never freezes the others' streams.
 
 Owns a small model of this machine, learned from every step: seconds ≈ fixed + per_token · tokens, least squares with
-exponentially fading weights. It promises a budget between what the running streams need and `max_batch_tokens`, chosen
-so that the predicted step stays under the target while somebody waits for a next token. It knows nothing of sequences;
-since results do not depend on how a prompt is cut, its guesses cost time at worst, never correctness.
+exponentially fading weights. The budget is between what the running streams need and `max_batch_tokens`, chosen so that
+the predicted step stays under the target while somebody waits for a next token. Nothing here knows sequences; since
+results do not depend on how a prompt is cut, wrong guesses cost time, never correctness.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _REACH = 2  # never budget for more than so many times the largest step measured
 
 
 class StepBudget:
-    """Learns what steps cost and says how large the next one may be."""
+    """Learns what steps cost and decides how large the next one may be."""
 
     def __init__(self, max_batch_tokens: int, target_step_seconds: float, *, min_prefill_tokens: int = 16) -> None:
         self._max_batch_tokens = max_batch_tokens
@@ -46,7 +46,7 @@ class StepBudget:
 
     def observe(self, num_tokens: int, seconds: float) -> None:
         """Learn from a step that was computed."""
-        if not self._largest:  # the first: blame it all on the tokens, which errs towards small steps
+        if not self._largest:  # the first: count it all as the tokens' cost, which errs towards small steps
             self._mean_tokens, self._mean_seconds = float(num_tokens), seconds
             self.seconds_per_token = seconds / num_tokens
         else:
@@ -59,7 +59,7 @@ class StepBudget:
         return int(min((self._target - self.fixed_seconds) / self.seconds_per_token, self._max_batch_tokens))
 
     def _learn(self, num_tokens: int, seconds: float) -> None:
-        """Fade the past, add the new point; steps of one size say nothing about the slope, which then stays."""
+        """Fade the past, add the new point; steps of one size tell nothing about the slope, which then stays."""
         off_tokens, off_seconds = num_tokens - self._mean_tokens, seconds - self._mean_seconds
         new = 1 - _MEMORY
         self._mean_tokens += new * off_tokens

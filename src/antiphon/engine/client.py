@@ -85,7 +85,7 @@ class _Unfinished:
 
 
 class EngineClient:
-    """The one way to the engine; made, started and stopped by whoever serves.
+    """The only way to the engine; the server makes, starts and stops it.
 
     `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
     state after its latest step, `loading` how far loading has come, `restarts` the number of engines that died,

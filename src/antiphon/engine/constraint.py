@@ -1,8 +1,8 @@
 """What a grammar lets one sequence say next: anything in its thought, and what the grammar allows from the answer on.
 
-Owns the sequence's place in its grammar. It promises that its masks depend on nothing but the grammar and the tokens
-taken, so a sequence that is preempted, or resumed by another engine, goes on under the same masks. Where the output may
-yet turn out to begin with a thought, both ways stay open until it is clear which one was taken.
+Owns the sequence's place in its grammar. Its masks depend on nothing but the grammar and the tokens taken, so a
+sequence that is preempted, or resumed by another engine, goes on under the same masks. Where the output may still turn
+out to begin with a thought, both ways stay open until it is clear which one was taken.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Constraint:
             self._go_on(self._place, token_id)
 
     def look_ahead(self) -> str | None:
-        """Make the next token's mask; says why, if the grammar cannot be followed any further."""
+        """Make the next token's mask; returns why, if the grammar cannot be followed any further."""
         self.bitmask = b""
         if self._phase is Phase.OPEN or self._error:
             return self._error

@@ -99,7 +99,7 @@ class EngineLoop:
                 raise AssertionError(f"{type(message).__name__} is no message for a running engine")
 
     def _add(self, request: GenerateRequest, matcher: Matcher | None = None) -> None:
-        """Give a request to the scheduler; one that an earlier engine began may bring many tokens to catch up with."""
+        """Give a request to the scheduler; one that an earlier engine began may have many tokens to replay."""
         self._work_on((request.request_id,))
         self._scheduler.add(request, matcher, self._progress.bump)
         self._work_on(())

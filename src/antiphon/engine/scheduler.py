@@ -222,7 +222,7 @@ class Scheduler:
             if count and key not in begun:
                 left -= count
                 yield sequence, count
-            if key:  # whoever needs the same block next waits for this one instead of computing it twice
+            if key:  # a sequence that needs the same block waits for this one instead of computing it again
                 begun.add(key)
 
     def _skip_ahead(self, sequence: Sequence) -> BlockKey | None:

@@ -1,8 +1,7 @@
 """The tokens of one accepted request, as their reader sees them.
 
-Owns the events that arrived and were not read yet, max_tokens of them at most, and the reader's right to stop early. It
-promises the events in order, the terminal one last, and that a reader who goes away ends the request. It knows neither
-the other streams nor the engine.
+Owns the events that arrived and were not read yet, max_tokens of them at most. They come in order, the terminal one
+last, and a reader who stops early ends the request. It knows neither the other streams nor the engine.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ class TokenStream:
     """An async iterator of TokenEvents that ends after the terminal one.
 
     Close it (`aclose`, or use it as an async context manager) when you stop early: closing an unfinished stream aborts
-    its request. A cancelled wait for the next token aborts too, so a vanished client never leaves a request behind; to
-    wait with a time limit and go on, use `asyncio.wait`, which does not cancel. Iterating raises EngineError where the
-    request failed, EngineDied where engines died under it; that stands for the terminal event.
+    its request. A cancelled wait for the next token aborts too, so a client that disconnects never leaves a request
+    behind; to wait with a time limit and go on, use `asyncio.wait`, which does not cancel. Iterating raises EngineError
+    where the request failed, EngineDied where engines died while working on it, in place of the terminal event.
     """
 
     def __init__(self, request_id: str, end: Callable[[str, FinishReason], None]) -> None:
@@ -34,7 +33,7 @@ class TokenStream:
         self.begun_at: float | None = None  # time.monotonic() when the engine first computed any of it
 
     def note_begun(self, now: float) -> None:
-        """For the client alone: its turn came; later engines change nothing."""
+        """For `EngineClient` only: the engine began with it; later engines change nothing."""
         self.begun_at = now if self.begun_at is None else self.begun_at
 
     def __aiter__(self) -> TokenStream:
@@ -55,15 +54,17 @@ class TokenStream:
         return event
 
     def push(self, event: TokenEvent | EngineError) -> None:
-        """For the client alone: what the reader sees next."""
+        """For `EngineClient` only: what the reader sees next."""
         if self._listener is not None:
             self._listener(event)
         else:
             self._events.put_nowait(event)
 
     def listen(self, listener: Callable[[TokenEvent | EngineError], None]) -> None:
-        """Hand `listener` each event as it comes, until `close`, in place of iterating: it costs no task, and no turn
-        of the event loop. Those that wait come at once. It must be quick and not raise.
+        """Call `listener` with each event as it comes, until `close`, instead of iterating.
+
+        That costs no task, and no turn of the event loop. Events that wait are passed at once. The listener must be
+        fast and not raise.
         """
         self._listener = listener
         while not self._events.empty() and self._listener is not None:
@@ -76,7 +77,7 @@ class TokenStream:
         self._end(self.request_id, FinishReason.ABORT)
 
     def finish(self) -> None:
-        """End the request as finished, not aborted: the reader has all it wants, such as a stop string in the text."""
+        """End the request as finished, not aborted: the reader has all it needs, such as a stop string in the text."""
         self._end(self.request_id, FinishReason.STOP)
 
     async def aclose(self) -> None:

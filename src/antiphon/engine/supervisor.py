@@ -2,8 +2,9 @@
 
 Owns the current engine process and the policy around it: how long it may make no progress, how long to wait before
 another try, when to stop trying. Before any engine has served, the first error that trying again cannot mend is final,
-so that whoever started the server learns of it. Once one has served, only a checkpoint that cannot be read is final:
-everything else (no memory, no process to be had) may pass, so it is tried again until it works, at growing intervals.
+so that the person who started the server learns of it. Once one has served, only a checkpoint that cannot be read is
+final: everything else (no memory, no process to be had) may pass, so it is tried again until it works, at growing
+intervals.
 The owner hears of messages, deaths and giving up, in that order and never after `stop`. The supervisor knows nothing of
 requests but the ids that a dead engine was working on.
 """
@@ -121,7 +122,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             if error := self._final_error(death):
-                if self._has_served:  # else whoever waits for the first engine reports it
+                if self._has_served:  # else `wait_ready` raises it
                     logger.error("the engine died and is given up: %s", error.message)
                 self._owner.engine_given_up(error)
                 return
@@ -164,7 +165,7 @@ class Supervisor:
             self._fatal = Fatal(FatalKind.INTERNAL, f"it broke the protocol: {error}")
 
     async def _watch(self, engine: EngineProcess) -> None:
-        """Kill an engine whose counter stands still while there is work. Its death is then seen like any other."""
+        """Kill an engine whose counter does not change while there is work; its death is noticed like any other."""
         interval = self._hang_timeout / 20
         last, still = engine.progress, 0.0
         while still < (self._hang_timeout if self._ready_at else _LOADING_PATIENCE):

@@ -1,11 +1,10 @@
 """A runner without a model, for tests and for measuring everything around the kernels.
 
-Owns an honest imitation of a KV cache: it stores each computed token at the slot its block table names, and reads them
+Owns an imitation of a KV cache: it stores each computed token at the slot that its block table names, and reads them
 all back to draw the next one, so a wrong table, a lost block or a stale prefix hit shows as wrong output or a failed
-assertion. It promises that the token drawn depends on nothing but the sequence's known tokens and, above temperature
-zero, its seed, choice and position; that a strong bias decides, as it would with a model, and a grammar is kept to;
-that tokens are printable bytes where the vocabulary has them; and the faults that `FakeSettings` orders. It must not
-know scheduling.
+assertion. The token drawn depends on nothing but the sequence's known tokens and, above temperature zero, its seed,
+choice and position. A strong bias decides, as it would with a model, and grammars are followed. Tokens are printable
+bytes where the vocabulary has them. `FakeSettings` orders faults. Nothing here may know scheduling.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class FakeRunner:
                 assert writers.get(block, sequence.sequence_id) == sequence.sequence_id, f"block {block} is not private"
 
     def _suffer(self, token_ids: list[int]) -> None:
-        """The ordered faults that take the whole process along."""
+        """The ordered faults that end the whole process."""
         if self._settings.die_on in token_ids:
             os.kill(os.getpid(), signal.SIGKILL)
         while self._settings.hang_on in token_ids:

@@ -1,7 +1,7 @@
-"""The reference runner: a whole model on `ops.reference`, for tests and for judging other runners.
+"""The reference runner: a whole model on `ops.reference`, for tests and for comparing other runners with.
 
-It keeps float32 weights and a float32 KV cache, and runs the model's forward pass anew each step. Nothing chooses it by
-itself: it serves models of a few thousand weights, and small ones slowly.
+It keeps float32 weights and a float32 KV cache, and runs the model's forward pass in NumPy at each step, so it is only
+good for small models. Nothing selects it automatically.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LONGEST_MESSAGE = 500  # characters
 _OOM_SCORE_ADJUSTMENT = 500  # of 1000: killed before all that has not taken half the machine's memory more
 
 
@@ -152,7 +153,8 @@ def _last_message(error: Exception) -> Fatal:
         case MemoryError():
             return Fatal(FatalKind.MEMORY, NotEnoughMemory().message)
         case _:
-            return Fatal(FatalKind.INTERNAL, f"{type(error).__name__}: {error}")
+            message = " ".join(str(error).split())  # some have pages
+            return Fatal(FatalKind.INTERNAL, f"{type(error).__name__}: {message[:_LONGEST_MESSAGE]}")
 
 
 if __name__ == "__main__":

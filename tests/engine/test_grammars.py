@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from grammars import json_grammar, lark, spelled, tiny_vocabulary
+from grammars import json_grammar, lark, matcher_of, spelled, tiny_vocabulary
 from loads import EngineInMemory, ask
 from schemas import problem, random_schema
 
@@ -167,3 +167,16 @@ def test_a_grammar_that_cannot_be_followed_any_further_fails_alone():
     assert (end.error or "").startswith("The grammar of this request could not be followed: ")
     assert answers.token_ids["failing"]
     assert answers.of("well") == together.expected(well)
+
+
+def test_resuming_a_long_answer_shows_progress_on_the_way():
+    """A grammar has to see every token again, which may take longer than an engine may stand still."""
+    grammar = lark(GrammarKind.REGEX, "[a-z ]{2000}")
+    whole = engine(kv_cache_tokens=4096).run(structured("a", grammar)).of("a")
+    assert len(whole.token_ids) > 512
+    noted = []
+    resumed = engine(kv_cache_tokens=4096)
+    request = structured("a", grammar, sent=whole.token_ids[:-5])
+    resumed.scheduler.add(request, matcher_of(grammar), lambda: noted.append(1))
+    assert len(noted) >= len(whole.token_ids) // 256
+    assert resumed.run().of("a").token_ids == whole.token_ids[-5:]

@@ -3,9 +3,8 @@
 Owns the streams of all unfinished requests, the cap on their number and the accounts: received = refused + accepted,
 and accepted = finished + aborted + failed + running, at every moment. Each accepted request ends in exactly one
 terminal event, whatever happens to engines meanwhile: when one dies, the next gets every unfinished request again with
-the tokens already received, and the streams go on. A request that two engines were working on when they died is
-refused instead, for it may be what kills them. Nothing here knows HTTP, text or scheduling; the supervisor owns the
-life of the engine's process.
+the tokens already received, and the streams go on (`unfinished`). Nothing here knows HTTP, text or scheduling; the
+supervisor owns the life of the engine's process.
 
 Everything here runs on one asyncio loop, which must be that of the main thread (the engine dies with the thread that
 started it).
@@ -17,12 +16,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineDeath, Supervisor
+from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
 from antiphon.errors import (
     AntiphonError,
@@ -40,8 +40,6 @@ __all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
 
 Listener = Callable[[TokenEvent], None]
 
-_MAX_DEATHS = 2  # of engines that were working on a request; it is not tried again after so many
-_MAX_FRUITLESS_DEATHS = 8  # in a row that no request explains, with not one token between them
 _SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0  # seconds
 _TOKENS_AT_ONCE = 100_000  # handed over before the event loop gets a turn, some milliseconds' worth
 
@@ -70,20 +68,6 @@ class Counters:
     running: int = 0  # accepted and not ended, whether computing or waiting
 
 
-@dataclass(slots=True)
-class _Unfinished:
-    """An accepted request that has not ended, and what the next engine must know of it."""
-
-    request: GenerateRequest
-    stream: TokenStream
-    accepted_at: float  # time.monotonic()
-    output_token_ids: list[int]  # received so far
-    num_scored_tokens: int = 0  # of the prompt, likewise
-    is_handed_over: bool = False  # to the engine that is alive
-    num_deaths: int = 0  # of engines that were working on it
-    num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
-
-
 class EngineClient:
     """The only way to the engine; the server makes, starts and stops it.
 
@@ -106,7 +90,7 @@ class EngineClient:
         self._max_requests = server.max_queued_requests
         self._drain_timeout = server.drain_timeout
         self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
-        self._unfinished: dict[str, _Unfinished] = {}  # in order of arrival
+        self._unfinished: dict[str, Unfinished] = {}  # in order of arrival
         self._listeners: list[Listener] = []
         self._mean_seconds = _SHORTEST_RETRY  # that a request takes from its acceptance to its end
         self._connected = False  # an engine is ready and takes requests
@@ -199,10 +183,10 @@ class EngineClient:
         self.counters.accepted += 1
         self.counters.running += 1
         stream = TokenStream(request.request_id, self.abort)
-        unfinished = _Unfinished(request, stream, time.monotonic(), [*request.output_token_ids])
+        unfinished = Unfinished(request, stream, time.monotonic(), [*request.output_token_ids])
         self._unfinished[request.request_id] = unfinished
         if self._connected and not self._handing_over:  # else its turn comes after those that were there before
-            self._hand_over(unfinished)
+            self._supervisor.send(AddRequest(unfinished.hand_over()))
         return stream
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
@@ -244,23 +228,13 @@ class EngineClient:
                 asyncio.get_running_loop().call_soon(self._hand_over_all, engine)
                 return
             if not unfinished.is_handed_over:
-                self._hand_over(unfinished)
-                num_tokens += len(unfinished.request.prompt_token_ids) + len(unfinished.output_token_ids)
+                self._supervisor.send(AddRequest(unfinished.hand_over()))
+                num_tokens += unfinished.num_tokens
         self._handing_over = False
 
-    def _hand_over(self, unfinished: _Unfinished) -> None:
-        """Give a request to the engine, with what earlier ones already produced."""
-        unfinished.is_handed_over = True
-        left = unfinished.request.num_scored_tokens - unfinished.num_scored_tokens
-        request = replace(unfinished.request, output_token_ids=unfinished.output_token_ids, num_scored_tokens=left)
-        self._supervisor.send(AddRequest(request))
-
-    def _deliver(self, unfinished: _Unfinished, event: TokenEvent, error: EngineError | None = None) -> None:
+    def _deliver(self, unfinished: Unfinished, event: TokenEvent, error: EngineError | None = None) -> None:
         """Count an event, pass it to the stream and the listeners, and settle the accounts if it is the last."""
-        unfinished.num_fruitless_deaths = 0
-        unfinished.num_scored_tokens += event.is_prompt
-        if event.token_id is not None:
-            unfinished.output_token_ids.append(event.token_id)
+        unfinished.take(event)
         if event.finish_reason:
             self._settle(unfinished, event.finish_reason)
         if event.finish_reason is FinishReason.ERROR:
@@ -270,7 +244,7 @@ class EngineClient:
         for listener in self._listeners:
             listener(event)
 
-    def _settle(self, unfinished: _Unfinished, reason: FinishReason) -> None:
+    def _settle(self, unfinished: Unfinished, reason: FinishReason) -> None:
         del self._unfinished[unfinished.request.request_id]
         self.counters.running -= 1
         match reason:
@@ -283,7 +257,7 @@ class EngineClient:
         self._mean_seconds += 0.1 * (time.monotonic() - unfinished.accepted_at - self._mean_seconds)
         self._note_if_drained()
 
-    def _fail(self, unfinished: _Unfinished, error: EngineError) -> None:
+    def _fail(self, unfinished: Unfinished, error: EngineError) -> None:
         event = TokenEvent(unfinished.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
         self._deliver(unfinished, event, error)
 
@@ -317,17 +291,8 @@ class EngineClient:
         self.trouble = death.summary
         self.stats = EngineStats()
         for unfinished in [each for each in self._unfinished.values() if each.is_handed_over]:
-            unfinished.is_handed_over = False
-            if unfinished.request.request_id in death.working_on:
-                unfinished.num_deaths += 1
-            elif not death.working_on:
-                unfinished.num_fruitless_deaths += 1
-            if unfinished.num_deaths >= _MAX_DEATHS:
-                died = "The engine died twice while working on this request, so it is not tried again."
-                self._fail(unfinished, EngineDied(died))
-            elif unfinished.num_fruitless_deaths >= _MAX_FRUITLESS_DEATHS:
-                died = f"The engine died {_MAX_FRUITLESS_DEATHS} times before this request got any further."
-                self._fail(unfinished, EngineDied(died))
+            if error := unfinished.note_death(death.working_on):
+                self._fail(unfinished, error)
 
     def engine_given_up(self, error: AntiphonError) -> None:
         self._connected = self._handing_over = False

@@ -15,6 +15,7 @@ from antiphon.errors import ConfigError
 from antiphon.formats import open_checkpoint
 from antiphon.loading.assembly import assemble, planned_for_this_machine
 from antiphon.loading.model import Found
+from antiphon.machine import Memory
 from antiphon.memory_plan import MemoryPlan, plan_memory
 from antiphon.runtime.cpu import create_runner
 
@@ -36,6 +37,11 @@ def memory_for(checkpoint: Checkpoint, tokens: int) -> int:
     served = plan(checkpoint, kv_cache_tokens=BLOCK, quantization="w4")
     needed = served.weights.resident + footprint.PROCESS_BYTES + 2 * tokens * served.kv_bytes_per_token
     return int(needed / (1 - footprint.RESERVE_SHARE)) + 100
+
+
+def has_free(monkeypatch: pytest.MonkeyPatch, available: int) -> None:
+    """Make it look as if so much memory could be taken."""
+    monkeypatch.setattr("antiphon.machine.see_memory", lambda *root: Memory(PLENTY, available, None))
 
 
 def test_with_memory_to_spare_the_context_is_the_models_own(checkpoint):
@@ -87,8 +93,8 @@ def test_a_plan_that_is_applied_leaves_nothing_to_choose(checkpoint, settings):
 def test_an_engine_that_starts_with_less_memory_is_as_large_as_the_first(checkpoint, monkeypatch):
     planned = planned_for_this_machine(EngineConfig(model=str(checkpoint.path), threads=1))
     first = create_runner(planned)
-    monkeypatch.setattr(footprint, "_meminfo_available", lambda: 0)
-    assert footprint.free_memory_bytes() == 0
+    for place in ("antiphon.machine.see_memory", "antiphon.machine.memory.see_memory"):
+        monkeypatch.setattr(place, lambda *root: pytest.fail("an engine must not look at the memory that is free"))
     second = create_runner(planned)
     assert (second.num_blocks, second.context_length) == (first.num_blocks, first.context_length)
     assert second.describe() == first.describe()
@@ -96,8 +102,7 @@ def test_an_engine_that_starts_with_less_memory_is_as_large_as_the_first(checkpo
 
 def test_every_engine_of_a_model_gets_the_plan_that_inspect_shows(checkpoint, monkeypatch):
     available = memory_for(checkpoint, 4 * BLOCK)
-    monkeypatch.setattr(footprint, "free_memory_bytes", lambda: available)
-    monkeypatch.setattr("antiphon.loading.assembly.free_memory_bytes", lambda: available)
+    has_free(monkeypatch, available)
     shown = describe(checkpoint)["plan"]
     assembly = assemble(Found(checkpoint.path, "m"), EngineConfig(model=""), ServerConfig())
     assembly.model.text.close()
@@ -108,5 +113,5 @@ def test_every_engine_of_a_model_gets_the_plan_that_inspect_shows(checkpoint, mo
 
 
 def test_inspect_says_why_a_model_cannot_be_served_here(checkpoint, monkeypatch):
-    monkeypatch.setattr(footprint, "free_memory_bytes", lambda: 1 << 20)
+    has_free(monkeypatch, 1 << 20)
     assert "no memory left" in describe(replace(checkpoint))["plan"]["problem"]

@@ -40,6 +40,10 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         ConfigError: there is not enough memory for it.
     """
     checkpoint = open_checkpoint(found.path)
+    # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
+    machine = see_machine(engine.threads)
+    plan = plan_memory(checkpoint, engine, machine.memory.free)
+    planned = plan.applied_to(engine)
     text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))
     # The fake runner has no model to learn these from.
@@ -55,10 +59,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
         aliases=frozenset({found.typed} - {""}),
         details=_details(checkpoint),
     )
-    machine = see_machine(engine.threads)
-    # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
-    plan = plan_memory(checkpoint, engine, machine.memory.free)
-    planned = replace(plan.applied_to(engine), model=str(found.path), files=checkpoint.files.opened, fake_settings=fake)
+    planned = replace(planned, model=str(found.path), files=checkpoint.files.opened, fake_settings=fake)
     return Assembly(checkpoint, model, planned, plan, machine)
 
 

@@ -42,7 +42,7 @@ class ModelFile:
         try:
             now = os.fstat(self.fd)
         except OSError as error:
-            raise unreadable(Path(self.path), error) from None
+            raise CheckpointError(f"{self.path}: cannot be read any more ({error.strerror})") from None
         if (now.st_dev, now.st_ino) != (self.device, self.inode):
             raise CheckpointError(f"{self.path}: another file was handed over in its place")
         if now.st_size != self.size:

@@ -228,7 +228,7 @@ async def test_sigbus_is_the_death_of_one_engine_and_says_why(tmp_path, mapped_e
         with pytest.raises(CheckpointError, match="now has 4,096"):
             await client.wait_ready()
         assert client.restarts == 1
-    assert "killed by SIGBUS: a part of a model file could not be read" in caplog.text
+    assert "killed (SIGBUS): a part of a model file could not be read" in caplog.text
 
 
 async def test_after_a_sigbus_without_a_change_the_next_engine_goes_on():

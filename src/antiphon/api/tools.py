@@ -132,7 +132,8 @@ def tool_reading(request: ToolRequest, text: TextModel) -> ToolReading | None:
     """How the calls in the request's answers are read; None: there are none."""
     if not request.offers_tools:
         return None
-    return text.tool_reading([tool.name for tool in request.callable_tools.values()], several=request.may_call_again)
+    names = [tool.name for tool in request.callable_tools.values()]
+    return text.tool_reading(names, several=request.may_call_again, forced=request.must_call)
 
 
 async def answer_grammar(request: ToolRequest, text: TextModel) -> Grammar | None:

@@ -114,10 +114,12 @@ class TextModel:
             tools=tools,
         )
 
-    def tool_reading(self, names: Collection[str], *, several: bool) -> ToolReading:
-        """How calls of these tools are read. Only for a model that can chat."""
+    def tool_reading(self, names: Collection[str], *, several: bool, forced: bool = False) -> ToolReading:
+        """How calls of these tools are read, in answers that are nothing else if `forced`. Only for a model that can
+        chat.
+        """
         assert self.tool_style is not None
-        return ToolReading(self.tool_style.shape, names, several)
+        return ToolReading(self.tool_style.shape, names, several, forced)
 
     def tool_call_grammar(
         self, tools: Mapping[str, dict[str, Any]], *, several: bool, otherwise: str | None = None

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.errors import CheckpointError, InvalidRequest, NotReady
 from antiphon.helper_process import HelperProcess
 
 MAX_SOURCE = 512 << 10  # characters; published templates have up to about 20,000
@@ -38,12 +38,13 @@ class ChatTemplate:
     def render(self, messages: list[dict[str, Any]], **variables: object) -> str:
         """The prompt's text; `variables` (add_generation_prompt, tools …) are the template's to understand.
 
-        Raises InvalidRequest when the template refuses the messages, fails on them, or takes too much time or memory.
+        Raises:
+            InvalidRequest: the template refuses the messages, fails on them, or takes too much time or memory.
+            NotReady: its process ended and cannot be started now.
         """
         with self._lock:
             if self._worker.ended:
-                self._worker.close()
-                self._worker = self._start()
+                self._restart()
             reply = self._worker.ask({**variables, **self._special, "messages": messages})
         if reply is None:
             raise InvalidRequest(
@@ -64,6 +65,13 @@ class ChatTemplate:
     def close(self) -> None:
         """End the worker; a later rendering would start another."""
         self._worker.close()
+
+    def _restart(self) -> None:
+        self._worker.close()
+        try:
+            self._worker = self._start()
+        except (CheckpointError, OSError):  # it compiled before, so it is this machine that has no room for it now
+            raise NotReady("The process that renders chat templates could not be started. Try again.") from None
 
     def _start(self) -> HelperProcess:
         worker = HelperProcess(_WORKER)

@@ -1,21 +1,22 @@
 """Every kind of grammar in one language: Lark, as llguidance understands it.
 
-Owns the translation, and what is the same for all: tokens are never forced, so that the model spells what must come as
-it is used to, and JSON comes on one line, since small models lose themselves in blanks and indentation costs tokens.
-What is handed in is a stranger's: the caller bounds its size, and the time that this may take.
+Owns the translation (`json_schema` and `gbnf` do the larger parts), and what is the same for all: tokens are never
+forced, so the model spells what must come as it is used to, and JSON comes on one line, since small models lose
+themselves in blanks and indentation costs tokens. Grammars come from strangers: the caller limits their size and the
+time that this may take.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from llguidance import regex_to_lark
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance import LLMatcher, regex_to_lark
 
-from antiphon.grammar.nouns import GrammarError
+from antiphon.grammar import gbnf
+from antiphon.grammar.json_schema import prepared
+from antiphon.grammar.messages import in_plain_words, without_place
 from antiphon.request import Grammar, GrammarKind
 
 # A blank behind a comma or a colon, or none; no other whitespace. A schema's own `x-guidance` may say otherwise.
@@ -23,12 +24,16 @@ JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separa
 
 _OPTIONS = '\n%llguidance {"no_forcing": true}\n'  # at the end, so that line numbers in errors are the sender's
 _ASCII = "d"  # \\d is 0 to 9, not the digits of every script
-_GBNF = re.compile(r"(?m)^\s*root\s*::=")
 
 
 def to_lark(grammar: Grammar) -> str:
-    """`grammar` in Lark. Raises GrammarError for GBNF that cannot be read; other faults show when it is compiled."""
+    """`grammar` in Lark. Raises GrammarError for what cannot be translated; other faults show when it is compiled."""
     return _rules(grammar) + _OPTIONS
+
+
+def is_lark(grammar: Grammar) -> bool:
+    """Whether it is Lark already, so that places in it are the sender's."""
+    return grammar.kind is GrammarKind.LARK and not gbnf.is_gbnf(grammar.text)
 
 
 def _rules(grammar: Grammar) -> str:
@@ -42,7 +47,7 @@ def _rules(grammar: Grammar) -> str:
             return "start: " + " | ".join(map(_literal, json.loads(text)))
         case GrammarKind.TOOL_CALLS:
             return _tool_calls(json.loads(text))
-    return _from_gbnf(text) if _GBNF.search(text) else text
+    return gbnf.to_lark(text) if gbnf.is_gbnf(text) else text
 
 
 def _json(schema: Any) -> str:  # noqa: ANN401
@@ -50,7 +55,13 @@ def _json(schema: Any) -> str:  # noqa: ANN401
     options = schema.get("x-guidance", {}) if isinstance(schema, dict) else None
     if isinstance(options, dict):
         schema = schema | {"x-guidance": JSON_STYLE | options}
-    return f"%json {json.dumps(schema, ensure_ascii=False)}"
+    return f"%json {json.dumps(prepared(schema, _pattern_fault), ensure_ascii=False)}"
+
+
+def _pattern_fault(pattern: str) -> str:
+    """What is wrong with a regular expression; nothing if it can be used."""
+    fault = LLMatcher.validate_grammar(LLMatcher.grammar_from_regex(pattern))
+    return without_place(in_plain_words(fault)).removeprefix("invalid regex: ") if fault else ""
 
 
 def _literal(text: str) -> str:
@@ -76,12 +87,3 @@ def _tool_calls(spelled: dict[str, Any]) -> str:
 def _pieces(pieces: Sequence[str | int]) -> str:
     """Texts, and tokens that are named by their ids, one behind the other."""
     return " ".join(f"<[{piece}]>" if isinstance(piece, int) else _literal(piece) for piece in pieces)
-
-
-def _from_gbnf(text: str) -> str:
-    try:
-        return str(gbnf_to_lark(text))
-    except GbnfToLarkError as error:
-        raise GrammarError(f"the GBNF grammar cannot be read: {error}") from None
-    except Exception as error:  # it raises bare Exceptions too
-        raise GrammarError(f"the GBNF grammar cannot be used: {error}") from None

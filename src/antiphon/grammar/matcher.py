@@ -1,16 +1,15 @@
 """Follows a grammar through a vocabulary: which tokens may come next, and what one token leads to.
 
-A thin face on llguidance. It owns the caps on what a grammar may cost, the same for the front's check and in the
-engine: a step over one of them is an error of that matcher alone. It promises that what a matcher says depends on the
-grammar and the tokens taken alone, and that errors are raised, in words fit for a client, where the library keeps them.
+A thin layer over llguidance. It owns the limits on what a grammar may cost, the same for the front's check and in the
+engine: going over one of them is an error of that matcher alone. What a matcher says depends on the grammar and the
+tokens taken alone. The library keeps errors as a state; here they are raised, in words for a client.
 """
 
 from __future__ import annotations
 
-import re
-
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
+from antiphon.grammar.messages import in_plain_words
 from antiphon.grammar.nouns import GrammarError, Vocabulary
 
 # In the library's units: about 20 ms to build the lexer, 7 ms for a mask, 50 MB or more for the lexer's states.
@@ -22,15 +21,6 @@ _LIMITS = LLParserLimits(
     max_grammar_size=200_000,
     verbose_errors=False,
 )
-_LONGEST_MESSAGE = 300  # characters
-_TOO_COMPLEX = "the grammar is too complex to be followed"
-# What surrounds the reason in the library's messages.
-_REGEX = re.compile(r'invalid regex ".*" \(in regex\): (.*\nerror: )?', re.DOTALL)  # with all of the sender's text
-_BEFORE = re.compile(r"^(at \d+\(\d+\): )?failed to compile JSON schema: ")
-_AFTER = re.compile(r"\n   1 \| .*", re.DOTALL)
-# What the library says where no text is left: a recursion without an end, a character class without a member.
-_EMPTY, NOTHING_FITS = "NoExtensionBias", "there is no text that it allows"
-_UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")
 
 
 class MatcherFactory:
@@ -70,7 +60,7 @@ class Matcher:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise GrammarError(_reason(self._matcher.get_error()))
+            raise GrammarError(in_plain_words(self._matcher.get_error()))
 
 
 class _Tokens:
@@ -85,17 +75,3 @@ class _Tokens:
 
     def __call__(self, text: object) -> list[int]:
         raise NotImplementedError  # only where tokens are forced, which our grammars never do
-
-
-def _reason(message: str) -> str:
-    """The library's message without its surroundings and our additions; of a fault inside it nothing is told."""
-    if message.startswith("panic") or "<backtrace>" in message:
-        return _TOO_COMPLEX
-    message = (
-        _AFTER.sub("", _REGEX.sub("invalid regex: ", _BEFORE.sub("", message))).partition("<non-verbose/>")[0].strip()
-    )
-    if message == _EMPTY:
-        return NOTHING_FITS
-    if unsupported := _UNSUPPORTED.search(message):
-        return f"unsupported schema keywords: {unsupported[1]}"[:_LONGEST_MESSAGE]
-    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]} …"

@@ -65,7 +65,7 @@ def _check(factory: MatcherFactory, question: dict[str, str]) -> dict[str, Any]:
     grammar = Grammar(GrammarKind(question["kind"]), question["text"])
     try:
         lark = to_lark(grammar)
-        if not any(factory.compile(lark).bitmask()):
+        if not any(factory.compile(lark, to_follow=False).bitmask()):
             return {"error": NOTHING_FITS}
     except GrammarError as error:
         return {"error": str(error) if is_lark(grammar) else without_place(str(error))}

@@ -26,6 +26,7 @@ _SIZES = {"Length": ("string", "text"), "Items": ("array", "list"), "Properties"
 _ONE = ("additionalProperties", "additionalItems", "items", "contains", "not", "if", "then", "else", "propertyNames")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_SAY_MORE = {"$ref", "anyOf", "oneOf", "allOf", "enum", "const"}  # what a schema without `type` says instead
 # `^name$` and `^(one|other)$`, of letters that mean nothing in an expression.
 _NAMES = re.compile(r"\^(?:([\w -]+)|\((?:\?:)?([\w -]+(?:\|[\w -]+)*)\))\$", re.ASCII)
 
@@ -38,6 +39,21 @@ def prepared(schema: Any, check_pattern: Callable[[str], str]) -> Any:  # noqa: 
     options = schema.get("x-guidance") if isinstance(schema, dict) else None
     lenient = isinstance(options, dict) and options.get("lenient") is True
     return _Preparation(schema, check_pattern, lenient).schema(schema)
+
+
+def has_open_keys(schema: Any) -> bool:  # noqa: ANN401
+    """Whether some object that fits may have keys which the schema does not name."""
+    if not isinstance(schema, dict):
+        return schema is True
+    if _may_be(schema, "object") and ("type" in schema or not schema.keys() & _SAY_MORE):
+        patterns = schema.get("patternProperties")
+        listed = isinstance(patterns, dict) and all(map(_names_in, patterns))
+        if schema.get("additionalProperties", True) is not False or (patterns and not listed):
+            return True
+    inner = [schema[key] for key in _ONE if isinstance(schema.get(key), dict)]
+    inner += [each for key in _LISTS if isinstance(schema.get(key), list) for each in schema[key]]
+    inner += [each for key in _MAPS if isinstance(schema.get(key), dict) for each in schema[key].values()]
+    return any(map(has_open_keys, inner))
 
 
 class _Preparation:

@@ -273,6 +273,18 @@ async def test_a_form_or_calls(served):
     assert choice.json()["choices"][0]["finish_reason"] in ("tool_calls", "stop")
 
 
+async def test_of_a_form_or_calls_what_is_cut_off_shows_no_markup(served):
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": COUNT | {"additionalProperties": False}}}
+    kinds = set()
+    for seed in range(6):
+        for max_tokens in (20, 40, 60):
+            reply = await served.chat(**WARM | {"max_tokens": max_tokens}, response_format=form, seed=seed)
+            message = reply.json()["choices"][0]["message"]
+            kinds |= {"calls"} if message.get("tool_calls") else {"text"} if message["content"] else set()
+            assert "tool" not in (message["content"] or "")
+    assert kinds == {"calls", "text"}
+
+
 async def test_responses_and_messages(served):
     asked = {"temperature": 1.0, "seed": 2}
     none = {"reasoning": {"effort": "none"}}

@@ -104,6 +104,28 @@ def test_of_a_repetition_that_is_cut_off_nothing_is_lost():
     assert parse(list(cut_off))[0] == [("look", UP, True), ("look", '{"where": "', False)]
 
 
+QUOTED = "".join(write_calls(shape, CALLS) for shape in SHAPES.values())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "answer", ["{}", '{"<tool_call>": 1}', "<", "<tool", "<｜", "<b>", "x <tool_call>", "", "x" + QUOTED]
+)
+def test_where_a_text_is_allowed_instead_it_comes_out_as_it_is(shape, answer):
+    for pieces in ([answer], list(answer)):
+        parser = ForcedCallParser(ToolReading(SHAPES[shape], NAMES, forced=True, or_text=True))
+        parts = [part for piece in pieces for part in parser.push(piece)] + parser.finish()
+        assert "".join(parts) == answer
+    parser = ForcedCallParser(ToolReading(SHAPES[shape], NAMES, forced=True, or_text=True))
+    assert parser.push("{") == ["{"]
+    text = write_calls(SHAPES[shape], CALLS)
+    for pieces in ([text], list(text)):
+        parser = ForcedCallParser(ToolReading(SHAPES[shape], NAMES, forced=True, or_text=True))
+        parts = [part for piece in pieces for part in parser.push(piece)] + parser.finish()
+        assert [part.name for part in parts if part.name] == [name for name, _ in CALLS]
+        assert "".join(part.arguments for part in parts) == "".join(arguments for _, arguments in CALLS)
+
+
 def test_where_one_call_is_allowed_the_first_is_the_last():
     calls, parser = parse([write_calls(SHAPES["hermes"], CALLS)], several=False)
     assert calls == complete(CALLS[:1])

@@ -133,7 +133,9 @@ def tool_reading(request: ToolRequest, text: TextModel) -> ToolReading | None:
     if not request.offers_tools:
         return None
     names = [tool.name for tool in request.callable_tools.values()]
-    return text.tool_reading(names, several=request.may_call_again, forced=request.must_call)
+    or_text = bool(request.grammar_fields) and not request.must_call
+    forced = request.must_call or or_text
+    return text.tool_reading(names, several=request.may_call_again, forced=forced, or_text=or_text)
 
 
 async def answer_grammar(request: ToolRequest, text: TextModel) -> Grammar | None:

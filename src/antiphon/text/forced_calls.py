@@ -2,7 +2,8 @@
 
 The answer follows `tool_grammar` to the letter, so a call is certain from its first letter and its arguments come out
 as they are written. An answer that was cut off ends with a call whose arguments are a part of theirs. What was written
-for the next call before its name was certain says nothing and is left out.
+for the next call before its name was certain says nothing and is left out. Where the grammar allows a text instead of
+calls, the answer is text as soon as it does not begin like a call.
 
 An answer ends at a call that repeats an earlier one exactly, and that call is left out: small models that may call
 again do so until they are stopped. So a call is held back while it is the beginning of an earlier one.
@@ -21,6 +22,9 @@ class ForcedCallParser:
 
     def __init__(self, reading: ToolReading) -> None:
         self._several = reading.several
+        self._shape = reading.shape
+        self._may_be_text = reading.or_text
+        self._is_text = False
         self._names = {reading.shape.frame(name)[0]: name for name in reading.names}  # by what is before the arguments
         self._begins = re.compile("|".join(map(re.escape, self._names)))
         self._opening = reading.shape.around[0] if reading.shape.around else ""
@@ -30,11 +34,16 @@ class ForcedCallParser:
         self.complete = False
 
     def push(self, text: str) -> list[Part]:
+        if self._is_text:
+            return [text]
         parts: list[Part] = []
         position = 0
         while position < len(text) and not self.complete:
             if self._call is None:
                 position = self._read_frame(text, position)
+                if self._may_be_text and self._call is None and not self._begins_like_a_call():
+                    self._is_text = True
+                    return [self._take_frame()]
             else:
                 position = self._read_arguments(self._call, text, position, parts)
         return parts
@@ -42,6 +51,8 @@ class ForcedCallParser:
     def finish(self) -> list[Part]:
         if self._call is not None:
             return [self._call.take()]
+        if self._may_be_text and self._frame and self._shape.open not in self._frame:  # too little of a call to be one
+            return [self._take_frame()]
         name = self._only_name_left()
         return [] if name is None else [CallPart(name, "", is_last=False)]
 
@@ -49,11 +60,12 @@ class ForcedCallParser:
         """Read up to the arguments of the next call; returns where they begin, if they do."""
         self._frame += text[start:]
         begin = self._begins.search(self._frame)
-        if begin is None:
+        if begin is None or (self._may_be_text and self._frame[: begin.start()] != self._opening):
             return len(text)
         name = self._names[begin.group()]
         start = len(text) - (len(self._frame) - begin.end())
         self._frame = ""
+        self._may_be_text = False
         self._call = _Growing(name, [arguments for made, arguments in self._made if made == name])
         return start
 
@@ -68,6 +80,13 @@ class ForcedCallParser:
         elif not call.may_repeat:
             parts.append(call.take())
         return end
+
+    def _take_frame(self) -> str:
+        frame, self._frame = self._frame, ""
+        return frame
+
+    def _begins_like_a_call(self) -> bool:
+        return any((self._opening + before).startswith(self._frame) for before in self._names)
 
     def _only_name_left(self) -> str | None:
         """The name of the first call, where it was cut off before its arguments but no other name can come."""

@@ -116,12 +116,14 @@ class TextModel:
             tools=tools,
         )
 
-    def tool_reading(self, names: Collection[str], *, several: bool, forced: bool = False) -> ToolReading:
-        """How calls of these tools are read, in answers that are nothing else if `forced`. Only for a model that can
-        chat.
+    def tool_reading(
+        self, names: Collection[str], *, several: bool, forced: bool = False, or_text: bool = False
+    ) -> ToolReading:
+        """How calls of these tools are read. Only for a model that can chat. `forced`: answers follow
+        `tool_call_grammar`, which allows a text too if `or_text`.
         """
         assert self.tool_style is not None
-        return ToolReading(self.tool_style.shape, names, several, forced)
+        return ToolReading(self.tool_style.shape, names, several, forced, or_text)
 
     def tool_call_grammar(
         self, tools: Mapping[str, dict[str, Any]], *, several: bool, otherwise: str | None = None

@@ -29,6 +29,7 @@ class ToolReading:
     names: Collection[str]  # of the tools that may be called; a call of any other is text
     several: bool = True  # whether calls may follow the first
     forced: bool = False  # whether a grammar makes the answer nothing but calls: `tool_grammar`
+    or_text: bool = False  # whether that grammar allows a text instead
 
 
 class CallPart(NamedTuple):

@@ -1,10 +1,9 @@
-"""Puts a JSON Schema into the form that llguidance can follow, without letting through what the schema forbids.
+"""Rewrites a JSON Schema so that llguidance can follow it, without allowing what the schema forbids.
 
-Where the library cannot follow a keyword as it stands, the keyword is replaced by one that allows the same or less:
-bounds beyond 64 bits or too close to zero by the nearest that it can hold an answer to, a pattern of names that are
-known by properties (so that none comes twice), a `oneOf` whose schemas exclude each other by `anyOf`. What cannot be
-replaced is refused with the sender's own words, or, in a schema that says so (`x-guidance: {"lenient": true}`), has no
-effect.
+Keywords that the library cannot follow are replaced by others that allow the same or less: bounds beyond 64 bits or too
+close to zero by the nearest possible ones, a pattern that lists names by properties (so that none comes twice), a
+`oneOf` whose schemas exclude each other by `anyOf`. What cannot be replaced is refused in terms of the sender's schema.
+In a lenient schema (`x-guidance: {"lenient": true}`) it has no effect instead.
 """
 
 from __future__ import annotations
@@ -146,7 +145,7 @@ class _Preparation:
             self._refuse(_pattern_fault("pattern", pattern, fault), schema, "pattern")
 
     def _names(self, schema: Schema) -> None:
-        """Patterns of names: the few names that one stands for are properties, each of which comes once at most."""
+        """Patterns of names: names that a pattern lists become properties, each of which comes once at most."""
         patterns = schema.get("patternProperties")
         if not isinstance(patterns, dict):
             return
@@ -248,7 +247,7 @@ def _int_within(value: int, *, up: bool) -> int:
 
 
 def _names_in(pattern: str) -> list[str]:
-    """The names that an expression stands for, where it does nothing but list them."""
+    """The names that an expression lists, if it does nothing else."""
     match = _NAMES.fullmatch(pattern)
     return (match[1] or match[2]).split("|") if match else []
 

@@ -43,7 +43,7 @@ _REWORDED = [
 
 
 def in_plain_words(message: str) -> str:
-    """The library's message for the sender of the grammar; of a fault inside the library nothing is told."""
+    """The library's message for the sender of the grammar, without details of faults inside the library."""
     if message.startswith("panic") or "<backtrace>" in message:
         return TOO_COMPLEX
     message = _PARSED.sub(r"\1", _REGEX.sub("invalid regex: ", _BEFORE.sub("", message)))

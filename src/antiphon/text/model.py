@@ -1,4 +1,4 @@
-"""Everything the front needs to know of a model's text, built from its checkpoint once at start."""
+"""Everything the front needs for a model's text, built once at start from its checkpoint."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TextModel:
 
     tokenizer: Tokenizer
     template: ChatTemplate | None  # None: the checkpoint has none that can be used, so the model cannot chat
-    thought_tokens: ThoughtTokens | None  # None: it does not write its thought between think tags
+    thought_tokens: ThoughtTokens | None  # None: the model does not write thoughts between think tags
     grammars: GrammarChecker  # of structured answers
-    tool_style: ToolStyle | None = None  # None: it cannot chat
+    tool_style: ToolStyle | None = None  # None: the model cannot chat
     reads_tool_calls: bool = True  # whether requests may have tools
     template_fault: str | None = None  # why the checkpoint's template cannot be used
 
@@ -60,16 +60,16 @@ class TextModel:
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """What grammars are matched with; None where no token ends a sequence, so that none could be complete."""
+        """The vocabulary for grammars; None if no token ends a sequence, since no answer could be complete then."""
         return self.grammars.vocabulary
 
     @property
     def thinks(self) -> bool:
-        """Whether it writes a thought before its answer."""
+        """Whether the model writes a thought before its answer."""
         return self.thought_tokens is not None
 
     def encode_prompt(self, prompt: str, *, param: str = "prompt") -> list[int]:
-        """Tokens of a raw prompt, control tokens recognized, with BOS in front if the model wants it and it has none.
+        """Tokens of a raw prompt, with control tokens recognized, and with the BOS in front that the model may want.
 
         Raises InvalidRequest for a lone surrogate.
         """
@@ -128,16 +128,16 @@ class TextModel:
     def tool_call_grammar(
         self, tools: Mapping[str, dict[str, Any]], *, several: bool, otherwise: str | None = None
     ) -> Grammar:
-        """What an answer looks like that calls some of these: `tool_grammar`. Only for a model that can chat."""
+        """The grammar of an answer that calls some of these: `tool_grammar`. Only for a model that can chat."""
         assert self.tool_style is not None
         return tool_call_grammar(self.tool_style.shape, self.tokenizer, tools, several=several, otherwise=otherwise)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of one token, as log-probabilities report them; a control token's are its name."""
+        """The bytes of one token, as log-probabilities report them; those of a control token are its name."""
         return self.tokenizer.id_to_bytes(token_id)
 
     def close(self) -> None:
-        """End the processes that render the template and check grammars."""
+        """Stop the processes that render the template and check grammars."""
         self.grammars.close()
         if self.template is not None:
             self.template.close()

@@ -19,7 +19,7 @@ from antiphon.text.tool_calls import CallParser, CallPart, Part, ToolCallParser,
 
 
 class TextDelta(NamedTuple):  # one is made for each token of each stream, and a frozen dataclass takes longer
-    """What became certain with one token."""
+    """What one token made certain."""
 
     content: str = ""
     reasoning: str = ""
@@ -52,12 +52,12 @@ class TextStream:
         self._stop = StopStrings(stop)
         self._calls = _call_parser(tools) if tools else None
         self._min_tokens = min_tokens
-        # A tag may be flagged as a control token, which has no text; here it has.
+        # A tag may be flagged as a control token, which has no text elsewhere.
         tags = (*((THINK_OPEN, THINK_CLOSE) if thinks else ()), *(tools.shape.tags if tools else ()))
         ids = {tokenizer.control_token_id(tag): tag for tag in tags}
         self._tags = {id: tag for id, tag in ids.items() if id is not None}
         self.num_tokens = 0
-        self.num_reasoning_tokens = 0  # those of the tags included
+        self.num_reasoning_tokens = 0  # including the tags
 
     def push(self, token_id: int) -> TextDelta:
         """The text that `token_id` makes certain."""
@@ -91,7 +91,7 @@ class TextStream:
         return TextDelta(content, thought, calls, self._stop.found, self._stopped)
 
     def _text_of(self, token_id: int) -> str:
-        """The text that this token completes; a tag ends a character that still misses bytes, as its letters would."""
+        """The text that this token completes. A tag ends a character that still misses bytes, as letters would."""
         tag = self._tags.get(token_id)
         return self._detokenizer.push(token_id) if tag is None else self._detokenizer.finish() + tag
 
@@ -108,7 +108,7 @@ class TextStream:
         return self._sort(parts, is_last=is_last)
 
     def _sort(self, parts: Sequence[Part], *, is_last: bool) -> tuple[str, Sequence[CallPart]]:
-        """Text and calls each for itself, up to a stop string, which cannot go across a call."""
+        """Text and calls apart, up to a stop string, which cannot span a call."""
         content: list[str] = []
         calls: list[CallPart] = []
         for part in parts:

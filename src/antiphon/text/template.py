@@ -1,7 +1,7 @@
 """A checkpoint's chat template: messages in, the text of the prompt out. Knows nothing of tokens.
 
-The template runs in a process of its own (`render_worker`), where time and memory are capped; this file owns that
-process, starts another one after a death, and puts what went wrong into words for the sender of the messages.
+The template runs in a process of its own (`render_worker`), where time and memory are limited. This file owns that
+process, starts another one when it dies, and turns what went wrong into errors for the sender of the messages.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ChatTemplate:
         self._worker = self._start()
 
     def render(self, messages: list[dict[str, Any]], **variables: object) -> str:
-        """The prompt's text; `variables` (add_generation_prompt, tools …) are the template's to understand.
+        """The prompt's text; the template decides what `variables` (add_generation_prompt, tools …) mean.
 
         Raises:
             InvalidRequest: the template refuses the messages, fails on them, or takes too much time or memory.
@@ -63,7 +63,7 @@ class ChatTemplate:
         return str(reply["text"])
 
     def close(self) -> None:
-        """End the worker; a later rendering would start another."""
+        """Stop the worker; a later rendering would start another."""
         self._worker.close()
 
     def _restart(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 BETWEEN = "\n"  # calls that follow one another
-# Keys beside the name with which a call is still a call of no arguments. With any other, it may have some.
+# With no other keys than these, a call without arguments is one of none. Any other key may hold some.
 _SAY_NOTHING = {"name", "id", "type"}
 _BLANKS = re.compile(r"\s*")
 
@@ -36,7 +36,7 @@ class ToolShape(Protocol):
     open: str  # the tag before a call
     close: str  # the tag behind it
     inside: tuple[str, ...]  # tags between the two
-    around: tuple[str, ...]  # the two tags around all calls, which say nothing by themselves, or none
+    around: tuple[str, ...]  # the two tags around all calls, which mean nothing by themselves, or none
     result_open: str
     result_close: str
     before_arguments: re.Pattern[str]  # any part of what may be between `open` and the JSON

@@ -200,7 +200,8 @@ async def test_bombs_hurt_nobody(folder):
             started = time.monotonic()
             answer = await served.chat(**bomb, max_tokens=20)
             assert time.monotonic() - started < 5, bomb  # a second, on a machine that nobody else uses
-            assert answer.status_code in (200, 400)
+            # Some pass the check, and turn out to be too complex only for some tokens that are drawn.
+            assert answer.status_code in (200, 400) or "too complex to be followed" in answer.text
             if answer.status_code == 400:
                 error = answer.json()["error"]
                 assert error["param"].startswith(next(iter(bomb)))

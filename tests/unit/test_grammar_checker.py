@@ -13,6 +13,7 @@ from grammars import allowed, lark, matcher_of, tiny_vocabulary
 from antiphon.errors import InvalidRequest
 from antiphon.grammar import GrammarError
 from antiphon.grammar.checker import MAX_GRAMMAR, MAX_REMEMBERED, GrammarChecker
+from antiphon.grammar.messages import TOO_COMPLEX, in_plain_words
 from antiphon.request import Grammar, GrammarKind
 
 LONG = Grammar(GrammarKind.LARK, "start: " + '"a" ' * 20_000)
@@ -85,6 +86,19 @@ def test_messages_name_the_fault_and_nothing_of_ours(kind, text, message):
     assert re.search(message, str(fault.value).removeprefix("at 1(8): "), re.DOTALL)
     assert "llguidance" not in str(fault.value)
     assert len(str(fault.value)) < 310
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "lexer error: too many expressions constructed",
+        "Current row has too many items; limit=50000; try avoiding single-byte/short lexemes",
+        "initial lexer configuration (grammar) too big (limit for this grammar: 1000000); out of fuel",
+        "panic at src/earley/parser.rs",
+    ],
+)
+def test_the_librarys_limits_are_one_reason(message):
+    assert in_plain_words(message) == TOO_COMPLEX
 
 
 def schema(**keywords: Any) -> str:

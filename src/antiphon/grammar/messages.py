@@ -20,6 +20,7 @@ _BEFORE = re.compile(r"^(at \d+\(\d+\): )?failed to compile JSON schema: ")
 _AFTER = re.compile(r"\n +\d+ \| .*", re.DOTALL)
 _TOKEN_TWICE = re.compile(r' \(at ".*" \(.*\)\)$', re.DOTALL)
 _REWORDED = [
+    (re.compile(r"(?s).*\b(?:too many (?:expressions|items|states)|fuel)\b.*"), TOO_COMPLEX),  # its limits
     (re.compile(r"Unimplemented keys: \[(.*)\]"), r"unsupported schema keywords: \1"),
     (
         re.compile(r"oneOf constraints are not supported\..*"),

@@ -11,7 +11,7 @@ from typing import Any
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 from antiphon.formats import open_checkpoint
-from antiphon.grammar import Vocabulary
+from antiphon.grammar import GrammarError, Vocabulary
 from antiphon.grammar.lark import to_lark
 from antiphon.grammar.matcher import Matcher, MatcherFactory
 from antiphon.request import Grammar, GrammarKind
@@ -61,3 +61,16 @@ def allowed(matcher: Matcher) -> set[bytes]:
     """What may come next, as texts."""
     bits = int.from_bytes(matcher.bitmask(), "little")
     return {token for id, token in enumerate(tiny_vocabulary().tokens) if bits >> id & 1}
+
+
+def fits(grammar: Grammar, text: str) -> bool:
+    """Whether an answer of exactly this text is complete."""
+    matcher = matcher_of(grammar)
+    vocabulary = tiny_vocabulary()
+    single = {token: id for id, token in reversed(list(enumerate(vocabulary.tokens))) if len(token) == 1}
+    try:
+        for byte in text.encode():
+            matcher.take(single[bytes([byte])])
+    except GrammarError:
+        return False
+    return bool(int.from_bytes(matcher.bitmask(), "little") >> vocabulary.eos_token_ids[0] & 1)

@@ -156,3 +156,14 @@ async def test_every_token_is_scored_the_end_of_sequence_too(tmp_path, stream: b
             assert sum(len(each[name]) for each in scores) == num_tokens
         text = "".join(choice["text"] for choice in choices)
         assert scores[-1]["text_offset"][-1] == len(text)
+
+
+async def test_a_template_that_cannot_be_used_leaves_completions_alone(tmp_path):
+    async with serving(tmp_path, template="{% frobnicate %}") as served:
+        assert (await served.complete("Hello", max_tokens=3)).status_code == 200
+        refusal = await served.chat("Hello")
+        assert refusal.status_code == 400
+        assert refusal.json()["error"]["message"].startswith(
+            "This model cannot chat: the chat template cannot be used: "
+        )
+        assert refusal.json()["error"]["message"].endswith("Send its prompt to /v1/completions.")

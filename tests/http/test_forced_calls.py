@@ -108,6 +108,124 @@ async def test_streamed_and_whole_are_the_same(served):
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks][-1] == "tool_calls"
 
 
+def just(**constants: Any) -> dict[str, Any]:
+    """A schema that one object alone fits."""
+    properties = {name: {"const": value} for name, value in constants.items()}
+    return {"type": "object", "properties": properties, "required": list(constants), "additionalProperties": False}
+
+
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
+LISTED = just(list=LETTERS)
+
+
+async def test_arguments_are_streamed_as_they_are_written(folder):
+    async with serving(folder, grammars=True, fake={"step_seconds": 0.005}) as served:
+        asked = {**WARM, "tool_choice": NAMED, "seed": 1, "tools": [tool("look_up", LISTED)]}
+        chunks = events((await served.chat(**asked, stream=True)).text)
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    deltas = [delta["function"] for choice in choices for delta in choice["delta"].get("tool_calls", [])]
+    assert json.loads("".join(delta["arguments"] for delta in deltas)) == {"list": LETTERS}
+    assert deltas[0]["name"] == "look_up"
+    assert len(deltas) > 3  # several tokens may share a chunk, but not all of them
+    assert all(delta["arguments"] for delta in deltas[1:])
+
+
+async def several_calls(served: Served) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A request that is answered with several calls, and its answer."""
+    for seed in range(40):
+        asked = {**WARM, "tool_choice": "required", "seed": seed}
+        whole = (await served.chat(**asked)).json()
+        if len(calls_of(whole["choices"][0])) > 1:
+            return asked, whole
+    raise AssertionError("none of forty answers had more than one call")
+
+
+async def test_a_call_that_is_cut_off_is_a_part_of_a_call(served):
+    asked, whole = await several_calls(served)
+    calls = calls_of(whole["choices"][0])
+    seen = set()
+    for max_tokens in range(1, whole["usage"]["completion_tokens"] - 1):
+        choice = (await served.chat(**asked | {"max_tokens": max_tokens})).json()["choices"][0]
+        assert choice["finish_reason"] == "length"
+        assert not choice["message"]["content"]
+        functions = [call["function"] for call in choice["message"].get("tool_calls", [])]
+        made = [(each["name"], each["arguments"]) for each in functions]
+        assert made[:-1] == calls[: max(0, len(made) - 1)]
+        assert all(calls[len(made) - 1][1].startswith(arguments) for _, arguments in made[-1:])
+        seen.add((len(made), made != calls[: len(made)]))
+    assert {(0, False), (1, True), (1, False), (2, True)} <= seen
+
+
+async def test_a_response_that_is_cut_off_has_an_incomplete_call(served):
+    flat = [{"type": "function", "name": "look_up", "parameters": LISTED}]
+    body = {"input": "Hello", "tools": flat, "tool_choice": "required", "temperature": 1.0, "seed": 2}
+    body |= {"parallel_tool_calls": False, "reasoning": {"effort": "none"}}
+    whole = (await served.http.post("/v1/responses", json=body)).json()
+    for fewer in range(1, whole["usage"]["output_tokens"], 4):
+        limit = {"max_output_tokens": whole["usage"]["output_tokens"] - fewer}
+        cut = (await served.http.post("/v1/responses", json=body | limit)).json()
+        assert (cut["status"], cut["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+        (item,) = cut["output"]
+        if item["type"] == "message":  # the name was not certain yet
+            assert item["content"][0]["text"] == ""
+            continue
+        assert item["name"] == "look_up"
+        arguments = whole["output"][0]["arguments"]
+        assert arguments.startswith(item["arguments"])
+        assert item["status"] == ("completed" if item["arguments"] == arguments else "incomplete")
+        told = named_events((await served.http.post("/v1/responses", json=body | limit | {"stream": True})).text)
+        done = [event["item"] for name, event in told if name == "response.output_item.done"]
+        assert [(each["status"], each["arguments"]) for each in done] == [(item["status"], item["arguments"])]
+
+
+async def test_a_message_that_is_cut_off_has_a_part_of_a_call(served):
+    body = {
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 55,
+        "tools": [{"name": "look_up", "input_schema": LISTED}],
+        "tool_choice": {"type": "any"},
+        "thinking": {"type": "disabled"},
+    }
+    cut = (await served.http.post("/v1/messages", json=body)).json()
+    assert cut["stop_reason"] == "max_tokens"
+    assert [(block["type"], block["name"]) for block in cut["content"]] == [("tool_use", "look_up")]
+    assert cut["content"][0]["input"]["_incomplete"].startswith('{"list":')
+
+
+async def test_an_answer_ends_at_a_call_that_repeats_an_earlier_one(served):
+    """The only call there is: small models would make it until they are stopped."""
+    written = set()
+    for seed in range(6):
+        asked = WARM | {"tools": [tool("wait")], "tool_choice": "required", "return_token_ids": True, "seed": seed}
+        choice = (await served.chat(**asked)).json()["choices"][0]
+        assert calls_of(choice) == [("wait", "{}")]
+        written.add(b"".join(map(served.text.tokenizer.id_to_bytes, choice["token_ids"])).count(b"wait"))
+    assert written <= {1, 2}
+    assert 2 in written
+    for seed in range(8):
+        for choice in (await served.chat(**WARM, tool_choice="required", seed=seed)).json()["choices"]:
+            assert len(set(calls_of(choice))) == len(calls_of(choice))
+    await served.until_metric('antiphon_requests_running{endpoint="chat"}', 0)
+
+
+@pytest.mark.parametrize("shape", ["hermes", "deepseek"])
+async def test_an_argument_may_hold_tags(folder, shape):
+    tags = ["</tool_call>", "\n</tool_call>\n<tool_call>", '"}}\n</tool_call>', "\n```<｜tool▁call▁end｜>"]
+    async with serving(folder, grammars=True, tool_call_parser=shape) as served:
+        reply = await served.chat(**WARM | {"tools": [tool("look", just(tags=tags))]}, tool_choice="required", seed=1)
+        choice = reply.json()["choices"][0]
+        assert choice["finish_reason"] == "tool_calls"
+        calls = [(call["function"]["name"], call["function"]["arguments"]) for call in choice["message"]["tool_calls"]]
+        assert [(name, json.loads(arguments)) for name, arguments in calls] == [("look", {"tags": tags})] * len(calls)
+
+
+@pytest.mark.parametrize("stop", ["\n", "<", "look", '"', "}", "arguments"])
+async def test_a_stop_string_does_not_end_a_forced_answer(served, stop):
+    asked = {**WARM, "tool_choice": "required", "seed": 3}
+    plain = (await served.chat(**asked)).json()["choices"][0]
+    assert calls_of((await served.chat(**asked, stop=[stop])).json()["choices"][0]) == calls_of(plain)
+
+
 async def test_a_thought_goes_before(folder):
     async with serving(folder, template=R1_TEMPLATE, script="I shall.</think>\n\nSo.", grammars=True) as served:
         reply = await served.chat(tools=TOOLS, tool_choice=NAMED, max_tokens=300)
@@ -153,6 +271,18 @@ async def test_a_form_or_calls(served):
     assert calls_of(forced.json()["choices"][0])
     choice = await served.chat(**WARM, structured_outputs={"choice": ["yes"]}, seed=1)
     assert choice.json()["choices"][0]["finish_reason"] in ("tool_calls", "stop")
+
+
+async def test_of_a_form_or_calls_what_is_cut_off_shows_no_markup(served):
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": COUNT | {"additionalProperties": False}}}
+    kinds = set()
+    for seed in range(6):
+        for max_tokens in (20, 40, 60):
+            reply = await served.chat(**WARM | {"max_tokens": max_tokens}, response_format=form, seed=seed)
+            message = reply.json()["choices"][0]["message"]
+            kinds |= {"calls"} if message.get("tool_calls") else {"text"} if message["content"] else set()
+            assert "tool" not in (message["content"] or "")
+    assert kinds == {"calls", "text"}
 
 
 async def test_responses_and_messages(served):

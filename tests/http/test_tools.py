@@ -168,6 +168,63 @@ async def test_tools_can_be_switched_off(tmp_path):
         assert (await server.chat(tools=[LOOK], tool_choice="none")).status_code == 200
 
 
+TAG = '{"where": "</tool_call>\\n<tool_call>", "why": "\\"</tool_call>"}'
+
+
+async def whole_and_streamed(served: Served, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The answer, and the arguments of all calls as a stream has them."""
+    whole = (await served.http.post(path, json=body)).json()
+    text = (await served.http.post(path, json=body | {"stream": True})).text
+    if path == "/v1/chat/completions":
+        choices = [choice for chunk in events(text) for choice in chunk["choices"]]
+        deltas = [delta for choice in choices for delta in choice["delta"].get("tool_calls", [])]
+        return whole, "".join(delta["function"]["arguments"] for delta in deltas)
+    told = named_events(text)
+    if path == "/v1/responses":
+        return whole, "".join(e["delta"] for name, e in told if name == "response.function_call_arguments.delta")
+    return whole, "".join(e["delta"].get("partial_json", "") for name, e in told if name == "content_block_delta")
+
+
+MESSAGE = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 400}
+IN_EVERY_API = [
+    ("/v1/chat/completions", MESSAGE | {"tools": [LOOK]}),
+    ("/v1/responses", {"input": "Hello", "tools": [{"type": "function", **LOOK["function"]}]}),
+    ("/v1/messages", MESSAGE | {"tools": [{"name": "look", "input_schema": PARAMETERS}]}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), IN_EVERY_API)
+async def test_an_argument_may_hold_the_closing_tag(tmp_path, path, body):
+    async with serving(tmp_path, script=f"So.\n{called(TAG)}\n{called(UP)}{EOS}") as server:
+        whole, streamed = await whole_and_streamed(server, path, body)
+    assert streamed == TAG + UP
+    if path == "/v1/chat/completions":
+        message = whole["choices"][0]["message"]
+        assert (message["content"], calls_of(message)) == ("So.", [("look", TAG), ("look", UP)])
+    elif path == "/v1/responses":
+        assert [item.get("arguments") for item in whole["output"]] == [None, TAG, UP]
+    else:
+        assert [block.get("input") for block in whole["content"]] == [None, json.loads(TAG), json.loads(UP)]
+
+
+async def test_parameters_are_arguments_and_no_near_miss_is_dropped(tmp_path):
+    as_parameters = called(UP).replace("arguments", "parameters")
+    near_miss = called(UP).replace("arguments", "args")
+    async with serving(tmp_path, script=f"{as_parameters}\n{near_miss}{EOS}") as server:
+        choice = (await server.chat(tools=[LOOK])).json()["choices"][0]
+    assert calls_of(choice["message"]) == [("look", UP)]
+    assert choice["message"]["content"].strip() == near_miss
+
+
+@pytest.mark.parametrize("stop", ["\n", "tool_call", '"name"', "}", "</tool_call>", "up"])
+async def test_a_stop_string_does_not_end_an_answer_inside_a_call(two: Served, stop):
+    choice = (await two.chat(tools=[LOOK], stop=stop)).json()["choices"][0]
+    assert choice["message"]["content"] == "Let me look."
+    assert calls_of(choice["message"]) == [("look", UP), ("look", DOWN)]
+    choice = (await two.chat(tools=[LOOK], stop=["me"])).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Let ", "stop")
+
+
 # --- the other APIs
 
 

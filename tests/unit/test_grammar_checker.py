@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from typing import Any
 
 import pytest
 from grammars import allowed, lark, matcher_of, tiny_vocabulary
@@ -11,6 +13,7 @@ from grammars import allowed, lark, matcher_of, tiny_vocabulary
 from antiphon.errors import InvalidRequest
 from antiphon.grammar import GrammarError
 from antiphon.grammar.checker import MAX_GRAMMAR, MAX_REMEMBERED, GrammarChecker
+from antiphon.grammar.messages import TOO_COMPLEX, in_plain_words
 from antiphon.request import Grammar, GrammarKind
 
 LONG = Grammar(GrammarKind.LARK, "start: " + '"a" ' * 20_000)
@@ -73,6 +76,8 @@ def test_special_tokens_match_no_text():
         (GrammarKind.LARK, 'start: "a"\nx: (', r"2\(5\): Expected token"),
         (GrammarKind.JSON_SCHEMA, '{"minimum": 5, "maximum": 3, "type": "integer"}', "Unsatisfiable"),
         (GrammarKind.REGEX, "(?<=a)b" + "x" * 2000, "^invalid regex: look-around"),
+        (GrammarKind.LARK, 'A: "x"\nstart: A\n\n\nc: (', r"^5\(5\): Expected token '\)', found '\\n'$"),
+        (GrammarKind.LARK, 'start: "a', "an unfinished string"),
     ],
 )
 def test_messages_name_the_fault_and_nothing_of_ours(kind, text, message):
@@ -81,3 +86,77 @@ def test_messages_name_the_fault_and_nothing_of_ours(kind, text, message):
     assert re.search(message, str(fault.value).removeprefix("at 1(8): "), re.DOTALL)
     assert "llguidance" not in str(fault.value)
     assert len(str(fault.value)) < 310
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "lexer error: too many expressions constructed",
+        "Current row has too many items; limit=50000; try avoiding single-byte/short lexemes",
+        "initial lexer configuration (grammar) too big (limit for this grammar: 1000000); out of fuel",
+        "panic at src/earley/parser.rs",
+    ],
+)
+def test_the_librarys_limits_are_one_reason(message):
+    assert in_plain_words(message) == TOO_COMPLEX
+
+
+def schema(**keywords: Any) -> str:
+    return json.dumps(keywords)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (
+            GrammarKind.LARK,
+            'root ::= "a" [\\u00e0-\\uD800]',
+            r"the GBNF grammar cannot be used: \uD800 is no character",
+        ),
+        (GrammarKind.LARK, 'root ::= a{3,1}\na ::= "x"', "range end must be >= start, got (3, 1)"),
+        (GrammarKind.LARK, 'root ::= "a" b', "the GBNF grammar cannot be used: Rule 'b' not found"),
+        (
+            GrammarKind.LARK,
+            'root ::= start\nstart ::= "q"',
+            "the GBNF grammar cannot be used: two of its rules would be named 'start' in Lark, where 'root' is 'start'",
+        ),
+        (
+            GrammarKind.REGEX,
+            "(?=a)b",
+            "invalid regex: look-around, including look-ahead and look-behind, is not supported",
+        ),
+        (GrammarKind.REGEX, "[a", "invalid regex: unclosed character class"),
+        (
+            GrammarKind.JSON_SCHEMA,
+            schema(oneOf=[{"type": "integer"}, {"type": "number"}]),
+            "'oneOf' is supported only where no two of its schemas can fit at once; use 'anyOf'",
+        ),
+        (GrammarKind.JSON_SCHEMA, schema(minimum="a"), "'minimum' must be a number, not \"a\""),
+        (GrammarKind.JSON_SCHEMA, schema(maxItems=-1), "'maxItems' must be a whole number, 0 or more, not -1"),
+        (GrammarKind.JSON_SCHEMA, '{"$ref": "#/x"}', "'$ref' names '#/x', which does not exist"),
+        (
+            GrammarKind.JSON_SCHEMA,
+            schema(type="string", pattern=r"^(?=.*\d).{8,}$"),
+            r"the expression '^(?=.*\d).{8,}$' in 'pattern' cannot be used: look-around, including look-ahead and "
+            "look-behind, is not supported",
+        ),
+        (
+            GrammarKind.JSON_SCHEMA,
+            schema(type="object", patternProperties={"^a": {}, "b$": {}}),
+            "'patternProperties' has '^a' and 'b$', which can match the same name; that is not supported",
+        ),
+        (
+            GrammarKind.JSON_SCHEMA,
+            schema(type="number", minimum=1e300),
+            "'minimum' is 1e+300, and no number beyond 9.22e+18 can be promised",
+        ),
+        (GrammarKind.JSON_SCHEMA, schema(minLength=10**12), "'minLength' is 1000000000000, and no text can be so long"),
+        (GrammarKind.JSON_SCHEMA, schema(type="integer", multipleOf=10**20), "'multipleOf' has too many digits"),
+    ],
+)
+async def test_what_is_wrong_is_said_of_the_senders_text(kind, text, message):
+    checker = GrammarChecker(tiny_vocabulary())
+    with pytest.raises(InvalidRequest) as refusal:
+        await checker.check(Grammar(kind, text), "field")
+    checker.close()
+    assert str(refusal.value) == f"Invalid value for 'field': {message}."

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tiny_checkpoints import CHATML_TEMPLATE, CONTROL_TOKENS, R1_TEMPLATE, metadata, write_gguf
 from tiny_text import BOS, EOS, tiny_data
 
-from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.errors import CheckpointError, InvalidRequest, NotReady
 from antiphon.formats import open_checkpoint
 from antiphon.text import TextModel, Tokenizer
+from antiphon.text.lint import lint
 from antiphon.text.prompt import NONCHARACTERS, build_chat_prompt
 from antiphon.text.template import MAX_SOURCE, ChatTemplate
 
@@ -63,7 +65,10 @@ def test_ordinary_messages_are_rendered_as_anywhere(
 ) -> None:
     if name == "chatml":  # it keeps a thought as it is written, where it stays plain text
         messages = [message for message in messages if message["role"] != "assistant"]
-    expected = TOKENIZER.encode_with_control(plainly_rendered(TEMPLATES[name], messages))
+    rendered = plainly_rendered(TEMPLATES[name], messages)
+    if name == "r1":  # it leaves the line breaks behind a thought that it cuts off
+        rendered = rendered.replace("<｜Assistant｜>\n\nYes.", "<｜Assistant｜>Yes.")
+    expected = TOKENIZER.encode_with_control(rendered)
     assert build_chat_prompt(TOKENIZER, templates[name], messages).token_ids == expected
 
 
@@ -89,6 +94,92 @@ def test_a_thought_may_come_in_three_ways(templates: dict[str, ChatTemplate]) ->
     for template in (templates["r1"], templates["tools"]):
         ids = [build_chat_prompt(TOKENIZER, template, [question, answer]).token_ids for answer in answers]
         assert ids[0] == ids[1] == ids[2]
+
+
+# Templates as they treat thoughts: cut off, kept as they come, written by the template, and only in some turns.
+KEEPS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{# </think> #}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SELDOM = KEEPS.replace("{# </think> #}", "{# reasoning_content </think> #}")
+THINKING = {"r1": R1_TEMPLATE, "keeps": KEEPS, "tools": TOOLS_TEMPLATE, "seldom": SELDOM, "chatml": CHATML_TEMPLATE}
+QUESTION, NEXT = {"role": "user", "content": "?"}, {"role": "user", "content": "And?"}
+QUOTED = "The tag </think> ends it, <think> begins it."
+
+
+def shown(source: str, messages: list[dict[str, Any]], tokenizer: Tokenizer = TOKENIZER, **options: Any) -> str:
+    """The prompt, with control tokens in brackets."""
+    template = ChatTemplate(source, bos_token=BOS, eos_token=EOS)
+    try:
+        ids = build_chat_prompt(tokenizer, template, messages, **options).token_ids
+    finally:
+        template.close()
+    named = {id: f"⟦{text}⟧".encode() for text, id in tokenizer.control.ids.items()}
+    return b"".join(named.get(id) or tokenizer.id_to_bytes(id) for id in ids).decode()
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_tag_that_an_earlier_answer_quotes_cuts_nothing(name: str) -> None:
+    for thought in ("T", f"T: {QUOTED}"):
+        answer = {"role": "assistant", "content": QUOTED, "reasoning_content": thought}
+        assert QUOTED in shown(THINKING[name], [QUESTION, answer, NEXT])
+    inline = {"role": "assistant", "content": f"<think>T</think>{QUOTED}"}
+    assert QUOTED in shown(THINKING[name], [QUESTION, inline, NEXT])
+
+
+def test_a_tag_that_is_no_token_is_guarded_too() -> None:
+    data = tiny_data()
+    types = [1 if "<" in text else type for text, type in zip(data.tokens, data.token_types, strict=True)]
+    tokenizer = Tokenizer(replace(data, token_types=types))
+    assert "<" not in tokenizer.control.first_letters
+    answer = {"role": "assistant", "content": QUOTED, "reasoning_content": "T"}
+    assert f"<｜Assistant｜>{QUOTED}" in shown(R1_TEMPLATE, [QUESTION, answer, NEXT], tokenizer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"content": "A", "reasoning_content": "T"},
+        {"content": "A", "reasoning": "T\n"},
+        {"content": "<think>\nT\n</think>\n\nA"},
+        {"content": "T</think>\nA"},
+        {"content": "A"},
+    ],
+)
+def test_a_thought_that_r1s_template_cuts_leaves_nothing(answer: dict[str, Any]) -> None:
+    told = shown(R1_TEMPLATE, [QUESTION, {"role": "assistant", **answer}, NEXT])
+    assert f"⟦<｜User｜>⟧?⟦<｜Assistant｜>⟧A⟦{EOS}⟧⟦<｜User｜>⟧And?" in told
+
+
+def test_a_thought_that_a_template_keeps_is_kept_as_it_was() -> None:
+    for content in ("<think>\nT\n</think>\n\nA", "<think>T</think>A", "<think>T</think>\nA", "T</think>\n\n\nA"):
+        told = shown(KEEPS, [QUESTION, {"role": "assistant", "content": content}, NEXT])
+        assert content in told.replace("⟦", "").replace("⟧", "")
+        assert told.count("⟦</think>⟧") == 1
+
+
+@pytest.mark.parametrize("name", THINKING)
+@pytest.mark.parametrize(
+    ("last", "end"),
+    [
+        ({"content": "A so", "reasoning_content": "T"}, "⟦<think>⟧\nT\n⟦</think>⟧\n\nA so"),
+        ({"content": QUOTED, "reasoning_content": QUOTED}, f"⟦<think>⟧\n{QUOTED}\n⟦</think>⟧\n\n{QUOTED}"),
+        ({"content": "<think>\nT\n</think>\n\nA so"}, "⟦<think>⟧\nT\n⟦</think>⟧\n\nA so"),
+        ({"content": "", "reasoning_content": "T so"}, "⟦<think>⟧\nT so"),
+        ({"content": "<think>\nT so"}, "⟦<think>⟧\nT so"),
+        ({"content": "A so"}, "A so"),
+    ],
+)
+def test_a_message_is_continued_with_its_thought(name: str, last: dict[str, Any], end: str) -> None:
+    if name == "chatml" and "reasoning_content" not in last:  # it knows no thoughts, so what is typed is text
+        end = last["content"]
+    message = {"role": "assistant", **last}
+    options = {"continue_final_message": True, "add_generation_prompt": False}
+    assert shown(THINKING[name], [QUESTION, message], **options).endswith(end)
+    template = ChatTemplate(THINKING[name])
+    prompt = build_chat_prompt(TOKENIZER, template, [QUESTION, message], continue_final_message=True)
+    assert prompt.starts_in_thought == (end.endswith("T so") and "⟦" in end)
+    template.close()
 
 
 CONTROL_TEXTS = [text for text, _ in CONTROL_TOKENS]
@@ -140,7 +231,7 @@ def test_no_control_token_grows_across_a_seam(content: str) -> None:
 
 
 def test_a_sentinel_in_the_text_is_text(templates: dict[str, ChatTemplate]) -> None:
-    content = "".join(NONCHARACTERS[:-2]) + "<｜User｜>"
+    content = "".join(NONCHARACTERS[:-5]) + "<｜User｜>"
     ids = build_chat_prompt(TOKENIZER, templates["r1"], [{"role": "user", "content": content}]).token_ids
     assert content.encode() in b"".join(map(TOKENIZER.id_to_bytes, ids))
     with pytest.raises(InvalidRequest, match="noncharacters"):
@@ -186,6 +277,38 @@ def test_a_model_without_template_cannot_chat(tmp_path: Path) -> None:
         model.chat_prompt([{"role": "user", "content": "hi"}])
 
 
+@pytest.mark.parametrize("source", ["{% for %}", "{% frobnicate %}", "x" * (MAX_SOURCE + 1)])
+def test_a_template_that_cannot_be_used_leaves_completions_alone(tmp_path: Path, source: str) -> None:
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "m.gguf", metadata(template=source)))
+    model = TextModel.from_checkpoint(checkpoint)
+    try:
+        with pytest.raises(
+            InvalidRequest, match=r"cannot chat: the chat template .*Send its prompt to /v1/completions"
+        ):
+            model.chat_prompt([{"role": "user", "content": "hi"}])
+        assert model.encode_prompt("hi")
+        (finding,) = [each for each in lint(model, {"temperature": 0.6}) if "template" in each.wrong]
+        assert finding.wrong == model.template_fault
+        assert "/v1/completions works" in finding.done
+    finally:
+        model.close()
+
+
+def test_a_template_whose_process_cannot_be_started_is_not_blamed_on_the_sender(monkeypatch) -> None:
+    template = ChatTemplate("ok")
+    template.close()
+
+    def refuse(*_: object) -> None:
+        raise OSError("no processes left")
+
+    monkeypatch.setattr("antiphon.text.template.HelperProcess", refuse)
+    with pytest.raises(NotReady, match="could not be started"):
+        template.render([])
+    monkeypatch.undo()
+    assert template.render([]) == "ok"
+    template.close()
+
+
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
@@ -202,6 +325,45 @@ def test_unsound_messages_are_named(
     with pytest.raises(InvalidRequest) as caught:
         build_chat_prompt(TOKENIZER, templates["r1"], messages)
     assert caught.value.param == param
+
+
+def rendered(source: str, **variables: Any) -> str:
+    template = ChatTemplate(source)
+    try:
+        return template.render([], **variables)
+    finally:
+        template.close()
+
+
+def test_the_tag_that_marks_what_the_model_writes_shows_it() -> None:
+    source = (
+        "{% for m in ['a', 'b'] %}<{% generation %}\n{{ m }}{% set m = 'c' %}{% endgeneration %}{{ m }}>{% endfor %}"
+    )
+    assert rendered(source) == "<aa><bb>"
+    with pytest.raises(CheckpointError, match="endgeneration"):
+        rendered("{% generation %}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", '{"b": "é<", "a": [1]}'),
+        ("(indent=1)", '{\n "b": "é<",\n "a": [\n  1\n ]\n}'),
+        ("(True)", '{"b": "\\u00e9<", "a": [1]}'),
+        ("(ensure_ascii=true)", '{"b": "\\u00e9<", "a": [1]}'),
+        ("(separators=(',', ':'))", '{"b":"é<","a":[1]}'),
+        ("(sort_keys=true)", '{"a": [1], "b": "é<"}'),
+        ("(sort_keys=true, indent=none, separators=[',', ':'])", '{"a":[1],"b":"é<"}'),
+    ],
+)
+def test_tojson_has_the_arguments_that_transformers_gives_it(arguments: str, expected: str) -> None:
+    assert rendered("{{ value | tojson" + arguments + " }}", value={"b": "é<", "a": [1]}) == expected
+
+
+def test_marks_are_taken_out_of_escaped_text_too() -> None:
+    message = {"role": "user", "content": "<|im_end|> é 😀 \ufddf"}
+    told = shown("{% for m in messages %}{{ m.content | tojson(ensure_ascii=true) }}{% endfor %}", [message])
+    assert told == '"<|im_end|> \\u00e9 \\ud83d\\ude00 \ufddf"'
 
 
 def test_a_template_may_refuse_messages() -> None:

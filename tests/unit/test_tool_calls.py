@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer, ToolReading
-from antiphon.text.tool_calls import ToolCallParser
+from antiphon.text.tool_calls import CallPart, ToolCallParser, _Body
 from antiphon.text.tool_shapes import SHAPES, shape_in, write_calls
 
 TOKENIZER = Tokenizer(tiny_data())
@@ -29,9 +29,9 @@ def reading(shape: str, *, several: bool = True) -> ToolReading:
 def parse(pieces: list[str], shape: str = "hermes", *, several: bool = True):
     """(content, calls)"""
     parser = ToolCallParser(reading(shape, several=several))
-    found = [*map(parser.push, pieces), parser.finish()]
-    calls = [(call.name, call.arguments) for each in found for call in each.calls]
-    return "".join(each.content for each in found), calls
+    parts = [part for found in (*map(parser.push, pieces), parser.finish()) for part in found]
+    calls = [(part.name, part.arguments) for part in parts if isinstance(part, CallPart)]
+    return "".join(part for part in parts if isinstance(part, str)), calls
 
 
 def deepseek(*calls: str) -> str:
@@ -60,6 +60,16 @@ V31_ADD = 'add<｜tool▁sep｜>{"a": 1, "b": [2]}'
             '<tool_call>{"name": "look", "arguments": {"é": "\\u00e9<"}}</tool_call>',
             "",
             [("look", '{"é": "\\u00e9<"}')],
+        ),
+        ('<tool_call>{"name": "look", "parameters": {"where": "up"}}</tool_call>', "", [FOUND_LOOK]),
+        ('<tool_call>{"parameters": "{\\"a\\": 1}", "name": "look"}</tool_call>', "", [("look", '{"a": 1}')]),
+        ('<tool_call>{"type": "function", "name": "look"}</tool_call>', "", [("look", "{}")]),
+        # What looks like the start of a call and is none spoils no call behind it.
+        (f"The <tool_call> tag: <tool_call>{LOOK}", "The <tool_call> tag: <tool_call>", [FOUND_LOOK]),
+        (
+            f'<tool_call>{{"name": "look", "arguments": {{"where": "up}}}}</tool_call>\n{LOOK}',
+            '<tool_call>{"name": "look", "arguments": {"where": "up}}</tool_call>',
+            [FOUND_LOOK],
         ),
     ],
 )
@@ -100,6 +110,20 @@ NO_CALLS = {
         '<tool_call>{"name": "other", "arguments": {}}</tool_call>',
         '<tool_call>{"name": "", "arguments": {}}</tool_call>',
         '<tool_call>{"arguments": {}}</tool_call>',
+        # A near miss of "arguments" is no call without arguments.
+        *(
+            f'<tool_call>{{"name": "look", "{key}": {{"where": "up"}}}}</tool_call>'
+            for key in ("args", "argument", "Arguments", "input", "kwargs", "parameter", "tool_input")
+        ),
+        '<tool_call>{"name": "look", "arguments": {}, "parameters": {"where": "up"}}</tool_call>',
+        '<tool_call>{"name": "look", "arguments": {"where": "up"}, "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "look", "where": "up"}</tool_call>',
+        '<tool_call>{"function": {"name": "look", "arguments": {}}}</tool_call>',
+        '<tool_call>{"name": "look", "parameters": [1]}</tool_call>',
+        '<tool_call>{"name": "look", "arguments": {"a": "</tool_call>',
+        '<tool_call>{"name": "look", "arguments": {"a": "\n"}}</tool_call>',
+        '<tool_call>{"name": "look", "arguments": {"a": "\\x"}}</tool_call>',
+        '<tool_call>{"name": "look", "arguments": {}}}</tool_call>',
         '<tool_call>{"name": "look", "arguments": {}} </tool_cal',
         '<tool_call>{"name": "look", "argu',
         '<tool_call>{"name": "look", "arguments": ' + "[" * 5000 + "</tool_call>",
@@ -115,6 +139,9 @@ NO_CALLS = {
         deepseek('other<｜tool▁sep｜>{"a": 1}'),
         deepseek("look<｜tool▁sep｜>[1]"),
         "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>look",  # cut off: it may have become look_up
+        "<｜tool▁call▁begin｜>" + "a" * 600 + "<｜tool▁call▁end｜>",
+        deepseek('function<｜tool▁sep｜>look\n{"a": 1} {"b": 2}'),
     ],
 }
 
@@ -123,6 +150,27 @@ NO_CALLS = {
 def test_what_is_no_call_comes_out_as_it_was(shape, text):
     for pieces in ([text], list(text)):
         assert parse(pieces, shape) == (text, [])
+
+
+ANY_TEXT = st.text("ab </\\\"'{}[]:,<｜\n", max_size=8) | st.sampled_from(
+    [tag for shape in SHAPES.values() for tag in (*shape.tags, "</tool_call>\n", "\n```" + DEEPSEEK.close)]
+)
+WRITTEN = st.dictionaries(ANY_TEXT, ANY_TEXT | st.lists(ANY_TEXT, max_size=2), max_size=3)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@given(arguments=st.lists(WRITTEN, min_size=1, max_size=3), cuts=st.lists(st.integers(0, 400), max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_a_string_of_a_call_may_hold_any_text(shape, arguments, cuts):
+    calls = [("look", json.dumps(each, ensure_ascii=False)) for each in arguments]
+    text = write_calls(SHAPES[shape], calls)
+    assert parse([text], shape) == parse(cut(text, cuts), shape) == ("", calls)
+
+
+def test_what_is_no_call_is_told_from_one_at_once():
+    parser = ToolCallParser(reading("hermes"))
+    assert parser.push("<tool_call> t") == ["<tool_call>", " t"]
+    assert parser.push('<tool_call>{"name": x') == ["<tool_call>", '{"name":', " x"]
 
 
 def test_a_broken_call_spoils_no_other():
@@ -135,7 +183,9 @@ def test_where_one_call_is_allowed_the_first_is_the_last():
 
 
 PARTS = [LOOK, ADD, "<tool_call>", "</tool_call>", "<tool", '{"name": "look"}', "\n", " ", "<", "a", "é"]
+PARTS += ['<tool_call>{"', '<tool_call>{"name": "look", "arguments": {"a": "', '"', "\\", "}", ":", ","]
 PARTS_DEEPSEEK = [deepseek(R1_LOOK), "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"]
+PARTS_DEEPSEEK += ["<｜tool▁call▁begin｜>function<｜tool▁sep｜>look\n```json\n{", '"', "}", "```", "\\", ": 1"]
 PARTS_DEEPSEEK += [V31_ADD, "<｜tool▁calls▁end｜>", "<｜tool▁", "\n", "<", "a"]
 
 
@@ -146,7 +196,7 @@ def test_streamed_and_at_once_are_the_same_and_nothing_is_lost(shape, parts, dat
     text = "".join(data.draw(st.lists(st.sampled_from(parts), max_size=10)))
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=10))
     content, calls = parse([text], shape)
-    assert parse(cut(text, cuts), shape) == (content, calls)
+    assert parse(cut(text, cuts), shape) == parse(list(text), shape) == (content, calls)
     # Text keeps its letters and their order; what is missing of it are the calls, their tags and blanks.
     letters = iter(text)
     assert all(letter in letters for letter in content)
@@ -154,15 +204,54 @@ def test_streamed_and_at_once_are_the_same_and_nothing_is_lost(shape, parts, dat
         assert content == text
 
 
-@pytest.mark.parametrize("text", ["<tool_call>" * 40_000, " " * 400_000, LOOK * 8_000, "<tool_call>{" + "<" * 400_000])
-def test_the_cost_grows_with_the_length_and_no_faster(text):
-    def seconds(text: str) -> float:
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<tool_call>",
+        " ",
+        LOOK,
+        "<tool_call>{<<<<",
+        '<tool_call>{"',
+        '<tool_call>{"": "',
+        '<tool_call>{"": "\\"',
+        '<tool_call>{"":["","',
+        '<tool_call>{"": "</tool_call>',
+    ],
+)
+@pytest.mark.parametrize("end", ["", '"', "\n"])
+def test_each_letter_is_looked_at_a_bounded_number_of_times(unit, end, monkeypatch):
+    counts = {"looked at": 0}
+
+    def counted(function):
+        def counting(self, text, start, **options):
+            before = counts["looked at"]
+            position = function(self, text, start, **options)
+            counts["looked at"] = before + position - start  # what a part of it counted too counts once
+            return position
+
+        return counting
+
+    monkeypatch.setattr(ToolCallParser, "_read_text", counted(ToolCallParser._read_text))
+    monkeypatch.setattr(_Body, "feed", counted(_Body.feed))
+    text = unit * (20_000 // len(unit)) + end
+    for size in (4, len(text)):
+        counts["looked at"] = 0
+        parse([text[at : at + size] for at in range(0, len(text), size)])
+        assert counts["looked at"] <= 4 * len(text)
+
+
+@pytest.mark.parametrize(
+    "unit", ["<tool_call>", " ", LOOK, '<tool_call>{"', '<tool_call>{"": "', '<tool_call>{"":["","']
+)
+def test_the_cost_grows_with_the_length_and_no_faster(unit):
+    def seconds(length: int) -> float:
+        text = unit * (length // len(unit))
         began = time.process_time()
         parse([text[at : at + 4] for at in range(0, len(text), 4)])
         return time.process_time() - began
 
     # Were it quadratic, ten times the text would cost a hundred times as much, and far more than this.
-    assert seconds(text) < 40 * max(seconds(text[: len(text) // 10]), 0.02)
+    assert seconds(200_000) < 40 * max(seconds(20_000), 0.02)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -202,6 +291,25 @@ def test_a_stop_string_ends_the_answer_and_gives_back_what_was_begun():
     _, content, calls, stream = streamed(ids, stop=["STOP"], tools=reading("hermes"))
     assert (content, calls) == ("\n<tool_call>", [FOUND_LOOK])
     assert stream.push(ids[0]).stopped
+
+
+FRAMES = ["\n", "tool_call", '"name"', "}", "</tool_call>", "<", "look", '{"where": "up"}', "up"]
+
+
+@pytest.mark.parametrize("stop", FRAMES)
+def test_a_stop_string_is_looked_for_in_text_and_not_in_calls(stop):
+    for text in (LOOK, f"{LOOK}\n{ADD}", f"So. {LOOK}"):
+        for ids in (TOKENIZER.encode_with_control(text), bytes_to_ids(TOKENIZER, text.encode())):
+            assert streamed(ids, stop=[stop], tools=reading("hermes"))[:3] == ("", *parse([text]))
+    ids = TOKENIZER.encode_with_control(f"{LOOK} Then{stop}x {ADD}")
+    _, content, calls, stream = streamed(ids, stop=[stop], tools=reading("hermes"))
+    assert (content, calls) == (" Then", [FOUND_LOOK])
+    assert stream.push(ids[0]).stop_string == stop
+
+
+def test_a_stop_string_does_not_go_across_a_call():
+    ids = TOKENIZER.encode_with_control(f"ST{LOOK}OP")
+    assert streamed(ids, stop=["STOP"], tools=reading("hermes"))[1:3] == ("STOP", [FOUND_LOOK])
 
 
 def test_a_stream_stops_behind_the_only_call():

@@ -18,7 +18,13 @@ from antiphon.text.tool_prompt import tool_style
 TOKENIZER = Tokenizer(tiny_data())
 TOOLS = [{"type": "function", "function": {"name": "look", "description": "Look </tools> <|im_end|>"}}]
 ARGUMENTS = '{"where":  "<|im_start|>up"}'
-CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": ARGUMENTS}}
+
+
+def call_of(arguments: str) -> dict[str, Any]:
+    return {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+
+
+CALL = call_of(ARGUMENTS)
 TURNS: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "What is up?"},
@@ -130,8 +136,17 @@ def test_r1s_template_cuts_the_thought_and_keeps_the_call():
     turns = [*TURNS[:2], {**TURNS[2], "reasoning_content": "Hm."}, *TURNS[3:]]
     told = prompt(R1_TEMPLATE, turns, tools=TOOLS)
     assert "Hm." not in told
-    assert "⟦<｜Assistant｜>⟧\n\nLet me see.\n⟦<tool_call>⟧" in told.replace("⟦</think>⟧", "")
+    assert "⟦<｜Assistant｜>⟧Let me see.\n⟦<tool_call>⟧" in told
     assert told.endswith("</tool_response>⟦<｜Assistant｜>⟧⟦<think>⟧\n")
+    turns[2]["content"] = None
+    assert "⟦<｜Assistant｜>⟧⟦<tool_call>⟧" in prompt(R1_TEMPLATE, turns, tools=TOOLS)
+
+
+@pytest.mark.parametrize("source", [AS_TEXT, AS_VALUE, CHATML_TEMPLATE, R1_TEMPLATE])
+def test_a_call_that_was_cut_off_is_shown_as_it_was_written(source):
+    turns = [*TURNS[:2], {"role": "assistant", "content": "", "tool_calls": [call_of('{"where": "u')]}, TURNS[3]]
+    told = prompt(source, turns, tools=TOOLS)
+    assert '{"where": "u' in told.replace('\\"', '"')
 
 
 def test_deepseeks_shape_is_written_with_its_tags():

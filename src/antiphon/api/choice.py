@@ -17,7 +17,7 @@ from antiphon.request import (
     TokenEvent,
     TokenLogprobs,
 )
-from antiphon.text import TextDelta, TextStream
+from antiphon.text import CallPart, TextDelta, TextStream
 
 
 class Choice:
@@ -33,6 +33,7 @@ class Choice:
         self._account = account
         self._waiting = Piece(index)
         self._num_calls = 0
+        self._call_is_open = False  # the last call still misses some of its arguments
         self.num_unread = 0  # tokens that came since there was something to take
         self.first_token_at = self.last_token_at = 0.0  # time.monotonic()
 
@@ -99,13 +100,23 @@ class Choice:
         piece = self._waiting
         piece.content += delta.content
         piece.reasoning += delta.reasoning
-        for call in delta.calls:
-            piece.tool_calls.append(ToolCallDelta(self._num_calls, f"call_{secrets.token_hex(12)}", call.name))
-            piece.tool_calls.append(ToolCallDelta(self._num_calls, arguments=call.arguments))
+        for part in delta.calls:
+            self._add_call(part)
+
+    def _add_call(self, part: CallPart) -> None:
+        """Put a part of a call with what waits of the same one."""
+        calls = self._waiting.tool_calls
+        if part.name is not None:
             self._num_calls += 1
+            calls.append(ToolCallDelta(self._num_calls - 1, f"call_{secrets.token_hex(12)}", part.name))
+        index, waiting = self._num_calls - 1, ""
+        if calls and calls[-1].index == index and calls[-1].id is None:
+            waiting = calls.pop().arguments
+        calls.append(ToolCallDelta(index, arguments=waiting + part.arguments, is_last=part.is_last))
+        self._call_is_open = not part.is_last
 
     def _end(self, reason: FinishReason, last: TextDelta) -> None:
-        made_calls = reason is FinishReason.STOP and self._num_calls > 0
+        made_calls = reason is FinishReason.STOP and self._num_calls > 0 and not self._call_is_open
         self._waiting.finish_reason = "tool_calls" if made_calls else reason.value
         self._waiting.stop_string = last.stop_string
         self.finished = True

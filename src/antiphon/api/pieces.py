@@ -25,6 +25,7 @@ class ToolCallDelta:
     id: str | None = None
     name: str | None = None
     arguments: str = ""  # of the JSON text that they are
+    is_last: bool = False  # the call is complete
 
 
 @dataclass(slots=True)

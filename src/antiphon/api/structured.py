@@ -1,8 +1,8 @@
-"""Structured answers: the fields by which a request says what its answer must look like, and the grammar they come to.
+"""Structured answers: the fields by which a request says what its answer must look like, and the grammar they mean.
 
-Owns OpenAI's `response_format`, vLLM's `structured_outputs` and the older `guided_*`. It promises that a request has
-one grammar at most, and that whatever would keep an answer from following it is refused by name. Whether a grammar is
-any good is the checker's to find out.
+Owns OpenAI's `response_format`, vLLM's `structured_outputs` and the older `guided_*`. A request has one grammar or
+none, and fields that would keep an answer from following it are refused by name. The checker decides whether a grammar
+can be used.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class StructuredOutputs(Schema):
 
 
 class StructuredRequest(Schema):
-    """The fields themselves, for every request that generates text."""
+    """The fields, for every request that generates text."""
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -107,8 +107,8 @@ class StructuredRequest(Schema):
 
     @property
     def wished_grammar(self) -> tuple[Grammar, str] | None:
-        """The form that the answer is to have, and the field that says so. Raises InvalidRequest for a text that is
-        no schema.
+        """The grammar of the answer, and the field that asks for it. Raises InvalidRequest for a text that is no
+        schema.
         """
         format = self.response_format
         if isinstance(format, JsonObjectFormat | JsonSchemaFormat) and format.schema_ is not None:
@@ -154,7 +154,8 @@ async def checked_grammar(request: StructuredRequest, checker: GrammarChecker) -
 
 
 def check_company(fields: list[str], company: dict[str, bool]) -> None:
-    """Refuse what a form of the answer cannot go with: `company` tells of other fields whether they ask for anything.
+    """Refuse fields that cannot be combined with a form of the answer. `company`: other fields, and whether each asks
+    for anything.
 
     Raises PydanticCustomError.
     """
@@ -177,7 +178,7 @@ def _of_json(value: dict[str, Any] | str, param: str) -> Grammar:
 
 
 def leniently(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose keywords that cannot be kept to have no effect."""
+    """The schema, marked so that keywords which cannot be followed have no effect."""
     options = schema.get("x-guidance", {})
     return schema | {"x-guidance": options | {"lenient": True}} if isinstance(options, dict) else schema
 

@@ -1,8 +1,8 @@
-"""Tools: the fields by which a request offers them and demands calls, and what that comes to for its answers.
+"""Tools: the fields by which a request offers tools and demands calls, and what they mean for its answers.
 
-Owns what a tool's `parameters` come to as the schema of a forced call's arguments. It promises that a forced answer is
-nothing but calls, whose arguments fit their tools' schemas; and that where a form of the answer and tools were asked
-for together, an answer has that form or is calls. How calls are spelled is `text`'s to know.
+Makes the schema of a forced call's arguments out of a tool's `parameters`. A forced answer is nothing but calls, whose
+arguments fit their tools' schemas. Where a form of the answer and tools were asked for together, an answer has that
+form or is calls. How calls are written is left to `text`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from antiphon.text import TextModel, ToolReading
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
-# With one of these a schema says itself what else an object may have, or says so elsewhere.
+# Keywords with which a schema says what else an object may have, here or elsewhere.
 _OPEN = {"additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "minProperties"}
 _ELSEWHERE = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
 
@@ -56,7 +56,7 @@ class AllowedTools(Schema):
 
 
 class AllowedChoice(Schema):
-    """Some of the tools: the model is told of all, so that prompts begin alike, and may call these."""
+    """Some of the tools: all go into the prompt, so that prompts begin alike, but only these may be called."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
@@ -70,7 +70,7 @@ ToolChoice = Annotated[
 
 
 class ToolRequest(StructuredRequest):
-    """The fields themselves."""
+    """The fields."""
 
     tools: (
         Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS), known_tools("function")]
@@ -96,12 +96,12 @@ class ToolRequest(StructuredRequest):
 
     @property
     def offers_tools(self) -> bool:
-        """Whether the model shall be told of tools, and calls looked for in its answers."""
+        """Whether tools go into the prompt, and calls are looked for in the answers."""
         return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer is to be nothing but calls."""
+        """Whether the answer must be nothing but calls."""
         if isinstance(self.tool_choice, AllowedChoice):
             return self.tool_choice.allowed_tools.mode == "required"
         return self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
@@ -129,10 +129,13 @@ class ToolRequest(StructuredRequest):
 
 
 def tool_reading(request: ToolRequest, text: TextModel) -> ToolReading | None:
-    """How the calls in the request's answers are read; None: there are none."""
+    """How the calls in the request's answers are read; None if it offers no tools."""
     if not request.offers_tools:
         return None
-    return text.tool_reading([tool.name for tool in request.callable_tools.values()], several=request.may_call_again)
+    names = [tool.name for tool in request.callable_tools.values()]
+    or_text = bool(request.grammar_fields) and not request.must_call
+    forced = request.must_call or or_text
+    return text.tool_reading(names, several=request.may_call_again, forced=forced, or_text=or_text)
 
 
 async def answer_grammar(request: ToolRequest, text: TextModel) -> Grammar | None:
@@ -153,8 +156,7 @@ async def answer_grammar(request: ToolRequest, text: TextModel) -> Grammar | Non
 def _arguments(tool: FunctionDefinition, index: int) -> dict[str, Any]:
     """The schema of the object that a call has for arguments.
 
-    Properties that the schema neither lists nor says a word about are left out: a small model would not stop adding
-    some.
+    Properties that the schema neither lists nor mentions are left out: a small model would not stop adding some.
     """
     schema = tool.parameters
     if schema is None:

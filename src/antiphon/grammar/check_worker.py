@@ -1,7 +1,7 @@
-"""The process that checks grammars, and nothing else: they are a stranger's, and may ask for any amount of work.
+"""The process that checks grammars, and nothing else: they come from strangers, and may need any amount of work.
 
-Each is translated, compiled and asked for its first tokens in a child of its own, forked with the vocabulary ready: the
-kernel ends a child that has used its time or its memory, and nothing has to be started again.
+Each is translated, compiled and asked for its first tokens in a child of its own, forked with the vocabulary ready. The
+kernel ends a child that has used up its time or memory, and nothing has to be started again.
 
 Speaks JSON, one line each way: first {"tokens", "special_token_ids", "eos_token_ids", "time_limit"}, the tokens' bytes
 as Latin-1, → {}; then, per grammar, {"kind", "text"} → {"lark"} or {"error"}, or {"stopped": true}. Run as a module by
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import resource
 import signal
 import sys
 from typing import Any
 
-from antiphon.grammar.lark import to_lark
-from antiphon.grammar.matcher import NOTHING_FITS, MatcherFactory
+from antiphon.grammar.lark import is_lark, to_lark
+from antiphon.grammar.matcher import MatcherFactory
+from antiphon.grammar.messages import NOTHING_FITS, without_place
 from antiphon.grammar.nouns import GrammarError, Vocabulary
 from antiphon.request import Grammar, GrammarKind
 
@@ -62,14 +62,13 @@ def _check_in_a_child(factory: MatcherFactory, question: dict[str, str], time_li
 
 
 def _check(factory: MatcherFactory, question: dict[str, str]) -> dict[str, Any]:
+    grammar = Grammar(GrammarKind(question["kind"]), question["text"])
     try:
-        lark = to_lark(Grammar(GrammarKind(question["kind"]), question["text"]))
-        if not any(factory.compile(lark).bitmask()):
+        lark = to_lark(grammar)
+        if not any(factory.compile(lark, to_follow=False).bitmask()):
             return {"error": NOTHING_FITS}
     except GrammarError as error:
-        reason = str(error)
-        # A place in Lark that the sender has not written says nothing.
-        return {"error": reason if question["kind"] == GrammarKind.LARK else re.sub(r"^at \d+\(\d+\): ", "", reason)}
+        return {"error": str(error) if is_lark(grammar) else without_place(str(error))}
     except (MemoryError, RecursionError):
         return {"stopped": True}
     return {"lark": lark}

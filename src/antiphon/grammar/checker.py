@@ -1,8 +1,8 @@
-"""Whether a grammar can be followed: the front's check, before the engine hears of it.
+"""Whether a grammar can be followed: the front's check, before the engine gets it.
 
-Owns the process that checks (`check_worker`), a memory of what it said, and the thread that waits for it: a grammar
-that is checked, or a monster that is stopped, holds up nobody but other new grammars. It promises that what it lets
-through is Lark that compiles under the caps which the engine has too.
+Owns the process that checks (`check_worker`), a cache of its results, and the thread that waits for it: a grammar that
+is being checked, or one that runs away and is stopped, delays other new grammars only. What passes is Lark that
+compiles under the limits which the engine has too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a grammar must know of a tokenizer, and what goes wrong with one. Plain data, without the library behind it."""
+"""The vocabulary that grammars are followed with, and the error for a bad grammar. Plain data, without the library."""
 
 from __future__ import annotations
 

@@ -7,6 +7,6 @@ from antiphon.text.model import TextModel
 from antiphon.text.prompt import ChatPrompt
 from antiphon.text.stream import TextDelta, TextStream
 from antiphon.text.tokenizer import Tokenizer
-from antiphon.text.tool_calls import ToolReading
+from antiphon.text.tool_calls import CallPart, ToolReading
 
-__all__ = ["ChatPrompt", "TextDelta", "TextModel", "TextStream", "Tokenizer", "ToolReading"]
+__all__ = ["CallPart", "ChatPrompt", "TextDelta", "TextModel", "TextStream", "Tokenizer", "ToolReading"]

@@ -1,7 +1,7 @@
-"""Finds the result that a mathematical answer puts in a box, and says when two of them are the same.
+"""Finds the result that a mathematical answer puts in a box, and brings results into a form to compare.
 
-`\\boxed{…}` is how reasoning models are asked to mark their result. One pass over the text, whatever it is: the braces
-inside a box must balance, and one that is written `\\{` does not count.
+Reasoning models are asked to mark their result with `\\boxed{…}`. One pass over the text: the braces inside a box must
+balance, and an escaped one, `\\{`, does not count.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ _SIGN = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def boxed_answer(text: str) -> str | None:
-    """What stands in the box that was opened last, of those that were closed; None where there is none."""
-    opened: list[int | None] = []  # where the content of each box begins that is open; None for any other brace
+    """The content of the box that was opened last, among those that were closed; None if there is none."""
+    opened: list[int | None] = []  # where the content of each open box begins; None for any other brace
     last, answer = -1, None
     for sign in _SIGN.finditer(text):
         if sign.group().startswith("\\boxed"):
@@ -28,5 +28,5 @@ def boxed_answer(text: str) -> str | None:
 
 
 def normalized(answer: str) -> str:
-    """An answer without what does not matter: dollar signs around it, dots at its end, blanks in a row."""
+    """An answer without dollar signs around it, dots at its end and repeated blanks."""
     return " ".join(answer.split()).lstrip(" $").rstrip(" $.")

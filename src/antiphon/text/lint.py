@@ -62,7 +62,8 @@ def _tokenizer_findings(text: TextModel) -> Iterator[Finding]:
 
 def _template_findings(text: TextModel) -> Iterator[Finding]:
     if text.template is None:
-        yield Finding("the checkpoint has no chat template", "chat is refused, /v1/completions works")
+        wrong = text.template_fault or "the checkpoint has no chat template"
+        yield Finding(wrong, "chat is refused, /v1/completions works")
         return
     question = [{"role": "user", "content": "Hello"}]
     try:

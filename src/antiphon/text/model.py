@@ -1,4 +1,4 @@
-"""Everything the front needs to know of a model's text, built from its checkpoint once at start."""
+"""Everything the front needs for a model's text, built once at start from its checkpoint."""
 
 from __future__ import annotations
 
@@ -26,25 +26,28 @@ class TextModel:
     """Tokenizer and chat template of one model. Its methods block, so an event loop calls the long ones in a thread."""
 
     tokenizer: Tokenizer
-    template: ChatTemplate | None  # None: the checkpoint has none, so it cannot chat
-    thought_tokens: ThoughtTokens | None  # None: it does not write its thought between think tags
+    template: ChatTemplate | None  # None: the checkpoint has none that can be used, so the model cannot chat
+    thought_tokens: ThoughtTokens | None  # None: the model does not write thoughts between think tags
     grammars: GrammarChecker  # of structured answers
-    tool_style: ToolStyle | None = None  # None: it cannot chat
+    tool_style: ToolStyle | None = None  # None: the model cannot chat
     reads_tool_calls: bool = True  # whether requests may have tools
+    template_fault: str | None = None  # why the checkpoint's template cannot be used
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, tool_call_parser: str = "auto") -> TextModel:
         """`tool_call_parser`: the shape of calls, `auto` for the template's own, `none` for no tools.
 
-        Raises CheckpointError, naming the file, when tokenizer or template cannot be used.
+        A template that cannot be used is left out: completions need none.
+
+        Raises CheckpointError, naming the file, when the tokenizer cannot be used.
         """
         try:
             tokenizer = Tokenizer(checkpoint.tokenizer)
-            template = _template(checkpoint.chat_template, tokenizer) if checkpoint.chat_template else None
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint.path}: {error.message}") from None
-        in_template = template is not None and THINK_CLOSE in template.source
-        thinks = in_template or tokenizer.control_token_id(THINK_CLOSE) is not None
+        source = checkpoint.chat_template or ""
+        template, fault = _template(source, tokenizer) if source else (None, None)
+        thinks = THINK_CLOSE in source or tokenizer.control_token_id(THINK_CLOSE) is not None
         return cls(
             tokenizer,
             template,
@@ -52,20 +55,21 @@ class TextModel:
             GrammarChecker(_vocabulary(tokenizer)),
             tool_style(template, tool_call_parser) if template is not None else None,
             reads_tool_calls=tool_call_parser != "none",
+            template_fault=fault,
         )
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """What grammars are matched with; None where no token ends a sequence, so that none could be complete."""
+        """The vocabulary for grammars; None if no token ends a sequence, since no answer could be complete then."""
         return self.grammars.vocabulary
 
     @property
     def thinks(self) -> bool:
-        """Whether it writes a thought before its answer."""
+        """Whether the model writes a thought before its answer."""
         return self.thought_tokens is not None
 
     def encode_prompt(self, prompt: str, *, param: str = "prompt") -> list[int]:
-        """Tokens of a raw prompt, control tokens recognized, with BOS in front if the model wants it and it has none.
+        """Tokens of a raw prompt, with control tokens recognized, and with the BOS in front that the model may want.
 
         Raises InvalidRequest for a lone surrogate.
         """
@@ -82,10 +86,8 @@ class TextModel:
     ) -> ChatPrompt:
         """Tokens of a conversation: `build_chat_prompt`. Raises InvalidRequest, also for a model without a template."""
         if self.template is None:
-            raise InvalidRequest(
-                "This model has no chat template, so it cannot chat; send its prompt to /v1/completions.",
-                param="messages",
-            )
+            reason = f"This model cannot chat: {self.template_fault or 'it has no chat template'}"
+            raise InvalidRequest(f"{reason}. Send its prompt to /v1/completions.", param="messages")
         return build_chat_prompt(
             self.tokenizer,
             self.template,
@@ -114,24 +116,28 @@ class TextModel:
             tools=tools,
         )
 
-    def tool_reading(self, names: Collection[str], *, several: bool) -> ToolReading:
-        """How calls of these tools are read. Only for a model that can chat."""
+    def tool_reading(
+        self, names: Collection[str], *, several: bool, forced: bool = False, or_text: bool = False
+    ) -> ToolReading:
+        """How calls of these tools are read. Only for a model that can chat. `forced`: answers follow
+        `tool_call_grammar`, which allows a text too if `or_text`.
+        """
         assert self.tool_style is not None
-        return ToolReading(self.tool_style.shape, names, several)
+        return ToolReading(self.tool_style.shape, names, several, forced, or_text)
 
     def tool_call_grammar(
         self, tools: Mapping[str, dict[str, Any]], *, several: bool, otherwise: str | None = None
     ) -> Grammar:
-        """What an answer looks like that calls some of these: `tool_grammar`. Only for a model that can chat."""
+        """The grammar of an answer that calls some of these: `tool_grammar`. Only for a model that can chat."""
         assert self.tool_style is not None
         return tool_call_grammar(self.tool_style.shape, self.tokenizer, tools, several=several, otherwise=otherwise)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of one token, as log-probabilities report them; a control token's are its name."""
+        """The bytes of one token, as log-probabilities report them; those of a control token are its name."""
         return self.tokenizer.id_to_bytes(token_id)
 
     def close(self) -> None:
-        """End the processes that render the template and check grammars."""
+        """Stop the processes that render the template and check grammars."""
         self.grammars.close()
         if self.template is not None:
             self.template.close()
@@ -145,9 +151,14 @@ def _vocabulary(tokenizer: Tokenizer) -> Vocabulary | None:
     return Vocabulary([tokenizer.id_to_bytes(id) for id in ids], special, list(tokenizer.eos_token_ids))
 
 
-def _template(source: str, tokenizer: Tokenizer) -> ChatTemplate:
+def _template(source: str, tokenizer: Tokenizer) -> tuple[ChatTemplate | None, str | None]:
+    """The template, or why there is none."""
+
     def text(id: int | None) -> str:
         return "" if id is None else tokenizer.id_to_bytes(id).decode(errors="replace")
 
     eos = tokenizer.eos_token_ids[0] if tokenizer.eos_token_ids else None
-    return ChatTemplate(source, bos_token=text(tokenizer.bos_token_id), eos_token=text(eos))
+    try:
+        return ChatTemplate(source, bos_token=text(tokenizer.bos_token_id), eos_token=text(eos)), None
+    except CheckpointError as error:
+        return None, error.message

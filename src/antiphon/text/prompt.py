@@ -1,35 +1,31 @@
 """Where messages become token ids: renders the chat template so that control tokens come from the template alone.
 
-A rendered prompt is one string in which the template's `<|im_end|>` and a user's look the same. So before rendering,
-what people wrote is marked: a sentinel, a noncharacter that occurs nowhere in the messages or the template, goes after
-every letter that a control token can begin with, and before a text that could be the rest of one. Whatever a user
-typed, alone or together with the template's text on either side, then reads as no control token. The rendered string
-is split at the control tokens that remain, the sentinels are taken out of the pieces between them, and the pieces are
-encoded as plain text. The sentinel is not blank and stands after leading blanks, so a template's `trim` works as ever.
-
-Thoughts in earlier assistant turns are cut off before marking, since templates look for `</think>` in them: thought and
-answer are marked each for itself and joined by a real tag.
+A rendered prompt is one string in which the template's `<|im_end|>` and a user's look the same. So what people wrote is
+marked before rendering (`marking`). The rendered string is split at the control tokens that remain, the marks are taken
+out of the pieces between them, and the pieces are encoded as plain text. What becomes of thoughts in earlier turns is
+in `earlier_thoughts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from antiphon.errors import InvalidRequest
-from antiphon.text.control import ControlTokens
+from antiphon.text.earlier_thoughts import Thought, ThoughtWriter, has_thought_apart, split_message, split_unfinished
+from antiphon.text.marking import NONCHARACTERS, THINK_CLOSE, THINK_OPEN, Marker, free_noncharacters, texts_in
 from antiphon.text.system_prompt import folded
 from antiphon.text.template import ChatTemplate
 from antiphon.text.tokenizer import Tokenizer, check_encodable
 from antiphon.text.tool_prompt import ToolStyle, spelled_out, with_arguments
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 EMPTY_THOUGHT = f"{THINK_OPEN}\n\n{THINK_CLOSE}\n\n"  # as models are trained to see it
-# Unicode's noncharacters: no text for interchange holds them, and if one does, another is taken.
-NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
-MAX_DEPTH = 64  # of lists and mappings in a message or tool
+_THOUGHT = "_thought"  # where a marked message keeps its thought until it is joined with the content
+_ELSEWHERE = ("role", "reasoning", "reasoning_content", _THOUGHT)
+
+__all__ = ["EMPTY_THOUGHT", "NONCHARACTERS", "ROLES", "THINK_CLOSE", "THINK_OPEN", "ChatPrompt", "build_chat_prompt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +59,93 @@ def build_chat_prompt(
     Raises InvalidRequest, naming the field, for what cannot be rendered: see `ChatTemplate.render`.
     """
     _check_messages(messages)
-    sentinel, end = _free_noncharacters([messages, tools, variables, template.source])
-    marker = _Marker(sentinel, tokenizer.control)
+    sentinel, end, proof, gap, close = free_noncharacters([messages, tools, variables, template.source], 5)
+    marker = Marker(sentinel, tokenizer.control)
+    writer = ThoughtWriter(marker, gap, close, apart="reasoning_content" in template.source)
     turns = with_arguments(messages, tool_style) if tool_style else messages
-    marked = [_marked_message(message, marker, template) for message in turns]
-    thought_is_open = False
+    knows_thoughts = THINK_CLOSE in template.source
+    marked = [_marked_message(message, marker, knows_thoughts=knows_thoughts) for message in turns]
     if continue_final_message:
-        add_generation_prompt = False
-        thought_is_open = _leave_open(messages[-1], marked[-1], marker, template.source, end)
+        may_think = knows_thoughts or (
+            has_thought_apart(messages[-1]) and tokenizer.control_token_id(THINK_CLOSE) is not None
+        )
+        marked[-1] = _left_open(messages[-1], marker, end, proof, may_think=may_think)
     if tool_style and not tool_style.in_template:
         marked = spelled_out(marked, marker.mark(tools), tool_style)
     elif tools:
         variables["tools"] = tools
-    text = template.render(
+    opens_turn = add_generation_prompt and not continue_final_message
+    variables = {name: marker.mark(value) for name, value in variables.items()}
+    text = _rendered(
+        template,
         folded(marked) if fold_system else marked,
-        add_generation_prompt=add_generation_prompt,
-        **{name: marker.mark(value) for name, value in variables.items()},
+        writer,
+        end if continue_final_message else None,
+        add_generation_prompt=opens_turn,
+        **variables,
     )
-    if close_thought and add_generation_prompt:
+    if close_thought and opens_turn:
         text = _close_thought(text, template.source)
-    if continue_final_message:
-        text, found, _ = text.rpartition(end)
-        if not found:
-            raise InvalidRequest(
-                "The model's chat template does not show the last message, so it cannot be continued.",
-                param="continue_final_message",
-            )
     if limit is not None:
         tokenizer.check_room(marker.unmark(text), limit, param="messages")
+    opened = opens_turn and text.rstrip().endswith(THINK_OPEN)
+    continued: Thought | None = marked[-1].get(_THOUGHT) if continue_final_message else None
+    in_thought = continued is not None and continued.is_open
+    return ChatPrompt(_encoded(tokenizer, text, marker), starts_in_thought=opened or in_thought)
+
+
+def _rendered(
+    template: ChatTemplate,
+    messages: Sequence[Mapping[str, Any]],
+    writer: ThoughtWriter,
+    end: str | None,
+    **variables: Any,  # noqa: ANN401
+) -> str:
+    """The prompt with its marks, up to `end` where there is one: the end of a message that is to be continued."""
+    text = template.render(_with_thoughts(messages, writer), **variables)
+    if end is None:
+        return writer.finished(text)
+    thoughts = [message[_THOUGHT] for message in messages if _THOUGHT in message]
+    proof = "".join(thought.proof for thought in thoughts)
+    if proof not in text:
+        text = template.render(_with_thoughts(messages, writer, hidden=end), **variables)
+    text, found, _ = writer.finished(text).replace(proof, "").rpartition(end)
+    if not found:
+        raise InvalidRequest(
+            "The model's chat template does not show the last message, so it cannot be continued.",
+            param="continue_final_message",
+        )
+    return text
+
+
+def _with_thoughts(
+    messages: Sequence[Mapping[str, Any]], writer: ThoughtWriter, hidden: str | None = None
+) -> list[dict[str, Any]]:
+    """Marked messages with their thoughts as the template takes them, but for the one that has `hidden` in it."""
+    turns = []
+    for message in messages:
+        turn = {key: value for key, value in message.items() if key != _THOUGHT}
+        if thought := message.get(_THOUGHT):
+            turn = writer.message(turn, thought, hidden=hidden is not None and hidden in turn["content"])
+        turns.append(turn)
+    return turns
+
+
+def _left_open(message: Mapping[str, Any], marker: Marker, end: str, proof: str, *, may_think: bool) -> dict[str, Any]:
+    """The message that is to be continued, marked, with `end` where it ends and `proof` in front of its thought."""
+    if message["role"] != "assistant" or message.get("tool_calls"):
+        raise InvalidRequest(
+            "Only a last message of role 'assistant' without tool calls can be continued.",
+            param="continue_final_message",
+        )
+    marked = _marked_message(message, marker, knows_thoughts=False)
+    thought, answer = split_unfinished(message) if may_think else (None, message.get("content") or "")
+    marked["content"] = marker.mark_text(answer) + end
+    return marked | ({_THOUGHT: replace(thought, proof=proof if thought.alone else "")} if thought else {})
+
+
+def _encoded(tokenizer: Tokenizer, text: str, marker: Marker) -> list[int]:
+    """The tokens of a rendered prompt."""
     ids: list[int] = []
     for piece in tokenizer.control.split(text):
         if isinstance(piece, int):
@@ -99,29 +154,7 @@ def build_chat_prompt(
             ids += tokenizer.encode(marker.unmark(piece), param="messages", first=not ids)
     if tokenizer.add_bos and tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
         ids.insert(0, tokenizer.bos_token_id)
-    opened = add_generation_prompt and text.rstrip().endswith(THINK_OPEN)
-    return ChatPrompt(ids, starts_in_thought=opened or thought_is_open)
-
-
-def _leave_open(message: Mapping[str, Any], marked: dict[str, Any], marker: _Marker, source: str, end: str) -> bool:
-    """Put `end` where the message is to be continued; returns whether that is inside its thought."""
-    if message["role"] != "assistant" or message.get("tool_calls"):
-        raise InvalidRequest(
-            "Only a last message of role 'assistant' without tool calls can be continued.",
-            param="continue_final_message",
-        )
-    content: str = message.get("content") or ""
-    thought: str = message.get("reasoning_content") or message.get("reasoning") or ""
-    if content.startswith(THINK_OPEN) and THINK_CLOSE not in content:
-        thought, content = content.removeprefix(THINK_OPEN).lstrip("\n"), ""
-    if content or not thought or THINK_CLOSE not in source:
-        marked["content"] += end
-        return False
-    if "reasoning_content" in source:
-        marked |= {"content": "", "reasoning_content": marker.mark_text(thought) + end}
-    else:
-        marked["content"] = f"{THINK_OPEN}\n{marker.mark_text(thought)}{end}"
-    return True
+    return ids
 
 
 def _close_thought(text: str, source: str) -> str:
@@ -132,65 +165,14 @@ def _close_thought(text: str, source: str) -> str:
     return text if "enable_thinking" in source or opened.endswith(THINK_CLOSE) else text + EMPTY_THOUGHT
 
 
-@dataclass(frozen=True, slots=True)
-class _Marker:
-    """Puts sentinels into text from outside, and takes them out again."""
-
-    sentinel: str
-    control: ControlTokens
-
-    def mark_text(self, text: str) -> str:
-        body = text.lstrip()
-        if self.control.may_continue(body):
-            text = text[: len(text) - len(body)] + self.sentinel + body
-        for letter in self.control.first_letters:
-            text = text.replace(letter, letter + self.sentinel)
-        return text
-
-    def mark(self, value: Any) -> Any:  # noqa: ANN401
-        """Any JSON value with all its texts marked. A key is marked only where it could hold a control token."""
-        if isinstance(value, str):
-            return self.mark_text(value)
-        if isinstance(value, Mapping):
-            return {self._mark_key(key): self.mark(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.mark(item) for item in value]
-        return value
-
-    def _mark_key(self, key: str) -> str:
-        return self.mark_text(key) if self.control.first_letters.intersection(key) else key
-
-    def unmark(self, text: str) -> str:
-        return text.replace(self.sentinel, "")
-
-
-def _marked_message(message: Mapping[str, Any], marker: _Marker, template: ChatTemplate) -> dict[str, Any]:
-    plain = {key: value for key, value in message.items() if key not in ("role", "reasoning", "reasoning_content")}
-    marked = {"role": message["role"], **marker.mark(plain)}
-    marked["content"] = marker.mark_text(message.get("content") or "")
-    if message["role"] == "assistant":
-        marked |= _marked_thought(message, marker, template.source)
-    return marked
-
-
-def _marked_thought(message: Mapping[str, Any], marker: _Marker, source: str) -> dict[str, str]:
-    """An assistant's content, and thought, in the shape that the template is written for."""
-    content: str = message.get("content") or ""
-    thought: str = message.get("reasoning_content") or message.get("reasoning") or ""
-    if "reasoning_content" in source:  # the template puts the tags itself
-        if not thought and THINK_CLOSE in content:
-            before, _, content = content.rpartition(THINK_CLOSE)
-            thought, content = before.removeprefix(THINK_OPEN).strip("\n"), content.lstrip("\n")
-        marked = {"content": marker.mark_text(content)}
-        return marked | ({"reasoning_content": marker.mark_text(thought)} if thought else {})
-    if THINK_CLOSE not in source:  # nor would the template know what to do with a thought
-        return {}
-    if thought:
-        content = f"{THINK_OPEN}\n{thought}\n{THINK_CLOSE}\n\n{content}"
-    before, tag, answer = content.rpartition(THINK_CLOSE)
-    opening = THINK_OPEN if before.startswith(THINK_OPEN) else ""
-    inside = marker.mark_text(before.removeprefix(THINK_OPEN))
-    return {"content": opening + inside + tag + marker.mark_text(answer) if tag else marker.mark_text(content)}
+def _marked_message(message: Mapping[str, Any], marker: Marker, *, knows_thoughts: bool) -> dict[str, Any]:
+    """A message with its texts marked, and an assistant's thought apart where the template knows thoughts."""
+    plain = {key: value for key, value in message.items() if key not in _ELSEWHERE}
+    thought, content = None, message.get("content") or ""
+    if message["role"] == "assistant" and knows_thoughts:
+        thought, content = split_message(message)
+    marked = {"role": message["role"], **marker.mark(plain), "content": marker.mark_text(content)}
+    return marked | ({_THOUGHT: thought} if thought else {})
 
 
 def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
@@ -207,27 +189,5 @@ def _check_messages(messages: Sequence[Mapping[str, Any]]) -> None:
             if not isinstance(message.get(name) or "", str):
                 raise InvalidRequest(f"{name} must be text.", param=f"messages[{index}].{name}")
         for name, value in message.items():
-            for text in _texts(value):
+            for text in texts_in(value):
                 check_encodable(text, param=f"messages[{index}].{name}")
-
-
-def _texts(value: Any, depth: int = 0) -> list[str]:  # noqa: ANN401
-    """Every text in a JSON value, keys included."""
-    if depth > MAX_DEPTH:
-        raise InvalidRequest(f"A message or tool is nested deeper than {MAX_DEPTH} levels.", param="messages")
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for pair in value.items() for item in pair for text in _texts(item, depth + 1)]
-    if isinstance(value, (list, tuple)):
-        return [text for item in value for text in _texts(item, depth + 1)]
-    return []
-
-
-def _free_noncharacters(values: Any) -> tuple[str, str]:  # noqa: ANN401
-    """Two that occur nowhere."""
-    used = set().union(*map(set, _texts(values)))
-    free = [character for character in NONCHARACTERS if character not in used]
-    if len(free) < 2:
-        raise InvalidRequest("The messages hold all of Unicode's noncharacters U+FDD0 to U+FDEF.", param="messages")
-    return free[0], free[1]

@@ -1,8 +1,8 @@
-"""Splits what a reasoning model writes into its thought and its answer, while it is being written.
+"""Splits the output of a reasoning model into thought and answer while it is being written.
 
-A thought stands between `<think>` and `</think>` at the very beginning. The opening tag may be missing, because the
-prompt already ended with it, and the closing one may never come. Blank lines next to the tags belong to neither part.
-Tags are found in the text, however it is cut into pieces; text that may yet turn out to be part of a tag waits.
+A thought is between `<think>` and `</think>` at the very beginning. The opening tag may be missing, because the prompt
+already ended with it, and the closing one may never come. Blank lines next to the tags belong to neither part. Tags are
+found in the text, however it is cut into pieces; text that may still turn out to be part of a tag is held back.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from antiphon.text.prompt import THINK_CLOSE, THINK_OPEN
 
 class _State(Enum):
     START = auto()  # nothing but blanks and perhaps part of an opening tag yet
-    REOPENING = auto()  # the prompt opened the thought; some models write the tag once more
+    REOPENING = auto()  # the prompt opened the thought; some models write the tag again
     THOUGHT_START = auto()  # in the thought, before its first letter
     THOUGHT = auto()
     ANSWER_START = auto()  # after the thought, before the answer's first letter
@@ -22,7 +22,7 @@ class _State(Enum):
 
 
 class ReasoningSplitter:
-    """The split of one stream. Feeding it the text whole or letter by letter gives the same two texts."""
+    """Splits one stream. Feeding the text whole or letter by letter gives the same two texts."""
 
     def __init__(self, *, starts_in_thought: bool) -> None:
         self._state = _State.REOPENING if starts_in_thought else _State.START
@@ -51,7 +51,7 @@ class ReasoningSplitter:
         return thought, answer
 
     def finish(self) -> tuple[str, str]:
-        """What still waited, now that no tag can come."""
+        """What was still held back, now that no tag can come."""
         held, self._held = self._held, ""
         return (held, "") if self.in_thought else ("", held)
 
@@ -75,7 +75,7 @@ class ReasoningSplitter:
             self._state = after
 
     def _take_thought(self) -> str:
-        """The thought up to the closing tag, or up to what may be the beginning of one."""
+        """The thought up to the closing tag, or up to what may be the start of one."""
         thought, tag, answer = self._held.partition(THINK_CLOSE)
         if tag:
             self._held, self._state = answer, _State.ANSWER_START
@@ -87,5 +87,5 @@ class ReasoningSplitter:
 
 
 def overlap(text: str, tag: str) -> int:
-    """Length of the longest end of `text` that is a beginning of `tag`, not the whole."""
+    """Length of the longest suffix of `text` that is a prefix of `tag`, but not all of it."""
     return next((size for size in range(min(len(text), len(tag) - 1), 0, -1) if text.endswith(tag[:size])), 0)

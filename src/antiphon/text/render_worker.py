@@ -1,26 +1,35 @@
 """The process that renders chat templates, and nothing else: a template is code from whoever made the checkpoint.
 
 Jinja2's immutable sandbox keeps a template from reaching Python's insides, but not from running for ever or filling the
-memory, and from C code (`'x' * 10**10`) no thread of ours could stop it. A process can be stopped: the kernel ends this
+memory, and no thread of ours could stop it in C code (`'x' * 10**10`). A process can be stopped: the kernel ends this
 one when a rendering has used its CPU time, refuses memory beyond a cap, and the end of the pipe ends it with the front.
 
+Templates find what `transformers` gives them: `tojson` with its arguments, `raise_exception`, `strftime_now`, loop
+controls and the tag `generation`.
+
 Speaks JSON, one line each way: first {"source", "time_limit"} → {} or {"error"}; then, per rendering, the template's
-variables → {"text"}, {"error"} or, where the template refuses the messages on purpose, {"raised"}. Run as a script by
-`template`; imports nothing of ours, so that it starts fast and stays small.
+variables → {"text"}, {"error"} or, where the template refuses the messages on purpose, {"raised"}. `template` runs it
+as a script; it imports nothing of ours, so it starts fast and stays small.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import Template
+from jinja2 import Template, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+# All but ASCII and the noncharacters with which `prompt` marks texts: escaped, those could not be taken out again.
+_NOT_ASCII = re.compile(r"[^\x00-\x7f\ufdd0-\ufdef]+")
 MAX_RENDERED = 16 << 20  # characters
 MAX_MEMORY = 1 << 30  # bytes of address space
 
@@ -44,10 +53,24 @@ def main() -> None:
         _send(reply)
 
 
+class GenerationTag(Extension):
+    """`{% generation %}…{% endgeneration %}`: what the model writes, which training marks and a prompt just shows."""
+
+    tags = {"generation"}  # noqa: RUF012  # as Jinja2 declares it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("show"), [], [], body).set_lineno(line)
+
+    def show(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
 def environment() -> ImmutableSandboxedEnvironment:
     """The environment that published chat templates are written for."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", GenerationTag]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception
@@ -84,9 +107,16 @@ def _raise_exception(message: object) -> NoReturn:
     raise Raised(str(message))
 
 
-def _to_json(value: object, indent: int | None = None, **_: object) -> str:
+def _to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     """Jinja2's own filter escapes HTML and sorts keys, neither of which a model was trained on."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+    return _NOT_ASCII.sub(lambda found: json.dumps(found.group())[1:-1], text) if ensure_ascii else text
 
 
 def _send(reply: dict[str, str]) -> None:

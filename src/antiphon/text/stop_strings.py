@@ -1,7 +1,7 @@
 """Finds the first of several stop strings in text that arrives in pieces, wherever the pieces are cut.
 
 An automaton over all the strings at once (Aho and Corasick, 1975) reads each character once, so the cost does not grow
-with the number or length of the strings. Its state is how much of some stop string the text now ends with; exactly so
+with the number or length of the strings. Its state is the longest part of a stop string that the text ends with. That
 much is held back, and everything before it can be sent.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 
 class StopStrings:
-    """The search of one stream. The strings must not be empty."""
+    """The search in one stream. The strings must not be empty."""
 
     def __init__(self, strings: Iterable[str]) -> None:
         self._next: list[dict[str, int]] = [{}]  # state → letter → state; state 0 is "nothing matched"
@@ -23,7 +23,7 @@ class StopStrings:
             self._add(string)
         self._link()
         self._state = 0
-        self._held = ""  # the last letters, as many as the state is deep
+        self._held = ""  # the last letters, as many as the depth of the state
         self.found: str | None = None  # the stop string that is complete
 
     @property
@@ -32,8 +32,8 @@ class StopStrings:
         return self.found is not None
 
     def push(self, text: str, *, ignore: bool = False) -> str:
-        """Text that is safe to send. Once a stop string is complete `found` is set, what came before it is returned,
-        and nothing comes out any more. With `ignore`, strings completed by this text do not count.
+        """Text that is safe to send. Once a stop string is complete, `found` is set, the text before it is returned,
+        and later calls return nothing. With `ignore`, strings completed by this text do not count.
         """
         if self.found is not None:
             return ""

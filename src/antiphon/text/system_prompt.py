@@ -1,7 +1,7 @@
-"""Folds system messages into user turns, for models that are better off without a system prompt.
+"""Moves system messages into user turns, for models that do better without a system prompt.
 
-R1's publisher advises to put all instructions into the user's turn, and its template drops every system message but
-the last. Clients send one all the same.
+R1's publisher advises to put all instructions into the user's turn, and its template drops all system messages except
+the last. Clients send system messages anyway.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 
 def folded(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The conversation with each system message at the head of the user turn that follows it, a blank line between.
+    """The conversation with each system message at the start of the user turn that follows it, before a blank line.
 
-    One that no user turn follows stays where it is.
+    A system message that no user turn follows goes to the end.
     """
     turns: list[dict[str, Any]] = []
     waiting: list[str] = []  # contents of the system messages since the last user turn

@@ -1,7 +1,7 @@
 """A checkpoint's chat template: messages in, the text of the prompt out. Knows nothing of tokens.
 
-The template runs in a process of its own (`render_worker`), where time and memory are capped; this file owns that
-process, starts another one after a death, and puts what went wrong into words for the sender of the messages.
+The template runs in a process of its own (`render_worker`), where time and memory are limited. This file owns that
+process, starts another one when it dies, and turns what went wrong into errors for the sender of the messages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import CheckpointError, InvalidRequest
+from antiphon.errors import CheckpointError, InvalidRequest, NotReady
 from antiphon.helper_process import HelperProcess
 
 MAX_SOURCE = 512 << 10  # characters; published templates have up to about 20,000
@@ -36,14 +36,15 @@ class ChatTemplate:
         self._worker = self._start()
 
     def render(self, messages: list[dict[str, Any]], **variables: object) -> str:
-        """The prompt's text; `variables` (add_generation_prompt, tools …) are the template's to understand.
+        """The prompt's text; the template decides what `variables` (add_generation_prompt, tools …) mean.
 
-        Raises InvalidRequest when the template refuses the messages, fails on them, or takes too much time or memory.
+        Raises:
+            InvalidRequest: the template refuses the messages, fails on them, or takes too much time or memory.
+            NotReady: its process ended and cannot be started now.
         """
         with self._lock:
             if self._worker.ended:
-                self._worker.close()
-                self._worker = self._start()
+                self._restart()
             reply = self._worker.ask({**variables, **self._special, "messages": messages})
         if reply is None:
             raise InvalidRequest(
@@ -62,8 +63,15 @@ class ChatTemplate:
         return str(reply["text"])
 
     def close(self) -> None:
-        """End the worker; a later rendering would start another."""
+        """Stop the worker; a later rendering would start another."""
         self._worker.close()
+
+    def _restart(self) -> None:
+        self._worker.close()
+        try:
+            self._worker = self._start()
+        except (CheckpointError, OSError):  # it compiled before, so it is this machine that has no room for it now
+            raise NotReady("The process that renders chat templates could not be started. Try again.") from None
 
     def _start(self) -> HelperProcess:
         worker = HelperProcess(_WORKER)

@@ -1,8 +1,8 @@
-"""How one tokenizer spells what opens, closes and pauses a thought, for an engine that knows token ids only.
+"""The token ids with which a thought opens, closes or pauses, for an engine that knows token ids only.
 
-A tag is a token of its own in the models that are made to think; in others, and when a model writes one out letter by
-letter, it is a run of ordinary tokens, whose ends may be glued to the text around it. All likely spellings are found by
-encoding the tag in company.
+In models trained to think a tag is a token of its own. In others, and when a model writes one letter by letter, it is a
+run of ordinary tokens, and the first and last may include text around the tag. The likely spellings are found by
+encoding the tag with different text before and behind it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from antiphon.request import ThinkingLimit
 from antiphon.text.prompt import THINK_CLOSE, THINK_OPEN
 from antiphon.text.tokenizer import Tokenizer
 
-# What stands around tags, and what ends a sentence: a mark, perhaps a bracket or quotation mark, perhaps a line's end.
+# Text around tags, and what ends a sentence: a mark, perhaps a bracket or quotation mark, perhaps a line break.
 _BEFORE, _AFTER = ("", "\n", ".", ".\n", " "), ("", "\n", "\n\n")
 _MARKS, _BRACKETS = (".", "!", "?", "。", "！", "？"), ("", ")", '"', "**")
 
@@ -29,7 +29,7 @@ class ThoughtTokens:
 
     @property
     def num_closing_tokens(self) -> int:
-        """What closing a thought costs."""
+        """The tokens that closing a thought takes."""
         return len(self._closing)
 
     def limit(self, budget: int, *, starts_in_thought: bool, loop_guard: bool = True) -> ThinkingLimit:
@@ -45,7 +45,7 @@ class ThoughtTokens:
 
 
 def _spellings(tokenizer: Tokenizer, tag: str) -> tuple[tuple[int, ...], ...]:
-    """The tag's own token, if it has one, then the ordinary tokens that make its text, alone and in company."""
+    """The tag's own token, if it has one, then the ordinary tokens that spell it, alone and with text around it."""
     own = tokenizer.control_token_id(tag)
     found: list[tuple[int, ...]] = [] if own is None else [(own,)]
     for before, after in product(_BEFORE, _AFTER):
@@ -55,14 +55,14 @@ def _spellings(tokenizer: Tokenizer, tag: str) -> tuple[tuple[int, ...], ...]:
 
 
 def _covering(tokenizer: Tokenizer, token_ids: list[int], start: int, end: int) -> tuple[int, ...]:
-    """The tokens that hold any of the bytes from `start` to `end`."""
+    """The tokens that contain any of the bytes from `start` to `end`."""
     ends = list(accumulate(len(tokenizer.id_to_bytes(id)) for id in token_ids))
     starts = [0, *ends]
     return tuple(id for id, low, high in zip(token_ids, starts, ends, strict=False) if high > start and low < end)
 
 
 def _sentence_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Tokens after which a sentence or a line is over. No word is among them, so there are few."""
+    """Tokens that end a sentence or a line. None contains a word, so there are few."""
     texts = ["\n", "\n\n", *(mark + bracket + after for mark, bracket, after in product(_MARKS, _BRACKETS, _AFTER))]
     encoded = [tokenizer.encode_inside(text) for text in texts]
     return tuple(dict.fromkeys(ids[0] for ids in encoded if len(ids) == 1))

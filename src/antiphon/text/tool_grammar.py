@@ -1,8 +1,8 @@
 """The grammar of an answer that is nothing but tool calls, for requests in which the model must call a tool.
 
-Owns the way from a shape of calls and the tools that may be called to one Grammar: around the arguments of each tool
-stands what the shape puts there, with the tags that are tokens of their own as those tokens. It promises that whatever
-fits the grammar is read as calls by `tool_calls`. It must not know how a grammar is followed.
+Makes one Grammar of a shape of calls and the tools that may be called: the arguments of each tool, with the text of the
+shape around them; tags that are tokens of their own appear as those tokens. Whatever fits the grammar is read as calls
+by `forced_calls`. How a grammar is followed is not known here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from antiphon.request import Grammar, GrammarKind
 from antiphon.text.tokenizer import Tokenizer
 from antiphon.text.tool_shapes import BETWEEN, ToolShape
 
-MAX_FORCED_CALLS = 8  # of one answer: a small model that must call again and again would never come to an end
+MAX_FORCED_CALLS = 8  # in one answer: a small model that may go on calling would never stop
 
 Pieces = list[str | int]  # texts, and ids of tokens that no text becomes
 
@@ -29,8 +29,8 @@ def tool_call_grammar(
     several: bool,
     otherwise: str | None = None,
 ) -> Grammar:
-    """Calls of `tools`, each a name with the JSON Schema of its arguments: one, or `several`; or an answer that fits
-    `otherwise`, a grammar in Lark, where there is one.
+    """Calls of `tools` (names with the JSON Schemas of their arguments), one or `several`; or an answer that fits
+    `otherwise`, a grammar in Lark, if there is one.
     """
 
     def pieces(text: str) -> Pieces:

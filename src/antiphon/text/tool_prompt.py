@@ -1,10 +1,9 @@
 """Puts tools, calls and their results into a prompt.
 
-A template that knows tools, and writes calls in a shape that can be read back, does all of it itself; what it makes of
-a call is tried out once. For any other the tools are described in the system message, calls are written into the
-assistant's turns as the model will be asked to write them, and results come in the user's turn, so that one way or the
-other nothing of a conversation is lost. Everything here works on texts whose control tokens were marked before, and
-adds the shape's own tags.
+A template that knows tools, and writes calls in a shape that can be read back, does all of it itself; whether it does
+is tried once. For any other the tools are described in the system message, calls are written into the assistant's turns
+as the model will be asked to write them, and results go into the user's turn, so nothing of a conversation is lost.
+Everything here works on texts whose control tokens were marked before, and adds the shape's own tags.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ToolStyle:
-    """How one model is told of tools."""
+    """How tools are put into one model's prompts."""
 
     shape: ToolShape
     in_template: bool  # the template does all of it
@@ -37,12 +36,12 @@ def tool_style(template: ChatTemplate, parser: str = "auto") -> ToolStyle:
     shape = SHAPES.get(parser) or own or SHAPES["hermes"]
     if shape is own:
         for arguments_are_text in (True, False):
-            if _is_told(template, arguments_are_text):
+            if _shows_tools(template, arguments_are_text):
                 return ToolStyle(shape, in_template=True, arguments_are_text=arguments_are_text)
     return ToolStyle(shape, in_template=False)
 
 
-def _is_told(template: ChatTemplate, arguments_are_text: bool) -> bool:
+def _shows_tools(template: ChatTemplate, arguments_are_text: bool) -> bool:
     """Whether a tool, a call and its result all show in what the template renders."""
     shown = '{"where": "NEEDLE"}'
     arguments = shown if arguments_are_text else json.loads(shown)
@@ -77,7 +76,7 @@ def with_arguments(messages: Sequence[Mapping[str, Any]], style: ToolStyle) -> l
 
 
 def _parsed(call: Mapping[str, Any]) -> Message:
-    """A call with its arguments as what they mean; broken ones, which small models make, stay the text they are."""
+    """A call with its arguments as a value; broken ones, and those of a call that was cut off, stay text."""
     arguments = call["function"]["arguments"] or "{}"
     with suppress(ValueError, RecursionError):
         arguments = json.loads(arguments)

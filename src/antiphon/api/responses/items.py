@@ -80,6 +80,8 @@ class Output:
             yield from self._begin(_Call(len(self.items), delta))
         assert isinstance(self._open, _Call)
         yield from self._open.add(delta.arguments)
+        if delta.is_last:
+            yield from self._end("completed")
 
     def _begin(self, item: _Text | _Thought | _Call) -> Iterator[Event]:
         yield from self._end("completed")

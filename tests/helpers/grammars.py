@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,14 +21,14 @@ from antiphon.text import TextModel
 
 @cache
 def tiny_vocabulary() -> Vocabulary:
-    """That of the tiny checkpoints."""
+    """That of the tiny checkpoints, with the one end of sequence that the fake engines have."""
     with TemporaryDirectory() as folder:
         path = write_gguf(Path(folder, "tiny.gguf"), metadata(template=CHATML_TEMPLATE))
         text = TextModel.from_checkpoint(open_checkpoint(path))
     text.close()
     vocabulary = text.vocabulary
     assert vocabulary is not None
-    return vocabulary
+    return replace(vocabulary, eos_token_ids=vocabulary.eos_token_ids[:1])
 
 
 @cache

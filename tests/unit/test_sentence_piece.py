@@ -86,9 +86,9 @@ def test_long_texts_take_linear_time(text: str) -> None:
     ("change", "message"),
     [
         ({"tokens": ["x" if text == "<0x0A>" else text for text in TOKENS]}, "no token <0x0A>"),
-        ({"tokenizer_json": {"normalizer": {"type": "NFKC"}}}, "prepares text in a way that is not supported"),
-        ({"tokenizer_json": {"normalizer": None, "pre_tokenizer": {"type": "Metaspace"}}}, "prepares text in a way"),
-        ({"tokenizer_json": {"normalizer": {"type": "Sequence", "normalizers": []}}}, "prepares text in a way"),
+        ({"tokenizer_json": {"normalizer": {"type": "NFKC"}}}, "transforms text in a way that is not supported"),
+        ({"tokenizer_json": {"normalizer": None, "pre_tokenizer": {"type": "Metaspace"}}}, "transforms text in a way"),
+        ({"tokenizer_json": {"normalizer": {"type": "Sequence", "normalizers": []}}}, "transforms text in a way"),
         ({"tokenizer_json": {"normalizer": 4}}, "is damaged"),
     ],
 )

@@ -74,9 +74,9 @@ def test_a_thought_is_closed_without_a_space_of_nobodys() -> None:
 @pytest.mark.parametrize("text", ["a", " ", "漢", "ab "])
 def test_long_texts_take_linear_time(text: str) -> None:
     def seconds(length: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         TINY.encode(text * (length // len(text)) + "x")
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     short = min(seconds(10_000) for _ in range(3))
     assert seconds(100_000) < 40 * short + 0.2

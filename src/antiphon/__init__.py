@@ -1,7 +1,7 @@
-"""Antiphon serves a small reasoning model to many people at once, on the machine they already have.
+"""Antiphon serves a small reasoning model to many users at once, on an ordinary machine.
 
-`antiphon.Engine` is the same for a program, without a server; it is imported when it is first asked for, since it needs
-all that serving needs.
+`antiphon.Engine` runs the model inside a Python program, without a server. It is imported on first use, because it
+needs everything that the server needs.
 """
 
 from __future__ import annotations

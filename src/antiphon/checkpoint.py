@@ -57,7 +57,7 @@ class Tensor:
     shape: tuple[int, ...]  # row-major: (rows, columns) for a matrix, so columns are contiguous
     type: str  # a key of TENSOR_TYPES, OWN_TYPES or INTEGER_TYPES
     read: Callable[[], memoryview]  # exactly `num_bytes` bytes, read-only
-    release: Callable[[], None] = lambda: None  # called when it will not be read again soon: memory may be freed
+    release: Callable[[], None] = lambda: None  # call when it will not be read again soon, so memory can be freed
     source: Source | None = None  # None: the file has these bytes
     column_order: tuple[int, ...] | None = None  # the original column at each place of a row; None: in order
 
@@ -76,7 +76,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerData:
-    """What a tokenizer is built from: a tokenizer.json, or GGUF's vocabulary with merges or scores."""
+    """The data a tokenizer is built from: a tokenizer.json, or GGUF's vocabulary with merges or scores."""
 
     tokenizer_json: bytes | None = None
     num_rows: int | None = None  # of the model's embedding, where a tokenizer.json may have more tokens
@@ -95,10 +95,10 @@ class TokenizerData:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something in a checkpoint that is wrong but does not keep it from being served."""
+    """A problem in a checkpoint that can be served nevertheless."""
 
-    wrong: str
-    done: str  # about it
+    wrong: str  # the problem
+    done: str  # what is done about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +107,16 @@ class Checkpoint:
 
     path: Path
     format: str  # "gguf" or "safetensors"
-    name: str  # what the file calls itself; falls back to the file's stem
-    architecture: str  # "llama", "qwen2", "qwen3": GGUF's words
-    # The architecture's numbers under Hugging Face's config.json names; `rope_scaling` as formats/rope_scaling.py says.
+    name: str  # from the file's metadata, or the file name's stem
+    architecture: str  # "llama", "qwen2", "qwen3": GGUF's names
+    # The architecture's numbers under Hugging Face's config.json names; for `rope_scaling` see formats/rope_scaling.py.
     settings: Mapping[str, Any]
     tensors: Mapping[str, Tensor]  # under the checkpoint's own names
     tokenizer: TokenizerData
     chat_template: str | None = None
     # temperature, top_p, top_k … that the publisher recommends; used for requests that set none
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
-    # What it was read from; none for one that is made in memory.
+    # The files it was read from; none for a checkpoint made in memory.
     files: ModelFiles = field(default_factory=ModelFiles, compare=False, repr=False)
-    quantized_by: str | None = None  # the method of a folder whose matrices are stored in parts, for people
+    quantized_by: str | None = None  # quantization method of a folder with quantized matrices; for display
     notes: tuple[Note, ...] = ()

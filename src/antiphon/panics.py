@@ -1,7 +1,7 @@
-"""Panics of libraries written in Rust, as ordinary errors. A leaf.
+"""Turns panics of libraries written in Rust into ordinary errors. A leaf.
 
-pyo3 raises a panic as `PanicException`, which derives from BaseException so that nobody swallows it by accident: it
-passes every `except Exception`. Where a stranger's text or file can cause one, it must be caught on purpose.
+pyo3 raises a panic as `PanicException`. It derives from BaseException so that it is not caught by accident, and
+`except Exception` does not catch it. If text or files from outside can cause a panic, it must be caught explicitly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def panics_as(make: Callable[[str], Exception]) -> Iterator[None]:
 
 @contextmanager
 def faults_as(make: Callable[[str], Exception]) -> Iterator[None]:
-    """Raise `make(reason)` in place of a panic or of any exception, for libraries that raise bare ones."""
+    """Raise `make(reason)` in place of a panic or of any exception, for libraries that raise bare `Exception`s."""
     try:
         yield
     except BaseException as error:

@@ -1,10 +1,10 @@
-"""How much a key may ask in a minute: requests and tokens, each a token bucket.
+"""Rate limits per API key: requests and tokens per minute, each as a token bucket.
 
-Owns the buckets. A bucket holds a minute's worth and fills evenly, so nobody waits for a full minute to turn. It
-promises that what is refused costs its sender nothing of the tokens, and its server nothing at all; that tokens are set
-aside before a request runs and settled by what it used, once, however it ends; and that headers tell the same numbers
-that decide. What generates is a POST, so POSTs are counted, whatever comes of them. It must not know what a key is but
-its name; empty stands for everyone, where the server has no keys.
+A bucket holds one minute's amount and refills evenly, so no client has to wait for the next full minute. Tokens are
+reserved before a request runs, and the reservation is settled once by what the request used, however it ends. A
+refused request costs no tokens. The headers report the same numbers that the decision uses. Only POST requests are
+counted, since all requests that generate are POSTs; they count whether they succeed or not. This module knows a key
+only by its name. Without keys the name is empty and the limits apply to all clients together.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from antiphon.api_keys import ApiKey
 from antiphon.errors import InvalidRequest, RateLimited
 
-# Of an answer that may become long, no more than this part of a minute's tokens is set aside: most end much sooner.
+# At most this fraction of a minute's tokens is reserved for an answer, since most answers end long before their limit.
 _ANSWER_SHARE = 4
 
 Clock = Callable[[], float]  # seconds
 
 
 class Bucket:
-    """So many a minute. It may be in debt, after an answer that was longer than what was set aside for it."""
+    """A token bucket. Its level is below zero after an answer that was longer than its reservation."""
 
     def __init__(self, per_minute: int, clock: Clock = time.monotonic) -> None:
         self.per_minute = per_minute
@@ -34,14 +34,14 @@ class Bucket:
 
     @property
     def level(self) -> float:
-        """What is there now."""
+        """The amount available now."""
         now = self._clock()
         self._level = min(self.per_minute, self._level + (now - self._filled_at) * self.per_minute / 60)
         self._filled_at = now
         return self._level
 
     def take(self, amount: int) -> float:
-        """Take `amount` and return 0; where there is less, take nothing and return the seconds until it is there."""
+        """Take `amount` and return 0. If there is less, take nothing and return the seconds until there is enough."""
         missing = amount - self.level
         if missing > 0:
             return missing * 60 / self.per_minute
@@ -49,29 +49,29 @@ class Bucket:
         return 0.0
 
     def settle(self, reserved: int, used: int) -> None:
-        """Give back what was taken and not used, or take what was used beyond it."""
+        """Return the unused part of a reservation, or take what was used in excess of it."""
         self._level = min(self.per_minute, self.level + reserved - used)
 
     def headers(self, what: str) -> list[tuple[bytes, bytes]]:
-        """OpenAI's three headers: the limit, what is left of it, how long until all of it is there again."""
+        """OpenAI's three headers: the limit, what remains, and the time until the bucket is full again."""
         level = self.level
-        told = {
+        values = {
             "limit": str(self.per_minute),
             "remaining": str(max(0, math.floor(level))),
             "reset": _duration((self.per_minute - level) * 60 / self.per_minute),
         }
-        return [(f"x-ratelimit-{name}-{what}".encode(), value.encode()) for name, value in told.items()]
+        return [(f"x-ratelimit-{name}-{what}".encode(), value.encode()) for name, value in values.items()]
 
 
 @dataclass(slots=True)
 class Reservation:
-    """Tokens that were set aside for one request."""
+    """Tokens reserved for one request."""
 
-    bucket: Bucket | None = None  # None: nobody counts
+    bucket: Bucket | None = None  # None: no limit
     tokens: int = 0
 
     def settle(self, used: int) -> None:
-        """Charge what was really used; later calls change nothing."""
+        """Charge the tokens that were used; later calls have no effect."""
         if self.bucket is not None:
             self.bucket.settle(self.tokens, used)
             self.bucket = None
@@ -87,7 +87,7 @@ class Rates:
         tokens_per_minute: int = 0,
         clock: Clock = time.monotonic,
     ) -> None:
-        """The numbers are for each key that has none of its own; 0 is no limit."""
+        """The limits are for keys that have none of their own; 0 means no limit."""
 
         def buckets(limits: Mapping[str, int]) -> dict[str, Bucket]:
             return {name: Bucket(limit, clock) for name, limit in limits.items() if limit}
@@ -101,24 +101,26 @@ class Rates:
         return bool(self._requests or self._tokens)
 
     def take_request(self, key: str) -> None:
-        """Count one request, or refuse it. Raises RateLimited."""
+        """Count one request. Raises RateLimited if the key is over its limit."""
         bucket = self._requests.get(key)
         if bucket is not None and (seconds := bucket.take(1)):
             raise RateLimited("requests", _sentence(key, f"{bucket.per_minute:,} requests", seconds), seconds)
 
     def reserve(self, key: str, prompt: int, answer: int) -> Reservation:
-        """Set tokens aside for a prompt and the longest answer to it.
+        """Reserve tokens for a prompt and its longest possible answer.
 
         Raises:
-            RateLimited: they are not there now.
-            InvalidRequest: the prompt alone is more than a minute's worth, so they never will be.
+            RateLimited: not enough tokens are available now.
+            InvalidRequest: the prompt alone exceeds a minute's tokens, so waiting would not help.
         """
         bucket = self._tokens.get(key)
         if bucket is None:
             return Reservation()
         limit = bucket.per_minute
         if prompt > limit:
-            raise InvalidRequest(f"The prompt has {prompt:,} tokens, and {limit:,} a minute are allowed; shorten it.")
+            raise InvalidRequest(
+                f"The prompt has {prompt:,} tokens, but the limit is {limit:,} tokens a minute; shorten it."
+            )
         tokens = min(prompt + min(answer, limit // _ANSWER_SHARE), limit)
         if seconds := bucket.take(tokens):
             asked = f"{limit:,} tokens, and this request may need {tokens:,}"
@@ -126,7 +128,7 @@ class Rates:
         return Reservation(bucket, tokens)
 
     def headers(self, key: str) -> list[tuple[bytes, bytes]]:
-        """What a client is told of its limits."""
+        """The rate-limit headers for a client with this key."""
         buckets = (("requests", self._requests.get(key)), ("tokens", self._tokens.get(key)))
         return [header for what, bucket in buckets if bucket is not None for header in bucket.headers(what)]
 
@@ -141,7 +143,7 @@ def _sentence(key: str, limit: str, seconds: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """As OpenAI writes it: 17ms, 8s, 2m59s; rounded up, so that waiting that long is enough."""
+    """A duration in OpenAI's notation (17ms, 8s, 2m59s), rounded up so that waiting that long is enough."""
     if 0 < seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     minutes, rest = divmod(math.ceil(seconds), 60)

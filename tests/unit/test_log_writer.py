@@ -112,7 +112,7 @@ def test_a_message_that_cannot_be_formatted_is_a_line_too(pipe):
     writer = LineWriter(write_end)
     writer.emit(record("%d of %d", "one"))
     writer.close()
-    assert b"cannot be written: '%d of %d'" in os.read(read_end, 4096)
+    assert b"cannot be formatted: '%d of %d'" in os.read(read_end, 4096)
 
 
 def test_lone_surrogates_are_escaped(pipe):

@@ -74,9 +74,9 @@ def test_a_thought_is_closed_without_a_space_of_nobodys() -> None:
 @pytest.mark.parametrize("text", ["a", " ", "漢", "ab "])
 def test_long_texts_take_linear_time(text: str) -> None:
     def seconds(length: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         TINY.encode(text * (length // len(text)) + "x")
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     short = min(seconds(10_000) for _ in range(3))
     assert seconds(100_000) < 40 * short + 0.2
@@ -86,9 +86,9 @@ def test_long_texts_take_linear_time(text: str) -> None:
     ("change", "message"),
     [
         ({"tokens": ["x" if text == "<0x0A>" else text for text in TOKENS]}, "no token <0x0A>"),
-        ({"tokenizer_json": {"normalizer": {"type": "NFKC"}}}, "prepares text in a way that is not supported"),
-        ({"tokenizer_json": {"normalizer": None, "pre_tokenizer": {"type": "Metaspace"}}}, "prepares text in a way"),
-        ({"tokenizer_json": {"normalizer": {"type": "Sequence", "normalizers": []}}}, "prepares text in a way"),
+        ({"tokenizer_json": {"normalizer": {"type": "NFKC"}}}, "transforms text in a way that is not supported"),
+        ({"tokenizer_json": {"normalizer": None, "pre_tokenizer": {"type": "Metaspace"}}}, "transforms text in a way"),
+        ({"tokenizer_json": {"normalizer": {"type": "Sequence", "normalizers": []}}}, "transforms text in a way"),
         ({"tokenizer_json": {"normalizer": 4}}, "is damaged"),
     ],
 )

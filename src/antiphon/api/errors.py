@@ -1,4 +1,4 @@
-"""The JSON that tells a client of an error, in OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
+"""Error bodies in OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from antiphon.errors import (
 
 
 def error_body(error: AntiphonError) -> bytes:
-    """The body that tells a client of `error`, in OpenAI's shape."""
-    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return msgspec.json.encode({"error": told})
+    """The JSON body for `error`, in OpenAI's shape."""
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return msgspec.json.encode({"error": fields})
 
 
 def internal_error() -> AntiphonError:
-    """Stands for a failure that nobody foresaw; says nothing of it."""
+    """The error that clients see in place of an unexpected exception. It contains no details."""
     return AntiphonError("The server had an error while processing your request.")

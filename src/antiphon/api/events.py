@@ -1,4 +1,4 @@
-"""Server-sent events as bytes: the framing that every streamed answer shares."""
+"""Server-sent events as bytes: the framing shared by all streamed answers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ COMMENT = b": still at it\n\n"  # clients skip it
 
 
 def event(payload: bytes) -> bytes:
-    """One event that carries one line of JSON."""
+    """One event with one line of JSON."""
     return b"data: " + payload + b"\n\n"
 
 
 def named_event(name: str, payload: bytes) -> bytes:
-    """One event with a name of its own, for those who listen by name."""
+    """One event with a name, for clients that select events by name."""
     return b"event: " + name.encode() + b"\n" + event(payload)
 
 
 def error_event(error: AntiphonError) -> bytes:
-    """The event that ends a stream which cannot go on, in OpenAI's shape."""
+    """The event that ends a failed stream, in OpenAI's shape."""
     return event(error_body(error))

@@ -1,7 +1,7 @@
-"""A request that is being answered: its generation, and what writes the answer in the words of its API.
+"""A request that is being answered: its generation, and the writer of the answer in the API's format.
 
-Every API has the same doors: `request` (the schema), `understand` (request to Job) and `answer` (pieces to shapes).
-Its `begin`, in `answer`, goes through all of them. What calls `begin` need not know which API it is.
+Every API has the same modules: `request` (the schema), `understand` (request to Job) and `answer` (pieces to shapes).
+Its `begin`, in `answer`, uses all of them, and its caller does not need to know which API it is.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ class Answer(Protocol):
     """Writes one request's answer, whole or streamed."""
 
     media_type: str  # of a stream
-    last: bytes  # ends every stream, also one that failed
-    keep_alive: bytes  # sent after a long silence; empty where no such thing is known
+    last: bytes  # ends every stream, including failed ones
+    keep_alive: bytes  # sent after a long silence; empty if the API has nothing to send
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON value."""
         ...
 
     def stream(self, generation: Generation) -> AsyncIterator[bytes]:
-        """The answer in parts, each framed for the stream."""
+        """The answer in parts, each framed as the stream's format requires."""
         ...
 
     def failed(self, error: AntiphonError) -> bytes:
-        """What ends a stream that cannot go on."""
+        """The message that ends a failed stream."""
         ...
 
 
@@ -41,4 +41,4 @@ class Exchange:
     generation: Generation
     answer: Answer
     is_streamed: bool
-    ignored: tuple[str, ...] = ()  # fields of the request that were not looked at
+    ignored: tuple[str, ...] = ()  # fields of the request that were ignored

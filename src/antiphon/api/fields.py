@@ -1,4 +1,6 @@
-"""Types of request fields: accepted without effect, refused unless empty, and those that several schemas share."""
+"""Types for request fields: fields accepted without effect, fields refused unless empty, and fields used by several
+schemas.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,18 @@ from pydantic_core import PydanticCustomError
 from antiphon.api.limits import MAX_METADATA, MAX_STOP_LENGTH
 
 MIN_SEED, MAX_SEED = -(1 << 63), (1 << 64) - 1
-_MAX_TOP_K = (1 << 31) - 1  # the engine holds it in 32 bits
+_MAX_TOP_K = (1 << 31) - 1  # the engine stores it in 32 bits
 
 _without_effect = Field(description="Accepted for compatibility; has no effect here.")
 Accepted = Annotated[Any, _without_effect]
-# A wrong type is a mistake that would show only where the field has an effect; better that it shows here.
+# The types are checked although the fields have no effect: a wrong type would fail on servers where they have one.
 AcceptedText = Annotated[str | None, _without_effect]
 AcceptedFlag = Annotated[bool | None, _without_effect]
 AcceptedMap = Annotated[Annotated[dict[str, Any], MaxLen(MAX_METADATA)] | None, _without_effect]
 
 
 def refused(*harmless: object) -> AfterValidator:
-    """Refuses a field of OpenAI's that has no effect here yet, unless its value asks for nothing."""
+    """Refuses a field of OpenAI's that is not supported, unless its value is one of `harmless` or None."""
 
     def check(value: object, info: ValidationInfo) -> object:
         if value is None or value in harmless:
@@ -44,11 +46,11 @@ def is_ignored(field: FieldInfo) -> bool:
     return bool(field.description == _without_effect.description)
 
 
-# The defaults that clients spell out without meaning anything by them are let through.
+# Defaults that some clients always send are accepted.
 Refused = Annotated[Any, refused([], {}, False, "none"), Field(description="Refused unless empty.")]
-RefusedBestOf = Annotated[Any, refused(1), Field(description="Refused but for 1.")]
+RefusedBestOf = Annotated[Any, refused(1), Field(description="Refused unless 1.")]
 RefusedText = Annotated[Any, refused(""), Field(description="Refused unless empty.")]
-RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused but for ["text"].')]
+RefusedModalities = Annotated[Any, refused(["text"]), Field(description='Refused unless ["text"].')]
 
 
 StopString = Annotated[str, MaxLen(MAX_STOP_LENGTH)]  # an empty one stops nothing
@@ -56,7 +58,7 @@ TokenId = Annotated[int, Ge(0)]
 
 
 def _integral(value: object) -> object:
-    """JSON has one kind of number, and some clients write 100 as 100.0."""
+    """Accept 100.0 for 100: JSON has one kind of number, and some clients send it that way."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -69,13 +71,13 @@ def _or_none(value: object) -> object:
 
 
 Integer = Annotated[int, BeforeValidator(_integral)]
-# Clients of llama.cpp and of older APIs say "not set" as -1.
+# Clients of llama.cpp and of older APIs send -1 for "not set".
 MinusOneIsUnset = BeforeValidator(_unless_minus_one)
 EmptyIsUnset = BeforeValidator(_or_none)
 ModelName = Annotated[
     str | None,
     EmptyIsUnset,
-    Field(description="The served model's name; may be left out or empty, as there is one."),
+    Field(description="The served model's name. May be empty or left out, since there is only one model."),
 ]
 TokenLimit = Annotated[Annotated[Integer, Ge(1)] | None, MinusOneIsUnset]
 Seed = Annotated[Annotated[Integer, Ge(MIN_SEED), Le(MAX_SEED)] | None, MinusOneIsUnset]

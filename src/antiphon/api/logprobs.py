@@ -1,4 +1,4 @@
-"""Tokens and their log-probabilities as OpenAI writes them."""
+"""Tokens and their log-probabilities in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from antiphon.api.pieces import ScoredToken
 from antiphon.api.shapes import TokenLogprob, TopLogprob
 from antiphon.text import Tokenizer
 
-_LEAST_LOGPROB = -9999.0  # JSON has no infinity; OpenAI's stand-in for a probability of zero
+_LEAST_LOGPROB = -9999.0  # JSON has no infinity; OpenAI's value for a probability of zero
 
 
 def finite(logprob: float) -> float:
-    """A log-probability that JSON can hold."""
+    """A log-probability that JSON can represent."""
     return max(logprob, _LEAST_LOGPROB)
 
 
 def token_logprob(tokenizer: Tokenizer, scored: ScoredToken) -> TokenLogprob:
-    """A token as chat writes it, with its rivals."""
+    """A token in the format of chat completions, with its likeliest alternatives."""
     spelled, scores = tokenizer.id_to_bytes(scored.token_id), scored.scores
     rivals = []
     for token_id, logprob in zip(scores.top_token_ids, scores.top_logprobs, strict=True):
@@ -25,7 +25,7 @@ def token_logprob(tokenizer: Tokenizer, scored: ScoredToken) -> TokenLogprob:
 
 
 def spelled(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token as this endpoint writes it: tokens that are no whole characters as `bytes:` and their values."""
+    """A token in the format of plain completions: `bytes:` and the byte values, if it is not valid UTF-8 by itself."""
     spelled = tokenizer.id_to_bytes(token_id)
     try:
         return spelled.decode()

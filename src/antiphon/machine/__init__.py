@@ -1,7 +1,7 @@
-"""What this process may use of the machine: memory, CPUs, NUMA nodes, and the limits of the containers around it.
+"""The machine resources this process may use: memory, CPUs, NUMA nodes, and the limits of enclosing containers.
 
-A leaf that reads files of the kernel and decides the number of threads. `see_machine` gives one picture of everything,
-which `inspect` and the server's first lines show.
+A leaf that reads the kernel's files and decides the number of threads. `see_machine` returns all of it; `inspect` and
+the server's first log lines show it.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One look at the machine, and the threads that were chosen."""
+    """The state of the machine at one moment, and the threads that were chosen."""
 
     memory: Memory
     processors: Processors
     choice: ThreadChoice
 
     def threads_line(self) -> str:
-        """For people: "4 threads (one for each physical core, on NUMA node 0 of 2)"."""
+        """For display: "4 threads (one for each physical core, on NUMA node 0 of 2)"."""
         count, node = self.choice.threads, self.choice.node
         place = f", on NUMA node {node.id} of {len(self.processors.nodes)}" if node else ""
         return f"{count} {'thread' if count == 1 else 'threads'} ({self.choice.reason}{place})"
 
     def memory_line(self) -> str:
-        """For people: "memory 2.1 of 4.0 GiB free (limit of control group /docker/1f3c)"."""
+        """For display: "memory 2.1 of 4.0 GiB free (limit of control group /docker/1f3c)"."""
         memory = self.memory
         nodes = f" on NUMA node {', '.join(map(str, memory.nodes))}" if memory.nodes else ""
         limit = f" (limit of control group {memory.limit.group})" if memory.limit else ""
         return f"memory {memory.free / _GIB:.1f} of {memory.total / _GIB:.1f} GiB free{nodes}{limit}"
 
     def limits(self) -> list[str]:
-        """Every limit that was seen, one sentence each; for `inspect`."""
+        """Every limit that was found, one sentence each; for `inspect`."""
         processors, quota = self.processors, self.processors.quota
         seen = [f"{len(processors.cpus)} logical CPUs may be used, on {processors.num_cores} physical cores"]
         if quota:

@@ -1,12 +1,12 @@
-"""The control groups of this process, and what they allow it: memory and CPU time.
+"""The memory and CPU limits that this process's control groups set.
 
-A limit may be set on the process's own group or on any group around it, so every reading walks from the innermost group
-up to the root that is mounted. Version 1 has one hierarchy for each controller, version 2 one for all, and a hybrid
-machine mounts both; each controller belongs to one of them, and both are searched. Nothing here raises: what cannot be
+A limit may be set on the process's own group or on any group that contains it, so all groups are read, from the
+innermost one to the mounted root. Version 1 has one hierarchy per controller, version 2 one for all. A hybrid machine
+mounts both; each controller belongs to one of them, and both are searched. Nothing here raises: a file that cannot be
 read sets no limit.
 
 Sources: cgroups(7), proc(5), and the kernel's Documentation/admin-guide: cgroup-v2.rst, cgroup-v1/memory.rst, and
-Documentation/scheduler/sched-bwc.rst. All paths are taken below `root`, which tests replace.
+Documentation/scheduler/sched-bwc.rst. All paths are below `root`, which tests replace.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")  # mountinfo writes spaces and the like as
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """A group's limit and what is used of it, in bytes."""
+    """A group's limit and how much of it is used, in bytes."""
 
     group: str  # its path below the mounted root: "/docker/1f3c"
     limit: int
-    used: int  # without file pages that the kernel drops first when memory gets short
+    used: int  # without inactive file pages, which the kernel reclaims first
 
     @property
     def available(self) -> int:
@@ -38,7 +38,7 @@ class MemoryLimit:
 
 @dataclass(frozen=True, slots=True)
 class CpuQuota:
-    """CPU time that a group may use in each period, in CPUs: 1.5 is one and a half."""
+    """CPU time that a group may use in each period, as a number of CPUs, such as 1.5."""
 
     group: str
     cpus: float
@@ -50,15 +50,15 @@ class _Group:
 
     name: str
     folder: Path
-    is_own: bool  # the process's own, not one around it
+    is_own: bool  # the process's own group, not one that contains it
 
     def number(self, file: str) -> int | None:
-        """The number in a control file; None where there is no such file, or it says "max" or -1."""
+        """The number in a control file; None if there is no such file, or it contains "max" or -1."""
         text = read(self.folder / file).strip()
         return int(text) if text.isdecimal() else None
 
     def stat(self, file: str, key: str) -> int:
-        """One line's number of a file like memory.stat; 0 where it has no such line."""
+        """One line's number in a file like memory.stat; 0 if there is no such line."""
         for line in read(self.folder / file).splitlines():
             name, _, value = line.partition(" ")
             if name == key and value.isdecimal():
@@ -67,20 +67,20 @@ class _Group:
 
 
 def memory_limits(root: Path = Path("/")) -> list[MemoryLimit]:
-    """Every memory limit that this process is under, the innermost group's first."""
+    """Every memory limit that applies to this process, the innermost group's first."""
     found = [*map(_memory_limit_v1, _groups("memory", root)), *map(_memory_limit_v2, _groups(_VERSION_2, root))]
     return [limit for limit in found if limit is not None]
 
 
 def cpu_quota(root: Path = Path("/")) -> CpuQuota | None:
-    """The least CPU quota that this process is under; None where there is none."""
+    """The lowest CPU quota that applies to this process; None if there is none."""
     found = [*map(_cpu_quota_v1, _groups("cpu", root)), *map(_cpu_quota_v2, _groups(_VERSION_2, root))]
     return min((quota for quota in found if quota is not None), key=lambda quota: quota.cpus, default=None)
 
 
 def _memory_limit_v1(group: _Group) -> MemoryLimit | None:
     if not group.is_own and read(group.folder / "memory.use_hierarchy").strip() == "0":
-        return None  # this limit does not hold for groups inside
+        return None  # this limit does not apply to the groups inside
     limit, usage = group.number("memory.limit_in_bytes"), group.number("memory.usage_in_bytes")
     if limit is None or usage is None or limit >= _UNLIMITED:
         return None
@@ -88,7 +88,7 @@ def _memory_limit_v1(group: _Group) -> MemoryLimit | None:
 
 
 def _memory_limit_v2(group: _Group) -> MemoryLimit | None:
-    # Above memory.high nothing is refused, but every allocation is slowed down until it is of no use.
+    # Above memory.high allocations do not fail, but they become so slow that the process cannot work.
     limits = [limit for limit in map(group.number, ("memory.max", "memory.high")) if limit is not None]
     usage = group.number("memory.current")
     if not limits or usage is None:
@@ -112,11 +112,11 @@ def _quota(group: str, quota: int | None, period: int | None) -> CpuQuota | None
 
 
 def _groups(controller: str, root: Path) -> Iterator[_Group]:
-    """The groups of a hierarchy that hold this process, from its own to the mounted root; `controller` as in cgroup(7).
+    """The groups of a hierarchy that contain this process, from its own to the mounted root.
 
-    What /proc/self/cgroup says and what is mounted may disagree: in a container that sees the host's names, the mount
-    begins at the container's group; seen from outside a namespace, a path begins with "/..". Then only the mounted root
-    is known to hold this process.
+    `controller` is a name as in cgroups(7). The path in /proc/self/cgroup may not match the mount: in a container that
+    sees the host's names, the mount begins at the container's group; seen from outside a namespace, a path begins with
+    "/..". Then only the mounted root is known to contain this process.
     """
     path, mount = _memberships(root).get(controller), _mounts(root).get(controller)
     if path is None or mount is None:
@@ -130,7 +130,7 @@ def _groups(controller: str, root: Path) -> Iterator[_Group]:
 
 
 def _relative(path: str, mounted_root: str) -> tuple[str, ...]:
-    """The parts of `path` below the mounted root; none where it is not below it."""
+    """The parts of `path` below the mounted root; empty if it is not below it."""
     pure = PurePosixPath(path)
     if ".." in pure.parts or not pure.is_relative_to(mounted_root):
         return ()

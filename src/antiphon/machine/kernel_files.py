@@ -1,4 +1,4 @@
-"""Small files that the kernel writes for people: read without ever raising, and lists of numbers in its notation."""
+"""Readers for small text files of the kernel, and for its notation of number lists. Nothing here raises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NODES = "sys/devices/system/node"  # a folder for each NUMA node: node0, node1 �
 
 
 def read(path: Path) -> str:
-    """The file's text; empty where it cannot be read."""
+    """The file's text; empty if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -17,7 +17,7 @@ def read(path: Path) -> str:
 
 
 def number_list(text: str) -> frozenset[int]:
-    """A list like "0-3,8"; parts that are none are left out."""
+    """The numbers in a list like "0-3,8"; other parts are ignored."""
     numbers: set[int] = set()
     for part in text.strip().split(","):
         first, _, last = part.strip().partition("-")
@@ -27,7 +27,7 @@ def number_list(text: str) -> frozenset[int]:
 
 
 def sizes(path: Path) -> Mapping[str, int]:
-    """Lines like "MemFree:  123 kB", also with "Node 0 " in front, as name → bytes."""
+    """Name → bytes, from lines like "MemFree:  123 kB", with or without "Node 0 " in front."""
     found = {}
     for line in read(path).splitlines():
         name, _, rest = line.partition(":")

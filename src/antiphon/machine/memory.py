@@ -1,7 +1,8 @@
-"""How much memory a new process may take: what the machine has available, or less where it may not use all of that.
+"""How much memory a new process can use.
 
-Two things allow less: the control groups around this process, and a restriction to some NUMA nodes (`cpuset.mems`,
-`numactl --membind`). Sources: proc(5); the kernel's Documentation/admin-guide/cgroup-v1/cpusets.rst.
+That is the memory that the machine has available, or less if control groups or a restriction to some NUMA nodes
+(`cpuset.mems`, `numactl --membind`) limit it. Sources: proc(5); the kernel's
+Documentation/admin-guide/cgroup-v1/cpusets.rst.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from antiphon.machine.kernel_files import NODES, number_list, read, sizes
 class Memory:
     """In bytes."""
 
-    total: int  # of the machine, or what the control group allows
-    free: int  # may be taken now
-    limit: MemoryLimit | None  # the control group that allows the least; None: no group allows less than the machine
+    total: int  # of the machine, or the control group's limit
+    free: int  # available now
+    limit: MemoryLimit | None  # of the control group with the least available; None: no group has less than the machine
     nodes: tuple[int, ...] = ()  # NUMA nodes whose memory may be used; none: all of them
 
 
 def see_memory(root: Path = Path("/")) -> Memory:
-    """Look at the machine and at every control group around this process."""
+    """Read the memory of the machine and the limits of every control group that contains this process."""
     meminfo = sizes(root / "proc/meminfo")
-    # No Linux: half of what is built in is a cautious stand-in.
+    # Without /proc/meminfo (not Linux), half of the installed memory is a cautious estimate.
     total = meminfo.get("MemTotal", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     free = meminfo.get("MemAvailable", total // 2)
     nodes = _allowed_nodes(root)
@@ -42,12 +43,12 @@ def see_memory(root: Path = Path("/")) -> Memory:
 
 
 def free_memory_bytes() -> int:
-    """Memory that a new process may take."""
+    """Memory that a new process can use, in bytes."""
     return see_memory().free
 
 
 def _allowed_nodes(root: Path) -> dict[int, Mapping[str, int]]:
-    """NUMA node → its sizes, of those whose memory this process may use; empty where that is all of them."""
+    """NUMA node → its sizes, for the nodes whose memory this process may use; empty if it may use all of them."""
     allowed = frozenset[int]()
     for line in read(root / "proc/self/status").splitlines():
         if line.startswith("Mems_allowed_list:"):

@@ -1,12 +1,12 @@
 """Which CPUs this process may use, their physical cores and NUMA nodes, and how many threads to compute with.
 
 The kernels keep every vector unit busy, so a second thread on the same core (SMT, "hyper-threading") makes both slower.
-More threads than the CPU quota are stopped for the rest of each period, in the middle of a step that everybody waits
-for. Weights that are read across NUMA nodes arrive at a fraction of the speed, so threads stay on one node unless more
-are asked for than it has cores.
+With more threads than the CPU quota, the kernel stops the process for the rest of each period, in the middle of a step.
+Reading weights from another NUMA node is several times slower, so threads stay on one node unless more threads are
+requested than it has cores.
 
-Sources: the kernel's Documentation/ABI/stable, sysfs-devices-system-cpu and sysfs-devices-node. All paths are taken
-below `root`, which tests replace.
+Sources: the kernel's Documentation/ABI/stable, sysfs-devices-system-cpu and sysfs-devices-node. All paths are below
+`root`, which tests replace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CPUS = "sys/devices/system/cpu"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A NUMA node, as far as this process may run on it."""
+    """A NUMA node, restricted to the CPUs that this process may use."""
 
     id: int
     cpus: frozenset[int]  # logical CPUs
@@ -36,25 +36,25 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Processors:
-    """What may compute."""
+    """The CPUs that this process may use."""
 
-    cpus: frozenset[int]  # logical CPUs that this process may run on
+    cpus: frozenset[int]  # logical CPUs
     num_cores: int  # physical cores that these belong to
-    nodes: tuple[Node, ...]  # NUMA nodes with such CPUs; one where the machine has no others
+    nodes: tuple[Node, ...]  # NUMA nodes with such CPUs; exactly one on a machine without NUMA
     quota: CpuQuota | None
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadChoice:
-    """How many threads compute, and where."""
+    """The number of threads to compute with, and where they run."""
 
     threads: int
-    node: Node | None  # the NUMA node to stay on; None: all of them, or there is only one
-    reason: str  # for people: "one for each physical core"
+    node: Node | None  # the NUMA node to stay on; None: all nodes, or there is only one
+    reason: str  # for display: "one for each physical core"
 
 
 def see_processors(root: Path = Path("/"), affinity: Collection[int] | None = None) -> Processors:
-    """Look at the machine; `affinity` is what the calling thread may run on, unless given."""
+    """Read the machine's CPUs; `affinity` defaults to the CPUs that the calling thread may run on."""
     cpus = frozenset(os.sched_getaffinity(0) if affinity is None else affinity)
     return Processors(cpus, _count_cores(cpus, root), _nodes(cpus, root), cpu_quota(root))
 
@@ -62,7 +62,7 @@ def see_processors(root: Path = Path("/"), affinity: Collection[int] | None = No
 def choose_threads(processors: Processors, wish: int = 0) -> ThreadChoice:
     """`wish` threads or, if it is 0, one for each physical core of one NUMA node, within the CPU quota."""
     several = len(processors.nodes) > 1
-    # The node with the most cores; of equals the one with more free memory: another server may be on the other.
+    # The node with the most cores. With equal cores, the one with more free memory: another server may use the other.
     best = max(processors.nodes, key=lambda node: (node.num_cores, node.free_bytes, -node.id))
     if wish:
         return ThreadChoice(wish, best if several and wish <= best.num_cores else None, "as asked")
@@ -79,7 +79,7 @@ def default_threads() -> int:
 
 
 def stay_on(node: Node | None) -> None:
-    """Keep the calling thread, and those that it starts from now on, on a node; memory then comes from there too.
+    """Restrict the calling thread, and threads it starts later, to a node. Memory is then allocated there too.
 
     Raises:
         OSError: the system does not allow it.
@@ -94,7 +94,7 @@ def _count_cores(cpus: Iterable[int], root: Path) -> int:
 
 
 def _core_of(cpu: int, root: Path) -> frozenset[int]:
-    """All logical CPUs on the same core; a CPU that the kernel tells nothing about is a core of its own."""
+    """All logical CPUs on the same core. A CPU without topology information counts as a separate core."""
     for name in ("core_cpus_list", "thread_siblings_list"):  # the second before Linux 5.3
         siblings = number_list(read(root / _CPUS / f"cpu{cpu}/topology" / name))
         if cpu in siblings:
@@ -103,7 +103,7 @@ def _core_of(cpu: int, root: Path) -> frozenset[int]:
 
 
 def _nodes(cpus: frozenset[int], root: Path) -> tuple[Node, ...]:
-    """At least one, each with CPUs that this process may run on; every such CPU is on one of them."""
+    """The NUMA nodes, at least one. Each has CPUs that this process may use, and each such CPU is on one of them."""
     nodes = []
     left = cpus
     for folder in sorted((root / NODES).glob("node[0-9]*"), key=lambda folder: int(folder.name[4:])):
@@ -112,6 +112,6 @@ def _nodes(cpus: frozenset[int], root: Path) -> tuple[Node, ...]:
                 Node(int(folder.name[4:]), here, _count_cores(here, root), sizes(folder / "meminfo").get("MemFree", 0))
             )
             left -= here
-    if left:  # no NUMA, or not every CPU is listed: there is no node to stay on
+    if left:  # no NUMA, or not every CPU is listed, so there is no node to stay on
         return (Node(0, cpus, _count_cores(cpus, root), 0),)
     return tuple(nodes)

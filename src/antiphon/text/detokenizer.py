@@ -1,4 +1,4 @@
-"""Token ids to text, one at a time: characters stay whole, and the text equals that of decoding all ids at once."""
+"""Turns token ids into text, one at a time, without splitting characters. The text equals decoding all ids at once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from antiphon.text.tokenizer import Tokenizer
 class Detokenizer:
     """The text of one sequence of tokens.
 
-    A character whose bytes are spread over several tokens comes with the last of them. Bytes that are not UTF-8 become
-    U+FFFD, at the latest in `finish`. Control and end-of-sequence tokens have no text.
+    A character whose bytes are spread over several tokens is returned with the last of them. Bytes that are not UTF-8
+    become U+FFFD, at the latest in `finish`. Control and end-of-sequence tokens have no text.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -29,6 +29,6 @@ class Detokenizer:
         return text
 
     def finish(self) -> str:
-        """The rest: U+FFFD for a character that was never completed, or nothing."""
+        """The remaining text: U+FFFD for an incomplete character, or nothing."""
         self._misses_bytes = False
         return self._decoder.decode(b"", final=True)

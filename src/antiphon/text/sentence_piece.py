@@ -1,9 +1,10 @@
-"""Builds an encoder for plain text from a vocabulary of SentencePiece's BPE, as Llama 2, Mistral and TinyLlama have it.
+"""Builds an encoder for plain text from a SentencePiece BPE vocabulary, as Llama 2, Mistral and TinyLlama use it.
 
-Tokens are text in which `▁` stands for a space. What the vocabulary cannot spell is encoded byte by byte, as tokens
-named `<0x00>` to `<0xFF>`; text that looks like such a name is not. A GGUF file has a score for each token instead of
-merges: the merges are recovered by splitting every token in two, the best score first. A tokenizer.json has the merges.
-Models expect a space before a text, some also before each text between two control tokens; `leading` says which.
+Tokens are text in which `▁` represents a space. Text that the vocabulary cannot represent is encoded byte by byte, with
+tokens named `<0x00>` to `<0xFF>`; text that looks like such a name is not encoded as that token. A tokenizer.json
+contains the merges. A GGUF file has a score for each token instead, and the merges are recovered by splitting every
+token in two, the best score first. Models expect a space before a text, and some also before each text between two
+control tokens; `leading` says which.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SPACE = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 BYTE = 6  # GGUF's type of those tokens
 SPECIAL = (UNKNOWN, CONTROL, USER_DEFINED)
-MAX_LETTERS = 256  # of a token that can be made by merges; the longest in use have 64
+MAX_LETTERS = 256  # length limit of tokens that merges can make; the longest in use have 64
 
 
 def spell(token: str) -> bytes:
@@ -30,7 +31,7 @@ def spell(token: str) -> bytes:
 
 
 def vocabulary_from_scores(data: TokenizerData) -> Vocabulary:
-    """From a GGUF file. Raises CheckpointError, naming the field, if no equivalent vocabulary can be built."""
+    """The vocabulary of a GGUF file. Raises CheckpointError, naming the field, if no equivalent can be built."""
     types = data.token_types
     ids = {token: id for id, token in enumerate(data.tokens) if types[id] in (NORMAL, BYTE)}
     check_bytes(ids, "tokenizer.ggml.tokens")
@@ -43,7 +44,7 @@ def vocabulary_from_scores(data: TokenizerData) -> Vocabulary:
 
 
 def _merges(pieces: Mapping[str, int], scores: Sequence[float]) -> list[tuple[str, str]]:
-    """Every way to make a token from two others, the best tokens first."""
+    """Every way to build a token from two others, the best tokens first."""
     by_score = sorted(pieces, key=lambda token: (-scores[pieces[token]], pieces[token]))
     return [
         (token[:at], token[at:])
@@ -54,14 +55,16 @@ def _merges(pieces: Mapping[str, int], scores: Sequence[float]) -> list[tuple[st
 
 
 def check_bytes(ids: Mapping[str, int], where: str) -> None:
-    """Raise CheckpointError unless there is a token for each byte: without them some text has no tokens."""
+    """Raise CheckpointError unless there is a token for each byte; otherwise some text could not be encoded."""
     missing = next((byte for byte in range(256) if f"<0x{byte:02X}>" not in ids), None)
     if missing is not None:
-        raise CheckpointError(f"{where} has no token <0x{missing:02X}>; a SentencePiece vocabulary needs one a byte")
+        raise CheckpointError(
+            f"{where} has no token <0x{missing:02X}>; a SentencePiece vocabulary needs one for each byte"
+        )
 
 
 def leading_space(tree: Mapping[str, Any]) -> Leading:
-    """How a tokenizer.json treats spaces; raises CheckpointError for anything else that it does to text."""
+    """How a tokenizer.json handles spaces. Raises CheckpointError if it changes text in any other way."""
     normalizer, pre = tree.get("normalizer"), tree.get("pre_tokenizer")
     if pre is None:
         steps = normalizer.get("normalizers", [normalizer]) if normalizer else []
@@ -76,7 +79,8 @@ def leading_space(tree: Mapping[str, Any]) -> Leading:
         if scheme is not None and pre.get("split") is False:
             return scheme
     raise CheckpointError(
-        "tokenizer.json prepares text in a way that is not supported; with 'byte_fallback', spaces that become '▁' are"
+        "tokenizer.json transforms text in a way that is not supported; with 'byte_fallback', only replacing spaces by "
+        "'▁' is"
     )
 
 

@@ -119,7 +119,7 @@ class ReasoningWish(Schema):
     effort: ReasoningEffort | None = None
     max_tokens: TokenLimit = None
     enabled: bool | None = None
-    exclude: Annotated[Any, refused(False), Field(description="Refused but for false.")] = None
+    exclude: Annotated[Any, refused(False), Field(description="Refused unless false.")] = None
     summary: AcceptedText = None
 
 

@@ -1,7 +1,7 @@
-"""Chat completions as OpenAI sends them, whole and streamed.
+"""Chat completions in OpenAI's format, whole and streamed.
 
-Owns the names and the order of every field that goes out. It promises that a field is present exactly where OpenAI has
-it: null where theirs is null, absent where theirs is absent; what we add is absent unless it has something to say.
+Owns the names and the order of all fields that are sent. A field is null where OpenAI's is null, and absent where
+OpenAI's is absent. Our additions are absent unless they have a value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MadeCall(msgspec.Struct):
 
 class ChatMessage(msgspec.Struct):
     role: Literal["assistant"] = "assistant"
-    content: str | None = ""  # null: there are calls and no text
+    content: str | None = ""  # null if there are calls and no text
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[MadeCall] | UnsetType = UNSET
@@ -45,8 +45,8 @@ class ChatChoice(msgspec.Struct):
     message: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: str
-    thought_closed: str | UnsetType = UNSET  # an addition of ours: why the server closed the thought, if it did
-    token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
+    thought_closed: str | UnsetType = UNSET  # our addition: why the server closed the thought, if it did
+    token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request
 
 
 class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
@@ -56,8 +56,8 @@ class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     choices: list[ChatChoice]
     usage: Usage
     timings: Timings
-    vote: Vote | UnsetType = UNSET  # an addition of ours, for those who ask for it
-    prompt_token_ids: list[int] | UnsetType = UNSET  # vLLM's, for those who ask for it
+    vote: Vote | UnsetType = UNSET  # our addition, on request
+    prompt_token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request
 
 
 class CalledFunctionDelta(msgspec.Struct):
@@ -85,7 +85,7 @@ class ChatChunkChoice(msgspec.Struct):
     delta: ChatDelta
     logprobs: ChatLogprobs | None
     finish_reason: str | None
-    thought_closed: str | UnsetType = UNSET  # in one chunk, where it happened
+    thought_closed: str | UnsetType = UNSET  # in the chunk where it happened
     token_ids: list[int] | UnsetType = UNSET
 
 
@@ -96,4 +96,4 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     choices: list[ChatChunkChoice]
     usage: Usage | UnsetType | None = UNSET
     timings: Timings | UnsetType = UNSET  # in the last chunk
-    prompt_token_ids: list[int] | UnsetType = UNSET  # in the first
+    prompt_token_ids: list[int] | UnsetType = UNSET  # in the first chunk

@@ -1,7 +1,7 @@
-"""How long a model may think: from the fields of a request to the engine's limit.
+"""How long a model may think: turns the fields of a request into the engine's limit.
 
-Owns the several names under which clients ask for it and the numbers behind them. It promises that an answer always has
-room: a part of max_tokens is kept back from the thought. It must not know how a thought is closed.
+Owns the fields with which clients control thinking, and the numbers behind them. It reserves a part of max_tokens for
+the answer, so a thought never uses up all of it. It does not know how a thought is closed.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from antiphon.errors import InvalidRequest
 from antiphon.request import ThinkingLimit
 from antiphon.text.thinking import ThoughtTokens
 
-# `reasoning_effort` in tokens: 0 closes the thought before it begins, None leaves it what max_tokens leaves.
+# `reasoning_effort` in tokens: 0 closes the thought before it begins, None means as much as max_tokens allows.
 EFFORTS = {"none": 0, "minimal": 128, "low": 512, "medium": 2048, "high": 8192, "xhigh": None, "max": None}
-RESERVE_SHARE, MAX_RESERVE = 4, 512  # the answer's part of max_tokens: a quarter, but no more than so many tokens
+RESERVE_SHARE, MAX_RESERVE = 4, 512  # reserved for the answer: a quarter of max_tokens, at most 512
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingWish:
-    """What a request says about the thought."""
+    """What a request says about thinking."""
 
-    enabled: bool | None  # None: it does not say
-    budget: int | None  # tokens; None: as many as max_tokens leaves
+    enabled: bool | None  # None: not specified
+    budget: int | None  # tokens; None: as many as max_tokens allows
     loop_guard: bool  # whether a thought that repeats itself is closed
 
     @property
     def is_closed(self) -> bool:
-        """Whether there shall be no thought at all."""
+        """Whether the request wants no thought at all."""
         return self.enabled is False
 
     def limit(self, tokens: ThoughtTokens, max_tokens: int, *, starts_in_thought: bool) -> ThinkingLimit:
@@ -39,11 +39,11 @@ class ThinkingWish:
 
 
 def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: bool = True) -> ThinkingWish:
-    """What the request wishes; `loop_guard` is the server's setting, for requests that say nothing of it.
+    """What the request says about thinking. `loop_guard` is the server's setting, for requests that do not set it.
 
     Raises:
-        InvalidRequest: it asks a model for thoughts that has none. A budget or an effort is a limit, which such a model
-            keeps to anyway.
+        InvalidRequest: the request enables thinking for a model that does not think. A budget or an effort is accepted,
+            since it is only a limit.
     """
     budget, enabled = request.thinking_budget, request.wants_thinking
     if budget is None and request.reasoning_effort is not None:
@@ -57,7 +57,7 @@ def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: b
 
 
 def _room(tokens: ThoughtTokens, max_tokens: int) -> int:
-    """The most tokens a thought may have, so that it can be closed and an answer follow."""
+    """The most tokens a thought may have so that it can be closed and an answer fits after it."""
     reserve = min(-(-max_tokens // RESERVE_SHARE), MAX_RESERVE)
     room = max_tokens - reserve - tokens.num_closing_tokens
-    return room if room >= 0 else max_tokens  # so few that there is no room for both anyway
+    return room if room >= 0 else max_tokens  # too few tokens for both anyway

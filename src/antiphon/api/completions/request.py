@@ -21,9 +21,9 @@ class CompletionRequest(GenerationRequest):
     logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
 
     max_tokens: Annotated[Annotated[Integer, Ge(0)] | None, MinusOneIsUnset] = Field(
-        None, description="0 with echo alone; -1: as if left out."
+        None, description="0 is only allowed with echo. -1 means not set."
     )
-    echo: bool | None = Field(None, description="Begin the text, and the log-probabilities, with the prompt.")
+    echo: bool | None = Field(None, description="Return the prompt before the text, and in the log-probabilities.")
     suffix: RefusedText = None
     best_of: RefusedBestOf = None
 

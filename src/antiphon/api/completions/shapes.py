@@ -1,4 +1,4 @@
-"""Plain completions as OpenAI sends them, whole and streamed."""
+"""Plain completions in OpenAI's format, whole and streamed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from antiphon.api.shapes import Timings, Usage
 
 class CompletionLogprobs(msgspec.Struct):
     tokens: list[str]
-    token_logprobs: list[float | None]  # null: the first of a prompt
+    token_logprobs: list[float | None]  # null for the first token of a prompt
     top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
@@ -20,14 +20,12 @@ class CompletionChoice(msgspec.Struct):
     text: str
     logprobs: CompletionLogprobs | None
     finish_reason: str | None
-    prompt_token_ids: list[int] | UnsetType = (
-        UNSET  # as vLLM has them, for those who ask; in a stream in the first chunk
-    )
+    prompt_token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request; in a stream in the first chunk
     token_ids: list[int] | UnsetType = UNSET
 
 
 class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
-    """The same shape whole and streamed; only usage and timings differ."""
+    """A whole completion or a chunk of a stream; only usage and timings differ."""
 
     id: str
     created: int

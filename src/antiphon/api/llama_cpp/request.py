@@ -14,11 +14,11 @@ from antiphon.api.structured import AnySchema, Pattern
 
 
 class LlamaCompletionRequest(Schema):
-    """What decides on the answer is read; what tunes llama.cpp's own machinery is accepted without effect."""
+    """Fields that affect the answer are used; fields that tune llama.cpp itself are accepted without effect."""
 
     prompt: str | list[TokenId]
     n_predict: Annotated[Annotated[Integer, Ge(0)] | None, MinusOneIsUnset] = Field(
-        None, description="-1: what the context leaves."
+        None, description="-1: as many as fit in the context."
     )
     stream: bool | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
@@ -44,22 +44,22 @@ class LlamaCompletionRequest(Schema):
     n_keep: Accepted = None
     n_discard: Accepted = None
     n_indent: Accepted = None
-    t_max_predict_ms: Annotated[Any, refused(0), Field(description="Refused but for 0.")] = None
+    t_max_predict_ms: Annotated[Any, refused(0), Field(description="Refused unless 0.")] = None
     min_keep: Accepted = None
     repeat_last_n: Accepted = None
     penalize_nl: Accepted = None
     samplers: Accepted = None
     timings_per_token: Accepted = None
     post_sampling_probs: Accepted = None
-    typical_p: Annotated[Any, refused(1, 1.0), Field(description="Refused but for 1.")] = None
-    mirostat: Annotated[Any, refused(0), Field(description="Refused but for 0.")] = None
+    typical_p: Annotated[Any, refused(1, 1.0), Field(description="Refused unless 1.")] = None
+    mirostat: Annotated[Any, refused(0), Field(description="Refused unless 0.")] = None
     mirostat_tau: Accepted = None
     mirostat_eta: Accepted = None
-    dynatemp_range: Annotated[Any, refused(0, 0.0), Field(description="Refused but for 0.")] = None
+    dynatemp_range: Annotated[Any, refused(0, 0.0), Field(description="Refused unless 0.")] = None
     dynatemp_exponent: Accepted = None
-    xtc_probability: Annotated[Any, refused(0, 0.0), Field(description="Refused but for 0.")] = None
+    xtc_probability: Annotated[Any, refused(0, 0.0), Field(description="Refused unless 0.")] = None
     xtc_threshold: Accepted = None
-    dry_multiplier: Annotated[Any, refused(0, 0.0), Field(description="Refused but for 0.")] = None
+    dry_multiplier: Annotated[Any, refused(0, 0.0), Field(description="Refused unless 0.")] = None
     dry_base: Accepted = None
     dry_allowed_length: Accepted = None
     dry_penalty_last_n: Accepted = None

@@ -1,4 +1,4 @@
-"""Answers of llama-server's own routes, as far as their fields mean something here."""
+"""Answers of llama-server's own routes, with the fields that have a meaning here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from antiphon.api.shapes import Timings, TokenLogprob
 
 
 class Completion(msgspec.Struct):
-    """A whole answer, or one part of a stream; only the last part has what comes after `stop`."""
+    """A whole answer, or one part of a stream. Only the last part has the usage, timings and reason for stopping."""
 
     index: int
     content: str
@@ -31,7 +31,7 @@ class Completion(msgspec.Struct):
 class Props(msgspec.Struct):
     default_generation_settings: dict[str, Any]
     total_slots: int
-    model_path: str  # the model's name: paths of this machine are nobody's business
+    model_path: str  # the model's name; paths of this machine are not disclosed
     model_alias: str
     chat_template: str
     bos_token: str
@@ -41,7 +41,7 @@ class Props(msgspec.Struct):
 
 
 class Slot(msgspec.Struct):
-    """One of the answers that can be computed at once. Whose it is, and what it says, is not told."""
+    """One of the answers that can be computed at once. Its client and its text are not disclosed."""
 
     id: int
     n_ctx: int

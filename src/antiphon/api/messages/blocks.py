@@ -1,7 +1,7 @@
-"""A message's content as it grows: pieces of an answer in, blocks and the events that tell of them out.
+"""The content of a message while it is generated: turns pieces of an answer into blocks and their events.
 
-Owns which block is open and the order of events. It promises that blocks follow each other and never interleave, and
-that a whole message is made of the same blocks as a streamed one. It must not know JSON or the request.
+Owns the open block and the order of events. Blocks follow each other and never interleave, and a whole message has the
+same blocks as a streamed one. This module does not know the request.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Content:
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
-        self._grown: list[str] = []  # of the last block, which is open
-        self._call_index = -1  # of the last call, as the piece counts them
+        self._grown: list[str] = []  # text of the last block, which is open
+        self._call_index = -1  # of the last call, as numbered in the pieces
 
     def push(self, piece: Piece) -> Iterator[Event]:
-        """What `piece` brings."""
+        """The events for `piece`."""
         if piece.reasoning:
             if not isinstance(self._open, Thinking):
                 yield from self._begin(Thinking())
@@ -48,7 +48,7 @@ class Content:
             yield from self._call(delta)
 
     def close(self) -> Iterator[Event]:
-        """The end; there is always a block that a client can read an answer from."""
+        """The last events. A message always has at least one block of text or a call."""
         if not any(isinstance(block, Text | ToolUse) for block in self.blocks):
             yield from self._begin(Text())
         yield from self._end()
@@ -93,7 +93,7 @@ def _fill(block: Block, grown: str) -> None:
 
 
 def _input(arguments: str) -> dict[str, object]:
-    """A call's arguments. An answer that was cut off leaves JSON that is none; then what came stands under one name."""
+    """A call's arguments. If the answer was cut off and they are not valid JSON, they are put under `_incomplete`."""
     try:
         return msgspec.json.decode(arguments or "{}", type=dict[str, object])
     except msgspec.DecodeError:

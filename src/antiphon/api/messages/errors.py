@@ -20,7 +20,7 @@ _ERROR_TYPES = {
 
 
 def error_body(error: AntiphonError) -> bytes:
-    """`error` in Anthropic's shape, which has no place for the field's name but the message."""
+    """`error` in Anthropic's shape. It has no member for the field's name, so the message includes it."""
     kind = _ERROR_TYPES.get(error.http_status, "invalid_request_error")
     is_named = error.param is None or error.param in error.message
     message = error.message if is_named else f"{error.param}: {error.message}"
@@ -28,5 +28,5 @@ def error_body(error: AntiphonError) -> bytes:
 
 
 def error_event(error: AntiphonError) -> bytes:
-    """The event that ends a stream which cannot go on."""
+    """The event that ends a failed stream."""
     return named_event("error", error_body(error))

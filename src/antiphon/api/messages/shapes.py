@@ -1,6 +1,6 @@
-"""What goes out of `/v1/messages`: the message, its blocks, its events and its errors, as Anthropic has them.
+"""The output of `/v1/messages`: the message, its blocks, its events and its errors, in Anthropic's format.
 
-Shapes alone; who fills them is `output` and `routes`.
+This module only defines the shapes; `answer`, `blocks` and `errors` fill them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OutputTokensDetails(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """As Anthropic counts: tokens from the prefix cache are not among `input_tokens`."""
+    """As Anthropic counts: `input_tokens` does not include tokens from the prefix cache."""
 
     input_tokens: int
     output_tokens: int

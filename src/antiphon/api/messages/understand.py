@@ -1,7 +1,7 @@
-"""From content blocks to chat messages, and from a messages request to a chat request.
+"""Converts content blocks to chat messages, and a messages request to a chat request.
 
-Owns the meaning of blocks: a user's turn may answer several tool calls before it says something, and an assistant's
-holds thought, text and calls. It promises that each chat message knows which of the sender's it came from.
+A user's turn may contain the results of several tool calls before its text, and an assistant's turn may contain
+thought, text and calls. For each chat message it records which of the sender's messages it comes from.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Message = dict[str, Any]
 
 
 def translate(request: ConversationRequest) -> Translation:
-    """The request in chat's words.
+    """The request as a chat request.
 
     Raises:
-        InvalidRequest: it cannot be said in them; names the field that was sent.
+        InvalidRequest: chat does not accept it. The error names the field that was sent.
     """
     messages: list[Message] = []
     origins: list[str] = []
@@ -65,7 +65,7 @@ def translate(request: ConversationRequest) -> Translation:
 
 
 def _user_turns(message: UserMessage) -> list[Message]:
-    """Results of tools, each a message, and texts between and after them."""
+    """A message for each tool result, and for the text between and after them."""
     if isinstance(message.content, str):
         return [{"role": "user", "content": message.content}]
     turns: list[Message] = []
@@ -134,7 +134,7 @@ def _thought(request: ConversationRequest) -> dict[str, Any]:
     if isinstance(request.thinking, ThinkingDisabled):
         return {"enable_thinking": False}
     if isinstance(request.thinking, ThinkingEnabled):
-        # Not as chat's own field, which a model that does not think refuses: some clients send this to every model.
+        # Not as chat's `enable_thinking`, which is refused if the model does not think: some clients always send this.
         return {
             "chat_template_kwargs": {"enable_thinking": True},
             "thinking_token_budget": request.thinking.budget_tokens,

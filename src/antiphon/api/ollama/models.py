@@ -1,4 +1,4 @@
-"""What Ollama's clients ask about models: the one that is served, as a list, as loaded, and in detail."""
+"""The served model as Ollama's clients ask for it: in the list of models, as a loaded model, and in detail."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from antiphon.api.ollama import shapes
 from antiphon.errors import ModelNotFound
 
 _FOREVER = timedelta(days=365 * 100)  # the model stays loaded
-_TAG = ":latest"  # Ollama's clients put it behind names without one
+_TAG = ":latest"  # Ollama's clients append it to names without a tag
 
 
 def check_name(context: Context, name: str) -> None:
-    """Refuse a model that is not served here. Raises ModelNotFound."""
+    """Raise ModelNotFound unless the model is the served one."""
     try:
         context.check_model(name.removesuffix(_TAG) or None)
     except ModelNotFound:
@@ -60,7 +60,7 @@ def shown(context: Context) -> shapes.Shown:
 
 def _model(context: Context) -> shapes.Model:
     model = context.model
-    # No file is hashed for it: it only has to be the same while the model is.
+    # The digest only has to change when the model does, so the file is not hashed.
     identity = f"{model.name} {model.details.num_bytes} {model.details.num_parameters} {model.details.stored_type}"
     digest = hashlib.sha256(identity.encode()).hexdigest()
     return shapes.Model(model.name, model.name, _modified(context), model.details.num_bytes, digest, _details(context))

@@ -1,4 +1,4 @@
-"""The bodies of Ollama's API, as its clients send them."""
+"""The request bodies of Ollama's API."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from antiphon.api.tools import Tool
 
 
 def _unless_below_zero(value: object) -> object:
-    """-1 is "no limit", and -2 "what the context leaves", which is the same here."""
+    """-1 means no limit and -2 means as many as fit in the context, which is the same here."""
     return None if value in (-1, -2) and not isinstance(value, bool) else value
 
 
 class Options(Schema):
-    """Sampling. What Ollama's runner alone has an effect on is accepted without one."""
+    """Sampling options. Options that only affect Ollama's own runner are accepted without effect."""
 
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_k: Annotated[Integer, Ge(0), Le((1 << 31) - 1)] | None = None
@@ -28,7 +28,7 @@ class Options(Schema):
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
     seed: Annotated[Integer | None, BeforeValidator(lambda seed: None if seed == -1 else seed)] = None
     num_predict: Annotated[Annotated[Integer, Ge(1)] | None, BeforeValidator(_unless_below_zero)] = Field(
-        None, description="-1 and -2: what the context leaves."
+        None, description="-1 and -2: as many as fit in the context."
     )
     stop: Annotated[list[StopString], MaxLen(MAX_STOPS)] | StopString | None = None
     repeat_penalty: Annotated[float, Ge(0.01), Le(10)] | None = None
@@ -46,7 +46,7 @@ class Options(Schema):
     repeat_last_n: Accepted = None
     typical_p: Accepted = None
     tfs_z: Accepted = None
-    mirostat: Annotated[Any, refused(0), Field(description="Refused but for 0.")] = None
+    mirostat: Annotated[Any, refused(0), Field(description="Refused unless 0.")] = None
     mirostat_tau: Accepted = None
     mirostat_eta: Accepted = None
     penalize_newline: Accepted = None
@@ -70,13 +70,13 @@ class Message(Schema):
     content: str | None = None
     thinking: str | None = None
     tool_calls: list[ToolCall] | None = None
-    tool_name: str | None = Field(None, description="Of role tool: the function that this is the result of.")
+    tool_name: str | None = Field(None, description="With role tool: the function that returned this result.")
     tool_call_id: str | None = None
     images: Refused = None
 
 
 class GenerationRequest(Schema):
-    """What both endpoints have in common."""
+    """The fields that both endpoints share."""
 
     model: str = ""
     stream: bool | None = Field(None, description="True by default.")
@@ -84,19 +84,19 @@ class GenerationRequest(Schema):
     format: Literal["json", ""] | dict[str, Any] | None = Field(None, description='"json", or a JSON Schema.')
     options: Options | None = None
     keep_alive: Accepted = None
-    logprobs: Annotated[Any, refused(False), Field(description="Refused but for false.")] = None
-    top_logprobs: Annotated[Any, refused(0), Field(description="Refused but for 0.")] = None
+    logprobs: Annotated[Any, refused(False), Field(description="Refused unless false.")] = None
+    top_logprobs: Annotated[Any, refused(0), Field(description="Refused unless 0.")] = None
     truncate: Accepted = None
     shift: Accepted = None
 
     @property
     def is_streamed(self) -> bool:
-        """Ollama streams unless it is told not to."""
+        """Whether to stream; Ollama's default is true."""
         return self.stream is not False
 
 
 class OllamaChatRequest(GenerationRequest):
-    """The body of `POST /api/chat`; without messages it only loads the model, which is loaded."""
+    """The body of `POST /api/chat`. Without messages it only loads the model, which is always loaded here."""
 
     messages: Annotated[list[Message], MaxLen(MAX_MESSAGES)] = Field(default_factory=list)
     tools: (
@@ -110,11 +110,11 @@ class OllamaChatRequest(GenerationRequest):
 
 
 class OllamaGenerateRequest(GenerationRequest):
-    """The body of `POST /api/generate`; without a prompt it only loads the model, which is loaded."""
+    """The body of `POST /api/generate`. Without a prompt it only loads the model, which is always loaded here."""
 
     prompt: str = ""
     system: str | None = None
-    raw: bool | None = Field(None, description="True: no chat template; the prompt is continued as it stands.")
+    raw: bool | None = Field(None, description="True: continue the prompt without the chat template.")
     template: Annotated[Any, refused(""), Field(description="Refused unless empty.")] = None
     suffix: Annotated[Any, refused(""), Field(description="Refused unless empty.")] = None
     images: Refused = None

@@ -1,4 +1,4 @@
-"""Answers of Ollama's API, field for field. Durations are in nanoseconds."""
+"""Answers in Ollama's format. Durations are in nanoseconds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Message(msgspec.Struct):
 
 
 class Ending(msgspec.Struct):
-    """What the last line of an answer, or the only one, has beside its text."""
+    """Further fields of the last line of an answer, or of the only one."""
 
     done_reason: str | UnsetType = UNSET
     total_duration: int | UnsetType = UNSET

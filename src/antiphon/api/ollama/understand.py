@@ -1,4 +1,4 @@
-"""From Ollama's requests to a chat request, or, for a raw prompt, to a completion's."""
+"""Converts Ollama's requests to chat requests, or to completion requests for raw prompts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SAME = ("temperature", "top_k", "top_p", "min_p", "seed", "presence_penalty", "
 
 
 def translate_chat(request: OllamaChatRequest) -> Translation:
-    """A conversation in chat's words.
+    """A conversation as a chat request.
 
     Raises:
-        InvalidRequest: it cannot be said in them; names the field that was sent.
+        InvalidRequest: chat does not accept it. The error names the field that was sent.
     """
     messages = [_message(message, f"call_{index}") for index, message in enumerate(request.messages)]
     fields: dict[str, Any] = {"messages": messages}
@@ -40,7 +40,7 @@ def translate_chat(request: OllamaChatRequest) -> Translation:
 
 
 def translate_prompt(request: OllamaGenerateRequest) -> Translation:
-    """A prompt, as what a person asks. Raises as `translate_chat`."""
+    """A prompt as a chat request with one user message. Raises the same errors as `translate_chat`."""
     system = [{"role": "system", "content": request.system}] if request.system else []
     fields: dict[str, Any] = {"messages": [*system, {"role": "user", "content": request.prompt}]}
     origins = ["system"] * len(system) + ["prompt"]
@@ -48,15 +48,15 @@ def translate_prompt(request: OllamaGenerateRequest) -> Translation:
 
 
 def completion_fields(request: OllamaGenerateRequest) -> dict[str, Any]:
-    """A raw prompt, as a completion's fields."""
+    """A raw prompt as the fields of a completion request."""
     sampling = sampling_fields(request)
     if isinstance(sampling.get("max_tokens"), int):
         return {"prompt": request.prompt, **sampling}
-    return {"prompt": request.prompt, "max_tokens": 1 << 31, **sampling}  # cut to what the context leaves
+    return {"prompt": request.prompt, "max_tokens": 1 << 31, **sampling}  # reduced to what fits in the context
 
 
 def sampling_fields(request: GenerationRequest) -> dict[str, Any]:
-    """What decides on the tokens, in chat's words; what was not sent is left out."""
+    """The request's sampling, format and `stream`, as chat fields. Fields that were not sent are left out."""
     fields: dict[str, Any] = {"stream": request.is_streamed}
     options = request.options
     if options is not None:
@@ -75,7 +75,7 @@ def _thought(request: GenerationRequest) -> dict[str, Any]:
         return {}
     if isinstance(request.think, str):
         return {"reasoning_effort": request.think}
-    # Not as chat's own field, which a model that does not think refuses.
+    # Not as chat's `enable_thinking`, which is refused if the model does not think.
     return {"chat_template_kwargs": {"enable_thinking": True}} if request.think else {"enable_thinking": False}
 
 

@@ -230,7 +230,7 @@ class ResponseRequest(Schema):
     prompt_cache_retention: AcceptedText = None
     max_tool_calls: Annotated[int | None, Field(description="For built-in tools, of which there are none.")] = None
 
-    truncation: Annotated[Any, refused("disabled"), Field(description="Refused but for disabled.")] = None
+    truncation: Annotated[Any, refused("disabled"), Field(description="Refused unless disabled.")] = None
     background: Refused = None
     conversation: Refused = None
     prompt: Refused = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -151,7 +152,7 @@ async def test_a_line_that_is_wrong_says_why_and_spoils_no_other(tmp_path, tiny:
         assert response["body"]["error"]["type"] == "invalid_request_error"
         assert response["body"]["error"]["param"] == param
         assert said in response["body"]["error"]["message"] == errors[number]["error"]["message"]
-    assert "there before" in errors[len(BAD) + 2]["error"]["message"]
+    assert "occurs earlier" in errors[len(BAD) + 2]["error"]["message"]
     assert {each["custom_id"] for each in lines if each["response"]["status_code"] == 200} == {"r0", "r1"}
 
 
@@ -209,7 +210,7 @@ async def test_a_batch_goes_on_where_it_was(tmp_path, tiny: Path):
     await answer(requests, whole, tiny)
     written = whole.read_bytes().splitlines(keepends=True)
     for kept in (0, 3, 8):
-        for rest in (b"", written[kept][:-1] if kept < len(written) else b'{"id":"x'):
+        for rest in (b"", written[kept][:-9] if kept < len(written) else b"\0\0"):
             resumed.write_bytes(b"".join(written[:kept]) + rest)
             done = await answer(requests, resumed, tiny)
             assert (done.kept, done.done, done.failed) == (kept, 8, 2)
@@ -220,6 +221,87 @@ async def test_a_batch_goes_on_where_it_was(tmp_path, tiny: Path):
             assert {key: told(each["response"]["body"]) for key, each in again.items()} == {
                 key: told(each["response"]["body"]) for key, each in before.items()
             }
+
+
+async def test_a_last_line_that_lacks_only_its_line_feed_is_kept(tmp_path, tiny: Path):
+    requests, answers = write(tmp_path / "in.jsonl", prompts(3)), tmp_path / "out.jsonl"
+    await answer(requests, answers, tiny)
+    written = answers.read_bytes().splitlines(keepends=True)
+    answers.write_bytes(written[0] + written[1][:-1])
+    done = await answer(requests, answers, tiny)
+    assert (done.kept, done.done) == (2, 3)
+    assert answers.read_bytes().startswith(written[0] + written[1])
+    assert len(read(answers)) == 3
+
+
+STRANGERS = [
+    b"my notes, without a line feed",
+    b'{"id":"batch_of_mine","custom_id":"x"',
+    b'{"id": "batch_req_1", "custom_id": "x"',  # OpenAI's own, cut off
+    b"GGUF" + bytes(range(11, 256)) * 3000,
+]
+TOO_SHORT_TO_TELL = [b"{", b'{"id":', b"\0\0\0\0"]  # behind whole answers they are what is left of one
+
+
+@pytest.mark.parametrize("content", [*STRANGERS, *TOO_SHORT_TO_TELL], ids=lambda content: repr(content[:12]))
+def test_a_file_without_a_line_feed_that_is_not_a_batchs_is_not_touched(tmp_path, content):
+    requests, answers = write(tmp_path / "in.jsonl", prompts(2)), tmp_path / "out.jsonl"
+    answers.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"it was not changed\. Name another file"):
+        BatchFile(answers, requests)
+    assert answers.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", STRANGERS, ids=lambda content: repr(content[:12]))
+async def test_nor_is_one_that_begins_with_a_batchs_answers(tmp_path, tiny: Path, content):
+    requests, answers = write(tmp_path / "in.jsonl", prompts(1)), tmp_path / "out.jsonl"
+    await answer(requests, answers, tiny)
+    content = answers.read_bytes() + content
+    answers.write_bytes(content)
+    with pytest.raises(ConfigError, match="line 2 of it is not an answer"):
+        BatchFile(answers, requests)
+    assert answers.read_bytes() == content
+
+
+@pytest.mark.parametrize("model", ["no-model.gguf", "broken.gguf"])
+def test_a_line_that_was_cut_off_stays_until_the_model_is_loaded(tmp_path, model):
+    requests, answers = write(tmp_path / "in.jsonl", prompts(2)), tmp_path / "out.jsonl"
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF")
+    content = b'{"id":"batch_req_0","custom_id":"r0","respo'
+    answers.write_bytes(content)
+    done = run(requests, answers, tmp_path / model)
+    assert done.returncode == 1, done.stderr
+    assert answers.read_bytes() == content
+
+
+def test_a_disk_that_is_full_leaves_whole_lines(tmp_path, monkeypatch):
+    requests, answers = write(tmp_path / "in.jsonl", []), tmp_path / "out.jsonl"
+    with BatchFile(answers, requests) as file:
+        file.add_answer("a", b"first\n", failed=False)
+        write_some = os.write
+
+        def full(fd: int, data: bytes) -> int:
+            if len(data) < 6:
+                raise OSError(28, "No space left on device")
+            return write_some(fd, data[:5])
+
+        monkeypatch.setattr("antiphon.offline.batch_file.os.write", full)
+        with pytest.raises(ConfigError, match="No space left"):
+            file.add_answer("b", b"second\n", failed=False)
+        monkeypatch.undo()
+        assert answers.read_bytes() == b"first\n"
+        file.add_answer("c", b"third\n", failed=False)
+    assert answers.read_bytes() == b"first\nthird\n"
+
+
+def test_a_strangers_file_of_one_endless_line_is_not_read_whole(tmp_path):
+    requests, answers = write(tmp_path / "in.jsonl", []), tmp_path / "out.jsonl"
+    answers.write_bytes(b"[" + b"1," * (16 << 20))
+    tracemalloc.start()
+    with pytest.raises(ConfigError):
+        BatchFile(answers, requests)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> None:
@@ -241,12 +323,12 @@ def test_a_batch_that_is_stopped_in_the_middle_goes_on(tmp_path, tiny: Path, end
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == status
     assert "Traceback" not in errors
-    assert ("the same command goes on" in errors) == (end is signal.SIGINT)
+    assert ("the same command continues" in errors) == (end is signal.SIGINT)
     kept = answers.read_bytes()
     assert 5 <= kept.count(b"\n") < 100
     done = run(requests, answers, tiny)
     assert done.returncode == 0, done.stderr
-    assert "of them before" in done.stderr
+    assert "of them earlier" in done.stderr
     assert answers.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])
     assert by_id(answers).keys() == {f"r{n}" for n in range(100)}
 
@@ -261,7 +343,7 @@ def test_the_exit_status_says_whether_lines_failed(tmp_path, tiny: Path):
     for kept in ("3", "4"):
         done = run("-i", requests, f"-o={answers}", "--model", tiny)
         assert done.returncode == SOME_FAILED
-        assert f"4 lines done, {kept} of them before, 1 failed" in done.stderr
+        assert f"4 lines done, {kept} of them earlier, 1 failed" in done.stderr
 
 
 def test_what_cannot_be_done_is_said_before_a_model_is_loaded(tmp_path, tiny: Path):
@@ -273,7 +355,7 @@ def test_what_cannot_be_done_is_said_before_a_model_is_loaded(tmp_path, tiny: Pa
         ((requests, requests), "holds the requests"),
         ((requests, other), "line 1 of"),
         ((requests, tmp_path / "nowhere" / "out.jsonl"), "cannot write"),
-        ((requests, "/dev/null"), "is not a file"),
+        ((requests, "/dev/null"), "is not a regular file"),
         ((requests, tmp_path / "out.jsonl"), "no file or folder"),
     ):
         done = CliRunner().invoke(app, ["batch", *map(str, files), "no-model.gguf"])

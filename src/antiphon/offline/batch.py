@@ -1,8 +1,8 @@
-"""A file of requests, answered into another file, straight on the engine.
+"""A file of requests, answered into another file, directly with the engine.
 
-Owns the way of each line: read, answered by the code that answers HTTP requests, written as soon as it is
-done. It promises that an answer equals the server's, that a line which fails spoils no other, that no more lines are
-held in memory than keep the engine busy, and that a batch which was cut off, even by a kill, goes on where it was.
+Owns how a line is processed: read, answered by the code that answers HTTP requests, written as soon as it is done. It
+promises that an answer equals the server's, that a line that fails affects no other, that no more lines are held in
+memory than keep the engine busy, and that a batch that was stopped, even by a kill, continues where it ended.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from antiphon.offline.batch_lines import BadLine, BatchRequest, answer_output, b
 from antiphon.offline.running import running_context
 from antiphon.strict_json import decode_json_object
 
-_REQUESTS_PER_PLACE = 2  # with the engine, for each answer it computes at once: the next is there when one ends
+_REQUESTS_PER_PLACE = 2  # for each answer computed at a time, so that the next is ready when one ends
 _COUNTED_BYTES = 1 << 20  # at a time
 _BEGIN = {
     "/v1/chat/completions": ("chat", begin_chat),
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a batch has come, in lines of the file of answers."""
+    """The progress of a batch, in lines of the output file."""
 
     done: int
     failed: int
@@ -52,7 +52,7 @@ Watch = Callable[[Progress], None]
 
 
 def count_lines(path: Path) -> int:
-    """The lines of the file of requests; ConfigError where there is no such file."""
+    """The number of lines in the file of requests; ConfigError if there is no such file."""
     try:
         if not path.is_file():
             raise ConfigError(f"there is no file {str(path)!r}")
@@ -72,15 +72,17 @@ async def run_batch(
     """Answer every line of `requests` that `answers` does not hold yet.
 
     Raises:
-        ConfigError, CheckpointError, EngineDied: the model cannot be had, or its engine not be kept alive.
+        ConfigError, CheckpointError, EngineDied: the model cannot be loaded, or its engine cannot be kept running.
     """
     kept = answers.num_lines
     with requests.open("rb") as file:
         lines = _missing(read_lines(file, settings.max_body_bytes), answers)
         if (first := next(lines, None)) is None:
+            answers.repair()
             return Progress(kept, answers.num_failed, kept)
         lines = chain((first,), lines)
         async with running_context(found, engine, settings) as context:
+            answers.repair()  # only now is it certain that the batch can continue
             worker = _Worker(context, answers, lambda: watch(Progress(answers.num_lines, answers.num_failed, kept)))
             try:
                 async with asyncio.TaskGroup() as group:
@@ -94,11 +96,11 @@ async def run_batch(
 def _missing(
     lines: Iterator[tuple[int, BatchRequest | BadLine]], answers: BatchFile
 ) -> Iterator[tuple[int, BatchRequest | BadLine]]:
-    """The lines that `answers` does not hold; a custom id that was there before makes a bad line."""
+    """The lines that `answers` does not have yet; one with a custom id used before is a bad line."""
     seen: set[str] = set()
     for number, line in lines:
         if isinstance(line, BatchRequest) and line.custom_id in seen:
-            message = f"The custom_id {line.custom_id[:100]!r} was there before; each line needs one of its own."
+            message = f"The custom_id {line.custom_id[:100]!r} occurs earlier in the file; each line needs its own."
             line = BadLine(InvalidRequest(message, param="custom_id"), line.custom_id)
         if isinstance(line, BadLine):
             if number not in answers.bad_lines:
@@ -110,7 +112,7 @@ def _missing(
 
 
 class _Worker:
-    """Takes line after line; as many run at once as are to be with the engine."""
+    """Processes one line after another; several workers run at a time."""
 
     def __init__(self, context: Context, answers: BatchFile, on_line: Callable[[], None]) -> None:
         self._context = context

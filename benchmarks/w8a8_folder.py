@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     weights = "model.safetensors"
-    shutil.copytree(arguments.folder, arguments.out, ignore=shutil.ignore_patterns(weights), dirs_exist_ok=True)
+    shutil.copytree(arguments.folder, arguments.out, ignore=shutil.ignore_patterns(weights))
     config = json.loads((arguments.folder / "config.json").read_text())
     config["quantization_config"] = SETTINGS
     (arguments.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")

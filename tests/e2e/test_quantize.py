@@ -35,8 +35,9 @@ async def test_a_folder_is_written_in_4_bits_and_served(tmp_path):
 
 def test_a_place_that_is_taken_is_one_line_of_error(tmp_path):
     source = write_random_folder(tmp_path / "model", "llama")
-    done = quantize(source, tmp_path)
+    (tmp_path / "taken").mkdir()
+    done = quantize(source, tmp_path / "taken")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert "--force writes over it" in done.stderr
+    assert "--force replaces it" in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import gguf
 import numpy as np
@@ -206,11 +207,11 @@ def test_places_that_cannot_be_are_refused_before_any_work(tmp_path, folder, tex
     (tmp_path / "short.txt").write_text("too short")
     (tmp_path / "bytes.txt").write_bytes(b"\xff" * 10_000)
     cases = [
-        ({"out": tmp_path / "x.gguf"}, "is a folder, so OUT must be one"),
+        ({"out": tmp_path / "x.gguf"}, "so OUT must be a folder too"),
         ({"out": tmp_path / "nowhere" / "x"}, "no such folder"),
         ({"out": folder}, "is the model itself"),
-        ({"out": tmp_path / "there"}, "--force writes over it"),
-        ({"out": tmp_path / "there", "force": True}, "is no model, so it is not written over"),
+        ({"out": tmp_path / "there"}, "--force replaces it"),
+        ({"out": tmp_path / "there", "force": True}, "is not a model, so it is not replaced, even with --force"),
         ({"out": tmp_path / "x", "target": "Q5_0"}, "--type is q5_0"),
         ({"out": tmp_path / "x", "text": tmp_path / "short.txt"}, "at least 1,280 are needed"),
         ({"out": tmp_path / "x", "text": tmp_path / "bytes.txt"}, "is not UTF-8"),
@@ -220,6 +221,107 @@ def test_places_that_cannot_be_are_refused_before_any_work(tmp_path, folder, tex
         with pytest.raises(ConfigError, match=message):
             Job.prepare(checkpoint, **{"target": "Q4_1", **options})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bytes.txt", "model", "short.txt", "text.txt", "there"]
+
+
+def tree(folder):
+    """Everything below a folder, with its content."""
+    return {path: path.is_file() and path.read_bytes() for path in sorted(folder.rglob("*"))}
+
+
+PROJECTS = {
+    "sources": {"config.json": "{}", "main.py": "print()", "src/app.py": "print()"},
+    "a model with notes": {"config.json": "{}", "model.safetensors": "", "notes.txt": "mine"},
+    "a model with a folder": {"config.json": "{}", "model.safetensors": "", "README.md/x": "mine"},
+    "no weights": {"config.json": "{}", "README.md": "mine"},
+    "weights without settings": {"model.safetensors": ""},
+}
+
+
+@pytest.mark.parametrize("files", PROJECTS.values(), ids=PROJECTS.keys())
+def test_force_never_replaces_a_folder_that_is_not_only_a_model(tmp_path, folder, files):
+    out = tmp_path / "out"
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(content)
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match="not replaced, even with --force"):
+        Job.prepare(open_checkpoint(folder), out, "Q4_1", force=True)
+    assert tree(tmp_path) == before
+
+
+def test_force_never_replaces_what_the_model_is_read_from(tmp_path, folder):
+    outer = write_random_folder(tmp_path / "outer", "llama")
+    inner = outer / "inner"
+    folder.rename(inner)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in outer.iterdir():
+        if file.is_file():
+            (linked / file.name).symlink_to(file)
+    whole = write_random_gguf(tmp_path / "whole.gguf", "llama", type="F16")
+    first, second = tmp_path / "m-00001-of-00002.gguf", tmp_path / "m-00002-of-00002.gguf"
+    whole.rename(second)
+    write_random_gguf(first, "llama", type="F16")
+    other_name = tmp_path / "hard-link.gguf"
+    other_name.hardlink_to(second)
+    before = tree(tmp_path)
+    for source, out in ((inner, outer), (linked, outer), (first, second), (first, first), (first, other_name)):
+        with pytest.raises(ConfigError, match="the model itself; write to another place"):
+            Job.prepare(open_checkpoint(source), out, "Q4_1", force=True)
+    assert tree(tmp_path) == before
+
+
+def test_force_never_replaces_a_file_that_is_no_gguf(tmp_path):
+    source = open_checkpoint(write_random_gguf(tmp_path / "a.gguf", "llama", type="F16"))
+    out, link = tmp_path / "b.gguf", tmp_path / "link.gguf"
+    out.write_text("notes under a strange name")
+    link.symlink_to(tmp_path / "not here yet.gguf")
+    (tmp_path / "folder.gguf").mkdir()
+    for path in (out, link, tmp_path / "folder.gguf"):
+        with pytest.raises(ConfigError, match="already exists"):
+            Job.prepare(source, path, "Q4_0")
+        with pytest.raises(ConfigError, match="not replaced, even with --force"):
+            Job.prepare(source, path, "Q4_0", force=True)
+    assert out.read_text() == "notes under a strange name"
+    assert link.is_symlink()
+
+
+def test_what_appears_while_a_model_is_quantized_is_not_replaced(tmp_path, folder):
+    out = tmp_path / "out"
+    job = Job.prepare(open_checkpoint(folder), out, "Q8_0")
+    out.mkdir()
+    (out / "thesis.tex").write_text("two years of work")
+    with pytest.raises(ConfigError, match="already exists"):
+        job.run(quiet)
+    assert (out / "thesis.tex").read_text() == "two years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_a_model_that_is_replaced_is_kept_until_the_new_one_is_in_its_place(tmp_path, folder, monkeypatch):
+    out = tmp_path / "out"
+    Job.prepare(open_checkpoint(folder), out, "Q8_0").run(quiet)
+    before, rename = tree(out), Path.rename
+
+    def fail(path, target):
+        if ".part-" in path.parent.name:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        Job.prepare(open_checkpoint(folder), out, "Q4_1", force=True).run(quiet)
+    monkeypatch.undo()
+    assert tree(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(tmp_path, folder, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("antiphon.replacing.tempfile.TemporaryDirectory", refuse)
+    with pytest.raises(CheckpointError, match=r"out: cannot be written \(Permission denied\)"):
+        Job.prepare(open_checkpoint(folder), tmp_path / "out", "Q4_1").run(quiet)
 
 
 def test_a_disk_that_is_too_small_is_noticed_first(tmp_path, folder, monkeypatch):

@@ -70,3 +70,13 @@ def _joined(parts: Sequence[GgufFile]) -> dict[str, Tensor]:
                 raise CheckpointError(f"{part.path}: tensor {name!r} is in an earlier part too")
             tensors[name] = tensor
     return tensors
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself or, where its name is that of a part, every part beside it, whether or not they fit together."""
+    name = _NAME.fullmatch(path.name)
+    if name is None:
+        return [path]
+    found = (_NAME.fullmatch(each.name) for each in path.parent.iterdir())
+    parts = [each for each in found if each and (each["model"], each["count"]) == (name["model"], name["count"])]
+    return sorted(path.with_name(each.string) for each in parts)

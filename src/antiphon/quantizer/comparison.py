@@ -1,4 +1,4 @@
-"""What quantizing did to a model's answers: KL divergence and perplexity on a text, in float32 over both's weights."""
+"""How quantizing changed a model: KL divergence and perplexity on a text, in float32 from both models' weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from antiphon.checkpoint import Checkpoint
 from antiphon.ops.reference_types import Array
 from antiphon.quantizer.streamed import compute
 
-_ROWS = 64  # taken at once, in float64
+_ROWS = 64  # processed at a time, in float64
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
-"""A Hugging Face folder like another, its matrices as blocks (`formats.block_folder`).
+"""Writes a Hugging Face folder like the source, with its matrices as blocks (`formats.block_folder`).
 
-The small files beside the weights are copied if their names are among those that belong to a model: nothing else of a
-stranger's folder is carried on.
+Of the other files only those with the names of a model's small files are copied.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COPIED = (
 def write_folder(
     source: Checkpoint, out: Path, planned: Iterable[Tensor], tensors: Iterable[tuple[Tensor, memoryview]]
 ) -> None:
-    """Write `tensors`, which are those of `planned` in its order, and what else the source folder has of a model."""
+    """Write `tensors`, which are those of `planned` in the same order, and copy the small files of the source."""
     planned = list(planned)
     try:
         out.mkdir()

@@ -1,7 +1,9 @@
-"""A GGUF file like another, its tensors in other types. Layout: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""Writes a GGUF file like the source, with its tensors in other types.
 
-Metadata is copied byte for byte but for fields that speak of the types and of the splitting into files. The header's
-size does not depend on what the tensors come to, so they are written first and the header, with their places, last.
+The layout is that of github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+
+Metadata is copied byte for byte, except fields about the types and about splitting into files. The size of the header
+does not depend on the sizes of the tensors, so they are written first and the header, with their offsets, last.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from antiphon.formats.gguf_split import read_whole_gguf
 
 VERSION = 3
 _TYPE_NUMBERS = {name: number for number, name in GGML_TYPES.items()}
-# llama.cpp's numbers of what a file mostly is.
+# llama.cpp's numbers for the main type of a file.
 _FILE_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7}
 _U32_FIELD = 4  # GGUF's number of the value type
 _BLOCKS_VERSION = 2  # of the block layouts, as ggml counts

@@ -1,7 +1,7 @@
-"""How much each column of each matrix matters: the mean square of what it is multiplied with on a text.
+"""How much each column of each matrix matters: the mean square of its input, measured on a text.
 
-An error in a weight reaches a matrix' output times the input of its column, so this is the weight of its square in the
-output's (as in activation-aware methods; ggml calls a file of such numbers an importance matrix).
+An error in a weight reaches the matrix's output multiplied by the input of its column, so this is the weight of the
+squared error (as in activation-aware methods; ggml calls a file of such numbers an importance matrix).
 """
 
 from __future__ import annotations

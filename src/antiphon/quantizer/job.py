@@ -1,26 +1,30 @@
-"""One run of `antiphon quantize`: everything checked before the work, the work, and nothing left behind if it fails."""
+"""One run of `antiphon quantize`: every option and path is checked first, then the model is quantized and written.
+
+If it fails, what was at the destination is still there, and nothing else is.
+"""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from antiphon import _native
-from antiphon.checkpoint import Checkpoint
+from antiphon.checkpoint import Checkpoint, Tensor
 from antiphon.errors import CheckpointError, ConfigError
 from antiphon.formats import open_checkpoint
 from antiphon.machine import default_threads
 from antiphon.models.dense import check_tensors
 from antiphon.quantizer.comparison import Comparison, compare
+from antiphon.quantizer.destination import check_destination
 from antiphon.quantizer.folder import write_folder
 from antiphon.quantizer.gguf_file import write_gguf
 from antiphon.quantizer.importance import Importance, measure_importance
 from antiphon.quantizer.model import Plan, Quantizer, planned_tensors
 from antiphon.quantizer.types import TARGETS, first_types
+from antiphon.replacing import replacing
 from antiphon.text import TextModel
 
 WINDOW = 256  # tokens of a text that are seen together
@@ -29,18 +33,19 @@ CALIBRATED = 32  # at most, of those before
 MAX_TEXT_BYTES = 64 << 20
 _HEADER_BYTES = 32 << 20  # metadata, tokenizer and the like, generously
 
-Step = Callable[[str, float], None]  # what is being done, and which fraction of it is
+Step = Callable[[str, float], None]  # called with what is being done, and the fraction of it that is done
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A checkpoint on its way to `out`."""
+    """A checkpoint that is to be written to `out`."""
 
     checkpoint: Checkpoint
     out: Path
     target: str
     types: dict[str, str]
     windows: Sequence[Sequence[int]]  # of the text's tokens; none without a text
+    force: bool = False  # replace a model that is at `out`
 
     @classmethod
     def prepare(
@@ -53,42 +58,47 @@ class Job:
         force: bool = False,
         requantize: bool = False,
     ) -> Job:
-        """Everything that can be known to be wrong is found here.
+        """Check every option before any work is done.
 
         Raises:
-            ConfigError: an option that cannot be, a place that cannot be written to, a text that is too short.
+            ConfigError: an option has no valid value, `out` cannot be written, or the text is too short.
             CheckpointError: the model cannot be quantized.
         """
         if target not in TARGETS:
             raise ConfigError(f"--type is {target.lower()}; choose one of {', '.join(TARGETS).lower()}")
         check_tensors(checkpoint)
         types = first_types(checkpoint, target, requantize=requantize)
-        _check_place(checkpoint, out, force=force)
-        job = cls(checkpoint, out, target, types, _windows(checkpoint, text) if text else ())
+        check_destination(checkpoint, out, force=force)
+        job = cls(checkpoint, out, target, types, _windows(checkpoint, text) if text else (), force)
         _check_room(job)
         return job
 
     def run(self, step: Step, threads: int = 0) -> Plan:
-        """Quantize and write; `out` is there when all of it is, and untouched before."""
+        """Quantize and write. Until all of it is written, whatever is at `out` is left as it is."""
         importance: Importance = {}
         if calibration := self.windows[:-COMPARED]:
-            step("looking at what matters on the text", 0.0)
+            step("measuring activations on the text", 0.0)
             importance = measure_importance(self.checkpoint, calibration)
         device = _native.Device("auto", threads or default_threads())
         quantizer = Quantizer(self.checkpoint, device, importance)
         plan = quantizer.plan(self.types, self._counted(step, "measuring"))
         done = self._counted(step, "writing")
-        with _part_of(self.out) as part:
-            tensors = quantizer.tensors(plan.types, done)
-            if self.checkpoint.format == "gguf":
-                write_gguf(self.checkpoint, part, self.target, tensors)
-            else:
-                write_folder(self.checkpoint, part, planned_tensors(self.checkpoint, plan.types), tensors)
-            self.checkpoint.files.check_unchanged()  # else OUT would be partly of one model, partly of another
+        try:
+            with replacing(self.out, partial(check_destination, self.checkpoint, force=self.force)) as part:
+                self._write(part, plan, quantizer.tensors(plan.types, done))
+                self.checkpoint.files.check_unchanged()  # else OUT would be partly of one model, partly of another
+        except OSError as error:
+            raise CheckpointError(f"{self.out}: cannot be written ({error.strerror})") from None
         return plan
 
+    def _write(self, part: Path, plan: Plan, tensors: Iterable[tuple[Tensor, memoryview]]) -> None:
+        if self.checkpoint.format == "gguf":
+            write_gguf(self.checkpoint, part, self.target, tensors)
+        else:
+            write_folder(self.checkpoint, part, planned_tensors(self.checkpoint, plan.types), tensors)
+
     def compare(self, step: Step) -> Comparison | None:
-        """What was written against what it was made of; None without a text."""
+        """Compare what was written with the original; None without a text."""
         if not self.windows:
             return None
         step("comparing the answers", 0.0)
@@ -106,23 +116,6 @@ class Job:
         return on_tensor
 
 
-def _check_place(checkpoint: Checkpoint, out: Path, *, force: bool) -> None:
-    is_gguf = checkpoint.format == "gguf"
-    if is_gguf != (out.suffix == ".gguf"):
-        wanted = (
-            "a GGUF file, so OUT must end in .gguf" if is_gguf else "a folder, so OUT must be one, not a .gguf file"
-        )
-        raise ConfigError(f"{checkpoint.path} is {wanted}")
-    if not out.resolve().parent.is_dir():
-        raise ConfigError(f"{out.parent}: there is no such folder to write to")
-    if out.exists() and out.resolve() == checkpoint.path.resolve():
-        raise ConfigError(f"{out} is the model itself; write to another place")
-    if out.exists() and not force:
-        raise ConfigError(f"{out} is there already; --force writes over it")
-    if out.exists() and out.is_dir() and not (out / "config.json").is_file():
-        raise ConfigError(f"{out} is there and is no model, so it is not written over, --force or not")
-
-
 def _check_room(job: Job) -> None:
     needed = sum(tensor.num_bytes for tensor in planned_tensors(job.checkpoint, job.types)) + _HEADER_BYTES
     free = shutil.disk_usage(job.out.resolve().parent).free
@@ -131,10 +124,10 @@ def _check_room(job: Job) -> None:
 
 
 def _windows(checkpoint: Checkpoint, text: Path) -> Sequence[Sequence[int]]:
-    """The text in windows of tokens: the last ones to compare on, those before to calibrate with."""
+    """The text in windows of tokens: the last ones are for the comparison, those before for calibration."""
     try:
         if text.stat().st_size > MAX_TEXT_BYTES:
-            raise ConfigError(f"--calibrate: {text} is larger than {MAX_TEXT_BYTES >> 20} MiB; a part of it will do")
+            raise ConfigError(f"--calibrate: {text} is larger than {MAX_TEXT_BYTES >> 20} MiB; use a part of it")
         content = text.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--calibrate: {text} cannot be read ({error.strerror})") from None
@@ -151,20 +144,3 @@ def _windows(checkpoint: Checkpoint, text: Path) -> Sequence[Sequence[int]]:
         raise ConfigError(f"--calibrate: {text} has {len(token_ids):,} tokens; at least {least:,} are needed")
     spread = windows[:-COMPARED]
     return [*spread[:: -(-len(spread) // CALIBRATED)], *windows[-COMPARED:]]  # from all over the text
-
-
-@contextmanager
-def _part_of(out: Path) -> Iterator[Path]:
-    """Where to write what becomes `out` at the end of the block; gone if that fails."""
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    try:
-        yield part
-        if out.is_dir():
-            shutil.rmtree(out)
-        part.replace(out)
-    except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written ({error.strerror})") from None
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        part.unlink(missing_ok=True)

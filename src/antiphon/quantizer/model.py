@@ -1,4 +1,4 @@
-"""A whole checkpoint quantized: measured first, then written, so that what stands out can be kept finer."""
+"""Quantizes a whole checkpoint: all errors are measured first, so that matrices with a large one can get 8 bits."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from antiphon.ops.native import stored_matrix
 from antiphon.quantizer.importance import Importance
 from antiphon.quantizer.types import FINE, is_outer, sensitive
 
-OnTensor = Callable[[str], None]  # hears of each tensor that is done
+OnTensor = Callable[[str], None]  # called with the name of each tensor that is done
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What each tensor becomes."""
+    """The type that each tensor gets."""
 
     types: Mapping[str, str]  # tensor → type
-    errors: Mapping[str, float]  # quantized matrix → its squared error, as a share of its squares
-    kept_finer: tuple[str, ...]  # matrices that would have lost too much in the target's type
+    errors: Mapping[str, float]  # quantized matrix → its relative squared error
+    kept_finer: tuple[str, ...]  # matrices whose error in the target's type is too large
 
 
 def planned_tensors(checkpoint: Checkpoint, types: Mapping[str, str]) -> list[Tensor]:
-    """The tensors as they will be; not to be read."""
+    """The tensors as they will be written; their data cannot be read."""
     return [replace(tensor, type=types[name], source=None) for name, tensor in checkpoint.tensors.items()]
 
 
 @dataclass(frozen=True, slots=True)
 class Quantizer:
-    """Quantizes the tensors of one checkpoint; `importance` may lack some or all of them."""
+    """Quantizes the tensors of one checkpoint; `importance` may be missing for some or all of them."""
 
     checkpoint: Checkpoint
     device: _native.Device
     importance: Importance
 
     def plan(self, types: Mapping[str, str], on_tensor: OnTensor = lambda name: None) -> Plan:
-        """Quantize everything once to see what it loses, and find what must be finer than `types`."""
+        """Quantize everything once to measure the errors, and choose the matrices that need 8 bits."""
         errors, inner = {}, {}
         for name, tensor in self.checkpoint.tensors.items():
             if tensor.type != types[name]:
@@ -64,7 +64,7 @@ class Quantizer:
             on_tensor(name)
 
     def _blocks(self, tensor: Tensor, type: str) -> tuple[memoryview, float]:
-        """The tensor's blocks, and its error as a share of its squares."""
+        """The tensor's blocks and its relative squared error."""
         weights = self.importance.get(tensor.name)
         try:
             blocks, error, norm = self.device.quantize(

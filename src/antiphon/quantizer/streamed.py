@@ -1,7 +1,7 @@
-"""A model in float32 that never holds more than one matrix: each is read when it is multiplied, and forgotten.
+"""A model in float32 that holds only one matrix at a time: each is read when it is needed and then released.
 
-It is the reference backend, driven over whole windows of a text at once, so that a matrix is read once for all tokens.
-That is slow for one token and cheap for thousands, which is what measuring a model needs.
+It is the reference backend, run on whole windows of a text at a time, so that a matrix is read once for all tokens.
+This is slow for one token and cheap for thousands, which is what measuring a model needs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from antiphon.ops.reference import ReferenceOps, Rows, Weights, dequantize
 from antiphon.ops.reference_types import Array
 from antiphon.step import ScheduledSequence, StepPlan
 
-Observer = Callable[[str, Array], None]  # a matrix' name, and what it is multiplied with, [tokens, columns]
+Observer = Callable[[str, Array], None]  # called with a matrix's name and its input, [tokens, columns]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamedMatrix:
-    """Fulfils `Weights`; reads them anew each time."""
+    """Implements `Weights`; reads them each time."""
 
     parts: Sequence[Tensor]
     bias: Array | None
@@ -38,7 +38,7 @@ class StreamedMatrix:
 
 @dataclass(frozen=True, slots=True)
 class StreamedRows:
-    """Fulfils `Rows`; reads those that are asked for."""
+    """Implements `Rows`; reads only the requested ones."""
 
     table: Tensor
 
@@ -53,7 +53,7 @@ class StreamedRows:
 
 
 class StreamedOps(ReferenceOps):
-    """The reference backend over such weights, every row being one to sample from; `observe` hears of products."""
+    """The reference backend on such weights, with logits for every row; `observe` is called for each product."""
 
     observe: Observer = staticmethod(lambda name, x: None)
 
@@ -74,7 +74,7 @@ class StreamedOps(ReferenceOps):
 
 
 def compute(checkpoint: Checkpoint, windows: Sequence[Sequence[int]], observe: Observer | None = None) -> Array:
-    """Logits of every token of every window, float32 [tokens, vocabulary]; windows are sequences of their own."""
+    """Logits of every token of every window, float32 [tokens, vocabulary]; each window is a sequence of its own."""
     spec = ModelSpec.from_checkpoint(checkpoint)
     ops = StreamedOps(
         num_layers=spec.num_layers,

@@ -60,7 +60,9 @@ def serve_front(arguments: argparse.Namespace) -> None:
         kv_cache_tokens=arguments.streams * 2048,
         target_step_seconds=0.0,
     )
-    settings = ServerConfig(port=0, max_queued_requests=arguments.streams, access_log=arguments.access_log)
+    settings = ServerConfig(
+        port=0, max_queued_requests=arguments.streams, access_log="json" if arguments.access_log else "off"
+    )
     if not arguments.profile:
         run(engine, settings)
         return

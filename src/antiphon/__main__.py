@@ -1,4 +1,4 @@
-"""The command `antiphon`, also as `python -m antiphon`. Small, so that Ctrl-C finds it ready at once."""
+"""The command `antiphon`, also as `python -m antiphon`. Small, so that Ctrl-C is handled from the very start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends it quietly, even while it is being imported."""
+    """Run the command line; Ctrl-C ends it quietly with status 130, even while modules are being imported."""
     try:
         from antiphon import cli
 

@@ -1,11 +1,11 @@
-"""API keys as a server keeps them: a name, a digest, limits of its own. A leaf.
+"""API keys as a server keeps them: a name, a digest, limits of their own. A leaf.
 
 Owns the one spelling of a key on the command line, in the environment and in a file:
 
     [NAME:] KEY [requests-per-minute=N] [tokens-per-minute=N]
 
-It promises that a key itself is forgotten as soon as it is read: what is kept, logged or told in an error is its name,
-its place or its digest. It must not know HTTP.
+It promises that a key itself is not kept: what is stored, logged or named in an error is its name, its place or its
+digest. It knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from antiphon.errors import ConfigError
 
-MAX_KEYS = 1000  # each has series of its own in the metrics, and all are compared with at every request
+MAX_KEYS = 1000  # each has its own series in the metrics, and every request is compared with all of them
+SHORT_KEY = 16  # characters; a shorter one may be guessed
 _MAX_FILE_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,512}")  # printable, but for blanks and commas
@@ -33,17 +34,18 @@ class ApiKey:
 
     name: str
     digest: bytes = field(repr=False)  # SHA-256
-    requests_per_minute: int | None = None  # 0: no limit; None: what the server says for every key
+    requests_per_minute: int | None = None  # 0: no limit; None: the server's limit for every key
     tokens_per_minute: int | None = None
+    is_short: bool = False  # it has fewer characters than SHORT_KEY
 
 
 def read_api_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
-    """The keys that were typed, several in one text separated by commas, and those of a file.
+    """The keys of the command line or the environment, separated by commas, and those of a file.
 
     Raises:
-        ConfigError: one that cannot be a key, a name or key that is there twice; says where, never what.
+        ConfigError: one is not a valid key, or a name or key occurs twice; the message has its place, never the key.
     """
-    entries = [(text, "--api-key") for each in typed for text in re.split(r"[,\s]+", each) if text]
+    entries = [(text.strip(), "--api-key") for each in typed for text in each.split(",") if text.strip()]
     keys = [_parse(text, where, number) for number, (text, where) in enumerate([*entries, *_lines(file)], start=1)]
     if len(keys) > MAX_KEYS:
         raise ConfigError(f"there are {len(keys)} API keys; the most is {MAX_KEYS}")
@@ -54,7 +56,7 @@ def read_api_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
 
 
 def find_api_key(keys: Sequence[ApiKey], presented: bytes) -> ApiKey | None:
-    """The key that was presented. It takes as long whichever it is, or if it is none."""
+    """The key that was presented, or None. It takes the same time in every case."""
     digest = hashlib.sha256(presented).digest()
     found = None
     for key in keys:
@@ -64,7 +66,7 @@ def find_api_key(keys: Sequence[ApiKey], presented: bytes) -> ApiKey | None:
 
 
 def _lines(file: str) -> Iterator[tuple[str, str]]:
-    """The entries of a key file, each with its place; blank lines and those that begin with # say nothing."""
+    """The entries of a key file, each with its place; blank lines and those that begin with # are skipped."""
     if not file:
         return
     try:
@@ -78,7 +80,7 @@ def _lines(file: str) -> Iterator[tuple[str, str]]:
     entries = [(line.strip(), f"--api-key-file {file}, line {number}") for number, line in enumerate(lines, start=1)]
     entries = [entry for entry in entries if entry[0] and not entry[0].startswith("#")]
     if not entries:
-        raise ConfigError(f"--api-key-file {file} has no key; leave the option out to ask for none")
+        raise ConfigError(f"--api-key-file {file} has no key; leave the option out to serve without keys")
     yield from entries
 
 
@@ -88,18 +90,19 @@ def _parse(text: str, where: str, number: int) -> ApiKey:
     if not colon:
         name, rest = f"key-{number}", text
     key, *limits = rest.split() or [""]
+    if limits and where == "--api-key":
+        raise ConfigError(f"{where}: a key has no blanks; separate several by commas, or use a file of keys")
     if not _NAME.fullmatch(name.strip()):
         raise ConfigError(f"{where}: a key's name has 1 to 64 letters, digits, dots, dashes and underscores")
     if not _KEY.fullmatch(key):
-        raise ConfigError(f"{where}: a key has 1 to 512 printable ASCII characters, no blank and no comma")
+        raise ConfigError(f"{where}: a key has 1 to 512 printable ASCII characters, no blanks and no commas")
     rates = dict(_limit(limit, where) for limit in limits)
-    return ApiKey(name.strip(), hashlib.sha256(key.encode()).digest(), *(rates.get(name) for name in _LIMITS))
+    digest = hashlib.sha256(key.encode()).digest()
+    return ApiKey(name.strip(), digest, rates.get(_LIMITS[0]), rates.get(_LIMITS[1]), len(key) < SHORT_KEY)
 
 
 def _limit(text: str, where: str) -> tuple[str, int]:
     found = _LIMIT.fullmatch(text)
     if not found:
-        raise ConfigError(
-            f"{where}: behind a key there may be {'=N and '.join(_LIMITS)}=N, N a whole number, and no more"
-        )
+        raise ConfigError(f"{where}: after a key only {'=N and '.join(_LIMITS)}=N are allowed, N a whole number")
     return found[1], int(found[2])

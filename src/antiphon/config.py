@@ -1,7 +1,7 @@
-"""Every setting, frozen and validated, and the only reader of the environment but for the command line's own options.
+"""Every setting, frozen and validated. Apart from the command line's options, only this module reads the environment.
 
-A setting comes from the command line, else from `ANTIPHON_<NAME>`, else from the default here. `cli` builds these; the
-front passes `EngineConfig` to the engine over the wire, so it holds plain data only.
+A setting comes from the command line, else from `ANTIPHON_<NAME>`, else from the default here. `commands` builds these;
+`EngineConfig` is sent to the engine process, so it holds plain data only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ SYSTEM_PROMPTS = ("keep", "fold")
 SCHEDULING_POLICIES = ("fcfs", "priority")
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
-MAX_THREADS = 1024  # more than any machine has cores; each costs a stack
+MAX_THREADS = 1024  # more than any machine has cores; each thread takes memory
+ACCESS_LOGS = ("auto", "json", "text", "off")  # auto: text on a terminal, JSON elsewhere
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.:-]+")  # IPv6 without brackets
@@ -32,15 +33,15 @@ _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.:-]+")  # IPv6 without brackets
 
 @dataclass(frozen=True, slots=True)
 class FakeSettings:
-    """What the fake runner pretends to be, with faults to order; token ids of -1 never match."""
+    """The settings of the fake runner, with faults on request; a token id of -1 never matches."""
 
     vocab_size: int = 256
     block_size: int = 16  # tokens
     context_length: int = 4096
     eos_token_id: int = -1
-    eos_odds: int = 0  # the end-of-sequence token is drawn once in so many; 0: never
-    script: tuple[int, ...] = ()  # the answer to everything, over and over, in place of drawn tokens
-    step_seconds: float = 0.0  # a step's duration: this, and
+    eos_odds: int = 0  # the end-of-sequence token is sampled once in this many tokens; 0: never
+    script: tuple[int, ...] = ()  # every answer repeats these instead of sampled tokens
+    step_seconds: float = 0.0  # a step takes this, and
     token_seconds: float = 0.0  # this for each computed token
     die_on: int = -1  # computing this token kills the process
     hang_on: int = -1  # … stands still for ever
@@ -51,22 +52,24 @@ class FakeSettings:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What one engine process is told."""
+    """The settings of an engine process."""
 
     model: str  # a GGUF file or a Hugging Face folder
     files: tuple[ModelFile, ...] = ()  # of the model, for the engine to inherit; none: it opens them itself
-    context_length: int = 0  # tokens a sequence may have; 0: the model's own, capped by the KV capacity
-    max_num_sequences: int = 64  # running at once
+    context_length: int = 0  # tokens in a sequence; 0: the model's limit, as far as the KV cache allows
+    max_num_sequences: int = 64  # running at the same time
     max_batch_tokens: int = 512  # tokens computed in one step, prefill chunks included
     kv_cache_type: str = "int8"  # or "f16"
-    kv_cache_tokens: int = 0  # capacity of the KV pool; 0: chosen from the memory that is free
+    kv_cache_tokens: int = 0  # size of the KV cache; 0: what free memory allows
     quantization: str = "auto"  # of float weights: "w4", "w8"; auto: w8 if it leaves room for conversations
-    activations: str = "auto"  # what matrices multiply: "int8", "int16" (more accurate, slower); auto: by model size
+    activations: str = (
+        "auto"  # precision in matrix products: "int8", "int16" (more accurate, twice the work); auto: by size
+    )
     prefix_caching: bool = True
-    prefill_chunk: int = 0  # largest chunk of one prompt in a step; 0: no cap but the budget
+    prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
     threads: int = 0  # 0: as antiphon.machine.choose_threads decides
     instruction_set: str = "auto"
-    target_step_seconds: float = 0.25  # prefill leaves a step room for the others' next token; 0: no target
+    target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front
     fake_settings: FakeSettings = field(default_factory=FakeSettings)
 
@@ -91,40 +94,40 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """What the front is told."""
+    """The settings of the server process."""
 
-    hub: str = "huggingface"  # where models are that are given by name
-    offline: bool = False  # bring nothing: use what is here
+    hub: str = "huggingface"  # where to find models given by name
+    offline: bool = False  # download nothing
     host: str = "127.0.0.1"
     port: int = 8000
     ssl_certfile: str = ""  # PEM; empty: plain HTTP
     ssl_keyfile: str = ""  # empty: the key is in the certificate's file
     max_connections: int = 1000
-    network_timeout: float = 60.0  # seconds for a head or body to arrive, and for a reader to take what waits for it
+    network_timeout: float = 60.0  # seconds for headers or a body to arrive, and for a client to continue reading
     keep_alive_timeout: float = 30.0  # seconds that a connection may be idle between two requests
-    allowed_origins: tuple[str, ...] = ()  # whose pages' scripts may ask; none: browsers keep them from it
-    allowed_hosts: tuple[str, ...] = ()  # what the Host header may say; none: anything
-    api_keys: tuple[ApiKey, ...] = ()  # one of these must come with a request; none: everyone may ask
+    allowed_origins: tuple[str, ...] = ()  # origins whose web pages may use the server (CORS)
+    allowed_hosts: tuple[str, ...] = ()  # accepted Host headers; none: any
+    api_keys: tuple[ApiKey, ...] = ()  # a request must carry one of these; none: no key is needed
     requests_per_minute: int = (
         0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
     )
     tokens_per_minute: int = 0
-    model_name: str = ""  # the name clients use; empty: the checkpoint's own
-    prefix_cache_per_key: bool = False  # what was computed for one API key is found by that key's requests alone
-    scheduling_policy: str = "fcfs"  # first come, first served; or by the "priority" that requests name
-    max_queued_requests: int = 256  # accepted and not yet finished; one more is refused with 429
+    model_name: str = ""  # shown to clients; empty: the file's name
+    prefix_cache_per_key: bool = False  # share cached prefixes only among requests with the same API key
+    scheduling_policy: str = "fcfs"  # first come, first served, or "priority": by the priority of requests
+    max_queued_requests: int = 256  # accepted and not finished; more are refused with 429
     max_body_bytes: int = 4 << 20
-    max_stored_responses: int = 1024  # of /v1/responses, kept in memory to go on from; 0: none
-    max_stored_bytes: int = 64 << 20  # that these may take
-    max_unread_tokens: int = 8192  # of one answer that wait for a slow reader; with one more it is aborted
-    strict_fields: bool = False  # refuse fields that are not known, instead of ignoring and naming them
-    system_prompt: str = "keep"  # as the template has it, or "fold" it into the user turn that follows
-    tool_call_parser: str = "auto"  # the shape of tool calls: the template's own, one by name, or no tools
-    loop_guard: bool = True  # close a thought that repeats itself, unless a request says otherwise
-    drain_timeout: float = 30.0  # seconds that running requests get after SIGTERM
-    hang_timeout: float = 5.0  # seconds a working engine may make no progress before it is replaced
+    max_stored_responses: int = 1024  # of /v1/responses, kept in memory; 0: none
+    max_stored_bytes: int = 64 << 20  # for stored responses
+    max_unread_tokens: int = 8192  # of one answer, waiting for a slow client; with one more it is aborted
+    strict_fields: bool = False  # refuse unknown fields instead of ignoring and naming them
+    system_prompt: str = "keep"  # or "fold" it into the user message that follows
+    tool_call_parser: str = "auto"  # the format of tool calls; auto: the template's; none: no tools
+    loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
+    drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
+    hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted
     log_level: str = "info"
-    access_log: bool = True  # a line for each request on standard output
+    access_log: str = "auto"  # a line for each request on standard output, or "off"
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)
@@ -132,7 +135,7 @@ class ServerConfig:
         _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
         _at_least("--max-connections", self.max_connections, 1)
         if self.ssl_keyfile and not self.ssl_certfile:
-            raise ConfigError("--ssl-keyfile needs --ssl-certfile, the certificate that the key belongs to")
+            raise ConfigError("--ssl-keyfile needs --ssl-certfile, the certificate for the key")
         for origin in self.allowed_origins:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ConfigError(f"--allowed-origins has {origin!r}; an origin is * or like https://host:8000")
@@ -151,8 +154,9 @@ class ServerConfig:
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
+        _one_of("--access-log", self.access_log, ACCESS_LOGS)
         if self.port > 65535:
-            raise ConfigError(f"--port is {self.port}; ports end at 65535")
+            raise ConfigError(f"--port is {self.port}; the highest port is 65535")
         for flag, value in (
             ("--network-timeout", self.network_timeout),
             ("--keep-alive-timeout", self.keep_alive_timeout),
@@ -164,7 +168,7 @@ class ServerConfig:
 
 
 def listed(flag: str, text: str) -> tuple[str, ...]:
-    """What was typed as a list: parted by commas, or as a list in JSON, which vLLM wants."""
+    """A list as it was typed: separated by commas, or in JSON, as vLLM expects it."""
     if not text.lstrip().startswith("["):
         return tuple(filter(None, (part.strip() for part in text.split(","))))
     try:
@@ -177,16 +181,26 @@ def listed(flag: str, text: str) -> tuple[str, ...]:
 
 
 def environment(name: str, default: str = "") -> str:
-    """The environment's word on a setting: ANTIPHON_<NAME>."""
+    """The environment variable ANTIPHON_<NAME>."""
     return os.environ.get(f"ANTIPHON_{name}", default)
 
 
 def cache_folder() -> Path:
-    """Where brought files are kept: ANTIPHON_CACHE, else `antiphon` in the user's cache folder."""
+    """The folder of downloaded files: ANTIPHON_CACHE, else `antiphon` in the user's cache folder."""
     chosen = environment("CACHE")
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "antiphon"
+
+
+def chat_history_path() -> Path | None:
+    """The history file of `antiphon chat`: ANTIPHON_CHAT_HISTORY (`off`: none), else in the user's state folder."""
+    chosen = environment("CHAT_HISTORY")
+    if chosen == "off":
+        return None
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "antiphon" / "chat_history"
 
 
 def _at_least(flag: str, value: int, least: int) -> None:

@@ -1,30 +1,30 @@
-"""The exception tree. Each error knows its HTTP status and OpenAI's words for it; nothing here knows HTTP itself.
+"""The exception hierarchy. Each error has its HTTP status and OpenAI's type and code; nothing here uses HTTP.
 
 AntiphonError
-├── ConfigError                 a setting that cannot work (raised before anything starts)
+├── ConfigError                 a setting is invalid (raised before anything starts)
 │   └── NotEnoughMemory         the model and its settings ask for more memory than can be had
-├── CheckpointError             a model file or folder that cannot be served; names the file and the tensor or field
-├── HubError                    a model that could not be downloaded from a hub; says why, and what would work
-│   └── HubUnreachable          the hub does not answer; what was brought before may do
-├── InvalidRequest      400     the sender's mistake; `param` names the offending field
-│   └── ContextLengthExceeded   prompt and completion do not fit the context; says both lengths
-├── InvalidApiKey       401     no key, or one that is not valid here
+├── CheckpointError             a model file or folder cannot be served; names the file and the tensor or field
+├── HubError                    a model could not be downloaded; says why, and what would work
+│   └── HubUnreachable          the hub does not answer; an earlier download may be used
+├── InvalidRequest      400     the request is invalid; `param` names the field
+│   └── ContextLengthExceeded   prompt and completion do not fit the context; gives both lengths
+├── InvalidApiKey       401     no key, or an invalid one
 ├── RequestTimeout      408     the request did not arrive in time
 ├── SlowReader          408     the answer was not read in time
-├── RequestTooLarge     413     the body is over its cap
-├── UnsupportedMediaType 415    the body is not announced as plain JSON
-├── NotFound            404     nothing here has that name or id
+├── RequestTooLarge     413     the body is larger than allowed
+├── UnsupportedMediaType 415    the body's type is not JSON
+├── NotFound            404     there is nothing with that name or id
 │   ├── ModelNotFound
 │   └── ResponseNotFound
-├── Overloaded          429     a queue is at its cap; `retry_after` says when to come back
-├── RateLimited         429     a key has had its requests or tokens of this minute
-├── TooManyConnections  503     more connections than the server holds
-├── NotReady            503     still loading, draining, or between two engines
+├── Overloaded          429     a queue is full; `retry_after` says when to retry
+├── RateLimited         429     a key has used its requests or tokens of this minute
+├── TooManyConnections  503     the server has too many connections
+├── NotReady            503     loading, draining, or restarting the engine
 └── EngineError         500     the engine failed this request
-    └── EngineDied              the engine died, or hung, twice while it was working on this request
+    └── EngineDied              the engine died or hung twice while it ran this request
 
-Messages are for the person who sent the request or typed the command: they say what was wrong and what would work, and
-never hold addresses, paths of this machine's code or traces.
+Messages are for the person who sent the request or typed the command: they say what is wrong and what would work, and
+never contain memory addresses, paths of our code or tracebacks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def short(message: str) -> str:
 
 
 class AntiphonError(Exception):
-    """Base of every error we raise on purpose."""
+    """Base class of all expected errors."""
 
     http_status: int = 500
     type: str = "server_error"
@@ -64,7 +64,7 @@ class AntiphonError(Exception):
 
 
 class ConfigError(AntiphonError):
-    """A setting that cannot work; the message names the flag."""
+    """A setting is invalid; the message names the option."""
 
 
 class NotEnoughMemory(ConfigError):
@@ -79,9 +79,9 @@ class NotEnoughMemory(ConfigError):
 
 
 class CheckpointError(AntiphonError):
-    """A model file or folder that cannot be served; the message names the file and the tensor or field.
+    """A model file or folder cannot be served; the message names the file and the tensor or field.
 
-    Messages quote strangers' files, so they are cut to a length that people read and hold no control characters.
+    Messages quote files from outside, so they are shortened and contain no control characters.
     """
 
     def __init__(self, message: str) -> None:
@@ -89,9 +89,9 @@ class CheckpointError(AntiphonError):
 
 
 class HubError(AntiphonError):
-    """A model that could not be downloaded from a hub; the message says why, and what would work.
+    """A model could not be downloaded; the message says why, and what would work.
 
-    Messages quote a hub's words, and are made harmless as CheckpointError's are.
+    Messages quote the hub, so they are treated as those of CheckpointError.
     """
 
     def __init__(self, message: str) -> None:
@@ -99,11 +99,11 @@ class HubError(AntiphonError):
 
 
 class HubUnreachable(HubError):
-    """The hub does not answer, or answers that it cannot now; what was brought before may do."""
+    """The hub does not answer, or is unavailable; an earlier download may be used."""
 
 
 class InvalidRequest(AntiphonError):
-    """The sender's mistake; `param` names the offending field in OpenAI's dotted form."""
+    """The request is invalid; `param` names the field in OpenAI's dotted form."""
 
     http_status = 400
     type = "invalid_request_error"
@@ -111,7 +111,7 @@ class InvalidRequest(AntiphonError):
 
 
 class ContextLengthExceeded(InvalidRequest):
-    """Prompt plus completion do not fit the context."""
+    """Prompt and completion do not fit the context."""
 
     code = "context_length_exceeded"
 
@@ -126,7 +126,7 @@ class ContextLengthExceeded(InvalidRequest):
 
 
 class InvalidApiKey(AntiphonError):
-    """The request has no API key, or one that is not valid here."""
+    """The request has no API key, or an invalid one."""
 
     http_status = 401
     type = "invalid_request_error"  # OpenAI's
@@ -145,7 +145,7 @@ class RequestTimeout(AntiphonError):
 
 
 class SlowReader(AntiphonError):
-    """The client reads its answer so much slower than it is made that the rest is given up."""
+    """The client reads its answer so slowly that the rest was aborted."""
 
     http_status = 408
     type = "invalid_request_error"
@@ -153,7 +153,7 @@ class SlowReader(AntiphonError):
 
 
 class RequestTooLarge(AntiphonError):
-    """The body, or a part of it, is over its cap."""
+    """The body, or a part of it, is larger than allowed."""
 
     http_status = 413
     type = "invalid_request_error"
@@ -161,7 +161,7 @@ class RequestTooLarge(AntiphonError):
 
 
 class UnsupportedMediaType(AntiphonError):
-    """The body is not announced as plain JSON."""
+    """The body's type is not JSON."""
 
     http_status = 415
     type = "invalid_request_error"
@@ -169,7 +169,7 @@ class UnsupportedMediaType(AntiphonError):
 
 
 class NotFound(AntiphonError):
-    """Nothing here has the name or id that the request gives."""
+    """There is nothing with the name or id in the request."""
 
     http_status = 404
     type = "invalid_request_error"
@@ -177,19 +177,19 @@ class NotFound(AntiphonError):
 
 
 class ModelNotFound(NotFound):
-    """The request names a model that is not served here."""
+    """The request names a model that this server does not have."""
 
     code = "model_not_found"
 
 
 class ResponseNotFound(NotFound):
-    """The request names a response that was never kept here, or is no more."""
+    """The request names a response that was never stored, or is no longer."""
 
     code = "previous_response_not_found"
 
 
 class Overloaded(AntiphonError):
-    """A queue is at its cap; come back after `retry_after` seconds."""
+    """A queue is full; retry after `retry_after` seconds."""
 
     http_status = 429
     type = "rate_limit_error"
@@ -201,7 +201,7 @@ class Overloaded(AntiphonError):
 
 
 class RateLimited(AntiphonError):
-    """A key has had its requests or tokens of this minute; come back after `retry_after` seconds."""
+    """A key has used its requests or tokens of this minute; retry after `retry_after` seconds."""
 
     http_status = 429
     code = "rate_limit_exceeded"
@@ -214,18 +214,18 @@ class RateLimited(AntiphonError):
 
 
 class TooManyConnections(AntiphonError):
-    """The server holds as many connections as it may."""
+    """The server has too many connections."""
 
     http_status = 503
     code = "too_many_connections"
 
     def __init__(self) -> None:
-        super().__init__("The server has as many connections as it takes; please try again later.")
+        super().__init__("The server has too many connections; please try again later.")
         self.retry_after = 1
 
 
 class NotReady(AntiphonError):
-    """The server is alive but cannot take work now: loading, draining, or between two engines."""
+    """The server is running but cannot accept work now: it is loading, draining, or restarting the engine."""
 
     http_status = 503
     type = "server_error"
@@ -237,12 +237,12 @@ class NotReady(AntiphonError):
 
 
 class EngineError(AntiphonError):
-    """The engine failed this request; others are untouched."""
+    """The engine failed this request; others are not affected."""
 
     code = "engine_error"
 
 
 class EngineDied(EngineError):
-    """The engine died, or hung, twice while it was working on this request, which is not tried a third time."""
+    """The engine died or hung twice while it ran this request; it is not tried a third time."""
 
     code = "engine_died"

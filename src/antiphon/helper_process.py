@@ -26,6 +26,7 @@ class HelperProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C on a terminal is for this process alone
         )
         self._finalizer = weakref.finalize(self, _stop, self._process)
 

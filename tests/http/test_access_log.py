@@ -11,7 +11,7 @@ import pytest
 from http_server import PATIENCE, serving, until
 
 from antiphon.api_keys import read_api_keys
-from antiphon.http.edge.access_log import access_logger
+from antiphon.http.edge.access_log import Line, TextFormatter, access_logger
 
 SECRETS = ("sk-the-key", "PROMPT", "sk-wrong")
 FIELDS = [
@@ -125,3 +125,34 @@ async def test_an_engine_that_fails_is_told(tmp_path, lines):
             await server.http.post("/v1/completions", json=body, headers=named(name))
             line = await lines.wait_for(name)
             assert (line["status"], line["outcome"]) == (200 if stream else 500, "failed")
+
+
+def test_a_person_gets_one_short_line():
+    fields = {"time": "2025-06-01T08:30:00.512Z", "id": "req-1", "method": "POST", "route": "/v1/chat/completions"}
+    done = Line(
+        **fields,
+        key="ann",
+        status=200,
+        duration=4.2171,
+        time_to_first_token=0.2103,
+        prompt_tokens=1037,
+        completion_tokens=256,
+        outcome="finished",
+    )
+    gone = Line(
+        **fields | {"method": "GET", "route": None},
+        key=None,
+        status=499,
+        duration=0.004,
+        time_to_first_token=None,
+        prompt_tokens=0,
+        completion_tokens=0,
+        outcome="aborted",
+    )
+    told = [TextFormatter().format(logging.makeLogRecord({"msg": "%s", "args": (line,)})) for line in (done, gone)]
+    assert [line.partition(" ")[2] for line in told] == [
+        "200 POST /v1/chat/completions  1,037 + 256 tokens  4.22 s  first token 0.21 s  ann",
+        "499 GET (no such route)  0.00 s  aborted",
+    ]
+    assert json.loads(str(done))["completion_tokens"] == 256
+    assert max(map(len, told)) < 100

@@ -63,15 +63,15 @@ def test_a_key_is_forgotten_once_it_is_read():
         (f"a: x\na: {SECRET}\n", "a name is there more than once"),
         (f"my name: {SECRET}\n", "line 1: a key's name"),
         (f": {SECRET}\n", "line 1: a key's name"),
-        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: behind a key"),
+        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: after a key"),
         (f"{SECRET}é\n", "line 1: a key has"),
         (f"{SECRET},{SECRET}\n", "line 1: a key has"),
         (SECRET * 50 + "\n", "line 1: a key has"),
         (SECRET.encode() + b"\xff\x00\n", "line 1: a key has"),
-        (f"a: {SECRET} rpm=5\n", "line 1: behind a key there may be requests-per-minute=N and tokens-per-minute=N"),
-        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: behind a key"),
-        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: behind a key"),
-        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: behind a key"),
+        (f"a: {SECRET} rpm=5\n", "line 1: after a key only requests-per-minute=N and tokens-per-minute=N"),
+        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: after a key"),
+        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: after a key"),
+        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: after a key"),
         ("name:\n", "line 1: a key has"),
         ("# nothing\n\n", "has no key"),
         ("", "has no key"),
@@ -91,3 +91,19 @@ def test_a_file_that_is_not_there(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
         with pytest.raises(ConfigError, match=r"--api-key-file .* cannot be read"):
             read_api_keys([], str(path))
+
+
+@pytest.mark.parametrize("typed", ["a b", f"{SECRET} {SECRET}2", f"a\t{SECRET}", f"x,{SECRET} y", "a\nb"])
+def test_a_key_with_a_blank_is_refused_and_does_not_become_two(typed):
+    with pytest.raises(ConfigError, match=r"--api-key: a key has no blanks|--api-key: a key has 1 to 512") as error:
+        read_api_keys([typed])
+    assert SECRET not in error.value.message
+
+
+def test_blanks_around_a_key_are_no_part_of_it():
+    assert find_api_key(read_api_keys([f" {SECRET}, b:{SECRET}2 \n"]), SECRET.encode()) is not None
+
+
+def test_a_short_key_is_known_to_be_one():
+    keys = read_api_keys(["x" * 15, "y" * 16, "long-name-of-a-key:" + "z" * 15])
+    assert [key.is_short for key in keys] == [True, False, True]

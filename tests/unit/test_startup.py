@@ -11,7 +11,15 @@ import pytest
 from machines import FakeMachine
 from tiny_checkpoints import metadata, write_gguf
 
-from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
+from antiphon.api_keys import read_api_keys
+from antiphon.commands.startup import (
+    curl_line,
+    cut_note,
+    open_note,
+    quantization_note,
+    short_keys_note,
+    startup_line,
+)
 from antiphon.engine.wire import Ready
 from antiphon.formats import open_checkpoint
 from antiphon.machine import see_machine
@@ -48,7 +56,9 @@ def test_a_runner_that_says_little_of_itself(checkpoint):
     assert startup_line(info, checkpoint, see_machine()) == line
 
 
-@pytest.mark.parametrize(("used", "says"), [(512, "the model's own is 512"), (256, "what the KV cache holds is 256")])
+@pytest.mark.parametrize(
+    ("used", "says"), [(512, "the model's own limit is 512"), (256, "the size of the KV cache is 256")]
+)
 def test_a_context_shorter_than_asked_for_is_said(checkpoint, used, says):
     checkpoint = replace(checkpoint, settings={**checkpoint.settings, "max_position_embeddings": 512})
     info = Ready({}, num_blocks=64, block_size=16, vocab_size=10, context_length=used)
@@ -62,7 +72,7 @@ def test_a_choice_of_precision_is_said_where_nobody_made_it():
     assert quantization_note("auto", Quantization("w8", "there is room")).endswith("served as w8: there is room")
     assert quantization_note("w4", Quantization("w4", "as asked")) is None
     assert quantization_note("auto", Quantization("", "quantized already")) is None
-    assert quantization_note("w4", Quantization("", "quantized already")).endswith("changes nothing: quantized already")
+    assert quantization_note("w4", Quantization("", "quantized already")).endswith("has no effect: quantized already")
 
 
 def test_the_line_to_paste_survives_any_name():
@@ -87,3 +97,14 @@ def test_an_address_that_others_reach_wants_keys(host):
     assert note is not None
     assert "--api-key-file" in note
     assert open_note(host, has_keys=True) is None
+
+
+def test_short_keys_are_named():
+    assert short_keys_note(read_api_keys(["x" * 16])) is None
+    one = short_keys_note(read_api_keys(["ann:secret", "y" * 16]))
+    assert one is not None
+    assert one.startswith("API key ann has fewer than 16 characters")
+    assert "secret" not in one
+    many = short_keys_note(read_api_keys(["a,b,c,d,e"]))
+    assert many is not None
+    assert many.startswith("API keys key-1, key-2, key-3 and 2 more have fewer")

@@ -1,7 +1,7 @@
-"""The names that people who come from vLLM and llama.cpp type, understood as ours.
+"""Names of options in vLLM and llama.cpp, accepted in place of ours.
 
-A table and a command class that rewrites what was typed before it is parsed, and whose help shows them beside our own.
-Names such as `-np` could not be declared as options at all, since a single dash stands for one letter there.
+A table, and command classes that rewrite the arguments before they are parsed and list these names in the help. Names
+such as `-np` cannot be declared as options, since a single dash is followed by one letter there.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
 
-# What may be typed → what it means.
+from antiphon.commands.environment import EnvironmentCommand
+from antiphon.commands.foreign_flags import without_foreign_flags
+from antiphon.config import ACCESS_LOGS
+from antiphon.terminal import console_on, print_note
+
+# A name elsewhere → ours.
 ALIASES = {
     "--served-model-name": "--model-name",  # vLLM
     "--alias": "--model-name",  # llama.cpp
@@ -29,6 +33,8 @@ ALIASES = {
     "--kv-cache-dtype": "--kv-cache-type",
     "--cache-type-k": "--kv-cache-type",
     "-ctk": "--kv-cache-type",
+    "--cache-type-v": "--kv-cache-type",  # keys and values have one type here, so both must say the same
+    "-ctv": "--kv-cache-type",
     "--enable-prefix-caching": "--prefix-caching",
     "--no-enable-prefix-caching": "--no-prefix-caching",
     "--long-prefill-token-threshold": "--prefill-chunk",
@@ -40,15 +46,18 @@ ALIASES = {
     "-to": "--network-timeout",
     "--timeout-keep-alive": "--keep-alive-timeout",  # uvicorn
 }
-# What their values are called elsewhere.
+# A value elsewhere → ours.
+_STORED_SO = ("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "gguf")  # found in the model's files
 VALUES = {
     "--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"},
+    "--quantization": dict.fromkeys(_STORED_SO, "auto"),
     "--tool-call-parser": {"deepseek_v3": "deepseek", "deepseek_v31": "deepseek"},
 }
-# What these ask for is so in any case.
-NEEDLESS = ("--enable-auto-tool-choice", "--jinja")
+# Switches elsewhere → our option and its value.
+_ACCESS_LOG = "--access-log"
+SWITCHES = dict.fromkeys(("--no-access-log", "--disable-uvicorn-access-log"), (_ACCESS_LOG, "off"))
 
-# What llama.cpp's and vLLM's users name the model with → which part of its name that is.
+# Flags that name the model in llama.cpp and vLLM → the part of its name that they give.
 MODEL_FLAGS = {
     "-hf": "repo",
     "-hfr": "repo",
@@ -59,34 +68,58 @@ MODEL_FLAGS = {
     "--model": "repo",
 }
 
-# What vLLM's `run-batch` names its files with.
+# Flags that name the files of vLLM's `run-batch`.
 FILE_FLAGS = {"-i": "in", "--input-file": "in", "-o": "out", "--output-file": "out"}
 
-_NAME_COLUMN = 26  # characters; a longer name stands on a line of its own
+_NAME_COLUMN = 26  # characters; a longer name is on a line of its own
 
 
 def translate(arguments: list[str]) -> list[str]:
-    """`arguments` with every alias replaced by our own name, `--flag value` and `--flag=value` alike."""
+    """`arguments` with every alias replaced by our own name, `--flag value` and `--flag=value` alike.
+
+    Raises:
+        typer.BadParameter: keys and values of the KV cache are to have different types.
+    """
     translated: list[str] = []
-    flag = ""
+    given: dict[str, str] = {}  # by the names that were typed
+    typed = flag = ""
     for position, argument in enumerate(arguments):
         if argument == "--":
             return translated + arguments[position:]
-        if argument.startswith("-"):
-            name, equals, value = argument.partition("=")
-            if name in NEEDLESS:
-                continue
-            flag = ALIASES.get(name, name)
-            translated.append(flag + equals + VALUES.get(flag, {}).get(value, value))
+        if argument in SWITCHES:
+            translated += SWITCHES[argument]
+            typed = flag = ""
+        elif argument.startswith("-"):
+            typed, equals, value = argument.partition("=")
+            flag = ALIASES.get(typed, typed)
+            given[typed] = VALUES.get(flag, {}).get(value, value)
+            translated.append(flag + equals + given[typed])
+            if argument == _ACCESS_LOG and not _is_access_log(arguments[position + 1 : position + 2]):
+                translated.append(ACCESS_LOGS[0])
         else:
-            translated.append(VALUES.get(flag, {}).get(argument, argument))
-            flag = ""
+            given[typed] = VALUES.get(flag, {}).get(argument, argument)
+            translated.append(given[typed])
+            typed = flag = ""
+    _check_cache_types(given)
     return translated
 
 
+def _is_access_log(following: list[str]) -> bool:
+    """Whether what follows the option is its value; alone it means the default, as it does elsewhere."""
+    return bool(following) and following[0] in ACCESS_LOGS
+
+
+def _check_cache_types(given: dict[str, str]) -> None:
+    """Keys and values of the KV cache have one type here."""
+    of_values = {given[name] for name in ("--cache-type-v", "-ctv") if name in given}
+    of_keys = {value for name, value in given.items() if ALIASES.get(name, name) == "--kv-cache-type"} - of_values
+    if of_values and of_keys:
+        raise typer.BadParameter("keys and values have one type; give the same for both", param_hint="--cache-type-v")
+
+
 def translate_model(arguments: list[str], *, last: bool = False) -> list[str]:
-    """`arguments` with flags that name the model made into MODEL, which comes first or last: `-hf REPO --hf-file FILE`
-    is REPO/FILE.
+    """`arguments` with the flags that name the model replaced by MODEL, which comes first or last. `-hf REPO --hf-file
+    FILE` becomes REPO/FILE.
     """
     given: dict[str, str] = {}
     others: list[str] = []
@@ -99,7 +132,7 @@ def translate_model(arguments: list[str], *, last: bool = False) -> list[str]:
             given[MODEL_FLAGS[flag]] = value if equals else next(rest, "")
         else:
             others.append(argument)
-    if given.get("file"):  # it overrules a type behind the repository
+    if given.get("file"):  # instead of a type after the repository
         given["repo"] = f"{given.get('repo', '').partition(':')[0]}/{given['file']}"
     if not given.get("repo"):
         return others
@@ -107,7 +140,7 @@ def translate_model(arguments: list[str], *, last: bool = False) -> list[str]:
 
 
 def translate_files(arguments: list[str]) -> list[str]:
-    """`arguments` with flags that name files, both of them, made into IN and OUT, which come first."""
+    """`arguments` with the two flags that name files replaced by IN and OUT, which come first."""
     given: dict[str, str] = {}
     others: list[str] = []
     rest = iter(arguments)
@@ -124,23 +157,29 @@ def translate_files(arguments: list[str]) -> list[str]:
     return [given["in"], given["out"], *others] if given else others
 
 
-class ModelCommand(TyperCommand):
+class ModelCommand(EnvironmentCommand):
     """A command whose MODEL may also be given by a flag."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
-        """Translate, then parse as ever."""
+        """Translate, then parse as usual."""
         return super().parse_args(ctx, translate_model(args))
 
 
 class AliasCommand(ModelCommand):
-    """A command that understands the aliases."""
+    """A command that accepts the aliases, and flags of other servers that mean nothing here."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Translate, then parse as ever."""
-        return super().parse_args(ctx, translate(args))
+        """Translate, then parse as usual; notes on flags without effect are printed once the rest is found good."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        args, notes = without_foreign_flags(args)
+        rest = super().parse_args(ctx, translate(args))
+        for note in notes:
+            print_note(console_on(stderr=True), note)
+        return rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
-        """Plain lists in place of typer's boxes, whose columns cut long names on a terminal of 80."""
+        """Plain lists instead of typer's boxes, which cut long names on a terminal of 80 columns."""
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
         for panel, rows in self._panels(ctx).items():
@@ -148,7 +187,7 @@ class AliasCommand(ModelCommand):
                 formatter.write_dl(rows, col_max=_NAME_COLUMN)
 
     def _panels(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:  # noqa: ANN401
-        """Names and explanations of all options that may be seen, by panel."""
+        """Names and explanations of all visible options, by panel."""
         panels: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             if parameter.param_type_name == "option" and not getattr(parameter, "hidden", False):
@@ -158,21 +197,24 @@ class AliasCommand(ModelCommand):
 
 
 class BatchCommand(AliasCommand):
-    """A command of two files and a MODEL, each of which may also be given by a flag, as vLLM's `run-batch` has them."""
+    """A command of two files and a MODEL, each of which may also be given by a flag, as in vLLM's `run-batch`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Put files given by flags first and the model last, then parse as ever."""
-        return super().parse_args(ctx, translate_files(translate_model(args, last=True)))
+        """Put files given by flags first and the model last, then parse as usual."""
+        args = translate_model(args, last=True)
+        if not ctx.resilient_parsing:  # which a shell asks for that completes a line that is not whole yet
+            args = translate_files(args)
+        return super().parse_args(ctx, args)
 
 
 def _row(option: Any) -> tuple[str, str]:  # noqa: ANN401
-    """An option's names with its aliases, and what it means with its default."""
+    """An option's names with its aliases, and its explanation with its default."""
     names = [*option.opts, *option.secondary_opts]
-    # Beside the names, since only there lines are not broken at hyphens. What switches off is clear from the rest.
+    # In the column of names, since lines are broken at hyphens in the other.
     names += [alias for alias, meaning in ALIASES.items() if meaning in option.opts]
     default = option.default
     if isinstance(default, bool):
-        default = "on" if default else ""  # off goes without saying
+        default = "on" if default else ""  # off is obvious
     parts = [option.help or ""]
     if default not in (None, ""):
         parts.append(f"[default: {default}]")

@@ -1,4 +1,4 @@
-"""`antiphon batch`: its options, and what a person sees of it. The work is done in `offline.batch`."""
+"""`antiphon batch`: its options and its progress bar. The work is done in `offline.batch`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from antiphon.commands.pull import ModelArgument
 from antiphon.commands.serve import serve
 from antiphon.offline.settings import setting_names
+from antiphon.terminal import console_on, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from antiphon.offline.batch import Progress, Watch
 
-SOME_FAILED = 3  # exit status: the batch is done, and lines of it failed
+SOME_FAILED = 3  # exit status: the batch is done, and some requests failed
 
 F = TypeVar("F")
 
 
 def _with_options_of_serve(command: F) -> F:
-    """Give `command`, which takes `settings`, those options of `serve` that concern the model."""
+    """Give `command`, which takes `settings`, the options of `serve` that concern the model."""
     own = [each for each in _parameters(command) if each.kind is not inspect.Parameter.VAR_KEYWORD]
     names = {*setting_names(), "fake_engine"}
     shared = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in _parameters(serve) if each.name in names]
@@ -39,29 +41,29 @@ def _parameters(command: Any) -> list[inspect.Parameter]:  # noqa: ANN401
 
 @_with_options_of_serve
 def batch(
-    requests: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="Requests, one a line.")],
-    answers: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Where answers go, one a line.")],
-    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
+    requests: Annotated[Path, typer.Argument(metavar="IN.jsonl", help="The requests, one a line.")],
+    answers: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="The file to write answers to, one a line.")],
+    model: ModelArgument,
     **settings: Any,  # noqa: ANN401
 ) -> None:
     """Answer a file of requests in OpenAI's batch format, without a server.
 
-    Each line of IN has custom_id, method, url and body. Answers are written as they come; the same command goes on with
-    a batch that was stopped. The options are those of serve. The exit status is 3 where lines failed.
+    Each line of IN has custom_id, method, url and body. Answers are written as they complete; the same command
+    continues a batch that was stopped. The options are those of serve. The exit status is 3 if requests failed.
 
     \b
     Examples:
       antiphon batch requests.jsonl answers.jsonl deepseek-r1:1.5b
       antiphon batch -i requests.jsonl -o answers.jsonl --model model.gguf
     """
-    from rich.console import Console
-
+    from antiphon.commands.logs import set_up_messages
     from antiphon.loading.model import resolve_model
     from antiphon.offline.batch import count_lines, run_batch
     from antiphon.offline.batch_file import BatchFile
     from antiphon.offline.settings import configs
 
-    console = Console(stderr=True, highlight=False)
+    console = console_on(stderr=True)
+    set_up_messages("warning", console)
     settings["fake"] = settings.pop("fake_engine")
     engine, front = configs(model, settings)
     num_lines = count_lines(requests)
@@ -71,21 +73,21 @@ def batch(
             with _progress_bar(console, num_lines) as watch:
                 done = asyncio.run(run_batch(requests, file, found, engine, front, watch))
         except KeyboardInterrupt:
-            console.print(f"stopped with {file.num_lines:,} lines done; the same command goes on from there")
+            console.print(f"stopped with {file.num_lines:,} lines done; the same command continues from there")
             raise
-    console.print(_summary(done, answers), soft_wrap=True, markup=False)
+    console.print(_summary(done, answers), soft_wrap=True)
     if done.failed:
         raise typer.Exit(SOME_FAILED)
 
 
 @contextmanager
 def _progress_bar(console: Console, num_lines: int) -> Iterator[Watch]:
-    """Lines done of all, on a terminal; nothing elsewhere."""
+    """The lines done and all lines, on a terminal; nothing elsewhere."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -102,5 +104,5 @@ def _progress_bar(console: Console, num_lines: int) -> Iterator[Watch]:
 
 
 def _summary(done: Progress, answers: Path) -> str:
-    kept = f"{done.kept:,} of them before, " if done.kept else ""
-    return f"{done.done:,} lines done, {kept}{done.failed:,} failed: {answers}"
+    kept = f"{done.kept:,} of them earlier, " if done.kept else ""
+    return printable(f"{done.done:,} lines done, {kept}{done.failed:,} failed: {answers}")

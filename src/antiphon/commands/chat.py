@@ -7,30 +7,40 @@ from typing import Annotated
 
 import typer
 
+from antiphon.commands.completion import model_names
 from antiphon.commands.pull import HubOption, OfflineOption
 from antiphon.config import ServerConfig
+from antiphon.terminal import console_on
 
 _DEFAULTS = ServerConfig()
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def chat(
+    context: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="Serve this model for the conversation; else talk to a running server.")
+        str | None,
+        typer.Argument(
+            help="Serve this model for the conversation; without it, talk to a running server.",
+            autocompletion=model_names,
+        ),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(envvar="ANTIPHON_URL", help=f"A running server; {DEFAULT_URL} unless given.")
+        str | None, typer.Option(envvar="ANTIPHON_URL", help=f"Address of a running server [default: {DEFAULT_URL}].")
     ] = None,
-    api_key: Annotated[
-        str, typer.Option(envvar="ANTIPHON_API_KEY", help="What a server that asks for a key is shown.")
-    ] = "",
-    system: Annotated[str, typer.Option(help="What the model is told before the conversation.")] = "",
-    temperature: Annotated[float | None, typer.Option(help="How freely it answers; else as advised.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    api_key: Annotated[str, typer.Option(envvar="ANTIPHON_API_KEY", help="API key to send to the server.")] = "",
+    system: Annotated[str, typer.Option(help="System prompt.")] = "",
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature [default: what the model's files advise].")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Maximum tokens in an answer.")] = None,
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
-    """Talk to a model. Ctrl-C stops an answer, Ctrl-D leaves, /help says more.
+    """Talk to a model in the terminal. Ctrl-C stops an answer, Ctrl-D or /exit ends the conversation.
+
+    What you type is edited with the usual keys and kept for the next time (arrow up). Pasted text may have several
+    lines. Through a pipe, one question is read and the answer printed.
 
     [bold]Examples[/bold]
 
@@ -40,16 +50,17 @@ def chat(
 
       echo "What is the capital of France?" | antiphon chat
     """
-    from rich.console import Console
-
     from antiphon.commands.conversation import Wishes, talk_to, talk_with_own_server
+    from antiphon.commands.logs import set_up_messages
     from antiphon.loading.model import resolve_model
 
-    if model is not None and url is not None:
+    source = context.get_parameter_source("url")
+    if model is not None and url is not None and source is not None and source.name == "COMMANDLINE":
         raise typer.BadParameter("give a MODEL to serve or the --url of a server, not both", param_hint="--url")
     wishes = Wishes(system=system, temperature=temperature, max_tokens=max_tokens)
     if model is not None:
-        console = Console(stderr=True, highlight=False)
+        console = console_on(stderr=True)
+        set_up_messages("error", console)
         found = resolve_model(model, console, hub=hub, offline=offline)
         asyncio.run(talk_with_own_server(found, console, wishes))
     else:

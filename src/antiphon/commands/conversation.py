@@ -1,8 +1,9 @@
 """A conversation in a terminal, or through a pipe, with any server that speaks OpenAI's API.
 
-Owns the turns so far and what a person may type. It promises that Ctrl-C ends the answer and not the conversation, that
-a broken-off answer stays part of it as far as it came, and that a pipe sees the answer alone. It is an ordinary client:
-where it runs a server of its own, it still talks to it over HTTP.
+Owns the turns so far and the commands that a person may type. It promises that Ctrl-C ends the answer and not the
+conversation, that an answer which was cut off stays part of it as far as it came, that a pipe receives the answer
+alone, byte for byte, and that nothing a server sends can control the terminal. It is an ordinary client: where it runs
+a server of its own, it still talks to it over HTTP.
 """
 
 from __future__ import annotations
@@ -15,66 +16,67 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
+from rich.text import Text
 
+from antiphon.commands.prompt import FENCE, Prompt
 from antiphon.commands.serving import running
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, ConfigError
 from antiphon.loading.model import Found
+from antiphon.terminal import console_on, printable
 
 _TIMEOUT = httpx2.Timeout(10.0, read=None)  # a long prompt on a slow machine may take minutes to its first token
-_HELP = """\
-/new            forget the conversation
-/system TEXT    tell the model TEXT before it; nothing to see or forget what it was told
-/help           this
-Several lines: end a line with a backslash, or write them between two lines of \"\"\".
-Ctrl-C stops an answer, Ctrl-D leaves."""
-_FENCE = '"""'
-_PROMPT, _MORE = "> ", "… "
+_UNAUTHORIZED = 401
+_COMMANDS = {
+    "/new": "forget the conversation and start a new one",
+    "/system": "followed by TEXT: use it as the system prompt; alone: use none",
+    "/help": "show this help",
+    "/exit": "leave",
+}
+_OTHER_NAMES = {"/quit": "/exit", "/bye": "/exit", "/clear": "/new", "/?": "/help"}
+_HELP = f"""\
+{chr(10).join(f"{name:<16}{explanation}" for name, explanation in _COMMANDS.items())}
+New line: Alt-Enter, a backslash before Enter, or a first line of {FENCE}, until another one.
+To send a line that begins with a slash, put a blank before it.
+Ctrl-C stops an answer; Ctrl-D leaves."""
 
 
 @dataclass(slots=True)
 class Wishes:
-    """What the command line asked for; sampling as advised where nothing was."""
+    """What the command line asks for; sampling as the model's files advise where it says nothing."""
 
     system: str = ""
     temperature: float | None = None
     max_tokens: int | None = None
 
     def body(self) -> dict[str, Any]:
-        """The fields of a request that were asked for."""
+        """The fields of a request."""
         fields = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         return {name: value for name, value in fields.items() if value is not None}
 
 
 @dataclass(slots=True)
 class Conversation:
-    """The turns so far, and the server they are had with."""
+    """The turns so far, and the server that answers."""
 
     client: httpx2.AsyncClient
     model: str
     wishes: Wishes
     turns: list[dict[str, str]] = field(default_factory=list)
 
-    async def ask(self, question: str, console: Console, *, show_thought: bool) -> None:
-        """Print the answer to `question` as it comes, and keep both, also when cancelled half way."""
-        self.turns.append({"role": "user", "content": question})
+    async def ask(self, question: str) -> AsyncIterator[tuple[str, str]]:
+        """The pieces of thought and of answer as they come. Both turns are kept, also when cancelled half way."""
+        self.turns.append({"role": "user", "content": _well_formed(question)})
         answer: list[str] = []
-        thinking = False
         try:
             async for thought, text in self._stream():
-                if thought and show_thought:
-                    thinking = True
-                    _write(console, thought, style="dim")
-                if text:
-                    if thinking:
-                        console.print("\n")
-                        thinking = False
-                    _write(console, text)
                 answer.append(text)
-        except AntiphonError:
+                yield thought, text
+        except (AntiphonError, httpx2.HTTPError):
             self.turns.pop()
             raise
         except BaseException:
@@ -104,103 +106,138 @@ async def talk_with_own_server(found: Found, console: Console, wishes: Wishes) -
 
 
 async def talk_to(url: str, wishes: Wishes, api_key: str = "") -> None:
-    """Have a conversation with the server at `url`; the `/v1` that other clients want at its end may be there."""
-    url = url.rstrip("/").removesuffix("/v1")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False) as client:
+    """Have a conversation with the server at `url`.
+
+    Raises:
+        ConfigError: the address or the key cannot be one.
+        AntiphonError: there is no such server, it refuses to answer, or it does not speak OpenAI's API.
+    """
+    url = server_url(url)
+    async with httpx2.AsyncClient(base_url=url, headers=_headers(api_key), timeout=_TIMEOUT, trust_env=False) as client:
         try:
             model = await _served_model(client)
             conversation = Conversation(client, model, wishes)
             if sys.stdin.isatty():
-                await _converse(conversation, Console(highlight=False))
+                await _converse(conversation, console_on(stderr=False))
             else:
                 await _answer_pipe(conversation)
         except httpx2.HTTPError as error:
             raise AntiphonError(
                 f"cannot talk to {url} ({type(error).__name__}). Is a server running? `antiphon serve demo` starts one."
             ) from None
-        except (ValueError, KeyError, IndexError):
-            raise AntiphonError(f"what answers at {url} does not speak OpenAI's API") from None
+        except (ValueError, KeyError, IndexError, TypeError):
+            raise AntiphonError(f"the server at {url} does not speak OpenAI's API") from None
+
+
+def server_url(typed: str) -> str:
+    """The address of a server, from one with or without `http://` before it and `/v1` behind it."""
+    text = typed if "://" in typed else f"http://{typed}"
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number
+        is_address = False
+    if not is_address:
+        raise ConfigError(f"--url is {typed!r}; an address is like 127.0.0.1:8000 or https://host:8000")
+    return text.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
+
+
+def _headers(api_key: str) -> dict[str, str]:
+    if not api_key:
+        return {}
+    if not api_key.isascii() or not api_key.isprintable():
+        raise ConfigError("--api-key has characters that a key cannot have; keys are printable ASCII")
+    return {"Authorization": f"Bearer {api_key}"}
 
 
 async def _answer_pipe(conversation: Conversation) -> None:
-    question = (await asyncio.to_thread(sys.stdin.read)).strip()
+    question = _piped_question()
+    async for _, text in conversation.ask(question):
+        _write(text)
+    _write("\n")
+
+
+def _piped_question() -> str:
+    """All of standard input. It is read on this thread, since one that waits for input could not be ended."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        question = sys.stdin.buffer.read().decode().strip()
+    except UnicodeDecodeError:
+        raise AntiphonError("the question on standard input is not UTF-8 text") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
     if not question:
         raise AntiphonError("there is no question: standard input is empty")
-    console = Console(highlight=False, no_color=True)
-    await conversation.ask(question, console, show_thought=False)
-    console.print()
+    return question
 
 
 async def _converse(conversation: Conversation, console: Console) -> None:
-    console.print(
-        f"[bold]{conversation.model}[/bold] on {conversation.client.base_url}. /help says more; Ctrl-D leaves."
-    )
+    title = Text.assemble((printable(conversation.model), "bold"), f" on {conversation.client.base_url}. ")
+    console.print(title + Text("/help lists the commands; Ctrl-D leaves."))
+    prompt = Prompt(_COMMANDS)
+    while True:
+        try:
+            question = await prompt.read()
+        except KeyboardInterrupt:
+            console.print("(Ctrl-D or /exit leaves)")
+            continue
+        if question is None:
+            return
+        if question.startswith("/"):
+            if not _obey(question, conversation, console):
+                return
+        elif question := question.strip():
+            await _answer(conversation, question, console)
+            console.print()
+
+
+async def _answer(conversation: Conversation, question: str, console: Console) -> None:
+    """Print the answer as it comes. Ctrl-C ends it; an error is shown, and the conversation goes on."""
+    answering = asyncio.create_task(_print_answer(conversation, question, console))
     loop = asyncio.get_running_loop()
-    answering: asyncio.Task[None] | None = None
-
-    def interrupt() -> None:
-        if answering is not None:
-            answering.cancel()
-        else:  # the terminal has dropped what was typed so far
-            console.print("\n(Ctrl-D leaves)")
-            console.print(_PROMPT, end="")
-
-    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGINT, answering.cancel)
     try:
-        while (question := await _read_question(console)) is not None:
-            if question.startswith("/"):
-                _obey(question, conversation, console)
-            elif question:
-                answering = asyncio.create_task(conversation.ask(question, console, show_thought=True))
-                with suppress(asyncio.CancelledError):
-                    await _shown(answering, console)
-                answering = None
-                console.print()
+        with suppress(asyncio.CancelledError):
+            await answering
+    except AntiphonError as error:
+        console.print(Text.assemble(("error: ", "red"), printable(error.message)), soft_wrap=True)
+    except httpx2.HTTPError as error:
+        text = f"the connection to the server broke ({type(error).__name__}); ask again once it is back"
+        console.print(Text.assemble(("error: ", "red"), text), soft_wrap=True)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _shown(answering: asyncio.Task[None], console: Console) -> None:
-    """Wait for an answer; a refusal is shown and the conversation goes on."""
-    try:
-        await answering
-    except AntiphonError as error:
-        console.print("[red]" + "refused:" + "[/red]", error.message, markup=True, soft_wrap=True)
+async def _print_answer(conversation: Conversation, question: str, console: Console) -> None:
+    thinking = False
+    async for thought, text in conversation.ask(question):
+        if thought:
+            thinking = True
+            console.print(Text(printable(thought), style="dim"), end="", soft_wrap=True)
+        if text:
+            if thinking:
+                _write("\n\n")
+                thinking = False
+            _write(printable(text.replace("\r", "")))
 
 
-async def _read_question(console: Console) -> str | None:
-    """What was typed, joined if it is several lines; None at the end."""
-    lines: list[str] = []
-    fenced = False
-    while True:
-        try:
-            line = await asyncio.to_thread(input, _MORE if lines or fenced else _PROMPT)
-        except EOFError:
-            console.print()
-            return None
-        if line.strip() == _FENCE:
-            if fenced:
-                return "\n".join(lines)
-            fenced = True
-        elif fenced:
-            lines.append(line)
-        elif line.endswith("\\"):
-            lines.append(line[:-1])
-        else:
-            return "\n".join([*lines, line]).strip()
-
-
-def _obey(command: str, conversation: Conversation, console: Console) -> None:
-    name, _, rest = command.partition(" ")
+def _obey(command: str, conversation: Conversation, console: Console) -> bool:
+    """Do what a line that begins with a slash says; whether the conversation goes on."""
+    typed, _, rest = command.strip().partition(" ")
+    name = _OTHER_NAMES.get(typed, typed)
+    if name == "/exit":
+        return False
     if name == "/new":
         conversation.turns.clear()
         console.print("A new conversation.")
     elif name == "/system":
         conversation.wishes.system = rest.strip()
-        console.print(f"The model is told: {rest.strip() or 'nothing'}", markup=False)
+        console.print(f"System prompt: {printable(rest.strip()) or 'none'}")
+    elif name == "/help":
+        console.print(_HELP)
     else:
-        console.print(_HELP, markup=False)
+        console.print(f"There is no command {printable(typed)}; there are {', '.join(_COMMANDS)}.")
+    return True
 
 
 async def _served_model(client: httpx2.AsyncClient) -> str:
@@ -217,15 +254,27 @@ def _pieces(chunk: dict[str, Any]) -> tuple[str, str]:
     if not chunk["choices"]:
         return "", ""
     delta = chunk["choices"][0]["delta"]
-    return delta.get("reasoning_content") or delta.get("reasoning") or "", delta.get("content") or ""
+    thought = delta.get("reasoning_content") or delta.get("reasoning") or ""
+    return _well_formed(thought), _well_formed(delta.get("content") or "")
+
+
+def _well_formed(text: str) -> str:
+    """`text` without half characters (surrogates), which bytes from a terminal may become and no server takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _refusal(status: int, body: bytes) -> AntiphonError:
     try:
-        return AntiphonError(str(json.loads(body)["error"]["message"]))
+        message = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return AntiphonError(f"the server answered with status {status}")
+        message = f"the server answered with status {status}"
+    if status == _UNAUTHORIZED:
+        message = f"{message.rstrip('.')}. Give the server's key, without a name, with --api-key or ANTIPHON_API_KEY."
+    return AntiphonError(message)
 
 
-def _write(console: Console, text: str, style: str = "") -> None:
-    console.print(text, style=style, end="", markup=False, highlight=False, soft_wrap=True)
+def _write(text: str) -> None:
+    """Write to standard output, whatever its encoding, without waiting for the end of a line."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()

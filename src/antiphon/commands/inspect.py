@@ -1,4 +1,4 @@
-"""`antiphon inspect`: what a model is and how this machine would serve it, without loading a weight."""
+"""`antiphon inspect`: describes a model and the memory that serving it takes, without loading its weights."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from antiphon.commands.pull import HubOption, OfflineOption
+from antiphon.commands.completion import one_of
+from antiphon.commands.pull import HubOption, ModelArgument, OfflineOption
 from antiphon.config import KV_CACHE_TYPES, QUANTIZATIONS, EngineConfig, ServerConfig
+from antiphon.terminal import console_on, print_note, printable
 
 if TYPE_CHECKING:
     from antiphon.checkpoint import Checkpoint
@@ -20,15 +22,19 @@ _LENGTHS = (1024, 4096, 8192, 16384, 32768)
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
+    model: ModelArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, sizes in bytes.")] = False,
     quantization: Annotated[
-        str, typer.Option(help=f"{', '.join(QUANTIZATIONS)}: what float weights would become.")
+        str,
+        typer.Option(
+            help=f"{', '.join(QUANTIZATIONS)}: how float weights would be quantized.",
+            autocompletion=one_of(QUANTIZATIONS),
+        ),
     ] = "auto",
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
-    """Show what MODEL is, how it would be served here, and how many users fit in this machine's memory.
+    """Describe MODEL: its type and size, the memory it needs, and how many users fit this machine.
 
     [bold]Examples[/bold]
 
@@ -36,12 +42,10 @@ def inspect(
 
       antiphon inspect demo --json
     """
-    from rich.console import Console
-
     from antiphon.formats import open_checkpoint
     from antiphon.loading.model import resolve_model
 
-    found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline)
+    found = resolve_model(model, console_on(stderr=True), hub=hub, offline=offline)
     checkpoint = open_checkpoint(found.path)
     if found.typed:  # a folder in a cache has a commit for its name
         checkpoint = replace(checkpoint, name=found.name)
@@ -53,7 +57,7 @@ def inspect(
 
 
 def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, Any]:
-    """Everything `inspect` knows of a checkpoint; sizes in bytes, those in memory after `quantization`."""
+    """Everything `inspect` reports about a checkpoint; sizes in bytes, those in memory after `quantization`."""
     from antiphon import footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
@@ -121,7 +125,7 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
 
 
 def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
-    """What looks wrong in the model's tensors and text side, and what would be done about it."""
+    """What looks wrong in the model's tensors, template or advice, and what would be done about it."""
     return [*_tensor_findings(checkpoint), *_text_findings(checkpoint)]
 
 
@@ -156,10 +160,10 @@ def _text_findings(checkpoint: Checkpoint) -> Iterator[dict[str, str]]:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(highlight=False)
-    console.print(f"[bold]{report['name']}[/bold]  {report['path']}")
+    console = console_on(stderr=False)
+    console.print(Text.assemble((printable(report["name"]), "bold"), "  ", printable(report["path"])))
     console.print(_shape_line(report))
     if report["quantized_by"]:
         console.print(f"quantized by {report['quantized_by']}")
@@ -168,13 +172,13 @@ def _print(report: dict[str, Any]) -> None:
         f"chat template: {'yes' if report['chat_template'] else 'none'}; advised sampling: {advice or 'none'}"
     )
     quantization = report["quantization"]
-    console.print(f"quantization: {quantization['name'] or 'none'} ({quantization['reason']})", markup=False)
-    console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})", markup=False)
+    console.print(f"quantization: {quantization['name'] or 'none'} ({quantization['reason']})")
+    console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})")
     for line in report["machine"]["seen"]:
-        console.print(line, markup=False, soft_wrap=True)
-    console.print(_plan_line(report["plan"]), markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
+    console.print(_plan_line(report["plan"]), soft_wrap=True)
     for finding in report["findings"]:
-        console.print(f"note: {finding['wrong']}; {finding['done']}", style="yellow", markup=False)
+        print_note(console, f"{finding['wrong']}; {finding['done']}")
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):
         console.print()
         console.print(table)
@@ -226,9 +230,9 @@ def _memory_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
         table.add_row("embedding", megabytes(memory["embedding_in_page_cache"]), "stays in the file, shared page cache")
     else:
         table.add_row("embedding", megabytes(memory["embedding"]), "copied as it is stored")
-    table.add_row("the processes", megabytes(memory["processes"]), "about")
+    table.add_row("the processes", megabytes(memory["processes"]), "approximately")
     for kind, row in report["kv_cache"].items():
-        table.add_row(f"KV cache {kind}", f"{row['bytes_per_token']:,} bytes", "a token")
+        table.add_row(f"KV cache {kind}", f"{row['bytes_per_token']:,} bytes", "per token")
     return table
 
 
@@ -240,7 +244,7 @@ def _user_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
     table = Table(
         "Users that fit",
         *report["kv_cache"],
-        title=f"{megabytes(report['memory']['free'])} are free; --kv-cache-tokens says how much of it to use",
+        title=f"{megabytes(report['memory']['free'])} are free; --kv-cache-tokens sets how much of it to use",
         title_justify="left",
     )
     lengths = next(iter(report["kv_cache"].values()))["users_by_length"]
@@ -248,6 +252,6 @@ def _user_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
         users = [f"{row['users_by_length'][length]:,}" for row in report["kv_cache"].values()]
         table.add_row(f"of {length:,} tokens", *users)
     table.add_section()
-    table.add_row("tokens at most", *(f"{row['capacity_tokens']:,}" for row in report["kv_cache"].values()))
-    table.add_row("tokens unless told", *(f"{row['default_tokens']:,}" for row in report["kv_cache"].values()))
+    table.add_row("maximum tokens", *(f"{row['capacity_tokens']:,}" for row in report["kv_cache"].values()))
+    table.add_row("tokens by default", *(f"{row['default_tokens']:,}" for row in report["kv_cache"].values()))
     return table

@@ -1,4 +1,4 @@
-"""`antiphon pull`: brings a model from a hub, to be served later, or elsewhere, or offline."""
+"""`antiphon pull`: downloads a model, and the options that all commands with a MODEL share."""
 
 from __future__ import annotations
 
@@ -6,21 +6,43 @@ from typing import Annotated
 
 import typer
 
+from antiphon.commands.completion import model_names, one_of
 from antiphon.config import HUBS, ServerConfig
+from antiphon.terminal import console_on
 
 _DEFAULTS = ServerConfig()
 
+
+def _known_hub(hub: str) -> str:
+    ServerConfig(hub=hub)  # or ConfigError
+    return hub
+
+
 # Shared with the other commands that take a MODEL. Those of `serve` come from the environment by themselves.
+ModelArgument = Annotated[
+    str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.", autocompletion=model_names)
+]
 HubOption = Annotated[
-    str, typer.Option(envvar="ANTIPHON_HUB", help=f"Where models given by name are: {' or '.join(HUBS)}.")
+    str,
+    typer.Option(
+        envvar="ANTIPHON_HUB",
+        help=f"Where to find models given by name: {' or '.join(HUBS)}.",
+        callback=_known_hub,
+        autocompletion=one_of(HUBS),
+    ),
 ]
 OfflineOption = Annotated[
-    bool, typer.Option("--offline", envvar="ANTIPHON_OFFLINE", help="Bring nothing; use what is on this disk.")
+    bool, typer.Option("--offline", envvar="ANTIPHON_OFFLINE", help="Download nothing; use what is on this disk.")
 ]
 
 
 def pull(
-    model: Annotated[str, typer.Argument(help="The name of a model: owner/repo, owner/repo:TYPE, deepseek-r1:1.5b …")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The name of a model: owner/repo, owner/repo:TYPE, deepseek-r1:1.5b …", autocompletion=model_names
+        ),
+    ],
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
     verify: Annotated[
@@ -37,9 +59,7 @@ def pull(
 
       antiphon pull ms://deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B
     """
-    from rich.console import Console
-
     from antiphon.loading.model import resolve_model
 
-    found = resolve_model(model, Console(stderr=True, highlight=False), hub=hub, offline=offline, verify=verify)
+    found = resolve_model(model, console_on(stderr=True), hub=hub, offline=offline, verify=verify)
     typer.echo(found.path)

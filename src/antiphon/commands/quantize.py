@@ -1,4 +1,4 @@
-"""`antiphon quantize`: a model in fewer bits, and what that did to it."""
+"""`antiphon quantize`: converts a model to fewer bits and reports what that changed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from antiphon.commands.completion import model_names, one_of
 from antiphon.commands.pull import HubOption, OfflineOption
 from antiphon.config import ServerConfig
+from antiphon.terminal import console_on, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,28 +25,38 @@ _DEFAULTS = ServerConfig()
 
 
 def quantize(
-    source: Annotated[str, typer.Argument(metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a name.")],
-    out: Annotated[Path, typer.Argument(help="What to write: a GGUF file from one, a folder from a folder.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a name.", autocompletion=model_names
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="What to write: a .gguf file if MODEL is one, else a folder.")],
     type: Annotated[
-        str, typer.Option("--type", help="q4_1 (5 bits a weight, best of 4-bit codes), q4_0 (4.5) or q8_0 (8.5).")
+        str,
+        typer.Option(
+            "--type",
+            help="q4_1 (5 bits a weight, the more accurate of the two 4-bit types), q4_0 (4.5) or q8_0 (8.5).",
+            autocompletion=one_of(("q4_1", "q4_0", "q8_0")),
+        ),
     ] = "q4_1",
     calibrate: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A text like those the model will see: what matters on it is kept better."),
+        typer.Option(metavar="FILE", help="A text to calibrate on, similar to what the model will see."),
     ] = None,
     allow_requantize: Annotated[
-        bool, typer.Option("--allow-requantize", help="Also take matrices that are quantized already.")
+        bool, typer.Option("--allow-requantize", help="Also quantize matrices that are quantized already.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over what is there.")] = False,
-    threads: Annotated[int, typer.Option(help="Threads that compute; 0: one for each physical core.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the model at OUT.")] = False,
+    threads: Annotated[int, typer.Option(help="Compute threads; 0: one for each physical core.")] = 0,
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
-    """Write MODEL in 4 or 8 bits to OUT, which serves like any other model.
+    """Convert MODEL to 4 or 8 bits and write it to OUT, which can be served like any other model.
 
-    The levels of each 32 weights are searched for the least error. The output matrix, the embedding and matrices that
-    stand out by their error get 8 bits. With a text, columns that matter on it weigh more, and the report says what
-    became of the answers: KL divergence and perplexity on the text's last part, which is not used otherwise.
+    For each 32 weights the levels with the least error are searched. The output matrix, the embedding and matrices with
+    an unusually large error get 8 bits. With a text, columns are weighted by their activations on it, and the report
+    includes KL divergence and perplexity on the last part of the text, which is not used for calibration.
 
     [bold]Examples[/bold]
 
@@ -52,13 +64,11 @@ def quantize(
 
       antiphon quantize model-F16.gguf model-Q4_0.gguf --type q4_0
     """
-    from rich.console import Console
-
     from antiphon.formats import open_checkpoint
     from antiphon.loading.model import resolve_model
     from antiphon.quantizer.job import Job
 
-    console = Console(stderr=True, highlight=False)
+    console = console_on(stderr=True)
     found = resolve_model(source, console, hub=hub, offline=offline)
     job = Job.prepare(
         open_checkpoint(found.path), out, type.upper(), text=calibrate, force=force, requantize=allow_requantize
@@ -71,10 +81,10 @@ def quantize(
 
 @contextmanager
 def _steps(console: Console) -> Iterator[Callable[[str, float], None]]:
-    """Shows what is being done and how far it has come."""
+    """Show what is being done, and how much of it is done."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=1.0)
 
@@ -86,6 +96,7 @@ def _steps(console: Console) -> Iterator[Callable[[str, float], None]]:
 
 def _report(console: Console, checkpoint: Checkpoint, plan: Plan, comparison: Comparison | None, out: Path) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from antiphon.commands.tables import megabytes, weights_by_type
     from antiphon.formats import open_checkpoint
@@ -94,10 +105,10 @@ def _report(console: Console, checkpoint: Checkpoint, plan: Plan, comparison: Co
     table = Table("matrices", "from", "to", "relative error, mean", "worst")
     for (kind, before, after), errors in sorted(_by_kind(checkpoint, plan).items()):
         mean, worst = sum(errors) / len(errors), max(errors)
-        table.add_row(f"{len(errors)} {kind}", before, after, f"{mean:.2e}", f"{worst:.2e}")
+        table.add_row(Text(printable(f"{len(errors)} {kind}")), before, after, f"{mean:.2e}", f"{worst:.2e}")
     console.print(table)
     for name in plan.kept_finer:
-        console.print(f"{name} stood out and is kept in {plan.types[name]}", markup=False)
+        console.print(f"{printable(name)} has a large error and gets {plan.types[name]}")
     sizes = [
         sum(size for _, _, size in weights_by_type(each.tensors.values()).values()) for each in (checkpoint, written)
     ]
@@ -105,7 +116,7 @@ def _report(console: Console, checkpoint: Checkpoint, plan: Plan, comparison: Co
     console.print(f"{megabytes(sizes[0])} → {megabytes(sizes[1])}, {8 * sizes[1] / weights:.2f} bits a weight")
     if comparison:
         console.print(
-            f"on {comparison.tokens:,} tokens: mean KL divergence {comparison.mean_kl:.4f}, same likeliest token "
+            f"on {comparison.tokens:,} tokens: mean KL divergence {comparison.mean_kl:.4f}, same most likely token "
             f"{comparison.same_top_token:.1%}, perplexity {comparison.perplexity_before:.3f} → "
             f"{comparison.perplexity_after:.3f}"
         )

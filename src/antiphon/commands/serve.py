@@ -1,4 +1,4 @@
-"""`antiphon serve`: its options. What happens then is in `serving`."""
+"""`antiphon serve`: its options. The server itself is in `serving`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from antiphon.api_keys import read_api_keys
+from antiphon.commands.completion import one_of
+from antiphon.commands.pull import ModelArgument
 from antiphon.config import (
+    ACCESS_LOGS,
     ACTIVATION_TYPES,
     HUBS,
     INSTRUCTION_SETS,
@@ -22,134 +25,144 @@ from antiphon.config import (
     listed,
 )
 
-# The defaults, read from where they are set.
+# The defaults, from where they are defined.
 _ENGINE, _SERVER = EngineConfig(model=""), ServerConfig()
 
-_NETWORK, _MODEL, _LOAD, _MACHINE = "Network", "Model", "How many, how long", "Machine"
+_NETWORK, _MODEL, _LOAD, _MACHINE = "Network", "Model", "Load", "Machine"
 
 
 def _option(panel: str, help_text: str) -> Any:  # noqa: ANN401  # as typer declares its own
-    """An option in a panel of the help; the first page tells of the environment once for all of them."""
+    """An option in a panel of the help, which mentions the environment once for all of them."""
     return typer.Option(help=help_text, rich_help_panel=panel, show_envvar=False)
 
 
+def _choice(panel: str, values: tuple[str, ...], meaning: str = "") -> Any:  # noqa: ANN401
+    """An option that has one of these values."""
+    listed_values = f"{', '.join(values[:-1])} or {values[-1]}"
+    help_text = f"{listed_values}: {meaning}" if meaning else f"{listed_values}."
+    return typer.Option(help=help_text, rich_help_panel=panel, show_envvar=False, autocompletion=one_of(values))
+
+
 def serve(
-    model: Annotated[str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.")],
+    model: ModelArgument,
     host: Annotated[str, _option(_NETWORK, "Address to listen on.")] = _SERVER.host,
-    port: Annotated[int, _option(_NETWORK, "Port; 0 takes any free one.")] = _SERVER.port,
-    ssl_certfile: Annotated[str, _option(_NETWORK, "Certificates, in PEM: serve HTTPS.")] = _SERVER.ssl_certfile,
+    port: Annotated[int, _option(_NETWORK, "Port to listen on; 0: any free one.")] = _SERVER.port,
+    ssl_certfile: Annotated[str, _option(_NETWORK, "Certificate chain in PEM: serve HTTPS.")] = _SERVER.ssl_certfile,
     ssl_keyfile: Annotated[
-        str, _option(_NETWORK, "Their key, in PEM, where it is in a file of its own.")
+        str, _option(_NETWORK, "Private key in PEM, if it is not in the certificate's file.")
     ] = _SERVER.ssl_keyfile,
     api_key: Annotated[
         list[str] | None,
-        _option(_NETWORK, "A key that requests must carry; may be given several times. Better a file."),
+        _option(_NETWORK, "A key that requests must carry; may be given several times. A file is safer."),
     ] = None,
-    api_key_file: Annotated[
-        str, _option(_NETWORK, "A file with one key a line: [NAME:] KEY, and limits of its own.")
-    ] = "",
+    api_key_file: Annotated[str, _option(_NETWORK, "A file of keys, one a line: [NAME:] KEY [limits].")] = "",
     requests_per_minute: Annotated[
-        int, _option(_NETWORK, "Requests that each key may make in a minute; 0: no limit.")
+        int, _option(_NETWORK, "Requests each key may make in a minute; 0: no limit.")
     ] = _SERVER.requests_per_minute,
     tokens_per_minute: Annotated[
-        int, _option(_NETWORK, "Tokens, prompts and answers, that each key may use in a minute; 0: no limit.")
+        int, _option(_NETWORK, "Tokens, of prompts and answers, each key may use in a minute; 0: no limit.")
     ] = _SERVER.tokens_per_minute,
-    model_name: Annotated[str, _option(_MODEL, "Name for clients; else its own.")] = "",
-    hub: Annotated[str, _option(_MODEL, f"Where models given by name are: {' or '.join(HUBS)}.")] = _SERVER.hub,
+    model_name: Annotated[str, _option(_MODEL, "Model name shown to clients [default: the file's name].")] = "",
+    hub: Annotated[str, _choice(_MODEL, HUBS, "where to find models given by name.")] = _SERVER.hub,
     offline: Annotated[
-        bool, typer.Option("--offline", help="Bring nothing.", rich_help_panel=_MODEL, show_envvar=False)
+        bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=_MODEL, show_envvar=False)
     ] = _SERVER.offline,
     context_length: Annotated[
-        int, _option(_MODEL, "Tokens one conversation may have; 0: the model's own, as far as memory allows.")
+        int, _option(_MODEL, "Tokens in one conversation; 0: the model's limit, as far as memory allows.")
     ] = _ENGINE.context_length,
     quantization: Annotated[
-        str, _option(_MODEL, f"{', '.join(QUANTIZATIONS)}: what float weights become while they are loaded.")
+        str, _choice(_MODEL, QUANTIZATIONS, "quantize float weights to 4 or 8 bits while loading.")
     ] = _ENGINE.quantization,
-    kv_cache_type: Annotated[str, _option(_MODEL, f"{' or '.join(KV_CACHE_TYPES)}.")] = _ENGINE.kv_cache_type,
+    kv_cache_type: Annotated[
+        str, _choice(_MODEL, KV_CACHE_TYPES, "type of the KV cache; f16 takes twice the memory.")
+    ] = _ENGINE.kv_cache_type,
     activations: Annotated[
-        str, _option(_MODEL, f"{', '.join(ACTIVATION_TYPES)}: int16 is exacter, int8 up to twice as fast.")
+        str, _choice(_MODEL, ACTIVATION_TYPES, "int16 is more accurate, int8 up to twice as fast.")
     ] = _ENGINE.activations,
     kv_cache_tokens: Annotated[
-        int, _option(_MODEL, "Tokens that all conversations may have together; 0: what free memory allows.")
+        int, _option(_MODEL, "Size of the KV cache in tokens, for all conversations; 0: what free memory allows.")
     ] = _ENGINE.kv_cache_tokens,
     system_prompt: Annotated[
         str,
-        _option(_MODEL, f"{' or '.join(SYSTEM_PROMPTS)}: fold puts it into the user's turn, as R1 is said to like."),
+        _choice(_MODEL, SYSTEM_PROMPTS, "fold moves it into the user's message, as advised for R1."),
     ] = _SERVER.system_prompt,
     tool_call_parser: Annotated[
-        str, _option(_MODEL, f"{', '.join(TOOL_CALL_PARSERS)}: how the model writes tool calls; none: no tools.")
+        str, _choice(_MODEL, TOOL_CALL_PARSERS, "the format of tool calls; none: no tools.")
     ] = _SERVER.tool_call_parser,
     strict_fields: Annotated[
         bool, _option(_MODEL, "Refuse requests with unknown fields instead of ignoring these fields.")
     ] = _SERVER.strict_fields,
     loop_guard: Annotated[
-        bool, _option(_MODEL, "Close a thought that repeats itself; requests may say otherwise.")
+        bool, _option(_MODEL, "End a thought that repeats itself; requests may override this.")
     ] = _SERVER.loop_guard,
-    max_num_seqs: Annotated[int, _option(_LOAD, "Answers computed at once.")] = _ENGINE.max_num_sequences,
+    max_num_seqs: Annotated[int, _option(_LOAD, "Answers computed at the same time.")] = _ENGINE.max_num_sequences,
     max_batch_tokens: Annotated[int, _option(_LOAD, "Tokens computed in one step.")] = _ENGINE.max_batch_tokens,
     prefill_chunk: Annotated[
-        int, _option(_LOAD, "Most tokens of one prompt in a step; 0: no cap of its own.")
+        int, _option(_LOAD, "Maximum tokens of one prompt in a step; 0: no limit of its own.")
     ] = _ENGINE.prefill_chunk,
     target_step_seconds: Annotated[
-        float, _option(_LOAD, "Long prompts are cut so that a step takes no longer; 0: no target.")
+        float, _option(_LOAD, "Split long prompts so that a step takes no longer; 0: no target.")
     ] = _ENGINE.target_step_seconds,
     prefix_caching: Annotated[
-        bool, _option(_LOAD, "Compute a beginning that prompts share only once.")
+        bool, _option(_LOAD, "Compute the beginning that prompts share only once.")
     ] = _ENGINE.prefix_caching,
     prefix_cache_per_key: Annotated[
         bool, _option(_LOAD, "Share such beginnings only among requests with the same API key.")
     ] = _SERVER.prefix_cache_per_key,
     scheduling_policy: Annotated[
-        str, _option(_LOAD, f"{' or '.join(SCHEDULING_POLICIES)}: by a request's own priority, lower first.")
+        str, _choice(_LOAD, SCHEDULING_POLICIES, "first come first served, or by the requests' priority, lowest first.")
     ] = _SERVER.scheduling_policy,
     max_queued_requests: Annotated[
-        int, _option(_LOAD, "Answers running and waiting; one more is refused with 429.")
+        int, _option(_LOAD, "Answers running and waiting; more are refused with 429.")
     ] = _SERVER.max_queued_requests,
     max_unread_tokens: Annotated[
-        int, _option(_LOAD, "Tokens of an answer that may wait for a slow reader before it is aborted.")
+        int, _option(_LOAD, "Tokens of an answer that may wait for a slow client before the answer is aborted.")
     ] = _SERVER.max_unread_tokens,
     max_stored_responses: Annotated[
-        int, _option(_LOAD, "Responses of /v1/responses kept in memory to go on from; 0: none.")
+        int, _option(_LOAD, "Responses of /v1/responses kept in memory to continue from; 0: none.")
     ] = _SERVER.max_stored_responses,
-    max_stored_bytes: Annotated[int, _option(_LOAD, "Bytes of memory that these may take.")] = _SERVER.max_stored_bytes,
+    max_stored_bytes: Annotated[
+        int, _option(_LOAD, "Memory for stored responses, in bytes.")
+    ] = _SERVER.max_stored_bytes,
     allowed_origins: Annotated[
-        str, _option(_NETWORK, "Whose pages' scripts may ask, as a browser names them; * for all.")
+        str, _option(_NETWORK, "Origins whose web pages may use the server (CORS); * for all.")
     ] = "",
-    allowed_hosts: Annotated[str, _option(_NETWORK, "Names that the server answers to; all if none is given.")] = "",
-    max_body_bytes: Annotated[int, _option(_NETWORK, "Largest request body.")] = _SERVER.max_body_bytes,
-    max_connections: Annotated[int, _option(_NETWORK, "Connections held at once.")] = _SERVER.max_connections,
+    allowed_hosts: Annotated[str, _option(_NETWORK, "Host names the server answers to [default: any].")] = "",
+    max_body_bytes: Annotated[int, _option(_NETWORK, "Maximum size of a request body.")] = _SERVER.max_body_bytes,
+    max_connections: Annotated[int, _option(_NETWORK, "Maximum open connections.")] = _SERVER.max_connections,
     network_timeout: Annotated[
-        float, _option(_NETWORK, "Seconds for a request to arrive, and for an answer to be taken.")
+        float, _option(_NETWORK, "Seconds for a request to arrive, and for a client to continue reading.")
     ] = _SERVER.network_timeout,
     keep_alive_timeout: Annotated[
         float, _option(_NETWORK, "Seconds that a connection may be idle.")
     ] = _SERVER.keep_alive_timeout,
     threads: Annotated[
         int,
-        _option(
-            _MACHINE, "Threads that compute; 0: one for each physical core of one NUMA node, within the CPU quota."
-        ),
+        _option(_MACHINE, "Compute threads; 0: one for each physical core of one NUMA node, within the CPU quota."),
     ] = _ENGINE.threads,
-    instruction_set: Annotated[str, _option(_MACHINE, f"{', '.join(INSTRUCTION_SETS)}.")] = _ENGINE.instruction_set,
+    instruction_set: Annotated[
+        str, _choice(_MACHINE, INSTRUCTION_SETS, "force a set of kernels.")
+    ] = _ENGINE.instruction_set,
     drain_timeout: Annotated[
-        float, _option(_MACHINE, "Seconds that running answers get after SIGTERM.")
+        float, _option(_MACHINE, "Seconds that running answers get to finish after Ctrl-C or SIGTERM.")
     ] = _SERVER.drain_timeout,
     hang_timeout: Annotated[
-        float, _option(_MACHINE, "Seconds without progress after which the engine is replaced.")
+        float, _option(_MACHINE, "Seconds without progress after which the engine is restarted.")
     ] = _SERVER.hang_timeout,
-    log_level: Annotated[str, _option(_MACHINE, f"{', '.join(LOG_LEVELS)}.")] = _SERVER.log_level,
+    log_level: Annotated[str, _choice(_MACHINE, LOG_LEVELS)] = _SERVER.log_level,
     access_log: Annotated[
-        bool, _option(_MACHINE, "Write a line of JSON for each request to standard output.")
+        str, _choice(_MACHINE, ACCESS_LOGS, "one line for each request on stdout; auto: text on a terminal, else JSON.")
     ] = _SERVER.access_log,
     fake_engine: Annotated[
-        bool, typer.Option("--fake-engine", hidden=True, help="Nonsense at full speed, to measure the front.")
+        bool, typer.Option("--fake-engine", hidden=True, help="Random tokens at full speed, to measure the front.")
     ] = False,
 ) -> None:
     """Serve MODEL to many people at once, over OpenAI's API.
 
-    MODEL is a GGUF file, a Hugging Face folder, or a name: demo, deepseek-r1:1.5b, owner/repo, owner/repo:Q8_0. In its
-    place, -hf (--hf-repo), with or without --hf-file, and -m (--model) work too. Each option may also come from the
-    environment, --port as ANTIPHON_PORT. What vLLM and llama.cpp call an option works too, and stands beside it.
+    MODEL is a GGUF file, a Hugging Face folder, or a name: demo, deepseek-r1:1.5b, owner/repo, owner/repo:Q8_0. Instead
+    of MODEL, -hf (--hf-repo), with or without --hf-file, and -m (--model) work too. Each option can also come from the
+    environment: --port from ANTIPHON_PORT. The names that vLLM and llama.cpp have for an option are listed with it;
+    flags of theirs that have no meaning here are accepted with a note.
 
     \b
     Examples:
@@ -206,6 +219,11 @@ def serve(
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,
         log_level=log_level,
-        access_log=access_log,
+        access_log=_access_log(access_log),
     )
     run(engine, server)
+
+
+def _access_log(value: str) -> str:
+    """The setting; what used to switch it on and off still does, since scripts have it in their environment."""
+    return {"1": "auto", "true": "auto", "0": "off", "false": "off"}.get(value.lower(), value)

@@ -1,14 +1,13 @@
-"""A server from start to end: socket, model's text, engine, HTTP, and what a person sees of it.
+"""A server from start to end: socket, model's text, engine, HTTP, and what it prints.
 
-Owns the order of things: the port is taken first, so that a port in use is found before seconds of loading; HTTP
-answers from then on, `/ready` with 503 until the engine is there. `serve` runs this in the foreground, `chat MODEL`
-beside its own conversation. All messages go to stderr; the line to paste and the access log go to stdout.
+Owns the order of steps: the port is taken first, so that a port in use is found before seconds of loading; HTTP is
+served from then on, `/ready` with 503 until the engine is ready. `serve` runs this in the foreground, `chat MODEL`
+beside its own conversation. Messages go to stderr; the command to paste and the access log go to stdout.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -18,64 +17,69 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from antiphon.commands.startup import curl_line, cut_note, open_note, quantization_note, startup_line
-from antiphon.commands.terminal_log import TerminalFormatter
+from antiphon.commands.logs import set_up_logging
+from antiphon.commands.startup import (
+    curl_line,
+    cut_note,
+    open_note,
+    quantization_note,
+    short_keys_note,
+    startup_line,
+)
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.app import create_app
-from antiphon.http.edge.access_log import access_log_writer, access_logger
 from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
-from antiphon.log_writer import STDERR, LineWriter
+from antiphon.terminal import console_on, print_note, printable
 
 _POLL_SECONDS = 0.05
-_PLAIN = "%(asctime)s %(levelname)s %(message)s"
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that is up and ready."""
+    """A server that has started."""
 
     url: str
     model_name: str
-    ready: bool  # else it was told to stop while it was loading
+    ready: bool  # else it was stopped while the model was loading
     stopped: asyncio.Task[None]  # done when the server has ended
 
 
 def run(engine: EngineConfig, settings: ServerConfig) -> None:
-    """Serve until told to stop."""
-    console = Console(stderr=True, highlight=False)
-    _set_up_logging(settings, console)
-    # Before there is an event loop: a model may take long to come, and Ctrl-C must end that at once.
+    """Serve until stopped.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came before the model was loaded.
+    """
+    console = console_on(stderr=True)
+    set_up_logging(settings, console)
+    # Before there is an event loop: a download may take long, and Ctrl-C must end it at once.
     found = resolve_model(engine.model, console, hub=settings.hub, offline=settings.offline)
     asyncio.run(_serve(found, engine, settings, console))
-
-
-def _set_up_logging(settings: ServerConfig, console: Console) -> None:
-    messages = LineWriter(STDERR)
-    messages.setFormatter(TerminalFormatter(console) if console.is_terminal else logging.Formatter(_PLAIN))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[messages])
-    # It warns of every request that asks for a WebSocket or is no HTTP: its sender is told, and it fills the log.
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)
-    access_logger.propagate = False
-    access_logger.setLevel(logging.INFO if settings.access_log else logging.WARNING)
-    if settings.access_log:
-        access_logger.addHandler(access_log_writer())
 
 
 async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
     with StopSignals() as signals:
         async with running(found, engine, settings, console, signals) as server:
             if server.ready:
-                title = f"\n[bold]Serving {server.model_name} on {server.url}[/bold]  (Ctrl-C to stop). Try:\n"
-                console.print(title, soft_wrap=True)
-                # Plain, whole and on stdout, so that it can be copied or piped.
-                line = curl_line(server.url, server.model_name, has_keys=bool(settings.api_keys))
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
+                _greet(server, settings, console)
             await server.stopped
+    if not server.ready:
+        console.print("stopped before the model was loaded")
+        if signals.interrupted:
+            raise KeyboardInterrupt
+
+
+def _greet(server: Running, settings: ServerConfig, console: Console) -> None:
+    title = Text(printable(f"Serving {server.model_name} on {server.url}"), style="bold")
+    console.print("\n", title, "  (Ctrl-C to stop). Try:\n", sep="", soft_wrap=True)
+    # Plain, whole and on stdout, so that it can be copied or piped.
+    sys.stdout.write(curl_line(server.url, server.model_name, has_keys=bool(settings.api_keys)) + "\n")
+    sys.stdout.flush()
 
 
 @asynccontextmanager
@@ -86,16 +90,16 @@ async def running(
     console: Console,
     signals: StopSignals | None = None,
 ) -> AsyncIterator[Running]:
-    """A ready server for the time of the block; everything is ended with it, and the server by `signals`.
+    """A ready server for the time of the block; everything ends with the block, and the server by `signals`.
 
     Raises:
-        ConfigError, CheckpointError: the address cannot be had, the model cannot be served.
-        EngineDied: the engine does not come up.
+        ConfigError, CheckpointError: the address cannot be used, or the model cannot be served.
+        EngineDied: the engine does not start.
     """
     check_tls(settings)
     allow_open_files(settings.max_connections)
     listener = listen(settings.host, settings.port)
-    # Now: a server that is told to stop while it is loading closes the socket.
+    # Now, since a server that is stopped while it is loading closes the socket.
     url = url_of(listener, secure=bool(settings.ssl_certfile))
     assembly = assemble(found, engine_config, settings)
     model, checkpoint = assembly.model, assembly.checkpoint
@@ -108,15 +112,16 @@ async def running(
     try:
         ready = await _ready_or_stopped(engine, serving, console)
         if ready and engine.info is not None:
-            console.print(startup_line(engine.info, checkpoint, assembly.machine), soft_wrap=True)
+            console.print(printable(startup_line(engine.info, checkpoint, assembly.machine)), soft_wrap=True)
             notes = [
                 open_note(settings.host, has_keys=bool(settings.api_keys)),
                 cut_note(engine_config.context_length, engine.info, checkpoint),
                 quantization_note(engine_config.quantization, assembly.plan.quantization),
+                short_keys_note(settings.api_keys),
                 *findings(model.text, checkpoint),
             ]
             for note in filter(None, notes):
-                console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+                print_note(console, str(note))
         yield Running(url, model.name, ready, serving)
     finally:
         server.should_exit = True
@@ -132,7 +137,7 @@ async def _serve_http(server: Server, listener: socket.socket) -> None:
 
 
 async def _ready_or_stopped(engine: EngineClient, serving: asyncio.Task[None], console: Console) -> bool:
-    """Show loading until the engine is ready (True) or the server was told to stop (False)."""
+    """Show progress until the engine is ready (True) or the server is stopped (False)."""
     ready = asyncio.create_task(engine.wait_ready())
     try:
         await _show_loading(engine, (ready, serving), console)
@@ -141,12 +146,12 @@ async def _ready_or_stopped(engine: EngineClient, serving: asyncio.Task[None], c
         return ready.done() and engine.state not in (EngineState.DRAINING, EngineState.STOPPED)
     finally:
         ready.cancel()
-        await asyncio.gather(ready, return_exceptions=True)  # else asyncio complains of an error nobody looked at
+        await asyncio.gather(ready, return_exceptions=True)  # else asyncio warns of an error nobody looked at
 
 
 async def _show_loading(engine: EngineClient, either: Sequence[asyncio.Task[Any]], console: Console) -> None:
-    """Show how far loading has come until one of the tasks is done."""
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
+    """Show the progress of loading until one of the tasks is done."""
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("starting the engine", total=1.0)
         while not any(task.done() for task in either):

@@ -1,9 +1,11 @@
-"""What a server says of itself when it is up: one line of choices, and a line to try it with."""
+"""What a server prints when it is ready: one line of what was chosen, notes, and a command to try it with."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+from antiphon.api_keys import SHORT_KEY, ApiKey
 from antiphon.checkpoint import Checkpoint
 from antiphon.commands.tables import megabytes, weights_by_type
 from antiphon.engine.wire import Ready
@@ -11,11 +13,11 @@ from antiphon.footprint import users_that_fit
 from antiphon.machine import Machine
 from antiphon.quantization import Quantization
 
-_TYPICAL_USER = 1024  # tokens: a conversation of middling length
+_TYPICAL_USER = 1024  # tokens: a conversation of average length
 
 
 def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine) -> str:
-    """What was chosen: instruction set, threads, weights' formats and size, KV capacity in tokens and in users.
+    """What was chosen: instruction set, threads, format and size of the weights, KV capacity in tokens and in users.
 
     `machine` gives the reasons: the limits that were seen before the model was loaded.
     """
@@ -39,26 +41,39 @@ def cut_note(wanted: int, info: Ready, checkpoint: Checkpoint) -> str | None:
         )
     if wanted <= info.context_length:
         return None
-    reason = "the model's own" if info.context_length == own else "what the KV cache holds"
-    return f"--context-length is {wanted:,}, but {reason} is {info.context_length:,} tokens; that is used"
+    reason = "the model's own limit" if info.context_length == own else "the size of the KV cache"
+    return f"--context-length is {wanted:,}, but {reason} is {info.context_length:,} tokens, which is used"
 
 
 def open_note(host: str, *, has_keys: bool) -> str | None:
-    """What is to be said where more than this machine may ask, and without a key."""
+    """A note where other machines can reach the server, and it asks for no key."""
     if has_keys or host in ("localhost", "::1") or host.startswith("127."):
         return None
-    return f"--host {host} lets everyone who reaches this machine ask; --api-key-file has them show a key"
+    return f"with --host {host} everyone who reaches this machine can use the server; --api-key-file asks for keys"
+
+
+def short_keys_note(keys: Sequence[ApiKey]) -> str | None:
+    """A note where keys could be guessed."""
+    names = [key.name for key in keys if key.is_short]
+    if not names:
+        return None
+    which = f"API key {names[0]} has" if len(names) == 1 else f"API keys {', '.join(names[:3])}{_more(names)} have"
+    return f"{which} fewer than {SHORT_KEY} characters and can be guessed; `openssl rand -hex 24` makes a good one"
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - 3} more" if len(names) > 3 else ""
 
 
 def quantization_note(wish: str, chosen: Quantization) -> str | None:
-    """What is to be said of the precision of float weights: which was chosen, or that there was nothing to choose."""
+    """A note on the precision of float weights: which was chosen, or that there was nothing to choose."""
     if not chosen.name:
-        return f"--quantization {wish} changes nothing: {chosen.reason}" if wish != "auto" else None
+        return f"--quantization {wish} has no effect: {chosen.reason}" if wish != "auto" else None
     return f"float weights are served as {chosen.name}: {chosen.reason}" if wish == "auto" else None
 
 
 def curl_line(url: str, model_name: str, *, has_keys: bool = False) -> str:
-    """A command to paste; with keys, the shell puts the one in that it knows."""
+    """A command to paste; with keys, the shell inserts the one in ANTIPHON_API_KEY."""
     question = {"role": "user", "content": "What is the capital of France?"}
     body = {"model": model_name, "messages": [question], "temperature": 0}
     quoted = json.dumps(body, ensure_ascii=False).replace("'", "'\\''")

@@ -1,4 +1,4 @@
-"""Figures as people read them, for the commands that show some."""
+"""Figures for people to read, shared by the commands that print tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from antiphon.checkpoint import Tensor
 
 
 def weights_by_type(tensors: Iterable[Tensor]) -> dict[str, tuple[int, int, int]]:
-    """Storage type → number of tensors, weights and bytes in the file; the one with most bytes first."""
+    """Storage type → number of tensors, weights and bytes in the file; most bytes first."""
     found: dict[str, tuple[int, int, int]] = {}
     for tensor in tensors:
         name = f"{tensor.source.scheme} as {tensor.type}" if tensor.source else tensor.type
@@ -19,5 +19,5 @@ def weights_by_type(tensors: Iterable[Tensor]) -> dict[str, tuple[int, int, int]
 
 
 def megabytes(size: int) -> str:
-    """Bytes in the unit that a memory is sold in."""
+    """Bytes in MiB or GiB."""
     return f"{size / (1 << 30):.2f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"

@@ -8,7 +8,9 @@ import logging
 from rich.console import Console
 from rich.logging import RichHandler
 
-_ERASE_LINE = "\r\x1b[2K"  # a progress bar may be there, which is drawn again below
+from antiphon.terminal import console_on
+
+ERASE_LINE = "\r\x1b[2K"  # a progress bar may be there, which is drawn again below
 
 
 class TerminalFormatter(logging.Formatter):
@@ -17,12 +19,12 @@ class TerminalFormatter(logging.Formatter):
     def __init__(self, terminal: Console) -> None:
         """`terminal`: the console whose width and colours to use; nothing is written to it."""
         super().__init__("%(message)s")
-        self._console = Console(
-            file=io.StringIO(), force_terminal=True, width=terminal.width, no_color=terminal.no_color
+        self._console = console_on(
+            stderr=False, file=io.StringIO(), force_terminal=True, width=terminal.width, no_color=terminal.no_color
         )
         self._handler = RichHandler(console=self._console, show_path=False, rich_tracebacks=False)
 
     def format(self, record: logging.LogRecord) -> str:
         with self._console.capture() as captured:
             self._handler.emit(record)
-        return _ERASE_LINE + captured.get().rstrip("\n")
+        return ERASE_LINE + captured.get().rstrip("\n")

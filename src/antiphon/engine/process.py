@@ -107,4 +107,5 @@ async def _spawn(fd: int, progress_fd: int, model_fds: Sequence[int]) -> Process
     return await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "antiphon.engine.worker", *arguments,
         pass_fds=(fd, progress_fd, *model_fds), stdin=DEVNULL, stdout=_STDERR,
+        process_group=0,  # Ctrl-C on a terminal is for the front alone; Python dies of it while it is starting
     )  # fmt: skip

@@ -100,13 +100,14 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
+        self.interrupted = False  # SIGINT has come
         self._num_kept = 0
         self._stop: Callable[[], None] = self._keep
 
     def __enter__(self) -> StopSignals:
         self._loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            self._loop.add_signal_handler(number, lambda: self._stop())
+            self._loop.add_signal_handler(number, self._handle, number)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,6 +119,10 @@ class StopSignals:
         self._stop = stop
         for _ in range(self._num_kept):
             stop()
+
+    def _handle(self, number: signal.Signals) -> None:
+        self.interrupted |= number == signal.SIGINT
+        self._stop()
 
     def _keep(self) -> None:
         self._num_kept += 1

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import HUBS
@@ -77,7 +77,7 @@ def _demo(console: Console, *, offline: bool, verify: bool) -> Found:
         path = fetch_demo()
     else:
         what = "Checking" if here else f"Downloading ({FILE_BYTES // 1_000_000} MB)"
-        with console.status(f"{what} the demo model in {escape(str(path.parent))} …"):
+        with console.status(Text(f"{what} the demo model in {path.parent} …")):
             path = fetch_demo(verify=verify)
     return Found(path, path.stem, typed=_DEMO)
 

@@ -51,7 +51,7 @@ class PullProgress:
 def pull_progress(console: Console) -> Iterator[PullProgress]:
     """A watcher for one pull; its bar disappears afterwards."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -1,6 +1,6 @@
 """The engine without a server: `antiphon.Engine` for programs, and files of requests for `antiphon batch`.
 
-`engine` is the class that programs see, over `background` (an event loop in a thread), `calls` (a call's life) and
-`answers` (what comes back); `running` is the engine itself. Requests are understood, validated and begun by the same
-functions as those that come over HTTP, so an answer here is the server's answer. A leaf for everybody but `commands`.
+`engine` has the public class. It uses `background` (an event loop in a thread), `calls` (one call from start to end)
+and `answers` (the results); `running` starts the engine itself. Requests are validated and run by the same functions as
+those that come over HTTP, so an answer here is the server's answer. Only `commands` imports this package.
 """

@@ -1,6 +1,7 @@
-"""What `antiphon.Engine` gives back: small frozen nouns, and how they are put together from pieces.
+"""What `antiphon.Engine` returns: small frozen objects, and how they are assembled from pieces.
 
-Owns their names, which are OpenAI's where OpenAI has one. They hold plain values only and outlive their engine.
+Owns their names, which are OpenAI's where OpenAI has one. They hold plain values only and remain valid after their
+engine is closed.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from antiphon.text import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The tokens of one request, all its choices together."""
+    """Token counts of one request, all its choices together."""
 
     prompt_tokens: int
     completion_tokens: int
-    cached_tokens: int  # of the prompt, whose keys and values were there already
+    cached_tokens: int  # of the prompt: found in the prefix cache
     reasoning_tokens: int  # of the completion, inside thoughts
 
     @property
@@ -28,7 +29,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One drawn token and its log-probability, the model's own; `top` are the likeliest ones, likeliest first."""
+    """One sampled token and its log-probability, before temperature; `top` are the most likely ones, in order."""
 
     token_id: int
     token: str
@@ -52,16 +53,16 @@ class Choice:
 
     text: str  # without the thought
     reasoning: str  # the thought, where the model thinks
-    token_ids: tuple[int, ...]  # all that were drawn, but for the one that ended it
+    token_ids: tuple[int, ...]  # all sampled tokens except the one that ended the text
     finish_reason: str  # "stop", "length" or "tool_calls"
-    logprobs: tuple[TokenLogprob, ...] | None = None  # where they were asked for
+    logprobs: tuple[TokenLogprob, ...] | None = None  # if requested
     tool_calls: tuple[ToolCall, ...] = ()
     thought_closed: str | None = None  # why the engine, and not the model, closed the thought: "budget" or "loop"
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """Which boxed answer most choices agree on."""
+    """The boxed answer that most choices agree on."""
 
     answer: str | None
     count: int
@@ -75,9 +76,9 @@ class Answer:
     choices: tuple[Choice, ...]
     usage: Usage
     prompt_token_ids: tuple[int, ...]
-    # With `echo` and `logprobs`: of the prompt's tokens; None for the first, which nothing precedes.
+    # With `echo` and `logprobs`: of the prompt's tokens; None for the first one.
     prompt_logprobs: tuple[TokenLogprob | None, ...] | None = None
-    vote: Vote | None = None  # where one was asked for
+    vote: Vote | None = None  # if requested
 
     @property
     def text(self) -> str:
@@ -113,20 +114,20 @@ class Delta:
     reasoning: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
-    finish_reason: str | None = None  # on the choice's last
-    tool_calls: tuple[ToolCall, ...] = ()  # on the choice's last: whole ones
+    finish_reason: str | None = None  # on the last delta of the choice
+    tool_calls: tuple[ToolCall, ...] = ()  # complete, on the last delta of the choice
     thought_closed: str | None = None
-    usage: Usage | None = None  # on the stream's last
+    usage: Usage | None = None  # on the last delta of the stream
 
 
 @dataclass(slots=True)
 class GrowingToolCalls:
-    """The tool calls of one choice, from their deltas."""
+    """The tool calls of one choice, assembled from their deltas."""
 
     _parts: dict[int, list[str]] = field(default_factory=dict)  # by place: id, name, arguments
 
     def push(self, piece: Piece) -> None:
-        """Take over what a piece says of them."""
+        """Add what a piece contains of them."""
         for delta in piece.tool_calls:
             part = self._parts.setdefault(delta.index, ["", "", ""])
             for place, new in enumerate((delta.id, delta.name, delta.arguments)):
@@ -145,12 +146,12 @@ class GrowingChoice:
     tool_calls: GrowingToolCalls = field(default_factory=GrowingToolCalls)
 
     def push(self, piece: Piece) -> None:
-        """Take over what is new."""
+        """Add a piece."""
         self.pieces.append(piece)
         self.tool_calls.push(piece)
 
     def whole(self, tokenizer: Tokenizer, *, echo: str, with_logprobs: bool) -> Choice:
-        """The choice, complete; its text begins with `echo`."""
+        """The complete choice; its text begins with `echo`."""
         scored = [each for piece in self.pieces for each in piece.scored]
         return Choice(
             text=echo + "".join(piece.content for piece in self.pieces),
@@ -164,21 +165,21 @@ class GrowingChoice:
 
 
 def token_logprobs(tokenizer: Tokenizer, scored: list[ScoredToken]) -> tuple[TokenLogprob, ...]:
-    """Drawn tokens with what they look like."""
+    """Sampled tokens with their text."""
     return tuple(_token_logprob(tokenizer, each) for each in scored)
 
 
 def prompt_logprobs(
     tokenizer: Tokenizer, token_ids: list[int], choice: GrowingChoice
 ) -> tuple[TokenLogprob | None, ...]:
-    """A prompt's tokens as its first choice has them scored."""
+    """The tokens of a prompt with the scores that came with its first choice."""
     scores = [each for piece in choice.pieces for each in piece.prompt_scores]
     scored = [ScoredToken(token_id, each) for token_id, each in zip(token_ids[1:], scores, strict=True)]
     return (None, *token_logprobs(tokenizer, scored))
 
 
 def usage_of(tally: Tally) -> Usage:
-    """A request's tokens."""
+    """The token counts of a request."""
     return Usage(tally.prompt, tally.completion, tally.cached, tally.reasoning)
 
 

@@ -1,8 +1,8 @@
-"""The lines of a batch: requests in, in OpenAI's batch format, and what goes out for each.
+"""The lines of a batch: requests in OpenAI's batch format, and the output line of each.
 
-Owns the shapes of both and the reading of a file of requests, a line at a time. It promises that a line which cannot be
-used, however broken or long, is told from its neighbours and costs them nothing. It must not know what the bodies mean:
-they go to their endpoints as they stand.
+Owns the format of both, and reads a file of requests one line at a time. It promises that an invalid line, however
+broken or long, does not affect the lines around it. What the bodies mean is none of its business: they are passed to
+their endpoints unchanged.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Asked(msgspec.Struct):
-    """As much of a body as a batch must know."""
+    """The part of a body that a batch needs to know."""
 
     stream: msgspec.Raw = msgspec.Raw(b"")
 
 
 class LineError(msgspec.Struct):
-    """Why a line could not be made a request."""
+    """Why a line is not a valid request."""
 
     code: str
     message: str
-    line: int  # its place in the file of requests, from 1
+    line: int  # its number in the file of requests, from 1
 
 
 class BatchResponse(msgspec.Struct):
@@ -49,17 +49,17 @@ class BatchResponse(msgspec.Struct):
 
 
 class BatchOutput(msgspec.Struct):
-    """A line of the file of answers."""
+    """A line of the output file."""
 
     id: str
-    custom_id: str | None  # null only where a line had none
+    custom_id: str | None  # null if the line had none
     response: BatchResponse
     error: LineError | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """A line that can be asked."""
+    """A line that is a valid request."""
 
     custom_id: str
     url: str
@@ -68,14 +68,14 @@ class BatchRequest:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that cannot."""
+    """A line that is not."""
 
     error: AntiphonError
     custom_id: str | None = None
 
 
 def read_lines(file: IO[bytes], max_body_bytes: int) -> Iterator[tuple[int, BatchRequest | BadLine]]:
-    """Every line that is not blank, with its number. No more of the file is held than the line at hand."""
+    """Every line that is not blank, with its number. Only the current line is held in memory."""
     longest = max_body_bytes + _ENVELOPE_BYTES
     number = 0
     while line := file.readline(longest + 1):
@@ -86,21 +86,21 @@ def read_lines(file: IO[bytes], max_body_bytes: int) -> Iterator[tuple[int, Batc
             _skip_line(file, line)
             yield (
                 number,
-                BadLine(RequestTooLarge(f"The line is larger than {longest} bytes, the most a line may have.")),
+                BadLine(RequestTooLarge(f"The line is larger than {longest} bytes, the maximum for a line.")),
             )
         elif line.strip():
             yield number, _parsed(line)
 
 
 def bad_line_output(number: int, bad: BadLine) -> bytes:
-    """What goes out for a line that cannot be asked: the answer a server would give, and the line's place."""
+    """The output for an invalid line: the error that a server would send, and the line's number."""
     error = bad.error
     response = BatchResponse(error.http_status, f"req-{secrets.token_hex(16)}", msgspec.Raw(error_body(error)))
     return _line(bad.custom_id, response, LineError(error.code or error.type, error.message, number))
 
 
 def answer_output(custom_id: str, status_code: int, request_id: str, body: bytes) -> bytes:
-    """What goes out for an answer, whole or refused."""
+    """The output for a request that was answered or refused."""
     return _line(custom_id, BatchResponse(status_code, request_id, msgspec.Raw(body)), None)
 
 
@@ -152,12 +152,12 @@ def _body(fields: dict[str, msgspec.Raw]) -> bytes:
         raise InvalidRequest("Missing required parameter: 'body'.", param="body")
     body = bytes(fields["body"])
     if _streams(body):
-        raise InvalidRequest("A batch has no streams; leave out 'stream'.", param="body.stream")
+        raise InvalidRequest("Streams are not supported in a batch; leave out 'stream'.", param="body.stream")
     return body
 
 
 def _streams(body: bytes) -> bool:
-    """Whether the body asks for a stream; one that is broken is its endpoint's business."""
+    """Whether the body asks for a stream; an invalid body is left to its endpoint."""
     try:
         return bytes(msgspec.json.decode(body, type=_Asked).stream) == b"true"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,8 +1,8 @@
-"""A call's life: a request's fields in, its answer out, whole or streamed.
+"""One call from start to end: the fields of a request in, its answer out, whole or streamed.
 
-Owns what stands between Python and the functions that serve HTTP, which do everything that matters: the same schemas
-validate, the same rules fill in what was left out, the same streams make text of tokens. It promises that a list of
-calls, however long, has a bounded number of them with the engine, and that one which fails ends the others.
+Owns the step from Python values to the functions that also serve HTTP and do the work: the same schemas validate, the
+same rules fill in defaults, the same streams turn tokens into text. It promises that of a list of calls, however long,
+a bounded number is with the engine at a time, and that one that fails ends the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from antiphon.offline.answers import (
     usage_of,
 )
 
-_STREAM_FIELDS = ("stream", "stream_options")  # what they ask for is asked for by the name of the method
+_STREAM_FIELDS = ("stream", "stream_options")  # the method that is called decides this
 
 
 Endpoint = Literal["chat", "completions"]
@@ -41,7 +41,7 @@ Endpoint = Literal["chat", "completions"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: the endpoint whose body it would be, and that body."""
+    """One request: its endpoint and its body."""
 
     endpoint: Endpoint
     fields: Mapping[str, Any]
@@ -55,7 +55,7 @@ class _Begun:
     num_choices: int
     prompt_token_ids: list[int]
     with_logprobs: bool
-    echo: str | None  # the prompt's text, where it is wanted back
+    echo: str | None  # the prompt's text, if it is to be returned
     with_vote: bool
 
 
@@ -80,7 +80,7 @@ async def answer(context: Context, call: Call) -> Answer:
 
 
 async def answers(context: Context, calls: Sequence[Call], at_once: int) -> list[Answer]:
-    """Make all calls, at most so many at once; the first that fails ends the others, and says which it was."""
+    """Make all calls, at most `at_once` at a time; the first that fails ends the others, with a note on its index."""
     found: dict[int, Answer] = {}
     waiting = iter(enumerate(calls))
     try:
@@ -93,9 +93,9 @@ async def answers(context: Context, calls: Sequence[Call], at_once: int) -> list
 
 
 async def deltas(context: Context, call: Call) -> AsyncIterator[Delta]:
-    """Make one call, and hand over what is new as it comes. Closing the iterator ends the call."""
+    """Make one call and yield what is new as it comes. Closing the iterator ends the call."""
     if call.fields.get("echo"):
-        raise InvalidRequest("'echo' is for whole answers, not for streams; leave it out.", param="echo")
+        raise InvalidRequest("'echo' is not supported in streams; leave it out.", param="echo")
     begun = await _begin(context, call)
     tokenizer = context.model.text.tokenizer
     tool_calls = [GrowingToolCalls() for _ in range(begun.num_choices)]
@@ -128,7 +128,7 @@ async def _answer_each(context: Context, calls: Iterator[tuple[int, Call]], foun
 
 
 async def _begin(context: Context, call: Call) -> _Begun:
-    """Understand a call as its endpoint would, and hand it to the engine."""
+    """Validate a call as its endpoint would, and start it."""
     fields = _sent(call.fields)
     with context.metrics.request(call.endpoint) as account:
         if call.endpoint == "chat":
@@ -144,10 +144,10 @@ async def _begin(context: Context, call: Call) -> _Begun:
 
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The body that these fields would be."""
+    """The request body for these fields."""
     for name in _STREAM_FIELDS:
         if name in fields:
-            raise InvalidRequest(f"'{name}' is not for a call; Engine.stream and stream_chat are.", param=name)
+            raise InvalidRequest(f"'{name}' is not a field of a call; use Engine.stream or stream_chat.", param=name)
     try:
         return {name: _plain(value) for name, value in fields.items()}
     except RecursionError:
@@ -155,7 +155,7 @@ def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """A value as JSON would have it: tuples are lists, and keys are texts, such as the ids in `logit_bias`."""
+    """A value as JSON has it: tuples become lists, and keys, such as the ids in `logit_bias`, strings."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

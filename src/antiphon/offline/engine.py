@@ -1,7 +1,7 @@
-"""`antiphon.Engine`: a model for a program, as the server has it for its clients.
+"""`antiphon.Engine`: a model for use in a program, with the answers that the server gives its clients.
 
-Owns the names that programs use, sync and async, and the promise that no process is left behind: not after a `with`
-block, not after an exception, not when the object is dropped, not when the interpreter ends or is killed.
+Owns the public methods, sync and async, and the promise that no process is left: not after a `with` block, not after an
+exception, not when the object is dropped, and not when the interpreter ends or is killed.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ Conversation: TypeAlias = Sequence[Message]
 Prompt: TypeAlias = str | list[int]
 Prompts: TypeAlias = list[str] | list[list[int]]
 
-_CALLS_PER_PLACE = 2  # with the engine, for each answer it computes at once: the next is there when one ends
+_CALLS_PER_PLACE = 2  # for each answer computed at a time, so that the next is ready when one ends
 
 
 class Engine:
     """One model, loaded in a process of its own. Calls may come from any thread and any event loop; they share the
     engine's batch.
 
-    Loading begins at once and goes on behind; `with`, `async with` and the first call wait for it, and raise what went
+    The model is loaded in the background; `with`, `async with` and the first call wait for it and raise what went
     wrong. `settings` are the options of `antiphon serve` that concern the model, in Python's spelling:
     `context_length=4096`, `max_num_seqs=16` …
 
     Raises:
-        ConfigError: a setting is unknown or cannot work.
+        ConfigError: a setting is unknown or has an invalid value.
     """
 
     def __init__(self, model: str | os.PathLike[str], **settings: object) -> None:
@@ -90,14 +90,14 @@ class Engine:
     @overload
     def generate(self, prompt: Prompts, **fields: object) -> list[Answer]: ...
     def generate(self, prompt: Prompt | Prompts, **fields: object) -> Answer | list[Answer]:
-        """Continue a text, or token ids; of a list of them, each for itself, together.
+        """Continue a text or a list of token ids, or each of a list of these, in one batch.
 
         `fields` are those of /v1/completions.
 
         Raises:
-            InvalidRequest: what is wrong, and in which field.
+            InvalidRequest: a field is wrong; the error names it.
             EngineError: the engine failed.
-            NotReady: it is closed.
+            NotReady: this engine is closed.
         """
         return self._wait(self._begin("completions", prompt, fields))
 
@@ -114,7 +114,7 @@ class Engine:
     @overload
     def chat(self, messages: Sequence[Conversation], **fields: object) -> list[Answer]: ...
     def chat(self, messages: Conversation | Sequence[Conversation], **fields: object) -> Answer | list[Answer]:
-        """Answer a conversation; of a list of them, each for itself, together.
+        """Answer a conversation, or each of a list of conversations, in one batch.
 
         `fields` are those of /v1/chat/completions. Raises what `generate` raises.
         """
@@ -131,7 +131,9 @@ class Engine:
     # --- streams
 
     def stream(self, prompt: Prompt, **fields: object) -> Iterator[Delta]:
-        """Continue one text, or one list of token ids, bit by bit. Leaving the loop early ends the work."""
+        """Continue one text or one list of token ids, and yield the text as it is generated. Leaving the loop early
+        ends the generation.
+        """
         return self._deltas(Call("completions", {"prompt": prompt, **fields}))
 
     def astream(self, prompt: Prompt, **fields: object) -> AsyncIterator[Delta]:
@@ -139,7 +141,7 @@ class Engine:
         return self._adeltas(Call("completions", {"prompt": prompt, **fields}))
 
     def stream_chat(self, messages: Conversation, **fields: object) -> Iterator[Delta]:
-        """Answer one conversation, bit by bit. Leaving the loop early ends the work."""
+        """Answer one conversation, and yield the text as it is generated. Leaving the loop early ends it."""
         return self._deltas(Call("chat", {"messages": messages, **fields}))
 
     def astream_chat(self, messages: Conversation, **fields: object) -> AsyncIterator[Delta]:
@@ -164,7 +166,7 @@ class Engine:
         try:
             return outcome.result()
         except BaseException:
-            outcome.cancel()  # where it was Ctrl-C that ended the wait
+            outcome.cancel()  # if the wait ended with Ctrl-C
             raise
 
     def _deltas(self, call: Call) -> Iterator[Delta]:

@@ -1,7 +1,7 @@
-"""Values that arise on the engine's event loop, for a reader in another thread or on another loop.
+"""Values produced on the engine's event loop, for a reader in another thread or on another loop.
 
-Owns what has arisen and was not read yet. It promises the values in order, then the end or the error that was it; and
-that closing it, which never waits, ends whatever makes the values.
+Owns the values that were not read yet. It promises them in order, followed by the end or the error that ended them.
+Closing it never waits, and ends whatever produces the values.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Feed(Generic[T]):
         return self._background.submit(lambda _: self._take())
 
     def close(self) -> None:
-        """Want no more."""
+        """Stop producing values."""
         self._filling.cancel()
 
     async def _fill(self, values: AsyncIterator[T]) -> None:
@@ -38,7 +38,7 @@ class Feed(Generic[T]):
             async for value in values:
                 self._queue.put_nowait(value)
             self._queue.put_nowait(None)
-        except Exception as error:  # the reader's, who raises it
+        except Exception as error:  # raised to the reader
             self._queue.put_nowait(error)
 
     async def _take(self) -> T | None:

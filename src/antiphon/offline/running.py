@@ -1,6 +1,6 @@
-"""An engine process and everything in front of it but a server, for as long as a block runs.
+"""An engine process and everything in front of it except a server, for the duration of a block.
 
-Owns the order in which they start and end. It promises that nothing is left behind the block, however it was left.
+Owns the order in which they start and end. It promises that nothing is left after the block, however it ends.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from antiphon.loading.model import Found
 
 @asynccontextmanager
 async def running_context(found: Found, engine_config: EngineConfig, settings: ServerConfig) -> AsyncIterator[Context]:
-    """What serves requests for a model, its engine ready.
+    """A context that serves requests for a model, with its engine ready.
 
     Raises:
-        CheckpointError, ConfigError, EngineDied: why the model cannot be had.
+        CheckpointError, ConfigError, EngineDied: the model cannot be loaded or served.
     """
     assembly = assemble(found, engine_config, settings)
     engine = EngineClient(assembly.engine, settings, assembly.model.text.vocabulary)

@@ -1,7 +1,7 @@
-"""The keyword arguments of `antiphon.Engine`: the options of `serve` in Python's spelling, and what others call them.
+"""The keyword arguments of `antiphon.Engine`: the options of `serve` in Python's spelling, and their names elsewhere.
 
-Owns the names. It promises that a name which is not known, or a value of the wrong type, is a ConfigError that says so;
-ranges are checked where they are for everybody, in `config`.
+Owns the names. It promises that an unknown name or a value of the wrong type is a ConfigError that says so; ranges are
+checked in `config`, as for every other caller.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import ConfigError
 
 _RENAMED = {"max_num_seqs": "max_num_sequences"}
-# What vLLM and llama-cpp-python call them.
+# Their names in vLLM and llama-cpp-python.
 ALIASES = {
     "max_model_len": "context_length",
     "n_ctx": "context_length",
@@ -36,15 +36,15 @@ _OF_THE_FRONT = (
     "hang_timeout",
 )
 _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
-# Who calls is in this process and waits for a place by waiting; no queue needs a cap, and nobody needs time to leave.
+# Callers are in this process and simply wait: the queue needs no limit, and nobody needs time to finish.
 _WITHOUT_A_QUEUE = {"max_queued_requests": 1 << 30, "max_stored_responses": 0, "drain_timeout": 0.001}
 
 
 def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, ServerConfig]:
-    """What the engine and its front are told.
+    """The configurations of the engine and of the code in front of it.
 
     Raises:
-        ConfigError: a setting is not known, or cannot work.
+        ConfigError: a setting is unknown or has an invalid value.
     """
     engine, front = _defaults()
     for name, value in settings.items():
@@ -58,7 +58,7 @@ def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, S
 
 
 def setting_names() -> list[str]:
-    """Every setting by its own name."""
+    """The names of all settings."""
     shown = {own: name for name, own in _RENAMED.items()}
     hidden = ("model", "files", "fake", "fake_settings")  # not for callers to say
     return [shown.get(field.name, field.name) for field in fields(EngineConfig) if field.name not in hidden] + [
@@ -84,4 +84,4 @@ def _checked(name: str, value: object, kind: type) -> object:
 
 def _meant(name: str) -> str:
     near = get_close_matches(name, [*setting_names(), *ALIASES], n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(setting_names())}"
+    return f"; did you mean {near[0]!r}?" if near else f"; the settings are {', '.join(setting_names())}"

@@ -1,9 +1,9 @@
-"""One line of JSON for each request, written when it is over, however it ended.
+"""One line for each request, written when it ends, however it ends: JSON for programs, or short text for a person.
 
-Owns the line's fields. It promises that a line holds no prompt, no answer, no query and no key, the name of a key at
-most; that the line of a stream which its client left is written as soon as that is noticed; and that nobody waits for
-whoever reads the log (`log_writer`). It must not know how a request is answered; the accounts of the metrics know what
-became of it.
+Owns the line's fields and how it is written. It promises that a line holds no prompt, no answer, no query and no key,
+only the name of a key; that the line of a stream which its client left is written as soon as that is noticed; and that
+nothing waits for the reader of a log: `log_writer` sees to that. How a request is answered is
+none of its business; the accounts of the metrics know how it ended.
 """
 
 from __future__ import annotations
@@ -19,26 +19,60 @@ from antiphon.http.edge.authentication import key_name
 from antiphon.log_writer import STDOUT, LineWriter
 from antiphon.metrics import RequestAccount
 
-_GONE = 499  # nginx's word for a client that left before there was a status
+_GONE = 499  # nginx's status for a client that left before there was one
 _WORST_FIRST = ("failed", "aborted", "refused", "finished")
 
 access_logger = logging.getLogger("antiphon.access")
 
 
 class Line(msgspec.Struct):
-    """What is said of one request."""
+    """What is logged of one request."""
 
     time: str  # of its arrival, UTC
     id: str
     key: str | None  # its name
     method: str
-    route: str | None  # as the API has it, without what stood in the place of an id; null: there is none like it
+    route: str | None  # as in the API's documentation, without the value of an id; null: there is no such route
     status: int
-    duration: float  # seconds, to the last byte handed out
+    duration: float  # seconds, until the last byte was sent
     time_to_first_token: float | None  # seconds
     prompt_tokens: int
     completion_tokens: int
     outcome: str | None  # finished, aborted, failed or refused; null where nothing was to be generated
+
+    def __str__(self) -> str:
+        """The line as JSON."""
+        return msgspec.json.encode(self).decode()
+
+    @property
+    def text(self) -> str:
+        """The line for a person, in local time."""
+        arrived = datetime.fromisoformat(self.time).astimezone()
+        parts = [f"{arrived:%H:%M:%S} {self.status} {self.method} {self.route or '(no such route)'}"]
+        if self.prompt_tokens or self.completion_tokens:
+            parts.append(f"{self.prompt_tokens:,} + {self.completion_tokens:,} tokens")
+        parts.append(f"{self.duration:.2f} s")
+        if self.time_to_first_token is not None:
+            parts.append(f"first token {self.time_to_first_token:.2f} s")
+        if self.outcome in ("aborted", "failed"):
+            parts.append(self.outcome)
+        if self.key:
+            parts.append(self.key)
+        return "  ".join(parts)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats the access log's records for a person."""
+
+    def __init__(self, *, before: str = "") -> None:
+        """`before`: what a terminal needs before each line, to erase a progress bar that may be there."""
+        super().__init__()
+        self._before = before
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line's text."""
+        line = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        return self._before + (line.text if isinstance(line, Line) else super().format(record))
 
 
 class AccessLog:
@@ -64,7 +98,7 @@ class AccessLog:
             await self._app(scope, receive, send_and_note)
         finally:
             line = _line(scope, arrived_at, status, time.monotonic() - began)
-            access_logger.info("%s", msgspec.json.encode(line).decode())
+            access_logger.info("%s", line)
 
 
 def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> Line:
@@ -86,6 +120,10 @@ def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> L
     )
 
 
-def access_log_writer() -> LineWriter:
-    """The handler that puts the lines on standard output."""
-    return LineWriter(STDOUT, dropped=lambda count: msgspec.json.encode({"dropped_lines": count}).decode())
+def access_log_writer(text: TextFormatter | None = None) -> LineWriter:
+    """The handler that writes the lines to standard output: as JSON or, with a formatter, as text."""
+    if text is None:
+        return LineWriter(STDOUT, dropped=lambda count: msgspec.json.encode({"dropped_lines": count}).decode())
+    writer = LineWriter(STDOUT)
+    writer.setFormatter(text)
+    return writer

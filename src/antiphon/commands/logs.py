@@ -1,0 +1,41 @@
+"""Where a server's logs go: messages to stderr, the access log to stdout, each from a thread of its own (`log_writer`).
+
+On a terminal each line erases the progress bar that may be there, which is drawn again below it. Elsewhere messages
+have a time and a level, and the access log is JSON unless text is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from rich.console import Console
+
+from antiphon.commands.terminal_log import ERASE_LINE, TerminalFormatter
+from antiphon.config import ServerConfig
+from antiphon.http.edge.access_log import TextFormatter, access_log_writer, access_logger
+from antiphon.log_writer import STDERR, LineWriter
+
+_PLAIN = "%(asctime)s %(levelname)s %(message)s"
+
+
+def set_up_messages(level: str, console: Console) -> None:
+    """Send this process's messages to stderr, which `console` writes to."""
+    messages = LineWriter(STDERR)
+    messages.setFormatter(TerminalFormatter(console) if console.is_terminal else logging.Formatter(_PLAIN))
+    logging.basicConfig(level=level.upper(), handlers=[messages])
+
+
+def set_up_logging(settings: ServerConfig, console: Console) -> None:
+    """Send a server's messages to stderr, which `console` writes to, and its access log to stdout."""
+    set_up_messages(settings.log_level, console)
+    # It warns of every request that asks for a WebSocket or is no HTTP: its sender is told, and it fills the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    access_logger.propagate = False
+    kind = settings.access_log
+    access_logger.setLevel(logging.WARNING if kind == "off" else logging.INFO)
+    if kind != "off":
+        on_terminal = sys.stdout.isatty()
+        as_text = kind == "text" or (kind == "auto" and on_terminal)
+        text = TextFormatter(before=ERASE_LINE if on_terminal else "") if as_text else None
+        access_logger.addHandler(access_log_writer(text))

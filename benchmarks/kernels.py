@@ -4,7 +4,7 @@
     python benchmarks/kernels.py [--instruction-sets avx512,avx2] [--formats W4,W8] [--json OUT]
 
 The shapes are those of DeepSeek-R1-Distill-Qwen-1.5B, each as the model's program has it: gate and up are one matrix
-under SiLU·up, the head's activations have two parts, the second of which is multiplied by its likeliest rows. A program
+under SiLU·up, and the head's activations have a second plane, which is multiplied by its likeliest rows. A program
 multiplies by several matrices of a shape in turn, together much larger than any cache, as the layers of a model are.
 Weights are seeded noise.
 

@@ -15,7 +15,7 @@ from antiphon.footprint import EMBEDDINGS, HEADS, kv_bytes_per_token, weight_byt
 from antiphon.formats import open_checkpoint
 from antiphon.models.spec import ModelSpec
 
-CORRECTED_LOGITS = 64 * 32  # of a row: those that the activations' second part is multiplied for (native/head.h)
+CORRECTED_LOGITS = 64 * 32  # of a row: those to which the activations' second plane is added (native/lm_head.h)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Model:
 
     @classmethod
     def of(cls, path: Path, kv_cache_type: str, wide: bool) -> Model:
-        """`wide`: activations of two parts everywhere."""
+        """`wide`: activations of two planes everywhere."""
         checkpoint = open_checkpoint(path)
         spec = ModelSpec.from_checkpoint(checkpoint)
         matrices = [tensor for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2]

@@ -139,9 +139,9 @@ std::vector<SampleOutcome> run(PyProgram& self, const std::vector<SequenceInput>
 }
 
 std::map<std::string, double> last_seconds(const PyProgram& self) {
-  const char* names[kNumParts] = {"linear", "attention", "head", "sampling", "rest"};  // as in Part
+  const char* names[kNumPhases] = {"linear", "attention", "head", "sampling", "rest"};  // as in StepPhase
   std::map<std::string, double> seconds;
-  for (size_t i = 0; i < kNumParts; ++i) seconds[names[i]] = self.program.last_seconds()[i];
+  for (size_t i = 0; i < kNumPhases; ++i) seconds[names[i]] = self.program.last_seconds()[i];
   return seconds;
 }
 
@@ -271,10 +271,10 @@ void bind_program(nb::module_& m) {
           "sampled"_a)
       .def(
           "quantized_buffer",
-          [](PyProgram& p, int64_t width, bool sampled, int64_t parts) {
-            return p.program.quantized_buffer(width, sampled, parts);
+          [](PyProgram& p, int64_t width, bool sampled, int64_t planes) {
+            return p.program.quantized_buffer(width, sampled, planes);
           },
-          "width"_a, "sampled"_a, "parts"_a)
+          "width"_a, "sampled"_a, "planes"_a)
       .def("embed", &PyProgram::embed, "table"_a, "out"_a)
       .def(
           "reorder",

@@ -1,9 +1,10 @@
-// What a kernel sees and what every instruction set provides: plain structs and one table of functions.
+// What every instruction set provides: plain structs, and one table of functions.
 //
 // All instruction sets compute bit-identical results. Dot products accumulate integers exactly inside a group of 32
 // values of k; groups are added in float32 in the order of k, each with one fused multiply-add; everything else works
 // on 16 float lanes in a fixed order, whatever the width of the registers underneath.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 namespace antiphon {
@@ -12,43 +13,47 @@ constexpr int64_t kGroup = 32;        // values of k that share a scale, in weig
 constexpr int64_t kPanel = 32;        // output channels that are computed together and stored together
 constexpr int64_t kBlockTokens = 32;  // tokens in one KV block
 constexpr int64_t kShard = 1024;      // logits whose maximum is kept while they are still in the cache
+constexpr int64_t kRowChunk = 64;     // rows whose sums for one panel fit the first-level cache, all planes counted
 constexpr int64_t kPivots = 4;        // thresholds that share one walk over a shard: what AVX2's registers hold
+
+static inline size_t to_size(int64_t value) { return static_cast<size_t>(value); }
 
 // Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
 // codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
 //
-// With `parts` 2 a token has two rows: its codes, and the codes of what rounding them left over (about 16 bits
-// together). Products are made of rows; who uses them adds a token's two. Part p of token t is row
-// t * token_stride + p * part_stride: a token's parts together, or the second parts after all the first.
+// With two planes a token has two rows: its codes, and the codes of the rounding error that the first plane left (about
+// 16 bits together). Kernels multiply rows; the caller adds the two products of a token. Plane p of token t is row
+// t * token_stride + p * plane_stride: either a token's planes are neighbours, or all second planes follow all first
+// ones.
 struct QuantizedRows {
   int8_t* codes;
   float* scales;
   int32_t* sums;
-  int64_t capacity;  // rows, all parts counted
-  int64_t parts;     // 1 or 2
+  int64_t capacity;  // rows, all planes counted
+  int64_t planes;    // 1 or 2
   int64_t token_stride;
-  int64_t part_stride;
+  int64_t plane_stride;
 };
 
 enum class WeightFormat : int32_t { kW4, kW8 };
 
 // A packed weight matrix of `rows` output channels and `columns` values of k, in panels of 32 channels. In a panel, for
 // each group: two halves of 16 channels; in a half, 64-byte lines that hold 4 successive k of 16 channels
-// (byte = channel * 4 + k % 4), the operand layout of VNNI and of AMX's second tile. W8: unsigned codes, biased by 128,
-// 8 lines a half. W4: unsigned codes, 4 lines a half; line i holds k 4i.. in its low nibbles and k 4i+16.. in its high
-// ones. scales, and mins where the format has them: half precision, [panels][groups][32].
+// (byte = channel * 4 + k % 4), the operand layout of VNNI and of AMX's second tile. Codes are unsigned. W8 has 8 lines
+// a half; W4 has 4, and line i holds k 4i.. in its low nibbles and k 4i+16.. in its high ones. scales, and mins where
+// the format has them: half precision, [panels][groups][32]. A weight is scale * (code - zero_point) + min.
 struct PackedView {
   WeightFormat format;
   int64_t rows;
   int64_t columns;
-  int32_t bias;  // what the codes are biased by: 128, 8, or 0 where mins count from zero
+  int32_t zero_point;  // 128 or 8; 0 where mins take its place
   const uint8_t* codes;
   const uint16_t* scales;
   const uint16_t* mins;  // or null
-  int64_t ahead = 0;     // bytes from a group's codes to what is fetched beside it; 0: where the next groups lie
+  int64_t ahead = 0;     // bytes from a group's codes to what is prefetched with it; 0: the next groups of this panel
 };
 
-inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one panel
+static inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one panel
   return format == WeightFormat::kW4 ? kPanel * kGroup / 2 : kPanel * kGroup;
 }
 
@@ -65,7 +70,7 @@ struct ScalesOfOne {
 // The KV pool of one layer. A block holds, for each KV head, K, K's scales, V, V's scales; scales in half precision,
 // only with int8. In int8 both are panels of W8, so that attention's products are products like any other: K one panel
 // whose channels are the block's tokens, with scales [head_dim / 32][32 tokens]; V a panel for each 32 columns, whose
-// values of k are the tokens, with a scale for each token. In half precision K is [head_dim][32 tokens], V [32
+// values of k are the tokens, with one scale a token. In half precision K is [head_dim][32 tokens], V [32
 // tokens][head_dim].
 struct KvLayer {
   uint8_t* base;
@@ -78,16 +83,17 @@ struct KvLayer {
   int64_t key_scales() const { return type == KvType::kInt8 ? kBlockTokens * (head_dim / kGroup) : 0; }
   int64_t value_scales() const { return type == KvType::kInt8 ? kBlockTokens : 0; }
   int64_t values_at() const { return vector_bytes() + 2 * key_scales(); }
-  int64_t head_bytes() const { return values_at() + vector_bytes() + 2 * value_scales(); }
-  int64_t block_bytes() const { return num_kv_heads * head_bytes(); }
-  uint8_t* head(int64_t block, int64_t kv_head) const { return base + block * block_bytes() + kv_head * head_bytes(); }
-  // `ahead`: PackedView.
-  PackedView key_panel(const uint8_t* head, int64_t ahead) const {
-    return {
-        WeightFormat::kW8, kBlockTokens, head_dim, 128, head, reinterpret_cast<const uint16_t*>(head + vector_bytes()),
-        nullptr,           ahead};
+  int64_t kv_head_bytes() const { return values_at() + vector_bytes() + 2 * value_scales(); }
+  int64_t block_bytes() const { return num_kv_heads * kv_head_bytes(); }
+  uint8_t* kv_head_data(int64_t block, int64_t kv_head) const {
+    return base + block * block_bytes() + kv_head * kv_head_bytes();
   }
-  // Of V's scales none are a channel's: all are one.
+  // `ahead`: PackedView.
+  PackedView key_panel(const uint8_t* keys, int64_t ahead) const {
+    const auto* scales = reinterpret_cast<const uint16_t*>(keys + vector_bytes());
+    return {WeightFormat::kW8, kBlockTokens, head_dim, 128, keys, scales, nullptr, ahead};
+  }
+  // V's scales belong to its tokens, the values of k; the channels' scales are all one.
   PackedView value_panel(const uint8_t* values, int64_t panel, int64_t ahead) const {
     static constexpr ScalesOfOne ones;
     return {WeightFormat::kW8, kPanel,  kBlockTokens, 128, values + panel * kPanel * kBlockTokens,
@@ -114,7 +120,7 @@ struct AttentionShape {
   const float* sines;
   bool rotate_keys;  // Hadamard-rotate Q and K, which leaves their products alone and flattens K's outliers
 
-  int64_t group() const { return num_heads / num_kv_heads; }
+  int64_t query_heads_per_kv() const { return num_heads / num_kv_heads; }
   int64_t qkv_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
 };
 
@@ -133,10 +139,10 @@ struct ShardSummary {
   float not_finite;  // zero, or not-a-number if any logit is +-infinity or not a number
 };
 
-// 16 groups rounded to 4 bits, a lane each: value k of lane i is about scales[i] * codes[k][i] + least[i].
+// 16 groups rounded to 4 bits, a lane each: value k of lane i is about scales[i] * codes[k][i] + mins[i].
 struct FourBitGroups {
-  float scales[16];  // exact in half precision, as are the minima
-  float least[16];
+  float scales[16];  // scales and mins are exact in half precision
+  float mins[16];
   float errors[16];  // the sum of importance * error²; infinite where no levels in half precision can hold the values
   int8_t codes[kGroup][16];
 };
@@ -165,13 +171,13 @@ struct Kernels {
   float (*exponentials)(const float* x, float maximum, float scale, int64_t count, float* out);
   // sums[i] = the sum, in a fixed order, of the weights that are at least thresholds[i]; kPivots of them.
   void (*sums_at_least)(const float* weights, int64_t count, const float* thresholds, float* sums);
-  // values [32][16]: one group in each lane. importance [32] >= 0, not all zero. Without `has_least` the least level is
-  // at -8 scales.
-  void (*round_to_4_bits)(const float* values, const float* importance, bool has_least, FourBitGroups* out);
+  // values [32][16]: one group in each lane. importance [32] >= 0, not all zero. Without `has_min`
+  // code 0 stands for -8 scales.
+  void (*round_to_4_bits)(const float* values, const float* importance, bool has_min, FourBitGroups* out);
 };
 
-inline int64_t attention_scratch_floats(const AttentionShape& shape) {
-  const int64_t rows = kAttentionTileTokens * shape.group(), dim = shape.head_dim;
+static inline int64_t attention_scratch_floats(const AttentionShape& shape) {
+  const int64_t rows = kAttentionTileTokens * shape.query_heads_per_kv(), dim = shape.head_dim;
   const int64_t quantized = 2 * rows * (dim + kBlockTokens) / kGroup * (kGroup / 4 + 2);  // queries and weights
   return 2 * kBlockTokens * dim + rows * (3 * dim + 3 * kBlockTokens + 16 + 2) + quantized;
 }

@@ -6,7 +6,7 @@
 namespace antiphon {
 namespace {
 
-constexpr float kLeast = 1e-37f;  // above what a masked token's weight comes out as
+constexpr float kLightest = 1e-37f;  // above what a masked token's weight comes out as
 
 }  // namespace
 
@@ -23,12 +23,12 @@ Nucleus::Nucleus(const Kernels& kernels, const float* logits, const ShardSummary
 
 Nucleus::Sums Nucleus::sums_at_least(const Thresholds& thresholds) const {
   Sums sums{};
-  Thresholds part;
+  Thresholds shard_sums;
   for (size_t s = 0; s < largest_.size(); ++s) {
     if (largest_[s] < thresholds[0]) continue;
     const auto shard = static_cast<int64_t>(s);
-    kernels_.sums_at_least(weights_.data() + shard * kShard, shard_size(shard), thresholds.data(), part.data());
-    for (size_t i = 0; i < kPivots; ++i) sums[i] += static_cast<double>(part[i]);
+    kernels_.sums_at_least(weights_.data() + shard * kShard, shard_size(shard), thresholds.data(), shard_sums.data());
+    for (size_t i = 0; i < kPivots; ++i) sums[i] += static_cast<double>(shard_sums[i]);
   }
   return sums;
 }
@@ -38,7 +38,7 @@ float Nucleus::floor_of(float top_p) const {
   // Lighter tokens would not weigh as much as may be left out, if there were nothing else; half of it, for rounding.
   const double spare = 0.5 * (total_ - enough) / static_cast<double>(vocabulary_);
   // The floor is at least `low` and below `high`. Positive floats are ordered as their bits are.
-  uint32_t low = std::bit_cast<uint32_t>(std::clamp(static_cast<float>(spare), kLeast, 1.0f));
+  uint32_t low = std::bit_cast<uint32_t>(std::clamp(static_cast<float>(spare), kLightest, 1.0f));
   uint32_t high = std::bit_cast<uint32_t>(1.0f) + 1;
   while (high - low > 1) {
     std::array<uint32_t, kPivots> pivots;
@@ -69,7 +69,7 @@ std::vector<Nucleus::KeptShard> Nucleus::kept_shards(float floor) const {
 }
 
 int32_t Nucleus::draw(double uniform, float top_p, float min_p) const {
-  const float floor = std::max(top_p < 1.0f ? floor_of(top_p) : kLeast, min_p);
+  const float floor = std::max(top_p < 1.0f ? floor_of(top_p) : kLightest, min_p);
   const std::vector<KeptShard> shards = kept_shards(floor);
   double left = 0.0;
   for (const KeptShard& shard : shards) left += uniform * shard.weight;

@@ -9,10 +9,10 @@
 namespace antiphon {
 namespace {
 
-// A group as the packed form keeps it; scale and least in half precision.
+// A group as the packed form keeps it; scale and min in half precision.
 struct HalfGroup {
   CodedGroup coded;
-  uint16_t scale, least;
+  uint16_t scale, min;
 };
 
 CodedGroup code_group(const StoredGroup& group) {
@@ -24,13 +24,13 @@ CodedGroup code_group(const StoredGroup& group) {
   return out;
 }
 
-// The group with the matrix' bias; with bias 0, its own goes into the least.
-HalfGroup rebias(const CodedGroup& coded, int32_t bias) {
-  HalfGroup out{coded, float_to_half(coded.scale), float_to_half(coded.least)};
-  if (bias == 0 && coded.bias != 0)
-    out.least = float_to_half(coded.least - coded.scale * static_cast<float>(coded.bias));
-  if (bias != 0)
-    for (uint8_t& code : out.coded.codes) code = static_cast<uint8_t>(code + bias - coded.bias);
+// The group with its codes counted from the matrix' zero point; where that is 0, the group's own goes into its min.
+HalfGroup with_zero_point(const CodedGroup& coded, int32_t zero_point) {
+  HalfGroup out{coded, float_to_half(coded.scale), float_to_half(coded.min)};
+  if (zero_point == 0 && coded.zero_point != 0)
+    out.min = float_to_half(coded.min - coded.scale * static_cast<float>(coded.zero_point));
+  if (zero_point != 0)
+    for (uint8_t& code : out.coded.codes) code = static_cast<uint8_t>(code + zero_point - coded.zero_point);
   return out;
 }
 
@@ -46,15 +46,15 @@ PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interlea
   for (const StoredMatrix& part : parts) {
     if (part.columns != columns_) throw std::invalid_argument("the parts of a matrix differ in columns");
     rows_ += part.rows;
-    has_mins |= storage_layout(part.type).has_least;
-    from_zero |= storage_layout(part.type).has_least && part.type != StorageType::kQ4_ZP;
+    has_mins |= storage_layout(part.type).has_min;
+    from_zero |= storage_layout(part.type).has_min && part.type != StorageType::kQ4_ZP;
     any_wide |= storage_layout(part.type).code_bits != 4;
   }
   if (interleave && (parts.size() != 2 || parts[0].rows != parts[1].rows || parts[0].rows % kPanel != 0))
     throw std::invalid_argument("interleaved parts must be two of equal rows, a multiple of 32");
   format_ = any_wide ? WeightFormat::kW8 : WeightFormat::kW4;
-  bias_ = any_wide ? 128 : 8;
-  if (from_zero) bias_ = 0;
+  zero_point_ = any_wide ? 128 : 8;
+  if (from_zero) zero_point_ = 0;
   const size_t groups = static_cast<size_t>(num_panels()) * static_cast<size_t>(columns_ / kGroup);
   codes_ = Memory(groups * static_cast<size_t>(group_code_bytes(format_)), true);
   scales_ = Memory(groups * kPanel * sizeof(uint16_t), true);
@@ -70,7 +70,7 @@ PackedView PackedMatrix::view() const {
   return {format_,
           rows_,
           columns_,
-          bias_,
+          zero_point_,
           codes_.as<uint8_t>(),
           scales_.as<uint16_t>(),
           mins_.bytes() ? mins_.as<uint16_t>() : nullptr};
@@ -92,19 +92,19 @@ bool PackedMatrix::pack_panel(const std::vector<StoredMatrix>& parts, int64_t pa
     if (row >= rows_) break;  // the last panel's missing channels keep scale zero
     const Source source = source_of(parts, row);
     for (int64_t group = 0; group < columns_ / kGroup; ++group) {
-      const HalfGroup packed = rebias(code_group(source.part->group(source.row, group)), bias_);
-      if (!is_finite_half(packed.scale) || !is_finite_half(packed.least)) return false;
-      place(panel, group, channel, packed.coded.codes, packed.scale, packed.least);
+      const HalfGroup packed = with_zero_point(code_group(source.part->group(source.row, group)), zero_point_);
+      if (!is_finite_half(packed.scale) || !is_finite_half(packed.min)) return false;
+      place(panel, group, channel, packed.coded.codes, packed.scale, packed.min);
     }
   }
   return true;
 }
 
 void PackedMatrix::place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale,
-                         uint16_t least) {
+                         uint16_t min) {
   const int64_t at = panel * (columns_ / kGroup) + group;
   scales_.as<uint16_t>()[at * kPanel + channel] = scale;
-  if (mins_.bytes()) mins_.as<uint16_t>()[at * kPanel + channel] = least;
+  if (mins_.bytes()) mins_.as<uint16_t>()[at * kPanel + channel] = min;
   uint8_t* lines = codes_.as<uint8_t>() + at * group_code_bytes(format_);
   lines += channel / 16 * (group_code_bytes(format_) / 2) + channel % 16 * 4;
   if (format_ == WeightFormat::kW8) {

@@ -31,12 +31,12 @@ class PackedMatrix {
   };
   Source source_of(const std::vector<StoredMatrix>& parts, int64_t row) const;
   bool pack_panel(const std::vector<StoredMatrix>& parts, int64_t panel);
-  void place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale, uint16_t least);
+  void place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale, uint16_t min);
 
   WeightFormat format_ = WeightFormat::kW4;
   int64_t rows_ = 0;
   int64_t columns_ = 0;
-  int32_t bias_ = 0;
+  int32_t zero_point_ = 0;
   bool interleaved_ = false;
   Memory codes_, scales_, mins_;
 };

@@ -9,14 +9,12 @@
 namespace antiphon {
 namespace {
 
-constexpr int64_t kRowBlock = 64;  // rows of one panel whose sums fit the first-level cache, all parts counted
-
-// Rows from one group of a quantized buffer to the next, where a step has `rows` of them. A block's rows of successive
-// groups shall not fall upon one another in the caches, as they would a power of two apart: they lie together or, of
-// more rows than a block has, an odd number of blocks apart.
+// Rows from one group of a quantized buffer to the next, in a step of `rows` rows. The rows of one chunk in successive
+// groups must not map to the same cache sets, as they would a power of two apart: they are contiguous or, with more
+// rows than a chunk has, an odd number of chunks apart.
 constexpr int64_t group_stride(int64_t rows) {
-  const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
-  return rows <= kRowBlock ? rows : (blocks | 1) * kRowBlock;
+  const int64_t chunks = (rows + kRowChunk - 1) / kRowChunk;
+  return rows <= kRowChunk ? rows : (chunks | 1) * kRowChunk;
 }
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
@@ -24,8 +22,6 @@ constexpr int64_t group_stride(int64_t rows) {
 void require(bool holds, const char* what) {
   if (!holds) refuse(what);
 }
-
-size_t to_size(int64_t value) { return static_cast<size_t>(value); }
 
 }  // namespace
 
@@ -46,7 +42,7 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
           "the rotary attention factor must be a finite number above zero");
   kv_ = Memory(to_size(shape.num_blocks * block_bytes()), true);
-  const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowBlock * kPanel);
+  const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowChunk * kPanel);
   for (int thread = 0; thread < pool_->size(); ++thread) thread_scratch_.emplace_back(to_size(floats) * sizeof(float));
   fill_rope_tables();
 }
@@ -87,13 +83,13 @@ int Program::float_buffer(int64_t width, bool sampled) {
   return static_cast<int>(float_buffers_.size()) - 1;
 }
 
-int Program::quantized_buffer(int64_t width, bool sampled, int64_t parts) {
-  require(parts == 1 || parts == 2, "a quantized buffer has one part or two");
+int Program::quantized_buffer(int64_t width, bool sampled, int64_t planes) {
+  require(planes == 1 || planes == 2, "a quantized buffer has one plane or two");
   require(width > 0 && width % kGroup == 0, "a quantized buffer's width must be a multiple of 32");
-  const int64_t rows = parts * (sampled ? shape_.max_sequences : shape_.max_tokens);
+  const int64_t rows = planes * (sampled ? shape_.max_sequences : shape_.max_tokens);
   const size_t groups = to_size(group_stride(rows) * (width / kGroup));
   quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(groups * to_size(kGroup)), Memory(groups * sizeof(float)),
-                                                      Memory(groups * sizeof(int32_t)), width, parts, sampled});
+                                                      Memory(groups * sizeof(int32_t)), width, planes, sampled});
   return static_cast<int>(quantized_buffers_.size()) - 1;
 }
 
@@ -108,9 +104,9 @@ QuantizedRows Program::step_rows(const QuantizedBuffer& buffer) const {
   return {buffer.codes.as<int8_t>(),
           buffer.scales.as<float>(),
           buffer.sums.as<int32_t>(),
-          group_stride(tokens * buffer.parts),
-          buffer.parts,
-          buffer.sampled ? 1 : buffer.parts,
+          group_stride(tokens * buffer.planes),
+          buffer.planes,
+          buffer.sampled ? 1 : buffer.planes,
           buffer.sampled ? tokens : 1};
 }
 
@@ -124,7 +120,7 @@ void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& bod
 void Program::embed(const StoredMatrix& table, int out) {
   const FloatBuffer& target = floats(out);
   require(target.width == table.columns && table.rows >= shape_.vocabulary, "the embedding does not fit its buffer");
-  record(Part::kRest, [this, table, &target] {
+  record(StepPhase::kRest, [this, table, &target] {
     for_rows(num_tokens_, [&](int64_t row) {
       const int64_t token_id = token_ids_[to_size(row)];
       for (int64_t g = 0; g < table.columns / kGroup; ++g)
@@ -140,7 +136,7 @@ void Program::reorder(int in, std::vector<int32_t> order, int out) {
               source.sampled == target.sampled,
           "reorder: widths differ");
   for (const int32_t column : order) require(column >= 0 && column < source.width, "reorder: there is no such column");
-  record(Part::kRest, [this, &source, &target, order = std::move(order)] {
+  record(StepPhase::kRest, [this, &source, &target, order = std::move(order)] {
     for_rows(rows_of(source.sampled), [&](int64_t row) {
       for (size_t i = 0; i < order.size(); ++i) target.row(row)[i] = source.row(row)[order[i]];
     });
@@ -152,25 +148,25 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
   const QuantizedBuffer& target = quantized(out);
   require(source.width == target.width && std::ssize(weight) == source.width && source.sampled == target.sampled,
           "rms_norm: widths differ");
-  record(Part::kRest, [this, &source, &target, epsilon, weight = std::move(weight)] {
+  record(StepPhase::kRest, [this, &source, &target, epsilon, weight = std::move(weight)] {
     for_rows(rows_of(source.sampled), [&](int64_t row) {
       kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, step_rows(target), row);
     });
   });
 }
 
-// tile[i][0..32) = bias + the product of token first + i, its parts added; the bias comes first in the order of adding.
-// count * parts is at most kRowBlock.
+// tile[i][0..32) = bias + the product of token first + i, its planes added; the bias comes first in the order of
+// adding. count * planes is at most kRowChunk.
 void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                        const float* bias, float* tile) const {
   const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
-  std::fill(tile, tile + count * in.parts * kPanel, 0.0f);
+  std::fill(tile, tile + count * in.planes * kPanel, 0.0f);
   if (bias)
     for (int64_t i = 0; i < count; ++i)
-      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.parts * kPanel);
-  kernels_.linear_panel(view, panel, in, first * in.parts, count * in.parts, tile);
+      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.planes * kPanel);
+  kernels_.linear_panel(view, panel, in, first * in.planes, count * in.planes, tile);
   progress_.note();  // on a slow machine one operation can take many seconds
-  if (in.parts == 1) return;
+  if (in.planes == 1) return;
   for (int64_t i = 0; i < count; ++i)
     for (int64_t c = 0; c < kPanel; ++c)
       tile[i * kPanel + c] = tile[2 * i * kPanel + c] + tile[(2 * i + 1) * kPanel + c];
@@ -185,12 +181,12 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
               first_column + view.rows <= target.width,
           "linear: the matrix does not fit its buffers");
   require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
-  record(Part::kLinear, [this, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)] {
+  record(StepPhase::kLinear, [this, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)] {
     const int64_t rows = rows_of(source.sampled);
     pool_->run(rows ? matrix->num_panels() : 0, [&](int64_t panel, int thread) {
       float* tile = thread_scratch_[to_size(thread)].as<float>();
       const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
-      const int64_t step = kRowBlock / source.parts;
+      const int64_t step = kRowChunk / source.planes;
       for (int64_t first = 0; first < rows; first += step) {
         const int64_t count = std::min(step, rows - first);
         multiply(view, panel, step_rows(source), first, count, bias.empty() ? nullptr : bias.data(), tile);
@@ -210,12 +206,12 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == 2 * target.width && !source.sampled && !target.sampled,
           "linear_silu_mul: the matrix does not fit its buffers");
-  record(Part::kLinear, [this, &source, &target, view, matrix] {
+  record(StepPhase::kLinear, [this, &source, &target, view, matrix] {
     const int64_t rows = rows_of(source.sampled);
     pool_->run(rows ? matrix->num_panels() / 2 : 0, [&](int64_t pair, int thread) {
       float* gate = thread_scratch_[to_size(thread)].as<float>();
-      float* up = gate + kRowBlock * kPanel;
-      const int64_t step = kRowBlock / source.parts;
+      float* up = gate + kRowChunk * kPanel;
+      const int64_t step = kRowChunk / source.planes;
       for (int64_t first = 0; first < rows; first += step) {
         const int64_t count = std::min(step, rows - first);
         multiply(view, 2 * pair, step_rows(source), first, count, nullptr, gate);
@@ -234,10 +230,11 @@ void Program::attention(int qkv, int64_t layer, int out, std::vector<float> quer
   require(layer >= 0 && layer < shape_.num_layers, "attention: there is no such layer in the KV pool");
   require(query_norm.size() == key_norm.size() && (query_norm.empty() || std::ssize(query_norm) == shape_.head_dim),
           "attention: the norms of query and key heads must hold head_dim weights each, or none");
-  record(Part::kAttention, [this, qkv, layer, out, epsilon, query = std::move(query_norm), key = std::move(key_norm)] {
-    const HeadNorms norms{query.data(), key.data(), epsilon};
-    attend(qkv, layer, out, query.empty() ? HeadNorms{} : norms);
-  });
+  record(StepPhase::kAttention,
+         [this, qkv, layer, out, epsilon, query = std::move(query_norm), key = std::move(key_norm)] {
+           const HeadNorms norms{query.data(), key.data(), epsilon};
+           attend(qkv, layer, out, query.empty() ? HeadNorms{} : norms);
+         });
 }
 
 void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms) {
@@ -262,7 +259,7 @@ void Program::select_rows(int in, int out) {
   const FloatBuffer& source = floats(in);
   const FloatBuffer& target = floats(out);
   require(source.width == target.width && !source.sampled && target.sampled, "select_rows: buffers do not fit");
-  record(Part::kRest, [this, &source, &target] {
+  record(StepPhase::kRest, [this, &source, &target] {
     for (int64_t row = 0; row < std::ssize(sampled_rows_); ++row) {
       const float* from = source.row(sampled_rows_[to_size(row)]);
       std::copy(from, from + source.width, target.row(row));
@@ -275,8 +272,9 @@ void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wi
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled,
           "logits: the head does not fit");
-  const auto head = std::make_shared<Head>(std::move(matrix), wide, shape_.max_sequences, kernels_, *pool_, progress_);
-  record(Part::kHead, [this, &source, head] { head->run(step_rows(source), rows_of(true), logits_); });
+  const auto lm_head =
+      std::make_shared<LmHead>(std::move(matrix), wide, shape_.max_sequences, kernels_, *pool_, progress_);
+  record(StepPhase::kLmHead, [this, &source, lm_head] { lm_head->run(step_rows(source), rows_of(true), logits_); });
 }
 
 void Program::check(const SequenceInput& sequence) const {
@@ -315,23 +313,23 @@ void Program::take(std::span<const SequenceInput> sequences) {
           "the step is larger than the program was made for");
 }
 
-void Program::timed(Part part, const std::function<void()>& body) {
+void Program::timed(StepPhase phase, const std::function<void()>& body) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   body();
-  last_seconds_[static_cast<size_t>(part)] += std::chrono::duration<double>(Clock::now() - start).count();
+  last_seconds_[static_cast<size_t>(phase)] += std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences) {
   take(sequences);
   last_seconds_.fill(0.0);
   for (const Operation& operation : operations_) {
-    timed(operation.part, operation.body);
+    timed(operation.phase, operation.body);
     progress_.note();
   }
   last_rows_ = sampled_rows_.size();
   std::vector<SampleOutcome> outcomes;
-  timed(Part::kSampling, [&] { outcomes = sample(sequences); });
+  timed(StepPhase::kSampling, [&] { outcomes = sample(sequences); });
   return outcomes;
 }
 

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "head.h"
+#include "lm_head.h"
 #include "kernels.h"
 #include "memory.h"
 #include "packed_matrix.h"
@@ -48,9 +48,9 @@ struct ProgramShape {
 };
 
 // The kinds of work in a step, for telling where its time goes.
-enum class Part { kLinear, kAttention, kHead, kSampling, kRest };
-constexpr size_t kNumParts = 5;
-using PartSeconds = std::array<double, kNumParts>;
+enum class StepPhase { kLinear, kAttention, kLmHead, kSampling, kRest };
+constexpr size_t kNumPhases = 5;
+using PhaseSeconds = std::array<double, kNumPhases>;
 
 class Program {
  public:
@@ -59,9 +59,9 @@ class Program {
   Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress);
 
   // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token; only the head
-  // multiplies those. `parts`: kernels.h.
+  // multiplies those. `planes`: kernels.h.
   int float_buffer(int64_t width, bool sampled);
-  int quantized_buffer(int64_t width, bool sampled, int64_t parts);
+  int quantized_buffer(int64_t width, bool sampled, int64_t planes);
 
   // Recording. Widths are checked: std::invalid_argument.
   void embed(const StoredMatrix& table, int out);
@@ -77,7 +77,7 @@ class Program {
   void attention(int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
                  float epsilon);
   void select_rows(int in, int out);
-  // `wide`: both parts of the activations for every logit (head.h).
+  // `wide`: both planes of the activations for every logit (lm_head.h).
   void logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide);
 
   // One step; an outcome for each sampled sequence, in order. Throws std::invalid_argument if the input does not fit.
@@ -88,7 +88,7 @@ class Program {
     return {logits_.row(0), last_rows_ * static_cast<size_t>(shape_.vocabulary)};
   }
   // What each part of the last step took, in seconds.
-  const PartSeconds& last_seconds() const { return last_seconds_; }
+  const PhaseSeconds& last_seconds() const { return last_seconds_; }
   int64_t block_bytes() const { return shape_.num_layers * kv_layer(0).block_bytes(); }
 
  private:
@@ -100,7 +100,7 @@ class Program {
   };
   struct QuantizedBuffer {
     Memory codes, scales, sums;
-    int64_t width, parts;
+    int64_t width, planes;
     bool sampled;
   };
   struct AttentionTile {
@@ -108,7 +108,7 @@ class Program {
   };
 
   struct Operation {
-    Part part;
+    StepPhase phase;
     std::function<void()> body;
   };
 
@@ -122,8 +122,8 @@ class Program {
   void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
   void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
-  void record(Part part, std::function<void()> body) { operations_.push_back({part, std::move(body)}); }
-  void timed(Part part, const std::function<void()>& body);
+  void record(StepPhase phase, std::function<void()> body) { operations_.push_back({phase, std::move(body)}); }
+  void timed(StepPhase phase, const std::function<void()>& body);
   std::vector<SampleOutcome> sample(std::span<const SequenceInput> sequences);
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
@@ -143,7 +143,7 @@ class Program {
   // The batch of the running step.
   int64_t num_tokens_ = 0;
   size_t last_rows_ = 0;
-  PartSeconds last_seconds_{};
+  PhaseSeconds last_seconds_{};
   std::vector<int32_t> token_ids_;
   std::vector<SequenceView> views_;
   std::vector<int64_t> row_sequence_;  // the sequence of each row

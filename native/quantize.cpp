@@ -82,14 +82,14 @@ class Quantizer {
     for (int64_t k = 0; k < kGroup; ++k)
       for (int64_t i = 0; i < kLanes; ++i) lanes[k * kLanes + i] = values[i][k];
     FourBitGroups rounded;
-    kernels_.round_to_4_bits(lanes, importance_.data() + group * kGroup, layout_.has_least, &rounded);
+    kernels_.round_to_4_bits(lanes, importance_.data() + group * kGroup, layout_.has_min, &rounded);
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(rounded.errors[i])) return false;
       sums.error += static_cast<double>(rounded.errors[i]);
       uint8_t* out = block(first + i, group);
       put_half(out, rounded.scales[i]);
-      if (layout_.has_least) put_half(out + 2, rounded.least[i]);
-      uint8_t* codes = out + (layout_.has_least ? 4 : 2);
+      if (layout_.has_min) put_half(out + 2, rounded.mins[i]);
+      uint8_t* codes = out + (layout_.has_min ? 4 : 2);
       for (int64_t k = 0; k < kGroup / 2; ++k)
         codes[k] = static_cast<uint8_t>(rounded.codes[k][i] | rounded.codes[k + kGroup / 2][i] << 4);
     }
@@ -149,7 +149,7 @@ QuantizedMatrix quantize_matrix(const StoredMatrix& matrix, StorageType type, st
 
 // Plain loops that compilers turn into vectors, since every float weight of a model may come through here.
 void round_to_8_bits(const float* values, CodedGroup& out) {
-  out.bias = 128;
+  out.zero_point = 128;
   int32_t largest_bits = 0;  // magnitudes are in the order of their bits; infinity and what is no number come last
   for (int i = 0; i < kGroup; ++i)
     largest_bits = std::max(largest_bits, static_cast<int32_t>(float_to_bits(values[i]) & 0x7FFFFFFFu));

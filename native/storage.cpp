@@ -49,17 +49,17 @@ void unpack_fives(const uint8_t* high_bits, const uint8_t* packed, uint8_t* code
 
 // Q4_K and Q5_K keep eight 6-bit scales and eight 6-bit minima in 12 bytes: the first four of each in the low six bits
 // of a byte, the others' low four bits as nibbles, their high two above the first ones.
-void unpack_k_scale(const uint8_t* packed, int64_t index, float* scale, float* least) {
-  int sub_scale, sub_least;
+void unpack_k_scale(const uint8_t* packed, int64_t index, float* scale, float* min) {
+  int sub_scale, sub_min;
   if (index < 4) {
     sub_scale = packed[index] & 63;
-    sub_least = packed[index + 4] & 63;
+    sub_min = packed[index + 4] & 63;
   } else {
     sub_scale = (packed[index + 4] & 15) | (packed[index - 4] >> 6) << 4;
-    sub_least = (packed[index + 4] >> 4) | (packed[index] >> 6) << 4;
+    sub_min = (packed[index + 4] >> 4) | (packed[index] >> 6) << 4;
   }
   *scale *= static_cast<float>(sub_scale);
-  *least *= -static_cast<float>(sub_least);
+  *min *= -static_cast<float>(sub_min);
 }
 
 // Two successive groups share 32 bytes: one has the low nibbles, the other the high ones.
@@ -72,8 +72,8 @@ void decode_k(const StoredGroup& group, CodedGroup& out) {
   const bool five_bits = group.type == StorageType::kQ5_K;
   const uint8_t* block = group.block;
   out.scale = number_at(block);
-  out.least = number_at(block + 2);
-  unpack_k_scale(block + 4, group.index, &out.scale, &out.least);
+  out.min = number_at(block + 2);
+  unpack_k_scale(block + 4, group.index, &out.scale, &out.min);
   unpack_k_nibbles(block + (five_bits ? 48 : 16), group.index, out.codes);
   if (!five_bits) return;
   for (int i = 0; i < 32; ++i)
@@ -83,7 +83,7 @@ void decode_k(const StoredGroup& group, CodedGroup& out) {
 void decode_nonlinear(const StoredGroup& group, CodedGroup& out) {
   const uint8_t* block = group.block;
   out.scale = number_at(block);
-  out.bias = 128;
+  out.zero_point = 128;
   const uint8_t* nibbles = block + 2;
   if (group.type == StorageType::kIQ4_XS) {
     const int low = block[4 + group.index / 2] >> (4 * (group.index % 2)) & 15;
@@ -139,28 +139,28 @@ CodedGroup decode_group(const StoredGroup& group) {
   out.scale = number_at(block);
   switch (group.type) {
     case StorageType::kQ4_0:
-      out.bias = 8;
+      out.zero_point = 8;
       unpack_nibbles(block + 2, out.codes);
       break;
     case StorageType::kQ4_1:
-      out.least = number_at(block + 2);
+      out.min = number_at(block + 2);
       unpack_nibbles(block + 4, out.codes);
       break;
     case StorageType::kQ4_ZP:  // Q4_1's block, codes counted from the middle
-      out.bias = 8;
-      out.least = number_at(block + 2);
+      out.zero_point = 8;
+      out.min = number_at(block + 2);
       unpack_nibbles(block + 4, out.codes);
       break;
     case StorageType::kQ5_0:
-      out.bias = 16;
+      out.zero_point = 16;
       unpack_fives(block + 2, block + 6, out.codes);
       break;
     case StorageType::kQ5_1:
-      out.least = number_at(block + 2);
+      out.min = number_at(block + 2);
       unpack_fives(block + 4, block + 8, out.codes);
       break;
     case StorageType::kQ8_0:
-      out.bias = 128;
+      out.zero_point = 128;
       for (int i = 0; i < 32; ++i) out.codes[i] = block[2 + i] ^ 0x80;
       break;
     case StorageType::kQ4_K:
@@ -186,7 +186,7 @@ void dequantize_group(const StoredGroup& group, float* values) {
     default: {
       const CodedGroup coded = decode_group(group);
       for (int i = 0; i < 32; ++i)
-        values[i] = coded.scale * static_cast<float>(coded.codes[i] - coded.bias) + coded.least;
+        values[i] = coded.scale * static_cast<float>(coded.codes[i] - coded.zero_point) + coded.min;
     }
   }
 }

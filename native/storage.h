@@ -32,7 +32,7 @@ struct StorageLayout {
   size_t block_bytes;
   int64_t block_groups;  // groups of 32 values in a block
   int32_t code_bits;     // of a code as CodedGroup holds it; 0: values, or two scales a group, which have no codes
-  bool has_least;        // its groups are scale * (code - bias) + least
+  bool has_min;          // its groups are scale * (code - zero_point) + min
 };
 
 const StorageLayout& storage_layout(StorageType type);
@@ -47,12 +47,13 @@ struct StoredGroup {
   int64_t index;
 };
 
-// A group of a quantized type. Its values are scale * (code - bias) + least; all types but Q4_ZP have one of the two.
+// A group of a quantized type. Its values are scale * (code - zero_point) + min; all types but Q4_ZP have one of the
+// two.
 struct CodedGroup {
   uint8_t codes[32];
   float scale = 0.0f;
-  float least = 0.0f;
-  int32_t bias = 0;
+  float min = 0.0f;
+  int32_t zero_point = 0;
 };
 
 // A matrix as a checkpoint stores it, row by row.

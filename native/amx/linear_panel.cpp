@@ -46,7 +46,7 @@ struct Walk {
   int64_t panel;
   const QuantizedRows& in;
   int64_t first_row;
-  RowBlocks rows;
+  RowTiles rows;
   float* out;
 
   int64_t groups() const { return matrix.columns / kGroup; }
@@ -59,25 +59,25 @@ static inline GroupScales scales_of(const Walk& walk, int64_t group, int64_t hal
   return {walk.matrix.scales + channel, mins ? mins + channel : nullptr, walk.in.scales + at, walk.in.sums + at};
 }
 
-// One run: rows of a block times half the panel, over the groups [begin, end).
+// One run: a tile of rows times half the panel, over the groups [begin, end).
 template <int Rows>
-__attribute__((always_inline)) static inline void add_run(const Walk& walk, Products& products, int64_t row_block,
+__attribute__((always_inline)) static inline void add_run(const Walk& walk, Products& products, int64_t row_tile,
                                                           int64_t half, int64_t begin, int64_t end) {
-  const int64_t first = walk.rows.first(row_block), capacity = walk.in.capacity;
+  const int64_t first = walk.rows.first(row_tile), capacity = walk.in.capacity;
   float* out = walk.out + first * kPanel + half * 16;
   __m512 sums[Rows];
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
   GroupScales group = scales_of(walk, begin, half, first);
   for (int64_t at = begin; at < end; ++at) {
-    if (row_block == 0) products.fetch(at + Products::kFetchAhead, half);
+    if (row_tile == 0) products.fetch(at + Products::kFetchAhead, half);
     add_scaled<Rows>(sums, products.next(), group);
     group.scales += kPanel;
     if (group.mins) group.mins += kPanel;
     group.row_scales += capacity;
     group.row_sums += capacity;
   }
-  const int64_t done = row_block * Rows - first;  // rows that the block before has added up
+  const int64_t done = row_tile * Rows - first;  // rows that the tile before has added up
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row)
     if (row >= done) _mm512_storeu_ps(out + kPanel * row, sums[row]);
@@ -88,10 +88,10 @@ static void walk_panel(const Walk& walk) {
   Workspace workspace;
   Products products(walk.matrix, walk.panel, walk.in, walk.first_row, walk.rows, workspace);
   products.start();
-  for (int64_t begin = 0; begin < walk.groups(); begin += kBlockGroups) {
-    const int64_t end = begin + products.groups_in_block(begin);
+  for (int64_t begin = 0; begin < walk.groups(); begin += kChunkGroups) {
+    const int64_t end = begin + products.groups_in_chunk(begin);
     for (int64_t run = 0; run < 2 * walk.rows.count; ++run) {
-      if (run == 2 * walk.rows.count - 1) products.ready_block(begin + kBlockGroups);
+      if (run == 2 * walk.rows.count - 1) products.ready_chunk(begin + kChunkGroups);
       add_run<Rows>(walk, products, run / 2, run % 2, begin, end);
     }
   }
@@ -102,7 +102,7 @@ template <int Rows>
 static void walk_rows(const Walk& walk) {
   if (walk.rows.height == Rows)
     walk_panel<Rows>(walk);
-  else if constexpr (Rows > kLeastRows)
+  else if constexpr (Rows > kMinRows)
     walk_rows<Rows - 1>(walk);
 }
 
@@ -110,10 +110,10 @@ static void walk_rows(const Walk& walk) {
 
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out) {
-  const bool worth_it = num_rows >= kLeastRows && num_rows * (matrix.columns / kGroup) >= kLeastWork;
+  const bool worth_it = num_rows >= kMinRows && num_rows * (matrix.columns / kGroup) >= kMinWork;
   if (!worth_it || !can_ready_lines(matrix))
     return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
-  const RowBlocks rows(num_rows);
+  const RowTiles rows(num_rows);
   configure_tiles(rows.height);
   walk_rows<16>({matrix, panel, in, first_row, rows, out});
 }

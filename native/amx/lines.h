@@ -1,6 +1,6 @@
-// A panel's codes made ready for the tiles, a block of groups at a time: whole lines [group][half][8][64] in the
-// first-level cache, whatever the format. Codes with a bias lose it here and become signed, which costs one operation
-// a line where taking it out of the products would cost one for every 16 of them.
+// A panel's codes made ready for the tiles, a chunk of groups at a time: whole lines [group][half][8][64] in the
+// first-level cache, whatever the format. Codes with a zero point lose it here and become signed, which costs one
+// operation a line; correcting the products instead would cost one for every 16 of them.
 #pragma once
 #include <immintrin.h>
 
@@ -9,7 +9,7 @@
 
 namespace antiphon::ANTIPHON_AMX {
 
-constexpr int64_t kBlockGroups = 8;  // groups made ready, then multiplied by all rows; even 2 such blocks fit the cache
+constexpr int64_t kChunkGroups = 8;  // groups made ready, then multiplied by all rows; two such chunks fit the cache
 constexpr int64_t kLineBytes = 64;
 constexpr int64_t kHalfBytes = 8 * kLineBytes;
 constexpr int64_t kLinesBytes = 2 * kHalfBytes;  // of a group
@@ -47,11 +47,11 @@ static inline void copy_lines(const uint8_t* packed, int64_t num_lines, bool is_
                        _mm512_xor_si512(_mm512_loadu_si512(packed + kLineBytes * line), flip));
 }
 
-// The lines that ready_lines makes are signed where the codes have a bias, unsigned where they count from zero.
-static inline bool has_signed_lines(const PackedView& matrix) { return matrix.bias != 0; }
+// Whether ready_lines makes signed lines: where the codes have a zero point.
+static inline bool has_signed_lines(const PackedView& matrix) { return matrix.zero_point != 0; }
 
 static inline bool can_ready_lines(const PackedView& matrix) {
-  return matrix.bias == 0 || matrix.bias == (matrix.format == WeightFormat::kW4 ? 8 : 128);
+  return matrix.zero_point == 0 || matrix.zero_point == (matrix.format == WeightFormat::kW4 ? 8 : 128);
 }
 
 __attribute__((noinline)) static void ready_lines(const PackedView& matrix, const uint8_t* packed, int64_t num_groups,

@@ -2,20 +2,20 @@
 // is asked for, so that the tiles work while the vector units scale what came before.
 //
 // A tile of sums is some rows of activations times 16 channels over one group. Tiles come in the order of the walk:
-// blocks of groups; in a block, runs of one block of rows and one half of the panel; in a run, the block's groups.
+// chunks of groups; in a chunk, runs of one tile of rows and one half of the panel; in a run, the chunk's groups.
 #pragma once
 #include "lines.h"
 
 namespace antiphon::ANTIPHON_AMX {
 
-// Activation rows in blocks of equal height, at most a tile's. The last may begin among the rows of the one before.
-struct RowBlocks {
+// Activation rows in tiles of equal height. The last tile may overlap the one before.
+struct RowTiles {
   int64_t num_rows, count, height;
 
-  explicit RowBlocks(int64_t num_rows)
+  explicit RowTiles(int64_t num_rows)
       : num_rows(num_rows), count((num_rows + 15) / 16), height((num_rows + count - 1) / count) {}
-  int64_t first(int64_t block) const {
-    const int64_t row = block * height;
+  int64_t first(int64_t tile) const {
+    const int64_t row = tile * height;
     return row + height <= num_rows ? row : num_rows - height;
   }
 };
@@ -36,16 +36,16 @@ static inline void configure_tiles(int64_t height) {
 // What one call needs of the first-level cache.
 struct Workspace {
   alignas(64) int32_t sums[2][16 * 16];
-  alignas(64) uint8_t lines[2][kBlockGroups * kLinesBytes];  // of even blocks and of odd ones
+  alignas(64) uint8_t lines[2][kChunkGroups * kLinesBytes];  // of even chunks and of odd ones
 };
 
 // Its members should live in registers through the innermost loop: hence the buffers are elsewhere, and all that the
 // loop calls is inlined.
 class Products {
  public:
-  static constexpr int64_t kFetchAhead = 2 * kBlockGroups;  // groups
+  static constexpr int64_t kFetchAhead = 2 * kChunkGroups;  // groups
 
-  Products(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowBlocks& rows,
+  Products(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowTiles& rows,
            Workspace& workspace)
       : matrix_(matrix),
         groups_(matrix.columns / kGroup),
@@ -56,11 +56,11 @@ class Products {
         signed_(has_signed_lines(matrix)),
         workspace_(workspace) {}
 
-  // Readies the first block and makes the first tiles.
+  // Readies the first chunk and makes the first tiles.
   __attribute__((always_inline)) void start() {
     for (int64_t group = 0; group < kFetchAhead; ++group)
       for (int64_t half = 0; half < 2; ++half) fetch(group, half);
-    ready_block(0);
+    ready_chunk(0);
     enter_run();
     make<0>();
     make<1>();
@@ -80,14 +80,14 @@ class Products {
       _mm_prefetch(reinterpret_cast<const char*>(halves + (first_panel_group_ + group) * kPanel), _MM_HINT_T0);
   }
 
-  // To be called before the last run of the block before, since tiles are ahead of their use.
-  void ready_block(int64_t first_group) const {
+  // To be called before the last run of the chunk before, since tiles are made ahead of their use.
+  void ready_chunk(int64_t first_group) const {
     if (first_group < groups_)
-      ready_lines(matrix_, codes_of(first_group), groups_in_block(first_group), lines_of(first_group));
+      ready_lines(matrix_, codes_of(first_group), groups_in_chunk(first_group), lines_of(first_group));
   }
 
-  int64_t groups_in_block(int64_t first_group) const {
-    return groups_ - first_group < kBlockGroups ? groups_ - first_group : kBlockGroups;
+  int64_t groups_in_chunk(int64_t first_group) const {
+    return groups_ - first_group < kChunkGroups ? groups_ - first_group : kChunkGroups;
   }
 
   // The next tile of sums, [height][16]; valid until the next call. It was stored a step ago; now the tile after it is
@@ -128,35 +128,35 @@ class Products {
 
   __attribute__((always_inline)) void leave_run() {
     half_ ^= 1;
-    if (half_ == 0 && ++row_block_ == rows_.count) {
-      row_block_ = 0;
-      first_group_ += kBlockGroups;
+    if (half_ == 0 && ++row_tile_ == rows_.count) {
+      row_tile_ = 0;
+      first_group_ += kChunkGroups;
     }
     if (first_group_ < groups_) enter_run();
   }
 
   __attribute__((always_inline)) void enter_run() {
-    left_in_run_ = groups_in_block(first_group_);
-    next_activations_ = activations_ + first_group_ * activations_stride_ + rows_.first(row_block_) * kGroup;
+    left_in_run_ = groups_in_chunk(first_group_);
+    next_activations_ = activations_ + first_group_ * activations_stride_ + rows_.first(row_tile_) * kGroup;
     next_lines_ = lines_of(first_group_) + half_ * kHalfBytes;
   }
 
   const uint8_t* codes_of(int64_t group) const {
     return matrix_.codes + (first_panel_group_ + group) * group_code_bytes(matrix_.format);
   }
-  uint8_t* lines_of(int64_t first_group) const { return workspace_.lines[first_group / kBlockGroups % 2]; }
+  uint8_t* lines_of(int64_t first_group) const { return workspace_.lines[first_group / kChunkGroups % 2]; }
 
   const PackedView& matrix_;
   const int64_t groups_;
   const int64_t first_panel_group_;  // of the panel, among the matrix' groups
   const int8_t* const activations_;
   const int64_t activations_stride_;  // bytes from a group to the next
-  const RowBlocks rows_;
+  const RowTiles rows_;
   const bool signed_;
   Workspace& workspace_;
 
   // The run of which tiles are made, and how far that is.
-  int64_t first_group_ = 0, row_block_ = 0, half_ = 0, left_in_run_ = 0;
+  int64_t first_group_ = 0, row_tile_ = 0, half_ = 0, left_in_run_ = 0;
   const int8_t* next_activations_ = nullptr;
   const uint8_t* next_lines_ = nullptr;
   unsigned step_ = 0;

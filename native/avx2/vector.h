@@ -52,9 +52,9 @@ static inline void store_half(uint16_t* p, F32 v) {
 }
 static inline I32 round_to_int(F32 a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }
 static inline F32 power_of_two(I32 n) {
-  const __m256i bias = _mm256_set1_epi32(127);
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.low, bias), 23)),
-          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.high, bias), 23))};
+  const __m256i exponent_bias = _mm256_set1_epi32(127);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.low, exponent_bias), 23)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.high, exponent_bias), 23))};
 }
 static inline void store_int8(int8_t* p, I32 v) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xD8);
@@ -134,7 +134,9 @@ template <>
 struct Dot<WeightFormat::kW4> {
   __m256i low, high;
   int32_t initial;
-  static Dot start(int32_t bias, int32_t sum) { return {_mm256_setzero_si256(), _mm256_setzero_si256(), -bias * sum}; }
+  static Dot start(int32_t zero_point, int32_t sum) {
+    return {_mm256_setzero_si256(), _mm256_setzero_si256(), -zero_point * sum};
+  }
   void step(const Codes& codes, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
     low = _mm256_add_epi16(low, _mm256_maddubs_epi16(codes.low, a));
@@ -152,7 +154,7 @@ struct Dot<WeightFormat::kW4> {
 template <>
 struct Dot<WeightFormat::kW8> {
   I32 sum;
-  static Dot start(int32_t bias, int32_t sum) { return {set1_int((128 - bias) * sum)}; }
+  static Dot start(int32_t zero_point, int32_t sum) { return {set1_int((128 - zero_point) * sum)}; }
   static __m256i products(__m256i codes, __m256i a) {
     const __m256i w = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
     const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));

@@ -71,7 +71,7 @@ static inline Codes high_nibbles(Codes both) { return low_nibbles(_mm512_srli_ep
 template <WeightFormat>
 struct Dot {
   __m512i sum;
-  static Dot start(int32_t bias, int32_t sum) { return {_mm512_set1_epi32(-bias * sum)}; }
+  static Dot start(int32_t zero_point, int32_t sum) { return {_mm512_set1_epi32(-zero_point * sum)}; }
   void step(const Codes& codes, const int8_t* activations) {
     int32_t word;
     __builtin_memcpy(&word, activations, sizeof word);

@@ -23,7 +23,7 @@ static inline __m256i add_products(__m256i sum, __m256i codes, __m256i a) {
 template <WeightFormat>
 struct Dot {
   I32 sum;
-  static Dot start(int32_t bias, int32_t sum) { return {set1_int(-bias * sum)}; }
+  static Dot start(int32_t zero_point, int32_t sum) { return {set1_int(-zero_point * sum)}; }
   void step(const Codes& codes, const int8_t* activations) {
     const __m256i a = broadcast4(activations);
     sum = {add_products(sum.low, codes.low, a), add_products(sum.high, codes.high, a)};

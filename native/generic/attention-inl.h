@@ -7,14 +7,14 @@
 #include "attention_state-inl.h"
 #include "attention_half-inl.h"
 
-// Scores against K in int8: a product of the quantized queries with a panel, a query's parts added.
+// Scores against K in int8: a product of the quantized queries with a panel, a query's planes added.
 static inline void score_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv) {
-  for (int64_t i = 0; i < s.rows * s.parts * kBlockTokens; i += 16) store(s.products + i, set1(0.0f));
-  linear_panel(kv.key_panel(block.keys, block.ahead()), 0, s.quantized_queries, 0, s.rows * s.parts, s.products);
+  for (int64_t i = 0; i < s.rows * s.planes * kBlockTokens; i += 16) store(s.products + i, set1(0.0f));
+  linear_panel(kv.key_panel(block.keys, block.ahead()), 0, s.quantized_queries, 0, s.rows * s.planes, s.products);
   for (int64_t row = 0; row < s.rows; ++row)
     for (int64_t lane = 0; lane < kBlockTokens; lane += 16) {
-      const float* product = s.products + row * s.parts * kBlockTokens + lane;
-      const F32 score = s.parts == 1 ? load(product) : add(load(product), load(product + kBlockTokens));
+      const float* product = s.products + row * s.planes * kBlockTokens + lane;
+      const F32 score = s.planes == 1 ? load(product) : add(load(product), load(product + kBlockTokens));
       store(s.weights + row * kBlockTokens + lane, score);
     }
 }
@@ -60,7 +60,7 @@ static inline void quantize_weights(const AttentionScratch& s, const BlockView& 
 static inline void correct_outputs(const AttentionScratch& s, int64_t dim) {
   for (int64_t row = 0; row < s.rows; ++row) {
     if (s.corrections[row] == 1.0f) continue;  // as most are, once the largest score was seen
-    for (int64_t d = 0; d < dim; d += kPanel) scale_by(s.output(row, d), s.parts * kPanel, s.corrections[row]);
+    for (int64_t d = 0; d < dim; d += kPanel) scale_by(s.output(row, d), s.planes * kPanel, s.corrections[row]);
   }
 }
 
@@ -73,17 +73,17 @@ static inline void accumulate_int8(const AttentionScratch& s, const BlockView& b
   }
   correct_outputs(s, kv.head_dim);
   for (int64_t panel = 0; panel < kv.head_dim / kPanel; ++panel) {
-    linear_panel(kv.value_panel(block.values, panel, block.ahead()), 0, s.quantized_weights, 0, s.rows * s.parts,
+    linear_panel(kv.value_panel(block.values, panel, block.ahead()), 0, s.quantized_weights, 0, s.rows * s.planes,
                  s.output(0, panel * kPanel));
   }
 }
 
 // All rows against a block; rows are (token, head) pairs, heads fastest. The first token sees `first_visible` of it.
-static inline void attend_block(const AttentionScratch& s, const BlockView& block, const KvLayer& kv, int64_t heads,
-                                int64_t first_visible) {
+static inline void attend_block(const AttentionScratch& s, const BlockView& block, const KvLayer& kv,
+                                int64_t query_heads, int64_t first_visible) {
   const bool half = kv.type == KvType::kHalf;
   half ? score_half(s, block, kv.head_dim) : score_int8(s, block, kv);
-  for (int64_t row = 0; row < s.rows; ++row) soften_row(s, row, first_visible + row / heads);
+  for (int64_t row = 0; row < s.rows; ++row) soften_row(s, row, first_visible + row / query_heads);
   half ? accumulate_half(s, block, kv.head_dim) : accumulate_int8(s, block, kv);
 }
 
@@ -91,28 +91,28 @@ static inline void attend_block(const AttentionScratch& s, const BlockView& bloc
 static inline BlockView block_at(const SequenceView& sequence, const KvLayer& kv, int64_t kv_head, int64_t start,
                                  int64_t last) {
   const int32_t* number = sequence.block_table + start / kBlockTokens;
-  const uint8_t* keys = kv.head(*number, kv_head);
+  const uint8_t* keys = kv.kv_head_data(*number, kv_head);
   const int64_t present = last - start + 1;
   const bool more = present > kBlockTokens;
-  const uint8_t* next = more ? kv.head(number[1], kv_head) : nullptr;
+  const uint8_t* next = more ? kv.kv_head_data(number[1], kv_head) : nullptr;
   const int64_t next_bytes = kv.vector_bytes() / (kv.head_dim / kPanel);
   return {keys, keys + kv.values_at(), more ? kBlockTokens : present, next, next_bytes};
 }
 
-// 16 columns of a row's output, its parts added.
+// 16 columns of a row's output, its planes added.
 static inline F32 output_of(const AttentionScratch& s, int64_t row, int64_t column) {
   const F32 first = load(s.output(row, column));
-  return s.parts == 1 ? first : add(first, load(s.output(row, column, 1)));
+  return s.planes == 1 ? first : add(first, load(s.output(row, column, 1)));
 }
 
 static void attend(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
                    const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch) {
-  const int64_t heads = shape.group(), dim = shape.head_dim, rows = (end - begin) * heads;
-  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.parts : 1);
-  const int64_t first_head = kv_head * heads;
+  const int64_t query_heads = shape.query_heads_per_kv(), dim = shape.head_dim, rows = (end - begin) * query_heads;
+  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1);
+  const int64_t first_head = kv_head * query_heads;
   for (int64_t row = 0; row < rows; ++row) {
-    const float* source =
-        qkv + (sequence.first_row + begin + row / heads) * shape.qkv_width() + (first_head + row % heads) * dim;
+    const float* source = qkv + (sequence.first_row + begin + row / query_heads) * shape.qkv_width() +
+                          (first_head + row % query_heads) * dim;
     for (int64_t d = 0; d < dim; d += 16) store(s.queries + row * dim + d, load(source + d));
     if (kv.type == KvType::kInt8)
       for (int64_t d = 0; d < dim; d += kGroup)
@@ -120,18 +120,18 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
     store(s.sums + row * 16, set1(0.0f));
     s.maxima[row] = -__builtin_inff();
   }
-  for (int64_t i = 0; i < rows * s.parts * dim; i += 16) store(s.outputs + i, set1(0.0f));
+  for (int64_t i = 0; i < rows * s.planes * dim; i += 16) store(s.outputs + i, set1(0.0f));
   const int64_t first_position = sequence.first_position + begin;
   const int64_t last_position = sequence.first_position + end - 1;
   for (int64_t start = 0; start <= last_position; start += kBlockTokens) {
     const BlockView block = block_at(sequence, kv, kv_head, start, last_position);
-    attend_block(s, block, kv, heads, first_position - start + 1);
+    attend_block(s, block, kv, query_heads, first_position - start + 1);
   }
   for (int64_t row = 0; row < rows; ++row) {
     const F32 inverse = set1(1.0f / reduce_add(load(s.sums + row * 16)));
-    const int64_t target = sequence.first_row + begin + row / heads;
+    const int64_t target = sequence.first_row + begin + row / query_heads;
     for (int64_t d = 0; d < dim; d += kGroup)
       quantize_into(mul(output_of(s, row, d), inverse), mul(output_of(s, row, d + 16), inverse), out, target,
-                    ((first_head + row % heads) * dim + d) / kGroup);
+                    ((first_head + row % query_heads) * dim + d) / kGroup);
   }
 }

@@ -1,48 +1,49 @@
 // What attention works on: its scratch, and a block of the KV pool. Included by attention-inl.h.
 
-// The working set of one call of `attend`, carved out of the caller's scratch. `parts` of what is quantized, and so of
+// The working set of one call of `attend`, carved out of the caller's scratch. `planes` of what is quantized, and so of
 // the outputs: 1 with a pool in half precision, where nothing is.
 struct AttentionScratch {
-  int64_t rows, parts;
+  int64_t rows, planes;
   float *keys, *values;  // with half precision, one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
   float* queries;        // [rows][head_dim]
-  float* outputs;        // [head_dim / 32][rows * parts][32]
+  float* outputs;        // [head_dim / 32][rows * planes][32]
   float* weights;        // [rows][32]: scores, then softmax numerators
   float* sums;           // [rows][16 lanes]
   float *maxima, *corrections;                         // [rows]
   QuantizedRows quantized_queries, quantized_weights;  // with int8; the weights have V's scales in them
-  float* products;                                     // of the queries with K: [rows * parts][32]
+  float* products;                                     // of the queries with K: [rows * planes][32]
 
-  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_parts) : rows(num_rows), parts(num_parts) {
+  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_planes)
+      : rows(num_rows), planes(num_planes) {
     const auto carve = [&memory](int64_t floats) {
       float* start = memory;
       memory += floats;
       return start;
     };
     const auto carve_quantized = [&](int64_t width) {
-      const int64_t groups = rows * parts * (width / kGroup);
+      const int64_t groups = rows * planes * (width / kGroup);
       return QuantizedRows{reinterpret_cast<int8_t*>(carve(groups * kGroup / 4)),
                            carve(groups),
                            reinterpret_cast<int32_t*>(carve(groups)),
-                           rows * parts,
-                           parts,
-                           parts,
+                           rows * planes,
+                           planes,
+                           planes,
                            1};
     };
     keys = carve(kBlockTokens * dim);
     values = carve(kBlockTokens * dim);
     queries = carve(rows * dim);
-    outputs = carve(rows * parts * dim);
+    outputs = carve(rows * planes * dim);
     weights = carve(rows * kBlockTokens);
-    products = carve(rows * parts * kBlockTokens);
+    products = carve(rows * planes * kBlockTokens);
     sums = carve(rows * 16);
     quantized_queries = carve_quantized(dim);
     quantized_weights = carve_quantized(kBlockTokens);
     maxima = carve(rows);
     corrections = carve(rows);
   }
-  float* output(int64_t row, int64_t column, int64_t part = 0) const {
-    return outputs + (column / kPanel * rows * parts + row * parts + part) * kPanel + column % kPanel;
+  float* output(int64_t row, int64_t column, int64_t plane = 0) const {
+    return outputs + (column / kPanel * rows * planes + row * planes + plane) * kPanel + column % kPanel;
   }
 };
 

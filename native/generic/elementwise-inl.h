@@ -39,15 +39,15 @@ static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
   return largest * (1.0f / 127.0f) + taint;
 }
 
-// Writes a group of token `row`, in as many parts as `out` has. What the first part leaves is at most half its scale.
+// Writes a group of token `row`, in as many planes as `out` has. What the first plane leaves is at most half its scale.
 static inline void quantize_into(F32 a, F32 b, const QuantizedRows& out, int64_t row, int64_t group) {
   const int64_t at = group * out.capacity + row * out.token_stride;
   int8_t* codes = out.codes + at * kGroup;
   const float scale = out.scales[at] = quantize_group(a, b, codes, out.sums + at);
-  if (out.parts == 1) return;
+  if (out.planes == 1) return;
   const F32 negative = set1(-scale);
   const F32 a_rest = fma(load_int8(codes), negative, a), b_rest = fma(load_int8(codes + 16), negative, b);
-  const int64_t rest = at + out.part_stride;
+  const int64_t rest = at + out.plane_stride;
   out.scales[rest] = quantize_group(a_rest, b_rest, out.codes + rest * kGroup, out.sums + rest);
 }
 
@@ -118,20 +118,20 @@ static float exponentials(const float* x, float maximum, float scale, int64_t co
 }
 
 static void sums_at_least(const float* weights, int64_t count, const float* thresholds, float* sums) {
-  F32 parts[kPivots], bounds[kPivots];
+  F32 partial[kPivots], bounds[kPivots];
   for (int64_t p = 0; p < kPivots; ++p) {
-    parts[p] = set1(0.0f);
+    partial[p] = set1(0.0f);
     bounds[p] = set1(thresholds[p]);
   }
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
     const F32 x = load(weights + i);
-    for (int64_t p = 0; p < kPivots; ++p) parts[p] = add(parts[p], at_least_or_zero(x, bounds[p]));
+    for (int64_t p = 0; p < kPivots; ++p) partial[p] = add(partial[p], at_least_or_zero(x, bounds[p]));
   }
   if (i < count) {
     alignas(64) float tail[16] = {};
     for (int64_t j = i; j < count; ++j) tail[j - i] = weights[j];
-    for (int64_t p = 0; p < kPivots; ++p) parts[p] = add(parts[p], at_least_or_zero(load(tail), bounds[p]));
+    for (int64_t p = 0; p < kPivots; ++p) partial[p] = add(partial[p], at_least_or_zero(load(tail), bounds[p]));
   }
-  for (int64_t p = 0; p < kPivots; ++p) sums[p] = reduce_add(parts[p]);
+  for (int64_t p = 0; p < kPivots; ++p) sums[p] = reduce_add(partial[p]);
 }

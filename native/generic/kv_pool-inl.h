@@ -54,15 +54,15 @@ static inline void round_for_pool(F32 a, F32 b, uint16_t scale, uint8_t* codes) 
   for (int64_t i = 0; i < kGroup; ++i) codes[i] = static_cast<uint8_t>(rounded[i] + 128);
 }
 
-static void store_key(const float* k, const KvLayer& kv, uint8_t* head, int64_t slot) {
+static void store_key(const float* k, const KvLayer& kv, uint8_t* keys, int64_t slot) {
   if (kv.type == KvType::kHalf) {
-    uint16_t* codes = reinterpret_cast<uint16_t*>(head);
+    uint16_t* codes = reinterpret_cast<uint16_t*>(keys);
     for (int64_t d = 0; d < kv.head_dim; ++d) codes[d * kBlockTokens + slot] = float_to_half(k[d]);
     return;
   }
-  uint16_t* scales = reinterpret_cast<uint16_t*>(head + kv.vector_bytes()) + slot;
+  uint16_t* scales = reinterpret_cast<uint16_t*>(keys + kv.vector_bytes()) + slot;
   uint8_t* lines =
-      head + slot / 16 * (kGroup * 16) + slot % 16 * 4;  // the token's half of a group, its place in a line
+      keys + slot / 16 * (kGroup * 16) + slot % 16 * 4;  // the token's half of a group, its place in a line
   for (int64_t d = 0; d < kv.head_dim; d += kGroup) {
     const F32 a = load(k + d), b = load(k + d + 16);
     const uint16_t scale = scales[d / kGroup * kBlockTokens] = pool_scale(max_magnitude(a, b));
@@ -72,8 +72,7 @@ static void store_key(const float* k, const KvLayer& kv, uint8_t* head, int64_t 
   }
 }
 
-static void store_value(const float* v, const KvLayer& kv, uint8_t* head, int64_t slot) {
-  uint8_t* values = head + kv.values_at();
+static void store_value(const float* v, const KvLayer& kv, uint8_t* values, int64_t slot) {
   if (kv.type == KvType::kHalf) {
     uint16_t* codes = reinterpret_cast<uint16_t*>(values) + slot * kv.head_dim;
     for (int64_t d = 0; d < kv.head_dim; d += 16) store_half(codes + d, load(v + d));
@@ -129,9 +128,9 @@ static void rope_and_store(float* qkv, int64_t position, const AttentionShape& s
   float* keys = qkv + shape.num_heads * dim;
   float* values = keys + shape.num_kv_heads * dim;
   for (int64_t h = 0; h < shape.num_kv_heads; ++h) {
-    uint8_t* head = kv.head(block, h);
+    uint8_t* data = kv.kv_head_data(block, h);
     guard_token(keys + h * dim, values + h * dim, kv);
-    store_key(keys + h * dim, kv, head, position % kBlockTokens);
-    store_value(values + h * dim, kv, head, position % kBlockTokens);
+    store_key(keys + h * dim, kv, data, position % kBlockTokens);
+    store_value(values + h * dim, kv, data + kv.values_at(), position % kBlockTokens);
   }
 }

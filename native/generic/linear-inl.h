@@ -13,12 +13,12 @@ struct NibbleLines {
   }
 };
 
-// One group of a panel, and the rows of activations that meet it.
-struct Group {
+// The operands of one group: 32 channels of weights, and rows of activations.
+struct GroupOperands {
   const uint8_t* lines;
   const uint16_t* weight_scales;  // [32]
   const uint16_t* mins;           // [32], or null
-  int32_t bias;
+  int32_t zero_point;
   const int8_t* codes;  // [rows][32]
   const float* scales;  // [rows]
   const int32_t* sums;  // [rows]
@@ -26,13 +26,13 @@ struct Group {
 
 // `Rows` rows of activations times one group of one panel: exact integers, then one fused multiply-add a channel.
 template <WeightFormat Format, class Lines, int Rows>
-static inline void multiply_group(const Group& group, int64_t row, float* out) {
+static inline void multiply_group(const GroupOperands& group, int64_t row, float* out) {
   // A sum has to wait for its last product. Where a tile has one row, every other line adds to a sum of its own.
   constexpr int kSums = Rows == 1 ? 2 : 1;
   Dot<Format> left[kSums * Rows], right[kSums * Rows];
   for (int r = 0; r < kSums * Rows; ++r) {
     const int32_t sum = r < Rows ? group.sums[row + r] : 0;
-    left[r] = right[r] = Dot<Format>::start(group.bias, sum);
+    left[r] = right[r] = Dot<Format>::start(group.zero_point, sum);
   }
 #pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
@@ -65,7 +65,7 @@ static inline void multiply_group(const Group& group, int64_t row, float* out) {
 }
 
 template <WeightFormat Format, class Lines, int Rows>
-static inline int64_t multiply_rows(const Group& group, int64_t row, int64_t num_rows, float* out) {
+static inline int64_t multiply_rows(const GroupOperands& group, int64_t row, int64_t num_rows, float* out) {
   for (; row + Rows <= num_rows; row += Rows) multiply_group<Format, Lines, Rows>(group, row, out);
   return row;
 }
@@ -98,8 +98,9 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, const Quant
       for (int64_t i = 0; i < code_bytes; i += 64) prefetch(packed + ahead + i);
     const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
-    Group group{packed,      matrix.scales + scale_at, mins, matrix.bias, in.codes + at * kGroup, in.scales + at,
-                in.sums + at};
+    GroupOperands group{
+        packed,      matrix.scales + scale_at, mins, matrix.zero_point, in.codes + at * kGroup, in.scales + at,
+        in.sums + at};
     if (split) {
       split_group(packed, lines);
       group.lines = lines;

@@ -1,15 +1,14 @@
 // Rounding to 4 bits, 16 groups at a time: one group in each lane, so that every sum is a lane's own and nothing is
 // folded. Included inside the namespace of an instruction set.
 //
-// What is looked for: the scale and the least value whose 16 levels leave the smallest sum of
-// importance * (value - level)². From several step widths, in turn: values go to their nearest levels, then the levels
-// are put where these values would have them (weighted least squares): Lloyd's algorithm (Lloyd, Least squares
-// quantization in PCM, 1982) on evenly spaced levels. The first width is that of plain rounding, and what is kept is
-// the best that was seen, so the result is never worse than plain rounding. Errors are measured with scale and least
-// value already in half precision, as they are stored.
+// It searches the scale and the min whose 16 levels leave the smallest sum of importance * (value - level)². From each
+// of several step widths: values go to their nearest levels, then the levels are fitted to these values (weighted least
+// squares). This is Lloyd's algorithm (Lloyd, Least squares quantization in PCM, 1982) on evenly spaced levels. The
+// first width is that of plain rounding and the best result is kept, so the result is never worse than plain rounding.
+// Errors are measured with scale and min already in half precision, as they are stored.
 
 struct Levels {
-  F32 scale, least;
+  F32 scale, min;
 };
 
 // What one walk over the groups finds: the error, and the sums that give the next levels.
@@ -23,8 +22,8 @@ static inline F32 to_half_and_back(F32 v) {
   return load_half(halves);
 }
 
-static inline F32 four_bit_code(F32 value, F32 inverse, F32 least) {
-  const F32 nearest = from_int(round_to_int(mul(sub(value, least), inverse)));
+static inline F32 four_bit_code(F32 value, F32 inverse, F32 lowest) {
+  const F32 nearest = from_int(round_to_int(mul(sub(value, lowest), inverse)));
   return min(max(nearest, set1(0.0f)), set1(15.0f));
 }
 
@@ -38,8 +37,8 @@ static inline Rounding round_once(const float* values, const float* importance, 
   Rounding found = {zero, zero, zero, zero};
   for (int k = 0; k < kGroup; ++k) {
     const F32 value = load(values + 16 * k), weight = set1(importance[k]);
-    const F32 code = four_bit_code(value, inverse, levels.least);
-    const F32 error = sub(value, fma(levels.scale, code, levels.least));
+    const F32 code = four_bit_code(value, inverse, levels.min);
+    const F32 error = sub(value, fma(levels.scale, code, levels.min));
     const F32 centered = sub(code, middle);
     const F32 weighted = mul(weight, centered);
     found.error = fma(mul(weight, error), error, found.error);
@@ -50,19 +49,19 @@ static inline Rounding round_once(const float* values, const float* importance, 
   return found;
 }
 
-// Two unknowns: scale and least, from total importance and importance-weighted sum of values.
+// Two unknowns: scale and min, from total importance and importance-weighted sum of values.
 static inline Levels fit_line(const Rounding& r, F32 total, F32 sum, Levels otherwise) {
   const F32 spread = sub(mul(total, r.squares), mul(r.codes, r.codes));
   const F32 scale = div(sub(mul(total, r.products), mul(r.codes, sum)), spread);
-  const F32 least = div(sub(sum, mul(scale, r.codes)), total);
+  const F32 lowest = div(sub(sum, mul(scale, r.codes)), total);
   const Mask sound = less(set1(0.0f), spread);
-  return {select(sound, scale, otherwise.scale), select(sound, least, otherwise.least)};
+  return {select(sound, scale, otherwise.scale), select(sound, lowest, otherwise.min)};
 }
 
-// One unknown: the least level is at -8 scales.
+// One unknown: code 0 stands for -8 scales.
 static inline Levels fit_scale(const Rounding& r, Levels otherwise) {
   const Mask sound = less(set1(0.0f), r.squares);
-  return {select(sound, div(r.products, r.squares), otherwise.scale), otherwise.least};
+  return {select(sound, div(r.products, r.squares), otherwise.scale), otherwise.min};
 }
 
 // What the groups of all lanes are, apart from their values.
@@ -89,8 +88,8 @@ constexpr float kLineSteps[] = {15.0f, 13.8f, 14.4f, 15.6f, 16.3f, 17.2f};
 constexpr float kScaleSteps[] = {-8.0f, -7.6f, -8.4f, -9.0f, 7.0f, 7.5f, 8.0f, 8.5f};
 constexpr int kRefinements = 3;  // each brings less; three come within 2 % of what a hundred widths find
 
-static inline Levels first_levels(const GroupFacts& facts, bool has_least, int start) {
-  if (has_least) {
+static inline Levels first_levels(const GroupFacts& facts, bool has_min, int start) {
+  if (has_min) {
     const F32 range = sub(facts.high, facts.low);
     return {div(range, set1(kLineSteps[start])), fma(range, set1(0.5f - 7.5f / kLineSteps[start]), facts.low)};
   }
@@ -98,28 +97,28 @@ static inline Levels first_levels(const GroupFacts& facts, bool has_least, int s
   return {div(extreme, set1(kScaleSteps[start])), set1(0.0f)};
 }
 
-static inline void round_to_4_bits(const float* values, const float* importance, bool has_least, FourBitGroups* out) {
+static inline void round_to_4_bits(const float* values, const float* importance, bool has_min, FourBitGroups* out) {
   const GroupFacts facts = look_at(values, importance);
-  const int num_starts = static_cast<int>(has_least ? sizeof kLineSteps : sizeof kScaleSteps) / 4;
+  const int num_starts = static_cast<int>(has_min ? sizeof kLineSteps : sizeof kScaleSteps) / 4;
   Levels best = {set1(0.0f), set1(0.0f)};
   F32 best_error = set1(__builtin_inff());
   for (int start = 0; start < num_starts; ++start) {
-    Levels levels = first_levels(facts, has_least, start);
+    Levels levels = first_levels(facts, has_min, start);
     for (int refinement = 0; refinement <= kRefinements; ++refinement) {
       levels.scale = to_half_and_back(levels.scale);
-      levels.least = has_least ? to_half_and_back(levels.least) : mul(levels.scale, set1(-8.0f));
-      const Rounding found = round_once(values, importance, levels, has_least ? 0.0f : 8.0f);
+      levels.min = has_min ? to_half_and_back(levels.min) : mul(levels.scale, set1(-8.0f));
+      const Rounding found = round_once(values, importance, levels, has_min ? 0.0f : 8.0f);
       const Mask better = less(found.error, best_error);
       best_error = select(better, found.error, best_error);
       best.scale = select(better, levels.scale, best.scale);
-      best.least = select(better, levels.least, best.least);
-      levels = has_least ? fit_line(found, set1(facts.total), facts.sum, levels) : fit_scale(found, levels);
+      best.min = select(better, levels.min, best.min);
+      levels = has_min ? fit_line(found, set1(facts.total), facts.sum, levels) : fit_scale(found, levels);
     }
   }
   store(out->scales, best.scale);
-  store(out->least, best.least);
+  store(out->mins, best.min);
   store(out->errors, best_error);
   const F32 inverse = inverse_or_zero(best.scale);
   for (int k = 0; k < kGroup; ++k)
-    store_int8(out->codes[k], round_to_int(four_bit_code(load(values + 16 * k), inverse, best.least)));
+    store_int8(out->codes[k], round_to_int(four_bit_code(load(values + 16 * k), inverse, best.min)));
 }

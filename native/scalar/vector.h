@@ -164,7 +164,7 @@ static inline Codes high_nibbles(Codes both) {
 template <WeightFormat>
 struct Dot {
   I32 sum;
-  static Dot start(int32_t bias, int32_t sum) { return {set1_int(-bias * sum)}; }
+  static Dot start(int32_t zero_point, int32_t sum) { return {set1_int(-zero_point * sum)}; }
   void step(const Codes& codes, const int8_t* activations) {
     for (int i = 0; i < 16; ++i)
       for (int k = 0; k < 4; ++k) sum.lane[i] += static_cast<int32_t>(codes.byte[4 * i + k]) * activations[k];

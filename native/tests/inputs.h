@@ -19,7 +19,7 @@ inline const StorageLayout& layout_of(const std::string& type) { return storage_
 // Where a block keeps its half-precision numbers.
 inline std::vector<size_t> half_offsets(const std::string& type) {
   if (type == "Q6_K") return {208};
-  return layout_of(type).has_least ? std::vector<size_t>{0, 2} : std::vector<size_t>{0};
+  return layout_of(type).has_min ? std::vector<size_t>{0, 2} : std::vector<size_t>{0};
 }
 
 // A value of ordinary size, as a type without blocks stores it; half precision for all others.
@@ -49,15 +49,15 @@ struct Activations {
   std::vector<int8_t> codes;
   std::vector<float> scales;
   std::vector<int32_t> sums;
-  int64_t capacity, parts;
+  int64_t capacity, planes;
 
-  Activations(int64_t width, int64_t capacity, int64_t parts = 1)
+  Activations(int64_t width, int64_t capacity, int64_t planes = 1)
       : codes(static_cast<size_t>(width * capacity)),
         scales(codes.size() / 32),
         sums(codes.size() / 32),
         capacity(capacity),
-        parts(parts) {}
-  QuantizedRows view() { return {codes.data(), scales.data(), sums.data(), capacity, parts, parts, 1}; }
+        planes(planes) {}
+  QuantizedRows view() { return {codes.data(), scales.data(), sums.data(), capacity, planes, planes, 1}; }
   bool operator==(const Activations& other) const {
     return same_bits(codes, other.codes) && same_bits(scales, other.scales) && same_bits(sums, other.sums);
   }

@@ -10,7 +10,7 @@ int main(int count, char** arguments) {
   const struct {
     const char* name;
     void (*run)();
-  } tests[] = {{"attention", test_attention}, {"fuzz", test_fuzz},       {"head", test_head},
+  } tests[] = {{"attention", test_attention}, {"fuzz", test_fuzz},       {"lm_head", test_lm_head},
                {"products", test_products},   {"program", test_program}, {"quantize", test_quantize},
                {"sampler", test_sampler},     {"threads", test_threads}, {"tiles", test_tiles}};
   int run = 0;

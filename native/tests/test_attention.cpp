@@ -38,9 +38,9 @@ struct Result {
   Activations out;
 };
 
-Result attend(const Layer& layer, const Kernels& kernels, int64_t tile, bool normed, int64_t parts) {
+Result attend(const Layer& layer, const Kernels& kernels, int64_t tile, bool normed, int64_t planes) {
   const AttentionShape& shape = layer.shape;
-  Result result{layer.qkv, layer.pool, Activations(shape.num_heads * shape.head_dim, parts * kTokens, parts)};
+  Result result{layer.qkv, layer.pool, Activations(shape.num_heads * shape.head_dim, planes * kTokens, planes)};
   KvLayer kv = layer.kv;
   kv.base = result.pool.data();
   const HeadNorms norms{layer.query_norm.data(), layer.key_norm.data(), 1e-6f};
@@ -67,12 +67,12 @@ void test_attention() {
       for (const int64_t group : {1, 3, 6}) {
         const Layer layer(random, type, 2 * group, 2, dim);
         const bool normed = group != 3;
-        const int64_t parts = group == 6 ? 2 : 1;
-        const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens, normed, parts);
+        const int64_t planes = group == 6 ? 2 : 1;
+        const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens, normed, planes);
         for (const float scale : expected.out.scales) CHECK(std::isfinite(scale));
         for (const Kernels* kernels : kernels_to_test())
           for (const int64_t tile : {kAttentionTileTokens, int64_t{1}, int64_t{5}}) {
-            const Result result = attend(layer, *kernels, tile, normed, parts);
+            const Result result = attend(layer, *kernels, tile, normed, planes);
             CHECK(result.out == expected.out);
             CHECK(same_bits(result.pool, expected.pool));
           }

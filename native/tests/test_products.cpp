@@ -27,20 +27,20 @@ void check_panels(Random& random, const PackedMatrix& matrix, int64_t capacity) 
   }
 }
 
-void check_elementwise(Random& random, int64_t width, int64_t parts, float size) {
+void check_elementwise(Random& random, int64_t width, int64_t planes, float size) {
   const std::vector<float> x = random.reals(static_cast<size_t>(width), size), w = random.reals(x.size(), 2.0f);
-  Activations expected(width, 3 * parts, parts);
+  Activations expected(width, 3 * planes, planes);
   kScalarKernels.rms_norm(x.data(), w.data(), 1e-6f, width, expected.view(), 2);
   for (const Kernels* kernels : kernels_to_test()) {
-    Activations out(width, 3 * parts, parts);
+    Activations out(width, 3 * planes, planes);
     kernels->rms_norm(x.data(), w.data(), 1e-6f, width, out.view(), 2);
     CHECK(out == expected);
   }
   const std::vector<float> gate = random.reals(3 * kPanel, size), up = random.reals(3 * kPanel, size);
-  Activations activated(width, 3 * parts, parts);
+  Activations activated(width, 3 * planes, planes);
   kScalarKernels.silu_mul(gate.data(), up.data(), 3, activated.view(), 0, width / kGroup - 1);
   for (const Kernels* kernels : kernels_to_test()) {
-    Activations out(width, 3 * parts, parts);
+    Activations out(width, 3 * planes, planes);
     kernels->silu_mul(gate.data(), up.data(), 3, out.view(), 0, width / kGroup - 1);
     CHECK(out == activated);
   }
@@ -70,7 +70,7 @@ void test_products() {
     }
   for (const float size : {0.0f, 1e-38f, 1e-20f, 1.0f, 100.0f, 1e18f, 3e38f})
     for (int64_t width = 32; width <= 224; width += 96)
-      for (int64_t parts = 1; parts <= 2; ++parts) check_elementwise(random, width, parts, size);
+      for (int64_t planes = 1; planes <= 2; ++planes) check_elementwise(random, width, planes, size);
 }
 
 }  // namespace antiphon::tests

@@ -34,7 +34,7 @@ inline std::vector<const Kernels*> kernels_to_test() {
 
 void test_attention();
 void test_fuzz();
-void test_head();
+void test_lm_head();
 void test_products();
 void test_program();
 void test_quantize();

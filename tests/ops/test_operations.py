@@ -160,3 +160,26 @@ def test_tiny_and_huge_inputs_stay_what_they_are(instruction_set: str, size: flo
     expected = bench.reference(model, plan)
     seen = bench.native(model, plan, instruction_set)
     assert np.abs(seen - expected).max() <= max(1e-4 * np.abs(expected).max(), 1e-36)
+
+
+def test_a_product_that_nothing_uses_is_caught() -> None:
+    """It would not be recorded: the model would run without it."""
+    bench = OpBench(random_rows(1, 96), 150)
+
+    def model(ops, x):
+        ops.linear(ops.rms_norm(x, ops.vector(ones(96))), ops.matrix([random_matrix("lost", 96, 96)]))
+        return show(ops, x, 96, 150)
+
+    with pytest.raises(AssertionError, match="never used"):
+        bench.native(model, one_token_each(1))
+
+
+def test_a_product_that_is_used_twice_is_caught() -> None:
+    bench = OpBench(random_rows(1, 96), 150)
+
+    def model(ops, x):
+        y = ops.linear(ops.rms_norm(x, ops.vector(ones(96))), ops.matrix([random_matrix("m", 96, 96)]))
+        return show(ops, ops.add(ops.add(x, y), y), 96, 150)
+
+    with pytest.raises(AssertionError, match="used twice"):
+        bench.native(model, one_token_each(1))

@@ -1,12 +1,13 @@
 """The native backend: records a model once into a program that C++ replays each step.
 
-Owns the fusions, invisible to the model: a linear product is not recorded when the model asks for it but when its
-result is used, because the use decides its form: added to the residual stream it accumulates in place; under silu_mul
-gate and up stay in the cache. A norm is recorded with the product that uses it, in the order of the matrix's columns.
-The norms and attention write their results already quantized, since every consumer multiplies them. Buffers are shared
-between layers; a value that is read after its buffer was written again is a bug, and caught.
+It owns the fusions, which the model does not see. A linear product is recorded when its result is used, because the use
+decides its form: added to the residual stream it accumulates in place; under silu_mul, gate and up stay in the cache. A
+norm is recorded with the product that uses it, in the order of the matrix's columns. So each product must be used
+exactly once, and each norm at least once; `logits`, the last operation, asserts that none is left over. Norms and
+attention write quantized results, since every consumer multiplies them. Layers share buffers; reading a value whose
+buffer was written again is a bug, and is asserted too.
 
-This module and `runtime.cpu`, which fills and runs the program, are the only ones that see the compiled one.
+Only this module and `runtime.cpu`, which fills and runs the program, import the compiled module.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from antiphon.footprint import MAX_COPIED_EMBEDDING
 
 @dataclass(frozen=True, slots=True)
 class NativeMatrix:
-    """Weights as one packed matrix or, where a file mixes types, several whose rows follow each other."""
+    """Weights as one packed matrix or, where a file mixes types, several that follow each other row by row."""
 
     packed: list[_native.PackedMatrix]
     bias: list[float]
@@ -49,7 +51,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Normed:
-    """A norm of a value that no matrix has multiplied yet: which one does decides the order of its columns."""
+    """A norm that is not recorded yet: the matrix that multiplies it decides the order of its columns."""
 
     source: Stored
     weight: list[float]
@@ -57,10 +59,13 @@ class Normed:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A linear product that nobody has used yet."""
+    """A linear product that is not recorded yet: its use decides its form."""
 
     source: Stored | Normed
     matrix: NativeMatrix
+
+
+_Deferred = TypeVar("_Deferred", Normed, Product)
 
 
 class NativeLoader:
@@ -122,7 +127,7 @@ def stored_matrix(tensor: Tensor) -> _native.StoredMatrix:
 
 
 def quantize(device: _native.Device, tensor: Tensor, type: str) -> memoryview:
-    """The tensor's values as blocks of `type`, rounded as well as they can be (native/quantize.h)."""
+    """The tensor's values as blocks of `type` (native/quantize.h)."""
     try:
         blocks, _, _ = device.quantize(stored_matrix(tensor), type)
     except ValueError as error:
@@ -133,9 +138,9 @@ def quantize(device: _native.Device, tensor: Tensor, type: str) -> memoryview:
 class NativeOps(NativeLoader):
     """Records one forward pass into `program`.
 
-    `attended_width` is num_heads * head_dim. `wide_activations`: activations keep about 16 bits instead of 8, for twice
-    the multiplications. What the head multiplies is wide even without, for the likeliest tokens: there rounding would
-    touch what is drawn.
+    `attended_width` is num_heads * head_dim. `wide_activations`: activations keep about 16 bits instead of 8, at the
+    cost of twice the multiplications. Without it, the head's input is still wide for the likeliest tokens, where
+    rounding would change which token is drawn.
     """
 
     def __init__(
@@ -154,6 +159,7 @@ class NativeOps(NativeLoader):
         self._epsilon = epsilon
         self._buffers: dict[tuple[str, int], int] = {}  # (role, width) → the program's number
         self._versions: dict[tuple[bool, int], int] = {}  # (quantized, buffer) → writes so far
+        self._unused: list[Normed | Product] = []  # asked for, and not recorded yet
 
     def embed(self, table: _native.StoredMatrix) -> Stored:
         x = self._write("residual", table.columns)
@@ -161,13 +167,13 @@ class NativeOps(NativeLoader):
         return x
 
     def rms_norm(self, x: Stored, weight: list[float]) -> Normed:
-        return Normed(x, weight)
+        return self._defer(Normed(x, weight))
 
     def linear(self, x: Stored | Normed, matrix: NativeMatrix) -> Product:
-        return Product(x, matrix)
+        return self._defer(Product(x, matrix))
 
     def attention(self, qkv: Product, layer: int, qk_norm: tuple[list[float], list[float]] | None = None) -> Stored:
-        source = self._multiplied(qkv.source, qkv.matrix)
+        source = self._multiplied(self._use(qkv))
         projected = self._write("qkv", qkv.matrix.rows)
         self._record(source, qkv.matrix, projected, accumulate=False)
         out = self._write("attended", self._attended_width, quantized=True)
@@ -178,12 +184,12 @@ class NativeOps(NativeLoader):
     def silu_mul(self, gate_up: Product) -> Stored:
         (packed,) = gate_up.matrix.packed
         out = self._write("activated", packed.rows // 2, quantized=True)
-        self._program.linear_silu_mul(self._multiplied(gate_up.source, gate_up.matrix), packed, out.buffer)
+        self._program.linear_silu_mul(self._multiplied(self._use(gate_up)), packed, out.buffer)
         return out
 
     def add(self, x: Stored, y: Product) -> Stored:
         self._read(x)
-        source = self._multiplied(y.source, y.matrix)
+        source = self._multiplied(self._use(y))
         out = self._write("residual", x.width)
         self._record(source, y.matrix, out, accumulate=True)
         return out
@@ -195,7 +201,21 @@ class NativeOps(NativeLoader):
 
     def logits(self, x: Stored | Normed, head: NativeMatrix) -> None:
         (packed,) = head.packed
-        self._program.logits(self._multiplied(x, head), packed, self._wide_activations)
+        self._program.logits(self._multiplied(Product(x, head)), packed, self._wide_activations)
+        assert not self._unused, f"{len(self._unused)} products or norms are never used, so they were not recorded"
+
+    def _defer(self, value: _Deferred) -> _Deferred:
+        self._unused.append(value)
+        return value
+
+    def _use(self, product: Product) -> Product:
+        """A product that is about to be recorded; asserts that it was not recorded before."""
+        assert any(unused is product for unused in self._unused), "a product is used twice; it would be computed twice"
+        self._forget(product)
+        return product
+
+    def _forget(self, value: Normed | Product) -> None:
+        self._unused = [unused for unused in self._unused if unused is not value]
 
     def _record(self, source: int, matrix: NativeMatrix, out: Stored, *, accumulate: bool) -> None:
         column = 0
@@ -204,11 +224,13 @@ class NativeOps(NativeLoader):
             self._program.linear(source, packed, matrix.bias[column:end], out.buffer, accumulate, column)
             column = end
 
-    def _multiplied(self, value: Stored | Normed, matrix: NativeMatrix) -> int:
-        """The buffer of what a matrix multiplies; a norm is recorded here, in the order of the matrix's columns."""
+    def _multiplied(self, product: Product) -> int:
+        """The buffer that the product's matrix multiplies; a norm is recorded here, in the order of its columns."""
+        value, matrix = product.source, product.matrix
         if isinstance(value, Stored):
             assert matrix.order is None, "only a norm's columns can be put in order"
             return self._read(value)
+        self._forget(value)
         x, weight, prefix = value.source, value.weight, "sampled " if value.source.sampled else ""
         if matrix.order is not None:
             ordered = self._write(prefix + "ordered", x.width, sampled=x.sampled)
@@ -222,8 +244,8 @@ class NativeOps(NativeLoader):
         buffer = self._buffers.get((role, width))
         if buffer is None:
             if quantized:
-                parts = 2 if sampled or self._wide_activations else 1
-                buffer = self._program.quantized_buffer(width, sampled, parts)
+                planes = 2 if sampled or self._wide_activations else 1
+                buffer = self._program.quantized_buffer(width, sampled, planes)
             else:
                 buffer = self._program.float_buffer(width, sampled)
             self._buffers[role, width] = buffer

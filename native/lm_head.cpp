@@ -1,4 +1,4 @@
-#include "head.h"
+#include "lm_head.h"
 
 #include <algorithm>
 #include <bit>
@@ -8,11 +8,8 @@
 namespace antiphon {
 namespace {
 
-constexpr int64_t kRowBlock = 64;     // rows of one panel whose sums fit the first-level cache
 constexpr int64_t kPanelsATask = 16;  // enough work to be worth handing out
 constexpr int64_t kPanelsAShard = kShard / kPanel;
-
-size_t to_size(int64_t value) { return static_cast<size_t>(value); }
 
 // Greater for greater numbers; what is not a number has its place too.
 uint32_t ordered_bits(float value) {
@@ -27,8 +24,8 @@ LogitRows::LogitRows(int64_t max_rows, int64_t vocabulary_size) : vocabulary(voc
   summaries = Memory(to_size(max_rows * num_shards()) * sizeof(ShardSummary));
 }
 
-Head::Head(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
-           ThreadPool& pool, Progress progress)
+LmHead::LmHead(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
+               ThreadPool& pool, Progress progress)
     : matrix_(std::move(matrix)),
       wide_(wide),
       num_panels_(matrix_->num_panels()),
@@ -39,7 +36,7 @@ Head::Head(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_ro
       pool_(pool),
       progress_(progress) {}
 
-void Head::run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const {
+void LmHead::run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const {
   if (rows == 0) return;
   const auto for_panels = [this](int64_t count, const std::function<void(int64_t)>& body) {
     pool_.run((count + kPanelsATask - 1) / kPanelsATask, [&](int64_t task, int) {
@@ -56,14 +53,14 @@ void Head::run(const QuantizedRows& in, int64_t rows, const LogitRows& out) cons
   pool_.run(rows, [&](int64_t row, int) { summarize(row, out); });
 }
 
-void Head::multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const {
-  alignas(64) float tile[kRowBlock * kPanel];
+void LmHead::multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const {
+  alignas(64) float tile[kRowChunk * kPanel];
   const int64_t first_channel = panel * kPanel, channels = std::min(kPanel, out.vocabulary - first_channel);
-  for (int64_t first = 0; first < rows; first += kRowBlock) {
-    const int64_t count = std::min(kRowBlock, rows - first);
+  for (int64_t first = 0; first < rows; first += kRowChunk) {
+    const int64_t count = std::min(kRowChunk, rows - first);
     std::fill(tile, tile + count * kPanel, 0.0f);
     kernels_.linear_panel(matrix_->view(), panel, in, first, count, tile);
-    if (wide_) add_part(in, first + in.part_stride, count, panel, tile);
+    if (wide_) add_plane(in, first + in.plane_stride, count, panel, tile);
     for (int64_t i = 0; i < count; ++i) {
       const float* logits = tile + i * kPanel;
       std::copy(logits, logits + channels, out.row(first + i) + first_channel);
@@ -72,16 +69,16 @@ void Head::multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const 
   }
 }
 
-// Summed up apart, then added: as in correct(), and as everywhere else (Program::multiply).
-void Head::add_part(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const {
-  alignas(64) float part[kRowBlock * kPanel];
-  std::fill(part, part + count * kPanel, 0.0f);
-  kernels_.linear_panel(matrix_->view(), panel, in, first, count, part);
-  for (int64_t i = 0; i < count * kPanel; ++i) tile[i] += part[i];
+// The plane's products are summed separately and then added, as in correct() and in Program::multiply.
+void LmHead::add_plane(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const {
+  alignas(64) float products[kRowChunk * kPanel];
+  std::fill(products, products + count * kPanel, 0.0f);
+  kernels_.linear_panel(matrix_->view(), panel, in, first, count, products);
+  for (int64_t i = 0; i < count * kPanel; ++i) tile[i] += products[i];
 }
 
 // The panels with the largest maxima and, of equal ones, the last.
-void Head::choose(int64_t row) const {
+void LmHead::choose(int64_t row) const {
   std::vector<uint64_t> panels(to_size(num_panels_));  // what orders them, then their number
   for (int64_t panel = 0; panel < num_panels_; ++panel)
     panels[to_size(panel)] = uint64_t{ordered_bits(summary(row, panel).maximum)} << 32 | static_cast<uint32_t>(panel);
@@ -90,17 +87,17 @@ void Head::choose(int64_t row) const {
                  [](uint64_t panel) { return static_cast<int32_t>(panel); });
 }
 
-void Head::correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const {
+void LmHead::correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const {
   const int64_t first_channel = panel * kPanel, channels = std::min(kPanel, out.vocabulary - first_channel);
   float* logits = out.row(row) + first_channel;
   alignas(64) float tile[kPanel];
   std::copy(logits, logits + channels, tile);
-  add_part(in, row + in.part_stride, 1, panel, tile);
+  add_plane(in, row + in.plane_stride, 1, panel, tile);
   std::copy(tile, tile + channels, logits);
   summary(row, panel) = kernels_.summarize(logits, channels);
 }
 
-void Head::summarize(int64_t row, const LogitRows& out) const {
+void LmHead::summarize(int64_t row, const LogitRows& out) const {
   for (int64_t shard = 0; shard < out.num_shards(); ++shard) {
     ShardSummary whole = summary(row, shard * kPanelsAShard);
     const int64_t end = std::min(num_panels_, (shard + 1) * kPanelsAShard);

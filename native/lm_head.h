@@ -1,9 +1,9 @@
-// The logits of the sampled tokens, over the whole vocabulary.
+// The language-model head: logits of the sampled tokens over the whole vocabulary.
 //
-// A token's activations have two int8 parts here (kernels.h). Where all of the model's have, both make every logit.
-// Else the first part gives them all, and the second is added in the panels that hold the row's largest logits, where a
-// token is likely to be drawn: elsewhere it would cost as many products again to correct what weighs nothing
-// (docs/decisions/011-the-head-in-two-passes.md).
+// A token's activations have two int8 planes here (kernels.h). In a model whose activations all have two, both planes
+// make every logit. Otherwise the first plane makes them all, and the second is added only in the panels with the row's
+// largest logits, where a token is likely to be drawn: elsewhere it would double the products to correct logits that
+// hardly matter (docs/decisions/011-the-head-in-two-passes.md).
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -29,18 +29,18 @@ struct LogitRows {
   ShardSummary* shards(int64_t index) const { return summaries.as<ShardSummary>() + index * num_shards(); }
 };
 
-class Head {
+class LmHead {
  public:
-  // `wide`: both parts for every logit.
-  Head(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
-       ThreadPool& pool, Progress progress);
+  // `wide`: both planes for every logit.
+  LmHead(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
+         ThreadPool& pool, Progress progress);
 
-  // `in`: first parts of `rows` tokens, then their second parts.
+  // `in`: first planes of `rows` tokens, then their second planes.
   void run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const;
 
  private:
   void multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const;
-  void add_part(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const;
+  void add_plane(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const;
   void choose(int64_t row) const;
   void correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const;
   void summarize(int64_t row, const LogitRows& out) const;

@@ -1,6 +1,6 @@
 // The head: every row gets the same logits beside any others, on every instruction set and number of threads; both
-// parts of the activations are in all of them or, unless it is wide, in its likeliest panels alone.
-#include "head.h"
+// planes of the activations are in all of them or, unless it is wide, in its likeliest panels alone.
+#include "lm_head.h"
 
 #include <algorithm>
 #include <numeric>
@@ -20,7 +20,7 @@ std::shared_ptr<const PackedMatrix> random_matrix(Random& random, ThreadPool& po
   return std::make_shared<PackedMatrix>(std::vector{stored}, false, pool);
 }
 
-// Both parts of `count` tokens from `first` on, the second parts after all the first; scales of ordinary proportion.
+// Both planes of `count` tokens from `first` on, the second planes after all the first; scales of ordinary proportion.
 Activations tokens_of(const Activations& all, int64_t first, int64_t count) {
   Activations some(kColumns, 2 * count, 2);
   for (int64_t group = 0; group < kColumns / kGroup; ++group)
@@ -39,7 +39,7 @@ Activations tokens_of(const Activations& all, int64_t first, int64_t count) {
 QuantizedRows apart(Activations& in) {
   QuantizedRows view = in.view();
   view.token_stride = 1;
-  view.part_stride = in.capacity / 2;
+  view.plane_stride = in.capacity / 2;
   return view;
 }
 
@@ -48,7 +48,7 @@ std::vector<float> logits_of(const Kernels& kernels, std::shared_ptr<const Packe
   ThreadPool pool(num_threads);
   const int64_t rows = in.capacity / 2;
   const LogitRows out(rows, kVocabulary);
-  Head(std::move(matrix), wide, rows, kernels, pool, Progress(nullptr)).run(apart(in), rows, out);
+  LmHead(std::move(matrix), wide, rows, kernels, pool, Progress(nullptr)).run(apart(in), rows, out);
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t shard = 0; shard < out.num_shards(); ++shard) {
       const float* begin = out.row(row) + shard * kShard;
@@ -99,7 +99,7 @@ void check_head(const std::shared_ptr<const PackedMatrix>& matrix, bool wide, co
 
 }  // namespace
 
-void test_head() {
+void test_lm_head() {
   Random random(3);
   ThreadPool pool(2);
   const auto matrix = random_matrix(random, pool);

@@ -53,19 +53,26 @@ struct PyStoredMatrix {
   }
 };
 
-// Threads and kernels, shared by packing and by programs.
+using ProgressCounter = nb::ndarray<uint64_t, nb::shape<1>, nb::c_contig, nb::device::cpu>;
+
+// Threads and kernels, shared by packing and by programs; and the counter that packing moves.
 struct Device {
   const Kernels& kernels;
   std::shared_ptr<ThreadPool> pool;
+  std::optional<ProgressCounter> counter;  // keeps its memory alive
 
-  Device(const std::string& instruction_set, int threads)
-      : kernels(choose_kernels(instruction_set)), pool(std::make_shared<ThreadPool>(std::clamp(threads, 1, 1024))) {}
+  Device(const std::string& instruction_set, int threads, std::optional<ProgressCounter> progress_counter)
+      : kernels(choose_kernels(instruction_set)),
+        pool(std::make_shared<ThreadPool>(std::clamp(threads, 1, 1024))),
+        counter(std::move(progress_counter)) {}
+
+  Progress progress() const { return Progress(counter ? counter->data() : nullptr); }
 
   std::shared_ptr<PackedMatrix> pack(const std::vector<PyStoredMatrix>& parts, bool interleave) const {
     std::vector<StoredMatrix> stored;
     for (const PyStoredMatrix& part : parts) stored.push_back(part.matrix);
     nb::gil_scoped_release release;
-    return std::make_shared<PackedMatrix>(stored, interleave, *pool);
+    return std::make_shared<PackedMatrix>(stored, interleave, *pool, progress());
   }
 
   // The blocks, their error and the matrix' norm.
@@ -75,7 +82,7 @@ struct Device {
     auto quantized = std::make_unique<QuantizedMatrix>();
     {
       nb::gil_scoped_release release;
-      *quantized = quantize_matrix(stored.matrix, target, importance, kernels, *pool);
+      *quantized = quantize_matrix(stored.matrix, target, importance, kernels, *pool, progress());
     }
     const Memory& blocks = quantized->blocks;
     const double error = quantized->error, norm = quantized->norm;
@@ -90,21 +97,20 @@ struct Device {
     std::atomic<bool> finite{true};
     pool->run(stored.matrix.rows, [&](int64_t row, int) {
       if (!row_is_finite(stored.matrix, row)) finite = false;
+      progress().note();
     });
     if (!finite) throw std::invalid_argument("holds a weight or a scale that is not a finite number");
   }
 };
 
-using Progress = nb::ndarray<uint64_t, nb::shape<1>, nb::c_contig, nb::device::cpu>;
-
 struct PyProgram {
-  std::optional<Progress> progress;  // keeps the counter's memory alive
-  std::vector<nb::object> owners;    // and the embedding's
+  std::optional<ProgressCounter> counter;  // keeps its memory alive
+  std::vector<nb::object> owners;          // and the embedding's
   Program program;
 
-  PyProgram(const Device& device, const ProgramShape& shape, std::optional<Progress> counter)
-      : progress(std::move(counter)),
-        program(shape, device.kernels, device.pool, progress ? progress->data() : nullptr) {}
+  PyProgram(const Device& device, const ProgramShape& shape, std::optional<ProgressCounter> progress_counter)
+      : counter(std::move(progress_counter)),
+        program(shape, device.kernels, device.pool, Progress(counter ? counter->data() : nullptr)) {}
 
   void embed(const PyStoredMatrix& table, int out) {
     owners.push_back(table.owner);
@@ -212,7 +218,10 @@ void bind_weights(nb::module_& m) {
       .def_prop_ro("rows", [](const PackedMatrix& self) { return self.view().rows; })
       .def_prop_ro("columns", [](const PackedMatrix& self) { return self.view().columns; });
   nb::class_<Device>(m, "Device", "Threads and the kernels of one instruction set ('auto': the best there is).")
-      .def(nb::init<const std::string&, int>(), "instruction_set"_a, "threads"_a)
+      .def(nb::init<const std::string&, int, std::optional<ProgressCounter>>(), "instruction_set"_a, "threads"_a,
+           "progress"_a = nb::none(),
+           "`progress`: one number that grows with every piece of work done. RuntimeError: threads could not be "
+           "started.")
       .def("pack", &Device::pack, "parts"_a, "interleave"_a = false,
            "Pack stored matrices, rows one after the other, or two in alternate panels of 32 rows.")
       .def("quantize", &Device::quantize, "matrix"_a, "type"_a, "importance"_a = std::vector<float>{},
@@ -263,7 +272,7 @@ void bind_program(nb::module_& m) {
           "num_kv_heads"_a, "head_dim"_a, "context_length"_a, "num_blocks"_a, "kv_type"_a, "rope_frequencies"_a,
           "rope_attention_factor"_a = 1.0);
   nb::class_<PyProgram>(m, "Program", "A recorded model; see native/program.h.")
-      .def(nb::init<const Device&, const ProgramShape&, std::optional<Progress>>(), "device"_a, "shape"_a,
+      .def(nb::init<const Device&, const ProgramShape&, std::optional<ProgressCounter>>(), "device"_a, "shape"_a,
            "progress"_a.none())
       .def(
           "float_buffer",

@@ -67,16 +67,18 @@ struct ScalesOfOne {
   }
 };
 
-// The KV pool of one layer. A block holds, for each KV head, K, K's scales, V, V's scales; scales in half precision,
-// only with int8. In int8 both are panels of W8, so that attention's products are products like any other: K one panel
-// whose channels are the block's tokens, with scales [head_dim / 32][32 tokens]; V a panel for each 32 columns, whose
-// values of k are the tokens, with one scale a token. In half precision K is [head_dim][32 tokens], V [32
-// tokens][head_dim].
+// One layer of the KV pool. The pool holds a block's layers next to each other, so that memory is touched block by
+// block: a layer's blocks are `block_stride` bytes apart. In a layer a block holds, for each KV head, K, K's scales, V,
+// V's scales; scales in half precision, only with int8. In int8 both are panels of W8, so that attention's products are
+// products like any other: K one panel whose channels are the block's tokens, with scales [head_dim / 32][32 tokens]; V
+// a panel for each 32 columns, whose values of k are the tokens, with one scale a token. In half precision K is
+// [head_dim][32 tokens], V [32 tokens][head_dim].
 struct KvLayer {
-  uint8_t* base;
+  uint8_t* base;  // of block 0
   KvType type;
   int64_t num_kv_heads;
   int64_t head_dim;
+  int64_t block_stride;
 
   int64_t code_bytes() const { return type == KvType::kInt8 ? 1 : 2; }
   int64_t vector_bytes() const { return kBlockTokens * head_dim * code_bytes(); }  // of a block's K or V
@@ -84,9 +86,9 @@ struct KvLayer {
   int64_t value_scales() const { return type == KvType::kInt8 ? kBlockTokens : 0; }
   int64_t values_at() const { return vector_bytes() + 2 * key_scales(); }
   int64_t kv_head_bytes() const { return values_at() + vector_bytes() + 2 * value_scales(); }
-  int64_t block_bytes() const { return num_kv_heads * kv_head_bytes(); }
+  int64_t block_bytes() const { return num_kv_heads * kv_head_bytes(); }  // in this layer
   uint8_t* kv_head_data(int64_t block, int64_t kv_head) const {
-    return base + block * block_bytes() + kv_head * kv_head_bytes();
+    return base + block * block_stride + kv_head * kv_head_bytes();
   }
   // `ahead`: PackedView.
   PackedView key_panel(const uint8_t* keys, int64_t ahead) const {

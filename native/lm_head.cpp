@@ -46,7 +46,10 @@ void LmHead::run(const QuantizedRows& in, int64_t rows, const LogitRows& out) co
   };
   for_panels(num_panels_, [&](int64_t panel) { multiply(in, rows, panel, out); });
   if (!wide_) {
-    pool_.run(rows, [this](int64_t row, int) { choose(row); });
+    pool_.run(rows, [this](int64_t row, int) {
+      choose(row);
+      progress_.note();
+    });
     for_panels(rows * num_corrected_,
                [&](int64_t i) { correct(in, i / num_corrected_, chosen_.as<int32_t>()[i], out); });
   }

@@ -5,11 +5,15 @@
 
 namespace antiphon {
 
+// Huge pages save address translations, but the first byte written to one makes 2 MiB resident. They suit memory that
+// is used in pieces of about that size: weights, and the KV pool with all layers of a block next to each other.
+enum class Pages { kDefault, kHuge };
+
 class Memory {
  public:
   Memory() = default;
-  // Throws std::bad_alloc. Huge pages suit what is read whole every step (weights); not what is touched sparsely.
-  explicit Memory(size_t bytes, bool huge_pages = false);
+  // Throws std::bad_alloc.
+  explicit Memory(size_t bytes, Pages pages = Pages::kDefault);
   ~Memory();
   Memory(Memory&& other) noexcept { swap(other); }
   Memory& operator=(Memory&& other) noexcept {

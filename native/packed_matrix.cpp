@@ -38,7 +38,7 @@ bool is_finite_half(uint16_t bits) { return (bits & 0x7C00u) != 0x7C00u; }
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool)
+PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool, Progress progress)
     : interleaved_(interleave) {
   if (parts.empty()) throw std::invalid_argument("a matrix needs at least one part");
   columns_ = parts[0].columns;
@@ -56,12 +56,13 @@ PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interlea
   zero_point_ = any_wide ? 128 : 8;
   if (from_zero) zero_point_ = 0;
   const size_t groups = static_cast<size_t>(num_panels()) * static_cast<size_t>(columns_ / kGroup);
-  codes_ = Memory(groups * static_cast<size_t>(group_code_bytes(format_)), true);
-  scales_ = Memory(groups * kPanel * sizeof(uint16_t), true);
-  if (has_mins) mins_ = Memory(groups * kPanel * sizeof(uint16_t), true);
+  codes_ = Memory(groups * static_cast<size_t>(group_code_bytes(format_)), Pages::kHuge);
+  scales_ = Memory(groups * kPanel * sizeof(uint16_t), Pages::kHuge);
+  if (has_mins) mins_ = Memory(groups * kPanel * sizeof(uint16_t), Pages::kHuge);
   std::atomic<bool> finite{true};
   pool.run(num_panels(), [&](int64_t panel, int) {
     if (!pack_panel(parts, panel)) finite = false;
+    progress.note();  // from a slow disk one matrix can take minutes
   });
   if (!finite) throw std::invalid_argument("holds a weight or a scale that is not a finite number");
 }

@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 #include "memory.h"
+#include "progress.h"
 #include "storage.h"
 #include "thread_pool.h"
 
@@ -17,7 +18,8 @@ class PackedMatrix {
  public:
   // Rows of the parts one after the other or, interleaved (two parts of equal shape, rows a multiple of 32), panels of
   // 32 in turn. Throws std::invalid_argument when the parts do not fit together or hold a scale that is not finite.
-  PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool);
+  PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool,
+               Progress progress = Progress());
 
   PackedView view() const;
   size_t bytes() const { return codes_.bytes() + scales_.bytes() + mins_.bytes(); }

@@ -25,8 +25,7 @@ void require(bool holds, const char* what) {
 
 }  // namespace
 
-Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool,
-                 uint64_t* progress)
+Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, Progress progress)
     : shape_(shape),
       kernels_(kernels),
       pool_(std::move(pool)),
@@ -41,7 +40,7 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(std::ssize(shape.rope_frequencies) == shape.head_dim / 2, "there must be head_dim / 2 rope frequencies");
   require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
           "the rotary attention factor must be a finite number above zero");
-  kv_ = Memory(to_size(shape.num_blocks * block_bytes()), true);
+  kv_ = Memory(to_size(shape.num_blocks * block_bytes()), Pages::kHuge);
   const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowChunk * kPanel);
   for (int thread = 0; thread < pool_->size(); ++thread) thread_scratch_.emplace_back(to_size(floats) * sizeof(float));
   fill_rope_tables();
@@ -66,8 +65,9 @@ void Program::fill_rope_tables() {
 }
 
 KvLayer Program::kv_layer(int64_t layer) const {
-  KvLayer kv{kv_.as<uint8_t>(), shape_.kv_type, shape_.num_kv_heads, shape_.head_dim};
-  kv.base += layer * shape_.num_blocks * kv.block_bytes();
+  KvLayer kv{kv_.as<uint8_t>(), shape_.kv_type, shape_.num_kv_heads, shape_.head_dim, 0};
+  kv.block_stride = shape_.num_layers * kv.block_bytes();
+  kv.base += layer * kv.block_bytes();
   return kv;
 }
 
@@ -114,6 +114,7 @@ void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& bod
   constexpr int64_t kRows = 4;  // a task: enough work to be worth handing out
   pool_->run((rows + kRows - 1) / kRows, [&](int64_t task, int) {
     for (int64_t row = task * kRows; row < std::min(rows, (task + 1) * kRows); ++row) body(row);
+    progress_.note();
   });
 }
 
@@ -123,6 +124,7 @@ void Program::embed(const StoredMatrix& table, int out) {
   record(StepPhase::kRest, [this, table, &target] {
     for_rows(num_tokens_, [&](int64_t row) {
       const int64_t token_id = token_ids_[to_size(row)];
+      progress_.note();  // the table is in the file: reading a row may wait for the disk
       for (int64_t g = 0; g < table.columns / kGroup; ++g)
         dequantize_group(table.group(token_id, g), target.row(row) + g * kGroup);
     });
@@ -341,6 +343,7 @@ std::vector<SampleOutcome> Program::sample(std::span<const SequenceInput> sequen
   pool_->run(std::ssize(requests), [&](int64_t row, int) {
     RowSampler sampler(kernels_, logits_.row(row), logits_.shards(row), shape_.vocabulary);
     outcomes[to_size(row)] = sampler.sample(*requests[to_size(row)]);
+    progress_.note();
   });
   return outcomes;
 }

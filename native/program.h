@@ -54,9 +54,8 @@ using PhaseSeconds = std::array<double, kNumPhases>;
 
 class Program {
  public:
-  // Throws std::invalid_argument for a shape that the kernels cannot hold. `progress`, if not null, grows with every
-  // piece of work done: who watches it can tell slow from stuck.
-  Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, uint64_t* progress);
+  // Throws std::invalid_argument for a shape that the kernels cannot hold, std::bad_alloc for one that is too large.
+  Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, Progress progress);
 
   // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token; only the head
   // multiplies those. `planes`: kernels.h.
@@ -89,7 +88,7 @@ class Program {
   }
   // What each part of the last step took, in seconds.
   const PhaseSeconds& last_seconds() const { return last_seconds_; }
-  int64_t block_bytes() const { return shape_.num_layers * kv_layer(0).block_bytes(); }
+  int64_t block_bytes() const { return kv_layer(0).block_stride; }  // of the KV pool, all layers
 
  private:
   struct FloatBuffer {

@@ -1,4 +1,4 @@
-// A counter that grows with every piece of work done: who watches it can tell slow from stuck.
+// A counter that grows with every piece of work done, so that a process that watches it can tell slow from stuck.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -7,7 +7,7 @@ namespace antiphon {
 
 class Progress {
  public:
-  explicit Progress(uint64_t* counter) : counter_(counter) {}  // or null: nobody watches
+  explicit Progress(uint64_t* counter = nullptr) : counter_(counter) {}  // null: nobody watches
 
   // Threads may overwrite each other's counts: the counter need only change, and adding under a lock of the line, once
   // a panel, would make them wait for each other.

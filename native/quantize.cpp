@@ -125,7 +125,7 @@ class Quantizer {
 }  // namespace
 
 QuantizedMatrix quantize_matrix(const StoredMatrix& matrix, StorageType type, std::span<const float> importance,
-                                const Kernels& kernels, ThreadPool& pool) {
+                                const Kernels& kernels, ThreadPool& pool, Progress progress) {
   if (type != StorageType::kQ4_0 && type != StorageType::kQ4_1 && type != StorageType::kQ8_0)
     throw std::invalid_argument(std::string("weights are quantized to Q4_0, Q4_1 or Q8_0, not to ") +
                                 storage_layout(type).name);
@@ -137,6 +137,7 @@ QuantizedMatrix quantize_matrix(const StoredMatrix& matrix, StorageType type, st
   std::atomic<bool> sound{true};
   pool.run(num_tasks, [&](int64_t task, int) {
     if (!quantizer.quantize_rows(task * kLanes, sums[static_cast<size_t>(task)])) sound = false;
+    progress.note();
   });
   if (!sound)
     throw std::invalid_argument("holds a weight that is not a finite number, or too large for half precision");

@@ -9,6 +9,7 @@
 
 #include "kernels.h"
 #include "memory.h"
+#include "progress.h"
 #include "storage.h"
 #include "thread_pool.h"
 
@@ -23,7 +24,7 @@ struct QuantizedMatrix {
 // `importance`: one number >= 0 for each column, or empty where all count the same. Throws std::invalid_argument for
 // another type, an importance that does not fit, and a weight that is not finite or too large for half precision.
 QuantizedMatrix quantize_matrix(const StoredMatrix& matrix, StorageType type, std::span<const float> importance,
-                                const Kernels& kernels, ThreadPool& pool);
+                                const Kernels& kernels, ThreadPool& pool, Progress progress = Progress());
 
 // Rounds 32 floats to 8 bits, codes biased by 128, with a scale in half precision, as Q8_0 does. What is not finite
 // makes the scale so too.

@@ -143,7 +143,8 @@ const Loop& loop_of(const std::string& instruction_set) {
 
 }  // namespace
 
-MemoryReader::MemoryReader(size_t bytes, ThreadPool& pool) : memory_(std::max(bytes, kChunk) / kChunk * kChunk, true) {
+MemoryReader::MemoryReader(size_t bytes, ThreadPool& pool)
+    : memory_(std::max(bytes, kChunk) / kChunk * kChunk, Pages::kHuge) {
   // What was never written is one page of zeros, which lies in the cache.
   pool.run(static_cast<int64_t>(memory_.bytes() / kChunk), [this](int64_t chunk, int) {
     std::fill_n(memory_.as<uint8_t>() + static_cast<size_t>(chunk) * kChunk, kChunk, uint8_t{1});

@@ -1,5 +1,10 @@
 #include "thread_pool.h"
 
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <utility>
+
 namespace antiphon {
 namespace {
 
@@ -23,10 +28,20 @@ void await_change(const std::atomic<uint32_t>& value, uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool(int num_threads) : runs_(new Run[static_cast<size_t>(num_threads)]) {
-  for (int thread = 1; thread < num_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  workers_.reserve(static_cast<size_t>(num_threads));
+  try {
+    for (int thread = 1; thread < num_threads; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+  } catch (const std::system_error& error) {
+    const int started = size();
+    stop();
+    throw std::runtime_error("only " + std::to_string(started) + " of " + std::to_string(num_threads) +
+                             " threads could be started (" + error.code().message() + ")");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   stopping_ = true;
   round_.fetch_add(1, std::memory_order_release);
   round_.notify_all();
@@ -51,12 +66,19 @@ void ThreadPool::run(int64_t num_tasks, const Task& body) {
   take_tasks(0);
   uint32_t state = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
   for (; state != 0; state = state_.load(std::memory_order_acquire)) await_change(state_, state);
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void ThreadPool::take_tasks(int thread) {
-  for (int other = 0; other < size(); ++other) {
-    Run& run = runs_[static_cast<size_t>((thread + other) % size())];
+  for (int other = 0; other < size(); ++other) run_tasks(runs_[static_cast<size_t>((thread + other) % size())], thread);
+}
+
+void ThreadPool::run_tasks(Run& run, int thread) {
+  try {
     for (int64_t task; (task = run.next.fetch_add(1, std::memory_order_relaxed)) < run.end;) (*body_)(task, thread);
+  } catch (...) {  // it must not leave a worker, nor the caller while workers still use its loop
+    const std::lock_guard lock(failure_mutex_);
+    if (!failure_) failure_ = std::current_exception();
   }
 }
 

@@ -27,8 +27,9 @@ struct Layer {
     qkv = random.reals(static_cast<size_t>(kTokens * shape.qkv_width()), 3.0f);
     query_norm = random.reals(static_cast<size_t>(dim), 2.0f);
     key_norm = random.reals(static_cast<size_t>(dim), 2.0f);
-    kv = {nullptr, type, kv_heads, dim};
-    pool = random.bytes(static_cast<size_t>(4 * kv.block_bytes()));  // stale blocks hold anything
+    kv = {nullptr, type, kv_heads, dim, 0};
+    kv.block_stride = kv.block_bytes() + 64;                        // as if another layer followed
+    pool = random.bytes(static_cast<size_t>(4 * kv.block_stride));  // stale blocks hold anything
   }
 };
 

@@ -32,7 +32,7 @@ ProgramShape shape_of(KvType kv) {
 class Model {
  public:
   Model(const Kernels& kernels, int threads, KvType kv)
-      : pool_(std::make_shared<ThreadPool>(threads)), program_(shape_of(kv), kernels, pool_, &progress_) {
+      : pool_(std::make_shared<ThreadPool>(threads)), program_(shape_of(kv), kernels, pool_, Progress(&progress_)) {
     const int x = program_.float_buffer(kWidth, false), normed = program_.quantized_buffer(kWidth, false, 1);
     const int qkv = program_.float_buffer(4 * 32, false), attended = program_.quantized_buffer(kWidth, false, 1);
     const int last = program_.float_buffer(kWidth, true), wide = program_.quantized_buffer(kWidth, true, 2);

@@ -184,7 +184,10 @@ class Device:
     Threads and the kernels of one instruction set ('auto': the best there is).
     """
 
-    def __init__(self, instruction_set: str, threads: int) -> None: ...
+    def __init__(self, instruction_set: str, threads: int, progress: Annotated[NDArray[numpy.uint64], dict(shape=(1), order='C', device='cpu')] | None = None) -> None:
+        """
+        `progress`: one number that grows with every piece of work done. RuntimeError: threads could not be started.
+        """
 
     def pack(self, parts: Sequence[StoredMatrix], interleave: bool = False) -> PackedMatrix:
         """

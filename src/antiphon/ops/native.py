@@ -21,7 +21,7 @@ import numpy as np
 
 from antiphon import _native
 from antiphon.checkpoint import Tensor
-from antiphon.errors import CheckpointError
+from antiphon.errors import CheckpointError, ConfigError
 from antiphon.footprint import MAX_COPIED_EMBEDDING
 
 
@@ -66,6 +66,22 @@ class Product:
 
 
 _Deferred = TypeVar("_Deferred", Normed, Product)
+
+
+def open_device(instruction_set: str, threads: int, progress: memoryview | None = None) -> _native.Device:
+    """Threads and kernels; `progress`: eight writable bytes that grow with every piece of loading done.
+
+    Raises ConfigError for an instruction set that this machine does not have, and for threads that cannot be started.
+    """
+    counter = np.frombuffer(progress, np.uint64) if progress is not None else None
+    try:
+        return _native.Device(instruction_set, threads, counter)
+    except ValueError as error:
+        raise ConfigError(f"--instruction-set: {error}") from None
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--threads {threads}: {error}; use fewer threads, or raise the limits on processes and memory"
+        ) from None
 
 
 class NativeLoader:

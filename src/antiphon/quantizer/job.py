@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from antiphon import _native
 from antiphon.checkpoint import Checkpoint, Tensor
 from antiphon.errors import CheckpointError, ConfigError
 from antiphon.formats import open_checkpoint
 from antiphon.machine import default_threads
 from antiphon.models.dense import check_tensors
+from antiphon.ops.native import open_device
 from antiphon.quantizer.comparison import Comparison, compare
 from antiphon.quantizer.destination import check_destination
 from antiphon.quantizer.folder import write_folder
@@ -79,7 +79,7 @@ class Job:
         if calibration := self.windows[:-COMPARED]:
             step("measuring activations on the text", 0.0)
             importance = measure_importance(self.checkpoint, calibration)
-        device = _native.Device("auto", threads or default_threads())
+        device = open_device("auto", threads or default_threads())
         quantizer = Quantizer(self.checkpoint, device, importance)
         plan = quantizer.plan(self.types, self._counted(step, "measuring"))
         done = self._counted(step, "writing")

@@ -22,7 +22,7 @@ from antiphon.machine import default_threads
 from antiphon.model_files import ModelFiles
 from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
-from antiphon.ops.native import NativeOps, quantize
+from antiphon.ops.native import NativeOps, open_device, quantize
 from antiphon.quantization import as_quantized
 from antiphon.request import SamplingParams, TokenLogprobs
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
@@ -53,17 +53,17 @@ def create_runner(
 def _loaded(config: EngineConfig, checkpoint: Checkpoint, progress: memoryview | None, report: LoadReport) -> CpuRunner:
     spec = ModelSpec.from_checkpoint(checkpoint)
     check_tensors(checkpoint)
-    device = create_device(config)
+    device = create_device(config, progress)
     checkpoint = as_quantized(checkpoint, config.quantization, partial(quantize, device))
     return CpuRunner(config, device, checkpoint, spec, progress, report)
 
 
-def create_device(config: EngineConfig) -> _native.Device:
-    """Threads and kernels; raises ConfigError for an instruction set that this machine does not have."""
-    try:
-        return _native.Device(config.instruction_set, config.threads or default_threads())
-    except ValueError as error:
-        raise ConfigError(f"--instruction-set: {error}") from None
+def create_device(config: EngineConfig, progress: memoryview | None = None) -> _native.Device:
+    """Threads and kernels; `progress` as in `create_runner`.
+
+    Raises ConfigError for an instruction set that this machine does not have, and for threads that cannot be started.
+    """
+    return open_device(config.instruction_set, config.threads or default_threads(), progress)
 
 
 class CpuRunner:

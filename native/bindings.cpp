@@ -216,7 +216,9 @@ void bind_weights(nb::module_& m) {
       .def_prop_ro("num_bytes", &PackedMatrix::bytes)
       .def_prop_ro("format", &PackedMatrix::format_name)
       .def_prop_ro("rows", [](const PackedMatrix& self) { return self.view().rows; })
-      .def_prop_ro("columns", [](const PackedMatrix& self) { return self.view().columns; });
+      .def_prop_ro("columns", [](const PackedMatrix& self) { return self.view().columns; })
+      .def("row_energies", &PackedMatrix::row_energies, "first_row"_a, "count"_a, "factors"_a,
+           "The sum of (weight * factor)² of each of `count` rows; `factors`: one for each column.");
   nb::class_<Device>(m, "Device", "Threads and the kernels of one instruction set ('auto': the best there is).")
       .def(nb::init<const std::string&, int, std::optional<ProgressCounter>>(), "instruction_set"_a, "threads"_a,
            "progress"_a = nb::none(),
@@ -313,11 +315,13 @@ void bind_program(nb::module_& m) {
       .def(
           "attention",
           [](PyProgram& p, int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
-             float epsilon) {
-            p.program.attention(qkv, layer, out, std::move(query_norm), std::move(key_norm), epsilon);
+             float epsilon, const std::vector<float>& key_bias) {
+            p.program.attention(qkv, layer, out, {std::move(query_norm), std::move(key_norm), epsilon}, key_bias);
           },
-          "qkv"_a, "layer"_a, "out"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a,
-          "Causal attention; the norms of query and key heads are empty where the model has none.")
+          "qkv"_a, "layer"_a, "out"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "key_bias"_a = std::vector<float>{},
+          "Causal attention. The norms of query and key heads are empty in models without them. `key_bias`, "
+          "[num_kv_heads "
+          "* head_dim] or empty: what the keys in `qkv` lack and the scores are to have.")
       .def(
           "select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
       .def(
@@ -329,6 +333,9 @@ void bind_program(nb::module_& m) {
       .def("run", &run, "sequences"_a, "One step; an outcome for each sampled sequence, in order. Releases the lock.")
       .def("last_logits", &last_logits, "vocabulary"_a, "The last step's logits, float32 [sampled rows, vocabulary].")
       .def_prop_ro("last_seconds", &last_seconds, "What each part of the last step took, in seconds.")
+      .def_prop_ro("head_dim", [](const PyProgram& p) { return p.program.shape().head_dim; })
+      .def_prop_ro("num_kv_heads", [](const PyProgram& p) { return p.program.shape().num_kv_heads; })
+      .def_prop_ro("has_int8_kv", [](const PyProgram& p) { return p.program.shape().kv_type == KvType::kInt8; })
       .def_prop_ro("block_bytes", [](const PyProgram& p) { return p.program.block_bytes(); });
 }
 

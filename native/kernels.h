@@ -134,6 +134,18 @@ struct HeadNorms {
   float epsilon = 0.0f;
 };
 
+// The part of K's bias that is not in the pool, of one KV head: that of `num_pairs` pairs of dimensions (pair, pair +
+// head_dim / 2), which rotary positions turn together. `attend` adds its share of the scores
+// (docs/decisions/014-key-biases.md).
+struct KeyBias {
+  int64_t num_pairs = 0;
+  const int32_t* pairs = nullptr;  // [num_pairs]
+  const float* first = nullptr;    // [num_pairs], of dimension `pair`
+  const float* second = nullptr;   // [num_pairs], of dimension `pair + head_dim / 2`
+  const float* turns =
+      nullptr;  // [2 * num_pairs][32 tokens]: cosines of the pairs' angles after 0 to 31 positions; sines
+};
+
 constexpr int64_t kAttentionTileTokens = 8;  // query tokens that share one walk over the KV blocks
 
 struct ShardSummary {
@@ -165,9 +177,11 @@ struct Kernels {
   void (*rope_and_store)(float* qkv, int64_t position, const AttentionShape& shape, const HeadNorms& norms,
                          const KvLayer& kv, int64_t block);
   // Tokens [begin, end) of a sequence (at most kAttentionTileTokens) against its KV blocks, one KV head; output
-  // quantized. scratch: attention_scratch_floats(shape).
+  // quantized. `key_bias`: of that KV head; it must be empty with a pool in half precision.
+  // scratch: attention_scratch_floats(shape).
   void (*attend)(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
-                 const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch);
+                 const AttentionShape& shape, const KvLayer& kv, const KeyBias& key_bias, const QuantizedRows& out,
+                 float* scratch);
   ShardSummary (*summarize)(const float* logits, int64_t count);
   // out[i] = exp((x[i] - maximum) * scale); returns the sum in a fixed order.
   float (*exponentials)(const float* x, float maximum, float scale, int64_t count, float* out);
@@ -181,7 +195,7 @@ struct Kernels {
 static inline int64_t attention_scratch_floats(const AttentionShape& shape) {
   const int64_t rows = kAttentionTileTokens * shape.query_heads_per_kv(), dim = shape.head_dim;
   const int64_t quantized = 2 * rows * (dim + kBlockTokens) / kGroup * (kGroup / 4 + 2);  // queries and weights
-  return 2 * kBlockTokens * dim + rows * (3 * dim + 3 * kBlockTokens + 16 + 2) + quantized;
+  return dim * (2 * kBlockTokens + 1) + rows * (5 * dim + 3 * kBlockTokens + 16 + 2) + quantized;
 }
 
 extern const Kernels kScalarKernels;

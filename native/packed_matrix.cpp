@@ -101,6 +101,41 @@ bool PackedMatrix::pack_panel(const std::vector<StoredMatrix>& parts, int64_t pa
   return true;
 }
 
+std::vector<double> PackedMatrix::row_energies(int64_t first, int64_t count, const std::vector<float>& factors) const {
+  if (first < 0 || count < 0 || first > rows_ - count) throw std::invalid_argument("the matrix has no such rows");
+  if (std::ssize(factors) != columns_) throw std::invalid_argument("there must be one factor for each column");
+  std::vector<double> energies;
+  for (int64_t row = first; row < first + count; ++row) {
+    double energy = 0.0;
+    for (int64_t group = 0; group < columns_ / kGroup; ++group) {
+      float values[kGroup];
+      unpack(row, group, values);
+      for (int64_t k = 0; k < kGroup; ++k) {
+        const double product =
+            static_cast<double>(values[k]) * static_cast<double>(factors[to_size(group * kGroup + k)]);
+        energy += product * product;
+      }
+    }
+    energies.push_back(energy);
+  }
+  return energies;
+}
+
+// The inverse of place().
+void PackedMatrix::unpack(int64_t row, int64_t group, float* values) const {
+  const int64_t at = row / kPanel * (columns_ / kGroup) + group, channel = row % kPanel;
+  const float scale = half_to_float(scales_.as<uint16_t>()[at * kPanel + channel]);
+  const float min = mins_.bytes() ? half_to_float(mins_.as<uint16_t>()[at * kPanel + channel]) : 0.0f;
+  const uint8_t* lines = codes_.as<uint8_t>() + at * group_code_bytes(format_);
+  lines += channel / 16 * (group_code_bytes(format_) / 2) + channel % 16 * 4;
+  for (int k = 0; k < kGroup; ++k) {
+    const int line = format_ == WeightFormat::kW8 ? k : k % 16;
+    const int byte = lines[line / 4 * 64 + line % 4];
+    const int code = format_ == WeightFormat::kW8 ? byte : k < 16 ? byte & 15 : byte >> 4;
+    values[k] = scale * static_cast<float>(code - zero_point_) + min;
+  }
+}
+
 void PackedMatrix::place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale,
                          uint16_t min) {
   const int64_t at = panel * (columns_ / kGroup) + group;

@@ -23,6 +23,9 @@ class PackedMatrix {
 
   PackedView view() const;
   size_t bytes() const { return codes_.bytes() + scales_.bytes() + mins_.bytes(); }
+  // The sum of (weight * factor)² over the columns, for each of the rows [first, first + count). `factors`: one a
+  // column. Throws std::invalid_argument for rows or factors that do not fit.
+  std::vector<double> row_energies(int64_t first, int64_t count, const std::vector<float>& factors) const;
   int64_t num_panels() const { return (rows_ + kPanel - 1) / kPanel; }
   const char* format_name() const { return format_ == WeightFormat::kW4 ? "W4" : "W8"; }
 
@@ -33,6 +36,7 @@ class PackedMatrix {
   };
   Source source_of(const std::vector<StoredMatrix>& parts, int64_t row) const;
   bool pack_panel(const std::vector<StoredMatrix>& parts, int64_t panel);
+  void unpack(int64_t row, int64_t group, float* values) const;
   void place(int64_t panel, int64_t group, int64_t channel, const uint8_t* codes, uint16_t scale, uint16_t min);
 
   WeightFormat format_ = WeightFormat::kW4;

@@ -224,22 +224,48 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
   });
 }
 
-void Program::attention(int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
-                        float epsilon) {
+// Only pairs of which a value is not zero cost anything.
+KeyBiases Program::key_biases(const std::vector<float>& key_bias) const {
+  const int64_t dim = shape_.head_dim, half = dim / 2;
+  KeyBiases biases{std::vector<KeyBiases::Head>(to_size(shape_.num_kv_heads))};
+  for (int64_t h = 0; h < shape_.num_kv_heads && !key_bias.empty(); ++h) {
+    KeyBiases::Head& head = biases.kv_heads[to_size(h)];
+    for (int64_t pair = 0; pair < half; ++pair) {
+      const float first = key_bias[to_size(h * dim + pair)], second = key_bias[to_size(h * dim + half + pair)];
+      if (first == 0.0f && second == 0.0f) continue;
+      head.pairs.push_back(static_cast<int32_t>(pair));
+      head.first.push_back(first);
+      head.second.push_back(second);
+    }
+    for (double (*function)(double) :
+         {static_cast<double (*)(double)>(std::cos), static_cast<double (*)(double)>(std::sin)})
+      for (const int32_t pair : head.pairs)
+        for (int64_t token = 0; token < kBlockTokens; ++token)
+          head.turns.push_back(
+              static_cast<float>(function(static_cast<double>(token) * shape_.rope_frequencies[to_size(pair)])));
+  }
+  return biases;
+}
+
+void Program::attention(int qkv, int64_t layer, int out, const HeadNormWeights& norms,
+                        const std::vector<float>& key_bias) {
   const FloatBuffer& source = floats(qkv);
   require(source.width == attention_shape().qkv_width() && quantized(out).width == shape_.num_heads * shape_.head_dim,
           "attention: widths differ");
   require(layer >= 0 && layer < shape_.num_layers, "attention: there is no such layer in the KV pool");
-  require(query_norm.size() == key_norm.size() && (query_norm.empty() || std::ssize(query_norm) == shape_.head_dim),
+  require(norms.query.size() == norms.key.size() && (norms.query.empty() || std::ssize(norms.query) == shape_.head_dim),
           "attention: the norms of query and key heads must hold head_dim weights each, or none");
-  record(StepPhase::kAttention,
-         [this, qkv, layer, out, epsilon, query = std::move(query_norm), key = std::move(key_norm)] {
-           const HeadNorms norms{query.data(), key.data(), epsilon};
-           attend(qkv, layer, out, query.empty() ? HeadNorms{} : norms);
-         });
+  require(key_bias.empty() || std::ssize(key_bias) == shape_.num_kv_heads * shape_.head_dim,
+          "attention: the key bias must hold num_kv_heads * head_dim values, or none");
+  require(key_bias.empty() || (shape_.kv_type == KvType::kInt8 && norms.key.empty()),
+          "attention: a key bias needs an int8 KV cache and keys without a norm");
+  record(StepPhase::kAttention, [this, qkv, layer, out, norms, biases = key_biases(key_bias)] {
+    const HeadNorms views{norms.query.data(), norms.key.data(), norms.epsilon};
+    attend(qkv, layer, out, norms.query.empty() ? HeadNorms{} : views, biases);
+  });
 }
 
-void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms) {
+void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms, const KeyBiases& key_biases) {
   const FloatBuffer& source = floats(qkv);
   const QuantizedRows target = step_rows(quantized(out));
   const AttentionShape shape = attention_shape();
@@ -251,8 +277,9 @@ void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms) {
   });
   pool_->run(std::ssize(tiles_) * shape.num_kv_heads, [&](int64_t task, int thread) {
     const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];
-    kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, task % shape.num_kv_heads,
-                    shape, kv, target, thread_scratch_[to_size(thread)].as<float>());
+    const int64_t kv_head = task % shape.num_kv_heads;
+    kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, kv_head, shape, kv,
+                    key_biases.kv_heads[to_size(kv_head)].view(), target, thread_scratch_[to_size(thread)].as<float>());
     progress_.note();
   });
 }

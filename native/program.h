@@ -47,6 +47,22 @@ struct ProgramShape {
   double rope_attention_factor = 1.0;  // multiplies the rotated Q and K: some scalings of long contexts sharpen scores
 };
 
+// The memory behind HeadNorms; weights are empty in models without such norms.
+struct HeadNormWeights {
+  std::vector<float> query, key;
+  float epsilon = 0.0f;
+};
+
+// The memory behind the KeyBias of each KV head; no pairs where a head has none.
+struct KeyBiases {
+  struct Head {
+    std::vector<int32_t> pairs;
+    std::vector<float> first, second, turns;
+    KeyBias view() const { return {std::ssize(pairs), pairs.data(), first.data(), second.data(), turns.data()}; }
+  };
+  std::vector<Head> kv_heads;
+};
+
 // The kinds of work in a step, for telling where its time goes.
 enum class StepPhase { kLinear, kAttention, kLmHead, kSampling, kRest };
 constexpr size_t kNumPhases = 5;
@@ -72,9 +88,9 @@ class Program {
               int64_t first_column);
   // out = silu(gate) * up of an interleaved matrix.
   void linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix, int out);
-  // The norms of query and key heads hold head_dim weights each, or none.
-  void attention(int qkv, int64_t layer, int out, std::vector<float> query_norm, std::vector<float> key_norm,
-                 float epsilon);
+  // The norms of query and key heads hold head_dim weights each, or none. `key_bias`, [num_kv_heads][head_dim] or
+  // empty: a bias that the keys in qkv lack and the scores are to have; only with int8 and without norms.
+  void attention(int qkv, int64_t layer, int out, const HeadNormWeights& norms, const std::vector<float>& key_bias);
   void select_rows(int in, int out);
   // `wide`: both planes of the activations for every logit (lm_head.h).
   void logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide);
@@ -88,6 +104,7 @@ class Program {
   }
   // What each part of the last step took, in seconds.
   const PhaseSeconds& last_seconds() const { return last_seconds_; }
+  const ProgramShape& shape() const { return shape_; }
   int64_t block_bytes() const { return kv_layer(0).block_stride; }  // of the KV pool, all layers
 
  private:
@@ -126,7 +143,8 @@ class Program {
   std::vector<SampleOutcome> sample(std::span<const SequenceInput> sequences);
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
-  void attend(int qkv, int64_t layer, int out, const HeadNorms& norms);
+  KeyBiases key_biases(const std::vector<float>& key_bias) const;
+  void attend(int qkv, int64_t layer, int out, const HeadNorms& norms, const KeyBiases& key_biases);
 
   ProgramShape shape_;
   const Kernels& kernels_;

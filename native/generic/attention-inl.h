@@ -19,6 +19,46 @@ static inline void score_int8(const AttentionScratch& s, const BlockView& block,
     }
 }
 
+// K's bias b, turned to position p, adds q · R(p) b to a row's score. By pairs of dimensions that is
+// sum of A cos(p angle) + B sin(p angle), with A = q1 b1 + q2 b2 and B = q2 b1 - q1 b2. Makes A and B for a query as it
+// was before its Hadamard transform, which is its own inverse but for a factor.
+static inline void start_bias_terms(const AttentionScratch& s, int64_t row, const AttentionShape& shape,
+                                    const KeyBias& bias) {
+  const int64_t dim = shape.head_dim;
+  float* query = s.queries + row * dim;
+  hadamard(query, dim);
+  scale_by(query, dim, hadamard_scale(dim));
+  float* terms = s.bias_terms + row * dim;
+  for (int64_t i = 0; i < bias.num_pairs; ++i) {
+    const float first = query[bias.pairs[i]], second = query[bias.pairs[i] + dim / 2];
+    terms[i] = first * bias.first[i] + second * bias.second[i];
+    terms[dim / 2 + i] = second * bias.first[i] - first * bias.second[i];
+  }
+}
+
+// Adds the bias' share to the scores of a block that begins at position `start`. The angle is the sum of that of
+// `start`, which goes into A and B, and that of the token in the block, which is in `turns`.
+static inline void add_bias_scores(const AttentionScratch& s, const AttentionShape& shape, const KeyBias& bias,
+                                   int64_t start) {
+  const int64_t dim = shape.head_dim, half = dim / 2;
+  for (int64_t i = 0; i < bias.num_pairs; ++i) {
+    s.block_cosines[i] = shape.cosines[start * half + bias.pairs[i]];
+    s.block_sines[i] = shape.sines[start * half + bias.pairs[i]];
+  }
+  for (int64_t row = 0; row < s.rows; ++row) {
+    const float* terms = s.bias_terms + row * dim;
+    float* turned = s.block_bias_terms + row * dim;
+    for (int64_t i = 0; i < bias.num_pairs; i += 16) {  // what lies beyond the last pair is not used
+      const F32 a = load(terms + i), b = load(terms + half + i);
+      const F32 cosine = load(s.block_cosines + i), sine = load(s.block_sines + i);
+      store(turned + i, fma(b, sine, mul(a, cosine)));
+      store(turned + half + i, sub(mul(b, cosine), mul(a, sine)));
+    }
+  }
+  score_all_rows(s, s.block_bias_terms, dim, bias.turns, bias.num_pairs);
+  score_all_rows(s, s.block_bias_terms + half, dim, bias.turns + bias.num_pairs * kBlockTokens, bias.num_pairs);
+}
+
 // Turns a row's scores into softmax numerators; `visible` of the block's tokens are at or before the row's position.
 static inline void soften_row(const AttentionScratch& s, int64_t row, int64_t visible) {
   float* weights = s.weights + row * kBlockTokens;
@@ -80,10 +120,11 @@ static inline void accumulate_int8(const AttentionScratch& s, const BlockView& b
 
 // All rows against a block; rows are (token, head) pairs, heads fastest. The first token sees `first_visible` of it.
 static inline void attend_block(const AttentionScratch& s, const BlockView& block, const KvLayer& kv,
-                                int64_t query_heads, int64_t first_visible) {
+                                const AttentionShape& shape, const KeyBias& bias, int64_t first_visible) {
   const bool half = kv.type == KvType::kHalf;
   half ? score_half(s, block, kv.head_dim) : score_int8(s, block, kv);
-  for (int64_t row = 0; row < s.rows; ++row) soften_row(s, row, first_visible + row / query_heads);
+  if (bias.num_pairs) add_bias_scores(s, shape, bias, block.start);
+  for (int64_t row = 0; row < s.rows; ++row) soften_row(s, row, first_visible + row / shape.query_heads_per_kv());
   half ? accumulate_half(s, block, kv.head_dim) : accumulate_int8(s, block, kv);
 }
 
@@ -96,7 +137,7 @@ static inline BlockView block_at(const SequenceView& sequence, const KvLayer& kv
   const bool more = present > kBlockTokens;
   const uint8_t* next = more ? kv.kv_head_data(number[1], kv_head) : nullptr;
   const int64_t next_bytes = kv.vector_bytes() / (kv.head_dim / kPanel);
-  return {keys, keys + kv.values_at(), more ? kBlockTokens : present, next, next_bytes};
+  return {keys, keys + kv.values_at(), start, more ? kBlockTokens : present, next, next_bytes};
 }
 
 // 16 columns of a row's output, its planes added.
@@ -106,7 +147,8 @@ static inline F32 output_of(const AttentionScratch& s, int64_t row, int64_t colu
 }
 
 static void attend(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
-                   const AttentionShape& shape, const KvLayer& kv, const QuantizedRows& out, float* scratch) {
+                   const AttentionShape& shape, const KvLayer& kv, const KeyBias& bias, const QuantizedRows& out,
+                   float* scratch) {
   const int64_t query_heads = shape.query_heads_per_kv(), dim = shape.head_dim, rows = (end - begin) * query_heads;
   const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1);
   const int64_t first_head = kv_head * query_heads;
@@ -114,6 +156,7 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
     const float* source = qkv + (sequence.first_row + begin + row / query_heads) * shape.qkv_width() +
                           (first_head + row % query_heads) * dim;
     for (int64_t d = 0; d < dim; d += 16) store(s.queries + row * dim + d, load(source + d));
+    if (bias.num_pairs) start_bias_terms(s, row, shape, bias);
     if (kv.type == KvType::kInt8)
       for (int64_t d = 0; d < dim; d += kGroup)
         quantize_into(load(source + d), load(source + d + 16), s.quantized_queries, row, d / kGroup);
@@ -125,7 +168,7 @@ static void attend(const float* qkv, const SequenceView& sequence, int64_t begin
   const int64_t last_position = sequence.first_position + end - 1;
   for (int64_t start = 0; start <= last_position; start += kBlockTokens) {
     const BlockView block = block_at(sequence, kv, kv_head, start, last_position);
-    attend_block(s, block, kv, query_heads, first_position - start + 1);
+    attend_block(s, block, kv, shape, bias, first_position - start + 1);
   }
   for (int64_t row = 0; row < rows; ++row) {
     const F32 inverse = set1(1.0f / reduce_add(load(s.sums + row * 16)));

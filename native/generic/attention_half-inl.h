@@ -1,4 +1,5 @@
-// Attention's two products with a pool in half precision, in float32. Included by attention-inl.h.
+// Attention's products in float32: both of a pool in half precision, and of the queries with K's bias. Included by
+// attention-inl.h.
 
 // Where the rows of a tile find V in half precision: as it is stored, converted as it is loaded, or in float32.
 struct HalfValues {
@@ -10,33 +11,45 @@ struct FloatValues {
   F32 at(int64_t i) const { return load(v + i); }
 };
 
+// scores [Rows][32] += queries [Rows][width], `stride` apart, times keys [width][32 tokens].
 template <int Rows>
-static inline void score_rows(const AttentionScratch& s, int64_t row, int64_t dim) {
+static inline void score_rows(const float* queries, int64_t stride, const float* keys, int64_t width, float* scores) {
   F32 left[Rows], right[Rows];
-  for (int r = 0; r < Rows; ++r) left[r] = right[r] = set1(0.0f);
-  const float* q = s.queries + row * dim;
-  for (int64_t d = 0; d < dim; ++d) {
-    const F32 a = load(s.keys + d * kBlockTokens), b = load(s.keys + d * kBlockTokens + 16);
+  for (int r = 0; r < Rows; ++r) {
+    left[r] = load(scores + r * kBlockTokens);
+    right[r] = load(scores + r * kBlockTokens + 16);
+  }
+  for (int64_t d = 0; d < width; ++d) {
+    const F32 a = load(keys + d * kBlockTokens), b = load(keys + d * kBlockTokens + 16);
     for (int r = 0; r < Rows; ++r) {
-      const F32 x = set1(q[r * dim + d]);
+      const F32 x = set1(queries[r * stride + d]);
       left[r] = fma(x, a, left[r]);
       right[r] = fma(x, b, right[r]);
     }
   }
   for (int r = 0; r < Rows; ++r) {
-    store(s.weights + (row + r) * kBlockTokens, left[r]);
-    store(s.weights + (row + r) * kBlockTokens + 16, right[r]);
+    store(scores + r * kBlockTokens, left[r]);
+    store(scores + r * kBlockTokens + 16, right[r]);
   }
+}
+
+static inline void score_all_rows(const AttentionScratch& s, const float* queries, int64_t stride, const float* keys,
+                                  int64_t width) {
+  int64_t row = 0;
+  for (; row + kAttendRows <= s.rows; row += kAttendRows)
+    score_rows<kAttendRows>(queries + row * stride, stride, keys, width, s.weights + row * kBlockTokens);
+  for (; row + kAttendRest <= s.rows; row += kAttendRest)
+    score_rows<kAttendRest>(queries + row * stride, stride, keys, width, s.weights + row * kBlockTokens);
+  for (; row < s.rows; ++row)
+    score_rows<1>(queries + row * stride, stride, keys, width, s.weights + row * kBlockTokens);
 }
 
 // Scores against K in half precision: K is widened once for all rows.
 static inline void score_half(const AttentionScratch& s, const BlockView& block, int64_t dim) {
   const HalfValues keys{reinterpret_cast<const uint16_t*>(block.keys)};
   for (int64_t i = 0; i < dim * kBlockTokens; i += 16) store(s.keys + i, keys.at(i));
-  int64_t row = 0;
-  for (; row + kAttendRows <= s.rows; row += kAttendRows) score_rows<kAttendRows>(s, row, dim);
-  for (; row + kAttendRest <= s.rows; row += kAttendRest) score_rows<kAttendRest>(s, row, dim);
-  for (; row < s.rows; ++row) score_rows<1>(s, row, dim);
+  for (int64_t i = 0; i < s.rows * kBlockTokens; i += 16) store(s.weights + i, set1(0.0f));
+  score_all_rows(s, s.queries, dim, s.keys, dim);
 }
 
 // 32 columns of the outputs of some rows, from column d on, by a block's V in half precision.

@@ -12,6 +12,9 @@ struct AttentionScratch {
   float *maxima, *corrections;                         // [rows]
   QuantizedRows quantized_queries, quantized_weights;  // with int8; the weights have V's scales in them
   float* products;                                     // of the queries with K: [rows * planes][32]
+  // The factors of the cosines and of the sines in the scores' share of K's bias, [rows][2][head_dim / 2], of which
+  // num_pairs are in use: for position 0, and for a block's first position, with the cosines and sines of that.
+  float *bias_terms, *block_bias_terms, *block_cosines, *block_sines;
 
   AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_planes)
       : rows(num_rows), planes(num_planes) {
@@ -34,6 +37,10 @@ struct AttentionScratch {
     values = carve(kBlockTokens * dim);
     queries = carve(rows * dim);
     outputs = carve(rows * planes * dim);
+    bias_terms = carve(rows * dim);
+    block_bias_terms = carve(rows * dim);
+    block_cosines = carve(dim / 2);
+    block_sines = carve(dim / 2);
     weights = carve(rows * kBlockTokens);
     products = carve(rows * planes * kBlockTokens);
     sums = carve(rows * 16);
@@ -50,6 +57,7 @@ struct AttentionScratch {
 // One block of one KV head.
 struct BlockView {
   const uint8_t *keys, *values;
+  int64_t start;        // the position of its first token
   int64_t tokens;       // that it holds
   const uint8_t* next;  // K of the block after it, or null
   int64_t next_bytes;   // to be fetched from there for each 32 columns of this one's V

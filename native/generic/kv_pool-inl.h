@@ -26,6 +26,9 @@ static inline void hadamard(float* x, int64_t n) {
       }
 }
 
+// What makes the transform orthogonal.
+static inline float hadamard_scale(int64_t n) { return 1.0f / __builtin_sqrtf(static_cast<float>(n & -n)); }
+
 static inline void scale_by(float* x, int64_t n, float factor) {
   for (int64_t i = 0; i < n; i += 16) store(x + i, mul(load(x + i), set1(factor)));
 }
@@ -115,7 +118,7 @@ static void rope_and_store(float* qkv, int64_t position, const AttentionShape& s
   const int64_t dim = shape.head_dim, half = dim / 2;
   const float* cosines = shape.cosines + position * half;
   const float* sines = shape.sines + position * half;
-  const float rotation = shape.rotate_keys ? 1.0f / __builtin_sqrtf(static_cast<float>(dim & -dim)) : 1.0f;
+  const float rotation = shape.rotate_keys ? hadamard_scale(dim) : 1.0f;
   const float softmax_scale = 1.0f / __builtin_sqrtf(static_cast<float>(dim));
   for (int64_t h = 0; h < shape.num_heads + shape.num_kv_heads; ++h) {
     float* head = qkv + h * dim;

@@ -44,7 +44,8 @@ class Model {
     program_.reorder(x, backwards, turned);
     program_.rms_norm(turned, ones, 1e-6f, normed);
     program_.linear(normed, packed("Q8_0", 128, kWidth), random_.reals(128, 1.0f), qkv, false, 0);
-    program_.attention(qkv, 0, attended, std::vector<float>(32, 0.5f), std::vector<float>(32, 2.0f), 1e-6f);
+    const std::vector<float> half(32, 0.5f), two(32, 2.0f);
+    program_.attention(qkv, 0, attended, {half, two, 1e-6f}, {});
     program_.linear(attended, packed("Q4_1", kWidth, kWidth), {}, x, true, 0);
     program_.select_rows(x, last);
     program_.rms_norm(last, ones, 1e-6f, wide);

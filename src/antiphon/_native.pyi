@@ -179,6 +179,11 @@ class PackedMatrix:
     @property
     def columns(self) -> int: ...
 
+    def row_energies(self, first_row: int, count: int, factors: Sequence[float]) -> list[float]:
+        """
+        The sum of (weight * factor)² of each of `count` rows; `factors`: one for each column.
+        """
+
 class Device:
     """
     Threads and the kernels of one instruction set ('auto': the best there is).
@@ -233,9 +238,9 @@ class Program:
 
     def linear_silu_mul(self, source: int, matrix: PackedMatrix, out: int) -> None: ...
 
-    def attention(self, qkv: int, layer: int, out: int, query_norm: Sequence[float], key_norm: Sequence[float], epsilon: float) -> None:
+    def attention(self, qkv: int, layer: int, out: int, query_norm: Sequence[float], key_norm: Sequence[float], epsilon: float, key_bias: Sequence[float] = []) -> None:
         """
-        Causal attention; the norms of query and key heads are empty where the model has none.
+        Causal attention. The norms of query and key heads are empty in models without them. `key_bias`, [num_kv_heads * head_dim] or empty: what the keys in `qkv` lack and the scores are to have.
         """
 
     def select_rows(self, source: int, out: int) -> None: ...
@@ -253,6 +258,15 @@ class Program:
     @property
     def last_seconds(self) -> dict[str, float]:
         """What each part of the last step took, in seconds."""
+
+    @property
+    def head_dim(self) -> int: ...
+
+    @property
+    def num_kv_heads(self) -> int: ...
+
+    @property
+    def has_int8_kv(self) -> bool: ...
 
     @property
     def block_bytes(self) -> int: ...

@@ -22,7 +22,9 @@ import numpy as np
 from antiphon import _native
 from antiphon.checkpoint import Tensor
 from antiphon.errors import CheckpointError, ConfigError
+from antiphon.errors import CheckpointError, ConfigError
 from antiphon.footprint import MAX_COPIED_EMBEDDING
+from antiphon.ops.key_bias import bias_to_leave_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,28 @@ def quantize(device: _native.Device, tensor: Tensor, type: str) -> memoryview:
     return blocks.data
 
 
+def _row_energies(matrix: NativeMatrix, begin: int, count: int, factors: list[float]) -> list[float]:
+    """The sum of (weight * factor)² of each of the rows [begin, begin + count)."""
+    energies: list[float] = []
+    for packed in matrix.packed:
+        first, last = max(begin, 0), min(begin + count, packed.rows)
+        if first < last:
+            energies += packed.row_energies(first, last - first, factors)
+        begin -= packed.rows
+    return energies
+
+
+def _without_key_bias(matrix: NativeMatrix, begin: int, key_bias: list[float]) -> NativeMatrix:
+    """The matrix of q, k and v without a part of its bias, which begins at row `begin`."""
+    if not key_bias:
+        return matrix
+    bias = list(matrix.bias)
+    for row, value in enumerate(key_bias, begin):
+        if value != 0.0:
+            bias[row] = 0.0
+    return replace(matrix, bias=bias)
+
+
 class NativeOps(NativeLoader):
     """Records one forward pass into `program`.
 
@@ -190,12 +214,30 @@ class NativeOps(NativeLoader):
 
     def attention(self, qkv: Product, layer: int, qk_norm: tuple[list[float], list[float]] | None = None) -> Stored:
         source = self._multiplied(self._use(qkv))
+        key_bias = self._key_bias_to_leave_out(qkv) if qk_norm is None else []
         projected = self._write("qkv", qkv.matrix.rows)
-        self._record(source, qkv.matrix, projected, accumulate=False)
+        self._record(source, _without_key_bias(qkv.matrix, self._attended_width, key_bias), projected, accumulate=False)
         out = self._write("attended", self._attended_width, quantized=True)
         query_norm, key_norm = qk_norm or ([], [])
-        self._program.attention(self._read(projected), layer, out.buffer, query_norm, key_norm, self._epsilon)
+        self._program.attention(self._read(projected), layer, out.buffer, query_norm, key_norm, self._epsilon, key_bias)
         return out
+
+    def _key_bias_to_leave_out(self, qkv: Product) -> list[float]:
+        """What an int8 KV cache leaves out of K's bias, [num_kv_heads * head_dim]; empty where that is nothing.
+
+        The input of the product is expected to be noise of size one times the norm's weights.
+        """
+        heads, dim = self._program.num_kv_heads, self._program.head_dim
+        if not (qkv.matrix.bias and self._program.has_int8_kv):
+            return []
+        factors = qkv.source.weight if isinstance(qkv.source, Normed) else [1.0] * qkv.source.width
+        if qkv.matrix.order is not None:
+            factors = [factors[column] for column in qkv.matrix.order]
+        begin, count = self._attended_width, heads * dim
+        energies = np.array(_row_energies(qkv.matrix, begin, count, factors)).reshape(heads, dim).sum(axis=1)
+        bias = np.array(qkv.matrix.bias[begin : begin + count]).reshape(heads, dim)
+        left_out: list[float] = bias_to_leave_out(bias, energies).reshape(-1).tolist()
+        return left_out if any(left_out) else []
 
     def silu_mul(self, gate_up: Product) -> Stored:
         (packed,) = gate_up.matrix.packed

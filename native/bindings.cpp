@@ -159,43 +159,83 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> last_logits(const PyProgram& self, in
   return {copy, {logits.size() / static_cast<size_t>(vocabulary), static_cast<size_t>(vocabulary)}, owner};
 }
 
+void put_biases(const std::map<int32_t, float>& logit_bias, std::vector<int32_t>& token_ids,
+                std::vector<float>& values) {
+  for (const auto& [token_id, bias] : logit_bias) {
+    token_ids.push_back(token_id);
+    values.push_back(bias);
+  }
+}
+
 void bind_inputs(nb::module_& m) {
-  nb::class_<SampleRequest>(m, "SampleRequest",
-                            "How to draw one token; the fields are those of request.SamplingParams.")
-      .def(nb::init<>())
-      .def_rw("temperature", &SampleRequest::temperature)
-      .def_rw("top_k", &SampleRequest::top_k)
-      .def_rw("top_p", &SampleRequest::top_p)
-      .def_rw("min_p", &SampleRequest::min_p)
-      .def_rw("repetition_penalty", &SampleRequest::repetition_penalty)
-      .def_rw("presence_penalty", &SampleRequest::presence_penalty)
-      .def_rw("frequency_penalty", &SampleRequest::frequency_penalty)
-      .def_rw("seed", &SampleRequest::seed)
-      .def_rw("choice_index", &SampleRequest::choice_index)
-      .def_rw("position", &SampleRequest::position)
-      .def_rw("num_logprobs", &SampleRequest::num_logprobs)
-      .def_rw("bias_token_ids", &SampleRequest::bias_token_ids)
-      .def_rw("bias_values", &SampleRequest::bias_values)
-      .def_rw("masked_token_ids", &SampleRequest::masked_token_ids)
+  nb::class_<SequenceSampling>(m, "SequenceSampling",
+                               "How the tokens of one sequence are drawn; the fields are those of "
+                               "request.SamplingParams. Registered once, then told of each token that penalties count.")
       .def(
-          "set_token_bitmask",
-          [](SampleRequest& self, const nb::bytes& bits) {
-            if (bits.size() % sizeof(uint32_t)) throw std::invalid_argument("a token bitmask has whole words");
-            self.token_bitmask.resize(bits.size() / sizeof(uint32_t));
-            std::memcpy(self.token_bitmask.data(), bits.data(), bits.size());
+          "__init__",
+          [](SequenceSampling* self, float temperature, int32_t top_k, float top_p, float min_p,
+             float repetition_penalty, float presence_penalty, float frequency_penalty, uint64_t seed,
+             uint32_t choice_index, int32_t num_logprobs, const std::map<int32_t, float>& logit_bias) {
+            new (self) SequenceSampling{temperature,
+                                        top_k,
+                                        top_p,
+                                        min_p,
+                                        repetition_penalty,
+                                        presence_penalty,
+                                        frequency_penalty,
+                                        seed,
+                                        choice_index,
+                                        num_logprobs,
+                                        {},
+                                        {},
+                                        {}};
+            put_biases(logit_bias, self->bias_token_ids, self->bias_values);
           },
-          "bits"_a, "Bytes with a bit for each token, the lowest first: whether it may be drawn.")
-      .def_rw("history", &SampleRequest::history)
-      .def_rw("num_prompt_tokens", &SampleRequest::num_prompt_tokens);
+          nb::kw_only(), "temperature"_a = 1.0f, "top_k"_a = 0, "top_p"_a = 1.0f, "min_p"_a = 0.0f,
+          "repetition_penalty"_a = 1.0f, "presence_penalty"_a = 0.0f, "frequency_penalty"_a = 0.0f, "seed"_a = 0,
+          "choice_index"_a = 0, "num_logprobs"_a = -1, "logit_bias"_a = std::map<int32_t, float>{})
+      .def(
+          "count",
+          [](SequenceSampling& self, const std::vector<int32_t>& token_ids, bool generated) {
+            self.known_tokens.add(token_ids, generated);
+          },
+          "token_ids"_a, "generated"_a, "Count tokens that the sequence knows from now on.")
+      .def_ro("top_k", &SequenceSampling::top_k)
+      .def_ro("seed", &SequenceSampling::seed)
+      .def_ro("repetition_penalty", &SequenceSampling::repetition_penalty)
+      .def_prop_ro(
+          "token_counts",
+          [](const SequenceSampling& self) {
+            std::map<int32_t, int32_t> counts;
+            for (const TokenCounts::Count& known : self.known_tokens.counts()) counts[known.token_id] = known.generated;
+            return counts;
+          },
+          "The known tokens, and how often each was generated.");
+  nb::class_<SampleRequest>(m, "SampleRequest", "How to draw one token of a sequence.")
+      .def(
+          "__init__",
+          [](SampleRequest* self, std::shared_ptr<SequenceSampling> sampling, uint64_t position,
+             std::vector<int32_t> masked_token_ids, const std::map<int32_t, float>& logit_bias,
+             const nb::bytes& token_bitmask) {
+            if (token_bitmask.size() % sizeof(uint32_t)) throw std::invalid_argument("a token bitmask has whole words");
+            new (self) SampleRequest{std::move(sampling), position, std::move(masked_token_ids), {}, {}, {}};
+            put_biases(logit_bias, self->bias_token_ids, self->bias_values);
+            self->token_bitmask.resize(token_bitmask.size() / sizeof(uint32_t));
+            std::memcpy(self->token_bitmask.data(), token_bitmask.data(), token_bitmask.size());
+          },
+          "sampling"_a, "position"_a, "masked_token_ids"_a = std::vector<int32_t>{},
+          "logit_bias"_a = std::map<int32_t, float>{}, "token_bitmask"_a = nb::bytes("", 0),
+          "`logit_bias` replaces that of the sequence for the same tokens. `token_bitmask`: bytes with a bit for each "
+          "token, the lowest first: whether it may be drawn; empty: every token may.");
   nb::class_<SequenceInput>(m, "SequenceInput", "What a step computes of one sequence.")
       .def(
           "__init__",
           [](SequenceInput* self, std::vector<int32_t> token_ids, int64_t first_position,
-             std::vector<int32_t> block_table, const SampleRequest* sampling) {
-            new (self) SequenceInput{std::move(token_ids), first_position, std::move(block_table), sampling != nullptr,
-                                     sampling ? *sampling : SampleRequest{}};
+             std::vector<int32_t> block_table, const SampleRequest* sample) {
+            new (self) SequenceInput{std::move(token_ids), first_position, std::move(block_table),
+                                     sample ? std::optional(*sample) : std::nullopt};
           },
-          "token_ids"_a, "first_position"_a, "block_table"_a, "sampling"_a.none());
+          "token_ids"_a, "first_position"_a, "block_table"_a, "sample"_a.none());
   nb::class_<SampleOutcome>(m, "SampleOutcome", "A drawn token, or token_id -1 and why none could be drawn.")
       .def_ro("token_id", &SampleOutcome::token_id)
       .def_prop_ro(

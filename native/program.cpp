@@ -312,6 +312,7 @@ void Program::check(const SequenceInput& sequence) const {
   if (sequence.first_position > room)
     refuse("position " + std::to_string(sequence.first_position) + " is too far on for " + std::to_string(count) +
            " tokens: the context ends at " + std::to_string(shape_.context_length));
+  require(!sequence.sample || sequence.sample->sampling, "a token is to be drawn, but not how");
   const int64_t end = sequence.first_position + count;
   require(std::ssize(sequence.block_table) * kBlockTokens >= end, "the block table is shorter than the sequence");
   for (const int32_t block : sequence.block_table)
@@ -336,7 +337,7 @@ void Program::take(std::span<const SequenceInput> sequences) {
     for (int64_t begin = 0; begin < count; begin += kAttentionTileTokens)
       tiles_.push_back({index, begin, std::min(count, begin + kAttentionTileTokens)});
     num_tokens_ += count;
-    if (sequence.sampled) sampled_rows_.push_back(num_tokens_ - 1);
+    if (sequence.sample) sampled_rows_.push_back(num_tokens_ - 1);
   }
   require(num_tokens_ <= shape_.max_tokens && std::ssize(sequences) <= shape_.max_sequences,
           "the step is larger than the program was made for");
@@ -365,7 +366,7 @@ std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences
 std::vector<SampleOutcome> Program::sample(std::span<const SequenceInput> sequences) {
   std::vector<const SampleRequest*> requests;
   for (const SequenceInput& sequence : sequences)
-    if (sequence.sampled) requests.push_back(&sequence.sampling);
+    if (sequence.sample) requests.push_back(&*sequence.sample);
   std::vector<SampleOutcome> outcomes(requests.size());
   pool_->run(std::ssize(requests), [&](int64_t row, int) {
     RowSampler sampler(kernels_, logits_.row(row), logits_.shards(row), shape_.vocabulary);

@@ -9,6 +9,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -23,13 +24,12 @@
 
 namespace antiphon {
 
-// What a step computes of one sequence, and how to draw its next token (or not).
+// What a step computes of one sequence, and how to draw its next token.
 struct SequenceInput {
   std::vector<int32_t> token_ids;
   int64_t first_position = 0;
   std::vector<int32_t> block_table;
-  bool sampled = false;
-  SampleRequest sampling;
+  std::optional<SampleRequest> sample;  // none: no token is drawn
 };
 
 struct ProgramShape {

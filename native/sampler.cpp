@@ -36,6 +36,14 @@ double uniform_draw(uint64_t seed, uint32_t choice_index, uint64_t position) {
   return static_cast<double>(bits) * 0x1p-53;
 }
 
+void TokenCounts::add(const std::vector<int32_t>& token_ids, bool generated) {
+  for (const int32_t token_id : token_ids) {
+    const auto [place, is_new] = places_.try_emplace(token_id, counts_.size());
+    if (is_new) counts_.push_back({token_id, 0});
+    if (generated) ++counts_[place->second].generated;
+  }
+}
+
 RowSampler::RowSampler(const Kernels& kernels, float* logits, ShardSummary* shards, int64_t vocabulary)
     : kernels_(kernels), logits_(logits), shards_(shards), vocabulary_(vocabulary) {}
 
@@ -128,39 +136,36 @@ void RowSampler::change(int32_t token_id, float logit) {
   logits_[token_id] = logit;
 }
 
-void RowSampler::apply_penalties(const SampleRequest& request) {
-  std::vector<int32_t> seen = request.history;
-  const auto prompt_end =
-      request.history.begin() + std::min<int64_t>(request.num_prompt_tokens, std::ssize(request.history));
-  std::vector<int32_t> generated(prompt_end, request.history.end());
-  std::sort(seen.begin(), seen.end());
-  std::sort(generated.begin(), generated.end());
-  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-  for (const int32_t token_id : seen) {
-    if (token_id < 0 || token_id >= vocabulary_) continue;
-    const auto [first, last] = std::equal_range(generated.begin(), generated.end(), token_id);
-    const float count = static_cast<float>(last - first);
-    float logit = logits_[token_id];
-    logit = logit > 0.0f ? logit / request.repetition_penalty : logit * request.repetition_penalty;
-    if (count > 0.0f) logit -= request.presence_penalty + count * request.frequency_penalty;
-    change(token_id, logit);
+void RowSampler::apply_penalties(const SequenceSampling& sampling) {
+  for (const TokenCounts::Count& known : sampling.known_tokens.counts()) {
+    if (known.token_id < 0 || known.token_id >= vocabulary_) continue;
+    float logit = logits_[known.token_id];
+    logit = logit > 0.0f ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
+    if (known.generated > 0)
+      logit -= sampling.presence_penalty + static_cast<float>(known.generated) * sampling.frequency_penalty;
+    change(known.token_id, logit);
   }
 }
 
 void RowSampler::apply_biases(const SampleRequest& request) {
-  for (size_t i = 0; i < request.bias_token_ids.size(); ++i) {
-    const int32_t token_id = request.bias_token_ids[i];
-    if (token_id >= 0 && token_id < vocabulary_) change(token_id, logits_[token_id] + request.bias_values[i]);
+  const auto apply = [this](int32_t token_id, float bias) {
+    if (token_id >= 0 && token_id < vocabulary_) change(token_id, logits_[token_id] + bias);
+  };
+  const std::vector<int32_t>& replaced = request.bias_token_ids;
+  for (size_t i = 0; i < request.sampling->bias_token_ids.size(); ++i) {
+    const int32_t token_id = request.sampling->bias_token_ids[i];
+    if (std::find(replaced.begin(), replaced.end(), token_id) == replaced.end())
+      apply(token_id, request.sampling->bias_values[i]);
   }
+  for (size_t i = 0; i < replaced.size(); ++i) apply(replaced[i], request.bias_values[i]);
   for (const int32_t token_id : request.masked_token_ids) change(token_id, kLowest);
 }
 
 void RowSampler::summarize_changed() {
-  std::vector<int64_t> touched;
-  for (const auto& [token_id, logit] : changed_) touched.push_back(token_id / kShard);
-  std::sort(touched.begin(), touched.end());
-  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
-  for (const int64_t s : touched) shards_[s] = kernels_.summarize(logits_ + s * kShard, shard_size(s));
+  std::vector<bool> touched(to_size(num_shards()));
+  for (const auto& [token_id, logit] : changed_) touched[to_size(token_id / kShard)] = true;
+  for (int64_t s = 0; s < num_shards(); ++s)
+    if (touched[to_size(s)]) shards_[s] = kernels_.summarize(logits_ + s * kShard, shard_size(s));
 }
 
 // Penalties and biases of extreme size can overflow; minus infinity alone is meant.
@@ -215,16 +220,16 @@ int32_t RowSampler::draw_from_all(double uniform, float maximum, float scale) co
 }
 
 // top_k: the likeliest few are sorted and cut by top_p and min_p; one of those that are left is drawn, in id order.
-int32_t RowSampler::draw_from_likeliest(const SampleRequest& request, double uniform, float maximum,
+int32_t RowSampler::draw_from_likeliest(const SequenceSampling& sampling, double uniform, float maximum,
                                         float scale) const {
-  Candidates pool = likeliest(request.top_k);
+  Candidates pool = likeliest(sampling.top_k);
   std::vector<float> weights = weights_of(pool, maximum, scale);
   double total = 0.0, kept = 0.0;
   for (const float weight : weights) total += weight;
   size_t count = 0;
   while (count < pool.size() && pool[count].logit != kLowest) {
     const bool is_equal = count && weights[count] == weights[count - 1];
-    if (count && !is_equal && (kept >= request.top_p * total || weights[count] < request.min_p * weights[0])) break;
+    if (count && !is_equal && (kept >= sampling.top_p * total || weights[count] < sampling.min_p * weights[0])) break;
     kept += weights[count++];
   }
   pool.resize(count);
@@ -238,28 +243,29 @@ int32_t RowSampler::draw_from_likeliest(const SampleRequest& request, double uni
   return pool[count - 1].token_id;
 }
 
-int32_t RowSampler::draw(const SampleRequest& request) const {
-  const double uniform = uniform_draw(request.seed, request.choice_index, request.position);
-  const float largest = maximum(), scale = 1.0f / request.temperature;
-  if (request.top_k > 0 && request.top_k < vocabulary_) return draw_from_likeliest(request, uniform, largest, scale);
-  if (request.top_p < 1.0f || request.min_p > 0.0f) {
+int32_t RowSampler::draw(const SequenceSampling& sampling, uint64_t position) const {
+  const double uniform = uniform_draw(sampling.seed, sampling.choice_index, position);
+  const float largest = maximum(), scale = 1.0f / sampling.temperature;
+  if (sampling.top_k > 0 && sampling.top_k < vocabulary_) return draw_from_likeliest(sampling, uniform, largest, scale);
+  if (sampling.top_p < 1.0f || sampling.min_p > 0.0f) {
     Nucleus nucleus(kernels_, logits_, shards_, vocabulary_, largest, scale);
-    return nucleus.draw(uniform, request.top_p, request.min_p);
+    return nucleus.draw(uniform, sampling.top_p, sampling.min_p);
   }
   return draw_from_all(uniform, largest, scale);
 }
 
 SampleOutcome RowSampler::sample(const SampleRequest& request) {
+  const SequenceSampling& sampling = *request.sampling;
   SampleOutcome outcome;
   for (int64_t s = 0; s < num_shards(); ++s)
     if (shards_[s].not_finite != 0.0f) {  // true of not-a-number
       outcome.error = "the model's logits are not finite numbers";
       return outcome;
     }
-  const float raw_log_sum = request.num_logprobs >= 0 ? log_sum() : 0.0f;
-  note_logprobs(request.num_logprobs, raw_log_sum, outcome);
+  const float raw_log_sum = sampling.num_logprobs >= 0 ? log_sum() : 0.0f;
+  note_logprobs(sampling.num_logprobs, raw_log_sum, outcome);
   if (!request.token_bitmask.empty()) apply_bitmask(request.token_bitmask);
-  if (!request.history.empty()) apply_penalties(request);
+  apply_penalties(sampling);
   apply_biases(request);
   if (!changes_are_numbers()) {
     outcome.error = "the penalties and logit_bias of this request leave logits that are not finite numbers";
@@ -270,8 +276,8 @@ SampleOutcome RowSampler::sample(const SampleRequest& request) {
     outcome.error = "the grammar, logit_bias and min_tokens of this request leave no token to choose";
     return outcome;
   }
-  outcome.token_id = request.temperature >= kColdest ? draw(request) : greedy();
-  if (request.num_logprobs >= 0) outcome.logprob = original(outcome.token_id) - raw_log_sum;
+  outcome.token_id = sampling.temperature >= kColdest ? draw(sampling, request.position) : greedy();
+  if (sampling.num_logprobs >= 0) outcome.logprob = original(outcome.token_id) - raw_log_sum;
   return outcome;
 }
 

@@ -87,8 +87,10 @@ SequenceInput random_sequence(Random& random, int32_t index) {
     input.token_ids.push_back(static_cast<int32_t>(random.between(0, kVocabulary - 1)));
   input.first_position = random.between(0, 20);
   input.block_table = {index};
-  input.sampled = random.next() % 4 != 0;
-  input.sampling.seed = random.next();
+  const bool sampled = random.next() % 4 != 0;
+  auto sampling = std::make_shared<SequenceSampling>();
+  sampling->seed = random.next();
+  if (sampled) input.sample = SampleRequest{std::move(sampling), 0, {}, {}, {}, {}};
   if (!wild) return input;
   if (random.next() % 2) input.first_position = static_cast<int64_t>(random.next());
   if (random.next() % 2) input.block_table = {static_cast<int32_t>(random.next())};

@@ -23,28 +23,31 @@ SampleRequest random_request(Random& random, int64_t vocabulary) {
   const float temperatures[] = {0.0f, 1e-6f, 1e-4f, 0.6f, 1.0f, 100.0f};
   const float shares[] = {0.0f, 1e-9f, 0.3f, 0.95f, 1.0f};
   SampleRequest request;
-  request.temperature = temperatures[random.next() % 6];
-  request.top_k = static_cast<int32_t>(random.next() % 3 ? 0 : random.between(0, 2 * vocabulary));
-  request.top_p = shares[random.next() % 5];
-  request.min_p = shares[random.next() % 5];
-  request.seed = random.next();
+  auto sampling = std::make_shared<SequenceSampling>();
+  sampling->temperature = temperatures[random.next() % 6];
+  sampling->top_k = static_cast<int32_t>(random.next() % 3 ? 0 : random.between(0, 2 * vocabulary));
+  sampling->top_p = shares[random.next() % 5];
+  sampling->min_p = shares[random.next() % 5];
+  sampling->seed = random.next();
   request.position = random.next();
-  request.num_logprobs = static_cast<int32_t>(random.between(-1, 20));
+  sampling->num_logprobs = static_cast<int32_t>(random.between(-1, 20));
   for (int64_t i = random.between(0, 4); i > 0; --i) {
-    request.bias_token_ids.push_back(token());
+    sampling->bias_token_ids.push_back(token());
+    sampling->bias_values.push_back(random.real(100.0f));
+    request.bias_token_ids.push_back(random.next() % 2 ? token() : sampling->bias_token_ids.back());
     request.bias_values.push_back(random.real(100.0f));
     request.masked_token_ids.push_back(token());
-    request.history.insert(request.history.end(), 3, token());
+    sampling->known_tokens.add({token(), token(), token()}, random.next() % 2 != 0);
   }
   if (random.next() % 3 == 0) {  // perhaps shorter than the vocabulary, perhaps with words of no bit or all of them
     const uint32_t words[] = {0, ~uint32_t{0}, 1u << random.next() % 32, static_cast<uint32_t>(random.next())};
     for (int64_t i = random.between(0, vocabulary / 32 + 1); i >= 0; --i)
       request.token_bitmask.push_back(words[random.next() % 4]);
   }
-  request.repetition_penalty = random.next() % 2 ? 1.0f : 1.0f + std::fabs(random.real(1.0f));
-  request.presence_penalty = random.real(2.0f);
-  request.frequency_penalty = random.real(2.0f);
-  request.num_prompt_tokens = random.between(0, 15);
+  sampling->repetition_penalty = random.next() % 2 ? 1.0f : 1.0f + std::fabs(random.real(1.0f));
+  sampling->presence_penalty = random.real(2.0f);
+  sampling->frequency_penalty = random.real(2.0f);
+  request.sampling = std::move(sampling);
   return request;
 }
 

@@ -1,6 +1,6 @@
 """Antiphon's native kernels and the program that replays them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy
@@ -21,116 +21,41 @@ def half_to_float(bits: int) -> float: ...
 
 def float_to_half(value: float) -> int: ...
 
-class SampleRequest:
-    """How to draw one token; the fields are those of request.SamplingParams."""
+class SequenceSampling:
+    """
+    How the tokens of one sequence are drawn; the fields are those of request.SamplingParams. Registered once, then told of each token that penalties count.
+    """
 
-    def __init__(self) -> None: ...
+    def __init__(self, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, repetition_penalty: float = 1.0, presence_penalty: float = 0.0, frequency_penalty: float = 0.0, seed: int = 0, choice_index: int = 0, num_logprobs: int = -1, logit_bias: Mapping[int, float] = {}) -> None: ...
 
-    @property
-    def temperature(self) -> float: ...
-
-    @temperature.setter
-    def temperature(self, arg: float, /) -> None: ...
+    def count(self, token_ids: Sequence[int], generated: bool) -> None:
+        """Count tokens that the sequence knows from now on."""
 
     @property
     def top_k(self) -> int: ...
 
-    @top_k.setter
-    def top_k(self, arg: int, /) -> None: ...
-
     @property
-    def top_p(self) -> float: ...
-
-    @top_p.setter
-    def top_p(self, arg: float, /) -> None: ...
-
-    @property
-    def min_p(self) -> float: ...
-
-    @min_p.setter
-    def min_p(self, arg: float, /) -> None: ...
+    def seed(self) -> int: ...
 
     @property
     def repetition_penalty(self) -> float: ...
 
-    @repetition_penalty.setter
-    def repetition_penalty(self, arg: float, /) -> None: ...
-
     @property
-    def presence_penalty(self) -> float: ...
+    def token_counts(self) -> dict[int, int]:
+        """The known tokens, and how often each was generated."""
 
-    @presence_penalty.setter
-    def presence_penalty(self, arg: float, /) -> None: ...
+class SampleRequest:
+    """How to draw one token of a sequence."""
 
-    @property
-    def frequency_penalty(self) -> float: ...
-
-    @frequency_penalty.setter
-    def frequency_penalty(self, arg: float, /) -> None: ...
-
-    @property
-    def seed(self) -> int: ...
-
-    @seed.setter
-    def seed(self, arg: int, /) -> None: ...
-
-    @property
-    def choice_index(self) -> int: ...
-
-    @choice_index.setter
-    def choice_index(self, arg: int, /) -> None: ...
-
-    @property
-    def position(self) -> int: ...
-
-    @position.setter
-    def position(self, arg: int, /) -> None: ...
-
-    @property
-    def num_logprobs(self) -> int: ...
-
-    @num_logprobs.setter
-    def num_logprobs(self, arg: int, /) -> None: ...
-
-    @property
-    def bias_token_ids(self) -> list[int]: ...
-
-    @bias_token_ids.setter
-    def bias_token_ids(self, arg: Sequence[int], /) -> None: ...
-
-    @property
-    def bias_values(self) -> list[float]: ...
-
-    @bias_values.setter
-    def bias_values(self, arg: Sequence[float], /) -> None: ...
-
-    @property
-    def masked_token_ids(self) -> list[int]: ...
-
-    @masked_token_ids.setter
-    def masked_token_ids(self, arg: Sequence[int], /) -> None: ...
-
-    def set_token_bitmask(self, bits: bytes) -> None:
+    def __init__(self, sampling: SequenceSampling, position: int, masked_token_ids: Sequence[int] = [], logit_bias: Mapping[int, float] = {}, token_bitmask: bytes = ...) -> None:
         """
-        Bytes with a bit for each token, the lowest first: whether it may be drawn.
+        `logit_bias` replaces that of the sequence for the same tokens. `token_bitmask`: bytes with a bit for each token, the lowest first: whether it may be drawn; empty: every token may.
         """
-
-    @property
-    def history(self) -> list[int]: ...
-
-    @history.setter
-    def history(self, arg: Sequence[int], /) -> None: ...
-
-    @property
-    def num_prompt_tokens(self) -> int: ...
-
-    @num_prompt_tokens.setter
-    def num_prompt_tokens(self, arg: int, /) -> None: ...
 
 class SequenceInput:
     """What a step computes of one sequence."""
 
-    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], sampling: SampleRequest | None) -> None: ...
+    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], sample: SampleRequest | None) -> None: ...
 
 class SampleOutcome:
     """A drawn token, or token_id -1 and why none could be drawn."""

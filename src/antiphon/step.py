@@ -6,7 +6,7 @@ compute now. There are no phases: prefill, a chunk of it, decoding and resuming 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +16,11 @@ from antiphon.request import SamplingParams, TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class SampleSpec:
-    """How to draw the token after the last computed one of a sequence."""
+    """How to draw the token after the last computed one of a sequence.
+
+    A runner may keep what it makes of `sampling` and `history` from step to step: both are the same objects in every
+    step of a sequence, and `history` only grows at its end. An object that is another one replaces what was kept.
+    """
 
     sampling: SamplingParams
     choice_index: int
@@ -25,9 +29,17 @@ class SampleSpec:
     # All known tokens and how many of them are the prompt; only filled in when `sampling.needs_history`.
     history: SequenceOf[int] = ()
     num_prompt_tokens: int = 0
+    step_logit_bias: Mapping[int, float] = field(
+        default_factory=dict
+    )  # replaces that of `sampling` for the same tokens
     # A bit for each token, the lowest first, in words of 32: whether a grammar lets it be drawn. Tokens beyond the last
     # bit may not be; no bits at all: every token may.
     token_bitmask: bytes = b""
+
+    @property
+    def logit_bias(self) -> Mapping[int, float]:
+        """The biases of this step."""
+        return {**self.sampling.logit_bias, **self.step_logit_bias}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +55,14 @@ class ScheduledSequence:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """Everything a runner needs for one step; it keeps nothing between steps but the KV blocks' contents."""
+    """Everything a runner needs for one step.
+
+    Between steps a runner keeps the KV blocks' contents. It may also keep how each sequence samples (`SampleSpec`),
+    until the sequence is among the finished ones.
+    """
 
     sequences: list[ScheduledSequence]
+    finished_sequence_ids: list[int] = field(default_factory=list)  # since the last plan; they never come again
 
     @property
     def num_tokens(self) -> int:

@@ -216,7 +216,29 @@ def test_history_is_sent_only_to_those_who_need_it():
     engine = EngineInMemory()
     engine.run(ask("plain", [1, 2], max_tokens=2), ask("penalized", [3, 4], presence_penalty=1.0, max_tokens=2))
     histories = [[entry.sample.history for entry in plan.sequences if entry.sample] for plan in engine.plans]
-    assert [len(history) for history in histories[1]] == [0, 3]
+    assert [bool(history) for history in histories[1]] == [False, True]
+
+
+def test_a_sequence_hands_over_the_same_objects_in_every_step():
+    """So that a runner can keep what it makes of them."""
+    engine = EngineInMemory()
+    engine.run(ask("a", [3, 4], presence_penalty=1.0, max_tokens=5))
+    specs = [entry.sample for plan in engine.plans for entry in plan.sequences]
+    assert len(specs) == 5
+    assert all(spec.sampling is specs[0].sampling and spec.history is specs[0].history for spec in specs)
+
+
+def test_the_runner_is_told_once_of_each_sequence_that_finished():
+    """However it ended; with the next plan that is executed, since an empty one is not."""
+    engine = EngineInMemory()
+    engine.run(ask("stops", [1], max_tokens=1), ask("goes on", [2], max_tokens=3))
+    engine.scheduler.add(ask("aborted", [3], max_tokens=9))
+    engine.step()
+    engine.scheduler.abort("aborted")
+    assert not engine.step().sequences
+    assert engine.finished == {0, 1}
+    engine.run(ask("last", [4], max_tokens=2))
+    assert engine.finished == {0, 1, 2}
 
 
 def test_resumed_it_goes_on_where_it_was():

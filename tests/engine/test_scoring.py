@@ -47,7 +47,7 @@ def test_nothing_but_scores():
 def test_a_token_is_decided_whatever_the_request_forbids():
     request = scored("a", PROMPT, logit_bias={PROMPT[1]: -100.0}, stop_token_ids=(PROMPT[1],), min_tokens=1)
     spec = Sequence(0, request).sample_spec((PROMPT[1],))
-    assert max(spec.sampling.logit_bias, key=spec.sampling.logit_bias.__getitem__) == PROMPT[1]
+    assert max(spec.logit_bias, key=spec.logit_bias.__getitem__) == PROMPT[1]
     assert spec.masked_token_ids == ()
 
 

@@ -82,6 +82,7 @@ class EngineInMemory:
         )
         self.answers = Answers()
         self.plans: list[StepPlan] = []
+        self.finished: set[int] = set()  # sequences that the runner was told to forget
 
     def step(self) -> StepPlan:
         plan = self.scheduler.schedule()
@@ -109,6 +110,9 @@ class EngineInMemory:
         assert len(plan.sequences) <= self.config.max_num_sequences
         if chunk := self.config.prefill_chunk:
             assert all(len(entry.token_ids) <= chunk for entry in plan.sequences)
+        assert self.finished.isdisjoint(plan.finished_sequence_ids), "a sequence finishes twice"
+        self.finished.update(plan.finished_sequence_ids)
+        assert self.finished.isdisjoint(entry.sequence_id for entry in plan.sequences), "a finished sequence goes on"
 
 
 def _matcher(request: GenerateRequest) -> Matcher | None:

@@ -12,7 +12,7 @@ from antiphon.api.chat.request import ChatCompletionRequest
 from antiphon.api.completions.request import CompletionRequest
 from antiphon.api.sampling import sampling_params
 from antiphon.api.served_model import ModelFacts
-from antiphon.runtime.cpu import _sample_request
+from antiphon.ops.native_sampling import Samplings, _native_sampling
 from antiphon.step import SampleSpec
 
 FACTS = ModelFacts(context_length=4096, vocab_size=1000)
@@ -58,7 +58,8 @@ def test_the_cases_cover_the_numeric_fields():
 def test_the_engine_holds_every_number_that_is_let_in(model, fields):
     request = model.model_validate(REQUESTS[model] | fields)
     sampling = sampling_params(request, FACTS, {}, num_prompt_tokens=1)
-    converted = _sample_request(SampleSpec(sampling, choice_index=15, position=4095))
+    converted = _native_sampling(sampling, choice_index=15)
+    Samplings().request(0, SampleSpec(sampling, choice_index=15, position=4095))
     assert converted.top_k == sampling.top_k
     assert converted.seed == sampling.seed
     assert converted.repetition_penalty == pytest.approx(sampling.repetition_penalty)

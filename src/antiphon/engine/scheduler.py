@@ -61,6 +61,7 @@ class Scheduler:
         self._waiting: list[Sequence] = []  # in order
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
+        self._finished: list[int] = []  # sequences that ended since the last plan that computes something
         self._num_arrived = 0
         self.planned: list[str] = []  # requests in the last plan
         self.begun: list[str] = []  # of those, the ones that were never in a plan before
@@ -125,7 +126,11 @@ class Scheduler:
         self.begun = [sequence.request_id for sequence, _ in shares if not sequence.has_begun]
         for sequence, _ in shares:
             sequence.has_begun = True
-        return StepPlan([self._entry(sequence, count) for sequence, count in shares])
+        entries = [self._entry(sequence, count) for sequence, count in shares]
+        finished: list[int] = []
+        if entries:  # an empty plan is not executed
+            finished, self._finished = self._finished, []
+        return StepPlan(entries, finished)
 
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
         """Record what a step computed; returns the events of all that happened since the last update."""
@@ -293,6 +298,7 @@ class Scheduler:
     def _remove(self, sequence: Sequence) -> None:
         """Forget a sequence and give its blocks back."""
         del self._sequences[sequence.request_id]
+        self._finished.append(sequence.sequence_id)
         if sequence in self._running:
             self._running.remove(sequence)
             self._pool.release(sequence.take_blocks())

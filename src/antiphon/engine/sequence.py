@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from antiphon.engine.constraint import Constraint
@@ -44,6 +43,7 @@ class Sequence:
         # All known tokens. Prompt tokens to be scored are not known yet: they become so one by one, as if drawn.
         self.token_ids = [*request.prompt_token_ids[:num_known], *request.output_token_ids]
         self._to_score = deque(request.prompt_token_ids[num_known:])
+        self._scoring = SamplingParams(temperature=0.0, num_logprobs=request.sampling.num_logprobs)
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_computed_tokens = 0
         self.num_published_blocks = 0  # of the block table's start, those that others can find
@@ -119,26 +119,28 @@ class Sequence:
             masked = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
         elif self._thought and self._thought.phase is Phase.OPEN:  # an end there would leave no answer
             masked = (*eos_token_ids,)
-        if self._thought and (biases := self._thought.biases(sampling.logit_bias)):
-            sampling = replace(sampling, logit_bias=sampling.logit_bias | biases)
-            if self._thought.is_forced:
-                masked = tuple(id for id in masked if id not in biases)
+        biases = self._thought.biases(sampling.logit_bias) if self._thought else {}
+        if self._thought and self._thought.is_forced:
+            masked = tuple(id for id in masked if id not in biases)
         return SampleSpec(
             sampling=sampling,
             choice_index=self.request.choice_index,
             position=self.num_output_tokens,
             masked_token_ids=masked,
-            history=tuple(self.token_ids) if sampling.needs_history else (),
+            history=self.token_ids if sampling.needs_history else (),
             num_prompt_tokens=self.num_prompt_tokens,
+            step_logit_bias=biases,
             token_bitmask=self._constraint.bitmask if self._constraint else b"",
         )
 
     def _scoring_spec(self, token_id: int) -> SampleSpec:
         """How to draw a token that is decided, for the sake of its log-probability."""
-        sampling = SamplingParams(
-            temperature=0.0, logit_bias={token_id: FORCE}, num_logprobs=self.request.sampling.num_logprobs
+        return SampleSpec(
+            sampling=self._scoring,
+            choice_index=self.request.choice_index,
+            position=0,
+            step_logit_bias={token_id: FORCE},
         )
-        return SampleSpec(sampling=sampling, choice_index=self.request.choice_index, position=0)
 
     def finish_reason(self, eos_token_ids: SequenceOf[int], context_length: int) -> FinishReason | None:
         """Whether the known tokens end it, and why."""

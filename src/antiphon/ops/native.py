@@ -7,7 +7,7 @@ exactly once, and each norm at least once; `logits`, the last operation, asserts
 attention write quantized results, since every consumer multiplies them. Layers share buffers; reading a value whose
 buffer was written again is a bug, and is asserted too.
 
-Only this module and `runtime.cpu`, which fills and runs the program, import the compiled module.
+Only this module, `ops.native_sampling` and `runtime.cpu`, which fills and runs the program, import the compiled one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import numpy as np
 
 from antiphon import _native
 from antiphon.checkpoint import Tensor
-from antiphon.errors import CheckpointError, ConfigError
 from antiphon.errors import CheckpointError, ConfigError
 from antiphon.footprint import MAX_COPIED_EMBEDDING
 from antiphon.ops.key_bias import bias_to_leave_out

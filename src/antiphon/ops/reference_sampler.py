@@ -50,7 +50,7 @@ def adjusted(row: Row, spec: SampleSpec) -> Row:
         )
         generated, counts = np.unique(np.array(spec.history[spec.num_prompt_tokens :], np.int64), return_counts=True)
         row[generated] -= sampling.presence_penalty + counts * sampling.frequency_penalty
-    for token_id, bias in sampling.logit_bias.items():
+    for token_id, bias in spec.logit_bias.items():
         row[token_id] += bias
     row[list(spec.masked_token_ids)] = -np.inf
     return row

@@ -1,8 +1,8 @@
 """The CPU runner: a checkpoint packed for the native kernels, a KV pool, and steps replayed by the recorded program.
 
-It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult. It
-keeps nothing between steps but the KV pool. It decides nothing by the memory that is free: the settings come with a
-plan applied to them (`memory_plan`). Raises CheckpointError or ConfigError for what cannot be loaded.
+It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult.
+Between steps it keeps the KV pool and how each sequence samples. It decides nothing by the memory that is free: the
+settings come with a plan applied to them (`memory_plan`). Raises CheckpointError or ConfigError for what cannot be loaded.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from antiphon.model_files import ModelFiles
 from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps, open_device, quantize
+from antiphon.ops.native_sampling import Samplings
 from antiphon.quantization import as_quantized
-from antiphon.request import SamplingParams, TokenLogprobs
-from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
+from antiphon.request import TokenLogprobs
+from antiphon.step import LoadReport, SampledToken, ScheduledSequence, StepPlan, StepResult
 
 SMALL_MODEL = 500_000_000  # weights
 
@@ -92,6 +93,7 @@ class CpuRunner:
             self._program = _native.Program(self._device, shape, counter)
         except MemoryError:
             raise NotEnoughMemory from None
+        self._samplings = Samplings()
         self._wide = _wide_activations(config, checkpoint)
         ops = NativeOps(
             self._device,
@@ -107,9 +109,11 @@ class CpuRunner:
 
     def execute(self, plan: StepPlan) -> StepResult:
         inputs, refused = [], set()
+        self._samplings.forget(plan.finished_sequence_ids)
         for sequence in plan.sequences:
             try:
-                inputs.append(_sequence_input(sequence, sequence.sample))
+                request = self._samplings.request(sequence.sequence_id, sequence.sample) if sequence.sample else None
+                inputs.append(_sequence_input(sequence, request))
             except (TypeError, OverflowError):  # a number too large for C++ must cost its own request alone
                 refused.add(sequence.sequence_id)
                 inputs.append(_sequence_input(sequence, None))
@@ -175,40 +179,8 @@ def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, conte
     )
 
 
-def _sequence_input(sequence: ScheduledSequence, sample: SampleSpec | None) -> _native.SequenceInput:
-    sampling = _sample_request(sample) if sample is not None else None
-    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, sampling)
-
-
-def _sample_request(spec: SampleSpec) -> _native.SampleRequest:
-    request = _native.SampleRequest()
-    _copy_filters(spec.sampling, request)
-    request.choice_index = spec.choice_index
-    request.position = spec.position
-    if spec.masked_token_ids:
-        request.masked_token_ids = list(spec.masked_token_ids)
-    if spec.token_bitmask:
-        request.set_token_bitmask(spec.token_bitmask)
-    if spec.sampling.needs_history:
-        request.history = list(spec.history)
-        request.num_prompt_tokens = spec.num_prompt_tokens
-    return request
-
-
-def _copy_filters(sampling: SamplingParams, request: _native.SampleRequest) -> None:
-    request.temperature = sampling.temperature
-    request.top_k = sampling.top_k
-    request.top_p = sampling.top_p
-    request.min_p = sampling.min_p
-    request.repetition_penalty = sampling.repetition_penalty
-    request.presence_penalty = sampling.presence_penalty
-    request.frequency_penalty = sampling.frequency_penalty
-    request.seed = sampling.seed
-    if sampling.num_logprobs is not None:
-        request.num_logprobs = sampling.num_logprobs
-    if sampling.logit_bias:
-        request.bias_token_ids = list(sampling.logit_bias)
-        request.bias_values = list(sampling.logit_bias.values())
+def _sequence_input(sequence: ScheduledSequence, request: _native.SampleRequest | None) -> _native.SequenceInput:
+    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, request)
 
 
 def _sampled_token(sequence: ScheduledSequence, outcome: _native.SampleOutcome) -> SampledToken:

@@ -114,7 +114,7 @@ def _pack(token_ids: Sequence[int]) -> bytes:
 
 
 def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
-    token_id, bias = max(spec.sampling.logit_bias.items(), key=lambda item: item[1], default=(0, 0.0))
+    token_id, bias = max(spec.logit_bias.items(), key=lambda item: item[1], default=(0, 0.0))
     allowed = _allowed(spec, settings.vocab_size)
     if bias >= _DECISIVE and token_id not in spec.masked_token_ids and (token_id in allowed or not spec.token_bitmask):
         return token_id

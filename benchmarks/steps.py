@@ -22,6 +22,7 @@ import statistics
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ class Case:
     seconds: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)  # seconds in each part of a step
     rates: list[Rates] = field(default_factory=list)  # the machine's limits meanwhile
+    first_id: int = field(default_factory=partial(next, count(0, 1_000_000)))  # of its sequences
+    samplings: list[SamplingParams] = field(init=False)  # of each user, the same in every step
+
+    def __post_init__(self) -> None:
+        self.samplings = [replace(self.sampling, seed=user) for user in range(self.users)]
 
     def run(self, runner: CpuRunner) -> None:
         plan = StepPlan([self._sequence(runner, user) for user in range(self.users)])
@@ -65,8 +71,8 @@ class Case:
         token_ids = [random.randrange(1000) for _ in range(self.tokens)]  # noqa: S311  # noise, no secret
         blocks = -(-(self.context + self.tokens) // runner.block_size)
         table = list(range(user * blocks, (user + 1) * blocks))
-        spec = SampleSpec(replace(self.sampling, seed=user), choice_index=0, position=len(self.seconds))
-        return ScheduledSequence(user, token_ids, self.context, table, spec)
+        spec = SampleSpec(self.samplings[user], choice_index=0, position=len(self.seconds))
+        return ScheduledSequence(self.first_id + user, token_ids, self.context, table, spec)
 
     def figures(self, model: Model) -> dict[str, Any]:
         """Medians in seconds, and the least of each part."""

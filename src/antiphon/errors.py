@@ -9,6 +9,7 @@ AntiphonError
 ├── InvalidRequest      400     the request is invalid; `param` names the field
 │   └── ContextLengthExceeded   prompt and completion do not fit the context; gives both lengths
 ├── InvalidApiKey       401     no key, or an invalid one
+├── CrossSiteRequest    403     a web page of another site sent it
 ├── RequestTimeout      408     the request did not arrive in time
 ├── SlowReader          408     the answer was not read in time
 ├── RequestTooLarge     413     the body is larger than allowed
@@ -131,6 +132,20 @@ class InvalidApiKey(AntiphonError):
     http_status = 401
     type = "invalid_request_error"  # OpenAI's
     code = "invalid_api_key"
+
+
+class CrossSiteRequest(AntiphonError):
+    """A web page of another site sent the request, and its origin is not among those that are allowed."""
+
+    http_status = 403
+    type = "invalid_request_error"
+    code = "cross_site_request"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server takes no requests from web pages of other sites; --allowed-origins adds the origins of pages "
+            "that may send them."
+        )
 
 
 class RequestTimeout(AntiphonError):

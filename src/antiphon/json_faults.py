@@ -1,8 +1,8 @@
-"""What is wrong with a body that the strict decoder refused, in words that name the field.
+"""What is wrong with a body that the strict decoder refused, in a message that names the field.
 
-Owns the second, lenient reading of such a body. It promises never to fail itself, however the body is made, and that
-what it says can be sent in UTF-8. The decoder itself only tells a position, or a wrong reason; since most refusals are
-one bad number or one bad character in a field, the field is worth the look.
+Owns the second, lenient reading of such a body. It promises never to fail itself, whatever the body is, and that its
+messages can be sent in UTF-8. The decoder itself reports a position only, or a wrong reason, and most refusals are one
+bad number or one bad character in a field. The second reading is slow, so bodies of very many values go without.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from antiphon.errors import InvalidRequest
 
 _MAX_DIGITS = 400  # no number of ours is near; beyond 4,300 Python itself refuses
 _MAX_NAME = 100  # characters of a field's name, which may be the sender's own
+_MAX_VALUES = 1 << 16  # about: commas are counted
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATES = "escaped surrogates (\\ud800 to \\udfff) must come in pairs"
 
-# Where a value lies: its container's trail and its own key or index there; None is the body itself.
+# The path to a value: its container's path, and its own key or index there. None is the body itself.
 _Trail = tuple[Any, "str | int"] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Unfit:
-    """Stands for a number that strict JSON has no place for."""
+    """Stands for a number that strict JSON does not allow."""
 
     reason: str
 
 
 def fault_of(body: bytes) -> InvalidRequest | None:
-    """The fault of a field in `body`; None where the fault is the body's form."""
+    """The fault of a field in `body`; None where the body is malformed as a whole, or too large to look."""
+    if body.count(b",") > _MAX_VALUES:
+        return None
     try:
         value = json.loads(body.decode(), parse_constant=_constant, parse_float=_float, parse_int=_int)
     except (ValueError, RecursionError):

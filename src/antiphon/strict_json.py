@@ -1,7 +1,9 @@
 """Strict JSON: bytes in, one value out.
 
 It promises that what it accepts is UTF-8 without NaN, Infinity or lone surrogates, is one value and nothing after it,
-and is at most `MAX_JSON_DEPTH` levels deep; that a refusal names what is wrong and where.
+and stays under caps on depth, on the number of values and on the fields of an object; and that a refusal says what is
+wrong and where. Values are counted before any of them is made: a few megabytes of empty lists would otherwise cost
+seconds and hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -16,16 +18,27 @@ from antiphon.errors import (
 from antiphon.json_faults import fault_of
 
 MAX_JSON_DEPTH = 64  # objects and lists inside each other
+MAX_JSON_VALUES = 1 << 19  # of any kind, names of fields not counted
+MAX_JSON_CONTAINERS = 1 << 16  # objects and lists
+MAX_JSON_TEXTS = 1 << 17  # strings, names of fields included
+MAX_JSON_FIELDS = 4096  # of one object
 _decoder = msgspec.json.Decoder()
 
 
-def decode_json_object(body: bytes) -> dict[str, Any]:
-    """One strict, shallow JSON object out of `body`, or InvalidRequest."""
-    return as_object(decode_json(body))
+def decode_json_object(body: bytes, *, max_values: int = MAX_JSON_VALUES) -> dict[str, Any]:
+    """One strict JSON object out of `body`. Raises InvalidRequest, as `decode_json` and for any other value."""
+    return as_object(decode_json(body, max_values=max_values))
 
 
-def decode_json(body: bytes) -> Any:  # noqa: ANN401
-    """One strict, shallow JSON value out of `body`, or InvalidRequest."""
+def decode_json(body: bytes, *, max_values: int = MAX_JSON_VALUES) -> Any:  # noqa: ANN401
+    """One strict JSON value out of `body`.
+
+    Raises:
+        InvalidRequest: it is no strict JSON, is nested deeper than MAX_JSON_DEPTH, holds more than `max_values` values,
+            MAX_JSON_CONTAINERS objects and lists or MAX_JSON_TEXTS strings, or an object with more than
+            MAX_JSON_FIELDS fields.
+    """
+    _check_size(body, max_values)
     try:
         value = _decoder.decode(body)
     except RecursionError:
@@ -35,9 +48,9 @@ def decode_json(body: bytes) -> Any:  # noqa: ANN401
     except msgspec.DecodeError as error:
         unparsed = InvalidRequest(f"We could not parse the request body as JSON: {error}.")
         raise fault_of(body) or unparsed from None
-    # Only a body with this many brackets can be too deep; few have them, so few pay for the walk.
-    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH:
-        _check_depth(value)
+    # Only a body with this many brackets or colons can be too deep or too wide; few have them, so few pay for the walk.
+    if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH or body.count(b":") > MAX_JSON_FIELDS:
+        _check_shape(value)
     return value
 
 
@@ -48,14 +61,44 @@ def as_object(value: object) -> dict[str, Any]:
     return value
 
 
-def _check_depth(value: object) -> None:
+def _check_size(body: bytes, max_values: int) -> None:
+    """Count values without making them. The text inside strings is left out only where it could matter."""
+    fits = _count(body) <= max_values and _count_containers(body) <= MAX_JSON_CONTAINERS
+    if fits and body.count(b'"') // 2 <= MAX_JSON_TEXTS:
+        return
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') // 2 > MAX_JSON_TEXTS:
+        raise _too_many(MAX_JSON_TEXTS, "strings")
+    outside = b"_".join(bare.split(b'"')[::2])  # a list with a string in it must not look empty
+    if _count_containers(outside) > MAX_JSON_CONTAINERS:
+        raise _too_many(MAX_JSON_CONTAINERS, "objects and lists")
+    dense = outside.translate(None, b" \t\r\n")
+    if _count(dense) - dense.count(b"[]") - dense.count(b"{}") > max_values:
+        raise _too_many(max_values, "values")
+
+
+def _count(text: bytes) -> int:
+    """The values in JSON without strings; an empty list or object counts as two. An upper bound where strings are."""
+    return 1 + text.count(b",") + _count_containers(text)
+
+
+def _count_containers(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
+
+
+def _check_shape(value: object) -> None:
     """Walk level by level, so that depth costs no recursion of ours."""
-    level: list[Any] = [value]
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_JSON_DEPTH):
         inner: list[Any] = []
         for node in level:
-            children = node.values() if isinstance(node, dict) else node
-            inner.extend(child for child in children if isinstance(child, dict | list))
+            if isinstance(node, dict):
+                if len(node) > MAX_JSON_FIELDS:
+                    raise InvalidRequest(
+                        f"An object in the request body has {len(node):,} fields; the most is {MAX_JSON_FIELDS:,}."
+                    )
+                node = node.values()
+            inner.extend(child for child in node if isinstance(child, dict | list))
         if not inner:
             return
         level = inner
@@ -64,3 +107,7 @@ def _check_depth(value: object) -> None:
 
 def _too_deep() -> InvalidRequest:
     return InvalidRequest(f"The request body is nested too deeply; the most is {MAX_JSON_DEPTH} levels.")
+
+
+def _too_many(most: int, what: str) -> InvalidRequest:
+    return InvalidRequest(f"The request body has too many {what}; the most is {most:,}.")

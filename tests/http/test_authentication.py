@@ -122,7 +122,9 @@ async def test_openais_client_gets_in_and_knows_a_refusal(closed: Served):
 async def test_a_body_is_not_waited_for(closed: Served):
     host, port = closed.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    )
     writer.write(head.encode())
     async with asyncio.timeout(PATIENCE):
         assert b" 401 " in await reader.readline()

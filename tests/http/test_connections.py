@@ -21,7 +21,12 @@ _NEVER = 1000.0
 
 
 def head(path: str = CHAT, length: int = len(_BODY), method: str = "POST") -> bytes:
-    lines = (f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {length}")
+    lines = (
+        f"{method} {path} HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    )
     return "\r\n".join((*lines, "", "")).encode()
 
 
@@ -171,16 +176,23 @@ async def test_slow_senders_hold_up_nobody(tmp_path):
         await server.until_metric("antiphon_requests_running", 0)
 
 
-async def test_more_connections_than_the_cap_are_told_and_probes_still_answered(tmp_path):
-    async with (
-        serving(tmp_path, max_connections=2) as server,
-        connection(server) as (reader, writer),
-        connection(server) as (other, others),
-    ):
-        writer.write(head("/health", 0, "GET"))
-        assert (await read_answer(reader))[0] == 200
-        others.write(head("/health", 0, "GET"))
-        assert (await read_answer(other))[0] == 200
+STREAM = b'{"prompt": "x", "max_tokens": 4000, "stream": true, "temperature": 0}'
+SLOW = {"step_seconds": 0.05}
+
+
+async def keep_busy(server: Served, stack: AsyncExitStack) -> None:
+    """One more connection that is being answered."""
+    running = server.engine.counters.running
+    _, writer = await stack.enter_async_context(connection(server))
+    writer.write(head("/v1/completions", len(STREAM)) + STREAM)
+    await until(lambda: server.engine.counters.running == running + 1)
+
+
+async def test_more_connections_than_can_be_answered_are_refused_and_probes_still_answered(tmp_path):
+    async with AsyncExitStack() as busy, serving(tmp_path, max_connections=2, fake=SLOW) as server:
+        await server.http.aclose()
+        for _ in range(2):
+            await keep_busy(server, busy)
         async with connection(server) as (late, lates):
             lates.write(head("/ready", 0, "GET"))
             assert (await read_answer(late))[0] == 200
@@ -189,22 +201,52 @@ async def test_more_connections_than_the_cap_are_told_and_probes_still_answered(
             assert (status, body["error"]["code"]) == (503, "too_many_connections")
             assert (headers["connection"], headers["retry-after"]) == ("close", "1")
             assert await is_closed(late)
-        writer.write(head() + _BODY)
-        assert (await read_answer(reader))[0] == 200
+        await busy.aclose()
 
 
 async def test_far_more_connections_are_closed_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("antiphon.http.edge.connections._SPARE_CONNECTIONS", 1)
-    async with (
-        serving(tmp_path, max_connections=1) as server,
-        connection(server) as (reader, writer),
-        connection(server) as (other, others),
-    ):
-        for readers, writers in ((reader, writer), (other, others)):
-            writers.write(head("/health", 0, "GET"))
-            assert (await read_answer(readers))[0] == 200
+    monkeypatch.setattr("antiphon.http.edge.admission._SPARE_CONNECTIONS", 0)
+    async with AsyncExitStack() as busy, serving(tmp_path, max_connections=1, fake=SLOW) as server:
+        await server.http.aclose()
+        await keep_busy(server, busy)
         async with connection(server) as (late, _):
             assert await is_closed(late)
+        await busy.aclose()
+
+
+async def test_a_newcomer_takes_the_place_of_whoever_has_been_silent_for_longest(tmp_path):
+    async with serving(tmp_path, max_connections=3, network_timeout=_NEVER, keep_alive_timeout=_NEVER) as server:
+        await server.http.aclose()
+        async with AsyncExitStack() as stack:
+
+            async def come(sent: bytes) -> asyncio.StreamReader:
+                reader, writer = await stack.enter_async_context(connection(server))
+                writer.write(sent)
+                return reader
+
+            body = await come(head(length=100) + b"{")
+            idle = await come(head("/health", 0, "GET"))
+            assert (await read_answer(idle))[0] == 200
+            half = await come(head()[:30])
+            for gone in (idle, half):
+                newcomer = await come(head() + _BODY)
+                assert await is_closed(gone)
+                assert (await read_answer(newcomer))[0] == 200
+            newcomers = [await come(head("/health", 0, "GET")) for _ in range(2)]
+            assert [(await read_answer(each))[0] for each in newcomers] == [200, 200]
+            assert not body.at_eof()  # a half-sent body goes last
+            last = [await come(head(length=100) + b"{") for _ in range(3)]
+            assert await is_closed(body) or not last
+
+
+async def test_any_number_of_half_sent_heads_shuts_nobody_out(tmp_path):
+    async with serving(tmp_path, max_connections=40, network_timeout=_NEVER) as server, AsyncExitStack() as slow:
+        for number in range(120):
+            _, writer = await slow.enter_async_context(connection(server))
+            writer.write(head()[: 20 + number % 20])
+            if number % 20 == 0:
+                assert (await server.chat(max_tokens=1)).status_code == 200
+        assert len(server.server._admission) <= 40
 
 
 async def test_what_is_no_http_is_told_so(tmp_path):
@@ -214,13 +256,15 @@ async def test_what_is_no_http_is_told_so(tmp_path):
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello over TLS", 400),
         (b"HELO\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),  # no Host
-        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + 2 * long, 431),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + 2 * long + b"\r\n", 431),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\n" + many + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + 2 * long, 431),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + 2 * long + b"\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n", 431),
         (b"GET /" + b"x" * 3 * MAX_HEAD_BYTES, 431),
+        (b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /health?" + b"x" * 17_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
     ]
     async with serving(tmp_path) as server:
         for sent, expected in cases:
@@ -237,7 +281,7 @@ async def test_a_chunked_body_that_is_none_harms_nobody(tmp_path, caplog):
     async with serving(tmp_path) as server:
         async with connection(server) as (reader, writer):
             writer.write(
-                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"
             )
             assert (await read_answer(reader))[0] == 400

@@ -28,7 +28,7 @@ async def test_a_client_that_leaves_a_stream_aborts_it(tmp_path):
         await server.check_accounts()
 
 
-_AHEAD = [b"", b"G", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 2, b"x" * 60_000]
+_AHEAD = [b"", b"G", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2, b"x" * 60_000]
 
 
 @pytest.mark.parametrize("ahead", _AHEAD, ids=["nothing", "a byte", "two requests", "60 kB"])
@@ -41,7 +41,7 @@ async def test_for_a_client_that_left_no_more_than_two_steps_are_computed(tmp_pa
         host, port = server.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         body = b'{"prompt": "x", "max_tokens": 4000, "stream": %s}' % str(stream).lower().encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{header}"
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{header}"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         await until(lambda: server.engine.stats.step > 3)
         writer.write(ahead)
@@ -62,7 +62,7 @@ async def test_a_client_that_sends_too_much_ahead_is_disconnected(tmp_path):
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         body = b'{"prompt": "x", "max_tokens": 4000}'
-        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         await until(lambda: server.engine.counters.running == 1)
         writer.write(b"x" * 1_000_000)
@@ -77,10 +77,10 @@ async def test_requests_that_were_sent_ahead_are_answered_in_their_turn(tmp_path
         host, port = server.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         body = b'{"prompt": "x", "max_tokens": 10}'
-        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         writer.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         await until(lambda: server.engine.counters.running == 1)
-        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /version HTTP/1.1\r\nHost: x\r\n")
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /version HTTP/1.1\r\nHost: localhost\r\n")
         await asyncio.sleep(0.05)
         writer.write(b"Connection: close\r\n\r\n")
         answers = (await reader.read()).decode()
@@ -104,7 +104,8 @@ async def test_a_client_that_leaves_while_sending_is_counted_and_no_error(tmp_pa
         host, port = server.url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         head = (
-            "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
         )
         writer.write(head.encode() + b'{"prompt"')
         await writer.drain()

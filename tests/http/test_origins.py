@@ -9,6 +9,7 @@ from antiphon.api_keys import read_api_keys
 
 CHAT = "/v1/chat/completions"
 PAGE = "https://page.example"
+ANYWHERE = "0.0.0.0"  # noqa: S104  # told to the application; the test itself binds to loopback
 
 
 def preflight(origin: str) -> dict[str, str]:
@@ -21,11 +22,13 @@ def preflight(origin: str) -> dict[str, str]:
 
 async def test_no_page_may_ask_unless_its_origin_is_named(tmp_path):
     async with serving(tmp_path) as server:
-        reply = await server.http.options(CHAT, headers=preflight(PAGE))
-        assert reply.status_code == 405
-        assert not [name for name in reply.headers if name.startswith("access-control")]
-        reply = await server.http.get("/v1/models", headers={"origin": PAGE})
-        assert not [name for name in reply.headers if name.startswith("access-control")]
+        for reply in (
+            await server.http.options(CHAT, headers=preflight(PAGE)),
+            await server.http.get("/v1/models", headers={"origin": PAGE}),
+        ):
+            assert reply.status_code == 403
+            assert reply.json()["error"]["code"] == "cross_site_request"
+            assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
 async def test_a_named_origin_may_ask_with_a_key_and_read_every_answer(tmp_path):
@@ -78,3 +81,69 @@ async def test_only_named_hosts_are_answered_but_for_probes(tmp_path, host, stat
         if status == 400:
             assert "Host header" in reply.json()["error"]["message"]
         assert (await server.http.get("/health", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("bound_to", "host", "status"),
+    [
+        ("127.0.0.1", "localhost:8000", 200),
+        ("127.0.0.1", "LOCALHOST", 200),
+        ("127.0.0.1", "127.0.0.1:8000", 200),
+        ("127.0.0.1", "127.8.9.10", 200),
+        ("127.0.0.1", "[::1]:8000", 200),
+        ("127.0.0.1", "box.example", 200),
+        ("localhost", "evil.example", 400),
+        ("::1", "evil.example:8000", 400),
+        ("127.0.0.1", "localhost.evil.example", 400),
+        ("127.0.0.1", "127.0.0.1.evil.example", 400),
+        ("127.0.0.1", "192.168.1.5:8000", 400),
+        ("127.0.0.1", "", 400),
+        (ANYWHERE, "evil.example", 400),
+        (ANYWHERE, "localhost", 400),
+    ],
+)
+async def test_a_loopback_server_answers_to_local_names_and_those_named_to_it(tmp_path, bound_to, host, status):
+    async with serving(tmp_path, host=bound_to, allowed_hosts=("box.example",)) as server:
+        assert (await server.http.get("/v1/models", headers={"host": host})).status_code == status
+
+
+async def test_a_server_that_others_reach_answers_to_any_name_unless_some_are_named(tmp_path):
+    async with serving(tmp_path, host=ANYWHERE) as server:
+        assert (await server.http.get("/v1/models", headers={"host": "any.example"})).status_code == 200
+
+
+LINK = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+HOST = "localhost:8000"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # no browser
+        ({"origin": f"http://{HOST}"}, 200),
+        ({"origin": "http://localhost:3000"}, 200),
+        ({"origin": "https://page.example"}, 403),
+        ({"origin": "http://localhost.evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "same-origin", "origin": "https://front.example"}, 200),  # through a proxy
+        ({"sec-fetch-site": "none"}, 200),  # typed by hand
+        ({"sec-fetch-site": "same-site", "origin": "http://localhost:3000"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "cross-site", "origin": f"http://{HOST}"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}, 403),
+        ({"sec-fetch-site": "cross-site", **LINK}, 200),
+        ({"sec-fetch-site": "cross-site", "origin": "https://friend.example"}, 200),
+    ],
+)
+async def test_pages_of_other_sites_are_refused_unless_they_are_named(tmp_path, headers, status):
+    async with serving(tmp_path, allowed_origins=("https://friend.example",)) as server:
+        reply = await server.http.get("/v1/models", headers={"host": HOST, **headers})
+        assert reply.status_code == status
+        form = {"host": HOST, "content-type": "text/plain", **headers}
+        reply = await server.http.post("/generate?prompt=x&max_tokens=1", headers=form)
+        is_link = "document" in headers.values()
+        assert reply.status_code == (403 if is_link else status)
+        if reply.status_code == 403:
+            assert reply.json()["error"]["code"] == "cross_site_request"
+        assert (await server.http.get("/health", headers={"host": HOST, **headers})).status_code == 200

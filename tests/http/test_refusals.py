@@ -214,9 +214,13 @@ RAW: list[tuple[bytes, str]] = [
     (b'{"prompt": "\xff"}', "UTF-8"),
     (b'{"prompt": "\xed\xa0\x80"}', "UTF-8"),
     (b'{"prompt": ' + b"[" * 70 + b"]" * 70 + b"}", "nested too deeply"),
-    (b'{"prompt": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested too deeply"),
-    (b"[" * 1_000_000, "nested too deeply"),
-    (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+    (b'{"prompt": ' + b"[" * 60_000 + b"]" * 60_000 + b"}", "nested too deeply"),
+    (b"[" * 60_000, "nested too deeply"),
+    (b'{"a":' * 60_000 + b"1" + b"}" * 60_000, "nested too deeply"),
+    (b'{"prompt": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "too many objects and lists"),
+    (b'{"prompt": [' + b"[]," * 200_000 + b"NaN]}", "too many objects and lists"),
+    (b'{"prompt": [' + b"0," * 600_000 + b"0]}", "too many values"),
+    (b"{" + b",".join(b'"%d":0' % number for number in range(5000)) + b"}", "5,000 fields"),
     (b'{"prompt": "x", "max_tokens": ' + b"9" * 5000 + b"}", "JSON"),
 ]
 

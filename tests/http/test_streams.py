@@ -39,7 +39,8 @@ async def asking(
         reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 20)
         payload = json.dumps(body | {"stream": True}).encode()
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
         )
         writer.write(head.encode() + b"Connection: close\r\n\r\n" + payload)
         try:

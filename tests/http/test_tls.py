@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx2
@@ -12,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from http_server import PATIENCE, serving
+from http_server import PATIENCE, serving, until
 
 from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
@@ -60,6 +62,47 @@ async def test_https_with_ones_own_certificate(tmp_path, in_one_file):
             assert reply.text.endswith("data: [DONE]\n\n")
         with pytest.raises(httpx2.HTTPError):
             await server.http.get("/health")  # plain HTTP
+
+
+async def test_connections_that_never_finish_their_handshake_are_counted_and_go_first(tmp_path):
+    cert, key = certificate(tmp_path)
+    files = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
+    trust = ssl.create_default_context(cafile=str(cert))
+    async with serving(tmp_path, max_connections=5, **files) as server, AsyncExitStack() as silent:
+        host, port = server.url.removeprefix("http://").split(":")
+        readers = []
+        for number in range(30):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            silent.callback(writer.close)
+            writer.write(b"\x16\x03\x01"[: number % 4])
+            readers.append(reader)
+            assert len(server.server._admission) <= 5
+            if number % 10 == 9:
+                url = f"https://localhost:{port}/health"
+                async with httpx2.AsyncClient(verify=trust, timeout=PATIENCE, trust_env=False) as client:
+                    assert (await client.get(url)).status_code == 200
+        async with asyncio.timeout(PATIENCE):
+            for reader in readers[:20]:
+                assert await ended(reader)
+
+
+async def test_a_handshake_has_a_time_out_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("antiphon.http.edge.admission._HANDSHAKE_SECONDS", 0.2)
+    cert, key = certificate(tmp_path)
+    async with serving(tmp_path, ssl_certfile=str(cert), ssl_keyfile=str(key)) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(PATIENCE):
+            assert await ended(reader)
+        writer.close()
+        await until(lambda: not len(server.server._admission))
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
 
 
 def refusal(**files: Path) -> str:

@@ -9,7 +9,7 @@ from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer
 from antiphon.text.detokenizer import Detokenizer
-from antiphon.text.stop_strings import StopStrings
+from antiphon.text.stop_strings import StopSearch, StopStrings
 
 TOKENIZER = Tokenizer(tiny_data())
 IDS = st.lists(st.integers(0, TOKENIZER.vocab_size + 2), max_size=30)
@@ -69,7 +69,7 @@ AB = st.text("ab", max_size=40)
 @given(AB, st.lists(st.text("ab", min_size=1, max_size=6), max_size=5), st.lists(st.integers(0, 40), max_size=6))
 @settings(max_examples=400)
 def test_stop_strings_are_found_however_the_text_is_cut(text: str, stops: list[str], cuts: list[int]) -> None:
-    search = StopStrings(stops)
+    search = StopSearch(StopStrings(stops))
     sent = ""
     for piece in cut(text, cuts):
         sent += search.push(piece)
@@ -82,7 +82,7 @@ def test_stop_strings_are_found_however_the_text_is_cut(text: str, stops: list[s
 
 @given(AB, st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=5))
 def test_no_more_than_needed_is_held_back(text: str, stops: list[str]) -> None:
-    search = StopStrings(stops)
+    search = StopSearch(StopStrings(stops))
     sent = "".join(search.push(letter) for letter in text)
     if not search.matched:
         held = text.removeprefix(sent)
@@ -91,7 +91,7 @@ def test_no_more_than_needed_is_held_back(text: str, stops: list[str]) -> None:
 
 
 def test_nothing_comes_after_a_stop_string() -> None:
-    search = StopStrings(["STOP"])
+    search = StopSearch(StopStrings(["STOP"]))
     assert search.push("one ST") == "one "
     assert search.push("OP two") == ""
     assert search.matched
@@ -99,7 +99,7 @@ def test_nothing_comes_after_a_stop_string() -> None:
 
 
 def test_sixteen_long_stop_strings_cost_linear_time() -> None:
-    search = StopStrings(["a" * 1000 + letter for letter in "bcdefghijklmnopq"])
+    search = StopSearch(StopStrings(["a" * 1000 + letter for letter in "bcdefghijklmnopq"]))
     start = time.perf_counter()
     for _ in range(50_000):
         search.push("a" * 8)

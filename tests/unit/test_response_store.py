@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.api.response_store import _OVERHEAD, ResponseStore
+from antiphon.api.response_store import _ITEM_OVERHEAD, _OVERHEAD, ResponseStore
 
 
 def test_a_conversation_is_all_its_turns_in_order():
-    store = ResponseStore(10, 1 << 20)
+    store = ResponseStore(10, 1 << 20, 1 << 20)
     store.keep("a", b"A", b"[1]", None)
     store.keep("b", b"B", b"[2]", store.get("a"))
     store.keep("other", b"C", b"[3]", store.get("a"))
@@ -19,7 +19,7 @@ def test_a_conversation_is_all_its_turns_in_order():
 
 
 def test_the_one_used_longest_ago_goes_first():
-    store = ResponseStore(2, 1 << 20)
+    store = ResponseStore(2, 1 << 20, 1 << 20)
     store.keep("a", b"", b"", None)
     store.keep("b", b"", b"", None)
     assert store.get("a")
@@ -30,7 +30,7 @@ def test_the_one_used_longest_ago_goes_first():
 
 
 def test_bytes_are_capped_too_and_what_is_too_large_alone_is_not_kept():
-    store = ResponseStore(100, 3 * _OVERHEAD)
+    store = ResponseStore(100, 3 * _OVERHEAD, 1 << 20)
     store.keep("a", bytes(_OVERHEAD // 2), b"", None)
     store.keep("b", bytes(_OVERHEAD // 2), b"", None)
     assert len(store) == 2
@@ -42,7 +42,7 @@ def test_bytes_are_capped_too_and_what_is_too_large_alone_is_not_kept():
 
 
 def test_a_later_turn_outlives_the_response_it_went_on_from():
-    store = ResponseStore(10, 1 << 20)
+    store = ResponseStore(10, 1 << 20, 1 << 20)
     store.keep("a", b"", b"[1]", None)
     store.keep("b", b"", b"[2]", store.get("a"))
     assert store.forget("a")
@@ -55,7 +55,7 @@ def test_a_later_turn_outlives_the_response_it_went_on_from():
 
 
 def test_none_is_kept_where_none_may_be():
-    store = ResponseStore(0, 1 << 20)
+    store = ResponseStore(0, 1 << 20, 1 << 20)
     store.keep("a", b"", b"", None)
     assert store.get("a") is None
     assert store.num_bytes == 0
@@ -64,7 +64,7 @@ def test_none_is_kept_where_none_may_be():
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 2000)), max_size=60))
 def test_the_bytes_counted_are_those_of_all_turns_that_can_be_reached(steps):
     """Any order of keeping behind something, forgetting, and going on from what was let go meanwhile."""
-    store, held = ResponseStore(6, 12_000), {}
+    store, held = ResponseStore(6, 12_000, 1 << 20), {}
     for number, (before, gone, size) in enumerate(steps):
         held[number] = store.get(str(before))
         store.forget(str(gone))
@@ -78,3 +78,16 @@ def test_the_bytes_counted_are_those_of_all_turns_that_can_be_reached(steps):
                 turn = turn.before
         assert store.num_bytes == sum(turn.num_bytes for turn in turns) <= 12_000
         assert len(store) <= 6
+
+
+def test_a_conversation_over_its_cap_can_be_read_and_not_continued():
+    store = ResponseStore(10, 1 << 20, 5 * _ITEM_OVERHEAD)
+    before = None
+    for number in range(8):
+        store.keep(str(number), b"body", b"[1]", before)
+        before = store.get(str(number))
+        assert before is not None
+        assert before.body == b"body"
+        fits = before.conversation_bytes <= store.max_conversation_bytes
+        assert fits == (number < 4)
+        assert len(before.conversation) == (number + 1 if fits else 1)

@@ -17,6 +17,7 @@ from antiphon.checkpoint import TokenizerData
 from antiphon.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from antiphon.formats import open_checkpoint
 from antiphon.text import Tokenizer
+from antiphon.text.slices import can_be_sliced
 
 CASES = json.loads((DATA / "token_ids.json").read_text(encoding="utf-8"))["cases"]
 PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe", "tekken")
@@ -55,7 +56,7 @@ def test_a_text_is_refused_uncounted_only_where_counting_would_refuse_it(tokeniz
 
 @pytest.mark.parametrize("tokenizer", BOUNDED)
 def test_a_huge_text_is_refused_uncounted(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tokenizer, "_encode", lambda _: pytest.fail("was encoded"))
+    monkeypatch.setattr(tokenizer, "_encode", lambda *_: pytest.fail("was encoded"))
     with pytest.raises(ContextLengthExceeded, match=r"has at least \d+ tokens") as error:
         tokenizer.check_room("한 x" * 1_000_000, 4096, "prompt")
     assert error.value.param == "prompt"
@@ -249,3 +250,45 @@ def test_a_token_without_a_row_is_plain_text() -> None:
 def test_a_gguf_vocabulary_arrives_whole(tmp_path: Path) -> None:
     data = open_checkpoint(write_gguf(tmp_path / "tiny.gguf", metadata())).tokenizer
     assert (data.tokens, data.token_types, data.merges) == tiny_vocabulary()
+
+
+SLICED = [
+    *(Tokenizer(tiny_data(pre)) for pre in PRE_TOKENIZERS),
+    Tokenizer(replace(tiny_data(), tokenizer_json=json.dumps(tokenizer_json(QWEN_EXPRESSION)).encode())),
+]
+
+
+@pytest.mark.parametrize("tokenizer", SLICED)
+@given(text=st.text(st.sampled_from("abzT 1'sé。，我\n\t.<|é\u0301한ᄒ\u1161")))
+def test_the_tokens_of_slices_are_those_of_the_text(tokenizer: Tokenizer, text: str):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("antiphon.text.slices.SLICE", 2)
+        patch.setattr("antiphon.text.control._WINDOW", 3)
+        assert tokenizer._can_be_sliced
+        assert tokenizer._encode(text) == tokenizer._encode_at_once(text)
+        sliced = tokenizer.encode_with_control(text + "<|im_start|>" + text)
+    assert sliced == tokenizer.encode_with_control(text + "<|im_start|>" + text)
+
+
+def test_a_text_beyond_its_limit_is_not_encoded_to_its_end(tiny: Tokenizer, monkeypatch: pytest.MonkeyPatch):
+    encoded: list[int] = []
+    at_once = tiny._encode_at_once
+    monkeypatch.setattr(tiny, "_encode_at_once", lambda text: encoded.append(len(text)) or at_once(text))
+    for encode in (tiny.encode, tiny.encode_with_control):
+        encoded.clear()
+        assert len(encode("zq xj " * 500_000, limit=1000)) >= 1000
+        assert sum(encoded) < 70_000
+
+
+def test_only_steps_that_end_words_at_spaces_are_sliced():
+    tree = tokenizer_json(QWEN_EXPRESSION)
+    assert can_be_sliced(tree)
+    split, level = tree["pre_tokenizer"]["pretokenizers"]
+    for steps in (
+        [split | {"invert": True}, level],
+        [split | {"behavior": "Removed"}],
+        [level | {"add_prefix_space": True}],
+    ):
+        assert not can_be_sliced(tree | {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}})
+    assert not can_be_sliced(tokenizer_json())
+    assert not can_be_sliced(tree | {"normalizer": {"type": "Lowercase"}})

@@ -1,31 +1,35 @@
 """What every API needs to serve a request: the model's text side, the engine, the settings, the metrics.
 
-Owns nothing that changes but a small pool of threads for long texts. It promises that turning a long prompt into tokens
-never blocks the event loop. It must not know any API's shapes.
+It promises that work on a long request never blocks the event loop: validating it, turning its text into tokens. It
+must not know any API's shapes.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
 
 from antiphon import __version__
 from antiphon.api.response_store import ResponseStore
+from antiphon.api.schema import Schema
 from antiphon.api.served_model import ModelFacts, ServedModel
+from antiphon.api.threads import LONG_CHARACTERS, TextThreads, is_long
+from antiphon.api.validation import validate
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
-from antiphon.errors import InvalidRequest, ModelNotFound, NotReady
+from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
 from antiphon.metrics import EngineFigures, Metrics
 from antiphon.rates import Rates
 
-# Shorter texts take about a millisecond; handing them to a thread would cost more than it spares.
+# Shorter texts take about a millisecond; handing them to a thread would cost more than it saves.
 _INLINE_CHARACTERS = 8192
+
+COUNTABLE_CONTEXTS = 4
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M", bound=Schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +42,32 @@ class Context:
     metrics: Metrics
     rates: Rates
     responses: ResponseStore
-    threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=2, thread_name_prefix="text")
-    )
+    threads: TextThreads
+    key: str = ""  # the name of the API key that the request came with; empty where none is asked for
+
+    def of_key(self, key: str) -> Context:
+        """The same for a request that came with this key."""
+        return replace(self, key=key) if key else self
 
     def facts(self) -> ModelFacts:
-        """The model's numbers; NotReady until the first engine has told them.
+        """The model's numbers; NotReady until the first engine has reported them.
 
-        They stay known between two engines: requests are taken then, and wait for the next.
+        They stay known between two engines: requests are accepted then, and wait for the next engine.
         """
         info = self.engine.info
         if info is None:
             raise NotReady(f"The server cannot take requests now: the engine is {self.engine.state}.", retry_after=5.0)
         return ModelFacts(info.context_length, info.vocab_size)
 
+    @property
+    def countable_tokens(self) -> int:
+        """The most tokens of one text that are counted or spelled out without being generated from. More than the
+        context has, since texts are also counted to be cut to size.
+        """
+        return COUNTABLE_CONTEXTS * self.facts().context_length
+
     def priority(self, wish: int | None) -> int:
-        """The priority that a request gets; only where the server goes by it may a request name one."""
+        """The priority that a request gets. Raises InvalidRequest where a request may not choose one."""
         if wish and self.settings.scheduling_policy != "priority":
             raise InvalidRequest(
                 "This server takes requests first come, first served (--scheduling-policy fcfs); leave out 'priority'.",
@@ -68,21 +82,50 @@ class Context:
                 f"The model {name[:100]!r} does not exist here; this server has {self.model.name!r}.", param="model"
             )
 
-    async def in_thread(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work` on text where it holds nobody up."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.threads, lambda: work(*args, **kwargs))
+    async def in_thread(self, is_long: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work` on text in a thread. Raises Overloaded where too much long work of the same key waits already."""
+        if is_long:
+            return await self.threads.run_long(self.key, work, *args, **kwargs)
+        return await self.threads.run(work, *args, **kwargs)
 
-    async def encode(self, text: str, *, add_special_tokens: bool = True, limit: int | None = None) -> list[int]:
-        """A raw prompt's token ids, with what the model wants to begin a text with unless that is not wanted. One that
-        is certain to have `limit` tokens is refused before it costs anything.
+    async def if_long(self, is_long: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work` in a thread if it is long, else at once. Raises as `in_thread`."""
+        return await self.in_thread(True, work, *args, **kwargs) if is_long else work(*args, **kwargs)
+
+    async def reread(self, model: type[M], fields: dict[str, Any]) -> M:
+        """A request that was validated, as a request of another API: a `model`. Raises as `validated`."""
+        return await self.if_long(is_long(fields), validate, model, fields)
+
+    async def validated(self, model: type[M], fields: dict[str, Any]) -> M:
+        """A request's fields as a `model`. Raises as `validate` and `in_thread`."""
+        return await self.if_long(is_long(fields), validate, model, fields, strict=self.settings.strict_fields)
+
+    async def encode(self, texts: Sequence[str], *, add_special_tokens: bool = True, limit: int) -> list[list[int]]:
+        """The token ids of raw prompts, with what the model wants to begin a text with unless that is not wanted.
+
+        Raises:
+            ContextLengthExceeded: one has `limit` tokens or more. Where that is certain it is not encoded, else not to
+                its end.
+            Overloaded: as `in_thread`.
         """
-        if limit is not None:
-            self.model.text.tokenizer.check_room(text, limit, param="prompt")
-        encode = self.model.text.encode_prompt if add_special_tokens else self.model.text.tokenizer.encode_with_control
-        if len(text) <= _INLINE_CHARACTERS:
-            return encode(text, param="prompt")
-        return await self.in_thread(encode, text, param="prompt")
+        length = sum(map(len, texts))
+        if length <= _INLINE_CHARACTERS:
+            return self._encode(texts, add_special_tokens, limit)
+        return await self.in_thread(length > LONG_CHARACTERS, self._encode, texts, add_special_tokens, limit)
+
+    def _encode(self, texts: Sequence[str], add_special_tokens: bool, limit: int) -> list[list[int]]:
+        text_model = self.model.text
+        encode = text_model.encode_prompt if add_special_tokens else text_model.tokenizer.encode_with_control
+        for text in texts:
+            text_model.tokenizer.check_room(text, limit, param="prompt")
+        prompts = []
+        for text in texts:
+            is_whole = len(text) <= LONG_CHARACTERS  # a short text is counted to its end, for a better message
+            token_ids = encode(text, param="prompt", limit=None if is_whole else limit)
+            if len(token_ids) >= limit:
+                raise ContextLengthExceeded(len(token_ids), limit, param="prompt", at_least=not is_whole)
+            prompts.append(token_ids)
+        return prompts
 
 
 def create_context(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> Context:
@@ -90,8 +133,10 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     keys = settings.api_keys
     metrics = Metrics(__version__, model.name, lambda: _engine_figures(engine), [key.name for key in keys])
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
-    responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes)
-    return Context(model, engine, settings, metrics, rates, responses)
+    # A conversation goes on as if all of it had been sent, so it may be as long as a body.
+    responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
+    threads = TextThreads(settings.max_queued_requests)
+    return Context(model, engine, settings, metrics, rates, responses, threads)
 
 
 def _engine_figures(engine: EngineClient) -> EngineFigures:

@@ -22,7 +22,7 @@ from antiphon.errors import AntiphonError, EngineError, InvalidRequest, SlowRead
 from antiphon.metrics import RequestAccount
 from antiphon.rates import Reservation
 from antiphon.request import GenerateRequest, TokenEvent
-from antiphon.text import TextStream
+from antiphon.text import StopStrings, TextStream
 
 
 class Generation:
@@ -148,6 +148,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     reservation = _reserve(context, job, account.key)
     salt = _cache_salt(job, account.key) if context.settings.prefix_cache_per_key else job.cache_salt
     choices: list[Choice] = []
+    stops = StopStrings(job.stops)
     try:
         for prompt in job.prompts:
             for choice_index in range(job.n):
@@ -163,7 +164,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
                         cache_salt=salt,
                     )
                 )
-                choices.append(Choice(index, events, _text_stream(context, job, prompt), account))
+                choices.append(Choice(index, events, _text_stream(context, job, prompt, stops), account))
     except AntiphonError:
         for choice in choices:
             context.engine.abort(choice.events.request_id)
@@ -197,9 +198,9 @@ def _check_num_sequences(job: Job, most: int) -> None:
         )
 
 
-def _text_stream(context: Context, job: Job, prompt: Prompt) -> TextStream:
+def _text_stream(context: Context, job: Job, prompt: Prompt, stops: StopStrings) -> TextStream:
     return context.model.text.stream(
-        stop=list(job.stops),
+        stop=stops,
         starts_in_thought=prompt.starts_in_thought,
         thinks=None if job.splits_thought else False,
         min_tokens=prompt.sampling.min_tokens,

@@ -26,6 +26,8 @@ class Ignored:
         """`sent` without the fields `unknown`, which are remembered. `known`: names that may have been meant."""
         names = set(unknown)
         for name in names:
+            if len(self._found) >= _MAX_NAMES:
+                break  # looking for similar names is slow
             near = get_close_matches(name[:_MAX_NAME], known, n=1, cutoff=0.75)
             self._note(sent, name, f" ({near[0]}?)" if near else "")
         return {name: value for name, value in sent.items() if name not in names}

@@ -1,8 +1,9 @@
-"""Responses that were kept, so that the next request can go on from one of them by its id.
+"""Stored responses, so that the next request can continue from one of them by its id.
 
-Owns the memory of conversations. It promises that what it keeps stays under a number of responses and of bytes, and
-that the ones used longest ago go first. Turns of one conversation share what came before them: a turn lives as long as
-a response that leads to it. It must not know what is in the bytes it keeps.
+Owns the memory of conversations. It promises that what it stores stays under a number of responses and of bytes, that
+the least recently used go first, and that one conversation stays under a number of bytes of its own, so that a short
+request never makes long work. Turns of one conversation share what came before them: a turn lives as long as a response
+that leads to it. It must not know what is in the bytes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 _OVERHEAD = 1024  # bytes that Python's objects for one response take, about
+_ITEM_OVERHEAD = 256  # bytes that reading one turn costs beyond those of its items: about as much as so much text
 
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """What one request and its response brought, behind earlier turns."""
+    """The items of one request and its response, after earlier turns."""
 
     items: bytes
     num_bytes: int
     before: Turn | None
+    conversation_bytes: int  # of the items of this turn and of all before it
     holders: int = 0  # later turns, and the response itself while it can be asked for
 
 
@@ -29,6 +32,11 @@ class Kept:
 
     body: bytes  # as it was sent
     turn: Turn
+
+    @property
+    def conversation_bytes(self) -> int:
+        """About how long the conversation is."""
+        return self.turn.conversation_bytes
 
     @property
     def conversation(self) -> list[bytes]:
@@ -44,9 +52,10 @@ class Kept:
 class ResponseStore:
     """Kept responses by id."""
 
-    def __init__(self, max_responses: int, max_bytes: int) -> None:
+    def __init__(self, max_responses: int, max_bytes: int, max_conversation_bytes: int) -> None:
         self.max_responses = max_responses
         self.max_bytes = max_bytes
+        self.max_conversation_bytes = max_conversation_bytes
         self.num_bytes = 0
         self._kept: OrderedDict[str, Kept] = OrderedDict()  # the least recently used first
 
@@ -54,8 +63,14 @@ class ResponseStore:
         return len(self._kept)
 
     def keep(self, id: str, body: bytes, items: bytes, before: Kept | None) -> None:
-        """Keep a response and its turn's `items`, behind the conversation `before`."""
-        turn = Turn(items, len(items) + len(body) + _OVERHEAD, before.turn if before else None)
+        """Store a response and its turn's `items`, after the conversation `before`. Where the conversation is over its
+        cap, the response alone is stored: it can be asked for, and not continued.
+        """
+        earlier = before.turn if before else None
+        length = len(items) + _ITEM_OVERHEAD + (earlier.conversation_bytes if earlier else 0)
+        if length > self.max_conversation_bytes:
+            items, earlier = b"", None
+        turn = Turn(items, len(items) + len(body) + _OVERHEAD, earlier, length)
         self._kept[id] = Kept(body, turn)
         self._hold(turn)
         while self._kept and (len(self._kept) > self.max_responses or self.num_bytes > self.max_bytes):

@@ -1,11 +1,14 @@
 """`POST /tokenize` and `POST /detokenize`, as vLLM has them: text or messages to token ids, and back.
 
-Owns its own shapes. It promises that what `/tokenize` counts is what a generation of the same prompt or messages would
-be charged. No engine is asked, so these are no requests in the metrics.
+It promises that what `/tokenize` counts is what a generation of the same prompt or messages would be charged, and that
+neither does more work than a few contexts' worth of tokens. The engine is not involved, so the metrics do not count
+these requests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -18,8 +21,11 @@ from antiphon.api.context import Context
 from antiphon.api.fields import TokenId
 from antiphon.api.limits import MAX_MESSAGES
 from antiphon.api.logprobs import spelled
+from antiphon.api.sampling import check_token_ids
 from antiphon.api.schema import Schema, conflict
+from antiphon.api.threads import is_long
 from antiphon.api.validation import validate
+from antiphon.errors import ContextLengthExceeded, InvalidRequest
 
 _OF_A_CHAT = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
 
@@ -82,12 +88,60 @@ class TokenizerInfo(msgspec.Struct):
     model_max_length: int
 
 
-async def token_ids_of(context: Context, body: TokenizeRequest) -> list[int]:
+async def tokens_of(context: Context, body: TokenizeRequest) -> Tokens:
+    """The answer to a request to tokenize. Raises AntiphonError where it is refused."""
+    context.check_model(body.model)
+    token_ids = await _token_ids_of(context, body)
+    tokenizer, strings = context.model.text.tokenizer, None
+    if body.return_token_strs:
+
+        def spell_all() -> list[str]:
+            return [spelled(tokenizer, token_id) for token_id in token_ids]
+
+        strings = await context.if_long(is_long(token_ids), spell_all)
+    return Tokens(len(token_ids), context.facts().context_length, token_ids, strings)
+
+
+async def text_of(context: Context, body: DetokenizeRequest) -> Text:
+    """The answer to a request to detokenize. Raises AntiphonError where it is refused."""
+    context.check_model(body.model)
+    most = context.countable_tokens
+    if len(body.tokens) > most:
+        raise InvalidRequest(f"'tokens' has {len(body.tokens):,} ids; the most is {most:,}.", param="tokens")
+    check_token_ids(body.tokens, context.facts().vocab_size, "tokens")
+    return Text(await context.if_long(is_long(body.tokens), context.model.text.tokenizer.text_of, body.tokens))
+
+
+@contextmanager
+def counting(context: Context) -> Iterator[int]:
+    """For counting a text's tokens: how many it may have. Too many become an InvalidRequest that says so."""
+    most = context.countable_tokens
+    try:
+        yield most + 1
+    except ContextLengthExceeded as error:
+        message = f"The text has more than {most:,} tokens, the most that are counted here; count it in parts."
+        too_many = InvalidRequest(message, param=error.param)
+        too_many.code = error.code
+        raise too_many from None
+
+
+async def _token_ids_of(context: Context, body: TokenizeRequest) -> list[int]:
+    with counting(context) as limit:
+        return await _counted(context, body, limit)
+
+
+async def _counted(context: Context, body: TokenizeRequest, limit: int) -> list[int]:
     if body.prompt is not None:
-        return await context.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)
-    asked = body.model_dump(include=_OF_A_CHAT, exclude_none=True)
-    prompt = await prompt_of(context, validate(ChatCompletionRequest, asked))
-    return prompt.token_ids
+        (token_ids,) = await context.encode(
+            [body.prompt], add_special_tokens=body.add_special_tokens is not False, limit=limit
+        )
+        return token_ids
+    chat = await context.if_long(is_long(body.messages, body.tools), _as_chat, body)
+    return (await prompt_of(context, chat, limit=limit)).token_ids
+
+
+def _as_chat(body: TokenizeRequest) -> ChatCompletionRequest:
+    return validate(ChatCompletionRequest, body.model_dump(include=_OF_A_CHAT, exclude_none=True))
 
 
 def tokenizer_info(context: Context) -> TokenizerInfo:

@@ -35,7 +35,7 @@ def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False
 
 
 def _from_validation(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
-    """The first complaint, told of the innermost field; a union complains once for each of its branches."""
+    """The first complaint, about the innermost field; a union complains once for each of its branches."""
     complaints = error.errors(include_url=False, include_input=False, include_context=True)
     first = complaints[0]["loc"][:1]
     located = [
@@ -58,7 +58,7 @@ _CODES = {
 
 
 def _location(complaint: ErrorDetails) -> tuple[str | int, ...]:
-    """Where a complaint belongs; one about several fields together says itself which of them to name."""
+    """Where a complaint belongs; one about several fields together names one of them itself."""
     named = complaint.get("ctx", {}).get("param")
     return (*complaint["loc"], named) if named else complaint["loc"]
 

@@ -127,7 +127,9 @@ def serve(
     allowed_origins: Annotated[
         str, _option(_NETWORK, "Origins whose web pages may use the server (CORS); * for all.")
     ] = "",
-    allowed_hosts: Annotated[str, _option(_NETWORK, "Host names the server answers to [default: any].")] = "",
+    allowed_hosts: Annotated[
+        str, _option(_NETWORK, "Host names the server answers to, beside local ones on a loopback address.")
+    ] = "",
     max_body_bytes: Annotated[int, _option(_NETWORK, "Maximum size of a request body.")] = _SERVER.max_body_bytes,
     max_connections: Annotated[int, _option(_NETWORK, "Maximum open connections.")] = _SERVER.max_connections,
     network_timeout: Annotated[

@@ -20,7 +20,7 @@ from antiphon.http import docs_page
 from antiphon.http.edge.access_log import AccessLog
 from antiphon.http.edge.authentication import Authentication
 from antiphon.http.edge.connections import BodyDeadline
-from antiphon.http.edge.hosts import AllowedHosts
+from antiphon.http.edge.hosts import AllowedHosts, SameSite, is_loopback
 from antiphon.http.edge.rate_limiting import RateLimiting
 from antiphon.http.edge.request_id import RequestIds
 from antiphon.http.edge.request_line import RequestLine
@@ -80,6 +80,7 @@ def _surround(app: FastAPI, context: Context) -> None:
         app.add_middleware(RateLimiting, rates=rates, metrics=metrics)
     if settings.api_keys:
         app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics)
+    app.add_middleware(SameSite, origins=settings.allowed_origins)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -88,8 +89,9 @@ def _surround(app: FastAPI, context: Context) -> None:
             allow_headers=("*",),
             expose_headers=("*",),
         )
-    if settings.allowed_hosts:
-        app.add_middleware(AllowedHosts, hosts=settings.allowed_hosts)
+    local = is_loopback(settings.host)
+    if settings.allowed_hosts or local:
+        app.add_middleware(AllowedHosts, hosts=settings.allowed_hosts, local=local)
     add_error_handlers(app, {messages.PATH: messages_error_body, ollama.PATH: ollama_error_body})
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)

@@ -13,9 +13,7 @@ from fastapi import Request, Response
 from antiphon.api.context import Context
 from antiphon.api.exchange import Exchange
 from antiphon.api.schema import Schema
-from antiphon.api.validation import validate
-from antiphon.http.context import account_of, context_of
-from antiphon.http.edge.body import read_json_object
+from antiphon.http.context import account_of, context_of, read_json_object
 from antiphon.http.ignored_fields import note_ignored
 from antiphon.http.sse import EventStream, answer_or_disconnect
 from antiphon.metrics import RequestAccount
@@ -32,7 +30,7 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
     with account_of(request, endpoint) as account:
         context.facts()  # NotReady before the body is read
         if fields is None:
-            fields = await read_json_object(request, context.settings.max_body_bytes)
+            fields = await read_json_object(request)
         exchange = await begin(context, fields, account)
     note_ignored(request, exchange.ignored)
     if exchange.is_streamed:
@@ -42,8 +40,7 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
 
 async def read(request: Request, schema: type[T], *, any_media_type: bool = False) -> T:
     """The request's body as `schema`. Raises as `read_json_object`, and InvalidRequest for what does not fit."""
-    settings = context_of(request).settings
-    fields = await read_json_object(request, settings.max_body_bytes, any_media_type=any_media_type)
-    body = validate(schema, fields, strict=settings.strict_fields)
+    context = context_of(request)
+    body = await context.validated(schema, await read_json_object(request, any_media_type=any_media_type))
     note_ignored(request, body.ignored)
     return body

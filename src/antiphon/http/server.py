@@ -16,7 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -24,7 +24,8 @@ from fastapi import FastAPI
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
-from antiphon.http.edge.connections import MAX_HEAD_BYTES, ConnectionLimits, LimitedProtocol
+from antiphon.http.edge.admission import Admission, ConnectionLimits, Handshake
+from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _OTHER_FILES = 256  # beside connections: the engine, the renderer, connections that are being refused
@@ -132,10 +133,12 @@ class Server(uvicorn.Server):
     """One server on one socket, for one engine."""
 
     def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig) -> None:
-        limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
+        self._limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
+        self._admission = Admission(settings.max_connections)
+        self._tls: ssl.SSLContext | None = None
         config = uvicorn.Config(
             app,
-            http=cast(type[asyncio.Protocol], partial(LimitedProtocol, limits)),
+            http=cast(type[asyncio.Protocol], self._new_connection),
             ws="none",
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_keep_alive=cast(int, settings.keep_alive_timeout),  # it is handed to the event loop as it is
@@ -151,6 +154,22 @@ class Server(uvicorn.Server):
         self._engine = engine
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, but TLS is negotiated by `Handshake`: asyncio's own way counts nobody who is still at it."""
+        self._tls, self.config.ssl = self.config.ssl, None
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which does not know of connections that are still negotiating TLS."""
+        self._admission.end_handshakes()
+        await super().shutdown(sockets)
+
+    def _new_connection(self, **uvicorns: Any) -> asyncio.Protocol:  # noqa: ANN401  # handed on as they come
+        if self._tls is None:
+            return LimitedProtocol(self._limits, self._admission, **uvicorns)
+        create = partial(LimitedProtocol, self._limits, self._admission, **uvicorns)
+        return Handshake(self._admission, self._tls, self._limits.timeout, create)
 
     def begin_shutdown(self) -> None:
         """Drain, then stop; called again, stop now. On the server's own loop."""

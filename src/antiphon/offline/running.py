@@ -32,6 +32,6 @@ async def running_context(found: Found, engine_config: EngineConfig, settings: S
     finally:
         await engine.drain(0)
         await engine.stop()
-        context.threads.shutdown(wait=False)
+        context.threads.close()
         assembly.model.text.close()
         assembly.checkpoint.files.close()  # not before the last engine is gone, which inherits them

@@ -75,6 +75,7 @@ class Vocabulary:
     leading: Leading = Leading.NONE
     beyond: frozenset[str] = frozenset()  # tokens that the model has no row for; their text is plain text
     matching: Mapping[str, Matching] = field(default_factory=dict)  # of control tokens
+    can_be_sliced: bool = False  # whether `slices` keeps the tokens of a text
 
 
 @cache
@@ -117,7 +118,7 @@ def vocabulary_from_merges(data: TokenizerData) -> Vocabulary:
         data.tokens[id]: id for id, type in special.items() if type in (CONTROL, USER_DEFINED) and data.tokens[id]
     }
     hidden = frozenset(id for id, type in special.items() if type != USER_DEFINED)
-    return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids, spell)
+    return Vocabulary(encoder, dict(enumerate(data.tokens)), control, hidden, num_ids, spell, can_be_sliced=True)
 
 
 def bpe_encoder(

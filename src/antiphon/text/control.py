@@ -41,6 +41,8 @@ class Matching:
 
 PLAIN = Matching()
 
+_WINDOW = 64 << 10  # characters
+
 
 class ControlTokens:
     """The tokens that plain text never becomes, by their text.

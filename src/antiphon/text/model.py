@@ -12,6 +12,7 @@ from antiphon.grammar import Vocabulary
 from antiphon.grammar.checker import GrammarChecker
 from antiphon.request import Grammar
 from antiphon.text.prompt import THINK_CLOSE, ChatPrompt, build_chat_prompt
+from antiphon.text.stop_strings import StopStrings
 from antiphon.text.stream import TextStream
 from antiphon.text.template import ChatTemplate
 from antiphon.text.thinking import ThoughtTokens
@@ -68,12 +69,13 @@ class TextModel:
         """Whether the model writes a thought before its answer."""
         return self.thought_tokens is not None
 
-    def encode_prompt(self, prompt: str, *, param: str = "prompt") -> list[int]:
+    def encode_prompt(self, prompt: str, *, param: str = "prompt", limit: int | None = None) -> list[int]:
         """Tokens of a raw prompt, with control tokens recognized, and with the BOS in front that the model may want.
+        `limit` as for `Tokenizer.encode`.
 
         Raises InvalidRequest for a lone surrogate.
         """
-        ids = self.tokenizer.encode_with_control(prompt, param=param)
+        ids = self.tokenizer.encode_with_control(prompt, param=param, limit=limit)
         bos = self.tokenizer.bos_token_id
         return [bos, *ids] if self.tokenizer.add_bos and bos is not None and ids[:1] != [bos] else ids
 
@@ -100,7 +102,7 @@ class TextModel:
     def stream(
         self,
         *,
-        stop: Iterable[str] = (),
+        stop: StopStrings | Iterable[str] = (),
         starts_in_thought: bool = False,
         thinks: bool | None = None,
         min_tokens: int = 0,

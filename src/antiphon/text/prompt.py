@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import ContextLengthExceeded, InvalidRequest
 from antiphon.text.earlier_thoughts import Thought, ThoughtWriter, has_thought_apart, split_message, split_unfinished
 from antiphon.text.marking import NONCHARACTERS, THINK_CLOSE, THINK_OPEN, Marker, free_noncharacters, texts_in
+from antiphon.text.slices import SLICE
 from antiphon.text.system_prompt import folded
 from antiphon.text.template import ChatTemplate
 from antiphon.text.tokenizer import Tokenizer, check_encodable
@@ -54,9 +55,11 @@ def build_chat_prompt(
     is its thought. `variables` (enable_thinking …) reach the template, marked like any text from outside. Tools and
     calls do as `tool_style` says, or as they are. With `fold_system`, system messages go into the users' turns; with
     `close_thought` the prompt ends behind an empty thought; with `continue_final_message` it ends where the last
-    message does, so that the model goes on with it. A prompt that is certain to have `limit` tokens is not encoded.
+    message does, so that the model goes on with it. A prompt that is certain to have `limit` tokens is not encoded, and
+    one that turns out to have them not to its end.
 
-    Raises InvalidRequest, naming the field, for what cannot be rendered: see `ChatTemplate.render`.
+    Raises InvalidRequest, naming the field, for what cannot be rendered (see `ChatTemplate.render`), and
+    ContextLengthExceeded for a prompt that was not encoded to its end.
     """
     _check_messages(messages)
     sentinel, end, proof, gap, close = free_noncharacters([messages, tools, variables, template.source], 5)
@@ -91,7 +94,7 @@ def build_chat_prompt(
     opened = opens_turn and text.rstrip().endswith(THINK_OPEN)
     continued: Thought | None = marked[-1].get(_THOUGHT) if continue_final_message else None
     in_thought = continued is not None and continued.is_open
-    return ChatPrompt(_encoded(tokenizer, text, marker), starts_in_thought=opened or in_thought)
+    return ChatPrompt(_encoded(tokenizer, text, marker, limit), starts_in_thought=opened or in_thought)
 
 
 def _rendered(
@@ -144,14 +147,21 @@ def _left_open(message: Mapping[str, Any], marker: Marker, end: str, proof: str,
     return marked | ({_THOUGHT: replace(thought, proof=proof if thought.alone else "")} if thought else {})
 
 
-def _encoded(tokenizer: Tokenizer, text: str, marker: Marker) -> list[int]:
-    """The tokens of a rendered prompt."""
+def _encoded(tokenizer: Tokenizer, text: str, marker: Marker, limit: int | None) -> list[int]:
+    """The tokens of a rendered prompt. Raises ContextLengthExceeded for one that was not encoded to its end."""
+    if len(text) <= SLICE:
+        limit = None  # a short text is counted to its end, for a better message
     ids: list[int] = []
     for piece in tokenizer.control.split(text):
+        if limit is not None and len(ids) >= limit:
+            break
         if isinstance(piece, int):
             ids.append(piece)
         else:
-            ids += tokenizer.encode(marker.unmark(piece), param="messages", first=not ids)
+            rest = None if limit is None else limit - len(ids)
+            ids += tokenizer.encode(marker.unmark(piece), param="messages", first=not ids, limit=rest)
+    if limit is not None and len(ids) >= limit:
+        raise ContextLengthExceeded(len(ids), limit, param="messages", at_least=True)
     if tokenizer.add_bos and tokenizer.bos_token_id is not None and ids[:1] != [tokenizer.bos_token_id]:
         ids.insert(0, tokenizer.bos_token_id)
     return ids

@@ -13,7 +13,7 @@ from antiphon.text.detokenizer import Detokenizer
 from antiphon.text.forced_calls import ForcedCallParser
 from antiphon.text.prompt import THINK_CLOSE, THINK_OPEN
 from antiphon.text.reasoning import ReasoningSplitter
-from antiphon.text.stop_strings import StopStrings
+from antiphon.text.stop_strings import StopSearch, StopStrings
 from antiphon.text.tokenizer import Tokenizer
 from antiphon.text.tool_calls import CallParser, CallPart, Part, ToolCallParser, ToolReading
 
@@ -41,7 +41,7 @@ class TextStream:
         self,
         tokenizer: Tokenizer,
         *,
-        stop: Iterable[str] = (),
+        stop: StopStrings | Iterable[str] = (),
         starts_in_thought: bool = False,
         thinks: bool = False,
         min_tokens: int = 0,
@@ -49,7 +49,7 @@ class TextStream:
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer)
         self._splitter = ReasoningSplitter(starts_in_thought=starts_in_thought) if thinks else None
-        self._stop = StopStrings(stop)
+        self._stop = StopSearch(stop if isinstance(stop, StopStrings) else StopStrings(stop))
         self._calls = _call_parser(tools) if tools else None
         self._min_tokens = min_tokens
         # A tag may be flagged as a control token, which has no text elsewhere.

@@ -7,6 +7,8 @@ GGUF file and the `tokenizers` library's for a tokenizer.json, which tests check
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tokenizers.normalizers import NFC
 
 from antiphon.checkpoint import TokenizerData
@@ -15,6 +17,7 @@ from antiphon.panics import panics_as
 from antiphon.text.byte_level import Leading, Vocabulary, vocabulary_from_merges
 from antiphon.text.control import ControlTokens
 from antiphon.text.sentence_piece import SPACE, spell, vocabulary_from_scores
+from antiphon.text.slices import slices
 from antiphon.text.tokenizer_json import vocabulary_from_json
 
 _SHORT = 16  # letters; a token of so many has 64 bytes at most
@@ -34,6 +37,7 @@ class Tokenizer:
         self._hidden = vocabulary.hidden
         self._spell = vocabulary.spell
         self._leading = vocabulary.leading
+        self._can_be_sliced = vocabulary.can_be_sliced
         self._is_sentence_piece = vocabulary.spell is spell
         self._shown: dict[int, bytes] = {}  # cached per id
         self._control_ids = frozenset(vocabulary.control.values())
@@ -45,28 +49,33 @@ class Tokenizer:
         self.add_bos = data.add_bos
         self._most_bytes = self._most_bytes_of_a_token()
 
-    def encode(self, text: str, *, param: str | None = None, first: bool = True) -> list[int]:
+    def encode(self, text: str, *, param: str | None = None, first: bool = True, limit: int | None = None) -> list[int]:
         """Ordinary tokens for `text`, without BOS; never the id of a control or user-defined token. `first`: nothing
-        stands before it, else a control token does.
+        stands before it, else a control token does. With `limit` a text that has so many tokens may be encoded to that
+        point only; the result then has at least `limit` tokens.
 
         Raises InvalidRequest, naming `param`, for a lone surrogate: half a character, which no byte sequence spells.
         """
         check_encodable(text, param)
-        return self._encode(self._spaced(text, first=first))
+        return self._encode(self._spaced(text, first=first), limit)
 
     def encode_inside(self, text: str) -> list[int]:
         """Ordinary tokens for `text` that follows other plain text."""
         return self._encode(text)
 
-    def encode_with_control(self, text: str, *, param: str | None = None) -> list[int]:
-        """Tokens for `text` in which a control token's text becomes that token. Adds no BOS; raises as `encode`."""
+    def encode_with_control(self, text: str, *, param: str | None = None, limit: int | None = None) -> list[int]:
+        """Tokens for `text` in which a control token's text becomes that token. Adds no BOS; `limit` and what is raised
+        are as for `encode`.
+        """
         check_encodable(text, param)
         ids: list[int] = []
         for piece in self.control.split(text):
+            if limit is not None and len(ids) >= limit:
+                break
             if isinstance(piece, int):
                 ids.append(piece)
             else:
-                ids += self._encode(self._spaced(piece, first=not ids))
+                ids += self._encode(self._spaced(piece, first=not ids), limit and limit - len(ids))
         return ids
 
     def check_room(self, text: str, limit: int, param: str) -> None:
@@ -87,6 +96,10 @@ class Tokenizer:
         if id in self._control_ids or id in self._hidden:
             return token.encode()
         return self._spell(token)
+
+    def text_of(self, ids: Iterable[int]) -> str:
+        """The text that tokens spell, control tokens by their names; U+FFFD in place of what is no UTF-8."""
+        return b"".join(self.id_to_bytes(id) for id in ids).decode("utf-8", "replace")
 
     def shown_bytes(self, id: int) -> bytes:
         """What a token adds to the text that people read: nothing if it is a control token. Called for every token."""
@@ -132,7 +145,15 @@ class Tokenizer:
             return text
         return text if leading is not Leading.EACH and text.startswith((" ", SPACE)) else " " + text
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str, limit: int | None = None) -> list[int]:
+        ids: list[int] = []
+        for part in slices(text) if self._can_be_sliced else (text,):
+            ids += self._encode_at_once(part)
+            if limit is not None and len(ids) >= limit:
+                break
+        return ids
+
+    def _encode_at_once(self, text: str) -> list[int]:
         if self._is_sentence_piece:
             text = text.replace(" ", SPACE)
         # The batch call releases the interpreter lock; the single one holds it for the whole prompt.

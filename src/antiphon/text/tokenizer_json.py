@@ -19,6 +19,7 @@ from antiphon.panics import faults_as
 from antiphon.text import byte_level, sentence_piece
 from antiphon.text.byte_level import Leading, Vocabulary, bpe_encoder
 from antiphon.text.control import PLAIN, Matching
+from antiphon.text.slices import can_be_sliced
 
 MAX_ID = 1 << 24
 # Steps of published byte-level models. Others can make a text many times longer, or crash the library.
@@ -59,12 +60,12 @@ def _vocabulary(tree: dict[str, Any], end: int) -> Vocabulary:
     bpe = bpe_encoder(
         ordinary, merges, ignore_merges=bool(model.get("ignore_merges")), byte_fallback=_is_sentence_piece(tree)
     )
-    encoder, spell, leading = bpe, sentence_piece.spell, Leading.NONE
+    encoder, spell, leading, sliced = bpe, sentence_piece.spell, Leading.NONE, False
     if _is_sentence_piece(tree):
         sentence_piece.check_bytes(ordinary, "tokenizer.json")
         leading = sentence_piece.leading_space(tree)
     else:
-        encoder, spell = _steps_around(tree), byte_level.spell
+        encoder, spell, sliced = _steps_around(tree), byte_level.spell, can_be_sliced(tree)
         encoder.model = bpe.model
     control = {text: token.id for text, token in special.items()}
     tokens = {id: text for text, id in (*ordinary.items(), *control.items())}
@@ -78,6 +79,7 @@ def _vocabulary(tree: dict[str, Any], end: int) -> Vocabulary:
         leading,
         frozenset(added.keys() - special.keys()),
         {text: token.matching for text, token in special.items()},
+        can_be_sliced=sliced,
     )
 
 

@@ -37,7 +37,6 @@ from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, ScoredToken, ToolCallDelta
 from antiphon.api.shapes import Timings, Usage, encoder
 from antiphon.api.usage import timings_of, usage_of
-from antiphon.api.validation import validate
 from antiphon.api.vote import vote
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
@@ -54,6 +53,7 @@ class ChatAnswer:
         self._model = context.model.name
         self._thinks = context.model.text.thinks
         self._tokenizer = context.model.text.tokenizer
+        self._threads = context.threads
         self._n = body.n or 1
         self._with_logprobs = body.num_logprobs is not None
         self._include_usage = body.include_usage
@@ -74,6 +74,10 @@ class ChatAnswer:
                 _add_call(choice.tool_calls, delta)
             choice.finish_reason = piece.finish_reason or choice.finish_reason
             choice.thought_closed = piece.thought_closed or choice.thought_closed
+        num_scored = sum(len(choice.scored) for choice in choices)
+        return await self._threads.if_many(num_scored, self._encode_whole, choices, generation)
+
+    def _encode_whole(self, choices: list[_Whole], generation: Generation) -> bytes:
         answer = ChatCompletion(
             self._id,
             self._created,
@@ -198,7 +202,7 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(ChatCompletionRequest, fields, strict=context.settings.strict_fields)
+    body = await context.validated(ChatCompletionRequest, fields)
     job = await understand(context, body)
     generation = start_generation(context, job, account)
     return Exchange(generation, ChatAnswer(job, context, body), bool(body.stream), body.ignored)

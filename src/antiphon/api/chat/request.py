@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     model_validator,
@@ -25,7 +24,7 @@ from antiphon.api.fields import (
 )
 from antiphon.api.generation_request import GenerationRequest
 from antiphon.api.limits import MAX_LOGPROBS, MAX_MESSAGES
-from antiphon.api.schema import Schema, conflict, known_types
+from antiphon.api.schema import Checked, Schema, conflict, known_types
 from antiphon.api.structured import check_company
 from antiphon.api.tools import ToolRequest
 
@@ -51,14 +50,14 @@ class ChatTemplateKwargs(Schema):
         return self.model_dump(exclude_none=True, exclude={"enable_thinking", "thinking"})
 
 
-class TextPart(BaseModel):
+class TextPart(Checked):
     model_config = ConfigDict(strict=True)
 
     type: Literal["text"]
     text: str
 
 
-class CalledFunction(BaseModel):
+class CalledFunction(Checked):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     name: Annotated[str, MinLen(1)]
@@ -67,7 +66,7 @@ class CalledFunction(BaseModel):
     )
 
 
-class ToolCall(BaseModel):
+class ToolCall(Checked):
     """A call that an earlier answer made."""
 
     model_config = ConfigDict(strict=True, extra="ignore")

@@ -14,6 +14,7 @@ from antiphon.api.chat.thinking import thinking_wish
 from antiphon.api.context import Context
 from antiphon.api.job import Job, Prompt
 from antiphon.api.sampling import check_prompt_length, sampling_params
+from antiphon.api.threads import is_long
 from antiphon.api.tools import answer_grammar, tool_reading
 from antiphon.api.usage import new_id
 from antiphon.errors import (
@@ -59,17 +60,20 @@ async def prompt_of(context: Context, body: ChatCompletionRequest, *, limit: int
     if wish.enabled is not None:
         variables |= {"enable_thinking": wish.enabled, "thinking": wish.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
-    return await context.in_thread(
-        text.chat_prompt,
-        [_turn(message) for message in body.messages],
-        tools=[tool.model_dump(exclude_none=True) for tool in body.tools or ()] if body.offers_tools else (),
-        fold_system=context.settings.system_prompt == "fold",
-        add_generation_prompt=body.add_generation_prompt is not False,
-        continue_final_message=bool(body.continue_final_message),
-        close_thought=wish.is_closed,
-        limit=limit,
-        **variables,
-    )
+
+    def render() -> ChatPrompt:
+        return text.chat_prompt(
+            [_turn(message) for message in body.messages],
+            tools=[tool.model_dump(exclude_none=True) for tool in body.tools or ()] if body.offers_tools else (),
+            fold_system=context.settings.system_prompt == "fold",
+            add_generation_prompt=body.add_generation_prompt is not False,
+            continue_final_message=bool(body.continue_final_message),
+            close_thought=wish.is_closed,
+            limit=limit,
+            **variables,
+        )
+
+    return await context.in_thread(is_long(body.messages, body.tools), render)
 
 
 def _turn(message: IncomingMessage) -> dict[str, Any]:

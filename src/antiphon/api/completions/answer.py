@@ -21,8 +21,8 @@ from antiphon.api.job import Job
 from antiphon.api.logprobs import finite, spelled
 from antiphon.api.pieces import Piece, ScoredToken
 from antiphon.api.shapes import Timings, Usage, encoder
+from antiphon.api.threads import is_long
 from antiphon.api.usage import timings_of, usage_of
-from antiphon.api.validation import validate
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 from antiphon.request import (
@@ -36,18 +36,19 @@ class CompletionAnswer:
 
     media_type, last, keep_alive = MEDIA_TYPE, DONE, COMMENT
 
-    def __init__(self, job: Job, context: Context, body: CompletionRequest) -> None:
+    def __init__(self, job: Job, context: Context, body: CompletionRequest, echoes: list[str] | None) -> None:
+        """`echoes`: the prompts as texts, where they are to be echoed."""
         self._id = job.request_id
         self._created = int(time.time())
         self._model = context.model.name
         self._tokenizer = context.model.text.tokenizer
+        self._threads = context.threads
         self._num_logprobs = body.num_logprobs
         self._include_usage = body.include_usage
         self._continuous_usage = body.continuous_usage
         self._return_token_ids = bool(body.return_token_ids)
-        # What each choice continues, and that as text where it is to be echoed.
+        # What each choice continues, and that as text.
         self._prompts = [prompt.token_ids for prompt in job.prompts for _ in range(job.n)]
-        echoes = [text_of(context, prompt) for prompt in prompts_of(body)] if body.echo else None
         self._echoes = [echo for echo in echoes for _ in range(job.n)] if echoes else None
         # Where the text of each choice's next scored token begins.
         self._offsets = [_TextOffsets(self._tokenizer) for _ in self._prompts]
@@ -62,6 +63,10 @@ class CompletionAnswer:
             choice.prompt_scores += piece.prompt_scores
             choice.scored += (*piece.scored, *piece.end_scored)
             choice.finish_reason = piece.finish_reason
+        num_scored = sum(len(choice.prompt_scores) + len(choice.scored) for choice in choices)
+        return await self._threads.if_many(num_scored, self._encode_whole, choices, generation)
+
+    def _encode_whole(self, choices: list[_Whole], generation: Generation) -> bytes:
         answer = [
             self._choice(
                 Piece(
@@ -83,7 +88,8 @@ class CompletionAnswer:
         usage: Usage | UnsetType | None = None if self._include_usage else UNSET
         begun: set[int] = set()
         async for piece in generation:
-            choice = self._choice(piece, is_first=piece.index not in begun)
+            num_scored = len(piece.prompt_scores) + len(piece.scored)
+            choice = await self._threads.if_many(num_scored, self._choice, piece, is_first=piece.index not in begun)
             begun.add(piece.index)
             is_last = generation.is_over and not self._include_usage
             so_far = usage_of(generation.tally) if self._continuous_usage else usage
@@ -186,8 +192,7 @@ def text_of(context: Context, prompt: str | list[int]) -> str:
     """A prompt as text."""
     if isinstance(prompt, str):
         return prompt
-    tokenizer = context.model.text.tokenizer
-    return b"".join(tokenizer.id_to_bytes(token_id) for token_id in prompt).decode("utf-8", "replace")
+    return context.model.text.tokenizer.text_of(prompt)
 
 
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
@@ -197,7 +202,14 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(CompletionRequest, fields, strict=context.settings.strict_fields)
+    body = await context.validated(CompletionRequest, fields)
     job = await understand(context, body)
+    echoes = None
+    if body.echo:
+        echoes = await context.if_long(is_long(body.prompt), _echoes_of, context, body)
     generation = start_generation(context, job, account)
-    return Exchange(generation, CompletionAnswer(job, context, body), bool(body.stream), body.ignored)
+    return Exchange(generation, CompletionAnswer(job, context, body, echoes), bool(body.stream), body.ignored)
+
+
+def _echoes_of(context: Context, body: CompletionRequest) -> list[str]:
+    return [text_of(context, prompt) for prompt in prompts_of(body)]

@@ -66,7 +66,7 @@ def _num_scored_tokens(body: CompletionRequest, token_ids: list[int]) -> int:
 
 
 async def _prompts(context: Context, body: CompletionRequest, n: int, limit: int) -> list[list[int]]:
-    """The token ids of every prompt; one that is certain to have `limit` of them is refused uncounted."""
+    """The token ids of every prompt. Raises ContextLengthExceeded for a text that has `limit` of them."""
     several = prompts_of(body)
     if not several or not all(several):
         raise InvalidRequest("'prompt' is empty; there must be at least one token to continue.", param="prompt")
@@ -76,6 +76,7 @@ async def _prompts(context: Context, body: CompletionRequest, n: int, limit: int
             f"{MAX_SEQUENCES} choices in one request.",
             param="prompt",
         )
-    return [
-        await context.encode(prompt, limit=limit) if isinstance(prompt, str) else list(prompt) for prompt in several
-    ]
+    texts = [prompt for prompt in several if isinstance(prompt, str)]
+    if texts:
+        return await context.encode(texts, limit=limit)
+    return [list(prompt) for prompt in several if not isinstance(prompt, str)]

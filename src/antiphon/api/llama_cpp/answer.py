@@ -19,7 +19,6 @@ from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, ScoredToken
 from antiphon.api.shapes import TokenLogprob, encoder
 from antiphon.api.usage import timings_of
-from antiphon.api.validation import validate
 from antiphon.errors import AntiphonError, InvalidRequest
 from antiphon.metrics import RequestAccount
 
@@ -112,7 +111,7 @@ def _bias(value: object) -> float:
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
     """As `begin` of completions."""
     context.facts()
-    body = validate(LlamaCompletionRequest, fields, strict=context.settings.strict_fields)
-    job = await understand(context, validate(completions.CompletionRequest, _fields(body)))
+    body = await context.validated(LlamaCompletionRequest, fields)
+    job = await understand(context, await context.reread(completions.CompletionRequest, _fields(body)))
     generation = start_generation(context, job, account)
     return Exchange(generation, LlamaCompletionAnswer(context, body), bool(body.stream), body.ignored)

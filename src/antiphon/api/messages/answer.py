@@ -18,7 +18,7 @@ from antiphon.api.messages.request import MessagesRequest
 from antiphon.api.messages.understand import translate
 from antiphon.api.pieces import Piece, Tally
 from antiphon.api.shapes import encoder
-from antiphon.api.validation import validate
+from antiphon.api.threads import is_long
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 
@@ -100,6 +100,7 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(MessagesRequest, fields, strict=context.settings.strict_fields)
-    _, generation = await translate(body).start(context, account)
+    body = await context.validated(MessagesRequest, fields)
+    translation = await context.if_long(is_long(fields), translate, body)
+    _, generation = await translation.start(context, account)
     return Exchange(generation, MessageAnswer(context.model.name), bool(body.stream), body.ignored)

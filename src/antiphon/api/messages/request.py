@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from antiphon.api.fields import Accepted, AcceptedText, Integer, ModelName, Refused, Seed, StopString, TopK
 from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_MESSAGES, MAX_STOPS
-from antiphon.api.schema import Schema, conflict, known_types
+from antiphon.api.schema import Checked, Schema, conflict, known_types
 
 # --- blocks
 
 
-class Block(BaseModel):
+class Block(Checked):
     """Unknown fields are let through: clients send answers back with whatever else those carried."""
 
     model_config = ConfigDict(strict=True, extra="ignore")

@@ -24,7 +24,7 @@ from antiphon.api.ollama.request import OllamaChatRequest, OllamaGenerateRequest
 from antiphon.api.ollama.understand import completion_fields, translate_chat, translate_prompt
 from antiphon.api.pieces import Piece
 from antiphon.api.shapes import encoder
-from antiphon.api.validation import validate
+from antiphon.api.threads import is_long
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 
@@ -150,20 +150,22 @@ def _nanoseconds(seconds: float) -> int:
 async def begin_chat(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
     """As `begin` of chat, for `/api/chat`."""
     context.facts()
-    body = validate(OllamaChatRequest, fields, strict=context.settings.strict_fields)
+    body = await context.validated(OllamaChatRequest, fields)
     check_name(context, body.model)
-    _, generation = await translate_chat(body).start(context, account)
+    translation = await context.if_long(is_long(fields), translate_chat, body)
+    _, generation = await translation.start(context, account)
     return Exchange(generation, OllamaAnswer(context.model.name, is_chat=True), body.is_streamed, body.ignored)
 
 
 async def begin_generate(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
     """As `begin` of chat, for `/api/generate`."""
     context.facts()
-    body = validate(OllamaGenerateRequest, fields, strict=context.settings.strict_fields)
+    body = await context.validated(OllamaGenerateRequest, fields)
     check_name(context, body.model)
     if body.raw:
-        job = await understand_completion(context, validate(CompletionRequest, completion_fields(body)))
+        job = await understand_completion(context, await context.reread(CompletionRequest, completion_fields(body)))
         generation = start_generation(context, job, account)
     else:
-        _, generation = await translate_prompt(body).start(context, account)
+        translation = await context.if_long(is_long(fields), translate_prompt, body)
+        _, generation = await translation.start(context, account)
     return Exchange(generation, OllamaAnswer(context.model.name, is_chat=False), body.is_streamed, body.ignored)

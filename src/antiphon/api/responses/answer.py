@@ -26,9 +26,9 @@ from antiphon.api.responses.items import Output, item_id
 from antiphon.api.responses.request import InputItem, ResponseRequest
 from antiphon.api.responses.understand import items_of, translate
 from antiphon.api.shapes import TokenLogprob, encoder
+from antiphon.api.threads import LONG_CHARACTERS, is_long
 from antiphon.api.translation import Translation
-from antiphon.api.validation import validate
-from antiphon.errors import AntiphonError, ResponseNotFound
+from antiphon.errors import AntiphonError, InvalidRequest, ResponseNotFound
 from antiphon.metrics import RequestAccount
 
 _items = TypeAdapter(list[InputItem])
@@ -37,7 +37,15 @@ _items = TypeAdapter(list[InputItem])
 def _previous_response(context: Context, body: ResponseRequest) -> Kept | None:
     if not body.previous_response_id:
         return None
-    return stored_response(context, body.previous_response_id, param="previous_response_id")
+    kept = stored_response(context, body.previous_response_id, param="previous_response_id")
+    most = context.responses.max_conversation_bytes
+    if kept.conversation_bytes > most:
+        raise InvalidRequest(
+            f"The conversation up to this response is longer than {most:,} bytes, so it cannot be continued by its id; "
+            "send a shorter one as 'input'.",
+            param="previous_response_id",
+        )
+    return kept
 
 
 def stored_response(context: Context, id: str, *, param: str = "response_id") -> Kept:
@@ -188,7 +196,9 @@ async def begin(context: Context, fields: dict[str, Any], account: RequestAccoun
         AntiphonError: the request is refused; the engine has not heard of it.
     """
     context.facts()
-    body = validate(ResponseRequest, fields, strict=context.settings.strict_fields)
+    body = await context.validated(ResponseRequest, fields)
     before = _previous_response(context, body)
-    job, generation = await translate(body, _items_before(before)).start(context, account)
+    long = is_long(fields) or (before is not None and before.conversation_bytes > LONG_CHARACTERS)
+    translation = await context.if_long(long, lambda: translate(body, _items_before(before)))
+    job, generation = await translation.start(context, account)
     return Exchange(generation, ResponseAnswer(context, body, job, before), bool(body.stream), body.ignored)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from antiphon.api.chat.request import ReasoningEffort
 from antiphon.api.fields import (
@@ -27,10 +27,10 @@ from antiphon.api.fields import (
 from antiphon.api.generation_request import StreamOptions
 from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_CACHE_SALT, MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
-from antiphon.api.schema import Schema, conflict, known_types
+from antiphon.api.schema import Checked, Schema, conflict, known_types
 
 
-class Sent(BaseModel):
+class Sent(Checked):
     """A part or item. Unknown fields are let through: clients send answers back with whatever else those carried."""
 
     model_config = ConfigDict(strict=True, extra="ignore")

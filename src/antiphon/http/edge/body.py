@@ -1,4 +1,4 @@
-"""The only place where a request's body is read: bytes in, one JSON value out.
+"""The only place where a request's body is read.
 
 It promises that a body is cut off at its cap whether or not a length was announced, and that each refusal says what was
 wrong. It must not know what a body means.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -18,7 +17,6 @@ from antiphon.errors import (
     RequestTooLarge,
     UnsupportedMediaType,
 )
-from antiphon.strict_json import as_object, decode_json
 
 # A refused sender that is still sending would lose the answer to a connection reset: read on a little first.
 _LINGER_BYTES = 16 << 20
@@ -32,26 +30,19 @@ class ClientGone(InvalidRequest):
     code = "client_gone"
 
 
-async def read_json(request: Request, max_bytes: int, *, any_media_type: bool = False) -> Any:  # noqa: ANN401
-    """The request's body, one JSON value. `any_media_type`: whatever it is announced as, or not at all.
+async def read_body(request: Request, max_bytes: int, *, any_media_type: bool = False) -> bytes:
+    """The request's body. `any_media_type`: whatever it is announced as, or not at all.
 
     Raises:
         UnsupportedMediaType: the body is not announced as JSON, or is compressed.
         RequestTooLarge: the body is over `max_bytes`.
         ClientGone: the connection closed first.
-        InvalidRequest: the body is not one strict, shallow JSON value in UTF-8.
     """
     _check_media_type(request, any_media_type=any_media_type)
     try:
-        body = await _read_body(request, max_bytes)
+        return await _read_body(request, max_bytes)
     except ClientDisconnect:
         raise ClientGone("The connection closed before the request body was complete.") from None
-    return decode_json(body)
-
-
-async def read_json_object(request: Request, max_bytes: int, *, any_media_type: bool = False) -> dict[str, Any]:
-    """The request's body as a JSON object. Raises as `read_json`, and InvalidRequest for any other value."""
-    return as_object(await read_json(request, max_bytes, any_media_type=any_media_type))
 
 
 async def read_nothing(request: Request) -> None:

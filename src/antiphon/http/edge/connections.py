@@ -1,15 +1,15 @@
-"""Connections under limits: how many, how long a sender may take to send and a reader to read.
+"""Connections under limits: how long a sender may take to send and a reader to read, how long a head may be.
 
-Owns the deadlines, on top of uvicorn's HTTP/1.1 protocol, whose own timer runs on idle connections alone. It promises
+Owns the deadlines, on top of uvicorn's HTTP/1.1 protocol, whose own timer runs on idle connections only. It promises
 that no connection lasts that neither sends, nor reads, nor is being answered: not one that sends headers or a body byte
-by byte, nor one that leaves a stream unread; that the cap on connections leaves room for those who ask whether the
-server lives; and that whatever is not HTTP is told so in OpenAI's shape. It must not know what is asked.
+by byte, nor one that leaves a stream unread; that no sender keeps the event loop to itself, however small the chunks of
+its body; and that whatever is not HTTP is refused in OpenAI's shape. Which connections there may be is for `admission`
+to say. It must not know what is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -19,49 +19,81 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from antiphon.errors import AntiphonError, InvalidRequest, RequestTimeout, TooManyConnections
+from antiphon.http.edge.admission import Admission, ConnectionLimits, Entrance, Evictable, Wait
 from antiphon.http.edge.authentication import OPEN_PATHS
 from antiphon.http.errors import connection_error_body
 
 MAX_HEAD_BYTES = 16 << 10  # request line and headers
 _MAX_PIPELINED_BYTES = 64 << 10  # sent after a request that is still being answered
-_SPARE_CONNECTIONS = 64  # beyond the cap, so that they can be told; even more are closed at once
+_READ_BYTES = 8 << 10  # at a time
 _GRACE_SECONDS = 5.0  # for a refusal to go out before the connection goes
+_HEAD_IS_LONG = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+_CLOSE = {"Connection": "close"}
+_JSON = "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What one server grants."""
-
-    max_connections: int
-    timeout: float  # seconds for a head, for a body, and for a reader to take what waits for it
-
-
-class LimitedProtocol(H11Protocol):
+class LimitedProtocol(H11Protocol, Evictable):
     """One connection."""
 
-    def __init__(self, limits: ConnectionLimits, **uvicorns: Any) -> None:  # noqa: ANN401  # handed on as they come
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        admission: Admission,
+        entrance: Entrance | None = None,
+        **uvicorns: Any,  # noqa: ANN401  # handed on as they come
+    ) -> None:
+        """`entrance`: what the connection got already; None: it has not been counted yet."""
         super().__init__(**uvicorns)
         self._limits = limits
+        self._admission = admission
+        self._entrance = entrance
+        self._unread = b""  # bytes that came and were not looked at yet
+        self._wait: Wait | None = Wait.HEAD  # what `admission` knows
+        self.app = _ShortHeads(self.app)
         self._awaited: object = None  # h11.IDLE: a head; h11.SEND_BODY: a body; None: nothing
         self._sender: asyncio.TimerHandle | None = None  # ends a wait for either
         self._reader: asyncio.TimerHandle | None = None  # ends a wait for the reader
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's narrowing
         super().connection_made(transport)
-        excess = len(self.connections) - self._limits.max_connections
-        if excess > _SPARE_CONNECTIONS:
+        if self._entrance is None:
+            self._entrance = self._admission.enter(self)
+        if self._entrance is Entrance.NONE:
             transport.abort()
             return
-        if excess > 0:
+        if self._entrance is Entrance.SPARE:
             self.app = _Crowded(self.app)
         self._set_deadline()
 
     def data_received(self, data: bytes) -> None:
-        # In small parts: h11 measures a head only while it is incomplete.
-        for start in range(0, len(data), MAX_HEAD_BYTES):
-            if not self.transport.is_closing():
-                super().data_received(data[start : start + MAX_HEAD_BYTES])
+        is_busy = bool(self._unread)
+        self._unread += data
+        if not is_busy:
+            self._read_on()
+        elif not self.transport.is_closing():
+            self.transport.pause_reading()  # uvicorn has resumed it
+
+    def _read_on(self) -> None:
+        """Read a little of what came; the rest when others have had their turn. h11, too, measures a head only while
+        it is incomplete.
+        """
+        data, self._unread = self._unread[:_READ_BYTES], self._unread[_READ_BYTES:]
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
         self._set_deadline()
+        self._note_wait()
+        if self.transport.is_closing():
+            return
+        if self._unread:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._read_on)
+        elif not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._note_wait()
 
     def handle_events(self) -> None:
         """Read on where uvicorn stops, at data after a request that is being answered: only who reads sees a client go.
@@ -77,9 +109,15 @@ class LimitedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unread = b""
+        self._admission.leave(self)
         for timer in (self._sender, self._reader):
             if timer is not None:
                 timer.cancel()
+
+    def evict(self) -> None:
+        """Make room for somebody else."""
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -93,10 +131,16 @@ class LimitedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP, or too much of it."""
         if len(self.conn.trailing_data[0]) > MAX_HEAD_BYTES:
-            error = InvalidRequest(f"The request line and headers are longer than {MAX_HEAD_BYTES} bytes.")
-            self._refuse(error, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self._refuse(_head_is_long(), _HEAD_IS_LONG)
         else:
             self._refuse(InvalidRequest("This is not a valid HTTP/1.1 request."), HTTPStatus.BAD_REQUEST)
+
+    def _note_wait(self) -> None:
+        """Tell what the connection waits for when that changes: more bytes of the same make it no younger."""
+        wait = _WAITS.get(self.conn.their_state)
+        if wait is not self._wait:
+            self._wait = wait
+            self._admission.waits(self, wait)
 
     def _set_deadline(self) -> None:
         """One for each head and each body, counted from its beginning: more bytes buy no more time."""
@@ -166,6 +210,25 @@ class BodyDeadline:
         await self._app(scope, receive_in_time, send_and_close)
 
 
+_WAITS: dict[object, Wait] = {h11.IDLE: Wait.HEAD, h11.SEND_BODY: Wait.BODY}
+
+
+class _ShortHeads:
+    """Refuses a request whose head came complete and is too long all the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = len(scope["method"]) + len(scope["raw_path"]) + len(scope["query_string"])
+        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])  # a colon, a space, CR, LF
+        if size <= MAX_HEAD_BYTES:
+            await self._app(scope, receive, send)
+        else:
+            response = Response(connection_error_body(_head_is_long()), _HEAD_IS_LONG, _CLOSE, _JSON)
+            await response(scope, receive, send)
+
+
 class _Crowded:
     """What a connection beyond the cap gets."""
 
@@ -177,6 +240,10 @@ class _Crowded:
             await self._app(scope, receive, send)
             return
         error = TooManyConnections()
-        headers = {"Retry-After": str(error.retry_after), "Connection": "close"}
-        response = Response(connection_error_body(error), error.http_status, headers, media_type="application/json")
+        headers = {"Retry-After": str(error.retry_after), **_CLOSE}
+        response = Response(connection_error_body(error), error.http_status, headers, _JSON)
         await response(scope, receive, send)
+
+
+def _head_is_long() -> InvalidRequest:
+    return InvalidRequest(f"The request line and headers are longer than {MAX_HEAD_BYTES} bytes.")

@@ -10,6 +10,8 @@ from antiphon.api.messages.answer import begin
 from antiphon.api.messages.request import CountTokensRequest, MessagesRequest
 from antiphon.api.messages.understand import translate
 from antiphon.api.shapes import encoder
+from antiphon.api.threads import is_long
+from antiphon.api.tokens import counting
 from antiphon.http.context import context_of
 from antiphon.http.openapi import json_body
 from antiphon.http.reply import answer, read
@@ -32,7 +34,7 @@ async def count_tokens(request: Request) -> Response:
     context = context_of(request)
     context.facts()
     body = await read(request, CountTokensRequest)
-    translation = translate(body)
-    with translation.blaming():
-        prompt = await prompt_of(context, translation.chat)
+    translation = await context.if_long(is_long(body), translate, body)
+    with translation.blaming(), counting(context) as limit:
+        prompt = await prompt_of(context, translation.chat, limit=limit)
     return Response(encoder.encode(shapes.TokenCount(len(prompt.token_ids))), media_type="application/json")

@@ -12,8 +12,7 @@ from antiphon.api.ollama.answer import begin_chat, begin_generate, loaded_line
 from antiphon.api.ollama.request import OllamaChatRequest, OllamaGenerateRequest, OllamaShowRequest
 from antiphon.api.shapes import encoder
 from antiphon.errors import AntiphonError
-from antiphon.http.context import account_of, context_of
-from antiphon.http.edge.body import read_json_object
+from antiphon.http.context import account_of, context_of, read_json_object
 from antiphon.http.openapi import json_body
 from antiphon.http.reply import Begin, answer, read
 
@@ -64,7 +63,7 @@ async def _answer(request: Request, endpoint: str, begin: Begin, *, needed: str)
     """Ollama's clients have a model loaded by a request that asks it nothing, and announce no media type."""
     context = context_of(request)
     try:
-        fields = await read_json_object(request, context.settings.max_body_bytes, any_media_type=True)
+        fields = await read_json_object(request, any_media_type=True)
     except AntiphonError:
         with account_of(request, endpoint):
             raise

@@ -15,8 +15,8 @@ from antiphon.errors import (
     AntiphonError,
     InvalidRequest,
 )
-from antiphon.http.context import account_of, context_of
-from antiphon.http.edge.body import read_json, read_json_object, read_nothing
+from antiphon.http.context import account_of, context_of, read_json, read_json_object
+from antiphon.http.edge.body import read_nothing
 from antiphon.http.openapi import json_body
 from antiphon.http.sse import answer_or_disconnect
 
@@ -30,7 +30,7 @@ async def generate(request: Request) -> Response:
     arrived_at = time.monotonic()
     with account_of(request, "generate") as account:
         context.facts()
-        body = await _read(request, context.settings.max_body_bytes)
+        body = await _read(request)
         generation = await start(context, body, account)
     return await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
 
@@ -41,8 +41,7 @@ async def generate_batch(request: Request) -> Response:
     context = context_of(request)
     arrived_at = time.monotonic()
     try:
-        context.facts()
-        items = items_of(await read_json(request, context.settings.max_body_bytes))
+        items = items_of(await read_json(request))
     except AntiphonError:
         with account_of(request, "generate_batch"):  # its items are requests of their own; this had none
             raise
@@ -50,9 +49,9 @@ async def generate_batch(request: Request) -> Response:
     return await answer_or_disconnect(request, nullcontext(), work)
 
 
-async def _read(request: Request, max_bytes: int) -> SimpleRequest:
+async def _read(request: Request) -> SimpleRequest:
     if not request.query_params:
-        return validate(SimpleRequest, await read_json_object(request, max_bytes))
+        return validate(SimpleRequest, await read_json_object(request))
     await read_nothing(request)
     fields = request.query_params.multi_items()
     if len(dict(fields)) < len(fields):

@@ -1,0 +1,110 @@
+"""Threads for work on text, so that no text, however long, holds up the event loop or other people's short ones.
+
+Owns two pools: short texts never wait behind long ones. It promises that a key has one long job at a time; its others
+wait for their turn, first come, first served, without taking a thread from anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
+
+from pydantic import BaseModel
+
+from antiphon.errors import Overloaded
+
+LONG_CHARACTERS = 64 << 10  # a text of so many takes some ten milliseconds; work on longer ones is long
+_VALUE_CHARACTERS = 8  # validating a value costs about as much as so many characters
+_MANY_TOKENS = 200  # with twenty rivals each they take some ten milliseconds to write out
+_SHORT_THREADS = 2
+_LONG_THREADS = 2
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def is_long(*values: object) -> bool:
+    """Whether work on these JSON values, or on pydantic models of them, is long; looks no further than needed."""
+    rest = LONG_CHARACTERS
+    waiting = list(values)
+    while waiting:
+        value = waiting.pop()
+        rest -= _VALUE_CHARACTERS
+        if isinstance(value, str):
+            rest -= len(value)
+        elif isinstance(value, list | dict):
+            rest -= _VALUE_CHARACTERS * len(value)
+            if rest > 0:
+                waiting.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, BaseModel):
+            waiting.extend(value.__dict__.values())
+        if rest <= 0:
+            return True
+    return False
+
+
+@dataclass(slots=True)
+class _Turns:
+    """The long jobs of one key."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    num_jobs: int = 0  # the one that runs and those that wait
+
+
+class TextThreads:
+    """Runs functions in threads; for one event loop."""
+
+    def __init__(self, max_waiting: int) -> None:
+        """`max_waiting`: long jobs of one key, the running one included."""
+        self._short = ThreadPoolExecutor(_SHORT_THREADS, thread_name_prefix="text")
+        self._long = ThreadPoolExecutor(_LONG_THREADS, thread_name_prefix="long-text")
+        self._max_waiting = max_waiting
+        self._turns: dict[str, _Turns] = {}
+
+    async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work`, which is short."""
+        return await asyncio.get_running_loop().run_in_executor(self._short, lambda: work(*args, **kwargs))
+
+    async def run_long(self, key: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work` when the other long jobs of `key` that came before it are done.
+
+        Raises:
+            Overloaded: too many of them wait already.
+        """
+        turns = self._turns.setdefault(key, _Turns())
+        if turns.num_jobs >= self._max_waiting:
+            raise Overloaded(f"{turns.num_jobs} long requests are waiting to be read; try again later.")
+        turns.num_jobs += 1
+        try:
+            await turns.lock.acquire()
+        except BaseException:
+            self._leave(key, turns)
+            raise
+
+        def end(_: object) -> None:
+            turns.lock.release()
+            self._leave(key, turns)
+
+        # Whoever waits may be cancelled. The thread goes on nevertheless, and until it is done so does the turn.
+        job = asyncio.get_running_loop().run_in_executor(self._long, lambda: work(*args, **kwargs))
+        job.add_done_callback(end)
+        return await asyncio.shield(job)
+
+    async def if_many(self, num_tokens: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run `work`, which writes out the log-probabilities of so many tokens: in a thread if they are many."""
+        if num_tokens > _MANY_TOKENS:
+            return await self.run(work, *args, **kwargs)
+        return work(*args, **kwargs)
+
+    def close(self) -> None:
+        """Take no more work; what runs goes on to its end."""
+        for pool in (self._short, self._long):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, key: str, turns: _Turns) -> None:
+        turns.num_jobs -= 1
+        if not turns.num_jobs:
+            del self._turns[key]

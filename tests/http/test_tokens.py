@@ -39,7 +39,7 @@ REFUSED = [
     ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content", "needs 'content'"),
     ("/tokenize", {"prompt": "x", "unheard_of": 1}, "unheard_of", "Unknown"),
     ("/detokenize", {}, "tokens", "Missing"),
-    ("/detokenize", {"tokens": [10**6]}, "tokens", "outside the vocabulary"),
+    ("/detokenize", {"tokens": [10**6]}, "tokens", "not in the vocabulary"),
     ("/detokenize", {"tokens": ["a"]}, "tokens[0]", "integer"),
 ]
 

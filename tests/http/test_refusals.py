@@ -158,7 +158,7 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(tools=[_tool(f"f{i}") for i in range(129)]), "tools", "at most 128"),
     (chat(tool_choice="required"), "tool_choice", "'tools' are specified"),
     (chat(tool_choice="perhaps"), "tool_choice", "'auto'"),
-    (chat(tools=[_tool("g")], tool_choice=_NAMED), "tool_choice", "not among 'tools'"),
+    (chat(tools=[_tool("g")], tool_choice=_NAMED), "tool_choice", "not in 'tools'"),
     (chat(tools=[_tool("f")], tool_choice={"type": "custom"}), "tool_choice.type", "'custom'"),
     (chat(functions=[{}]), "functions", "not supported"),
     (chat(response_format={"type": "xml"}), "response_format.type", "'json_schema'"),

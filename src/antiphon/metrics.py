@@ -1,9 +1,8 @@
-"""Every Prometheus metric, defined once. A leaf but for prometheus_client, and the words of other leaves.
+"""All Prometheus metrics. A leaf: imports only other leaves and prometheus_client.
 
-Owns names, labels, buckets and the accounts of requests. It promises that at every scrape received = refused +
-accepted + arriving and accepted = finished + aborted + failed + running, since each request is moved along by one
-`RequestAccount` that ends exactly once. The engine's figures are not copied here as they change: they are asked for
-when somebody scrapes. `docs/metrics.md` lists all of it, and a test compares.
+Owns names, labels, buckets and the accounting of requests. At every scrape received = refused + accepted + arriving and
+accepted = finished + aborted + failed + running, since one `RequestAccount` counts each request and ends exactly once.
+The engine's figures are read at each scrape. `docs/metrics.md` lists all metrics, and a test compares.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ ENDPOINTS = (
     "ollama_generate",
     "llama_completion",
 )
-# The codes of errors for which a generation is refused; where an error has none, its type.
+# The codes of errors for which a generation is refused, or their types if they have no code.
 REFUSALS = (
     *("invalid_request_error", "unknown_parameter", "unsupported_parameter", "missing_parameter"),
     *("context_length_exceeded", "request_too_large", "unsupported_media_type", "request_timeout", "client_gone"),
@@ -53,7 +52,7 @@ _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
-    """What the engine can be asked for at a scrape; its counts start anew with each engine."""
+    """The engine's state and counts at a scrape. The counts start at zero with each engine."""
 
     ready: bool = False
     restarts: int = 0
@@ -72,7 +71,7 @@ class EngineFigures:
 
 
 class Metrics:
-    """All metrics of one front, in a registry of their own."""
+    """All metrics of one server, in a separate registry."""
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class Metrics:
         engine: Callable[[], EngineFigures] = EngineFigures,
         key_names: Sequence[str] = (),
     ) -> None:
-        """`key_names` are the values that the label `key` may have."""
+        """`key_names` are the values of the label `key`."""
         self.registry = CollectorRegistry()
         self._define_requests()
         self._define_tokens()
@@ -89,7 +88,7 @@ class Metrics:
         self._begin_series(key_names)
         build = Gauge(
             "antiphon_build_info",
-            "Always 1; the labels tell what runs.",
+            "Always 1; the labels say what is running.",
             ["version", "model"],
             registry=self.registry,
         )
@@ -97,36 +96,36 @@ class Metrics:
         self.registry.register(_EngineCollector(engine))
 
     def request(self, endpoint: str, key: str = "") -> RequestAccount:
-        """The account of a request that arrives now, with the key of that name."""
+        """Start the account of a request that has just arrived; `key` is the name of its API key."""
         return RequestAccount(self, endpoint, key)
 
     def count_rate_limited(self, key: str, limit: str) -> None:
-        """A request was over the rate of its key; without keys, of all."""
+        """Count a request that was over its key's rate limit; without a key, do nothing."""
         if key:
             self.key_rate_limited.labels(key, limit).inc()
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _define_requests(self) -> None:
         by = ["endpoint"]
-        self.received = self._counter("requests_received", "Generation requests that arrived.", by)
+        self.received = self._counter("requests_received", "Generation requests received.", by)
         self.refused = self._counter("requests_refused", "Requests refused, by error code.", [*by, "code"])
         self.unauthorized = self._counter("requests_unauthorized", "Requests to any route without a valid API key.")
         self.accepted = self._counter("requests_accepted", "Requests handed to the engine.", by)
         self.ended = {
-            "finished": self._counter("requests_finished", "Accepted requests answered to the end.", by),
+            "finished": self._counter("requests_finished", "Accepted requests with a complete answer.", by),
             "aborted": self._counter(
-                "requests_aborted", "Accepted requests whose client went away, or did not read.", by
+                "requests_aborted", "Accepted requests whose client disconnected, or read too slowly.", by
             ),
-            "failed": self._counter("requests_failed", "Accepted requests that the server failed.", by),
+            "failed": self._counter("requests_failed", "Accepted requests that failed because of the server.", by),
         }
         self.running = Gauge(
             "antiphon_requests_running", "Accepted requests that have not ended.", by, registry=self.registry
         )
         self.duration = self._histogram(
-            "request_duration_seconds", "Arrival to end of accepted requests.", _LATENCY_BUCKETS, by
+            "request_duration_seconds", "Time from arrival to end of accepted requests.", _LATENCY_BUCKETS, by
         )
 
     def _define_tokens(self) -> None:
@@ -134,13 +133,13 @@ class Metrics:
         self.cached_tokens = self._counter(
             "prompt_tokens_cached", "Prompt tokens whose keys and values came from the prefix cache."
         )
-        self.generated_tokens = self._counter("generated_tokens", "Tokens generated and received.")
-        self.reasoning_tokens = self._counter("reasoning_tokens", "Generated tokens inside a thought.")
+        self.generated_tokens = self._counter("generated_tokens", "Tokens generated and received from the engine.")
+        self.reasoning_tokens = self._counter("reasoning_tokens", "Generated tokens that are part of a thought.")
         self.thoughts_closed = self._counter(
-            "thoughts_closed", "Thoughts that the server closed, by reason.", ["reason"]
+            "thoughts_closed", "Thoughts closed by the server instead of the model, by reason.", ["reason"]
         )
         self.first_token = self._histogram(
-            "time_to_first_token_seconds", "Arrival of a request to its first token.", _LATENCY_BUCKETS
+            "time_to_first_token_seconds", "Time from a request's arrival to its first token.", _LATENCY_BUCKETS
         )
         self.gap = _Gaps("inter_token_latency_seconds", "Time between two tokens of one choice.", _GAP_BUCKETS)
         self.registry.register(self.gap)
@@ -148,12 +147,12 @@ class Metrics:
     def _define_keys(self) -> None:
         self.key_requests = self._counter("key_requests", "Requests to any route with an API key.", ["key"])
         self.key_rate_limited = self._counter(
-            "key_rate_limited", "Requests that were over their key's rate.", ["key", "limit"]
+            "key_rate_limited", "Requests over their key's rate limit.", ["key", "limit"]
         )
         self.key_tokens = self._counter("key_tokens", "Tokens of an API key's requests.", ["key", "kind"])
 
     def _begin_series(self, key_names: Sequence[str]) -> None:
-        """Every series that is known beforehand, at zero: an increase from nothing is none to Prometheus' `rate`."""
+        """Create every known series with the value zero: Prometheus' `rate` ignores a series' first value."""
         for endpoint in ENDPOINTS:
             for metric in (self.received, self.accepted, *self.ended.values(), self.running, self.duration):
                 metric.labels(endpoint)
@@ -176,15 +175,15 @@ class Metrics:
 
 
 class RequestAccount:
-    """One request's way through the accounts.
+    """Counts one request from its arrival to its end.
 
     As a context manager it covers the time until the request is accepted: leaving it before `accept` counts a refusal.
-    Whoever accepts must see to it that `end` is called; only its first call counts. `outcome`, `first_token_after`
-    (seconds from its arrival) and the numbers of tokens tell what became of it.
+    After `accept`, `end` must be called; only its first call counts. `outcome`, `first_token_after` (seconds after its
+    arrival) and the numbers of tokens describe the result.
     """
 
     def __init__(self, metrics: Metrics, endpoint: str, key: str = "") -> None:
-        """`key` is the name of the API key that the request came with; empty where none is asked for."""
+        """`key` is the name of the request's API key; empty if the server has no keys."""
         self.key = key
         self.outcome: Outcome | None = None
         self.first_token_after: float | None = None
@@ -209,27 +208,27 @@ class RequestAccount:
             self._metrics.count_rate_limited(self.key, error.type)
 
     def accept(self) -> None:
-        """The engine has the request."""
+        """Count the request as accepted: it has been handed to the engine."""
         self._accepted = True
         self._metrics.accepted.labels(self._endpoint).inc()
         self._metrics.running.labels(self._endpoint).inc()
 
     def observe_first_token(self, now: float) -> None:
-        """A choice's first token came at `now` (time.monotonic); the request's first counts."""
+        """Record a choice's first token at `now` (time.monotonic); only the request's first one counts."""
         if self.first_token_after is None:
             self.first_token_after = now - self._arrived_at
             self._metrics.first_token.observe(self.first_token_after)
 
     def observe_gap(self, seconds: float) -> None:
-        """A choice waited this long for its next token."""
+        """Record the time between two tokens of a choice."""
         self._metrics.gap.observe(seconds)
 
     def count_closed_thought(self, reason: str) -> None:
-        """A choice's thought was closed by the server."""
+        """Count a thought that the server closed."""
         self._metrics.thoughts_closed.labels(reason).inc()
 
     def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
-        """The request's tokens, told once, at its end."""
+        """Count the request's tokens; called once, at its end."""
         self.prompt_tokens, self.generated_tokens = prompt, generated
         self._metrics.prompt_tokens.inc(prompt)
         self._metrics.cached_tokens.inc(cached)
@@ -240,7 +239,7 @@ class RequestAccount:
             self._metrics.key_tokens.labels(self.key, "generated").inc(generated)
 
     def end(self, outcome: Outcome) -> None:
-        """The request is over; later calls change nothing."""
+        """Count the request as ended; later calls have no effect."""
         if self.outcome is not None:
             return
         self.outcome = outcome
@@ -250,16 +249,16 @@ class RequestAccount:
 
 
 class _Gaps(Collector):
-    """A histogram without labels that is observed for each token of each stream, where the library's takes too long."""
+    """A histogram without labels, observed for each token of each stream; the library's is too slow for that."""
 
     def __init__(self, name: str, text: str, buckets: Sequence[float]) -> None:
         self._name, self._text = f"antiphon_{name}", text
         self._buckets = buckets
-        self._counts = [0] * (len(buckets) + 1)  # the last is for what is above all of them
+        self._counts = [0] * (len(buckets) + 1)  # the last one counts values above all bounds
         self._sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Count one; a bucket has what is not above its bound."""
+        """Count a value; a bucket contains the values up to its bound."""
         self._counts[bisect_left(self._buckets, seconds)] += 1
         self._sum += seconds
 
@@ -272,7 +271,7 @@ class _Gaps(Collector):
 
 
 class _EngineCollector(Collector):
-    """Asks for the engine's figures at each scrape."""
+    """Reads the engine's figures at each scrape."""
 
     def __init__(self, figures: Callable[[], EngineFigures]) -> None:
         self._figures = figures
@@ -280,9 +279,9 @@ class _EngineCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         now = self._figures()
         for name, text, value in (
-            ("engine_ready", "1 while the engine takes work, else 0.", float(now.ready)),
-            ("sequences_running", "Sequences that the engine computes.", now.running),
-            ("sequences_waiting", "Sequences that wait for their turn in the engine.", now.waiting),
+            ("engine_ready", "1 while the engine accepts work, else 0.", float(now.ready)),
+            ("sequences_running", "Sequences that the engine is computing.", now.running),
+            ("sequences_waiting", "Sequences waiting in the engine.", now.waiting),
             ("step_seconds", "Duration of the engine's last step.", now.step_seconds),
             ("step_tokens", "Tokens computed in the engine's last step.", now.step_tokens),
         ):
@@ -292,18 +291,18 @@ class _EngineCollector(Collector):
             blocks.add_metric([state], count)
         yield blocks
         for name, text, value in (
-            ("engine_restarts", "Engines started after one died or hung.", now.restarts),
-            ("steps", "Steps the engine computed.", now.steps),
-            ("computed_tokens", "Tokens the engine computed, prompts included.", now.computed_tokens),
+            ("engine_restarts", "Engines that died, hung or could not be started, and were replaced.", now.restarts),
+            ("steps", "Steps computed by the engine.", now.steps),
+            ("computed_tokens", "Tokens computed by the engine, including prompts.", now.computed_tokens),
             ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", now.prefix_queries),
             ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", now.prefix_hits),
-            ("preemptions", "Sequences put back to be computed again, for want of KV blocks.", now.preemptions),
+            ("preemptions", "Sequences preempted because there were too few KV blocks.", now.preemptions),
         ):
             yield CounterMetricFamily(f"antiphon_{name}", text, value)
 
 
 def _code(error: BaseException | None) -> str:
-    """A label for a refusal, out of a small fixed set."""
+    """The label of a refusal, one of a small fixed set."""
     if isinstance(error, AntiphonError):
         return error.code or error.type
     return "client_gone" if error is None or not isinstance(error, Exception) else "internal_error"

@@ -56,7 +56,7 @@ async def test_what_does_not_exist_asks_for_a_key_too(closed: Served, path: str)
 
 
 async def test_the_refusal_has_openais_shape_and_says_what_to_send(closed: Served):
-    for headers, says in (({}, "is needed"), (bearer("wrong"), "is not valid")):
+    for headers, says in (({}, "is required"), (bearer("wrong"), "is not valid")):
         reply = await closed.http.post(CHAT, json=_BODY, headers=headers)
         assert reply.status_code == 401
         error = reply.json()["error"]

@@ -320,8 +320,8 @@ async def test_the_official_client(served):
 
 
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice", "not among 'tools'"),
-    ({"tool_choice": allowed("auto", "look", "fly")}, "tool_choice", "not among 'tools'"),
+    ({"tool_choice": {"type": "function", "function": {"name": "fly"}}}, "tool_choice", "not in 'tools'"),
+    ({"tool_choice": allowed("auto", "look", "fly")}, "tool_choice", "not in 'tools'"),
     ({"tool_choice": "required", "min_tokens": 3}, "min_tokens", "cannot be combined with 'tool_choice'"),
     ({"tool_choice": NAMED, "ignore_eos": True}, "ignore_eos", "cannot be combined with 'tool_choice'"),
     ({"tools": [tool("f", {"type": "string"})], "tool_choice": "required"},

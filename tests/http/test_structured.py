@@ -224,7 +224,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"structured_outputs": {"regex": "a(?=b)"}}, "structured_outputs.regex", "look-ahead"),
     ({"structured_outputs": {"regex": "a("}}, "structured_outputs.regex", "unclosed group"),
     ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "at least 1"),
-    ({"structured_outputs": {"json": "{"}}, "structured_outputs.json", "no JSON Schema"),
+    ({"structured_outputs": {"json": "{"}}, "structured_outputs.json", "does not contain a JSON Schema"),
     ({"structured_outputs": {"json": "[1]"}}, "structured_outputs.json", "an object"),
     ({"structured_outputs": {"grammar": 'start: "a"\n\nb: ('}}, "structured_outputs.grammar", "3(5)"),
     ({"guided_grammar": 'root ::= "a'}, "guided_grammar", "GBNF"),

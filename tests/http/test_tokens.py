@@ -38,7 +38,7 @@ REFUSED = [
     ("/tokenize", {"prompt": 5}, "prompt", "string"),
     ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content", "needs 'content'"),
     ("/detokenize", {}, "tokens", "Missing"),
-    ("/detokenize", {"tokens": [10**6]}, "tokens", "outside the vocabulary"),
+    ("/detokenize", {"tokens": [10**6]}, "tokens", "not in the vocabulary"),
     ("/detokenize", {"tokens": ["a"]}, "tokens[0]", "integer"),
 ]
 

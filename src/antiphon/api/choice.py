@@ -1,4 +1,4 @@
-"""One sequence of a request: takes the engine's events, gives pieces of text."""
+"""One choice of a request: turns the engine's events into pieces of text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from antiphon.text import CallPart, TextDelta, TextStream
 
 
 class Choice:
-    """One sequence: takes the engine's events, gives pieces of text."""
+    """One choice of a request: turns the engine's events into pieces of text."""
 
     def __init__(self, index: int, events: TokenStream, text: TextStream, account: RequestAccount) -> None:
         self.index = index
@@ -33,8 +33,8 @@ class Choice:
         self._account = account
         self._waiting = Piece(index)
         self._num_calls = 0
-        self._call_is_open = False  # the last call still misses some of its arguments
-        self.num_unread = 0  # tokens that came since there was something to take
+        self._call_is_open = False  # the last call's arguments are not complete yet
+        self.num_unread = 0  # tokens received while a piece was waiting to be taken
         self.first_token_at = self.last_token_at = 0.0  # time.monotonic()
 
     @property
@@ -47,7 +47,7 @@ class Choice:
         return bool(self._waiting)
 
     def receive(self, event: TokenEvent) -> None:
-        """Turn one event into text; sets `finished` with the last."""
+        """Turn one event into text; the last event sets `finished`."""
         reason = event.finish_reason
         if reason is FinishReason.ERROR:
             raise EngineError(event.error or "The engine failed this request.")
@@ -72,7 +72,7 @@ class Choice:
             self._finish(reason)
 
     def take(self) -> Piece | None:
-        """What came since the last call, if anything did."""
+        """The text and tokens received since the last call, or None."""
         piece = self._waiting
         if not piece:
             return None
@@ -93,7 +93,7 @@ class Choice:
     def _finish(self, reason: FinishReason) -> None:
         rest = self._text.finish()
         self._add(rest)
-        # A stop string may be complete only now, in a character that the last token left without its last bytes.
+        # A stop string may be complete only now, if the last token ended inside a character.
         self._end(FinishReason.STOP if rest.stopped else reason, rest)
 
     def _add(self, delta: TextDelta) -> None:
@@ -104,7 +104,7 @@ class Choice:
             self._add_call(part)
 
     def _add_call(self, part: CallPart) -> None:
-        """Put a part of a call with what waits of the same one."""
+        """Add a part of a call to the waiting part of the same call."""
         calls = self._waiting.tool_calls
         if part.name is not None:
             self._num_calls += 1

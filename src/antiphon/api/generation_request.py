@@ -1,7 +1,7 @@
-"""What chat and plain completions requests have in common: sampling, limits, stops, streaming.
+"""The fields that chat and plain completions share: sampling, limits, stops, streaming.
 
-Owns names, types and ranges, as far as they need no model to check; `sampling` checks the rest. It promises that no
-field is ignored silently: a field has an effect, is listed as accepted without one, or is refused by name.
+Owns names, types and ranges that can be checked without the model; `sampling` checks the rest. Every known field has an
+effect, is listed as accepted without effect, or is refused by name.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ from antiphon.api.schema import Schema, conflict
 from antiphon.api.structured import StructuredRequest, check_company
 
 _MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
-# The engine divides logits by it; much closer to zero they would leave the range of its 32-bit floats.
+# The engine divides logits by it; a value much closer to zero would make its 32-bit floats overflow.
 _MIN_REPETITION_PENALTY = 0.01
 
 
 class StreamOptions(Schema):
     include_usage: bool | None = None
-    continuous_usage_stats: bool | None = Field(None, description="With include_usage: in every chunk, so far.")
+    continuous_usage_stats: bool | None = Field(
+        None, description="With include_usage: every chunk contains the usage so far."
+    )
     include_obfuscation: AcceptedFlag = None
 
     @model_validator(mode="after")
@@ -49,7 +51,7 @@ class StreamOptions(Schema):
 
 
 class GenerationRequest(StructuredRequest):
-    """What chat and plain completions have in common."""
+    """The fields that chat and plain completions share."""
 
     model: ModelName = None
     stream: bool | None = None
@@ -60,30 +62,30 @@ class GenerationRequest(StructuredRequest):
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
-    seed: Seed = Field(None, description="-1: as if left out.")
+    seed: Seed = Field(None, description="-1 means not set.")
     repetition_penalty: Annotated[float, Ge(_MIN_REPETITION_PENALTY), Le(10)] | None = Field(
         None,
         validation_alias=AliasChoices("repetition_penalty", "repeat_penalty"),
-        description="Also taken as repeat_penalty.",
+        description="repeat_penalty is accepted too.",
     )
     presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], MaxLen(MAX_LOGIT_BIASES)] | None = None
 
     max_tokens: TokenLimit = Field(
-        None, description="-1: as if left out. What the prompt leaves of the context is the most."
+        None, description="-1 means not set. Reduced to what fits in the context after the prompt."
     )
     min_tokens: Annotated[Integer, Ge(0)] | None = None
     ignore_eos: bool | None = None
     stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
 
-    return_token_ids: bool | None = Field(None, description="Also tell the ids of the prompt's and answer's tokens.")
+    return_token_ids: bool | None = Field(None, description="Also return the token ids of the prompt and the answer.")
     priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
-        None, description="Lower goes first."
+        None, description="Lower numbers go first."
     )
     cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
-        None, description="The prefix cache is shared with requests of the same salt alone."
+        None, description="The prefix cache is only shared with requests that have the same salt."
     )
     user: AcceptedText = None
 
@@ -94,17 +96,17 @@ class GenerationRequest(StructuredRequest):
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream ends with a chunk that tells the usage."""
+        """Whether a stream ends with a chunk that contains the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
 
     @property
     def continuous_usage(self) -> bool:
-        """Whether every chunk of a stream tells the usage so far."""
+        """Whether every chunk of a stream contains the usage so far."""
         return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
 
     @property
     def token_limit(self) -> int | None:
-        """How many tokens the sender wants at most."""
+        """The requested maximum number of tokens; None if it is not set."""
         return self.max_tokens
 
     @property
@@ -114,6 +116,6 @@ class GenerationRequest(StructuredRequest):
 
     @property
     def stops(self) -> list[str]:
-        """The stop strings, however they were sent."""
+        """The stop strings as a list, without empty ones."""
         sent = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return [stop for stop in sent if stop]

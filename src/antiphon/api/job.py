@@ -1,4 +1,4 @@
-"""A request that was understood: what the engine is to generate, for which prompts."""
+"""A validated request: the prompts, and what the engine generates for them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from antiphon.text import ToolReading
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt as the model sees it."""
+    """One tokenized prompt with its sampling parameters."""
 
     token_ids: list[int]
     sampling: SamplingParams
     starts_in_thought: bool = False
-    num_scored_tokens: int = 0  # at its end, whose log-probabilities are told
+    num_scored_tokens: int = 0  # tokens at its end whose log-probabilities are returned
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A whole request in the engine's terms: `n` choices for each prompt."""
+    """A whole request: `n` choices for each prompt."""
 
     request_id: str
     prompts: Sequence[Prompt]
     stops: Sequence[str] = ()
     n: int = 1
-    splits_thought: bool = True  # whether a thought is told apart from the answer
-    priority: int = 0  # lower goes first
-    cache_salt: str = ""  # the prefix cache is shared by requests of the same salt alone
-    tools: ToolReading | None = None  # how calls in the answers are read; None: they are text
+    splits_thought: bool = True  # whether the thought is separated from the answer
+    priority: int = 0  # lower numbers go first
+    cache_salt: str = ""  # the prefix cache is only shared by requests with the same salt
+    tools: ToolReading | None = None  # how to read calls in the answers; None: calls stay text

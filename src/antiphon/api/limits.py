@@ -1,4 +1,4 @@
-"""The limits on the fields of a request: how many, how long."""
+"""Limits on the number and length of request fields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_LOGIT_BIASES = 1024
 MAX_LOGPROBS = 20
 MAX_CACHE_SALT = 256  # characters
 MAX_MESSAGES = 4096
-MAX_GRAMMAR_CHOICES = 1024  # texts that an answer may be one of
+MAX_GRAMMAR_CHOICES = 1024  # texts in `structured_outputs.choice`
 MAX_TOOLS = 128  # OpenAI's
 MAX_BATCH = 1024  # items of /generate-batch
 MAX_METADATA = 16  # entries; OpenAI's

@@ -1,8 +1,7 @@
-"""From a request's fields to SamplingParams: the checks that need the model, and every default.
+"""Turns a request's fields into SamplingParams: the checks that need the model, and all defaults.
 
-Owns the rules by which a field that was left out gets its value: the publisher's advice where the checkpoint carries
-some, else OpenAI's default. It promises that what it returns is valid for the engine, which asserts and does not
-correct. It must not know where a request came from or where its tokens go.
+A field that was left out gets the publisher's recommended value if the checkpoint contains one, else OpenAI's default.
+The result is valid for the engine, which does not check it again. This module does not know which API a request uses.
 """
 
 from __future__ import annotations
@@ -27,18 +26,19 @@ def sampling_params(
     default_max_tokens: int | None = None,
     grammar: Grammar | None = None,
 ) -> SamplingParams:
-    """The request's sampling, complete and within the model's bounds.
+    """The request's sampling parameters, complete and within the model's limits.
 
-    `default_max_tokens` of None means all that the context leaves; `grammar` has been checked.
+    `default_max_tokens` of None means as many as fit in the context; `grammar` has already been checked.
 
     Raises:
-        InvalidRequest: an id is outside the vocabulary, or the token limits cannot be met.
+        InvalidRequest: an id is not in the vocabulary, or the token limits cannot be met.
     """
     max_tokens = _max_tokens(request, default_max_tokens, facts.context_length, num_prompt_tokens)
     min_tokens = request.min_tokens or 0
     if min_tokens > max_tokens:
         raise InvalidRequest(
-            f"'min_tokens' is {min_tokens}, but this request can have {max_tokens} tokens at most.", param="min_tokens"
+            f"'min_tokens' is {min_tokens}, but this request can generate at most {max_tokens} tokens.",
+            param="min_tokens",
         )
     stop_token_ids = tuple(dict.fromkeys(request.stop_token_ids or ()))
     check_token_ids(stop_token_ids, facts.vocab_size, "stop_token_ids")
@@ -62,24 +62,24 @@ def sampling_params(
 
 
 def check_prompt_length(num_prompt_tokens: int, context_length: int, param: str) -> None:
-    """Refuse a prompt that leaves no room for an answer, naming both lengths."""
+    """Raise ContextLengthExceeded if the prompt leaves no room for an answer."""
     if num_prompt_tokens >= context_length:
         raise ContextLengthExceeded(num_prompt_tokens, context_length, param=param)
 
 
 def check_token_ids(token_ids: Iterable[int], vocab_size: int, param: str) -> None:
-    """Refuse ids that the model has no token for."""
+    """Raise InvalidRequest if an id is not in the vocabulary."""
     largest = max(token_ids, default=0)
     if largest >= vocab_size:
         raise InvalidRequest(
-            f"Invalid value for '{param}': token id {_shown(largest)} is outside the vocabulary; ids run from 0 to "
+            f"Invalid value for '{param}': token id {_shown(largest)} is not in the vocabulary; ids are 0 to "
             f"{vocab_size - 1}.",
             param=param,
         )
 
 
 def _max_tokens(request: GenerationRequest, default: int | None, context_length: int, num_prompt_tokens: int) -> int:
-    """What the request wants, as far as there is room; many clients always ask for 32,000."""
+    """The requested limit, reduced to what fits in the context: many clients always ask for 32,000."""
     wanted, room = request.token_limit, context_length - num_prompt_tokens
     if wanted is None:
         return room if default is None else min(default, room)
@@ -91,10 +91,11 @@ def _logit_bias(biases: Mapping[str, float], vocab_size: int) -> dict[int, float
     for text, bias in biases.items():
         if not (text.isascii() and text.isdigit() and len(text) <= 12):
             raise InvalidRequest(
-                f"Invalid key in 'logit_bias': {text[:40]!r} is no token id; ids are whole numbers.", param="logit_bias"
+                f"Invalid key in 'logit_bias': {text[:40]!r} is not a token id; ids are whole numbers.",
+                param="logit_bias",
             )
         if int(text) in converted:
-            raise InvalidRequest(f"Token id {int(text)} is in 'logit_bias' more than once.", param="logit_bias")
+            raise InvalidRequest(f"Token id {int(text)} appears in 'logit_bias' more than once.", param="logit_bias")
         converted[int(text)] = float(bias)
     check_token_ids(converted, vocab_size, "logit_bias")
     return converted
@@ -107,6 +108,6 @@ def _first(wish: float | None, advice: float | int | None, otherwise: float) -> 
 
 
 def _shown(number: int) -> str:
-    """A number as a person would want it in a message, however many digits were sent."""
+    """A number for a message, shortened if it is very long."""
     text = str(number)
     return text if len(text) <= 24 else f"{text[:8]}… ({len(text)} digits)"

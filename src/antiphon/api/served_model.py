@@ -1,4 +1,4 @@
-"""The model as clients know it."""
+"""The served model, as clients see it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from antiphon.text import TextModel
 
 @dataclass(frozen=True, slots=True)
 class ModelDetails:
-    """What the checkpoint is, for people and for APIs that show it."""
+    """Properties of the checkpoint, for display."""
 
     format: str = "gguf"  # or "safetensors"
     architecture: str = ""
     num_parameters: int = 0
     num_bytes: int = 0  # of its tensors, as stored
-    stored_type: str = ""  # that most of its weights are stored in: "Q4_0", "BF16" …
+    stored_type: str = ""  # the type of most of its weights: "Q4_0", "BF16" …
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """The model as clients know it."""
+    """The served model, as clients see it."""
 
     name: str
     text: TextModel
-    # temperature, top_p, top_k … that the publisher advises, for requests that name none
+    # temperature, top_p, top_k … that the publisher recommends, for requests that set none
     generation_defaults: Mapping[str, float | int] = field(default_factory=dict)
     aliases: frozenset[str] = frozenset()  # other names that requests may use
     created: int = field(default_factory=lambda: int(time.time()))
@@ -35,7 +35,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What the engine says of the model it runs."""
+    """The engine's information about the model it runs."""
 
     context_length: int  # tokens, prompt and answer
     vocab_size: int

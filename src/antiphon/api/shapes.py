@@ -1,6 +1,6 @@
-"""What the answers of several APIs share: usage, timings, log-probabilities, and the encoder for all of them.
+"""Shapes that the answers of several APIs share: usage, timings, log-probabilities, and the encoder for all of them.
 
-Structs and not pydantic models, because one of these is encoded for each token of each stream.
+These are structs, not pydantic models, because one of them is encoded for each token of each stream.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Usage(msgspec.Struct):
 
 
 class Timings(msgspec.Struct):
-    """An addition of ours, under the names that llama.cpp has for it."""
+    """Our addition to OpenAI's format, with llama.cpp's names."""
 
     queue_ms: float
     cache_n: int

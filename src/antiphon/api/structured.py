@@ -1,8 +1,8 @@
-"""Structured answers: the fields by which a request says what its answer must look like, and the grammar they mean.
+"""Structured answers: the fields that set the format of an answer, and the grammar they describe.
 
-Owns OpenAI's `response_format`, vLLM's `structured_outputs` and the older `guided_*`. A request has one grammar or
-none, and fields that would keep an answer from following it are refused by name. The checker decides whether a grammar
-can be used.
+Owns OpenAI's `response_format`, vLLM's `structured_outputs`, the older `guided_*` and llama.cpp's names. A request has
+at most one grammar. Fields that would keep an answer from following it are refused by name. The checker decides whether
+a grammar can be used.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class TextFormat(Schema):
 
 class JsonObjectFormat(Schema):
     type: Literal["json_object"]
-    schema_: dict[str, Any] | None = Field(None, alias="schema", description="A JSON Schema; llama.cpp's addition.")
+    schema_: dict[str, Any] | None = Field(
+        None, alias="schema", description="A JSON Schema (an addition of llama.cpp)."
+    )
 
 
 class NamedSchema(Schema):
     name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     schema_: dict[str, Any] = Field(alias="schema", description="A JSON Schema.")
     description: str | None = None
-    strict: bool | None = Field(None, description="False: keywords that cannot be kept to have no effect.")
+    strict: bool | None = Field(None, description="False: unsupported keywords are ignored instead of refused.")
 
 
 class JsonSchemaFormat(Schema):
     type: Literal["json_schema"]
     json_schema: NamedSchema | None = None
-    schema_: dict[str, Any] | None = Field(
-        None, alias="schema", description="In place of json_schema, as in llama.cpp."
-    )
+    schema_: dict[str, Any] | None = Field(None, alias="schema", description="Replaces json_schema, as in llama.cpp.")
 
     @model_validator(mode="after")
     def _one_schema(self) -> JsonSchemaFormat:
@@ -64,7 +64,7 @@ ResponseFormat = Annotated[
 
 
 class StructuredOutputs(Schema):
-    """Exactly one of its fields."""
+    """vLLM's `structured_outputs`; exactly one field must be set."""
 
     json_: AnySchema | None = Field(None, alias="json")
     regex: Pattern | None = None
@@ -79,7 +79,7 @@ class StructuredOutputs(Schema):
 
 
 class StructuredRequest(Schema):
-    """The fields, for every request that generates text."""
+    """The fields for structured answers, shared by all requests that generate text."""
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -94,12 +94,14 @@ class StructuredRequest(Schema):
     def _one_grammar_at_most(self) -> StructuredRequest:
         fields = self.grammar_fields
         if len(fields) > 1:
-            raise conflict(fields[1], f"'{fields[0]}' and '{fields[1]}' each ask for a form of the answer; send one.")
+            raise conflict(
+                fields[1], f"'{fields[0]}' and '{fields[1]}' both set the answer's format; send one of them."
+            )
         return self
 
     @property
     def grammar_fields(self) -> list[str]:
-        """The fields that ask for a form of the answer."""
+        """The fields of this request that set the answer's format."""
         names = ("response_format", "structured_outputs", "guided_json", "guided_regex", "guided_choice")
         others = ("guided_grammar", "json_schema", "grammar")
         sent = [name for name in (*names, *others) if getattr(self, name) is not None]
@@ -107,8 +109,10 @@ class StructuredRequest(Schema):
 
     @property
     def wished_grammar(self) -> tuple[Grammar, str] | None:
-        """The grammar of the answer, and the field that asks for it. Raises InvalidRequest for a text that is no
-        schema.
+        """The grammar of the answer and the name of its field.
+
+        Raises:
+            InvalidRequest: a schema sent as text is not a JSON Schema.
         """
         format = self.response_format
         if isinstance(format, JsonObjectFormat | JsonSchemaFormat) and format.schema_ is not None:
@@ -117,7 +121,7 @@ class StructuredRequest(Schema):
             return _of_schema({"type": "object"}), "response_format"
         if isinstance(format, JsonSchemaFormat):
             named = format.json_schema
-            assert named is not None, "one of the two is there"
+            assert named is not None, "one of the two is set"
             schema = leniently(named.schema_) if named.strict is False else named.schema_
             return _of_schema(schema), "response_format.json_schema.schema"
         if self.json_schema is not None:
@@ -137,31 +141,32 @@ class StructuredRequest(Schema):
 
     @property
     def _guided(self) -> StructuredOutputs | None:
-        """The older names as the newer ones."""
+        """The `guided_*` fields as `structured_outputs`."""
         names = ("json", "regex", "choice", "grammar")
         sent = {name: getattr(self, f"guided_{name}") for name in names}
         return StructuredOutputs(**sent) if any(value is not None for value in sent.values()) else None
 
 
 async def checked_grammar(request: StructuredRequest, checker: GrammarChecker) -> Grammar | None:
-    """The request's grammar as the engine takes it.
+    """The request's grammar in the engine's form.
 
     Raises:
-        InvalidRequest: it cannot be followed; names the field.
+        InvalidRequest: the grammar cannot be used. The error names the field.
     """
     wished = request.wished_grammar
     return await checker.check(*wished) if wished else None
 
 
 def check_company(fields: list[str], company: dict[str, bool]) -> None:
-    """Refuse fields that cannot be combined with a form of the answer. `company`: other fields, and whether each asks
-    for anything.
+    """Raise PydanticCustomError if a field cannot be combined with a grammar.
 
-    Raises PydanticCustomError.
+    Args:
+        fields: the fields that set the answer's format.
+        company: the names of other fields, and whether each is set.
     """
     clashing = [name for name, asks in company.items() if asks]
     if fields and clashing:
-        message = f"'{clashing[0]}' cannot be combined with '{fields[0]}', which alone decides how the answer goes on."
+        message = f"'{clashing[0]}' cannot be combined with '{fields[0]}', which determines when the answer ends."
         raise conflict(clashing[0], message)
 
 
@@ -171,14 +176,14 @@ def _of_json(value: dict[str, Any] | str, param: str) -> Grammar:
         try:
             schema = decode_json(value.encode())
         except InvalidRequest:
-            raise InvalidRequest(f"'{param}' is text, but no JSON Schema written as text.", param=param) from None
+            raise InvalidRequest(f"'{param}' is a string that does not contain a JSON Schema.", param=param) from None
     if not isinstance(schema, dict):
-        raise InvalidRequest(f"'{param}' must be a JSON Schema, an object.", param=param)
+        raise InvalidRequest(f"'{param}' must be a JSON Schema (an object).", param=param)
     return _of_schema(schema)
 
 
 def leniently(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, marked so that keywords which cannot be followed have no effect."""
+    """The schema, marked so that unsupported keywords are ignored."""
     options = schema.get("x-guidance", {})
     return schema | {"x-guidance": options | {"lenient": True}} if isinstance(options, dict) else schema
 

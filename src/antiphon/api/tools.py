@@ -1,8 +1,8 @@
-"""Tools: the fields by which a request offers tools and demands calls, and what they mean for its answers.
+"""Tools: the fields with which a request offers tools and requires calls, and their effect on its answers.
 
-Makes the schema of a forced call's arguments out of a tool's `parameters`. A forced answer is nothing but calls, whose
-arguments fit their tools' schemas. Where a form of the answer and tools were asked for together, an answer has that
-form or is calls. How calls are written is left to `text`.
+Builds the schema of a forced call's arguments from a tool's `parameters`. A forced answer consists of calls only, whose
+arguments fit their tools' schemas. If a request has both tools and an answer format, an answer has that format or
+consists of calls. `text` knows how calls are written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from antiphon.text import TextModel, ToolReading
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
-# Keywords with which a schema says what else an object may have, here or elsewhere.
+# Keywords with which a schema allows other properties, here or elsewhere.
 _OPEN = {"additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames", "minProperties"}
 _ELSEWHERE = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"}
 
@@ -32,7 +32,7 @@ class FunctionDefinition(Schema):
     description: str | None = None
     parameters: dict[str, Any] | None = Field(None, description="A JSON Schema.")
     strict: bool | None = Field(
-        None, description="True: keywords that a forced call cannot keep to are refused; else they have no effect."
+        None, description="True: unsupported keywords are refused if the call is forced. Otherwise they are ignored."
     )
 
 
@@ -56,7 +56,7 @@ class AllowedTools(Schema):
 
 
 class AllowedChoice(Schema):
-    """Some of the tools: all go into the prompt, so that prompts begin alike, but only these may be called."""
+    """Allows calls of some tools only. All tools are in the prompt, so that prompts share the prefix cache."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
@@ -70,14 +70,14 @@ ToolChoice = Annotated[
 
 
 class ToolRequest(StructuredRequest):
-    """The fields."""
+    """The fields for tools."""
 
     tools: (
         Annotated[list[Annotated[Tool, known_types("A tool", "function")]], MaxLen(MAX_TOOLS), known_tools("function")]
         | None
     ) = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = Field(
-        None, description="required, or a named tool: the answer is nothing but calls."
+        None, description="With required or a named tool, the answer consists of calls only."
     )
     parallel_tool_calls: bool | None = Field(None, description="False: the answer ends with its first call.")
 
@@ -91,31 +91,31 @@ class ToolRequest(StructuredRequest):
         if self.must_call and not names:
             raise conflict("tool_choice", "'tool_choice' is only allowed when 'tools' are specified.")
         if not set(self._chosen_names or ()) <= set(names):
-            raise conflict("tool_choice", "'tool_choice' names a function that is not among 'tools'.")
+            raise conflict("tool_choice", "'tool_choice' names a function that is not in 'tools'.")
         return self
 
     @property
     def offers_tools(self) -> bool:
-        """Whether tools go into the prompt, and calls are looked for in the answers."""
+        """Whether the prompt contains tools, and answers are searched for calls."""
         return bool(self.tools) and self.tool_choice != "none"
 
     @property
     def must_call(self) -> bool:
-        """Whether the answer must be nothing but calls."""
+        """Whether the answer must consist of calls only."""
         if isinstance(self.tool_choice, AllowedChoice):
             return self.tool_choice.allowed_tools.mode == "required"
         return self.tool_choice == "required" or isinstance(self.tool_choice, NamedTool)
 
     @property
     def callable_tools(self) -> dict[int, FunctionDefinition]:
-        """The functions that may be called, by their places among `tools`."""
+        """Index in `tools` → function, for the functions that may be called."""
         functions = {index: tool.function for index, tool in enumerate(self.tools or ())}
         chosen = self._chosen_names
         return {index: each for index, each in functions.items() if chosen is None or each.name in chosen}
 
     @property
     def _chosen_names(self) -> list[str] | None:
-        """The functions that `tool_choice` names; None where it names none."""
+        """The functions that `tool_choice` names; None if it names none."""
         if isinstance(self.tool_choice, NamedTool):
             return [self.tool_choice.function.name]
         if isinstance(self.tool_choice, AllowedChoice):
@@ -129,7 +129,7 @@ class ToolRequest(StructuredRequest):
 
 
 def tool_reading(request: ToolRequest, text: TextModel) -> ToolReading | None:
-    """How the calls in the request's answers are read; None if it offers no tools."""
+    """How to read calls in the request's answers; None if it offers no tools."""
     if not request.offers_tools:
         return None
     names = [tool.name for tool in request.callable_tools.values()]
@@ -139,10 +139,10 @@ def tool_reading(request: ToolRequest, text: TextModel) -> ToolReading | None:
 
 
 async def answer_grammar(request: ToolRequest, text: TextModel) -> Grammar | None:
-    """The grammar of the request's answers, as the engine takes it.
+    """The grammar of the request's answers in the engine's form.
 
     Raises:
-        InvalidRequest: it cannot be followed; names the field.
+        InvalidRequest: the grammar cannot be used. The error names the field.
     """
     form = None if request.must_call else await checked_grammar(request, text.grammars)
     if not request.must_call and not (form and request.offers_tools):
@@ -154,13 +154,13 @@ async def answer_grammar(request: ToolRequest, text: TextModel) -> Grammar | Non
 
 
 def _arguments(tool: FunctionDefinition, index: int) -> dict[str, Any]:
-    """The schema of the object that a call has for arguments.
+    """The schema of a call's arguments, which are an object.
 
-    Properties that the schema neither lists nor mentions are left out: a small model would not stop adding some.
+    Properties that the schema does not mention are forbidden, since small models would keep adding more.
     """
     schema = tool.parameters
     if schema is None:
-        schema = {"properties": {}}  # no arguments, as OpenAI has it
+        schema = {"properties": {}}  # no arguments, as in OpenAI's API
     if schema.get("type", "object") != "object":
         message = (
             f"Invalid value for '{_param(index)}': arguments are an object, so the schema's type must be 'object'."

@@ -1,7 +1,6 @@
-"""Requests in another API's words become a ChatCompletionRequest; its faults are told of the fields that were sent.
+"""Translates requests of other APIs to a ChatCompletionRequest, and its error messages back.
 
-Owns nothing but names. It promises that whoever asked for `input[2]` is never told of a `messages[1]` that they did
-not send.
+Errors name the fields that the client sent: a client that sent `input[2]` never sees an error about `messages[1]`.
 """
 
 from __future__ import annotations
@@ -21,14 +20,18 @@ from antiphon.metrics import RequestAccount
 
 
 class Translation:
-    """A chat request, and where its parts came from."""
+    """A chat request, and the fields that its parts came from."""
 
     def __init__(self, fields: Mapping[str, Any], origins: Sequence[str], names: Mapping[str, str]) -> None:
-        """`fields` of the chat request; `origins`: for each of its messages the sender's name of it; `names`: chat's
-        names and the sender's, for other fields; of several that fit a name the longest counts.
+        """Create a translation.
+
+        Args:
+            fields: the fields of the chat request.
+            origins: for each chat message, the name of the field that it came from.
+            names: for other fields, the name in chat → the name in the sender's API. The longest match is used.
 
         Raises:
-            InvalidRequest: chat does not take it.
+            InvalidRequest: chat does not accept the request.
         """
         self._origins = origins
         self._names = sorted(names.items(), key=lambda pair: -len(pair[0]))
@@ -36,14 +39,14 @@ class Translation:
             self.chat = validate(ChatCompletionRequest, dict(fields))
 
     async def start(self, context: Context, account: RequestAccount) -> tuple[Job, Generation]:
-        """Understand the request and hand it to the engine. Raises as chat's `understand` and `start_generation`."""
+        """Start generating. Raises the same errors as chat's `understand` and `start_generation`."""
         with self.blaming():
             job = await understand(context, self.chat)
             return job, start_generation(context, job, account)
 
     @contextmanager
     def blaming(self) -> Iterator[None]:
-        """InvalidRequest raised in here names what was sent."""
+        """Make an InvalidRequest that is raised inside name the field that the client sent."""
         try:
             yield
         except InvalidRequest as error:

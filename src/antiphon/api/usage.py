@@ -1,4 +1,4 @@
-"""What every generation endpoint writes the same way: usage, timings, ids and log-probabilities."""
+"""The parts of an answer that every generation endpoint writes the same way: usage, timings and ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from antiphon.api.shapes import CompletionTokensDetails, PromptTokensDetails, Ti
 
 
 def usage_of(tally: Tally) -> Usage:
-    """A request's tokens in OpenAI's shape."""
+    """A request's token counts in OpenAI's shape."""
     return Usage(
         prompt_tokens=tally.prompt,
         completion_tokens=tally.completion,
@@ -21,7 +21,7 @@ def usage_of(tally: Tally) -> Usage:
 
 
 def timings_of(generation: Generation) -> Timings:
-    """Where a request's time went: its turn, its prompt, its answer; rates are 0 where there was no time to measure."""
+    """How long a request waited, and how long its prompt and answer took. Rates are 0 if no time was measured."""
     tally, times = generation.tally, generation.times
     num_computed = tally.prompt - tally.cached
     return Timings(
@@ -45,5 +45,5 @@ def _rate(count: int, seconds: float) -> float:
 
 
 def new_id(kind: str) -> str:
-    """An id as OpenAI's look: what it is, and enough randomness to be unique."""
+    """An id like OpenAI's: the kind, and enough random digits to be unique."""
     return f"{kind}-{secrets.token_hex(16)}"

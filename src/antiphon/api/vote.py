@@ -1,7 +1,7 @@
-"""Majority vote: of several choices, the boxed answer that most of them agree on.
+"""Majority vote: the boxed answer that most of a request's choices agree on.
 
-Asking a reasoning model several times and taking the most frequent result is the cheapest way to a better one; the
-choices share the prompt's work. What is compared is text: `1/2` and `0.5` are two answers.
+Asking a reasoning model several times and taking the most frequent result is the cheapest way to a better result, since
+the choices share the computation of the prompt. Answers are compared as text: `1/2` and `0.5` are different.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from antiphon.text.boxed import boxed_answer, normalized
 
 
 class Vote(msgspec.Struct):
-    """What the choices of a request agree on."""
+    """The result of a vote."""
 
     answer: str | None
     count: int
@@ -22,16 +22,16 @@ class Vote(msgspec.Struct):
 
 
 def vote(contents: Iterable[str]) -> Vote:
-    """Count the boxed answers of all choices. Blanks are no difference; among equals the earliest wins.
+    """Count the boxed answers of all choices. Spaces are ignored, and in a tie the earliest answer wins.
 
-    A choice without a box, or with an empty one, has no vote.
+    A choice without a box, or with an empty one, does not vote.
     """
-    spellings: dict[str, str] = {}  # answer without blanks → as it was written first
+    spellings: dict[str, str] = {}  # answer without spaces → as it was written first
     counts: dict[str, int] = {}
     for content in contents:
         answer = normalized(boxed_answer(content) or "")
         if answer:
             spelling = spellings.setdefault(answer.replace(" ", ""), answer)
             counts[spelling] = counts.get(spelling, 0) + 1
-    winner = max(counts, key=lambda answer: counts[answer], default=None)  # the first of those with most
+    winner = max(counts, key=lambda answer: counts[answer], default=None)  # the first one, in a tie
     return Vote(winner, counts[winner] if winner is not None else 0, counts)

@@ -1,6 +1,6 @@
-"""`GET /docs`: `/openapi.json` as a page to read, plain HTML that loads nothing, from here or from elsewhere.
+"""`GET /docs`: shows `/openapi.json` as a plain HTML page that loads no other files.
 
-Owns the page's look. Everything it says comes out of the document, escaped.
+All of the page's content comes from the document and is escaped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def docs_page(document: Json) -> str:
     parts = [part for operation in operations for part in _operation(*operation, document)]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1><p>{escape(document['info']['summary'])}. In full: "
+        f"<h1>{title}</h1><p>{escape(document['info']['summary'])}. The full description: "
         f'<a href="openapi.json">openapi.json</a>.</p><ul>{links}</ul>{"".join(parts)}</html>'
     )
 
@@ -66,15 +66,15 @@ def _operation(method: str, path: str, operation: Json, document: Json) -> Itera
 def _fields(schema: Json, document: Json) -> Iterator[str]:
     """A row for each field of a body."""
     model = document["components"]["schemas"][_name(schema)]
-    needed = model.get("required", [])
+    required = model.get("required", [])
     for name, field in model.get("properties", {}).items():
-        kind = _kind(field) + (", needed" if name in needed else "")
+        kind = _kind(field) + (", required" if name in required else "")
         text = field.get("description", "")
         yield f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{escape(text)}</td></tr>"
 
 
 def _kind(schema: Json) -> str:
-    """A schema in a few words."""
+    """A short description of a schema."""
     if "$ref" in schema:
         return _name(schema).rpartition(".")[2]
     if "anyOf" in schema:

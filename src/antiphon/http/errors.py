@@ -1,8 +1,7 @@
-"""Errors as HTTP responses, in the shape of the API that was called.
+"""Turns errors into HTTP responses, in the shape of the API that was called.
 
-Owns the translation of our exceptions and the router's into responses. It promises that the message of an unexpected
-exception never reaches a client: that one is logged here, once, and answered with a plain 500. It must not decide what
-is an error.
+Handles our exceptions and the router's. The message of an unexpected exception is never sent to a client: the exception
+is logged here, once, and answered with a plain 500.
 """
 
 from __future__ import annotations
@@ -30,20 +29,21 @@ BodyWriter = Callable[[AntiphonError], bytes]
 
 
 def error_response(error: AntiphonError, scope: Scope) -> Response:
-    """`error` as a whole response to the request of `scope`, with Retry-After where coming back would help."""
+    """The response for `error`, with a Retry-After header if trying again may help."""
     headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
     body = _body_writer(scope)(error)
     return Response(body, error.http_status, headers, media_type="application/json")
 
 
 def connection_error_body(error: AntiphonError) -> bytes:
-    """The body for a connection that is refused before it is known which API it calls: OpenAI's shape."""
+    """The body for a connection that is refused before its request is read: OpenAI's shape, as the API is not known."""
     return error_body(error)
 
 
 def add_error_handlers(app: FastAPI, shapes: Mapping[str, BodyWriter]) -> None:
-    """Answer ours, the router's 404 and 405, and everything else in OpenAI's shape. Routes below a path in `shapes`
-    have the one that stands there.
+    """Answer our errors, the router's 404 and 405, and unexpected exceptions.
+
+    The body has OpenAI's shape, or for routes below a path in `shapes` the shape given there.
     """
     app.state.error_shapes = shapes
     app.add_exception_handler(AntiphonError, _on_antiphon_error)
@@ -52,9 +52,9 @@ def add_error_handlers(app: FastAPI, shapes: Mapping[str, BodyWriter]) -> None:
 
 
 class InternalErrors:
-    """Answers 500 for what nobody foresaw, and logs it.
+    """Answers unexpected exceptions with a 500 and logs them.
 
-    Starlette's own handler for this raises the exception again for the server to print a second time.
+    Starlette's own handler raises the exception again, and the server would log it a second time.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -81,7 +81,7 @@ class InternalErrors:
 async def _on_antiphon_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, AntiphonError)
     if error.http_status >= 500:
-        # Not being ready is an answer, not an event; who polls would fill the log.
+        # Requests are expected while the server is not ready, and clients that poll would fill the log.
         level = logging.DEBUG if isinstance(error, NotReady) else logging.WARNING
         logger.log(level, "%s %s: %s", request.method, request.url.path, error.message)
     return error_response(error, request.scope)
@@ -92,7 +92,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     asked = f"{request.method} {request.url.path}"
     messages = {
         404: (f"Unknown request URL: {asked}. See /v1/models, /v1/chat/completions, /v1/completions.", "unknown_url"),
-        405: (f"Not allowed to {asked}; see the Allow header for what is.", "method_not_allowed"),
+        405: (f"Method not allowed: {asked}. See the Allow header.", "method_not_allowed"),
     }
     message, code = messages.get(error.status_code, (str(error.detail), None))
     response = error_response(_FromRouter(message, error.status_code, code), request.scope)
@@ -101,7 +101,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 
 class _FromRouter(InvalidRequest):
-    """What the router has no place for."""
+    """An error of the router, such as an unknown path."""
 
     def __init__(self, message: str, http_status: int, code: str | None) -> None:
         super().__init__(message)

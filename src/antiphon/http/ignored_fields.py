@@ -1,6 +1,6 @@
-"""Tells clients which of their fields were not looked at: a header of each reply, a line in the log for each new name.
+"""Reports ignored request fields: in a header of the response, and once per name in the log.
 
-Owns the names that have been logged. It promises that no client can fill the log with names it makes up.
+The number of logged names is limited, so that a client cannot fill the log with random names.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 
 def note_ignored(request: Request, names: tuple[str, ...]) -> None:
-    """Have the reply to `request` name these fields."""
+    """Name these fields in the response to `request`."""
     if names:
         request.scope.setdefault("state", {})["ignored_fields"] = names
 
 
 class IgnoredFields:
-    """Adds the header."""
+    """Middleware that adds the header and logs new names."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,4 +43,4 @@ class IgnoredFields:
         for name in names:
             if name not in self._logged and len(self._logged) < _MAX_LOGGED:
                 self._logged.add(name)
-                logger.warning("a request has a field that is not known here and was ignored: %s", name)
+                logger.warning("ignored an unknown request field: %s", name)

@@ -1,8 +1,8 @@
-"""`GET /openapi.json`: what FastAPI cannot know, since bodies are read, checked and written by ourselves.
+"""Completes `GET /openapi.json`. FastAPI does not know the bodies, since we read, check and write them ourselves.
 
-Owns the description of every route's request, answers and errors, with examples. It promises that what is described is
-what is there: bodies and answers are described by the very types that read and write them, and tests send every example
-and hold every answer against its schema. A route that is missing in `reference` fails a test.
+Owns the description of every route's request, answers and errors, with examples. The types that read and write bodies
+also describe them. Tests send every example and check every answer against its schema. A route that is missing in
+`reference` fails a test.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pydantic.json_schema import models_json_schema
 Json = dict[str, Any]
 
 _REF = "#/components/schemas/{model}"
-_ANSWER = "answers."  # before the name of a type that is written, as one that is read may have the same
+_ANSWER = "answers."  # prefix for the names of answer types, since a request type may have the same name
 _JSON, _EVENTS, _TEXT = "application/json", "text/event-stream", "text/plain"
 _ERRORS = {
-    "400": "The request cannot be served as it is.",
-    "401": "No API key, or a wrong one, where the server asks for one.",
-    "404": "Nothing here has that name or id.",
+    "400": "The request is not valid.",
+    "401": "The server requires an API key, and the request has none or a wrong one.",
+    "404": "There is no such model, response or route.",
     "408": "The request did not arrive in time.",
     "413": "The body is too large.",
-    "415": "The body is not announced as plain JSON.",
-    "429": "Too many unfinished requests, or over a rate.",
+    "415": "The body's media type is not plain JSON.",
+    "429": "Too many unfinished requests, or over a rate limit.",
     "431": "The headers are too long.",
-    "499": "The client left; nobody reads this.",
+    "499": "The client disconnected, so this is never received.",
     "500": "The server failed this request.",
     "503": "Loading, draining, no engine, or too many connections.",
 }
@@ -43,13 +43,13 @@ _RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "i
 class Described:
     """One operation."""
 
-    answer: type | Json  # what 200 holds: a type that is written, or a schema with such types in it
-    asked: Mapping[str, Json | list[Any]] | None = None  # examples of the body, by what they show
-    event: type | Json | None = None  # what an event of a stream holds
+    answer: type | Json  # the body of a 200: an answer type, or a schema that contains such types
+    asked: Mapping[str, Json | list[Any]] | None = None  # name → example of a request body
+    event: type | Json | None = None  # the payload of a stream's events
     media_type: str = _JSON
     stream_type: str = _EVENTS
     error: str = "Error"  # the schema of errors
-    query: type[BaseModel] | None = None  # fields that may be in the query, in place of the body if there is one
+    query: type[BaseModel] | None = None  # fields of the query string, which may replace the body if there is one
 
 
 def json_body(model: type[BaseModel]) -> Json:
@@ -64,8 +64,13 @@ def describe(
     errors: Mapping[str, Json],
     reference: Mapping[tuple[str, str], Described],
 ) -> None:
-    """Complete the document: `bodies` are what `json_body` refers to, `errors` the shapes of errors by name, and
-    `reference` tells of each method and path.
+    """Complete the document.
+
+    Args:
+        app: the application whose document is completed.
+        bodies: the models that `json_body` refers to.
+        errors: name → schema of an error body.
+        reference: (method, path) → description.
     """
     generate = app.openapi
 
@@ -81,7 +86,7 @@ def describe(
             "bearer": {"type": "http", "scheme": "bearer"},
             "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         }
-        document["security"] = [{}, {"bearer": []}, {"x-api-key": []}]  # none, where the server has no keys
+        document["security"] = [{}, {"bearer": []}, {"x-api-key": []}]  # {}: a server without keys needs none
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 _complete(operation, reference[method.upper(), path], refs)
@@ -101,11 +106,11 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
         payload = {"anyOf": [_schema(told.event, refs), {"$ref": _REF.format(model=told.error)}]}
         data = [{"const": "[DONE]"}, {"type": "string", "contentMediaType": _JSON, "contentSchema": payload}]
         properties = {"event": {"type": "string"}, "data": {"anyOf": data}}
-        # Of each event, as OpenAPI 3.2 has it.
+        # The schema describes each event, as in OpenAPI 3.2.
         content[_EVENTS] = {"schema": {"type": "object", "properties": properties, "required": ["data"]}}
     codes = [*_ALWAYS, *(_OF_BODIES if told.asked else ())]
     refusals = {code: _refusal(code, told.error) for code in sorted([*codes, *(("499",) if told.event else ())])}
-    operation["responses"] = {"200": {"description": "Done.", "content": content}} | refusals
+    operation["responses"] = {"200": {"description": "Success.", "content": content}} | refusals
     if told.asked:
         examples = {name: {"value": value} for name, value in told.asked.items()}
         operation["requestBody"]["content"][_JSON]["examples"] = examples
@@ -126,7 +131,7 @@ def _refusal(code: str, error: str) -> Json:
 
 
 def _schema(told: Any, refs: Mapping[type, Json]) -> Any:  # noqa: ANN401  # JSON with types in it
-    """`told` with each type's schema in its place."""
+    """`told` with each type replaced by its schema."""
     if isinstance(told, type):
         return refs[told]
     if isinstance(told, dict):
@@ -135,7 +140,7 @@ def _schema(told: Any, refs: Mapping[type, Json]) -> Any:  # noqa: ANN401  # JSO
 
 
 def _written(told: Iterable[Described]) -> tuple[dict[type, Json], dict[str, Json]]:
-    """Every type that is written: where its schema is, and the schemas by name."""
+    """All answer types: the reference to each type's schema, and the schemas by name."""
     types = list({found: None for each in told for found in _types([each.answer, each.event])})
     template = _REF.format(model=_ANSWER + "{name}")
     refs, schemas = msgspec.json.schema_components(types, ref_template=template)

@@ -1,6 +1,6 @@
-"""What `/openapi.json` says of each route: the types of its answers, and examples that can be sent as they are.
+"""The description of each route in `/openapi.json`: the types of its answers, and examples that work as they are.
 
-Owns no rule: bodies are described by `schemas`, answers by the types that are written. A new route needs its line here.
+Request bodies are described by their schemas, answers by the types that write them. A new route needs an entry here.
 """
 
 from __future__ import annotations
@@ -171,5 +171,5 @@ REFERENCE = {
 
 
 def describe_routes(app: FastAPI) -> None:
-    """Have `app` describe all of its routes."""
+    """Add the descriptions of all routes to `app`'s document."""
     describe(app, _BODIES, _ERRORS, REFERENCE)

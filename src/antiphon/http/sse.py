@@ -1,8 +1,8 @@
-"""Streams of server-sent events, and noticing that the reader has left.
+"""Sends streams of server-sent events, and notices when the client disconnects.
 
-Owns the headers that keep proxies from holding a stream back. It promises that a generation is left, and so aborted, as
-soon as the connection closes, whether or not a token is due; that a stream is never silent for long; and that a failure
-after the headers have gone out reaches the client as an error event. It must not know what the events say.
+Owns the headers that keep proxies from buffering a stream. A generation is aborted as soon as the connection closes,
+even between tokens. A stream is never silent for long. A failure after the headers have been sent reaches the client as
+an error event. This module does not know the content of the events.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from antiphon.errors import AntiphonError
 
 R = TypeVar("R")
 
-KEEP_ALIVE_SECONDS = 10.0  # of silence; a long prompt, or a long queue, may outlast a proxy's patience
+KEEP_ALIVE_SECONDS = 10.0  # of silence: a long prompt or queue may take longer than a proxy's time-out
 
 logger = logging.getLogger(__name__)
 
 
 class EventStream(Response):
-    """Sends the parts of a streamed answer, each as soon as it is there; leaves the generation when the client goes."""
+    """Sends the parts of a streamed answer as they are generated; aborts the generation when the client disconnects."""
 
     def __init__(self, exchange: Exchange) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(headers=headers, media_type=exchange.answer.media_type)
         del self.headers["content-length"]
         self._generation, self._answer = exchange.generation, exchange.answer
-        self._sent_at = 0.0  # the loop's time of what was sent last
+        self._sent_at = 0.0  # when something was last sent, in the event loop's time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._generation:
@@ -80,10 +80,10 @@ class EventStream(Response):
 async def answer_or_disconnect(
     request: Request, context: AbstractAsyncContextManager[Any], work: Coroutine[Any, Any, bytes]
 ) -> Response:
-    """`work`'s JSON as a response, made while holding `context`; cancelled when the client goes away first."""
+    """Run `work` inside `context` and return its JSON as a response; cancel it if the client disconnects first."""
     async with context:
         body = await until_disconnect(request.receive, work)
-    # Nobody reads this where the client has gone; 499 is nginx's word for it, for the access log.
+    # If the client has disconnected, it does not get this response; the access log shows nginx's status 499.
     return Response(body, 499 if body is None else 200, media_type="application/json")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
-from antiphon.errors import CheckpointError, ConfigError, NotEnoughMemory
+from antiphon.errors import CheckpointError, NotEnoughMemory
 from antiphon.formats import open_checkpoint
 from antiphon.machine import default_threads
 from antiphon.model_files import ModelFiles

@@ -1,1 +1,1 @@
-"""OpenAI's Responses API, `/v1/responses`: items in, items out, conversations kept in memory for those who want it."""
+"""OpenAI's Responses API, `/v1/responses`: items in, items out; conversations can be stored in memory."""

@@ -1,8 +1,8 @@
-"""A response's output as it grows: pieces of an answer in, items and the events that tell of them out.
+"""The output of a response while it is generated: turns pieces of an answer into items and their events.
 
-Owns which item is open and the order of events. It promises that items follow each other and never interleave, that
-each is added, filled, closed, and that a whole answer is made of the same items as a streamed one. It must not know
-sequence numbers, JSON or the request.
+Owns the open item and the order of events. Items follow each other and never interleave; each is added, filled and
+closed. A whole answer has the same items as a streamed one. This module does not know sequence numbers, JSON or the
+request.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from antiphon.api.shapes import TokenLogprob
 
 
 def item_id(kind: str) -> str:
-    """An id as OpenAI writes them here."""
+    """A random id in OpenAI's format."""
     return f"{kind}_{secrets.token_hex(16)}"
 
 
@@ -45,10 +45,10 @@ class Output:
     def __init__(self) -> None:
         self.items: list[Item] = []
         self._open: _Text | _Thought | _Call | None = None
-        self._call_index = -1  # of the last call, as the piece counts them
+        self._call_index = -1  # of the last call, as numbered in the pieces
 
     def push(self, piece: Piece, logprobs: list[TokenLogprob]) -> Iterator[Event]:
-        """What `piece` brings. `logprobs`: of the tokens in it."""
+        """The events for `piece`; `logprobs` are those of its tokens."""
         if piece.reasoning:
             yield from self._thought(piece.reasoning)
         if piece.content or (logprobs and isinstance(self._open, _Text)):
@@ -57,7 +57,7 @@ class Output:
             yield from self._call(delta)
 
     def close(self, status: Status) -> Iterator[Event]:
-        """The end: the open item ends as the response does. There is always one to read an answer from."""
+        """The last events. The open item gets the response's status. There is always at least a message or a call."""
         if not any(isinstance(item, Message | FunctionCall) for item in self.items):
             yield from self._text("", [])
         yield from self._end(status)
@@ -96,7 +96,7 @@ class Output:
 
 
 class _Text:
-    """The answer's text while it grows."""
+    """The answer's text while it is generated."""
 
     def __init__(self, index: int) -> None:
         self.item = Message(item_id("msg"))
@@ -123,7 +123,7 @@ class _Text:
 
 
 class _Thought:
-    """The thought while it grows."""
+    """The thought while it is generated."""
 
     def __init__(self, index: int) -> None:
         self.item = Reasoning(item_id("rs"))
@@ -147,7 +147,7 @@ class _Thought:
 
 
 class _Call:
-    """A function call while its arguments grow."""
+    """A function call while its arguments are generated."""
 
     def __init__(self, index: int, first: ToolCallDelta) -> None:
         assert first.id is not None, "the first delta of a call names it"
@@ -172,7 +172,7 @@ class _Call:
 
 
 def replayed(index: int, item: Item) -> Iterator[Event]:
-    """The events that tell of an item which is complete."""
+    """The events for a complete item."""
     if isinstance(item, Message):
         text = _Text(index)
         text.item.id = item.id

@@ -1,6 +1,6 @@
-"""What goes out of `/v1/responses`: the response, its items and its events, field for field as OpenAI has them.
+"""The output of `/v1/responses`: the response, its items and its events, in OpenAI's format.
 
-Shapes alone; `answer` and `items` fill them.
+This module only defines the shapes; `answer` and `items` fill them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     usage: Usage | None = None
     incomplete_details: IncompleteDetails | None = None
     error: ResponseError | None = None
-    # what was asked for, with the defaults filled in
+    # the request's settings, with the defaults filled in
     instructions: str | None = None
     previous_response_id: str | None = None
     store: bool = True

@@ -1,8 +1,7 @@
-"""From items to chat messages, and from a response's request to a chat request.
+"""Converts items to chat messages, and a responses request to a chat request.
 
-Owns the meaning of items: a thought, the answer behind it and the calls behind that are one assistant turn. It promises
-that each message knows which item it came from, for the words of an error. It must not know where earlier items were
-kept.
+A thought, the answer after it and the calls after that are one turn of the assistant. For each chat message it records
+the item that it comes from, so that errors can name it. This module does not know where earlier items are stored.
 """
 
 from __future__ import annotations
@@ -38,17 +37,17 @@ Message = dict[str, Any]
 
 
 def items_of(request: ResponseRequest) -> Sequence[InputItem]:
-    """The new items of a request, whichever way they were sent."""
+    """The new items of a request, also if `input` is a string."""
     if isinstance(request.input, str):
         return [InputMessage(type="message", role="user", content=request.input)]
     return request.input
 
 
 def translate(request: ResponseRequest, earlier: Sequence[InputItem]) -> Translation:
-    """The request in chat's words, behind the `earlier` items of its conversation.
+    """The request as a chat request, after the `earlier` items of its conversation.
 
     Raises:
-        InvalidRequest: it cannot be said in them; names the field that was sent.
+        InvalidRequest: chat does not accept it. The error names the field that was sent.
     """
     messages: list[Message] = []
     origins: list[str] = []
@@ -80,14 +79,14 @@ def _begin(item: InputItem) -> Message:
 
 
 def _joins(item: InputItem, messages: Sequence[Message]) -> TypeGuard[InputMessage]:
-    """Whether `item` is one more instruction at the beginning: many templates show one system message alone."""
+    """Whether `item` is another instruction at the beginning. Many templates only support one system message."""
     if not isinstance(item, InputMessage) or item.role not in _INSTRUCTING:
         return False
     return len(messages) == 1 and messages[0]["role"] in _INSTRUCTING
 
 
 def _continues(messages: Sequence[Message], item: InputItem) -> bool:
-    """Whether `item` belongs to the turn that the last message is."""
+    """Whether `item` belongs to the same turn as the last message."""
     if not messages or messages[-1]["role"] != "assistant":
         return False
     if isinstance(item, InputMessage):
@@ -106,7 +105,7 @@ def _extend(message: Message, item: InputItem) -> None:
 
 
 def _fields(request: ResponseRequest) -> dict[str, Any]:
-    """All but the messages. What nobody sent is left out, so that defaults are chat's own."""
+    """All fields except the messages. Fields that were not sent are left out, so that chat's defaults apply."""
     same = ("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "parallel_tool_calls", "cache_salt")
     fields: dict[str, Any] = {name: getattr(request, name) for name in (*same, "thinking_token_budget")}
     fields["max_completion_tokens"] = request.max_output_tokens

@@ -16,7 +16,7 @@ from antiphon.api.schema import Schema
 class SimpleRequest(Schema):
     """The body, or the query, of `POST /generate`."""
 
-    prompt: Annotated[str, MinLen(1)] = Field(description="A question, as a person asks it.")
+    prompt: Annotated[str, MinLen(1)] = Field(description="The question. The chat template is applied to it.")
     max_tokens: Annotated[int, Ge(1)] | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
@@ -27,10 +27,10 @@ class SimpleRequest(Schema):
 class BatchItem(SimpleRequest):
     """One item of a batch."""
 
-    id: str | int | None = Field(None, description="Comes back as request_id; by default the item's place, from 0.")
+    id: str | int | None = Field(None, description="Returned as request_id. Default: the item's index, from 0.")
 
 
 class BatchRequest(Schema):
-    """The body of `POST /generate-batch`; the list of items alone will do too."""
+    """The body of `POST /generate-batch`; a plain list of items is accepted too."""
 
     requests: Annotated[list[BatchItem], MinLen(1), MaxLen(MAX_BATCH)]

@@ -11,7 +11,7 @@ class Answer(msgspec.Struct):
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    latency_ms: float  # from the server's reading of the request to the last token
+    latency_ms: float  # from reading the request to the last token
     reasoning: str | UnsetType = UNSET  # a reasoning model's thought
 
 

@@ -1,4 +1,4 @@
-"""From a question to a chat request, and from a batch to its items."""
+"""Converts a question to a chat request, and splits a batch into its items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from antiphon.metrics import RequestAccount
 
 
 async def start(context: Context, body: SimpleRequest, account: RequestAccount) -> Generation:
-    """Ask the model. Raises as chat does, of the fields that were sent."""
+    """Ask the model. Raises the same errors as chat, with the names of the fields that were sent."""
     messages = [{"role": "system", "content": body.system}] if body.system else []
     origins = ["system"] * len(messages) + ["prompt"]
     fields = body.model_dump(include={"max_tokens", "temperature", "top_p", "seed"}, exclude_none=True)
@@ -26,7 +26,7 @@ async def start(context: Context, body: SimpleRequest, account: RequestAccount) 
 
 
 def items_of(body: object) -> list[Any]:
-    """The items of a batch; whether each makes sense is looked at later, so that one which does not spoils no other."""
+    """The items of a batch. Each is validated later by itself, so that an invalid item does not affect the others."""
     items = body
     if isinstance(body, dict):
         if unknown := [name for name in body if name != "requests"]:

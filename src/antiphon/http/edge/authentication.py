@@ -1,8 +1,8 @@
-"""Who may ask: every request but a few must carry an API key, where the server has keys.
+"""Authentication: if the server has API keys, all requests except a few need one.
 
-Owns the list of what is open to everyone. It promises that whatever is not on that list is refused without a key,
-routes that do not exist included, before anything of the body is read; that a key is compared in the same time whether
-it is right or wrong; and that no key is ever logged or sent back. Behind it `key_name` tells who asks.
+Owns the list of open paths. Without a valid key, every other path is refused before the body is read, including routes
+that do not exist. Keys are compared in constant time, and never logged or sent back. Later code gets the name of the
+request's key from `key_name`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from antiphon.errors import InvalidApiKey
 from antiphon.http.errors import error_response
 from antiphon.metrics import Metrics
 
-# Those who watch a server have no key, and learn nothing here but that it lives.
+# Health checks usually have no key, and these paths only say whether the server is running.
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 _HOW = "Send it as 'Authorization: Bearer KEY', or as 'x-api-key: KEY'."
 
 
 class Authentication:
-    """Refuses what comes without a key."""
+    """Middleware that refuses requests without a valid key."""
 
     def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], metrics: Metrics) -> None:
         self._app = app
@@ -46,20 +46,20 @@ class Authentication:
 
 
 def key_name(scope: Scope) -> str:
-    """The name of the key that the request of `scope` came with; empty where none is asked for."""
+    """The name of the request's key; empty if the server has no keys."""
     return str(scope.get("state", {}).get("key_name", ""))
 
 
 def _presented(scope: Scope) -> list[bytes]:
     """The keys in a request's headers: OpenAI's clients send one, Anthropic's the other, some proxies both."""
-    headers = dict(reversed(scope["headers"]))  # of several of one name the first
+    headers = dict(reversed(scope["headers"]))  # the first one, if a header is repeated
     scheme, _, credentials = headers.get(b"authorization", b"").strip().partition(b" ")
     bearer = credentials.strip() if scheme.lower() == b"bearer" else b""
     return [key for key in (bearer, headers.get(b"x-api-key", b"").strip()) if key]
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, *, was_wrong: bool) -> None:
-    error = InvalidApiKey(f"The API key is not valid here. {_HOW}" if was_wrong else f"An API key is needed. {_HOW}")
+    error = InvalidApiKey(f"The API key is not valid. {_HOW}" if was_wrong else f"An API key is required. {_HOW}")
     response = error_response(error, scope)
     response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if was_wrong else "Bearer"
     await response(scope, receive, send)

@@ -12,7 +12,7 @@ from antiphon.rates import Rates
 
 
 class RateLimiting:
-    """Counts requests, refuses those over the rate, and tells the limits in the headers of every answer."""
+    """Middleware that counts POST requests, refuses those over the rate, and adds the limits to every response."""
 
     def __init__(self, app: ASGIApp, rates: Rates, metrics: Metrics) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""`x-request-id`, in and out: the client's own if it is sane, else a new one."""
+"""The `x-request-id` header: the client's own id if it is valid, else a new one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import secrets
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_SANE = re.compile(rb"[\x21-\x7e]{1,128}")
+_VALID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
 class RequestIds:
-    """Puts an id on every response, so that a client's log and the server's can be laid side by side."""
+    """Adds an id to every response, so that a client's log can be matched with the server's."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,7 +21,7 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         sent = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        request_id = sent if _SANE.fullmatch(sent) else b"req-" + secrets.token_hex(16).encode()
+        request_id = sent if _VALID.fullmatch(sent) else b"req-" + secrets.token_hex(16).encode()
         scope.setdefault("state", {})["request_id"] = request_id.decode("ascii")
 
         async def send_with_id(message: Message) -> None:

@@ -1,7 +1,7 @@
-"""Forms of a request that are taken for others: HEAD, targets with scheme and host, OpenAI's paths without `/v1`.
+"""Rewrites equivalent forms of a request: HEAD, targets with scheme and host, and OpenAI's paths without `/v1`.
 
-Owns no rule of its own (RFC 9110, section 9.3.2; RFC 9112, section 3.2.2). It promises that everything behind it sees a
-plain path, so that no other check has to know of the other form.
+See RFC 9110, section 9.3.2, and RFC 9112, section 3.2.2. All later code sees plain paths only, so no other check has to
+handle the other forms.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-# What clients ask for that were given an address without /v1.
+# Paths that clients request if their base URL has no /v1.
 _OF_V1 = ("/chat/completions", "/completions", "/responses", "/messages", "/models")
 
 
 class RequestLine:
-    """Hands on HEAD as GET, whose body the server then drops, an absolute target as its path, and `/x` as `/v1/x`."""
+    """Turns HEAD into GET (the server drops the body), an absolute target into its path, and `/x` into `/v1/x`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = dict(scope)  # the server's own still says HEAD
+            scope = dict(scope)  # the server's own copy keeps HEAD
             if scope["method"] == "HEAD":
                 scope["method"] = "GET"
             if scope["path"][:8].lower().startswith(("http://", "https://")):
@@ -33,7 +33,7 @@ class RequestLine:
 
 
 def _make_plain(scope: Scope) -> None:
-    """The target's host goes before the Host header's."""
+    """Replace an absolute target by its path. Its host replaces the Host header."""
     parts = urlsplit(scope["raw_path"].decode("latin-1"))
     path = parts.path or "/"
     scope["raw_path"], scope["path"] = path.encode("latin-1"), unquote(path)

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: messages in, an answer out, whole or streamed."""
+"""`POST /v1/chat/completions`: answers a conversation, whole or streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: plain text or token ids in, their continuation out, whole or streamed."""
+"""`POST /v1/completions`: continues text or token ids, whole or streamed."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def get_props(request: Request) -> Response:
 
 @router.get("/slots")
 async def list_slots(request: Request) -> Response:
-    """How many of the answers that can be computed at once are being computed."""
+    """The answers that can be computed at once, and which of them are being computed."""
     context = context_of(request)
     running, length = context.engine.stats.running, context.facts().context_length
     slots = [Slot(index, length, index < running) for index in range(context.engine.max_num_sequences)]

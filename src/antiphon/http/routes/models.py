@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: what is served here."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: the served model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter()
 class Model(msgspec.Struct, tag_field="object", tag="model"):
     id: str
     created: int
-    max_model_len: int | UnsetType = UNSET  # as vLLM names the context length; known once the engine is ready
+    max_model_len: int | UnsetType = UNSET  # vLLM's name of the context length; known once the engine is ready
     owned_by: str = "antiphon"
 
 
@@ -26,13 +26,13 @@ class ModelList(msgspec.Struct, tag_field="object", tag="list"):
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> Response:
-    """The one model, with its context length once that is known."""
+    """The served model, with its context length once the engine is ready."""
     return _json(ModelList([_model(context_of(request))]))
 
 
 @router.get("/v1/models/{name:path}")  # names may have slashes, as on hubs
 async def get_model(request: Request, name: str) -> Response:
-    """The same, asked for by its name."""
+    """The served model, by name."""
     context = context_of(request)
     context.check_model(name)
     return _json(_model(context))

@@ -26,7 +26,7 @@ async def create_response(request: Request) -> Response:
 
 @router.post("/v1/responses/input_tokens", openapi_extra=json_body(InputTokensRequest))
 async def count_input_tokens(request: Request) -> Response:
-    """How many tokens the prompt of a response would have."""
+    """Count the tokens of a response's prompt without generating."""
     context = context_of(request)
     context.facts()
     body = await read(request, InputTokensRequest)
@@ -38,7 +38,7 @@ async def count_input_tokens(request: Request) -> Response:
 
 @router.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
-    """A stored response as it was sent, or its events."""
+    """A stored response, or its events with `stream=true`."""
     kept = stored_response(context_of(request), response_id)
     asked = validate(StoredResponseQuery, dict(request.query_params), from_strings=True)
     if asked.stream:
@@ -48,7 +48,7 @@ async def get_response(request: Request, response_id: str) -> Response:
 
 @router.get("/v1/responses/{response_id}/input_items")
 async def list_input_items(request: Request, response_id: str) -> Response:
-    """The items that a stored response answered."""
+    """The input items of a stored response."""
     kept = stored_response(context_of(request), response_id)
     return _json(
         input_items(response_id, kept, validate(InputItemsQuery, dict(request.query_params), from_strings=True))
@@ -57,7 +57,7 @@ async def list_input_items(request: Request, response_id: str) -> Response:
 
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
-    """Forget a response; responses that went on from it stay as they are."""
+    """Delete a stored response. Responses that continue it are not affected."""
     context = context_of(request)
     stored_response(context, response_id)
     context.responses.forget(response_id)

@@ -2,7 +2,8 @@
 
 It translates: settings into a program's shape, a StepPlan into the program's inputs, outcomes into a StepResult.
 Between steps it keeps the KV pool and how each sequence samples. It decides nothing by the memory that is free: the
-settings come with a plan applied to them (`memory_plan`). Raises CheckpointError or ConfigError for what cannot be loaded.
+settings come with a plan applied to them (`memory_plan`). Raises CheckpointError or ConfigError for what cannot be
+loaded.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""API keys as a server keeps them: a name, a digest, limits of their own. A leaf.
+"""API keys: their names, digests and limits. A leaf.
 
-Owns the one spelling of a key on the command line, in the environment and in a file:
+Owns the format of a key on the command line, in the environment and in a file:
 
     [NAME:] KEY [requests-per-minute=N] [tokens-per-minute=N]
 
-It promises that a key itself is not kept: what is stored, logged or named in an error is its name, its place or its
-digest. It knows nothing of HTTP.
+Keys themselves are not stored. Only their names, digests or places are stored, logged or named in errors. This module
+does not know HTTP.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 
 from antiphon.errors import ConfigError
 
-MAX_KEYS = 1000  # each has its own series in the metrics, and every request is compared with all of them
-SHORT_KEY = 16  # characters; a shorter one may be guessed
+MAX_KEYS = 1000  # each has its own series in the metrics, and is compared with the key of every request
+SHORT_KEY = 16  # characters; shorter keys can be guessed
 _MAX_FILE_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,512}")  # printable, but for blanks and commas
+_KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,512}")  # printable, without spaces and commas
 _LIMITS = ("requests-per-minute", "tokens-per-minute")
 _LIMIT = re.compile(rf"({'|'.join(_LIMITS)})=([0-9]{{1,12}})")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key, by its digest."""
+    """One key, stored as a digest."""
 
     name: str
     digest: bytes = field(repr=False)  # SHA-256
@@ -40,23 +40,23 @@ class ApiKey:
 
 
 def read_api_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
-    """The keys of the command line or the environment, separated by commas, and those of a file.
+    """Read the keys from the command line or the environment, separated by commas, and from a file.
 
     Raises:
-        ConfigError: one is not a valid key, or a name or key occurs twice; the message has its place, never the key.
+        ConfigError: a key is invalid, or a name or key occurs twice. The message contains the place, never the key.
     """
     entries = [(text.strip(), "--api-key") for each in typed for text in each.split(",") if text.strip()]
     keys = [_parse(text, where, number) for number, (text, where) in enumerate([*entries, *_lines(file)], start=1)]
     if len(keys) > MAX_KEYS:
-        raise ConfigError(f"there are {len(keys)} API keys; the most is {MAX_KEYS}")
+        raise ConfigError(f"there are {len(keys)} API keys; the maximum is {MAX_KEYS}")
     for what, seen in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
         if len(set(seen)) < len(seen):
-            raise ConfigError(f"--api-key: a {what} is there more than once; each must differ from the others")
+            raise ConfigError(f"--api-key: the same {what} is used more than once; each must be different")
     return tuple(keys)
 
 
 def find_api_key(keys: Sequence[ApiKey], presented: bytes) -> ApiKey | None:
-    """The key that was presented, or None. It takes the same time in every case."""
+    """The key that matches `presented`, or None. Takes the same time in all cases."""
     digest = hashlib.sha256(presented).digest()
     found = None
     for key in keys:
@@ -66,7 +66,7 @@ def find_api_key(keys: Sequence[ApiKey], presented: bytes) -> ApiKey | None:
 
 
 def _lines(file: str) -> Iterator[tuple[str, str]]:
-    """The entries of a key file, each with its place; blank lines and those that begin with # are skipped."""
+    """The entries of a key file with their places. Blank lines and lines that begin with # are skipped."""
     if not file:
         return
     try:
@@ -80,22 +80,22 @@ def _lines(file: str) -> Iterator[tuple[str, str]]:
     entries = [(line.strip(), f"--api-key-file {file}, line {number}") for number, line in enumerate(lines, start=1)]
     entries = [entry for entry in entries if entry[0] and not entry[0].startswith("#")]
     if not entries:
-        raise ConfigError(f"--api-key-file {file} has no key; leave the option out to serve without keys")
+        raise ConfigError(f"--api-key-file {file} contains no key; leave out the option to serve without keys")
     yield from entries
 
 
 def _parse(text: str, where: str, number: int) -> ApiKey:
-    """One entry, the `number`th of all."""
+    """Parse the `number`th entry."""
     name, colon, rest = text.partition(":")
     if not colon:
         name, rest = f"key-{number}", text
     key, *limits = rest.split() or [""]
     if limits and where == "--api-key":
-        raise ConfigError(f"{where}: a key has no blanks; separate several by commas, or use a file of keys")
+        raise ConfigError(f"{where}: a key cannot contain spaces; separate several keys by commas, or use a key file")
     if not _NAME.fullmatch(name.strip()):
         raise ConfigError(f"{where}: a key's name has 1 to 64 letters, digits, dots, dashes and underscores")
     if not _KEY.fullmatch(key):
-        raise ConfigError(f"{where}: a key has 1 to 512 printable ASCII characters, no blanks and no commas")
+        raise ConfigError(f"{where}: a key has 1 to 512 printable ASCII characters, without spaces and commas")
     rates = dict(_limit(limit, where) for limit in limits)
     digest = hashlib.sha256(key.encode()).digest()
     return ApiKey(name.strip(), digest, rates.get(_LIMITS[0]), rates.get(_LIMITS[1]), len(key) < SHORT_KEY)
@@ -104,5 +104,5 @@ def _parse(text: str, where: str, number: int) -> ApiKey:
 def _limit(text: str, where: str) -> tuple[str, int]:
     found = _LIMIT.fullmatch(text)
     if not found:
-        raise ConfigError(f"{where}: after a key only {'=N and '.join(_LIMITS)}=N are allowed, N a whole number")
+        raise ConfigError(f"{where}: only {'=N and '.join(_LIMITS)}=N may follow a key, where N is a whole number")
     return found[1], int(found[2])

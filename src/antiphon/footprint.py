@@ -1,7 +1,7 @@
-"""How much memory a model takes and how many users fit beside it: plain arithmetic. A leaf.
+"""Computes how much memory a model needs and how many users fit. A leaf.
 
-Owns the sizes of our internal formats, which `memory_plan` decides by. Every function takes numbers or a checkpoint's
-settings (under Hugging Face's names) and reads no weights. All sizes are in bytes.
+Owns the sizes of our internal formats, which `memory_plan` uses. The functions take numbers or a checkpoint's settings
+(with Hugging Face's names) and read no weights. All sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from antiphon.checkpoint import Tensor
 
-# Bits a weight when packed: a group of 32 has 4- or 8-bit codes, a float16 scale and, from types with minima, one more.
+# Bits per packed weight: a group of 32 has 4- or 8-bit codes, a float16 scale and, for types with minima, a minimum.
 W4_BITS = {"Q4_0": 4.5, "Q4_1": 5.0, "Q4_ZP": 5.0, "Q4_K": 5.0}
 W8_BITS = {"Q5_1": 9.0, "Q5_K": 9.0}
 W8_BITS_OF_OTHERS = 8.5
@@ -24,11 +24,11 @@ KV_BLOCK_SIZE = 32  # tokens; a user's last block is half empty on average
 PROCESS_BYTES = 256 << 20
 # 64 users of 2,000 tokens.
 CROWD_TOKENS = 64 * 2048
-# Left to the rest of the machine when the KV pool is sized from what is free.
+# The share of free memory that is left for other processes when the KV pool is sized.
 RESERVE_SHARE = 0.1
 
-# An embedding of at most so many bytes is copied out of the file. A larger one stays there: of all its rows most are
-# never read, and the page cache keeps those that are.
+# An embedding of up to this many bytes is copied out of the file. A larger one stays in the file: most of its rows are
+# never read, and the page cache keeps the others.
 MAX_COPIED_EMBEDDING = 256 << 20
 
 EMBEDDINGS = ("token_embd.weight", "model.embed_tokens.weight")
@@ -37,25 +37,25 @@ HEADS = ("output.weight", "lm_head.weight")
 
 @dataclass(frozen=True, slots=True)
 class WeightBytes:
-    """Where the bytes of a loaded model are."""
+    """The sizes of a loaded model's parts."""
 
     w4: int  # packed matrices
     w8: int
     vectors: int  # norms and biases, float32
     embedding: int  # copied as it is stored
-    mapped_embedding: int  # left in the file: page cache, which the system can take back
+    mapped_embedding: int  # stays in the file: page cache, which the system can reclaim
 
     @property
     def resident(self) -> int:
-        """What stays allocated."""
+        """The memory that stays allocated."""
         return self.w4 + self.w8 + self.vectors + self.embedding
 
 
 def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
-    """What a checkpoint's tensors become when loaded.
+    """The sizes of a checkpoint's tensors when they are loaded.
 
-    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from anything else). The embedding's rows are read as
-    they are stored, from a copy if it is small; one that is `tied` is the output matrix too, and packed as well.
+    Matrices are packed as W4 (from types with 4-bit codes) or W8 (from all others). The embedding keeps its type and is
+    copied if it is small. A `tied` embedding is also the output matrix and is packed as well.
     """
     w4 = w8 = vectors = embedding = mapped_embedding = 0
     for tensor in tensors:
@@ -68,7 +68,7 @@ def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
         elif tensor.name in EMBEDDINGS and not tied:
             continue
         elif tied and tensor.name in HEADS:
-            continue  # a second copy of the embedding; one is packed
+            continue  # a second copy of the embedding; only one is packed
         elif tensor.type in W4_BITS:
             w4 += packed_bytes(tensor.num_elements, W4_BITS[tensor.type])
         else:
@@ -77,15 +77,15 @@ def weight_bytes(tensors: Iterable[Tensor], *, tied: bool) -> WeightBytes:
 
 
 def packed_bytes(num_weights: int, bits: float) -> int:
-    """Bytes of a matrix of `num_weights` at `bits` a weight."""
+    """Bytes of a matrix of `num_weights` with `bits` per weight."""
     return int(num_weights * bits / 8)
 
 
 def kv_bytes_per_token(settings: Mapping[str, Any], kv_cache_type: str) -> int:
-    """Bytes that one token takes in the KV cache: a key and a value for each layer and KV head.
+    """Bytes of one token in the KV cache: a key and a value for each layer and KV head.
 
-    In "int8" a head's vector is `head_dim` bytes and float16 scales: of a key one for each 32 of them, of a value
-    vector one. In "f16" it is two bytes a number.
+    With "int8", a vector has `head_dim` bytes and float16 scales: one per 32 values for a key, and one for a value
+    vector. With "f16" it has two bytes per number.
     """
     head_dim = int(settings["head_dim"])
     num_scales = head_dim // KV_SCALE_GROUP + 1
@@ -94,21 +94,21 @@ def kv_bytes_per_token(settings: Mapping[str, Any], kv_cache_type: str) -> int:
 
 
 def kv_capacity(free: int, weights: WeightBytes, per_token: int) -> int:
-    """Tokens that a KV pool can hold beside the weights in `free` bytes, some being left to others."""
+    """Tokens for which a KV pool has room in `free` bytes, in addition to the weights and a reserve."""
     room = int(free * (1 - RESERVE_SHARE)) - weights.resident - PROCESS_BYTES
     return max(0, room // per_token // KV_BLOCK_SIZE * KV_BLOCK_SIZE)
 
 
 def default_kv_tokens(free: int, weights: WeightBytes, per_token: int, context_length: int) -> int:
-    """The default size of the KV pool in tokens: half of what would fit, but no more than many users need.
+    """The default size of the KV pool in tokens: half of what fits, but no more than many users need.
 
-    Memory that the pool has once touched stays with it, as a prefix cache, so the default leaves the machine room.
+    The pool keeps memory that it has used once, for the prefix cache, so the default leaves room for other processes.
     """
     crowd = max(context_length, CROWD_TOKENS)
     return min(kv_capacity(free, weights, per_token) // 2, crowd) // KV_BLOCK_SIZE * KV_BLOCK_SIZE
 
 
 def users_that_fit(capacity: int, length: int) -> int:
-    """Users of `length` tokens each in a pool of `capacity` tokens; blocks are whole."""
+    """How many users with `length` tokens each fit in a pool of `capacity` tokens, in whole blocks."""
     blocks = -(-length // KV_BLOCK_SIZE)
     return capacity // KV_BLOCK_SIZE // blocks

@@ -1,7 +1,6 @@
-"""A process that answers this one's questions, one at a time, in lines of JSON: for work that can be stopped. A leaf.
+"""Runs work in a separate process, which answers questions one at a time as lines of JSON. A leaf.
 
-What runs in there may take too much time or memory, and dies of it by the kernel's hand; whoever asked gets None. Knows
-nothing of the work.
+If the work takes too much time or memory, the kernel kills the process and the caller gets None.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ class HelperProcess:
     """A running helper and the two pipes to it. Ends with `close`, with this object, or with this process."""
 
     def __init__(self, *arguments: str) -> None:
-        """`arguments`: what Python is to run, a script or `-m` and a module."""
-        # -P: the folder of a script, which is ours, must not become a place to import from.
+        """`arguments` for Python: a script, or `-m` and a module."""
+        # -P: do not import modules from the script's folder, which contains our own modules.
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", *arguments],
             stdin=subprocess.PIPE,
@@ -35,7 +34,7 @@ class HelperProcess:
         return not self._finalizer.alive or self._process.poll() is not None
 
     def ask(self, question: Mapping[str, object]) -> dict[str, Any] | None:
-        """The helper's reply, or None when it died instead, which closes this object."""
+        """The helper's reply. If the helper dies, close this object and return None."""
         line = json.dumps(question).encode() + b"\n"
         process = self._process
         assert process.stdin is not None
@@ -61,5 +60,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # of a question that nobody read
+            with contextlib.suppress(BrokenPipeError):  # an unread question
                 pipe.close()

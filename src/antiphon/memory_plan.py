@@ -1,9 +1,8 @@
-"""What an engine will hold in memory, decided once: precision of float weights, size of the KV cache, context length.
+"""Plans an engine's memory once: the precision of float weights, the size of the KV cache, the context length. A leaf.
 
-The front makes the plan when it opens a model, and every engine that it starts gets the same one, so that an engine
-that replaces another computes the same bits for contexts of the same length, whatever memory is free at that moment.
-`inspect` shows the plan that `serve` would make. A leaf: arithmetic on a checkpoint's settings and sizes; how much
-memory is available is the caller's to find out.
+The front makes the plan when it opens a model, and all its engines get the same plan. So a replacement engine computes
+the same bits, with the same context length, however much memory is free at that moment. `inspect` shows the plan that
+`serve` would make. This module only does arithmetic; the caller finds out how much memory is available.
 """
 
 from __future__ import annotations
@@ -23,33 +22,33 @@ from antiphon.footprint import (
 )
 from antiphon.quantization import Quantization, as_quantized, choose_quantization
 
-_AS_STORED = "w8"  # changes nothing where no float matrix is left to quantize
+_AS_STORED = "w8"  # has no effect if there is no float matrix to quantize
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The sizes that one model is served with; bytes and tokens."""
+    """The sizes with which a model is served, in bytes and tokens."""
 
-    available: int  # bytes that the decision was made on
+    available: int  # bytes of memory for which the plan was made
     quantization: Quantization
     weights: WeightBytes
     kv_cache_type: str
     kv_bytes_per_token: int
-    kv_capacity: int  # tokens that the KV cache could have beside the weights
-    kv_cache_tokens: int  # that it has: whole blocks
-    full_context_length: int  # tokens a sequence was to have: what was asked for, as far as the model goes
-    context_length: int  # that it may have: no more than the KV cache holds
-    problem: str = ""  # why the model cannot be served like this; then there is no KV cache
+    kv_capacity: int  # tokens for which the KV cache would have room in addition to the weights
+    kv_cache_tokens: int  # the size of the KV cache: whole blocks
+    full_context_length: int  # the context length that was requested, limited to the model's
+    context_length: int  # the same, limited to the size of the KV cache
+    problem: str = ""  # why the model cannot be served; then there is no KV cache
 
     @property
     def kv_cache_bytes(self) -> int:
         return self.kv_cache_tokens * self.kv_bytes_per_token
 
     def applied_to(self, config: EngineConfig) -> EngineConfig:
-        """The settings with nothing left to choose by memory; what an engine is sent.
+        """The settings for the engine, with all choices that depend on memory already made.
 
         Raises:
-            ConfigError: there is no room for the KV cache that was asked for, or for any at all.
+            ConfigError: there is no room for the requested KV cache, or for any.
         """
         if self.problem:
             raise ConfigError(self.problem)
@@ -57,13 +56,13 @@ class MemoryPlan:
             config,
             quantization=self.quantization.name or _AS_STORED,
             kv_cache_tokens=self.kv_cache_tokens,
-            # Stretched positions depend on the length that was asked for; the KV cache cuts it again the same way.
+            # RoPE scaling depends on the requested length. The size of the KV cache limits it again in the engine.
             context_length=self.full_context_length,
         )
 
 
 def plan_memory(checkpoint: Checkpoint, config: EngineConfig, available: int) -> MemoryPlan:
-    """Decide how to serve a checkpoint under `config` in `available` bytes of memory."""
+    """Plan how to serve a checkpoint with `config` in `available` bytes of memory."""
     settings = checkpoint.settings
     quantization = choose_quantization(
         config.quantization, checkpoint, available, config.kv_cache_type, config.kv_cache_tokens
@@ -92,15 +91,15 @@ def plan_memory(checkpoint: Checkpoint, config: EngineConfig, available: int) ->
 
 
 def _problem(asked: int, tokens: int, capacity: int, per_token: int) -> str:
-    """Why a KV cache of `tokens` cannot be; `asked` is the setting it comes from, 0 if from none."""
-    if asked and tokens > capacity:  # memory is taken when a token first needs it, so it would fail amid the work
+    """Why a KV cache of `tokens` is not possible, or ""; `asked` is the value of the option, or 0."""
+    if asked and tokens > capacity:  # memory is only allocated when it is used, so this would fail later
         size = f"{tokens * per_token / 2**30:.1f} GiB"
         return (
-            f"--kv-cache-tokens {asked:,} would take {size}; beside the model this machine has memory for "
+            f"--kv-cache-tokens {asked:,} would take {size}; in addition to the model, this machine has memory for "
             f"{capacity:,} tokens"
         )
     if asked and not tokens:
         return f"--kv-cache-tokens {asked}: the KV cache must hold at least one block of {KV_BLOCK_SIZE} tokens"
     if not tokens:
-        return "there is no memory left for a KV cache beside the weights; serve a smaller model or free some memory"
+        return "there is not enough memory for the weights and a KV cache; serve a smaller model or free some memory"
     return ""

@@ -1,12 +1,11 @@
-"""The files of a model, each opened once and then held, so that every engine loads the same bytes. A leaf.
+"""Opens each file of a model once and keeps it open, so that all engines load the same bytes. A leaf.
 
-Between the first engine and the next, somebody may put another file in a file's place, write into it or cut it short.
-A file that was replaced or deleted is still there for those who have it open: the front opens all of them, and each
-engine inherits its descriptors. A file that was written to or cut short has lost what was loaded from it, which shows
-in its size or its time of modification: it is refused (`check_unchanged`), since an answer must not go on with other
-weights.
+Files may be replaced, modified or truncated between the start of one engine and the next. A replaced or deleted file
+still exists for processes that have it open, so the front opens all files, and each engine inherits its descriptors. A
+modified or truncated file has a different size or modification time and is refused (`check_unchanged`), since an answer
+must not continue with other weights.
 
-A model's files are read through here and nowhere else. Nothing is written.
+All of a model's files are read through this module. Nothing is written.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ from pathlib import Path
 
 from antiphon.errors import CheckpointError, ConfigError, NotEnoughMemory
 
-# Of descriptors, of locks, of a disk or a network in trouble: what may pass.
-_PASSING = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+# Errors that may be temporary: too few descriptors, interrupted calls, problems of a disk or network.
+_TEMPORARY = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file as it was when it was opened, and the descriptor that holds it."""
+    """The state of a file when it was opened, and its descriptor."""
 
-    path: str  # where it was found, for messages
-    fd: int  # of this process, or inherited by it under the same number
+    path: str  # for messages
+    fd: int  # opened by this process, or inherited under the same number
     device: int
     inode: int
     size: int  # bytes
     modified_ns: int  # since the epoch
 
     def check_unchanged(self) -> None:
-        """Raise CheckpointError if what was opened is no longer what is there."""
+        """Raise CheckpointError if the file has changed since it was opened."""
         try:
             now = os.fstat(self.fd)
         except OSError as error:
             raise CheckpointError(f"{self.path}: cannot be read any more ({error.strerror})") from None
         if (now.st_dev, now.st_ino) != (self.device, self.inode):
-            raise CheckpointError(f"{self.path}: another file was handed over in its place")
+            raise CheckpointError(f"{self.path}: the descriptor belongs to another file")
         if now.st_size != self.size:
             what = f"it had {self.size:,} bytes and now has {now.st_size:,}"
         elif now.st_mtime_ns != self.modified_ns:
@@ -52,14 +51,14 @@ class ModelFile:
         else:
             return
         raise CheckpointError(
-            f"{self.path}: the file has changed since it was opened: {what}. Start again to load it as it is now"
+            f"{self.path}: the file has changed since it was opened: {what}. Restart to load the new contents"
         )
 
 
 class ModelFiles:
-    """Files by path. Those that are not open yet are opened when somebody asks; with `given`, there are no others.
+    """Files by path, opened when they are first used. With `given`, only those files are available.
 
-    Closed by `close`, and when nobody holds this object any more.
+    `close`, or deleting this object, closes the files.
     """
 
     def __init__(self, given: Iterable[ModelFile] = ()) -> None:
@@ -69,33 +68,33 @@ class ModelFiles:
 
     @property
     def opened(self) -> tuple[ModelFile, ...]:
-        """All that were opened so far; plain data, for an engine that inherits the descriptors."""
+        """All files opened so far, as plain data for an engine that inherits the descriptors."""
         return tuple(self._files.values())
 
     def has(self, path: Path) -> bool:
-        """Whether there is such a file; a file that came later is not there for those who were `given` theirs."""
+        """Whether the file exists. With `given`, files that were not given do not exist."""
         return str(path) in self._files or (not self._is_complete and path.is_file())
 
     def open(self, path: Path) -> ModelFile:
         """The file at `path`, opened at most once.
 
         Raises:
-            CheckpointError: it cannot be read, or is not a regular file.
-            ConfigError: it cannot be read now (`unreadable`).
+            CheckpointError: the file cannot be read, or is not a regular file.
+            ConfigError: the file cannot be read at the moment (`unreadable`).
         """
         file = self._files.get(str(path))
         if file is None:
             if self._is_complete:
-                raise CheckpointError(f"{path}: was not there when the model was opened")
+                raise CheckpointError(f"{path}: did not exist when the model was opened")
             file = self._files[str(path)] = _open(path)
         return file
 
     def read(self, path: Path, limit: int) -> bytes:
-        """The first `limit` bytes, or all if there are fewer.
+        """The first `limit` bytes of a file, or all if there are fewer.
 
         Raises:
-            CheckpointError: it cannot be read.
-            ConfigError: it cannot be read now (`unreadable`).
+            CheckpointError: the file cannot be read.
+            ConfigError: the file cannot be read at the moment (`unreadable`).
         """
         file = self.open(path)
         parts: list[bytes] = []
@@ -109,30 +108,30 @@ class ModelFiles:
         return b"".join(parts)
 
     def check_unchanged(self) -> None:
-        """Raise CheckpointError, naming it, if any file was written to or cut short since it was opened."""
+        """Raise CheckpointError, naming the file, if a file was modified or truncated since it was opened."""
         for file in self._files.values():
             file.check_unchanged()
 
     def close(self) -> None:
-        """Let go of the files. Idempotent."""
+        """Close the files. Idempotent."""
         self._close()
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError | ConfigError:
-    """The error to raise in place of `error`: a CheckpointError where the model itself is at fault.
+    """The exception for `error`: a CheckpointError if the problem is the model itself.
 
-    Where the system lacks something, or a disk or a network does not answer now, it is a ConfigError: then another try
-    may make sense (`engine.supervisor`).
+    If the system is out of resources, or a disk or network does not answer, it is a ConfigError, and the supervisor
+    tries again.
     """
     message = f"{path}: cannot be read ({error.strerror})"
     if error.errno == errno.ENOMEM:
         return NotEnoughMemory(message)
-    return ConfigError(message) if error.errno in _PASSING else CheckpointError(message)
+    return ConfigError(message) if error.errno in _TEMPORARY else CheckpointError(message)
 
 
 def _open(path: Path) -> ModelFile:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # otherwise opening a pipe would block
     except OSError as error:
         raise unreadable(path, error) from None
     status = os.fstat(fd)

@@ -1,9 +1,9 @@
-"""Float weights in 4 or 8 bits: which of the two, and a checkpoint as if it had been stored so. A leaf.
+"""Chooses 4 or 8 bits for float weights, and presents a checkpoint as if it were stored that way. A leaf.
 
-A checkpoint whose matrices are floats is quantized while it is loaded. In 8 bits the packed form rounds by itself; in 4
-bits each matrix appears as Q4_1, made when it is read, so that nothing else need know. The output matrix always has 8
-bits (its error is the error of the logits), and so has the embedding where it serves as output matrix too; what a
-checkpoint stores quantized stays as it is.
+Float matrices of a checkpoint are quantized while they are loaded. For 8 bits, packing rounds them. For 4 bits, each
+matrix appears as Q4_1 and is quantized when it is read, so no other code has to handle this case. The output matrix
+always has 8 bits, because its error is the error of the logits. So does the embedding if it is also the output matrix.
+Matrices that are stored quantized are not changed.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ from antiphon.footprint import EMBEDDINGS, HEADS, kv_bytes_per_token, kv_capacit
 
 FLOATS = ("F32", "F16", "BF16")
 W4_TYPE = "Q4_1"
-# Room for conversations that 8 bits must leave to be chosen unasked: 32 users of 1,024 tokens.
+# "auto" only chooses 8 bits if they leave room for this many tokens: 32 users with 1,024 tokens each.
 ENOUGH_TOKENS = 32 * 1024
 
-Quantize = Callable[[Tensor, str], memoryview]  # a tensor's blocks of a type
+Quantize = Callable[[Tensor, str], memoryview]  # returns the tensor's blocks in the given type
 
 
 def unread(tensor: Tensor, type: str) -> memoryview:
-    """In place of a quantizer, where only sizes are needed."""
-    raise AssertionError(f"{tensor.name} was not to be read as {type}")
+    """Replaces a quantizer where only sizes are needed."""
+    raise AssertionError(f"{tensor.name} must not be read as {type} here")
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    name: str  # "w4" or "w8"; empty where there is nothing to choose
-    reason: str  # a clause for people
+    name: str  # "w4" or "w8"; empty if there are no float weights
+    reason: str  # for display
 
 
 def choose_quantization(
     wish: str, checkpoint: Checkpoint, free: int, kv_cache_type: str, kv_tokens: int = 0
 ) -> Quantization:
-    """Choose by the setting `wish` ("w4", "w8" or "auto"), in `free` bytes of memory beside a KV cache of `kv_tokens`.
+    """Choose the precision by the setting `wish` ("w4", "w8" or "auto").
 
-    "auto": 8 bits, whose answers are nearly those of the floats, where they leave room for conversations; else 4.
+    "auto" chooses 8 bits, whose answers are nearly those of the floats, if `free` bytes of memory then have room for a
+    KV cache of `kv_tokens` (0: a default). Otherwise it chooses 4 bits.
     """
     if not any(is_quantizable(tensor) for tensor in checkpoint.tensors.values()):
         return Quantization("", "the checkpoint's weights are quantized already")
@@ -54,7 +55,7 @@ def choose_quantization(
 
 
 def as_quantized(checkpoint: Checkpoint, name: str, quantize: Quantize = unread) -> Checkpoint:
-    """The checkpoint with its float matrices in the form of `name`; `quantize` makes the blocks when they are read."""
+    """The checkpoint with its float matrices in precision `name`; `quantize` is called when a matrix is read."""
     if name != "w4":
         return checkpoint
     tensors: Mapping[str, Tensor] = {
@@ -65,7 +66,7 @@ def as_quantized(checkpoint: Checkpoint, name: str, quantize: Quantize = unread)
 
 
 def is_quantizable(tensor: Tensor) -> bool:
-    """Whether it is a float matrix between the embedding and the head."""
+    """Whether it is a float matrix other than the embedding and the head."""
     return tensor.type in FLOATS and len(tensor.shape) == 2 and tensor.name not in (*EMBEDDINGS, *HEADS)
 
 

@@ -1,8 +1,8 @@
-"""New files and folders that take the place of old ones, without a moment in which neither is there whole. A leaf.
+"""Replaces files and folders safely: at any moment the old or the new one is complete. A leaf.
 
-Owns the order: write beside the destination, flush to disk, put the old one aside, move the new one in, and only then
-delete the old one. It promises that a failure at any point leaves the old one in place, or, where even that is not
-possible, under a name that the error tells.
+The steps are: write next to the destination, flush to disk, rename the old one, rename the new one to the destination,
+and only then delete the old one. After a failure at any point the old one is still in place, or, if that is not
+possible, under a name that the error contains.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 
 from antiphon.errors import ConfigError
 
-Check = Callable[[Path], None]  # raises ConfigError where the path must not be replaced
+Check = Callable[[Path], None]  # raises ConfigError if the path must not be replaced
 
 
 @contextmanager
 def replacing(destination: Path, check: Check) -> Iterator[Path]:
-    """Where to write what becomes `destination` at the end of the block; removed if the block fails.
+    """A path to write to, which replaces `destination` at the end of the block. If the block fails, it is deleted.
 
-    `check` is asked about what is at `destination` by then, just before that is replaced. A symbolic link is
-    replaced as a link; what it points to stays.
+    `check` is called for an existing `destination` just before it is replaced. A symbolic link itself is replaced, not
+    its target.
 
     Raises:
-        ConfigError: what `check` says, or the old one could not be put back and is now elsewhere.
-        OSError: it cannot be written.
+        ConfigError: raised by `check`, or the old one could not be restored and has another name now.
+        OSError: writing failed.
     """
     with tempfile.TemporaryDirectory(prefix=f".{destination.name[:100]}.part-", dir=destination.parent) as folder:
         part = Path(folder, destination.name)
@@ -45,7 +45,7 @@ def replacing(destination: Path, check: Check) -> Iterator[Path]:
 
 
 def _swap(part: Path, destination: Path) -> None:
-    """Put the old one aside, the new one in its place, and delete the old one."""
+    """Rename the old one, rename the new one to `destination`, and delete the old one."""
     aside = _free_name(destination)
     destination.rename(aside)
     try:
@@ -55,14 +55,14 @@ def _swap(part: Path, destination: Path) -> None:
             aside.rename(destination)
         except OSError as error:
             raise ConfigError(
-                f"{destination} could not be replaced or put back ({error.strerror}); it is now at {aside}"
+                f"{destination} could not be replaced or restored ({error.strerror}); it is now at {aside}"
             ) from None
         raise
     _delete(aside)
 
 
 def _delete(path: Path) -> None:
-    """Delete a file, or a folder with its files; of a folder that holds other folders those stay."""
+    """Delete a file, or a folder and its files. A folder that contains other folders is kept, with these folders."""
     if path.is_symlink() or not path.is_dir():
         path.unlink()
         return
@@ -74,7 +74,7 @@ def _delete(path: Path) -> None:
 
 
 def _free_name(destination: Path) -> Path:
-    """A name beside `destination` that nothing has."""
+    """An unused name next to `destination`."""
     number = 0
     while os.path.lexists(aside := destination.with_name(f".{destination.name[:100]}.old-{os.getpid()}-{number}")):
         number += 1
@@ -82,7 +82,7 @@ def _free_name(destination: Path) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold a file, or every file of a folder."""
+    """Flush a file, or every file of a folder, to disk."""
     for each in [*path.iterdir(), path] if path.is_dir() else [path]:
         if not each.is_dir() or each == path:
             _flush_names(each)

@@ -1,7 +1,7 @@
-"""What one generation is asked for and what comes back, token by token. A leaf: imports nothing of ours but errors.
+"""The data of one generation: the request to the engine, and the events that it sends back. A leaf.
 
-These are the nouns that cross from the front to the engine and back; every field is plain data, so that the wire needs
-no knowledge of them. Text never appears here: the engine knows token ids only.
+The front and the engine exchange these types. All fields are plain data, so the wire format needs no special cases.
+Text never appears here, since the engine only knows token ids.
 """
 
 from __future__ import annotations
@@ -11,53 +11,53 @@ from enum import StrEnum
 
 
 class FinishReason(StrEnum):
-    """Why a request ended; every accepted request ends with exactly one of these."""
+    """Why a request ended. Every accepted request ends with exactly one of these."""
 
     STOP = "stop"  # end-of-sequence token, stop token or (found by the front) stop string
-    LENGTH = "length"  # max_tokens, or the context is full
-    ABORT = "abort"  # the client went away, or asked
+    LENGTH = "length"  # max_tokens was reached, or the context is full
+    ABORT = "abort"  # the client disconnected, or cancelled the request
     ERROR = "error"  # this request failed; `TokenEvent.error` says why
 
 
 class ThoughtClosed(StrEnum):
-    """Why the engine, and not the model, closed a thought."""
+    """Why the engine closed a thought instead of the model."""
 
-    BUDGET = "budget"  # its tokens were spent
-    LOOP = "loop"  # it went round in circles
+    BUDGET = "budget"  # its budget was used up
+    LOOP = "loop"  # it repeated itself
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingLimit:
-    """When the engine closes a thought, and with which tokens; how a tag is spelled in tokens is the front's to know.
+    """When the engine closes a thought, and with which tokens. Only the front knows how tags are tokenized.
 
-    A thought runs from the beginning of the output (or from the opening tag there) to the closing tag. In the last
-    tenth of its budget the odds of the closing tag rise wherever a sentence has just ended; once the budget is spent,
-    or where the thought repeats itself, the closing tokens follow whatever the model would say.
+    A thought begins at the start of the output (or with the opening tag there) and ends with the closing tag. In the
+    last tenth of its budget, the closing tag becomes more likely wherever a sentence has just ended. When the budget is
+    used up, or the thought repeats itself, the closing tokens are inserted.
     """
 
     budget: int  # tokens of the thought, without those that close it
-    closing_token_ids: tuple[int, ...]  # what is put there: a line's end, the closing tag, a blank line
-    end_token_ids: tuple[tuple[int, ...], ...]  # the closing tag in all its spellings; the first is the usual one
-    # The opening tag in all its spellings, of which the output begins with one or has no thought; none: the prompt
-    # ends inside the thought.
+    closing_token_ids: tuple[int, ...]  # tokens to insert: a line break, the closing tag, a blank line
+    end_token_ids: tuple[tuple[int, ...], ...]  # all tokenizations of the closing tag; the first is the usual one
+    # All tokenizations of the opening tag. If the output does not begin with one of them, it has no thought. Empty if
+    # the prompt ends inside the thought.
     begin_token_ids: tuple[tuple[int, ...], ...] = ()
-    sentence_end_token_ids: tuple[int, ...] = ()  # after which a thought may well end
-    loop_guard: bool = True  # whether a thought that repeats itself is closed
+    sentence_end_token_ids: tuple[int, ...] = ()  # tokens after which a thought may be closed
+    loop_guard: bool = True  # whether to close a thought that repeats itself
 
 
 class GrammarKind(StrEnum):
-    """In which language a grammar is written."""
+    """The language of a grammar."""
 
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"
     CHOICE = "choice"  # a JSON list of texts
     LARK = "lark"  # or GBNF
-    TOOL_CALLS = "tool_calls"  # as `text.tool_grammar` writes them down
+    TOOL_CALLS = "tool_calls"  # as written by `text.tool_grammar`
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What an answer must look like. Sequences carry Lark alone: the front's check translates the rest."""
+    """The format of an answer. The engine only gets Lark; the front's check translates the other languages."""
 
     kind: GrammarKind
     text: str
@@ -65,19 +65,19 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to choose tokens. Validated at the edge (`http`); the engine asserts, it does not correct.
+    """How to choose tokens. `api` validates the values; the engine does not correct them.
 
-    The order of work on a row of logits: the mask of the grammar; repetition, presence and frequency penalties;
-    logit_bias; the mask of `min_tokens`; then, if temperature is above zero: divide by temperature, top_k, top_p,
-    min_p, draw. A temperature of zero takes the largest (the lowest id among equals). Log-probabilities are those of
-    the model's own distribution, before any of this.
+    The steps on a row of logits: the mask of the grammar; repetition, presence and frequency penalties; logit_bias; the
+    mask of `min_tokens`; then, if the temperature is above zero: divide by it, top_k, top_p, min_p, draw. A temperature
+    of zero takes the largest logit (in a tie, the lowest id). Log-probabilities are those of the model's own
+    distribution, before all of these steps.
     """
 
     temperature: float = 1.0
     top_k: int = 0  # 0: off
     top_p: float = 1.0
     min_p: float = 0.0
-    seed: int = 0  # 64-bit unsigned; the front draws one when the client names none
+    seed: int = 0  # 64-bit unsigned; drawn by the front if the client sets none
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -86,35 +86,35 @@ class SamplingParams:
     min_tokens: int = 0  # end-of-sequence and stop tokens are masked until then
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
-    grammar: Grammar | None = None  # of the answer, which begins where `thinking` has ended the thought
-    thinking: ThinkingLimit | None = None  # None: a thought, if there is one, takes as long as it takes
-    num_logprobs: int | None = None  # None: no log-probabilities; 0: the sampled token's alone; n: the top n too
+    grammar: Grammar | None = None  # of the answer, which begins after the thought (see `thinking`)
+    thinking: ThinkingLimit | None = None  # None: thoughts are not limited
+    num_logprobs: int | None = None  # None: no log-probabilities; 0: only the sampled token's; n: also the top n
 
     @property
     def needs_history(self) -> bool:
-        """Whether choosing a token looks at the tokens before it."""
+        """Whether choosing a token depends on the tokens before it."""
         return self.repetition_penalty != 1.0 or self.presence_penalty != 0.0 or self.frequency_penalty != 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """One sequence to generate. `n` choices are n requests that differ in `choice_index` and share their prefix."""
+    """One sequence to generate. A request for `n` choices becomes n of these, with different `choice_index`."""
 
     request_id: str
     prompt_token_ids: list[int]  # at least one
     sampling: SamplingParams
-    choice_index: int = 0  # keys the random numbers, with the seed and the position
-    priority: int = 0  # lower goes first; among equals who came first
-    cache_salt: str = ""  # the prefix cache is shared by requests of the same salt alone
-    # Tokens already generated and sent by an earlier engine; generation goes on after them as if nothing had happened.
+    choice_index: int = 0  # with the seed and the position, determines the random numbers
+    priority: int = 0  # lower numbers go first; equal ones in order of arrival
+    cache_salt: str = ""  # the prefix cache is only shared by requests with the same salt
+    # Tokens already generated by an earlier engine and sent. Generation continues after them.
     output_token_ids: list[int] = field(default_factory=list)
-    # How many of the prompt's last tokens are to be scored: each has an event of its own, before the first token drawn.
+    # How many of the prompt's last tokens to score. Each has its own event, before the first drawn token.
     num_scored_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
-    """Natural logarithms of probabilities of one sampled token and of the most likely ones, likeliest first."""
+    """Natural logarithms of the probabilities of a sampled token and of the likeliest tokens, likeliest first."""
 
     logprob: float
     top_token_ids: list[int]
@@ -123,9 +123,9 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token, or a request's end, or both.
+    """One generated token, the end of a request, or both.
 
-    A request's events hold its tokens in order; exactly one, the last, has a `finish_reason`. An end-of-sequence or
+    A request's events contain its tokens in order. Only the last event has a `finish_reason`. An end-of-sequence or
     stop token is reported like any other token, in the event that finishes the request.
     """
 
@@ -133,7 +133,7 @@ class TokenEvent:
     token_id: int | None = None
     logprobs: TokenLogprobs | None = None
     finish_reason: FinishReason | None = None
-    num_cached_tokens: int = 0  # prompt tokens whose K/V came from the prefix cache; on the first event
-    thought_closed: ThoughtClosed | None = None  # with the first of the tokens by which the engine closes the thought
-    is_prompt: bool = False  # stands for the next of the prompt's scored tokens, whose `logprobs` it brings
-    error: str | None = None  # with FinishReason.ERROR: a message fit for the client
+    num_cached_tokens: int = 0  # prompt tokens whose K/V came from the prefix cache; in the first event
+    thought_closed: ThoughtClosed | None = None  # with the first of the tokens that close the thought
+    is_prompt: bool = False  # the event contains the `logprobs` of the next scored token of the prompt
+    error: str | None = None  # with FinishReason.ERROR: a message for the client

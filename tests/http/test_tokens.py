@@ -34,7 +34,12 @@ async def test_tokens_spell_the_text_they_came_from(served: Served):
 REFUSED = [
     ("/tokenize", {}, "prompt", "either"),
     ("/tokenize", {"prompt": "x", "messages": [{"role": "user", "content": "x"}]}, "prompt", "either"),
-    ("/tokenize", {"prompt": "x", "chat_template_kwargs": {}}, "chat_template_kwargs", "goes with 'messages'"),
+    (
+        "/tokenize",
+        {"prompt": "x", "chat_template_kwargs": {}},
+        "chat_template_kwargs",
+        "is only allowed with 'messages'",
+    ),
     ("/tokenize", {"prompt": 5}, "prompt", "string"),
     ("/tokenize", {"messages": [{"role": "user"}]}, "messages[0].content", "needs 'content'"),
     ("/detokenize", {}, "tokens", "Missing"),

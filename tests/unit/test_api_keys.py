@@ -59,24 +59,24 @@ def test_a_key_is_forgotten_once_it_is_read():
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (f"ok\n{SECRET}\n{SECRET}\n", "a key is there more than once"),
-        (f"a: x\na: {SECRET}\n", "a name is there more than once"),
+        (f"ok\n{SECRET}\n{SECRET}\n", "the same key is used more than once"),
+        (f"a: x\na: {SECRET}\n", "the same name is used more than once"),
         (f"my name: {SECRET}\n", "line 1: a key's name"),
         (f": {SECRET}\n", "line 1: a key's name"),
-        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: after a key"),
+        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: only requests-per-minute=N and"),
         (f"{SECRET}é\n", "line 1: a key has"),
         (f"{SECRET},{SECRET}\n", "line 1: a key has"),
         (SECRET * 50 + "\n", "line 1: a key has"),
         (SECRET.encode() + b"\xff\x00\n", "line 1: a key has"),
-        (f"a: {SECRET} rpm=5\n", "line 1: after a key only requests-per-minute=N and tokens-per-minute=N"),
-        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: after a key"),
-        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: after a key"),
-        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: after a key"),
+        (f"a: {SECRET} rpm=5\n", "line 1: only requests-per-minute=N and tokens-per-minute=N may follow a key"),
+        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: only requests-per-minute=N and"),
+        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: only requests-per-minute=N and"),
+        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: only requests-per-minute=N and"),
         ("name:\n", "line 1: a key has"),
-        ("# nothing\n\n", "has no key"),
-        ("", "has no key"),
+        ("# nothing\n\n", "contains no key"),
+        ("", "contains no key"),
         ("#" * (1 << 20) + "\n", "1,048,576 bytes"),
-        ("".join(f"k{n}\n" for n in range(MAX_KEYS + 1)), "the most is 1000"),
+        ("".join(f"k{n}\n" for n in range(MAX_KEYS + 1)), "the maximum is 1000"),
     ],
 )
 def test_what_cannot_be_a_key_is_refused_by_its_place_and_never_shown(tmp_path, content, says):
@@ -95,7 +95,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("typed", ["a b", f"{SECRET} {SECRET}2", f"a\t{SECRET}", f"x,{SECRET} y", "a\nb"])
 def test_a_key_with_a_blank_is_refused_and_does_not_become_two(typed):
-    with pytest.raises(ConfigError, match=r"--api-key: a key has no blanks|--api-key: a key has 1 to 512") as error:
+    with pytest.raises(ConfigError, match=r"--api-key: a key (cannot contain spaces|has 1 to 512)") as error:
         read_api_keys([typed])
     assert SECRET not in error.value.message
 

@@ -264,7 +264,7 @@ def test_the_environment_speaks_where_the_command_line_does_not(monkeypatch):
         ("ANTIPHON_HANG_TIMEOUT", "-1", "ANTIPHON_HANG_TIMEOUT is -1.0"),
         ("ANTIPHON_ALLOWED_HOSTS", "https://x", "ANTIPHON_ALLOWED_HOSTS has"),
         ("ANTIPHON_ACCESS_LOG", "xml", "ANTIPHON_ACCESS_LOG is 'xml'"),
-        ("ANTIPHON_API_KEY", "sk-one sk-two", "ANTIPHON_API_KEY: a key has no blanks"),
+        ("ANTIPHON_API_KEY", "sk-one sk-two", "ANTIPHON_API_KEY: a key cannot contain spaces"),
         ("ANTIPHON_API_KEY_FILE", "/no/such", "ANTIPHON_API_KEY_FILE /no/such cannot be read"),
         ("ANTIPHON_SSL_KEYFILE", "x.pem", "ANTIPHON_SSL_KEYFILE needs --ssl-certfile"),
     ],

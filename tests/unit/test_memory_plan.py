@@ -68,7 +68,7 @@ def test_little_memory_cuts_the_context(checkpoint):
     [
         (PLENTY, 10**10, r"--kv-cache-tokens 10,000,000,000 would take .* GiB; .* this machine has memory for"),
         (PLENTY, BLOCK - 1, f"at least one block of {BLOCK} tokens"),
-        (1 << 20, 0, "no memory left for a KV cache"),
+        (1 << 20, 0, "not enough memory for the weights and a KV cache"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_loaded(checkpoint, available, asked, message):
@@ -114,4 +114,4 @@ def test_every_engine_of_a_model_gets_the_plan_that_inspect_shows(checkpoint, mo
 
 def test_inspect_says_why_a_model_cannot_be_served_here(checkpoint, monkeypatch):
     has_free(monkeypatch, 1 << 20)
-    assert "no memory left" in describe(replace(checkpoint))["plan"]["problem"]
+    assert "not enough memory" in describe(replace(checkpoint))["plan"]["problem"]

@@ -1,7 +1,7 @@
-"""What every API needs to serve a request: the model's text side, the engine, the settings, the metrics.
+"""The objects that every API needs to serve a request: the model's text side, the engine, the settings, the metrics.
 
-It promises that work on a long request never blocks the event loop: validating it, turning its text into tokens. It
-must not know any API's shapes.
+Long work on a request (validating it, tokenizing its text) never blocks the event loop. This module does not know any
+API's format.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
 from antiphon.metrics import EngineFigures, Metrics
 from antiphon.rates import Rates
 
-# Shorter texts take about a millisecond; handing them to a thread would cost more than it saves.
+# Shorter texts take about a millisecond; using a thread would cost more than it saves.
 _INLINE_CHARACTERS = 8192
 
 COUNTABLE_CONTEXTS = 4
@@ -43,70 +43,71 @@ class Context:
     rates: Rates
     responses: ResponseStore
     threads: TextThreads
-    key: str = ""  # the name of the API key that the request came with; empty where none is asked for
+    key: str = ""  # the name of the request's API key; empty if the server has no keys
 
     def of_key(self, key: str) -> Context:
-        """The same for a request that came with this key."""
+        """A copy for a request with this key."""
         return replace(self, key=key) if key else self
 
     def facts(self) -> ModelFacts:
-        """The model's numbers; NotReady until the first engine has reported them.
+        """The model's numbers. Raises NotReady until the first engine has reported them.
 
-        They stay known between two engines: requests are accepted then, and wait for the next engine.
+        They are also available between two engines: requests are accepted then, and wait for the next engine.
         """
         info = self.engine.info
         if info is None:
-            raise NotReady(f"The server cannot take requests now: the engine is {self.engine.state}.", retry_after=5.0)
+            raise NotReady(f"The server cannot accept requests: the engine is {self.engine.state}.", retry_after=5.0)
         return ModelFacts(info.context_length, info.vocab_size)
 
     @property
     def countable_tokens(self) -> int:
-        """The most tokens of one text that are counted or spelled out without being generated from. More than the
-        context has, since texts are also counted to be cut to size.
+        """The maximum number of tokens for `/tokenize` and `/detokenize`.
+
+        It is larger than the context, since clients count texts in order to shorten them.
         """
         return COUNTABLE_CONTEXTS * self.facts().context_length
 
     def priority(self, wish: int | None) -> int:
-        """The priority that a request gets. Raises InvalidRequest where a request may not choose one."""
+        """The priority of a request. Raises InvalidRequest if requests may not choose one."""
         if wish and self.settings.scheduling_policy != "priority":
             raise InvalidRequest(
-                "This server takes requests first come, first served (--scheduling-policy fcfs); leave out 'priority'.",
+                "This server runs requests in order of arrival (--scheduling-policy fcfs); leave out 'priority'.",
                 param="priority",
             )
         return wish or 0
 
     def check_model(self, name: str | None) -> None:
-        """Refuse a request for a model that is not served here."""
+        """Raise ModelNotFound unless the request names the served model or none."""
         if name is not None and name != self.model.name and name not in self.model.aliases:
             raise ModelNotFound(
-                f"The model {name[:100]!r} does not exist here; this server has {self.model.name!r}.", param="model"
+                f"The model {name[:100]!r} does not exist; this server has {self.model.name!r}.", param="model"
             )
 
     async def in_thread(self, is_long: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work` on text in a thread. Raises Overloaded where too much long work of the same key waits already."""
+        """Run `work` on text in a thread. Raises Overloaded if too much long work of the same key is waiting."""
         if is_long:
             return await self.threads.run_long(self.key, work, *args, **kwargs)
         return await self.threads.run(work, *args, **kwargs)
 
     async def if_long(self, is_long: bool, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work` in a thread if it is long, else at once. Raises as `in_thread`."""
+        """Run `work` in a thread if it is long, else directly. Raises the same errors as `in_thread`."""
         return await self.in_thread(True, work, *args, **kwargs) if is_long else work(*args, **kwargs)
 
     async def reread(self, model: type[M], fields: dict[str, Any]) -> M:
-        """A request that was validated, as a request of another API: a `model`. Raises as `validated`."""
+        """A validated request as a request of another API (`model`). Raises the same errors as `validated`."""
         return await self.if_long(is_long(fields), validate, model, fields)
 
     async def validated(self, model: type[M], fields: dict[str, Any]) -> M:
-        """A request's fields as a `model`. Raises as `validate` and `in_thread`."""
+        """A request's fields as a `model`. Raises the same errors as `validate` and `in_thread`."""
         return await self.if_long(is_long(fields), validate, model, fields, strict=self.settings.strict_fields)
 
     async def encode(self, texts: Sequence[str], *, add_special_tokens: bool = True, limit: int) -> list[list[int]]:
-        """The token ids of raw prompts, with what the model wants to begin a text with unless that is not wanted.
+        """The token ids of raw prompts, with the model's beginning-of-text token unless it is switched off.
 
         Raises:
-            ContextLengthExceeded: one has `limit` tokens or more. Where that is certain it is not encoded, else not to
-                its end.
-            Overloaded: as `in_thread`.
+            ContextLengthExceeded: a prompt has `limit` tokens or more. It is not encoded to its end, and not at all if
+                its length already shows that.
+            Overloaded: as for `in_thread`.
         """
         length = sum(map(len, texts))
         if length <= _INLINE_CHARACTERS:
@@ -133,14 +134,14 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     keys = settings.api_keys
     metrics = Metrics(__version__, model.name, lambda: _engine_figures(engine), [key.name for key in keys])
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
-    # A conversation goes on as if all of it had been sent, so it may be as long as a body.
+    # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
     threads = TextThreads(settings.max_queued_requests)
     return Context(model, engine, settings, metrics, rates, responses, threads)
 
 
 def _engine_figures(engine: EngineClient) -> EngineFigures:
-    """What the engine's client knows, in the metrics' words."""
+    """The engine client's state as figures for the metrics."""
     stats = engine.stats
     return EngineFigures(
         ready=engine.is_ready,

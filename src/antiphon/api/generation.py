@@ -1,9 +1,9 @@
-"""One request's life after it was understood: sequences go to the engine, tokens come back and become text.
+"""Runs a validated request: sends its sequences to the engine, and turns the tokens that come back into text.
 
-Owns the choices of one request: their streams of tokens, their text, their accounts. It promises that either every
-sequence of a request is accepted or none is; that leaving the `async with` block aborts whatever still runs; that the
-request ends exactly once in the metrics; and that tokens which wait already are handed over together, so that a slow
-reader costs fewer, larger chunks. It must not know JSON, SSE or which endpoint asked.
+Owns the choices of one request: their token streams, text and accounting. A request's sequences are accepted together,
+or none is. Leaving the `async with` block aborts sequences that are still running. The request ends exactly once in the
+metrics. Waiting tokens are handed over together, so a slow reader gets fewer, larger chunks. This module does not know
+JSON, SSE or the endpoint.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Generation:
         while running:
             await self._news.wait()
             self._news.clear()
-            failure = self._failure  # looked at now: what came before it goes out before it
+            failure = self._failure  # read now: pieces that came before it are sent first
             for choice in self._choices:
                 if (piece := choice.take()) is not None:
                     running -= piece.finish_reason is not None
@@ -72,7 +72,7 @@ class Generation:
 
     @property
     def tally(self) -> Tally:
-        """Tokens so far; complete when the iteration is over. A prompt shared by several choices counts once."""
+        """The tokens so far; complete after the iteration. A prompt shared by several choices counts once."""
         n = len(self._choices) // len(self._prompts)
         return Tally(
             prompt=sum(len(prompt.token_ids) for prompt in self._prompts),
@@ -88,7 +88,7 @@ class Generation:
 
     @property
     def times(self) -> Times:
-        """Where the time went so far."""
+        """The time that each stage has taken so far."""
         heard = [choice for choice in self._choices if choice.num_tokens]
         if not heard:
             return Times(time.monotonic() - self._accepted_at, 0.0, 0.0, 0)
@@ -98,17 +98,17 @@ class Generation:
         return Times(max(0.0, begun - self._accepted_at), max(0.0, first - begun), last - first, num_decoded)
 
     def _hear(self, choice: Choice, event: TokenEvent | EngineError) -> None:
-        """Feed one choice, as its events come; whoever iterates takes what has gathered by its turn."""
+        """Feed events to one choice as they arrive; the iteration takes the text collected meanwhile."""
         try:
             if isinstance(event, EngineError):
                 raise event
             choice.receive(event)
             if not choice.finished and choice.num_unread > self._max_unread_tokens:
-                raise SlowReader(f"The answer was given up: {self._max_unread_tokens} tokens of it were not read.")
-        except SlowReader as error:  # whoever iterates waits for the reader, so it ends here and now
+                raise SlowReader(f"The answer was aborted: {self._max_unread_tokens} tokens of it were not read.")
+        except SlowReader as error:  # the iteration is waiting for the reader, so end the request here
             self._failure = self._failure or error
             self._close()
-        except Exception as error:  # handed to whoever iterates, which raises it
+        except Exception as error:  # raised by the iteration
             self._failure = self._failure or error
             choice.events.close()
         if choice.finished:
@@ -116,7 +116,7 @@ class Generation:
         self._news.set()
 
     def _close(self) -> None:
-        """Abort what still runs and close the account, once."""
+        """Abort running choices and close the account, once."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -137,12 +137,12 @@ class Generation:
 
 
 def start_generation(context: Context, job: Job, account: RequestAccount) -> Generation:
-    """Hand every sequence of `job` to the engine, or none: the first refusal takes the others back.
+    """Hand all sequences of `job` to the engine, or none: if one is refused, the others are withdrawn.
 
     Raises:
-        InvalidRequest: it has more sequences than the server ever takes, so that coming back would not help.
-        Overloaded, NotReady, ContextLengthExceeded: as the engine's client refuses.
-        RateLimited: its key has had its tokens of this minute.
+        InvalidRequest: the request has more sequences than the server ever accepts, so retrying would not help.
+        Overloaded, NotReady, ContextLengthExceeded: raised by the engine's client.
+        RateLimited: the key has used its tokens of this minute.
     """
     _check_num_sequences(job, context.settings.max_queued_requests)
     reservation = _reserve(context, job, account.key)
@@ -176,7 +176,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
 
 
 def _cache_salt(job: Job, key: str) -> str:
-    """The request's own salt beside its key's name, which no salt can imitate; empty where there is neither."""
+    """The key's name and the request's own salt, joined so that a salt cannot imitate a key; empty without both."""
     return f"{key}\0{job.cache_salt}" if key else job.cache_salt
 
 
@@ -189,7 +189,7 @@ def _reserve(context: Context, job: Job, key: str) -> Reservation:
 def _check_num_sequences(job: Job, most: int) -> None:
     num_sequences = len(job.prompts) * job.n
     if num_sequences > most:
-        # One choice for each of too many prompts cannot be helped with `n`.
+        # With one choice per prompt, the number of prompts is too large.
         param = "n" if job.n > 1 else "prompt"
         raise InvalidRequest(
             f"'{param}' is too large: the request has {num_sequences} choices, and this server takes {most} unfinished "

@@ -1,7 +1,7 @@
-"""Fields that no schema knows, and tools that cannot run here: ignored, and named to the sender.
+"""Records unknown fields and unsupported tools, which are ignored, so that the response can name them.
 
-Owns what is remembered of them while one request is validated. Without such a record (`--strict-fields`, and in Python)
-an unknown field is refused instead.
+Owns the record of one request's validation. Without a record (with `--strict-fields`, and in Python) unknown fields are
+refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BeforeValidator, ValidationInfo
 
-_MAX_NAME = 60  # characters of a name that are shown; names are the sender's own
+_MAX_NAME = 60  # characters of a name that are shown; clients choose names
 _MAX_NAMES = 20  # of one request
 
 
@@ -20,10 +20,10 @@ class Ignored:
     """The fields of one request that are left out."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[int, str, str]] = []  # the object that had it, its name, what to say behind it
+        self._found: list[tuple[int, str, str]] = []  # the object's identity, the field's name, a remark
 
     def without(self, sent: dict[str, Any], unknown: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
-        """`sent` without the fields `unknown`, which are remembered. `known`: names that may have been meant."""
+        """`sent` without the `unknown` fields, which are recorded. `known`: names to suggest."""
         names = set(unknown)
         for name in names:
             if len(self._found) >= _MAX_NAMES:
@@ -33,7 +33,7 @@ class Ignored:
         return {name: value for name, value in sent.items() if name not in names}
 
     def without_tools(self, sent: list[Any], kinds: tuple[str, ...]) -> list[Any]:
-        """The tools of these kinds; the others are remembered. What is no object is left for the schema to refuse."""
+        """The tools of these kinds; others are recorded. The schema refuses values that are not objects."""
         kept = []
         for index, tool in enumerate(sent):
             kind = tool.get("type", kinds[0]) if isinstance(tool, dict) else kinds[0]
@@ -44,7 +44,7 @@ class Ignored:
         return kept
 
     def names(self, body: object) -> tuple[str, ...]:
-        """What was left out of `body`, as OpenAI names fields: `tools[1].x`. Few are told, however many there were."""
+        """The names of fields left out of `body`, in OpenAI's notation: `tools[1].x`. Their number is limited."""
         if not self._found:
             return ()
         wanted = {holder for holder, _, _ in self._found}
@@ -57,7 +57,7 @@ class Ignored:
 
 
 def known_tools(*kinds: str) -> BeforeValidator:
-    """Drops tools of other kinds from a list of them, where that is remembered."""
+    """Drops tools of other kinds from a list, if there is a record of ignored fields."""
 
     def check(value: object, info: ValidationInfo) -> object:
         record = info.context
@@ -67,7 +67,7 @@ def known_tools(*kinds: str) -> BeforeValidator:
 
 
 def _paths(body: object, wanted: set[int]) -> Iterator[tuple[int, str]]:
-    """Where in `body` the objects with these identities are; looked for level by level."""
+    """The paths of the objects with these identities in `body`, searched level by level."""
     level: list[tuple[object, str]] = [(body, "")]
     left = set(wanted)
     while level and left:
@@ -94,5 +94,5 @@ def _path(holder: str, name: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as a header can hold it."""
+    """A name in characters that are valid in a header."""
     return "".join(letter if "!" <= letter <= "~" and letter != "," else "?" for letter in name[:_MAX_NAME])

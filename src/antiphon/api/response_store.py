@@ -1,9 +1,9 @@
 """Stored responses, so that the next request can continue from one of them by its id.
 
-Owns the memory of conversations. It promises that what it stores stays under a number of responses and of bytes, that
-the least recently used go first, and that one conversation stays under a number of bytes of its own, so that a short
-request never makes long work. Turns of one conversation share what came before them: a turn lives as long as a response
-that leads to it. It must not know what is in the bytes.
+The number of responses and their bytes are limited, and the least recently used ones are removed first. Each
+conversation has its own limit in bytes, so that a short request never causes long work. Turns of a conversation share
+the earlier turns: a turn is kept as long as there is a response after it. This module does not know what the bytes
+contain.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-_OVERHEAD = 1024  # bytes that Python's objects for one response take, about
-_ITEM_OVERHEAD = 256  # bytes that reading one turn costs beyond those of its items: about as much as so much text
+_OVERHEAD = 1024  # approximate bytes of Python's objects for one response
+_ITEM_OVERHEAD = 256  # bytes of text that cost as much as reading one turn, in addition to its items
 
 
 @dataclass(slots=True, eq=False)
@@ -23,24 +23,24 @@ class Turn:
     num_bytes: int
     before: Turn | None
     conversation_bytes: int  # of the items of this turn and of all before it
-    holders: int = 0  # later turns, and the response itself while it can be asked for
+    holders: int = 0  # the number of later turns, plus the response itself while it is stored
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One response that can be asked for."""
+    """One stored response."""
 
     body: bytes  # as it was sent
     turn: Turn
 
     @property
     def conversation_bytes(self) -> int:
-        """About how long the conversation is."""
+        """The approximate length of the conversation."""
         return self.turn.conversation_bytes
 
     @property
     def conversation(self) -> list[bytes]:
-        """The items of every turn up to and with this one."""
+        """The items of every turn up to and including this one."""
         turns: list[bytes] = []
         turn: Turn | None = self.turn
         while turn is not None:
@@ -50,7 +50,7 @@ class Kept:
 
 
 class ResponseStore:
-    """Kept responses by id."""
+    """Stored responses by id."""
 
     def __init__(self, max_responses: int, max_bytes: int, max_conversation_bytes: int) -> None:
         self.max_responses = max_responses
@@ -63,8 +63,9 @@ class ResponseStore:
         return len(self._kept)
 
     def keep(self, id: str, body: bytes, items: bytes, before: Kept | None) -> None:
-        """Store a response and its turn's `items`, after the conversation `before`. Where the conversation is over its
-        cap, the response alone is stored: it can be asked for, and not continued.
+        """Store a response and its turn's `items`, after the conversation `before`.
+
+        If the conversation is over its limit, only the response is stored: it can be returned, but not continued.
         """
         earlier = before.turn if before else None
         length = len(items) + _ITEM_OVERHEAD + (earlier.conversation_bytes if earlier else 0)
@@ -77,21 +78,21 @@ class ResponseStore:
             self._release(self._kept.popitem(last=False)[1].turn)
 
     def get(self, id: str) -> Kept | None:
-        """The response with that id, if it is still here; counts as a use."""
+        """The response with that id, if it is still stored; counts as a use."""
         kept = self._kept.get(id)
         if kept is not None:
             self._kept.move_to_end(id)
         return kept
 
     def forget(self, id: str) -> bool:
-        """Whether there was a response with that id. Later turns keep what they need of it."""
+        """Delete a response; return whether it existed. Later turns keep what they need of it."""
         kept = self._kept.pop(id, None)
         if kept is not None:
             self._release(kept.turn)
         return kept is not None
 
     def _hold(self, turn: Turn) -> None:
-        """Count a turn, and again those before it that were let go while its response was being made."""
+        """Count a turn, and count again earlier turns that were released while its response was generated."""
         held: Turn | None = turn
         while held is not None:
             held.holders += 1

@@ -1,7 +1,7 @@
 """What request schemas are made of: strict types, no unknown fields, objects with a `type`, conflicts between fields.
 
-A union that does not know an object's `type` would complain once for each of its branches; `known_types` refuses it
-once, by its own name. It promises that a bad request costs no more than a good one.
+If an object has an unknown `type`, a union would report one error per branch; `known_types` reports one error with that
+type. An invalid request costs no more to check than a valid one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_SHOWN = 40  # characters of a type's name, which is the sender's own
 
 
 def _fail_fast(schema: object) -> None:
-    """Have every list in a core schema fail fast. A core schema is a tree of dicts, lists and tuples."""
+    """Make every list in a core schema fail at its first error. A core schema is a tree of dicts, lists and tuples."""
     if isinstance(schema, dict):
         if schema.get("type") == "list":
             schema["fail_fast"] = True
@@ -38,8 +38,10 @@ def _fail_fast(schema: object) -> None:
 
 
 class Checked(BaseModel):
-    """Whatever is validated: its lists stop at their first bad item. Pydantic alone would describe each bad item, once
-    for each branch of a union, which costs seconds and gigabytes.
+    """Base class of all validated objects: lists stop at their first invalid item.
+
+    Pydantic would otherwise describe each invalid item, once for each branch of a union, which takes seconds and
+    gigabytes for a large body.
     """
 
     @classmethod
@@ -67,12 +69,12 @@ class Schema(Checked):
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """The fields that were sent and not looked at, each with its path."""
+        """The fields that were sent and ignored, each with its path."""
         return self._ignored
 
 
 class Echoed(Schema):
-    """An object that clients may have got from here and send back with whatever else it carried: that is not named."""
+    """An object that clients may send back as it was returned. Its unknown fields are ignored without being named."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -91,12 +93,12 @@ def _field_names(schema: type[Schema]) -> frozenset[str]:
 
 
 def conflict(param: str, message: str) -> PydanticCustomError:
-    """Fields that are well alone and not together; the message goes out as it is."""
+    """An error about fields that cannot be combined; the message is sent unchanged."""
     return PydanticCustomError("conflict", "{message}", {"message": message, "param": param})
 
 
 def known_types(what: str, *kinds: str, default: str | None = None) -> BeforeValidator:
-    """Refuses `what` of any other type than `kinds`; an object without a type is one of `default`."""
+    """Refuses types other than `kinds`; `what` is used in the message. An object without a type has type `default`."""
     expected = " or ".join(f"'{kind}'" for kind in kinds)
 
     def check(value: Any) -> Any:  # noqa: ANN401

@@ -1,7 +1,7 @@
-"""Threads for work on text, so that no text, however long, holds up the event loop or other people's short ones.
+"""Threads for work on text, so that long texts delay neither the event loop nor other clients' short texts.
 
-Owns two pools: short texts never wait behind long ones. It promises that a key has one long job at a time; its others
-wait for their turn, first come, first served, without taking a thread from anybody else.
+There are two pools, so short texts never wait for long ones. Each key runs one long job at a time. Its other long jobs
+wait in order of arrival, and do not occupy a thread.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pydantic import BaseModel
 
 from antiphon.errors import Overloaded
 
-LONG_CHARACTERS = 64 << 10  # a text of so many takes some ten milliseconds; work on longer ones is long
-_VALUE_CHARACTERS = 8  # validating a value costs about as much as so many characters
-_MANY_TOKENS = 200  # with twenty rivals each they take some ten milliseconds to write out
+LONG_CHARACTERS = 64 << 10  # a text of this length takes about ten milliseconds; longer ones are long work
+_VALUE_CHARACTERS = 8  # validating a value costs about as much as this many characters
+_MANY_TOKENS = 200  # with twenty alternatives each, they take about ten milliseconds to write
 _SHORT_THREADS = 2
 _LONG_THREADS = 2
 
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 
 def is_long(*values: object) -> bool:
-    """Whether work on these JSON values, or on pydantic models of them, is long; looks no further than needed."""
+    """Whether work on these JSON values, or on pydantic models of them, is long; stops as soon as that is clear."""
     rest = LONG_CHARACTERS
     waiting = list(values)
     while waiting:
@@ -51,28 +51,28 @@ class _Turns:
     """The long jobs of one key."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    num_jobs: int = 0  # the one that runs and those that wait
+    num_jobs: int = 0  # running and waiting
 
 
 class TextThreads:
-    """Runs functions in threads; for one event loop."""
+    """Runs functions in threads, for one event loop."""
 
     def __init__(self, max_waiting: int) -> None:
-        """`max_waiting`: long jobs of one key, the running one included."""
+        """`max_waiting` limits the long jobs of one key, including the running one."""
         self._short = ThreadPoolExecutor(_SHORT_THREADS, thread_name_prefix="text")
         self._long = ThreadPoolExecutor(_LONG_THREADS, thread_name_prefix="long-text")
         self._max_waiting = max_waiting
         self._turns: dict[str, _Turns] = {}
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work`, which is short."""
+        """Run short work."""
         return await asyncio.get_running_loop().run_in_executor(self._short, lambda: work(*args, **kwargs))
 
     async def run_long(self, key: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work` when the other long jobs of `key` that came before it are done.
+        """Run `work` after the earlier long jobs of `key`.
 
         Raises:
-            Overloaded: too many of them wait already.
+            Overloaded: too many of them are waiting.
         """
         turns = self._turns.setdefault(key, _Turns())
         if turns.num_jobs >= self._max_waiting:
@@ -88,19 +88,19 @@ class TextThreads:
             turns.lock.release()
             self._leave(key, turns)
 
-        # Whoever waits may be cancelled. The thread goes on nevertheless, and until it is done so does the turn.
+        # The caller may be cancelled, but the thread continues, and the turn only ends when it is done.
         job = asyncio.get_running_loop().run_in_executor(self._long, lambda: work(*args, **kwargs))
         job.add_done_callback(end)
         return await asyncio.shield(job)
 
     async def if_many(self, num_tokens: int, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `work`, which writes out the log-probabilities of so many tokens: in a thread if they are many."""
+        """Run `work`, which writes the log-probabilities of `num_tokens` tokens: in a thread if there are many."""
         if num_tokens > _MANY_TOKENS:
             return await self.run(work, *args, **kwargs)
         return work(*args, **kwargs)
 
     def close(self) -> None:
-        """Take no more work; what runs goes on to its end."""
+        """Accept no more work; running work continues to its end."""
         for pool in (self._short, self._long):
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -1,8 +1,7 @@
-"""`POST /tokenize` and `POST /detokenize`, as vLLM has them: text or messages to token ids, and back.
+"""`POST /tokenize` and `POST /detokenize`, as in vLLM: text or messages to token ids, and back.
 
-It promises that what `/tokenize` counts is what a generation of the same prompt or messages would be charged, and that
-neither does more work than a few contexts' worth of tokens. The engine is not involved, so the metrics do not count
-these requests.
+`/tokenize` counts the same tokens as a generation with the same prompt or messages. The work is limited to a few times
+the context length in tokens. The engine is not involved, so the metrics do not count these requests.
 """
 
 from __future__ import annotations
@@ -31,11 +30,13 @@ _OF_A_CHAT = {"messages", "tools", "chat_template_kwargs", "add_generation_promp
 
 
 class TokenizeRequest(Schema):
-    """The body of `POST /tokenize`: a `prompt` as `/v1/completions` takes it, or the `messages` of a chat."""
+    """The body of `POST /tokenize`: a `prompt` as in `/v1/completions`, or `messages` as in chat."""
 
     model: str | None = None
     prompt: str | None = None
-    add_special_tokens: bool | None = Field(None, description="With prompt: put what begins a text before it; true.")
+    add_special_tokens: bool | None = Field(
+        None, description="With prompt: add the token that begins a text. Default: true."
+    )
 
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)] | None = None
     tools: Annotated[list[dict[str, Any]] | None, Field(description="As in chat.")] = None
@@ -43,7 +44,7 @@ class TokenizeRequest(Schema):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 
-    return_token_strs: bool | None = Field(None, description="Also tell how each token is spelled.")
+    return_token_strs: bool | None = Field(None, description="Also return the text of each token.")
 
     @model_validator(mode="after")
     def _one_text(self) -> TokenizeRequest:
@@ -54,7 +55,7 @@ class TokenizeRequest(Schema):
         for name in sorted(strangers):
             if getattr(self, name) is not None:
                 goes_with = "messages" if self.messages is None else "prompt"
-                raise conflict(name, f"'{name}' goes with '{goes_with}'; leave it out.")
+                raise conflict(name, f"'{name}' is only allowed with '{goes_with}'; leave it out.")
         return self
 
 
@@ -77,7 +78,7 @@ class Text(msgspec.Struct):
 
 
 class TokenizerInfo(msgspec.Struct):
-    """What vLLM tells of a tokenizer; evaluation harnesses ask for it before they use `/tokenize`."""
+    """A tokenizer's properties, as in vLLM. Evaluation harnesses request them before they use `/tokenize`."""
 
     tokenizer_class: str
     bos_token: str | None
@@ -89,7 +90,7 @@ class TokenizerInfo(msgspec.Struct):
 
 
 async def tokens_of(context: Context, body: TokenizeRequest) -> Tokens:
-    """The answer to a request to tokenize. Raises AntiphonError where it is refused."""
+    """The answer to a request to tokenize. Raises AntiphonError if it is refused."""
     context.check_model(body.model)
     token_ids = await _token_ids_of(context, body)
     tokenizer, strings = context.model.text.tokenizer, None
@@ -103,23 +104,23 @@ async def tokens_of(context: Context, body: TokenizeRequest) -> Tokens:
 
 
 async def text_of(context: Context, body: DetokenizeRequest) -> Text:
-    """The answer to a request to detokenize. Raises AntiphonError where it is refused."""
+    """The answer to a request to detokenize. Raises AntiphonError if it is refused."""
     context.check_model(body.model)
     most = context.countable_tokens
     if len(body.tokens) > most:
-        raise InvalidRequest(f"'tokens' has {len(body.tokens):,} ids; the most is {most:,}.", param="tokens")
+        raise InvalidRequest(f"'tokens' has {len(body.tokens):,} ids; the maximum is {most:,}.", param="tokens")
     check_token_ids(body.tokens, context.facts().vocab_size, "tokens")
     return Text(await context.if_long(is_long(body.tokens), context.model.text.tokenizer.text_of, body.tokens))
 
 
 @contextmanager
 def counting(context: Context) -> Iterator[int]:
-    """For counting a text's tokens: how many it may have. Too many become an InvalidRequest that says so."""
+    """The limit for counting a text's tokens. A longer text raises an InvalidRequest that says so."""
     most = context.countable_tokens
     try:
         yield most + 1
     except ContextLengthExceeded as error:
-        message = f"The text has more than {most:,} tokens, the most that are counted here; count it in parts."
+        message = f"The text has more than {most:,} tokens, the maximum for counting; count it in parts."
         too_many = InvalidRequest(message, param=error.param)
         too_many.code = error.code
         raise too_many from None
@@ -155,7 +156,7 @@ def tokenizer_info(context: Context) -> TokenizerInfo:
         tokenizer_class="PreTrainedTokenizerFast",
         bos_token=bos,
         eos_token=eos,
-        pad_token=eos,  # nothing is ever padded here, but clients want a name for it
+        pad_token=eos,  # not used here, but clients expect a name
         add_bos_token=tokenizer.add_bos,
         chat_template=text.template.source if text.template else None,
         model_max_length=context.facts().context_length,

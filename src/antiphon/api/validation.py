@@ -1,4 +1,4 @@
-"""A request's JSON object as its schema; what is wrong with it becomes an InvalidRequest that names the field."""
+"""Validates a request's JSON object with its schema; an error becomes an InvalidRequest that names the field."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from antiphon.api.ignored import Ignored
 from antiphon.api.schema import Schema
 from antiphon.errors import InvalidRequest
 
-_MAX_PARAM_LENGTH = 100  # a field's name in an error may be the sender's own, of any length
+_MAX_PARAM_LENGTH = 100  # in errors, since a client may send field names of any length
 
 
 T = TypeVar("T", bound=Schema)
 
 
 def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False, strict: bool = True) -> T:
-    """`body` as a `model`; pydantic's first complaint becomes an InvalidRequest that names the field.
+    """Validate `body` as a `model`. Pydantic's first error becomes an InvalidRequest that names the field.
 
-    `from_strings`: numbers and truth values are spelled out, as in a query. Unless `strict`, fields that the schema
-    does not know are left out, and are the result's `ignored`.
+    With `from_strings`, numbers and booleans are strings, as in a query. Unless `strict`, unknown fields are left out
+    and become the result's `ignored`.
     """
     ignored = None if strict else Ignored()
     try:
@@ -35,7 +35,7 @@ def validate(model: type[T], body: dict[str, Any], *, from_strings: bool = False
 
 
 def _from_validation(error: ValidationError, body: dict[str, Any]) -> InvalidRequest:
-    """The first complaint, about the innermost field; a union complains once for each of its branches."""
+    """The first errors, about the innermost field; a union has one error for each of its branches."""
     complaints = error.errors(include_url=False, include_input=False, include_context=True)
     first = complaints[0]["loc"][:1]
     located = [
@@ -58,13 +58,13 @@ _CODES = {
 
 
 def _location(complaint: ErrorDetails) -> tuple[str | int, ...]:
-    """Where a complaint belongs; one about several fields together names one of them itself."""
+    """The path of an error. An error about several fields names one of them itself."""
     named = complaint.get("ctx", {}).get("param")
     return (*complaint["loc"], named) if named else complaint["loc"]
 
 
 def _names_a_field(complaint: ErrorDetails) -> bool:
-    """Whether a complaint's location ends with a field that may not have been sent."""
+    """Whether an error's location ends with a field that may not have been sent."""
     return complaint["type"] in ("missing", "extra_forbidden") or "param" in complaint.get("ctx", {})
 
 
@@ -73,7 +73,7 @@ def _depth(param: str) -> int:
 
 
 def _param(loc: Sequence[str | int], body: object, *, names_a_field: bool) -> str:
-    """OpenAI's way of naming a field, `messages[0].content`; drops the branch names that pydantic mixes in."""
+    """A path in OpenAI's notation, `messages[0].content`, without the branch names that pydantic adds."""
     path = ""
     node: Any = body
     for position, key in enumerate(loc):
@@ -99,5 +99,5 @@ def _message(param: str, complaints: Sequence[ErrorDetails]) -> str:
 
 
 def _wish(message: str) -> str:
-    """Pydantic's message without its preamble and without the names of our classes."""
+    """Pydantic's message without its prefix and without the names of our classes."""
     return message.removeprefix("Input ").partition(" or instance of ")[0]

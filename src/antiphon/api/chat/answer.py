@@ -1,7 +1,6 @@
-"""From pieces of text to OpenAI's chat shapes, whole or streamed.
+"""Writes chat completions from pieces of text, whole or streamed.
 
-A reasoning model's thought goes out under both of its names, `reasoning_content` and `reasoning`, since clients know
-one or the other.
+A reasoning model's thought is sent as both `reasoning_content` and `reasoning`, since clients know one or the other.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ class ChatAnswer:
             yield self._event([], usage_of(generation.tally), timings_of(generation))
 
     def failed(self, error: AntiphonError) -> bytes:
-        """The event that ends a stream which cannot go on."""
+        """The event that ends a failed stream."""
         return error_event(error)
 
     def _choice(self, index: int, choice: _Whole) -> ChatChoice:
@@ -167,7 +166,7 @@ class ChatAnswer:
 
 @dataclass(slots=True)
 class _Whole:
-    """One choice as it grows."""
+    """One choice while it is generated."""
 
     content: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -185,7 +184,7 @@ def _add_call(calls: list[MadeCall], delta: ToolCallDelta) -> None:
 
 
 def _call_chunk(delta: ToolCallDelta) -> MadeCallDelta:
-    """The first one of a call names it; the others bring arguments."""
+    """The first delta of a call contains its name, the others its arguments."""
     named = delta.id is not None
     return MadeCallDelta(
         delta.index,
@@ -196,10 +195,10 @@ def _call_chunk(delta: ToolCallDelta) -> MadeCallDelta:
 
 
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """Validate a request's fields, understand them, and hand the job to the engine.
+    """Validate a request and hand its job to the engine.
 
     Raises:
-        AntiphonError: the request is refused; the engine has not heard of it.
+        AntiphonError: the request is refused. The engine did not get it.
     """
     context.facts()
     body = await context.validated(ChatCompletionRequest, fields)

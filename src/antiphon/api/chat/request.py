@@ -1,4 +1,4 @@
-"""The body of `POST /v1/chat/completions`: OpenAI's fields, and those that vLLM and llama.cpp users know."""
+"""The body of `POST /v1/chat/completions`: OpenAI's fields, and fields that vLLM and llama.cpp users know."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from antiphon.api.tools import ToolRequest
 
 
 class ChatTemplateKwargs(Schema):
-    """What a request may tell the chat template; published templates know these, each a few of them."""
+    """Variables that a request may set for the chat template. Published templates use some of them."""
 
     enable_thinking: bool | None = None
     thinking: bool | None = Field(None, description="The same under DeepSeek's name.")
@@ -41,12 +41,12 @@ class ChatTemplateKwargs(Schema):
 
     @property
     def wants_thinking(self) -> bool | None:
-        """Whether there shall be a thought, under either name."""
+        """Whether to think, under either name."""
         return self.thinking if self.enable_thinking is None else self.enable_thinking
 
     @property
     def variables(self) -> dict[str, bool | str]:
-        """What is the template's alone to understand."""
+        """The variables that only the template uses."""
         return self.model_dump(exclude_none=True, exclude={"enable_thinking", "thinking"})
 
 
@@ -61,13 +61,11 @@ class CalledFunction(Checked):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     name: Annotated[str, MinLen(1)]
-    arguments: str = Field(
-        description="A JSON object, as text; empty for none. Anything else is shown to the model as it is."
-    )
+    arguments: str = Field(description="A JSON object as text, or empty. Other text is shown to the model unchanged.")
 
 
 class ToolCall(Checked):
-    """A call that an earlier answer made."""
+    """A call in an earlier answer."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -77,14 +75,14 @@ class ToolCall(Checked):
 
 
 class ChatMessage(Schema):
-    """One turn. What answers carry beside the fields that are read here is let through: clients send answers back."""
+    """One message. Further fields of answers are accepted, since clients send answers back."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[Annotated[TextPart, known_types("Content", "text")]] | None = None
     reasoning_content: str | None = Field(None, description="An earlier answer's thought.")
     reasoning: str | None = Field(None, description="The same under its other name.")
     name: Accepted = None
-    tool_call_id: str | None = Field(None, description="Of role tool: the call that this is the result of.")
+    tool_call_id: str | None = Field(None, description="With role tool: the call that returned this result.")
     tool_calls: list[Annotated[ToolCall, known_types("A tool call", "function", default="function")]] | None = None
     function_call: Refused = None
     refusal: Accepted = None
@@ -113,7 +111,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "
 
 
 class ReasoningWish(Schema):
-    """How OpenRouter's clients, and those of OpenAI's Responses API, ask for a thought."""
+    """The `reasoning` field of OpenRouter and of OpenAI's Responses API."""
 
     effort: ReasoningEffort | None = None
     max_tokens: TokenLimit = None
@@ -123,7 +121,7 @@ class ReasoningWish(Schema):
 
 
 class ThinkingWish(Schema):
-    """How Anthropic's clients ask for a thought."""
+    """Anthropic's `thinking` field."""
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: TokenLimit = None
@@ -135,19 +133,27 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
     logprobs: bool | None = None
     top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
 
-    thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+    thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(
+        None, description="The maximum number of tokens of the thought."
+    )
     max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under its other name.")
     reasoning_effort: ReasoningEffort | None = Field(
-        None, description="xhigh and max: as much as max_tokens leaves. Without effect on a model that does not think."
+        None, description="xhigh and max: as much as max_tokens allows. No effect on a model that does not think."
     )
     enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
-    reasoning: ReasoningWish | None = Field(None, description="Stands for reasoning_effort and thinking_token_budget.")
-    thinking: ThinkingWish | None = Field(None, description="Stands for enable_thinking and thinking_token_budget.")
+    reasoning: ReasoningWish | None = Field(
+        None, description="Another form of reasoning_effort and thinking_token_budget."
+    )
+    thinking: ThinkingWish | None = Field(
+        None, description="Another form of enable_thinking and thinking_token_budget."
+    )
     chat_template_kwargs: ChatTemplateKwargs | None = None
-    loop_guard: bool | None = Field(None, description="Whether a thought that repeats itself is closed.")
+    loop_guard: bool | None = Field(None, description="Whether to close a thought that repeats itself.")
 
-    add_generation_prompt: bool | None = Field(None, description="False: the prompt ends behind the last message.")
-    continue_final_message: bool | None = Field(None, description="Go on inside the last message, an assistant's.")
+    add_generation_prompt: bool | None = Field(None, description="False: the prompt ends after the last message.")
+    continue_final_message: bool | None = Field(
+        None, description="Continue the last message, which must be the assistant's."
+    )
 
     vote: bool | None = Field(None, description="Count the boxed answers of all choices.")
 
@@ -170,7 +176,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
 
     @model_validator(mode="after")
     def _take_other_names(self) -> ChatCompletionRequest:
-        """What other APIs say of the thought, where it is not said in this one's fields."""
+        """Apply other APIs' fields for thinking, unless chat's own fields are set."""
         if self.reasoning is not None:
             self.reasoning_effort = self.reasoning_effort or self.reasoning.effort
             if self.reasoning.enabled is False:
@@ -216,17 +222,17 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
 
     @property
     def thinking_budget(self) -> int | None:
-        """The most tokens the sender wants the thought to have, under either name."""
+        """The maximum number of tokens of the thought, under either name."""
         return self.max_thinking_tokens if self.thinking_token_budget is None else self.thinking_token_budget
 
     @property
     def wants_thinking(self) -> bool | None:
-        """Whether the sender wants a thought, under either name; None where nothing was said."""
+        """Whether the client wants a thought, under either name; None if it is not specified."""
         return self._template_wish if self.enable_thinking is None else self.enable_thinking
 
     @property
     def token_limit(self) -> int | None:
-        """How many tokens the sender wants at most, under either name."""
+        """The requested maximum number of tokens, under either name."""
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
 
     @property

@@ -1,6 +1,6 @@
-"""From a chat request to a Job: messages become a prompt, fields become sampling.
+"""Turns a chat request into a Job: messages into a prompt, fields into sampling parameters.
 
-It promises that everything that can be wrong with a request is found before the engine hears of it.
+All errors in a request are found here, before the engine gets it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from antiphon.text import ChatPrompt
 
 
 async def understand(context: Context, body: ChatCompletionRequest) -> Job:
-    """The request in the engine's terms, or the reason why it cannot be served."""
+    """The request as a Job. Raises AntiphonError if it cannot be served."""
     facts, text, priority = context.facts(), context.model.text, context.priority(body.priority)
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
     prompt = await prompt_of(context, body, limit=facts.context_length)
@@ -49,7 +49,7 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
 
 
 async def prompt_of(context: Context, body: ChatCompletionRequest, *, limit: int | None = None) -> ChatPrompt:
-    """The request's prompt in tokens; one that is certain to have `limit` of them is refused uncounted."""
+    """The request's prompt in tokens. A text that must have `limit` tokens or more is refused without counting them."""
     context.check_model(body.model)
     text = context.model.text
     if body.offers_tools and not text.reads_tool_calls:

@@ -1,4 +1,4 @@
-"""From pieces of text to OpenAI's plain completions, whole or streamed; log-probabilities are parallel lists."""
+"""Writes plain completions from pieces of text, whole or streamed. Log-probabilities are parallel lists."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CompletionAnswer:
     media_type, last, keep_alive = MEDIA_TYPE, DONE, COMMENT
 
     def __init__(self, job: Job, context: Context, body: CompletionRequest, echoes: list[str] | None) -> None:
-        """`echoes`: the prompts as texts, where they are to be echoed."""
+        """`echoes`: the texts of the prompts, if they are echoed."""
         self._id = job.request_id
         self._created = int(time.time())
         self._model = context.model.name
@@ -98,11 +98,11 @@ class CompletionAnswer:
             yield event(self._encode([], usage_of(generation.tally), timings_of(generation)))
 
     def failed(self, error: AntiphonError) -> bytes:
-        """The event that ends a stream which cannot go on."""
+        """The event that ends a failed stream."""
         return error_event(error)
 
     def _choice(self, piece: Piece, *, is_first: bool) -> CompletionChoice:
-        """A piece of a choice, or all of it; its first piece tells of the prompt too."""
+        """A piece of a choice, or all of it. The first piece includes the prompt's ids and log-probabilities."""
         text, index = piece.content, piece.index
         echo = self._echoes[index] if is_first and self._echoes else ""
         scored = [*piece.scored, *piece.end_scored]
@@ -119,7 +119,7 @@ class CompletionAnswer:
         return encoder.encode(Completion(self._id, self._created, self._model, choices, usage, timings))
 
     def _logprobs(self, piece: Piece, scored: list[ScoredToken], echo: str) -> CompletionLogprobs | None:
-        """An entry for each token of the echoed prompt and each drawn one, the one that ended the choice included."""
+        """An entry for each token of the echoed prompt and each drawn token, including one that ended the choice."""
         if self._num_logprobs is None:
             return None
         logprobs = CompletionLogprobs([], [], [] if self._num_logprobs else None, [])
@@ -142,7 +142,7 @@ class CompletionAnswer:
             logprobs.top_logprobs.append(self._rivals(token, scores) if scores else None)
 
     def _rivals(self, token: str, scores: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens, and the drawn one wherever it stands, so there may be one more than was asked for."""
+        """The likeliest tokens and the drawn one, so there may be one more than requested."""
         pairs = zip(scores.top_token_ids, scores.top_logprobs, strict=True)
         rivals = {spelled(self._tokenizer, token_id): finite(logprob) for token_id, logprob in pairs}
         return rivals | {token: finite(scores.logprob)}
@@ -150,7 +150,7 @@ class CompletionAnswer:
 
 @dataclass(slots=True)
 class _Whole:
-    """One choice as it grows."""
+    """One choice while it is generated."""
 
     text: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
@@ -171,7 +171,7 @@ class _TextOffsets:
         self._length = 0
 
     def of_prompt(self, token_ids: list[int], text: str) -> list[int]:
-        """The offsets of a prompt's tokens in its `text`, which may lack what the tokenizer put in front of it."""
+        """The offsets of a prompt's tokens in its `text`, which may lack a prefix added by the tokenizer."""
         offsets = [self._push(self._tokenizer.id_to_bytes(token_id)) for token_id in token_ids]
         self._decoder.reset()
         lacking = max(0, self._length - len(text))
@@ -196,10 +196,10 @@ def text_of(context: Context, prompt: str | list[int]) -> str:
 
 
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """Validate a request's fields, understand them, and hand the job to the engine.
+    """Validate a request and hand its job to the engine.
 
     Raises:
-        AntiphonError: the request is refused; the engine has not heard of it.
+        AntiphonError: the request is refused. The engine did not get it.
     """
     context.facts()
     body = await context.validated(CompletionRequest, fields)

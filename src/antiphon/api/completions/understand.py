@@ -1,6 +1,6 @@
-"""From a completions request to a Job: a list of prompts is one request with the choices of all of them in order.
+"""Turns a completions request into a Job. A list of prompts is one request with the choices of all prompts in order.
 
-Text is not split here: a thought stays in the text as the model wrote it.
+Thought and answer are not separated: the text contains both, as the model wrote them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from antiphon.errors import (
     InvalidRequest,
 )
 
-DEFAULT_MAX_TOKENS = 16  # OpenAI's, for this endpoint alone
+DEFAULT_MAX_TOKENS = 16  # OpenAI's default, for this endpoint only
 
 
 async def understand(context: Context, body: CompletionRequest) -> Job:
-    """The request in the engine's terms, or the reason why it cannot be served."""
+    """The request as a Job. Raises AntiphonError if it cannot be served."""
     context.check_model(body.model)
     facts, priority = context.facts(), context.priority(body.priority)
     n = body.n or 1
@@ -50,15 +50,17 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
 
 
 def prompts_of(body: CompletionRequest) -> list[str] | list[list[int]]:
-    """The prompts of a request, whichever way they were sent."""
+    """The prompts of a request as a list."""
     sent = body.prompt
     single = isinstance(sent, str) or (sent and isinstance(sent[0], int))
     return [sent] if single else sent  # type: ignore[return-value]  # of one kind, as the schema made sure
 
 
 def _num_scored_tokens(body: CompletionRequest, token_ids: list[int]) -> int:
-    """An echoed prompt is scored where log-probabilities are wanted, all of it but its first token, which nothing
-    precedes. Where nothing is to be generated the engine still needs something to do.
+    """How many of a prompt's last tokens to score.
+
+    If log-probabilities are requested, all tokens of an echoed prompt are scored except the first. If nothing is
+    generated, at least one is scored, since the engine needs some work.
     """
     if body.echo and body.logprobs is not None:
         return len(token_ids) - 1
@@ -72,7 +74,7 @@ async def _prompts(context: Context, body: CompletionRequest, n: int, limit: int
         raise InvalidRequest("'prompt' is empty; there must be at least one token to continue.", param="prompt")
     if len(several) > MAX_PROMPTS or len(several) * n > MAX_SEQUENCES:
         raise InvalidRequest(
-            f"'prompt' has {len(several)} prompts and 'n' is {n}; the most is {MAX_PROMPTS} prompts and "
+            f"'prompt' has {len(several)} prompts and 'n' is {n}; the maximum is {MAX_PROMPTS} prompts and "
             f"{MAX_SEQUENCES} choices in one request.",
             param="prompt",
         )

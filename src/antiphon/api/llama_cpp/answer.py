@@ -1,4 +1,4 @@
-"""llama-server's `/completion`: from its fields to a completion's, and from pieces of text to its shape."""
+"""llama-server's `/completion`: translates its fields to a completion request, and writes answers in its format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAME = (
     *("frequency_penalty", "ignore_eos", "grammar", "json_schema"),
 )
 _FORBIDDEN = -100.0  # a bias with which a token is not drawn
-_UNLIMITED = 1 << 31  # is cut to what the context leaves
+_UNLIMITED = 1 << 31  # reduced to what fits in the context
 
 
 class LlamaCompletionAnswer:
@@ -60,7 +60,7 @@ class LlamaCompletionAnswer:
         yield event(encoder.encode(self._ended(self._part("", [], []), piece, generation)))
 
     def failed(self, error: AntiphonError) -> bytes:
-        """The event that ends a stream which cannot go on."""
+        """The event that ends a failed stream."""
         return error_event(error)
 
     def _part(self, text: str, token_ids: list[int], scored: list[ScoredToken]) -> Completion:
@@ -88,7 +88,7 @@ def _stop_type(last: Piece) -> Literal["eos", "limit", "word"]:
 
 
 def _fields(body: LlamaCompletionRequest) -> dict[str, Any]:
-    """The request as a completion's fields; what was not sent is left out."""
+    """The request as the fields of a completion request. Fields that were not sent are left out."""
     fields: dict[str, Any] = {name: getattr(body, name) or None for name in ("grammar", "stop")}
     fields |= {name: getattr(body, name) for name in _SAME if name not in fields}
     fields |= {"max_tokens": _UNLIMITED if body.n_predict is None else body.n_predict}
@@ -109,7 +109,7 @@ def _bias(value: object) -> float:
 
 
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """As `begin` of completions."""
+    """Like `begin` of completions."""
     context.facts()
     body = await context.validated(LlamaCompletionRequest, fields)
     job = await understand(context, await context.reread(completions.CompletionRequest, _fields(body)))

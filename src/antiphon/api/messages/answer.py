@@ -1,4 +1,4 @@
-"""From pieces of text to a message, whole or as events."""
+"""Writes messages from pieces of text, whole or as events."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MessageAnswer:
         """The message as events."""
         begun = False
         async for piece in generation:
-            if not begun:  # not before: only now is it known how much of the prompt was cached
+            if not begun:  # not earlier, since the number of cached tokens is only known now
                 begun = True
                 yield self._start(generation.tally)
                 yield _encoded(shapes.Ping())
@@ -66,7 +66,7 @@ class MessageAnswer:
         return _encoded(shapes.MessageStart(self._message))
 
     def failed(self, error: AntiphonError) -> bytes:
-        """The event that ends a stream which cannot go on."""
+        """The event that ends a failed stream."""
         return error_event(error)
 
     def _push(self, piece: Piece) -> Iterator[shapes.Event]:
@@ -94,10 +94,10 @@ def _usage(tally: Tally) -> shapes.Usage:
 
 
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """Validate a request's fields, understand them, and hand the job to the engine.
+    """Validate a request and hand its job to the engine.
 
     Raises:
-        AntiphonError: the request is refused; the engine has not heard of it.
+        AntiphonError: the request is refused. The engine did not get it.
     """
     context.facts()
     body = await context.validated(MessagesRequest, fields)

@@ -1,7 +1,7 @@
-"""What clients may send to `/v1/messages` and `/v1/messages/count_tokens`.
+"""The bodies of `/v1/messages` and `/v1/messages/count_tokens`.
 
-Owns names, types and ranges, as `http.schemas` does for chat, and promises the same: a field has an effect, is listed
-as accepted without one, or is refused by name. It must not know what becomes of a block.
+Owns names, types and ranges. Every known field has an effect, is listed as accepted without effect, or is refused by
+name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from antiphon.api.schema import Checked, Schema, conflict, known_types
 
 
 class Block(Checked):
-    """Unknown fields are let through: clients send answers back with whatever else those carried."""
+    """A block. Unknown fields are accepted, since clients send blocks of answers back with further fields."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -31,14 +31,14 @@ class TextBlock(Block):
 
 
 class ThinkingBlock(Block):
-    """An earlier thought; its signature is not looked at."""
+    """An earlier thought; its signature is ignored."""
 
     type: Literal["thinking"]
     thinking: str
 
 
 class RedactedThinkingBlock(Block):
-    """A thought that nobody can read; let through without effect."""
+    """An encrypted thought; accepted without effect."""
 
     type: Literal["redacted_thinking"]
 
@@ -57,7 +57,7 @@ class ToolResultBlock(Block):
 
     @property
     def text(self) -> str:
-        """What the tool gave, as one string."""
+        """The tool's result as one string."""
         return text_of(self.content or "")
 
 
@@ -73,7 +73,7 @@ SystemBlock = Annotated[TextBlock, known_types("A block", "text")]
 
 
 def text_of(content: str | list[TextBlock]) -> str:
-    """Content of text alone, as one string."""
+    """The text of content that consists of text only, as one string."""
     return content if isinstance(content, str) else "\n".join(block.text for block in content)
 
 
@@ -104,13 +104,13 @@ class Tool(Schema):
 
 class ToolChoice(Schema):
     type: Literal["auto", "any", "tool", "none"]
-    name: str | None = Field(None, description="With tool: which.")
+    name: str | None = Field(None, description="With type tool: the tool's name.")
     disable_parallel_tool_use: bool | None = None
 
     @model_validator(mode="after")
     def _a_tool_has_a_name(self) -> ToolChoice:
         if (self.type == "tool") != (self.name is not None):
-            raise conflict("name", "'tool_choice.name' goes with type 'tool', and with no other.")
+            raise conflict("name", "'tool_choice.name' is only allowed with type 'tool', which requires it.")
         return self
 
 
@@ -144,7 +144,7 @@ class OutputFormat(Schema):
 class OutputConfig(Schema):
     format: Annotated[OutputFormat, known_types("A format", "json_schema")] | None = None
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = Field(
-        None, description="xhigh and max: as much as max_tokens leaves."
+        None, description="xhigh and max: as much as max_tokens allows."
     )
 
 
@@ -156,7 +156,7 @@ class Metadata(Schema):
 
 
 class ConversationRequest(Schema):
-    """What both routes have in common: all that decides on the prompt."""
+    """The fields that both routes share: those that determine the prompt."""
 
     messages: Annotated[
         list[Annotated[UserMessage | AssistantMessage, Field(discriminator="role")]], MinLen(1), MaxLen(MAX_MESSAGES)
@@ -186,7 +186,7 @@ class MessagesRequest(ConversationRequest):
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
-    seed: Seed = Field(None, description="An addition of ours.")
+    seed: Seed = Field(None, description="An addition to Anthropic's fields.")
 
     metadata: Metadata | None = None
     service_tier: AcceptedText = None

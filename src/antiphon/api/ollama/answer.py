@@ -1,6 +1,6 @@
-"""From pieces of text to Ollama's lines of JSON, whole or streamed.
+"""Writes Ollama's lines of JSON from pieces of text, whole or streamed.
 
-A call goes out once it is complete, since Ollama's clients read its arguments as an object.
+A call is sent once it is complete, since Ollama's clients read its arguments as an object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DONE_REASONS = {"tool_calls": "stop"}
 
 
 def error_body(error: AntiphonError) -> bytes:
-    """`error` as Ollama tells it."""
+    """`error` in Ollama's format."""
     return encoder.encode(shapes.Error(error.message))
 
 
@@ -72,7 +72,7 @@ class OllamaAnswer:
         yield encoder.encode(self._line("", ending=self._ending(generation))) + b"\n"
 
     def failed(self, error: AntiphonError) -> bytes:
-        """The line that ends a stream which cannot go on."""
+        """The line that ends a failed stream."""
         return error_body(error) + b"\n"
 
     def _read_calls(self, piece: Piece) -> None:
@@ -85,7 +85,7 @@ class OllamaAnswer:
             self._arguments[-1] += delta.arguments
 
     def _complete_calls(self) -> list[shapes.ToolCall]:
-        """The calls whose arguments are an object; one that was cut off has none."""
+        """The complete calls. A call that was cut off is left out, since its arguments are not an object."""
         complete = []
         for call, arguments in zip(self._calls, self._arguments, strict=True):
             try:
@@ -119,7 +119,7 @@ class OllamaAnswer:
 
 
 def loaded_line(model: str, *, is_chat: bool) -> Line:
-    """The answer to a request that asks for nothing but a loaded model."""
+    """The answer to a request that only loads the model."""
     return _line(model, "", "", (), {"done_reason": "load"}, is_chat=is_chat)
 
 
@@ -148,7 +148,7 @@ def _nanoseconds(seconds: float) -> int:
 
 
 async def begin_chat(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """As `begin` of chat, for `/api/chat`."""
+    """Like `begin` of chat, for `/api/chat`."""
     context.facts()
     body = await context.validated(OllamaChatRequest, fields)
     check_name(context, body.model)
@@ -158,7 +158,7 @@ async def begin_chat(context: Context, fields: dict[str, Any], account: RequestA
 
 
 async def begin_generate(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """As `begin` of chat, for `/api/generate`."""
+    """Like `begin` of chat, for `/api/generate`."""
     context.facts()
     body = await context.validated(OllamaGenerateRequest, fields)
     check_name(context, body.model)

@@ -1,7 +1,6 @@
-"""From pieces of text to a response, whole or as events; and the storing of it.
+"""Writes a response from pieces of text, whole or as events, and stores it.
 
-It promises that a client which has read `response.completed` can go on from that response at once, and that one that
-was cut short by a failure is not stored.
+A client that has received `response.completed` can continue that response at once. A failed response is not stored.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ def stored_response(context: Context, id: str, *, param: str = "response_id") ->
     if kept is None:
         store = context.responses
         raise ResponseNotFound(
-            f"There is no response {id[:100]!r} here. This server keeps the latest {store.max_responses} responses, in "
-            f"at most {store.max_bytes} bytes of memory, without those of 'store': false, until it stops. Send the "
-            "whole conversation as 'input' instead.",
+            f"There is no response {id[:100]!r}. This server stores the last {store.max_responses} responses, in at "
+            f"most {store.max_bytes} bytes of memory, except those with 'store': false, until it stops. Send the whole "
+            "conversation as 'input' instead.",
             param=param,
         )
     return kept
@@ -68,7 +67,7 @@ def _items_before(before: Kept | None) -> list[InputItem]:
 
 
 class ResponseAnswer:
-    """One request's response, kept where that is wanted."""
+    """One request's response; stored unless the request says otherwise."""
 
     media_type, last, keep_alive = MEDIA_TYPE, b"", COMMENT
 
@@ -94,7 +93,7 @@ class ResponseAnswer:
         return self._keep()
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
-        """The response as events, each with its number."""
+        """The response as numbered events."""
         yield self._event(shapes.Created(response=self._response))
         yield self._event(shapes.InProgress(response=self._response))
         async for piece in generation:
@@ -107,7 +106,7 @@ class ResponseAnswer:
         yield self._event(over(response=self._response))
 
     def failed(self, error: AntiphonError) -> bytes:
-        """The event that ends a stream which cannot go on."""
+        """The event that ends a failed stream."""
         self._response.status = "failed"
         self._response.error = shapes.ResponseError(error.code or error.type, error.message)
         return self._event(shapes.Failed(response=self._response))
@@ -127,7 +126,7 @@ class ResponseAnswer:
         self._response.usage = _usage(tally)
 
     def _keep(self) -> bytes:
-        """The response in JSON; kept, too, unless the client does not want that."""
+        """The response as JSON; also stores it, unless the request has `store` false."""
         encoded = encoder.encode(self._response)
         if self._response.store:
             sent = msgspec.Raw(_items.dump_json(list(items_of(self._body)))[1:-1])
@@ -148,7 +147,7 @@ class ResponseAnswer:
 
 
 def _asked(body: ResponseRequest, job: Job, model: str) -> shapes.ResponseBody:
-    """The response before anything came, with what was asked for."""
+    """The response at its beginning, with the request's settings."""
     sampling = job.prompts[0].sampling
     choice = body.tool_choice
     format: dict[str, Any] = {"type": "text"}
@@ -185,15 +184,15 @@ def _usage(tally: Tally) -> shapes.Usage:
 
 
 def conversation(context: Context, body: ResponseRequest) -> Translation:
-    """The request as a chat request, behind the conversation it goes on from. Raises ResponseNotFound."""
+    """The request as a chat request, after the conversation that it continues. Raises ResponseNotFound."""
     return translate(body, _items_before(_previous_response(context, body)))
 
 
 async def begin(context: Context, fields: dict[str, Any], account: RequestAccount) -> Exchange:
-    """Validate a request's fields, understand them, and hand the job to the engine.
+    """Validate a request and hand its job to the engine.
 
     Raises:
-        AntiphonError: the request is refused; the engine has not heard of it.
+        AntiphonError: the request is refused. The engine did not get it.
     """
     context.facts()
     body = await context.validated(ResponseRequest, fields)

@@ -1,7 +1,7 @@
-"""What clients may send to `/v1/responses`.
+"""The bodies and queries of `/v1/responses` and the routes below it.
 
-Owns names, types and ranges, as `http.schemas` does for chat, and promises the same: a field has an effect, is listed
-as accepted without one, or is refused by name. It must not know what becomes of an item.
+Owns names, types and ranges. Every known field has an effect, is listed as accepted without effect, or is refused by
+name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from antiphon.api.schema import Checked, Schema, conflict, known_types
 
 
 class Sent(Checked):
-    """A part or item. Unknown fields are let through: clients send answers back with whatever else those carried."""
+    """A part or item. Unknown fields are accepted, since clients send items of answers back with further fields."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -55,7 +55,7 @@ class RefusalText(Sent):
 
     @property
     def text(self) -> str:
-        """The refusal, which is text to the model."""
+        """The refusal; the model sees it as text."""
         return self.refusal
 
 
@@ -100,12 +100,12 @@ class FunctionCallOutput(Sent):
 
     @property
     def text(self) -> str:
-        """What the function gave, as one string."""
+        """The function's result as one string."""
         return self.output if isinstance(self.output, str) else "\n".join(part.text for part in self.output)
 
 
 class Reasoning(Sent):
-    """An earlier thought; goes with the answer or the call behind it."""
+    """An earlier thought; it belongs to the answer or call after it."""
 
     type: Literal["reasoning"]
     content: list[ReasoningText] | None = None
@@ -113,7 +113,7 @@ class Reasoning(Sent):
 
     @property
     def text(self) -> str:
-        """The thought, or else its summary."""
+        """The thought or, without one, its summary."""
         return "\n".join(part.text for part in self.content or self.summary or ())
 
 
@@ -195,9 +195,9 @@ class ResponseRequest(Schema):
 
     input: Annotated[str, MinLen(1)] | Annotated[list[InputItem], MinLen(1), MaxLen(MAX_MESSAGES)]
     model: ModelName = None
-    instructions: str | None = Field(None, description="A system message before everything else; never kept.")
-    previous_response_id: str | None = Field(None, description="Go on behind a response that the server has kept.")
-    store: bool | None = Field(None, description="Whether the server keeps the response; true by default.")
+    instructions: str | None = Field(None, description="A system message at the beginning; not stored.")
+    previous_response_id: str | None = Field(None, description="The stored response to continue.")
+    store: bool | None = Field(None, description="Whether to store the response; default: true.")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -217,10 +217,12 @@ class ResponseRequest(Schema):
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
-    thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="Tokens the thought may have.")
+    thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(
+        None, description="The maximum number of tokens of the thought."
+    )
 
     cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
-        None, description="The prefix cache is shared with requests of the same salt alone."
+        None, description="The prefix cache is only shared with requests that have the same salt."
     )
     metadata: AcceptedMap = None
     user: AcceptedText = None
@@ -228,7 +230,9 @@ class ResponseRequest(Schema):
     safety_identifier: AcceptedText = None
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None
-    max_tool_calls: Annotated[int | None, Field(description="For built-in tools, of which there are none.")] = None
+    max_tool_calls: Annotated[int | None, Field(description="Only applies to built-in tools; there are none here.")] = (
+        None
+    )
 
     truncation: Annotated[Any, refused("disabled"), Field(description="Refused unless disabled.")] = None
     background: Refused = None
@@ -239,7 +243,7 @@ class ResponseRequest(Schema):
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether the answer's tokens come with their log-probabilities."""
+        """Whether to return log-probabilities."""
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())
 
 
@@ -250,8 +254,10 @@ class InputTokensRequest(ResponseRequest):
 class StoredResponseQuery(Schema):
     """The query of `GET /v1/responses/{response_id}`."""
 
-    stream: bool | None = Field(None, description="True: the events that told of the response, once more.")
-    starting_after: Annotated[int, Ge(0)] | None = Field(None, description="With stream: only events after this one.")
+    stream: bool | None = Field(None, description="True: return the response's events.")
+    starting_after: Annotated[int, Ge(0)] | None = Field(
+        None, description="With stream: only events after this number."
+    )
     include: AcceptedText = None
     include_obfuscation: AcceptedFlag = None
 
@@ -265,7 +271,7 @@ class StoredResponseQuery(Schema):
 class InputItemsQuery(Schema):
     """The query of `GET /v1/responses/{response_id}/input_items`."""
 
-    after: str | None = Field(None, description="The id of the item before the first that is wanted.")
+    after: str | None = Field(None, description="Only list items after the one with this id.")
     limit: Annotated[int, Ge(1), Le(100)] = 20
-    order: Literal["asc", "desc"] = Field("desc", description="desc: the latest first.")
+    order: Literal["asc", "desc"] = Field("desc", description="desc: latest first.")
     include: AcceptedText = None

@@ -1,4 +1,4 @@
-"""What can be asked of a stored response: its events once more, and the items it answered."""
+"""The events of a stored response, and its input items."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _decode_items = msgspec.json.Decoder(list[dict[str, Any]]).decode
 def event_stream(kept: Kept, starting_after: int | None = None) -> bytes:
     """The events of a stored response, those with a `sequence_number` above `starting_after`.
 
-    A text or thought comes in one piece, whatever pieces it came in at first.
+    Each text or thought is sent in one piece.
     """
     first = 0 if starting_after is None else starting_after + 1
     framed: list[bytes] = []
@@ -47,10 +47,10 @@ def _events(response: shapes.ResponseBody) -> Iterator[shapes.Event]:
 
 
 def input_items(response_id: str, kept: Kept, query: InputItemsQuery) -> shapes.ItemList:
-    """A page of the items that a stored response answered, those of earlier turns included.
+    """A page of a stored response's input items, including those of earlier turns.
 
     Raises:
-        InvalidRequest: `after` names none of them.
+        InvalidRequest: there is no item with the id `after`.
     """
     conversation = [item for turn in kept.conversation for item in _decode_items(turn)]
     num_answers = len(_decode_response(kept.body).output)
@@ -70,7 +70,7 @@ def input_items(response_id: str, kept: Kept, query: InputItemsQuery) -> shapes.
 
 
 def _listed(response_id: str, index: int, item: dict[str, Any]) -> dict[str, Any]:
-    """An item as it is listed: with an id, the same each time, and its text in parts."""
+    """An item in the format of a list: with a stable id, and its text in parts."""
     listed = {"id": f"item_{hashlib.sha256(f'{response_id} {index}'.encode()).hexdigest()[:32]}", **item}
     if isinstance(item.get("content"), str):
         kind = "output_text" if item.get("role") == "assistant" else "input_text"

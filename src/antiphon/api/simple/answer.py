@@ -1,7 +1,7 @@
-"""A question in, a text out, for scripts that want no more than that; or a list of them.
+"""Answers a question, or a list of questions, with plain text, for simple scripts.
 
-A prompt is what a person asks: the model's chat template is put around it. The items of a batch succeed or fail alone,
-results come in the order of the items, and a batch, however long, leaves room in the queue for others.
+The model's chat template is applied to each prompt. Items of a batch succeed or fail separately, and results are in the
+order of the items. A batch of any length leaves room in the queue for other clients.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from antiphon.errors import (
 )
 from antiphon.metrics import RequestAccount
 
-BATCH_SHARE = 4  # a batch has at most one in so many of the server's places at once
+BATCH_SHARE = 4  # a batch uses at most this fraction (1/4) of the server's queue at once
 
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ async def answer_all(
     async with asyncio.TaskGroup() as group:
         for index, item in enumerate(items):
             tasks.append(group.create_task(_result(context, index, item, open_account, places, arrived_at)))
-            await asyncio.sleep(0)  # others have their turn between two items, and not after all of them
+            await asyncio.sleep(0)  # let other requests run between two items
     return encoder.encode(Results([task.result() for task in tasks], _milliseconds_since(arrived_at)))
 
 
@@ -75,12 +75,12 @@ async def _result(
     arrived_at: float,
 ) -> BatchAnswer | BatchFault:
     sent = item.get("id") if isinstance(item, dict) else None
-    # An item that is refused goes by its id too, if that at least makes sense.
+    # A refused item is identified by its id too, if the id is valid.
     request_id = sent if isinstance(sent, str | int) and not isinstance(sent, bool) else index
     try:
         async with places:
             with open_account() as account:
-                if index:  # the first was counted with the batch itself
+                if index:  # the first item was counted with the batch itself
                     context.rates.take_request(account.key)
                 if not isinstance(item, dict):
                     raise InvalidRequest("An item must be an object with a 'prompt'.")

@@ -1,9 +1,8 @@
-"""One line for each request, written when it ends, however it ends: JSON for programs, or short text for a person.
+"""The access log: one line for each request, written when it ends. JSON for programs, or short text for a terminal.
 
-Owns the line's fields and how it is written. It promises that a line holds no prompt, no answer, no query and no key,
-only the name of a key; that the line of a stream which its client left is written as soon as that is noticed; and that
-nothing waits for the reader of a log: `log_writer` sees to that. How a request is answered is
-none of its business; the accounts of the metrics know how it ended.
+Owns the line's fields and format. A line contains no prompt, answer, query string or key, only the name of a key. If a
+client leaves a stream, the line is written as soon as that is noticed. `log_writer` ensures that a slow reader of the
+log blocks nothing. The metrics' `RequestAccount` knows how a request ended.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from antiphon.http.edge.authentication import key_name
 from antiphon.log_writer import STDOUT, LineWriter
 from antiphon.metrics import RequestAccount
 
-_GONE = 499  # nginx's status for a client that left before there was one
+_GONE = 499  # nginx's status for a client that disconnected before the response
 _WORST_FIRST = ("failed", "aborted", "refused", "finished")
 
 access_logger = logging.getLogger("antiphon.access")
 
 
 class Line(msgspec.Struct):
-    """What is logged of one request."""
+    """The access log's line for one request."""
 
     time: str  # of its arrival, UTC
     id: str
     key: str | None  # its name
     method: str
-    route: str | None  # as in the API's documentation, without the value of an id; null: there is no such route
+    route: str | None  # the path as documented, with placeholders for ids; null if there is no such route
     status: int
     duration: float  # seconds, until the last byte was sent
     time_to_first_token: float | None  # seconds
     prompt_tokens: int
     completion_tokens: int
-    outcome: str | None  # finished, aborted, failed or refused; null where nothing was to be generated
+    outcome: str | None  # finished, aborted, failed or refused; null for requests that generate nothing
 
     def __str__(self) -> str:
         """The line as JSON."""
@@ -46,7 +45,7 @@ class Line(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """The line for a person, in local time."""
+        """The line as short text, in local time."""
         arrived = datetime.fromisoformat(self.time).astimezone()
         parts = [f"{arrived:%H:%M:%S} {self.status} {self.method} {self.route or '(no such route)'}"]
         if self.prompt_tokens or self.completion_tokens:
@@ -62,10 +61,10 @@ class Line(msgspec.Struct):
 
 
 class TextFormatter(logging.Formatter):
-    """Formats the access log's records for a person."""
+    """Formats the access log's records as short text."""
 
     def __init__(self, *, before: str = "") -> None:
-        """`before`: what a terminal needs before each line, to erase a progress bar that may be there."""
+        """`before` is written before each line; on a terminal it erases a progress bar."""
         super().__init__()
         self._before = before
 
@@ -76,7 +75,7 @@ class TextFormatter(logging.Formatter):
 
 
 class AccessLog:
-    """Writes the lines to `access_logger`, at level INFO."""
+    """Middleware that writes the lines to `access_logger`, at level INFO."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -121,7 +120,7 @@ def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> L
 
 
 def access_log_writer(text: TextFormatter | None = None) -> LineWriter:
-    """The handler that writes the lines to standard output: as JSON or, with a formatter, as text."""
+    """The handler that writes the lines to standard output, as JSON or, with a formatter, as text."""
     if text is None:
         return LineWriter(STDOUT, dropped=lambda count: msgspec.json.encode({"dropped_lines": count}).decode())
     writer = LineWriter(STDOUT)

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast wheel lint format stubs tables demo clean help
+.PHONY: serve chat test test-fast clients wheel lint format stubs tables demo clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -26,6 +26,13 @@ test: lint demo $(VENV)/installed-judge ## run every check and every test
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"
+
+clients: demo $(VENV)/installed-judge ## install other people's clients (0.7 GB) and test them against the server
+	@echo 'Installing the clients into build/clients and tests/e2e/clients/node_modules …'
+	[ -x build/clients/bin/python ] || $(PYTHON) -m venv build/clients
+	build/clients/bin/pip --disable-pip-version-check install --quiet --requirement tests/e2e/clients/requirements.txt
+	! command -v npm >/dev/null || npm install --prefix tests/e2e/clients --no-package-lock --no-audit --no-fund --silent
+	$(BIN)/python -m pytest tests/e2e/clients
 
 wheel: $(VENV)/installed-dev ## build dist/*.whl for this Python, tagged manylinux
 	$(BIN)/python -m build --wheel --outdir dist/raw
@@ -54,7 +61,7 @@ demo: $(VENV)/installed ## download the demo model
 	@$(BIN)/python -m antiphon.demo
 
 clean: ## remove everything that was built or installed
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist tests/e2e/clients/node_modules
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Antiphon needs Python 3.11 or later: make PYTHON=python3.12'; exit 1; }

@@ -5,6 +5,8 @@ PYTHON ?= python3
 MODEL ?= demo
 HOST ?= 127.0.0.1
 PORT ?= 8000
+# Files of tests run side by side: many of them wait for servers to start.
+TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
@@ -22,7 +24,7 @@ chat: $(VENV)/installed ## chat with MODEL in the terminal
 	@$(BIN)/antiphon chat $(MODEL)
 
 test: lint demo $(VENV)/installed-judge ## run every check and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"

@@ -62,4 +62,4 @@ def test_among_the_questions_one_answer_is_greedy_and_one_ends_its_sequence(trut
     """Else the test above would not see the faults that it looks for."""
     assert any(truth.is_greedy and truth.margin > TOLERANCE for truth in truths)
     assert any(truth.continuation.endswith("<|im_end|>") for truth in truths)
-    assert any("The capital of France is Paris." == truth.continuation.strip() for truth in truths)
+    assert any(truth.continuation.strip() == "The capital of France is Paris." for truth in truths)

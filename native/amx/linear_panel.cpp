@@ -1,7 +1,3 @@
-// The vector units' half of the product: each tile of integer sums becomes floats, is scaled and added, in the order of
-// k, to float sums that stay in registers through a run (products.h has the other half, and says what a run is). Why it
-// is built so: docs/decisions/010-amx.md. Nothing of the C++ standard library may be instantiated here; see
-// ../avx512/kernels.cpp.
 #include "linear_panel.h"
 
 #include "../avx512/vector.h"
@@ -12,110 +8,187 @@ namespace {
 
 using avx512::load_half;
 
-// Where one group's numbers are: scales and minima of 16 channels, scales and code sums of the activation rows.
-struct GroupScales {
-  const uint16_t* scales;
-  const uint16_t* mins;  // or null
-  const float* row_scales;
-  const int32_t* row_sums;
+// Where the numbers of a run's first group are; those of the next groups follow.
+struct RunScales {
+  const uint16_t* scales;   // of 16 channels; a panel's many a group
+  const uint16_t* mins;     // likewise, or null
+  const float* row_scales;  // of the rows of activations
+  const int32_t* row_sums;  // of their codes
 };
 
-// out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add; then the minima's.
+// out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add.
 template <int Rows>
-__attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows], const int32_t* sums,
-                                                             const GroupScales& group) {
-  const __m512 scales = load_half(group.scales);
+__attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows], const int32_t* sums, __m512 scales,
+                                                             const float* row_scales) {
+  const __m512 minus_start = _mm512_set1_ps(-kStart);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) {
-    const __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(group.row_scales[row]));
-    out[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * row)), scale, out[row]);
+    const __m512 sum = _mm512_add_ps(minus_start, _mm512_castsi512_ps(_mm512_load_si512(sums + 16 * row)));
+    out[row] = _mm512_fmadd_ps(sum, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[row])), out[row]);
   }
-  if (!group.mins) return;
+}
+
+// out[row] += the channels' minima * (the row's scale * the sum of its codes), one fused multiply-add.
+template <int Rows>
+__attribute__((always_inline)) static inline void add_mins(__m512 (&out)[Rows], __m512 mins, const float* row_scales,
+                                                           const int32_t* row_sums) {
   alignas(64) float offsets[16];
   constexpr auto kAllRows = static_cast<__mmask16>((1u << Rows) - 1u);
-  const __m512 row_sums = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(kAllRows, group.row_sums));
-  _mm512_store_ps(offsets, _mm512_mul_ps(_mm512_maskz_loadu_ps(kAllRows, group.row_scales), row_sums));
+  const __m512 sums = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(kAllRows, row_sums));
+  _mm512_store_ps(offsets, _mm512_mul_ps(_mm512_maskz_loadu_ps(kAllRows, row_scales), sums));
   asm("" : "+m"(offsets));  // else gcc broadcasts by permutations, which the vector units, the bound, would have to do
-  const __m512 mins = load_half(group.mins);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) out[row] = _mm512_fmadd_ps(mins, _mm512_set1_ps(offsets[row]), out[row]);
 }
 
-struct Walk {
-  const PackedView& matrix;
-  int64_t panel;
-  const QuantizedRows& in;
-  int64_t first_row;
-  RowBlocks rows;
-  float* out;
+// One call: a panel times rows of activations, `Rows` of them a block.
+template <int Rows, bool HasMins>
+class Walk {
+ public:
+  Walk(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowBlocks& rows,
+       float* out, Workspace& workspace)
+      : codes_(matrix, panel),
+        groups_(matrix.columns / kGroup),
+        scales_(matrix.scales + panel * groups_ * kPanel),
+        mins_(HasMins ? matrix.mins + panel * groups_ * kPanel : nullptr),
+        capacity_(in.capacity),
+        activations_(in.codes + first_row * kGroup),
+        row_scales_(in.scales + first_row),
+        row_sums_(in.sums + first_row),
+        rows_(rows),
+        out_(out),
+        workspace_(workspace) {}
 
-  int64_t groups() const { return matrix.columns / kGroup; }
-};
-
-static inline GroupScales scales_of(const Walk& walk, int64_t group, int64_t half, int64_t row) {
-  const int64_t channel = (walk.panel * walk.groups() + group) * kPanel + half * 16;
-  const int64_t at = group * walk.in.capacity + walk.first_row + row;
-  const uint16_t* mins = walk.matrix.mins;
-  return {walk.matrix.scales + channel, mins ? mins + channel : nullptr, walk.in.scales + at, walk.in.sums + at};
-}
-
-// One run: rows of a block times half the panel, over the groups [begin, end).
-template <int Rows>
-__attribute__((always_inline)) static inline void add_run(const Walk& walk, Products& products, int64_t row_block,
-                                                          int64_t half, int64_t begin, int64_t end) {
-  const int64_t first = walk.rows.first(row_block), capacity = walk.in.capacity;
-  float* out = walk.out + first * kPanel + half * 16;
-  __m512 sums[Rows];
-#pragma GCC unroll 16
-  for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-  GroupScales group = scales_of(walk, begin, half, first);
-  for (int64_t at = begin; at < end; ++at) {
-    if (row_block == 0) products.fetch(at + Products::kFetchAhead, half);
-    add_scaled<Rows>(sums, products.next(), group);
-    group.scales += kPanel;
-    if (group.mins) group.mins += kPanel;
-    group.row_scales += capacity;
-    group.row_sums += capacity;
+  void run() const {
+    begin();
+    for (int64_t group = 0; group < groups_; group += kBlockGroups)
+      for (int64_t block = 0; block < rows_.count; ++block)
+        for (int64_t half = 0; half < 2; ++half) {
+          const bool readies = block == 0 && group + kBlockGroups < groups_;
+          if (groups_ - group < kBlockGroups)
+            add_run<kBlockGroups / 2, false>(group, block, half);
+          else if (readies)
+            add_run<kBlockGroups, true>(group, block, half);
+          else
+            add_run<kBlockGroups, false>(group, block, half);
+        }
   }
-  const int64_t done = row_block * Rows - first;  // rows that the block before has added up
-#pragma GCC unroll 16
-  for (int row = 0; row < Rows; ++row)
-    if (row >= done) _mm512_storeu_ps(out + kPanel * row, sums[row]);
-}
 
-template <int Rows>
-static void walk_panel(const Walk& walk) {
-  Workspace workspace;
-  Products products(walk.matrix, walk.panel, walk.in, walk.first_row, walk.rows, workspace);
-  products.start();
-  for (int64_t begin = 0; begin < walk.groups(); begin += kBlockGroups) {
-    const int64_t end = begin + products.groups_in_block(begin);
-    for (int64_t run = 0; run < 2 * walk.rows.count; ++run) {
-      if (run == 2 * walk.rows.count - 1) products.ready_block(begin + kBlockGroups);
-      add_run<Rows>(walk, products, run / 2, run % 2, begin, end);
+ private:
+  Run run_at(int64_t group, int64_t block, int64_t half) const {
+    return {activations_ + (group * capacity_ + rows_.first(block)) * kGroup,
+            workspace_.lines[group / kBlockGroups % 2][0][half]};
+  }
+  Run run_after(int64_t group, int64_t block, int64_t half) const {
+    if (half == 0) return run_at(group, block, 1);
+    if (block + 1 < rows_.count) return run_at(group, block + 1, 0);
+    return run_at(group + kBlockGroups < groups_ ? group + kBlockGroups : 0, 0, 0);  // after the last: to no effect
+  }
+
+  // Makes the first lines and begins the first tiles.
+  void begin() const {
+    for (int64_t group = 0; group < kBlockGroups && group < groups_; ++group)
+      for (int64_t half = 0; half < 2; ++half) ready(group, half);
+    const Run first = run_at(0, 0, 0);
+    make<0>(first);
+    make<1>(first);
+    make<2>(first);
+    make<3>(first);
+    store_sums<0>(workspace_);
+  }
+
+  template <int Tile>
+  __attribute__((always_inline)) void make(const Run& run) const {
+    make_sums<Tile>(run, capacity_ * kGroup, codes_.is_signed);
+  }
+
+  // Makes the lines of half a group, and sends what is needed later on its way.
+  __attribute__((always_inline)) void ready(int64_t group, int64_t half) const {
+    codes_.ready(2 * group + half, workspace_.lines[group / kBlockGroups % 2][group % kBlockGroups][half]);
+    const uint16_t* halves = half == 0 ? scales_ : mins_;
+    if (half == 0 || HasMins)
+      _mm_prefetch(reinterpret_cast<const char*>(halves + (group + Codes::kFetchAhead) * kPanel), _MM_HINT_T0);
+  }
+
+  // Adds up a run, whose first tiles were begun before, and begins the next one's.
+  template <int Groups, bool Readies>
+  __attribute__((noinline)) void add_run(int64_t group, int64_t block, int64_t half) const {
+    const int64_t first = rows_.first(block), at = group * capacity_ + first, channel = group * kPanel + half * 16;
+    const Run here = run_at(group, block, half), next = run_after(group, block, half);
+    const RunScales numbers{scales_ + channel, mins_ + channel, row_scales_ + at, row_sums_ + at};
+    float* out = out_ + first * kPanel + half * 16;
+    __m512 sums[Rows];
+#pragma GCC unroll 16
+    for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
+    add_tiles<0, Groups, Readies>(sums, numbers, here, next, group, half);
+    const int64_t done = block * Rows - first;  // rows that the block before has added up
+    if (done == 0) {
+#pragma GCC unroll 16
+      for (int row = 0; row < Rows; ++row) _mm512_storeu_ps(out + kPanel * row, sums[row]);
+    } else {
+#pragma GCC unroll 16
+      for (int row = 0; row < Rows; ++row)
+        if (row >= done) _mm512_storeu_ps(out + kPanel * row, sums[row]);
     }
   }
-}
+
+  template <int Tile, int Groups, bool Readies>
+  __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], const RunScales& numbers, const Run& here,
+                                                const Run& next, int64_t group, int64_t half) const {
+    if constexpr (Tile < Groups) {
+      if constexpr (Tile + kTilesAhead < Groups)
+        make<Tile + kTilesAhead>(here);
+      else
+        make<Tile + kTilesAhead - Groups>(next);
+      store_sums<Tile + 1>(workspace_);
+      if constexpr (Readies) ready(group + kBlockGroups + Tile, half);
+      const float* row_scales = numbers.row_scales + Tile * capacity_;
+      add_scaled<Rows>(sums, workspace_.sums[Tile % 2], load_half(numbers.scales + Tile * kPanel), row_scales);
+      if constexpr (HasMins)
+        add_mins<Rows>(sums, load_half(numbers.mins + Tile * kPanel), row_scales, numbers.row_sums + Tile * capacity_);
+      add_tiles<Tile + 1, Groups, Readies>(sums, numbers, here, next, group, half);
+    }
+  }
+
+  const Codes codes_;
+  const int64_t groups_;
+  const uint16_t* const scales_;
+  const uint16_t* const mins_;
+  const int64_t capacity_;
+  const int8_t* const activations_;
+  const float* const row_scales_;
+  const int32_t* const row_sums_;
+  const RowBlocks rows_;
+  float* const out_;
+  Workspace& workspace_;
+};
 
 // Float sums can be in registers only if their number is known when this is compiled.
 template <int Rows>
-static void walk_rows(const Walk& walk) {
-  if (walk.rows.height == Rows)
-    walk_panel<Rows>(walk);
-  else if constexpr (Rows > kLeastRows)
-    walk_rows<Rows - 1>(walk);
+static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
+                      const RowBlocks& rows, float* out) {
+  if (rows.height == Rows) {
+    Workspace workspace;
+    if (matrix.mins)
+      Walk<Rows, true>(matrix, panel, in, first_row, rows, out, workspace).run();
+    else
+      Walk<Rows, false>(matrix, panel, in, first_row, rows, out, workspace).run();
+  } else if constexpr (Rows > kLeastRows) {
+    walk_rows<Rows - 1>(matrix, panel, in, first_row, rows, out);
+  }
 }
 
 }  // namespace
 
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out) {
-  const bool worth_it = num_rows >= kLeastRows && num_rows * (matrix.columns / kGroup) >= kLeastWork;
+  const int64_t groups = matrix.columns / kGroup;
+  const bool worth_it = num_rows >= kLeastRows && num_rows * groups >= kLeastWork && groups % kTilesAhead == 0;
   if (!worth_it || !can_ready_lines(matrix))
     return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
   const RowBlocks rows(num_rows);
   configure_tiles(rows.height);
-  walk_rows<16>({matrix, panel, in, first_row, rows, out});
+  walk_rows<16>(matrix, panel, in, first_row, rows, out);
 }
 
 }  // namespace antiphon::ANTIPHON_AMX

@@ -1,12 +1,15 @@
 // The tiles' half of a panel's product: exact integer sums, one tile of them after another, each a few steps before it
-// is asked for, so that the tiles work while the vector units scale what came before.
+// is needed, so that the tiles work while the vector units scale what came before.
 //
-// A tile of sums is some rows of activations times 16 channels over one group. Tiles come in the order of the walk:
-// blocks of groups; in a block, runs of one block of rows and one half of the panel; in a run, the block's groups.
+// A tile of sums is a block of rows of activations times 16 channels, half a panel, over one group. The tiles of one
+// block of rows and one half over a block of groups are a run.
 #pragma once
 #include "lines.h"
 
 namespace antiphon::ANTIPHON_AMX {
+
+constexpr int64_t kTilesAhead = 4;  // tiles of sums at work: as many as there are registers for
+constexpr int64_t kBlockGroups = 8;
 
 // Activation rows in blocks of equal height, at most a tile's. The last may begin among the rows of the one before.
 struct RowBlocks {
@@ -33,133 +36,48 @@ static inline void configure_tiles(int64_t height) {
   if (__builtin_memcmp(&wanted, &found, sizeof wanted) != 0) load_config(wanted);
 }
 
+// A sum begins at these bits, so that its own bits, read as a float, are kStart + the sum: exactly, as long as that is
+// below 2^22, and it is at most 32 * 255 * 127.
+constexpr int32_t kStartBits = 0x4B400000;
+constexpr float kStart = 12582912.0f;  // 1.5 * 2^23
+
+struct alignas(64) StartLine {
+  int32_t sums[16];
+  constexpr StartLine() : sums() {
+    for (int32_t& sum : sums) sum = kStartBits;
+  }
+};
+static constexpr StartLine kStartLine;
+
 // What one call needs of the first-level cache.
-struct Workspace {
-  alignas(64) int32_t sums[2][16 * 16];
-  alignas(64) uint8_t lines[2][kBlockGroups * kLinesBytes];  // of even blocks and of odd ones
+struct alignas(64) Workspace {
+  int32_t sums[2][16 * 16];                       // of even tiles and of odd ones
+  uint8_t lines[2][kBlockGroups][2][kHalfBytes];  // of even blocks of groups and of odd ones
 };
 
-// Its members should live in registers through the innermost loop: hence the buffers are elsewhere, and all that the
-// loop calls is inlined.
-class Products {
- public:
-  static constexpr int64_t kFetchAhead = 2 * kBlockGroups;  // groups
-
-  Products(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowBlocks& rows,
-           Workspace& workspace)
-      : matrix_(matrix),
-        groups_(matrix.columns / kGroup),
-        first_panel_group_(panel * groups_),
-        activations_(in.codes + first_row * kGroup),
-        activations_stride_(in.capacity * kGroup),
-        rows_(rows),
-        signed_(has_signed_lines(matrix)),
-        workspace_(workspace) {}
-
-  // Readies the first block and makes the first tiles.
-  __attribute__((always_inline)) void start() {
-    for (int64_t group = 0; group < kFetchAhead; ++group)
-      for (int64_t half = 0; half < 2; ++half) fetch(group, half);
-    ready_block(0);
-    enter_run();
-    make<0>();
-    make<1>();
-    make<2>();
-    make<3>();
-    store_tile<0>(workspace_.sums[0], kLineBytes);
-  }
-
-  // Sends half a group's codes on their way to the second-level cache, and its scales or its minima.
-  __attribute__((always_inline)) void fetch(int64_t group, int64_t half) const {
-    if (group >= groups_) return;
-    const int64_t bytes = group_code_bytes(matrix_.format) / 2;
-    const char* codes = reinterpret_cast<const char*>(codes_of(group)) + half * bytes + matrix_.ahead;
-    for (int64_t at = 0; at < bytes; at += kLineBytes) _mm_prefetch(codes + at, _MM_HINT_T1);
-    const uint16_t* halves = half == 0 ? matrix_.scales : matrix_.mins;
-    if (halves)
-      _mm_prefetch(reinterpret_cast<const char*>(halves + (first_panel_group_ + group) * kPanel), _MM_HINT_T0);
-  }
-
-  // To be called before the last run of the block before, since tiles are ahead of their use.
-  void ready_block(int64_t first_group) const {
-    if (first_group < groups_)
-      ready_lines(matrix_, codes_of(first_group), groups_in_block(first_group), lines_of(first_group));
-  }
-
-  int64_t groups_in_block(int64_t first_group) const {
-    return groups_ - first_group < kBlockGroups ? groups_ - first_group : kBlockGroups;
-  }
-
-  // The next tile of sums, [height][16]; valid until the next call. It was stored a step ago; now the tile after it is
-  // stored, and the one 4 on begins.
-  __attribute__((always_inline)) const int32_t* next() {
-    const unsigned step = step_++ % 4;
-    switch (step) {
-      case 0: advance<0>(); break;
-      case 1: advance<1>(); break;
-      case 2: advance<2>(); break;
-      default: advance<3>(); break;
-    }
-    return workspace_.sums[step % 2];
-  }
-
- private:
-  template <int Tile>
-  __attribute__((always_inline)) void advance() {
-    make<Tile>();
-    constexpr int kNext = (Tile + 1) % 4;
-    store_tile<kNext>(workspace_.sums[kNext % 2], kLineBytes);  // after the last tile: an old one, to no effect
-  }
-
-  template <int Tile>
-  __attribute__((always_inline)) void make() {
-    if (left_in_run_ == 0) return;  // the walk is over
-    zero_tile<Tile>();
-    load_tile<4 + Tile % 2>(next_activations_, kGroup);
-    load_tile<6 + Tile % 2>(next_lines_, kLineBytes);
-    if (signed_)
-      add_signed_products<Tile, 4 + Tile % 2, 6 + Tile % 2>();
-    else
-      add_unsigned_products<Tile, 4 + Tile % 2, 6 + Tile % 2>();
-    next_activations_ += activations_stride_;
-    next_lines_ += kLinesBytes;
-    if (--left_in_run_ == 0) leave_run();
-  }
-
-  __attribute__((always_inline)) void leave_run() {
-    half_ ^= 1;
-    if (half_ == 0 && ++row_block_ == rows_.count) {
-      row_block_ = 0;
-      first_group_ += kBlockGroups;
-    }
-    if (first_group_ < groups_) enter_run();
-  }
-
-  __attribute__((always_inline)) void enter_run() {
-    left_in_run_ = groups_in_block(first_group_);
-    next_activations_ = activations_ + first_group_ * activations_stride_ + rows_.first(row_block_) * kGroup;
-    next_lines_ = lines_of(first_group_) + half_ * kHalfBytes;
-  }
-
-  const uint8_t* codes_of(int64_t group) const {
-    return matrix_.codes + (first_panel_group_ + group) * group_code_bytes(matrix_.format);
-  }
-  uint8_t* lines_of(int64_t first_group) const { return workspace_.lines[first_group / kBlockGroups % 2]; }
-
-  const PackedView& matrix_;
-  const int64_t groups_;
-  const int64_t first_panel_group_;  // of the panel, among the matrix' groups
-  const int8_t* const activations_;
-  const int64_t activations_stride_;  // bytes from a group to the next
-  const RowBlocks rows_;
-  const bool signed_;
-  Workspace& workspace_;
-
-  // The run of which tiles are made, and how far that is.
-  int64_t first_group_ = 0, row_block_ = 0, half_ = 0, left_in_run_ = 0;
-  const int8_t* next_activations_ = nullptr;
-  const uint8_t* next_lines_ = nullptr;
-  unsigned step_ = 0;
+// Where a run's tiles come from: the first group's, and those of the next groups in steps that are always the same.
+struct Run {
+  const int8_t* activations;
+  const uint8_t* lines;
 };
+
+// Begins the sums of a run's tile. Tiles 0 to 3 hold sums, one of 4 and 5 activations, one of 6 and 7 lines.
+template <int Tile>
+__attribute__((always_inline)) static inline void make_sums(const Run& run, int64_t activations_stride,
+                                                            bool is_signed) {
+  constexpr int kSums = Tile % 4, kRows = 4 + Tile % 2, kLines = 6 + Tile % 2;
+  load_tile<kSums>(kStartLine.sums, 0);
+  load_tile<kRows>(run.activations + Tile * activations_stride, kGroup);
+  load_tile<kLines, Tile * kLinesBytes>(run.lines, kLineBytes);
+  if (is_signed)
+    add_signed_products<kSums, kRows, kLines>();
+  else
+    add_unsigned_products<kSums, kRows, kLines>();
+}
+
+template <int Tile>
+__attribute__((always_inline)) static inline void store_sums(Workspace& workspace) {
+  store_tile<Tile % 4>(workspace.sums[Tile % 2], kLineBytes);
+}
 
 }  // namespace antiphon::ANTIPHON_AMX

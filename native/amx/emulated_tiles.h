@@ -63,6 +63,11 @@ static inline void load_tile(const void* from, int64_t stride) {
   emulated.tiles[Tile] = loaded;
 }
 
+template <int Tile>
+static inline void load_tile_of(const void* line) {
+  load_tile<Tile>(line, 0);
+}
+
 template <int Tile, int Offset = 0>
 static inline void store_tile(void* to, int64_t stride) {
   for (int row = 0; row < rows_of(Tile); ++row)

@@ -8,14 +8,6 @@ namespace {
 
 using avx512::load_half;
 
-// Where the numbers of a run's first group are; those of the next groups follow.
-struct RunScales {
-  const uint16_t* scales;   // of 16 channels; a panel's many a group
-  const uint16_t* mins;     // likewise, or null
-  const float* row_scales;  // of the rows of activations
-  const int32_t* row_sums;  // of their codes
-};
-
 // out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add.
 template <int Rows>
 __attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows], const int32_t* sums, __m512 scales,
@@ -90,16 +82,12 @@ class Walk {
     for (int64_t group = 0; group < kBlockGroups && group < groups_; ++group)
       for (int64_t half = 0; half < 2; ++half) ready(group, half);
     const Run first = run_at(0, 0, 0);
-    make<0>(first);
-    make<1>(first);
-    make<2>(first);
-    make<3>(first);
+    const int64_t stride = capacity_ * kGroup;
+    make_sums<0>(first.activations, first.lines, codes_.is_signed);
+    make_sums<1>(first.activations + stride, first.lines, codes_.is_signed);
+    make_sums<2>(first.activations + 2 * stride, first.lines, codes_.is_signed);
+    make_sums<3>(first.activations + 3 * stride, first.lines, codes_.is_signed);
     store_sums<0>(workspace_);
-  }
-
-  template <int Tile>
-  __attribute__((always_inline)) void make(const Run& run) const {
-    make_sums<Tile>(run, capacity_ * kGroup, codes_.is_signed);
   }
 
   // Makes the lines of half a group, and sends what is needed later on its way.
@@ -110,17 +98,39 @@ class Walk {
       _mm_prefetch(reinterpret_cast<const char*>(halves + (group + Codes::kFetchAhead) * kPanel), _MM_HINT_T0);
   }
 
+  // What the tiles of a run need, in registers: the stores of tiles could change anything that is in memory.
+  struct Steps {
+    const int8_t* activations;  // of the tile that is begun next
+    int64_t activations_stride;
+    const uint16_t* scales;  // of the first tile's channels
+    const uint16_t* mins;
+    const float* row_scales;  // of the tile that is added next
+    const int32_t* row_sums;
+    int64_t capacity;
+    Workspace* workspace;
+    bool is_signed;
+  };
+
   // Adds up a run, whose first tiles were begun before, and begins the next one's.
   template <int Groups, bool Readies>
   __attribute__((noinline)) void add_run(int64_t group, int64_t block, int64_t half) const {
     const int64_t first = rows_.first(block), at = group * capacity_ + first, channel = group * kPanel + half * 16;
     const Run here = run_at(group, block, half), next = run_after(group, block, half);
-    const RunScales numbers{scales_ + channel, mins_ + channel, row_scales_ + at, row_sums_ + at};
+    Steps steps{(Groups > kTilesAhead ? here : next).activations +
+                    (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kGroup,
+                capacity_ * kGroup,
+                scales_ + channel,
+                mins_ + channel,
+                row_scales_ + at,
+                row_sums_ + at,
+                capacity_,
+                &workspace_,
+                codes_.is_signed};
     float* out = out_ + first * kPanel + half * 16;
     __m512 sums[Rows];
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-    add_tiles<0, Groups, Readies>(sums, numbers, here, next, group, half);
+    add_tiles<0, Groups, Readies>(sums, steps, here.lines, next, group, half);
     const int64_t done = block * Rows - first;  // rows that the block before has added up
     if (done == 0) {
 #pragma GCC unroll 16
@@ -133,20 +143,23 @@ class Walk {
   }
 
   template <int Tile, int Groups, bool Readies>
-  __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], const RunScales& numbers, const Run& here,
+  __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], Steps& steps, const uint8_t* lines,
                                                 const Run& next, int64_t group, int64_t half) const {
     if constexpr (Tile < Groups) {
-      if constexpr (Tile + kTilesAhead < Groups)
-        make<Tile + kTilesAhead>(here);
-      else
-        make<Tile + kTilesAhead - Groups>(next);
-      store_sums<Tile + 1>(workspace_);
+      constexpr int kMade = Tile + kTilesAhead;
+      if constexpr (kMade == Groups) steps.activations = next.activations;
+      make_sums<kMade % Groups>(steps.activations, kMade < Groups ? lines : next.lines, steps.is_signed);
+      steps.activations += steps.activations_stride;
+      store_sums<Tile + 1>(*steps.workspace);
       if constexpr (Readies) ready(group + kBlockGroups + Tile, half);
-      const float* row_scales = numbers.row_scales + Tile * capacity_;
-      add_scaled<Rows>(sums, workspace_.sums[Tile % 2], load_half(numbers.scales + Tile * kPanel), row_scales);
+      const __m512 scales = load_half(steps.scales + Tile * kPanel);
+      add_scaled<Rows>(sums, steps.workspace->sums[Tile % 2], scales, steps.row_scales);
       if constexpr (HasMins)
-        add_mins<Rows>(sums, load_half(numbers.mins + Tile * kPanel), row_scales, numbers.row_sums + Tile * capacity_);
-      add_tiles<Tile + 1, Groups, Readies>(sums, numbers, here, next, group, half);
+        add_mins<Rows>(sums, load_half(steps.mins + Tile * kPanel), steps.row_scales, steps.row_sums);
+      steps.row_scales += steps.capacity;
+      steps.row_sums += steps.capacity;
+      asm volatile("" : "+r"(steps.activations), "+r"(steps.row_scales));
+      add_tiles<Tile + 1, Groups, Readies>(sums, steps, lines, next, group, half);
     }
   }
 

@@ -1,6 +1,6 @@
-// A panel's codes made ready for the tiles, one half of a group at a time: 8 lines of 64 bytes in the first-level cache,
-// whatever the format. Codes with a bias lose it here and become signed, which costs one operation a line where taking
-// it out of the products would cost one for every 16 of them.
+// A panel's codes made ready for the tiles, one half of a group at a time: 8 lines of 64 bytes in the first-level
+// cache, whatever the format. Codes with a bias lose it here and become signed, which costs one operation a line where
+// taking it out of the products would cost one for every 16 of them.
 #pragma once
 #include <immintrin.h>
 

@@ -63,12 +63,12 @@ struct Run {
 
 // Begins the sums of a run's tile. Tiles 0 to 3 hold sums, one of 4 and 5 activations, one of 6 and 7 lines.
 template <int Tile>
-__attribute__((always_inline)) static inline void make_sums(const Run& run, int64_t activations_stride,
+__attribute__((always_inline)) static inline void make_sums(const int8_t* activations, const uint8_t* lines,
                                                             bool is_signed) {
   constexpr int kSums = Tile % 4, kRows = 4 + Tile % 2, kLines = 6 + Tile % 2;
-  load_tile<kSums>(kStartLine.sums, 0);
-  load_tile<kRows>(run.activations + Tile * activations_stride, kGroup);
-  load_tile<kLines, Tile * kLinesBytes>(run.lines, kLineBytes);
+  load_tile_of<kSums>(kStartLine.sums);
+  load_tile<kRows>(activations, kGroup);
+  load_tile<kLines, Tile * kLinesBytes>(lines, kLineBytes);
   if (is_signed)
     add_signed_products<kSums, kRows, kLines>();
   else

@@ -1,3 +1,7 @@
+// The vector units' half of the product: each tile of integer sums becomes floats, is scaled and added, in the order of
+// k, to float sums that stay in registers through a run (products.h has the other half, and says what a run is). Why it
+// is built so: docs/decisions/010-amx.md. Nothing of the C++ standard library may be instantiated here; see
+// ../avx512/kernels.cpp.
 #include "linear_panel.h"
 
 #include "../avx512/vector.h"
@@ -33,6 +37,11 @@ __attribute__((always_inline)) static inline void add_mins(__m512 (&out)[Rows], 
   for (int row = 0; row < Rows; ++row) out[row] = _mm512_fmadd_ps(mins, _mm512_set1_ps(offsets[row]), out[row]);
 }
 
+// The groups that tiles are made of; the rest is AVX-512's.
+static inline int64_t whole_groups(const PackedView& matrix) {
+  return matrix.columns / kGroup / kTilesAhead * kTilesAhead;
+}
+
 // One call: a panel times rows of activations, `Rows` of them a block.
 template <int Rows, bool HasMins>
 class Walk {
@@ -40,9 +49,9 @@ class Walk {
   Walk(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowBlocks& rows,
        float* out, Workspace& workspace)
       : codes_(matrix, panel),
-        groups_(matrix.columns / kGroup),
-        scales_(matrix.scales + panel * groups_ * kPanel),
-        mins_(HasMins ? matrix.mins + panel * groups_ * kPanel : nullptr),
+        groups_(whole_groups(matrix)),
+        scales_(matrix.scales + panel * (matrix.columns / kGroup) * kPanel),
+        mins_(HasMins ? matrix.mins + panel * (matrix.columns / kGroup) * kPanel : nullptr),
         capacity_(in.capacity),
         activations_(in.codes + first_row * kGroup),
         row_scales_(in.scales + first_row),
@@ -90,9 +99,14 @@ class Walk {
     store_sums<0>(workspace_);
   }
 
-  // Makes the lines of half a group, and sends what is needed later on its way.
+  // Makes the lines of half a group.
   __attribute__((always_inline)) void ready(int64_t group, int64_t half) const {
     codes_.ready(2 * group + half, workspace_.lines[group / kBlockGroups % 2][group % kBlockGroups][half]);
+  }
+
+  // Sends on its way what is needed later: codes of half a group, and the group's scales or minima.
+  __attribute__((always_inline)) void fetch(int64_t group, int64_t half) const {
+    codes_.fetch(2 * group + half);
     const uint16_t* halves = half == 0 ? scales_ : mins_;
     if (half == 0 || HasMins)
       _mm_prefetch(reinterpret_cast<const char*>(halves + (group + Codes::kFetchAhead) * kPanel), _MM_HINT_T0);
@@ -130,7 +144,7 @@ class Walk {
     __m512 sums[Rows];
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-    add_tiles<0, Groups, Readies>(sums, steps, here.lines, next, group, half);
+    add_tiles<0, Groups, Readies>(sums, steps, here.lines, next, group, half, block == 0);
     const int64_t done = block * Rows - first;  // rows that the block before has added up
     if (done == 0) {
 #pragma GCC unroll 16
@@ -144,13 +158,14 @@ class Walk {
 
   template <int Tile, int Groups, bool Readies>
   __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], Steps& steps, const uint8_t* lines,
-                                                const Run& next, int64_t group, int64_t half) const {
+                                                const Run& next, int64_t group, int64_t half, bool fetches) const {
     if constexpr (Tile < Groups) {
       constexpr int kMade = Tile + kTilesAhead;
       if constexpr (kMade == Groups) steps.activations = next.activations;
       make_sums<kMade % Groups>(steps.activations, kMade < Groups ? lines : next.lines, steps.is_signed);
       steps.activations += steps.activations_stride;
       store_sums<Tile + 1>(*steps.workspace);
+      if (fetches) fetch(group + Tile, half);
       if constexpr (Readies) ready(group + kBlockGroups + Tile, half);
       const __m512 scales = load_half(steps.scales + Tile * kPanel);
       add_scaled<Rows>(sums, steps.workspace->sums[Tile % 2], scales, steps.row_scales);
@@ -159,7 +174,7 @@ class Walk {
       steps.row_scales += steps.capacity;
       steps.row_sums += steps.capacity;
       asm volatile("" : "+r"(steps.activations), "+r"(steps.row_scales));
-      add_tiles<Tile + 1, Groups, Readies>(sums, steps, lines, next, group, half);
+      add_tiles<Tile + 1, Groups, Readies>(sums, steps, lines, next, group, half, fetches);
     }
   }
 
@@ -176,6 +191,9 @@ class Walk {
   Workspace& workspace_;
 };
 
+constexpr int kLeastHeight = 9;  // of the blocks of 17 rows
+static_assert(least_rows(WeightFormat::kW4) >= kLeastHeight && least_rows(WeightFormat::kW8) >= kLeastHeight);
+
 // Float sums can be in registers only if their number is known when this is compiled.
 template <int Rows>
 static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
@@ -186,22 +204,40 @@ static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRo
       Walk<Rows, true>(matrix, panel, in, first_row, rows, out, workspace).run();
     else
       Walk<Rows, false>(matrix, panel, in, first_row, rows, out, workspace).run();
-  } else if constexpr (Rows > kLeastRows) {
+  } else if constexpr (Rows > kLeastHeight) {
     walk_rows<Rows - 1>(matrix, panel, in, first_row, rows, out);
   }
+}
+
+// The groups from one on, as a matrix of one panel.
+static void multiply_rest(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t begin,
+                          int64_t first_row, int64_t num_rows, float* out) {
+  const int64_t at = panel * (matrix.columns / kGroup) + begin;
+  PackedView rest = matrix;
+  rest.rows = kPanel;
+  rest.columns -= begin * kGroup;
+  rest.codes += at * group_code_bytes(matrix.format);
+  rest.scales += at * kPanel;
+  if (rest.mins) rest.mins += at * kPanel;
+  QuantizedRows rows = in;
+  rows.codes += begin * in.capacity * kGroup;
+  rows.scales += begin * in.capacity;
+  rows.sums += begin * in.capacity;
+  kAvx512Kernels.linear_panel(rest, 0, rows, first_row, num_rows, out);
 }
 
 }  // namespace
 
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out) {
-  const int64_t groups = matrix.columns / kGroup;
-  const bool worth_it = num_rows >= kLeastRows && num_rows * groups >= kLeastWork && groups % kTilesAhead == 0;
+  const int64_t groups = whole_groups(matrix);
+  const bool worth_it = num_rows >= least_rows(matrix.format) && num_rows * groups >= kLeastWork;
   if (!worth_it || !can_ready_lines(matrix))
     return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
   const RowBlocks rows(num_rows);
   configure_tiles(rows.height);
   walk_rows<16>(matrix, panel, in, first_row, rows, out);
+  if (groups * kGroup < matrix.columns) multiply_rest(matrix, panel, in, groups, first_row, num_rows, out);
 }
 
 }  // namespace antiphon::ANTIPHON_AMX

@@ -55,7 +55,7 @@ static inline bool can_ready_lines(const PackedView& matrix) {
 
 // The codes of one panel.
 struct Codes {
-  static constexpr int64_t kFetchAhead = 16;  // groups
+  static constexpr int64_t kFetchAhead = 24;  // groups
 
   const uint8_t* codes;
   int64_t half_bytes;  // of half a group
@@ -71,20 +71,23 @@ struct Codes {
     codes = matrix.codes + panel * (matrix.columns / kGroup) * 2 * half_bytes;
   }
 
-  // Makes the 8 lines of half a group, and sends codes that are needed later on their way to the second-level cache.
+  // Makes the 8 lines of a half group.
   __attribute__((always_inline)) void ready(int64_t half, uint8_t* lines) const {
     const uint8_t* packed = codes + half * half_bytes;
-    for (int64_t line = 0; line < 4; ++line)
-      _mm_prefetch(reinterpret_cast<const char*>(packed + ahead + line * kLineBytes), _MM_HINT_T1);
-    if (format == WeightFormat::kW8) {
-      for (int64_t line = 4; line < 8; ++line)
-        _mm_prefetch(reinterpret_cast<const char*>(packed + ahead + line * kLineBytes), _MM_HINT_T1);
+    if (format == WeightFormat::kW8)
       copy_lines(packed, is_signed, lines);
-    } else if (is_signed) {
+    else if (is_signed)
       split_nibbles<true>(packed, lines);
-    } else {
+    else
       split_nibbles<false>(packed, lines);
-    }
+  }
+
+  // Sends the codes that follow so much later on their way to the second-level cache.
+  __attribute__((always_inline)) void fetch(int64_t half) const {
+    const char* packed = reinterpret_cast<const char*>(codes + half * half_bytes + ahead);
+    for (int64_t line = 0; line < 4; ++line) _mm_prefetch(packed + line * kLineBytes, _MM_HINT_T1);
+    if (format == WeightFormat::kW8)
+      for (int64_t line = 4; line < 8; ++line) _mm_prefetch(packed + line * kLineBytes, _MM_HINT_T1);
   }
 };
 

@@ -141,10 +141,11 @@ void test_tiles() {
   }
   Random random(13);
   ThreadPool pool(1);
-  constexpr int64_t kGroups[] = {1, 3, 8, 9, 17};  // of blocks of 8: part of one, one, and several with a rest
+  // Runs are of 8 groups and of 4; what is left is not for tiles.
+  constexpr int64_t kGroups[] = {1, 3, 4, 8, 9, 12, 16, 17, 28, 31};
   for (const char* type : kKinds) {
     for (int64_t count = 1; count <= kMostRows; ++count)
-      check_matrix(random, pool, type, kGroups[random.next() % std::size(kGroups)], count);
+      for (int i = 0; i < 2; ++i) check_matrix(random, pool, type, kGroups[random.next() % std::size(kGroups)], count);
     check_extremes(type);
   }
 }

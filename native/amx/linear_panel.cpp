@@ -1,7 +1,7 @@
-// The vector units' half of the product: each tile of integer sums becomes floats, is scaled and added, in the order of
-// k, to float sums that stay in registers through a run (products.h has the other half, and says what a run is). Why it
-// is built so: docs/decisions/010-amx.md. Nothing of the C++ standard library may be instantiated here; see
-// ../avx512/kernels.cpp.
+// The vector units' part of the product: the integer sums of each tile are turned into floats, scaled and added, in the
+// order of k, to float sums that stay in registers during a run. products.h has the tiles' part and says what a run is;
+// docs/decisions/010-amx.md says why it is done this way. Nothing of the C++ standard library may be instantiated here;
+// see ../avx512/kernels.cpp.
 #include "linear_panel.h"
 
 #include "../avx512/vector.h"
@@ -37,7 +37,7 @@ __attribute__((always_inline)) static inline void add_mins(__m512 (&out)[Rows], 
   for (int row = 0; row < Rows; ++row) out[row] = _mm512_fmadd_ps(mins, _mm512_set1_ps(offsets[row]), out[row]);
 }
 
-// The groups that tiles are made of; the rest is AVX-512's.
+// The groups that are multiplied on tiles: whole fours. AVX-512 multiplies the rest.
 static inline int64_t whole_groups(const PackedView& matrix) {
   return matrix.columns / kGroup / kTilesAhead * kTilesAhead;
 }
@@ -65,10 +65,10 @@ class Walk {
     for (int64_t group = 0; group < groups_; group += kBlockGroups)
       for (int64_t block = 0; block < rows_.count; ++block)
         for (int64_t half = 0; half < 2; ++half) {
-          const bool readies = block == 0 && group + kBlockGroups < groups_;
+          const bool prepares = block == 0 && group + kBlockGroups < groups_;
           if (groups_ - group < kBlockGroups)
             add_run<kBlockGroups / 2, false>(group, block, half);
-          else if (readies)
+          else if (prepares)
             add_run<kBlockGroups, true>(group, block, half);
           else
             add_run<kBlockGroups, false>(group, block, half);
@@ -83,13 +83,14 @@ class Walk {
   Run run_after(int64_t group, int64_t block, int64_t half) const {
     if (half == 0) return run_at(group, block, 1);
     if (block + 1 < rows_.count) return run_at(group, block + 1, 0);
-    return run_at(group + kBlockGroups < groups_ ? group + kBlockGroups : 0, 0, 0);  // after the last: to no effect
+    return run_at(group + kBlockGroups < groups_ ? group + kBlockGroups : 0, 0,
+                  0);  // after the last run: any, its sums are not used
   }
 
-  // Makes the first lines and begins the first tiles.
+  // Prepares the first block of lines and starts the first tiles.
   void begin() const {
     for (int64_t group = 0; group < kBlockGroups && group < groups_; ++group)
-      for (int64_t half = 0; half < 2; ++half) ready(group, half);
+      for (int64_t half = 0; half < 2; ++half) prepare(group, half);
     const Run first = run_at(0, 0, 0);
     const int64_t stride = capacity_ * kGroup;
     make_sums<0>(first.activations, first.lines, codes_.is_signed);
@@ -99,22 +100,23 @@ class Walk {
     store_sums<0>(workspace_);
   }
 
-  // Makes the lines of half a group.
-  __attribute__((always_inline)) void ready(int64_t group, int64_t half) const {
-    codes_.ready(2 * group + half, workspace_.lines[group / kBlockGroups % 2][group % kBlockGroups][half]);
+  // Prepares the lines of half a group.
+  __attribute__((always_inline)) void prepare(int64_t group, int64_t half) const {
+    codes_.prepare(2 * group + half, workspace_.lines[group / kBlockGroups % 2][group % kBlockGroups][half]);
   }
 
-  // Sends on its way what is needed later: codes of half a group, and the group's scales or minima.
-  __attribute__((always_inline)) void fetch(int64_t group, int64_t half) const {
-    codes_.fetch(2 * group + half);
+  // Prefetches what is needed kFetchAhead groups later: codes of half a group, and the group's scales or minima.
+  __attribute__((always_inline)) void prefetch(int64_t group, int64_t half) const {
+    codes_.prefetch(2 * group + half);
     const uint16_t* halves = half == 0 ? scales_ : mins_;
     if (half == 0 || HasMins)
       _mm_prefetch(reinterpret_cast<const char*>(halves + (group + Codes::kFetchAhead) * kPanel), _MM_HINT_T0);
   }
 
-  // What the tiles of a run need, in registers: the stores of tiles could change anything that is in memory.
-  struct Steps {
-    const int8_t* activations;  // of the tile that is begun next
+  // What the steps of a run need. Copied into locals, which the compiler keeps in registers: it has to assume that the
+  // store of a tile changes any member of this object.
+  struct Cursor {
+    const int8_t* activations;  // of the tile that is started next
     int64_t activations_stride;
     const uint16_t* scales;  // of the first tile's channels
     const uint16_t* mins;
@@ -125,27 +127,27 @@ class Walk {
     bool is_signed;
   };
 
-  // Adds up a run, whose first tiles were begun before, and begins the next one's.
-  template <int Groups, bool Readies>
+  // Adds up a run, whose first tiles were started by the run before, and starts the first tiles of the next run.
+  template <int Groups, bool Prepares>
   __attribute__((noinline)) void add_run(int64_t group, int64_t block, int64_t half) const {
     const int64_t first = rows_.first(block), at = group * capacity_ + first, channel = group * kPanel + half * 16;
     const Run here = run_at(group, block, half), next = run_after(group, block, half);
-    Steps steps{(Groups > kTilesAhead ? here : next).activations +
-                    (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kGroup,
-                capacity_ * kGroup,
-                scales_ + channel,
-                mins_ + channel,
-                row_scales_ + at,
-                row_sums_ + at,
-                capacity_,
-                &workspace_,
-                codes_.is_signed};
+    Cursor cursor{(Groups > kTilesAhead ? here : next).activations +
+                      (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kGroup,
+                  capacity_ * kGroup,
+                  scales_ + channel,
+                  HasMins ? mins_ + channel : nullptr,
+                  row_scales_ + at,
+                  row_sums_ + at,
+                  capacity_,
+                  &workspace_,
+                  codes_.is_signed};
     float* out = out_ + first * kPanel + half * 16;
     __m512 sums[Rows];
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-    add_tiles<0, Groups, Readies>(sums, steps, here.lines, next, group, half, block == 0);
-    const int64_t done = block * Rows - first;  // rows that the block before has added up
+    add_tiles<0, Groups, Prepares>(sums, cursor, here.lines, next, group, half, block == 0);
+    const int64_t done = block * Rows - first;  // rows that the block before has added
     if (done == 0) {
 #pragma GCC unroll 16
       for (int row = 0; row < Rows; ++row) _mm512_storeu_ps(out + kPanel * row, sums[row]);
@@ -156,25 +158,24 @@ class Walk {
     }
   }
 
-  template <int Tile, int Groups, bool Readies>
-  __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], Steps& steps, const uint8_t* lines,
-                                                const Run& next, int64_t group, int64_t half, bool fetches) const {
+  template <int Tile, int Groups, bool Prepares>
+  __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], Cursor& at, const uint8_t* lines, const Run& next,
+                                                int64_t group, int64_t half, bool prefetches) const {
     if constexpr (Tile < Groups) {
       constexpr int kMade = Tile + kTilesAhead;
-      if constexpr (kMade == Groups) steps.activations = next.activations;
-      make_sums<kMade % Groups>(steps.activations, kMade < Groups ? lines : next.lines, steps.is_signed);
-      steps.activations += steps.activations_stride;
-      store_sums<Tile + 1>(*steps.workspace);
-      if (fetches) fetch(group + Tile, half);
-      if constexpr (Readies) ready(group + kBlockGroups + Tile, half);
-      const __m512 scales = load_half(steps.scales + Tile * kPanel);
-      add_scaled<Rows>(sums, steps.workspace->sums[Tile % 2], scales, steps.row_scales);
-      if constexpr (HasMins)
-        add_mins<Rows>(sums, load_half(steps.mins + Tile * kPanel), steps.row_scales, steps.row_sums);
-      steps.row_scales += steps.capacity;
-      steps.row_sums += steps.capacity;
-      asm volatile("" : "+r"(steps.activations), "+r"(steps.row_scales));
-      add_tiles<Tile + 1, Groups, Readies>(sums, steps, lines, next, group, half, fetches);
+      if constexpr (kMade == Groups) at.activations = next.activations;
+      make_sums<kMade % Groups>(at.activations, kMade < Groups ? lines : next.lines, at.is_signed);
+      at.activations += at.activations_stride;
+      store_sums<Tile + 1>(*at.workspace);
+      if (prefetches) prefetch(group + Tile, half);
+      if constexpr (Prepares) prepare(group + kBlockGroups + Tile, half);
+      const __m512 scales = load_half(at.scales + Tile * kPanel);
+      add_scaled<Rows>(sums, at.workspace->sums[Tile % 2], scales, at.row_scales);
+      if constexpr (HasMins) add_mins<Rows>(sums, load_half(at.mins + Tile * kPanel), at.row_scales, at.row_sums);
+      at.row_scales += at.capacity;
+      at.row_sums += at.capacity;
+      asm volatile("" : "+r"(at.activations), "+r"(at.row_scales));
+      add_tiles<Tile + 1, Groups, Prepares>(sums, at, lines, next, group, half, prefetches);
     }
   }
 
@@ -209,7 +210,7 @@ static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRo
   }
 }
 
-// The groups from one on, as a matrix of one panel.
+// The groups from `begin` on, by AVX-512's kernel, as a matrix of one panel.
 static void multiply_rest(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t begin,
                           int64_t first_row, int64_t num_rows, float* out) {
   const int64_t at = panel * (matrix.columns / kGroup) + begin;
@@ -231,8 +232,8 @@ static void multiply_rest(const PackedView& matrix, int64_t panel, const Quantiz
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out) {
   const int64_t groups = whole_groups(matrix);
-  const bool worth_it = num_rows >= least_rows(matrix.format) && num_rows * groups >= kLeastWork;
-  if (!worth_it || !can_ready_lines(matrix))
+  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups;
+  if (!worth_it || !can_prepare_lines(matrix))
     return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
   const RowBlocks rows(num_rows);
   configure_tiles(rows.height);

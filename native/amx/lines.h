@@ -1,6 +1,6 @@
-// A panel's codes made ready for the tiles, one half of a group at a time: 8 lines of 64 bytes in the first-level
-// cache, whatever the format. Codes with a bias lose it here and become signed, which costs one operation a line where
-// taking it out of the products would cost one for every 16 of them.
+// Prepares a panel's codes for the tiles, one half of a group at a time: 8 lines of 64 bytes in the first-level cache,
+// whatever the format. The bias of codes is subtracted here, which makes them signed and costs one operation a line;
+// subtracting it from the products would cost one for every 16 of them.
 #pragma once
 #include <immintrin.h>
 
@@ -46,10 +46,10 @@ __attribute__((always_inline)) static inline void copy_lines(const uint8_t* pack
                        _mm512_xor_si512(_mm512_loadu_si512(packed + kLineBytes * line), flip));
 }
 
-// The lines that ready_lines makes are signed where the codes have a bias, unsigned where they count from zero.
+// Prepared lines are signed where the codes have a bias, unsigned where they count from zero.
 static inline bool has_signed_lines(const PackedView& matrix) { return matrix.bias != 0; }
 
-static inline bool can_ready_lines(const PackedView& matrix) {
+static inline bool can_prepare_lines(const PackedView& matrix) {
   return matrix.bias == 0 || matrix.bias == (matrix.format == WeightFormat::kW4 ? 8 : 128);
 }
 
@@ -59,7 +59,7 @@ struct Codes {
 
   const uint8_t* codes;
   int64_t half_bytes;  // of half a group
-  int64_t ahead;       // bytes to what is fetched meanwhile
+  int64_t ahead;       // bytes from a group's codes to those that are prefetched with them
   WeightFormat format;
   bool is_signed;
 
@@ -71,8 +71,8 @@ struct Codes {
     codes = matrix.codes + panel * (matrix.columns / kGroup) * 2 * half_bytes;
   }
 
-  // Makes the 8 lines of a half group.
-  __attribute__((always_inline)) void ready(int64_t half, uint8_t* lines) const {
+  // Prepares the 8 lines of a half of a group; halves are counted through the panel.
+  __attribute__((always_inline)) void prepare(int64_t half, uint8_t* lines) const {
     const uint8_t* packed = codes + half * half_bytes;
     if (format == WeightFormat::kW8)
       copy_lines(packed, is_signed, lines);
@@ -82,8 +82,8 @@ struct Codes {
       split_nibbles<false>(packed, lines);
   }
 
-  // Sends the codes that follow so much later on their way to the second-level cache.
-  __attribute__((always_inline)) void fetch(int64_t half) const {
+  // Prefetches codes of half a group, kFetchAhead groups later, into the second-level cache.
+  __attribute__((always_inline)) void prefetch(int64_t half) const {
     const char* packed = reinterpret_cast<const char*>(codes + half * half_bytes + ahead);
     for (int64_t line = 0; line < 4; ++line) _mm_prefetch(packed + line * kLineBytes, _MM_HINT_T1);
     if (format == WeightFormat::kW8)

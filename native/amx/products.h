@@ -1,17 +1,17 @@
-// The tiles' half of a panel's product: exact integer sums, one tile of them after another, each a few steps before it
-// is needed, so that the tiles work while the vector units scale what came before.
+// The tiles' part of a panel's product: exact integer sums. Each tile of sums is started a few steps before it is
+// needed, so that the tile unit multiplies while the vector units scale earlier sums.
 //
-// A tile of sums is a block of rows of activations times 16 channels, half a panel, over one group. The tiles of one
-// block of rows and one half over a block of groups are a run.
+// A tile of sums is a block of rows of activations times 16 channels, half a panel, over one group. A run is the tiles
+// of one block of rows and one half, over a block of groups.
 #pragma once
 #include "lines.h"
 
 namespace antiphon::ANTIPHON_AMX {
 
-constexpr int64_t kTilesAhead = 4;  // tiles of sums at work: as many as there are registers for
+constexpr int64_t kTilesAhead = 4;  // tiles of sums in progress: one for each register that holds sums
 constexpr int64_t kBlockGroups = 8;
 
-// Activation rows in blocks of equal height, at most a tile's. The last may begin among the rows of the one before.
+// Activation rows in blocks of equal height, at most a tile's. The last block may overlap the one before it.
 struct RowBlocks {
   int64_t num_rows, count, height;
 
@@ -23,7 +23,7 @@ struct RowBlocks {
   }
 };
 
-// Tiles 0 to 3 hold sums, one of 4 and 5 activations, one of 6 and 7 lines of weights.
+// Registers 0 to 3 hold sums, 4 and 5 activations, 6 and 7 lines of weights.
 static inline void configure_tiles(int64_t height) {
   TileConfig wanted, found;
   wanted.palette = 1;
@@ -31,13 +31,14 @@ static inline void configure_tiles(int64_t height) {
     wanted.rows[tile] = static_cast<uint8_t>(tile < 6 ? height : 8);
     wanted.row_bytes[tile] = tile == 4 || tile == 5 ? kGroup : kLineBytes;
   }
-  // Loading is slow, and nobody can say what else has used the tiles of this thread: ask.
+  // Loading takes over 200 cycles and asking 20, and other code of this thread may have changed the configuration.
   store_config(found);
   if (__builtin_memcmp(&wanted, &found, sizeof wanted) != 0) load_config(wanted);
 }
 
-// A sum begins at these bits, so that its own bits, read as a float, are kStart + the sum: exactly, as long as that is
-// below 2^22, and it is at most 32 * 255 * 127.
+// Sums start at these bits instead of zero. The bits of a sum, read as a float, are then exactly kStart + the sum, as
+// long as the sum is below 2^22 (it is at most 32 * 255 * 127). One subtraction gives the sum as a float. A conversion
+// would need the multiplier of port 0, the only one that works while tiles are in use; a subtraction does not.
 constexpr int32_t kStartBits = 0x4B400000;
 constexpr float kStart = 12582912.0f;  // 1.5 * 2^23
 
@@ -49,19 +50,19 @@ struct alignas(64) StartLine {
 };
 static constexpr StartLine kStartLine;
 
-// What one call needs of the first-level cache.
+// Buffers of one call, all in the first-level cache.
 struct alignas(64) Workspace {
-  int32_t sums[2][16 * 16];                       // of even tiles and of odd ones
-  uint8_t lines[2][kBlockGroups][2][kHalfBytes];  // of even blocks of groups and of odd ones
+  int32_t sums[2][16 * 16];                       // of even tiles and of odd tiles
+  uint8_t lines[2][kBlockGroups][2][kHalfBytes];  // of even blocks of groups and of odd blocks
 };
 
-// Where a run's tiles come from: the first group's, and those of the next groups in steps that are always the same.
+// The operands of a run's first tile; those of the next groups follow at fixed distances.
 struct Run {
   const int8_t* activations;
   const uint8_t* lines;
 };
 
-// Begins the sums of a run's tile. Tiles 0 to 3 hold sums, one of 4 and 5 activations, one of 6 and 7 lines.
+// Starts the sums of tile `Tile` of a run. `lines` are those of its first tile.
 template <int Tile>
 __attribute__((always_inline)) static inline void make_sums(const int8_t* activations, const uint8_t* lines,
                                                             bool is_signed) {

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 
 class HelperProcess:
     """A running helper and the two pipes to it. Ends with `close`, with this object, or with this process."""
@@ -21,7 +23,7 @@ class HelperProcess:
         """`arguments` for Python: a script, or `-m` and a module."""
         # -P: do not import modules from the script's folder, which contains our own modules.
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-P", *arguments],
+            [sys.executable, "-P", "-X", "utf8", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -35,7 +37,10 @@ class HelperProcess:
 
     def ask(self, question: Mapping[str, object]) -> dict[str, Any] | None:
         """The helper's reply. If the helper dies, close this object and return None."""
-        line = json.dumps(question).encode() + b"\n"
+        try:
+            line = msgspec.json.encode(question) + b"\n"
+        except UnicodeEncodeError:  # half a character
+            line = json.dumps(question).encode() + b"\n"
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -48,8 +53,11 @@ class HelperProcess:
         if not answer.endswith(b"\n"):
             self.close()
             return None
-        reply: dict[str, Any] = json.loads(answer)
-        return reply
+        try:
+            return msgspec.json.decode(answer, type=dict[str, Any])
+        except msgspec.DecodeError:  # half a character, which a template may have made
+            reply: dict[str, Any] = json.loads(answer)
+            return reply
 
     def close(self) -> None:
         self._finalizer()

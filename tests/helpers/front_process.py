@@ -6,6 +6,7 @@ python front_process.py FOLDER '{"context_length": 131072}'
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from http_server import serving
 
 async def main(folder: Path, fake: dict[str, int]) -> None:
     async with serving(folder, fake=fake) as server:
+        gc.freeze()  # as `antiphon serve` does
         print(server.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

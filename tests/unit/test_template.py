@@ -18,6 +18,7 @@ from antiphon.errors import CheckpointError, InvalidRequest, NotReady
 from antiphon.formats import open_checkpoint
 from antiphon.text import TextModel, Tokenizer
 from antiphon.text.lint import lint
+from antiphon.text.marking import Marker
 from antiphon.text.prompt import NONCHARACTERS, build_chat_prompt
 from antiphon.text.template import MAX_SOURCE, ChatTemplate
 
@@ -441,3 +442,13 @@ def test_the_worker_ends_with_its_parent() -> None:
     process.stdin.close()
     assert process.wait(timeout=5) == 0
     template.close()
+
+
+def test_a_long_text_is_marked_part_by_part_as_if_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antiphon.text.marking._PART", 3)
+    marker = Marker("\ufdd0", Tokenizer(tiny_data()).control)
+    text = "a<b<|im_start|></think><" * 5
+    marked = marker.mark_text(text)
+    assert marker.unmark(marked) == text
+    monkeypatch.undo()
+    assert marker.mark_text(text) == marked

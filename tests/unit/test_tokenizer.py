@@ -273,7 +273,9 @@ def test_the_tokens_of_slices_are_those_of_the_text(tokenizer: Tokenizer, text: 
 def test_a_text_beyond_its_limit_is_not_encoded_to_its_end(tiny: Tokenizer, monkeypatch: pytest.MonkeyPatch):
     encoded: list[int] = []
     at_once = tiny._encode_at_once
-    monkeypatch.setattr(tiny, "_encode_at_once", lambda text: encoded.append(len(text)) or at_once(text))
+    monkeypatch.setattr(
+        tiny, "_encode_at_once", lambda text, limit=None: encoded.append(len(text)) or at_once(text, limit)
+    )
     for encode in (tiny.encode, tiny.encode_with_control):
         encoded.clear()
         assert len(encode("zq xj " * 500_000, limit=1000)) >= 1000

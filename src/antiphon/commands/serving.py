@@ -8,6 +8,7 @@ beside its own conversation. Messages go to stderr; the command to paste and the
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -105,6 +106,7 @@ async def running(
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings, model.text.vocabulary)
     server = Server(create_app(model, engine, settings), engine, settings)
+    gc.freeze()  # what is loaded by now stays, so no garbage collection during a request has to walk over it
     if signals is not None:
         signals.call(server.begin_shutdown)
     await engine.start()

@@ -98,5 +98,6 @@ class ThoughtWriter:
     def finished(self, rendered: str) -> str:
         """A rendered prompt without what was put in: gaps stay only where their tags are."""
         text = rendered.replace(self.close, THINK_CLOSE)
-        text = re.sub(f"(?<!{THINK_CLOSE}){self.gap}[\r\n]*{self.gap}", "", text)
+        # It begins with the gap, so that a long text is searched for one letter and not tried at each of its own.
+        text = re.sub(f"{self.gap}(?<!{THINK_CLOSE}{self.gap})[\r\n]*{self.gap}", "", text)
         return text.replace(self.gap, "")

@@ -19,6 +19,7 @@ from antiphon.text.control import ControlTokens
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 # Unicode's noncharacters: no text for interchange holds them, and if one does, another is taken.
 NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+_PART = 64 << 10  # characters
 MAX_DEPTH = 64  # of lists and mappings in a message or tool
 
 
@@ -34,7 +35,7 @@ class Marker:
         if self.control.may_continue(body):
             text = text[: len(text) - len(body)] + self.sentinel + body
         for letter in self.control.first_letters:
-            text = text.replace(letter, letter + self.sentinel)
+            text = _replaced(text, letter, letter + self.sentinel)
         # Templates look for this tag, whether it is a token or not. Where it is one, it was marked just now.
         return text.replace(THINK_CLOSE, THINK_CLOSE[0] + self.sentinel + THINK_CLOSE[1:])
 
@@ -49,10 +50,17 @@ class Marker:
         return value
 
     def unmark(self, text: str) -> str:
-        return text.replace(self.sentinel, "")
+        return _replaced(text, self.sentinel, "")
 
     def _mark_key(self, key: str) -> str:
         return self.mark_text(key) if self.control.first_letters.intersection(key) else key
+
+
+def _replaced(text: str, letter: str, by: str) -> str:
+    """`text` with all occurrences of one letter replaced, a part at a time: a call holds Python's lock to its end."""
+    if len(text) <= _PART:
+        return text.replace(letter, by)
+    return "".join([text[start : start + _PART].replace(letter, by) for start in range(0, len(text), _PART)])
 
 
 def texts_in(value: Any, depth: int = 0) -> list[str]:  # noqa: ANN401

@@ -120,8 +120,12 @@ def _to_json(
 
 
 def _send(reply: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(reply) + "\n")
-    sys.stdout.flush()
+    try:  # escaped, a long text would take its reader several times as long
+        line = json.dumps(reply, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a character
+        line = json.dumps(reply).encode()
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

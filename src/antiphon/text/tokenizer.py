@@ -38,6 +38,8 @@ class Tokenizer:
         self._spell = vocabulary.spell
         self._leading = vocabulary.leading
         self._can_be_sliced = vocabulary.can_be_sliced
+        # Bytes that it does not spell have ids from `num_ids` on.
+        self._spells_all_bytes = vocabulary.encoder.id_to_token(vocabulary.num_ids) is None
         self._is_sentence_piece = vocabulary.spell is spell
         self._shown: dict[int, bytes] = {}  # cached per id
         self._control_ids = frozenset(vocabulary.control.values())
@@ -52,7 +54,7 @@ class Tokenizer:
     def encode(self, text: str, *, param: str | None = None, first: bool = True, limit: int | None = None) -> list[int]:
         """Ordinary tokens for `text`, without BOS; never the id of a control or user-defined token. `first`: nothing
         stands before it, else a control token does. With `limit` a text that has so many tokens may be encoded to that
-        point only; the result then has at least `limit` tokens.
+        point only; the result then has at least `limit` ids, of which only the number means anything.
 
         Raises InvalidRequest, naming `param`, for a lone surrogate: half a character, which no byte sequence spells.
         """
@@ -148,17 +150,19 @@ class Tokenizer:
     def _encode(self, text: str, limit: int | None = None) -> list[int]:
         ids: list[int] = []
         for part in slices(text) if self._can_be_sliced else (text,):
-            ids += self._encode_at_once(part)
+            ids += self._encode_at_once(part, limit and limit - len(ids))
             if limit is not None and len(ids) >= limit:
                 break
         return ids
 
-    def _encode_at_once(self, text: str) -> list[int]:
+    def _encode_at_once(self, text: str, limit: int | None = None) -> list[int]:
         if self._is_sentence_piece:
             text = text.replace(" ", SPACE)
         # The batch call releases the interpreter lock; the single one holds it for the whole prompt.
         with panics_as(_cannot_be_cut):
             (encoding,) = self._encoder.encode_batch_fast([text], add_special_tokens=False)
+        if limit is not None and len(encoding) >= limit and self._spells_all_bytes:
+            return [0] * limit  # only their number matters now, and handing millions over takes long
         ids: list[int] = encoding.ids
         return ids if max(ids, default=0) < self.vocab_size else [id for id in ids if id < self.vocab_size]
 

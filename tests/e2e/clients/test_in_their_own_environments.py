@@ -1,7 +1,9 @@
-"""Clients whose requirements conflict with those of the tests, each as a script in an environment of its own.
+"""Frameworks and tools that people use with OpenAI's API, each as a script in a process of its own.
 
-`make clients` installs them and runs these tests; where they are not installed the tests are skipped. Each script gets
-the server's URL and the model's name, and prints what it was told as JSON on its last line.
+Pydantic AI is installed with the tests. The others' requirements conflict with those of the tests, or are large:
+`make clients` installs them into an environment of their own and runs these tests; where they are not installed the
+tests are skipped. Each script gets the server's URL and the model's name, and prints what came back as JSON on its last
+line.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +41,15 @@ def run(command: list[str | Path], **environment: str) -> str:
     return finished.stdout
 
 
-def told(script: str, server: RealServer) -> dict[str, Any]:
-    """What a Python script was told."""
-    if not PYTHON.is_file():
+def told(script: str, server: RealServer, python: Path = PYTHON) -> dict[str, Any]:
+    """What came back to a Python script."""
+    if not python.is_file():
         pytest.skip("`make clients` installs this client")
-    return json.loads(run([PYTHON, HERE / script, server.url, server.model]).splitlines()[-1])
+    return json.loads(run([python, HERE / script, server.url, server.model]).splitlines()[-1])
 
 
 def test_pydantic_ai(server: RealServer):
-    said = told("pydantic_ai_client.py", server)
+    said = told("pydantic_ai_client.py", server, Path(sys.executable))
     assert said["answers"] == [ANSWER] * 2
     assert said["output_tokens"] == 8
     assert said["structured"] == [CITY] * 2

@@ -18,7 +18,7 @@ from antiphon.api.events import COMMENT, DONE, MEDIA_TYPE, error_event, event
 from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation, start_generation
 from antiphon.api.job import Job
-from antiphon.api.logprobs import finite, spelled
+from antiphon.api.logprobs import finite, rivals_by_text, spelled
 from antiphon.api.pieces import Piece, ScoredToken
 from antiphon.api.shapes import Timings, Usage, encoder
 from antiphon.api.threads import is_long
@@ -139,13 +139,7 @@ class CompletionAnswer:
         logprobs.tokens.append(token)
         logprobs.token_logprobs.append(finite(scores.logprob) if scores else None)
         if logprobs.top_logprobs is not None:
-            logprobs.top_logprobs.append(self._rivals(token, scores) if scores else None)
-
-    def _rivals(self, token: str, scores: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens and the drawn one, so there may be one more than requested."""
-        pairs = zip(scores.top_token_ids, scores.top_logprobs, strict=True)
-        rivals = {spelled(self._tokenizer, token_id): finite(logprob) for token_id, logprob in pairs}
-        return rivals | {token: finite(scores.logprob)}
+            logprobs.top_logprobs.append(rivals_by_text(self._tokenizer, token_id, scores) if scores else None)
 
 
 @dataclass(slots=True)

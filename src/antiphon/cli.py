@@ -27,7 +27,7 @@ from antiphon.errors import AntiphonError
 from antiphon.terminal import print_error
 
 _FIRST_PAGE = """
-[bold]Antiphon[/bold] serves a small reasoning model to many people at once, on the machine you already have.
+[bold]Antiphon[/bold] serves a small reasoning model to many users at once, on an ordinary machine.
 It speaks OpenAI's API, so existing clients and programs work with it unchanged.
 
 [bold]Getting started[/bold]

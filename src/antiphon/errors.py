@@ -2,7 +2,7 @@
 
 AntiphonError
 ├── ConfigError                 a setting is invalid (raised before anything starts)
-│   └── NotEnoughMemory         the model and its settings ask for more memory than can be had
+│   └── NotEnoughMemory         the model and its settings need more memory than is available
 ├── CheckpointError             a model file or folder cannot be served; names the file and the tensor or field
 ├── HubError                    a model could not be downloaded; says why, and what would work
 │   └── HubUnreachable          the hub does not answer; an earlier download may be used
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-MAX_QUOTED = 1200  # characters of a message that quotes a stranger's file; paths may take most of it
+MAX_QUOTED = 1200  # characters of a message that quotes a file from outside; paths may take most of it
 
 
 def printable(text: str) -> str:
@@ -43,7 +43,7 @@ def printable(text: str) -> str:
 
 
 def short(message: str) -> str:
-    """A message for people: printable, and cut in the middle, since what would work is said at the end."""
+    """A printable message, shortened in the middle: its end says what would work."""
     message = printable(message)
     if len(message) <= MAX_QUOTED:
         return message
@@ -69,11 +69,11 @@ class ConfigError(AntiphonError):
 
 
 class NotEnoughMemory(ConfigError):
-    """The model and its settings ask for more memory than can be had."""
+    """The model and its settings need more memory than is available."""
 
     def __init__(
         self,
-        message: str = "the model and its KV cache ask for more memory than can be had; free some, serve a smaller "
+        message: str = "the model and its KV cache need more memory than is available; free some, serve a smaller "
         "model, or lower --kv-cache-tokens, --max-num-seqs or --context-length",
     ) -> None:
         super().__init__(message)
@@ -135,7 +135,7 @@ class InvalidApiKey(AntiphonError):
 
 
 class CrossSiteRequest(AntiphonError):
-    """A web page of another site sent the request, and its origin is not among those that are allowed."""
+    """A web page of another site sent the request, and its origin is not allowed."""
 
     http_status = 403
     type = "invalid_request_error"
@@ -143,8 +143,8 @@ class CrossSiteRequest(AntiphonError):
 
     def __init__(self) -> None:
         super().__init__(
-            "This server takes no requests from web pages of other sites; --allowed-origins adds the origins of pages "
-            "that may send them."
+            "This server does not accept requests from web pages of other sites. To allow a site, add its origin with "
+            "--allowed-origins."
         )
 
 
@@ -198,7 +198,7 @@ class ModelNotFound(NotFound):
 
 
 class ResponseNotFound(NotFound):
-    """The request names a response that was never stored, or is no longer."""
+    """The request names a response that was never stored, or is not stored any more."""
 
     code = "previous_response_not_found"
 

@@ -1,8 +1,8 @@
-"""What is wrong with a body that the strict decoder refused, in a message that names the field.
+"""Finds out why the strict decoder refused a body, and returns a message that names the field.
 
-Owns the second, lenient reading of such a body. It promises never to fail itself, whatever the body is, and that its
-messages can be sent in UTF-8. The decoder itself reports a position only, or a wrong reason, and most refusals are one
-bad number or one bad character in a field. The second reading is slow, so bodies of very many values go without.
+The decoder itself only reports a position, or a misleading reason. Most refused bodies have one invalid number or
+character in one field, so the body is parsed again leniently. This never raises, and its messages are valid UTF-8. It
+is slow, so it is skipped for bodies with very many values.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from antiphon.errors import InvalidRequest
 
-_MAX_DIGITS = 400  # no number of ours is near; beyond 4,300 Python itself refuses
-_MAX_NAME = 100  # characters of a field's name, which may be the sender's own
-_MAX_VALUES = 1 << 16  # about: commas are counted
+_MAX_DIGITS = 400  # no valid number is near that; above 4,300 Python itself refuses
+_MAX_NAME = 100  # characters of a field's name that are shown; clients choose names
+_MAX_VALUES = 1 << 16  # approximately, since commas are counted
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATES = "escaped surrogates (\\ud800 to \\udfff) must come in pairs"
 
@@ -29,13 +29,13 @@ _Trail = tuple[Any, "str | int"] | None
 
 @dataclass(frozen=True, slots=True)
 class _Unfit:
-    """Stands for a number that strict JSON does not allow."""
+    """Replaces a number that strict JSON does not allow."""
 
     reason: str
 
 
 def fault_of(body: bytes) -> InvalidRequest | None:
-    """The fault of a field in `body`; None where the body is malformed as a whole, or too large to look."""
+    """The error in a field of `body`; None if the whole body is malformed, or it is too large to check."""
     if body.count(b",") > _MAX_VALUES:
         return None
     try:
@@ -61,7 +61,7 @@ def _int(text: str) -> int | _Unfit:
 
 
 def _faults(body: object) -> Iterator[InvalidRequest]:
-    """Level by level, so that depth costs no recursion of ours."""
+    """Search level by level, without recursion."""
     waiting: deque[tuple[_Trail, object]] = deque([(None, body)])
     while waiting:
         trail, node = waiting.popleft()

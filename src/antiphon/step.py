@@ -1,6 +1,6 @@
-"""The hand-over between scheduler and runner: a StepPlan goes down, a StepResult comes back. A leaf.
+"""The interface between scheduler and runner: the runner gets a StepPlan and returns a StepResult. A leaf.
 
-A sequence has *known* tokens and *computed* tokens; a plan says, for each scheduled sequence, which known tokens to
+A sequence has *known* tokens and *computed* tokens. For each scheduled sequence, a plan says which known tokens to
 compute now. There are no phases: prefill, a chunk of it, decoding and resuming differ only in the numbers.
 """
 
@@ -18,22 +18,22 @@ from antiphon.request import SamplingParams, TokenLogprobs
 class SampleSpec:
     """How to draw the token after the last computed one of a sequence.
 
-    A runner may keep what it makes of `sampling` and `history` from step to step: both are the same objects in every
-    step of a sequence, and `history` only grows at its end. An object that is another one replaces what was kept.
+    A runner may cache what it derives from `sampling` and `history`: both are the same objects in every step of a
+    sequence, and `history` only grows at its end. A different object replaces what was cached.
     """
 
     sampling: SamplingParams
     choice_index: int
-    position: int  # of the token to draw, counted from the first generated one: keys the random numbers
+    position: int  # of the token to draw, counted from the first generated one; determines the random numbers
     masked_token_ids: SequenceOf[int] = ()  # must not be drawn (end-of-sequence before min_tokens)
-    # All known tokens and how many of them are the prompt; only filled in when `sampling.needs_history`.
+    # All known tokens, and the number of prompt tokens among them; only set if `sampling.needs_history`.
     history: SequenceOf[int] = ()
     num_prompt_tokens: int = 0
     step_logit_bias: Mapping[int, float] = field(
         default_factory=dict
     )  # replaces that of `sampling` for the same tokens
-    # A bit for each token, the lowest first, in words of 32: whether a grammar lets it be drawn. Tokens beyond the last
-    # bit may not be; no bits at all: every token may.
+    # One bit per token, the lowest first, in words of 32: whether the grammar allows it. Tokens beyond the last bit are
+    # not allowed. Without any bits, every token is allowed.
     token_bitmask: bytes = b""
 
     @property
@@ -48,7 +48,7 @@ class ScheduledSequence:
 
     sequence_id: int
     token_ids: list[int]  # the known tokens to compute, in order; at least one
-    num_computed_tokens: int  # so the first of token_ids stands at this position
+    num_computed_tokens: int  # the position of the first of `token_ids`
     block_table: list[int]  # KV block of positions [i * block_size, (i + 1) * block_size)
     sample: SampleSpec | None = None  # None: the chunk ends before the last known token, so nothing is drawn
 
@@ -62,7 +62,7 @@ class StepPlan:
     """
 
     sequences: list[ScheduledSequence]
-    finished_sequence_ids: list[int] = field(default_factory=list)  # since the last plan; they never come again
+    finished_sequence_ids: list[int] = field(default_factory=list)  # since the last plan; they are not used again
 
     @property
     def num_tokens(self) -> int:
@@ -71,41 +71,41 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The token drawn for one sequence, or why none could be."""
+    """The token drawn for one sequence, or why none could be drawn."""
 
     sequence_id: int
     token_id: int = -1
     logprobs: TokenLogprobs | None = None
-    error: str | None = None  # for instance not-a-number in this row of logits; other rows are unharmed
+    error: str | None = None  # for example NaN in this row of logits; other rows are not affected
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What came out of a step: one entry for each scheduled sequence that had a SampleSpec, in the plan's order."""
+    """The result of a step: one entry for each scheduled sequence with a SampleSpec, in the plan's order."""
 
     sampled: list[SampledToken] = field(default_factory=list)
 
 
-LoadReport = Callable[[float, str], None]  # while a runner loads: the fraction done, and what is being done
+LoadReport = Callable[[float, str], None]  # the fraction loaded so far, and what is being loaded
 
 
 class Runner(Protocol):
-    """Executes plans on one device. It owns weights and KV blocks; it knows nothing of requests or scheduling."""
+    """Executes plans on one device. It owns weights and KV blocks, and knows nothing about requests or scheduling."""
 
-    num_blocks: int  # KV blocks it has
-    block_size: int  # tokens a block
+    num_blocks: int  # KV blocks
+    block_size: int  # tokens per block
     vocab_size: int
-    context_length: int  # tokens the model may see at most
+    context_length: int  # the maximum number of tokens of a sequence
     eos_token_ids: tuple[int, ...]  # tokens that end a sequence
 
     def execute(self, plan: StepPlan) -> StepResult:
-        """Compute one step. Blocking; called from the engine's own thread."""
+        """Compute one step. Blocks; called from the engine's own thread."""
         ...
 
     def describe(self) -> dict[str, str | int | float]:
-        """What was chosen at start (instruction set, threads, formats, sizes in bytes), for the start-up line."""
+        """The settings chosen at start (instruction set, threads, formats, sizes in bytes), for the start-up line."""
         ...
 
     def close(self) -> None:
-        """Give threads and memory back."""
+        """Release threads and memory."""
         ...

@@ -1,9 +1,8 @@
-"""Strict JSON: bytes in, one value out.
+"""Decodes strict JSON.
 
-It promises that what it accepts is UTF-8 without NaN, Infinity or lone surrogates, is one value and nothing after it,
-and stays under caps on depth, on the number of values and on the fields of an object; and that a refusal says what is
-wrong and where. Values are counted before any of them is made: a few megabytes of empty lists would otherwise cost
-seconds and hundreds of megabytes.
+It accepts one value in UTF-8, without NaN, Infinity or lone surrogates, within limits on depth, on the number of values
+and on the fields of an object. An error says what is wrong and where. Values are counted before they are created: a few
+megabytes of empty lists would otherwise take seconds and hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ from antiphon.errors import (
 )
 from antiphon.json_faults import fault_of
 
-MAX_JSON_DEPTH = 64  # objects and lists inside each other
-MAX_JSON_VALUES = 1 << 19  # of any kind, names of fields not counted
+MAX_JSON_DEPTH = 64  # levels of nested objects and lists
+MAX_JSON_VALUES = 1 << 19  # of any kind, not counting field names
 MAX_JSON_CONTAINERS = 1 << 16  # objects and lists
-MAX_JSON_TEXTS = 1 << 17  # strings, names of fields included
-MAX_JSON_FIELDS = 4096  # of one object
+MAX_JSON_TEXTS = 1 << 17  # strings, including field names
+MAX_JSON_FIELDS = 4096  # per object
 _decoder = msgspec.json.Decoder()
 
 
 def decode_json_object(body: bytes, *, max_values: int = MAX_JSON_VALUES) -> dict[str, Any]:
-    """One strict JSON object out of `body`. Raises InvalidRequest, as `decode_json` and for any other value."""
+    """Decode a strict JSON object. Raises InvalidRequest as `decode_json` does, and for any other value."""
     return as_object(decode_json(body, max_values=max_values))
 
 
 def decode_json(body: bytes, *, max_values: int = MAX_JSON_VALUES) -> Any:  # noqa: ANN401
-    """One strict JSON value out of `body`.
+    """Decode a strict JSON value.
 
     Raises:
-        InvalidRequest: it is no strict JSON, is nested deeper than MAX_JSON_DEPTH, holds more than `max_values` values,
-            MAX_JSON_CONTAINERS objects and lists or MAX_JSON_TEXTS strings, or an object with more than
+        InvalidRequest: `body` is not strict JSON, is nested deeper than MAX_JSON_DEPTH, has more than `max_values`
+            values, MAX_JSON_CONTAINERS objects and lists or MAX_JSON_TEXTS strings, or has an object with more than
             MAX_JSON_FIELDS fields.
     """
     _check_size(body, max_values)
@@ -48,21 +47,21 @@ def decode_json(body: bytes, *, max_values: int = MAX_JSON_VALUES) -> Any:  # no
     except msgspec.DecodeError as error:
         unparsed = InvalidRequest(f"We could not parse the request body as JSON: {error}.")
         raise fault_of(body) or unparsed from None
-    # Only a body with this many brackets or colons can be too deep or too wide; few have them, so few pay for the walk.
+    # Only a body with this many brackets or colons can be too deep or too wide, so most bodies are not searched.
     if body.count(b"[") + body.count(b"{") > MAX_JSON_DEPTH or body.count(b":") > MAX_JSON_FIELDS:
         _check_shape(value)
     return value
 
 
 def as_object(value: object) -> dict[str, Any]:
-    """`value`, which must be a JSON object, or InvalidRequest."""
+    """Return `value` if it is a JSON object, else raise InvalidRequest."""
     if not isinstance(value, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     return value
 
 
 def _check_size(body: bytes, max_values: int) -> None:
-    """Count values without making them. The text inside strings is left out only where it could matter."""
+    """Count values without creating them. Text inside strings is removed only if it could change the result."""
     fits = _count(body) <= max_values and _count_containers(body) <= MAX_JSON_CONTAINERS
     if fits and body.count(b'"') // 2 <= MAX_JSON_TEXTS:
         return
@@ -78,7 +77,9 @@ def _check_size(body: bytes, max_values: int) -> None:
 
 
 def _count(text: bytes) -> int:
-    """The values in JSON without strings; an empty list or object counts as two. An upper bound where strings are."""
+    """The number of values in JSON without strings; an upper bound if there are strings. An empty list or object counts
+    as two.
+    """
     return 1 + text.count(b",") + _count_containers(text)
 
 
@@ -87,7 +88,7 @@ def _count_containers(text: bytes) -> int:
 
 
 def _check_shape(value: object) -> None:
-    """Walk level by level, so that depth costs no recursion of ours."""
+    """Search level by level, without recursion."""
     level: list[Any] = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_JSON_DEPTH):
         inner: list[Any] = []

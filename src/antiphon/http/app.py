@@ -1,7 +1,7 @@
-"""Puts the endpoints together.
+"""Builds the application from the endpoints.
 
-Owns the list of routes and what surrounds them. It promises nothing of its own and must not know how the engine is
-started or where the model came from: whoever serves hands both over.
+Owns the list of routes and middleware. It does not know how the engine is started or where the model comes from; the
+caller passes both.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
     app = FastAPI(
         title="Antiphon",
         version=__version__,
-        summary="OpenAI's API, served on the machine you already have",
-        docs_url=None,  # FastAPI's page for it loads scripts from elsewhere
+        summary="OpenAI's API for a language model on an ordinary machine",
+        docs_url=None,  # FastAPI's page loads scripts from other servers
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -72,7 +72,7 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
 
 
 def _surround(app: FastAPI, context: Context) -> None:
-    """What every request passes, innermost first."""
+    """The middleware, innermost first."""
     app.add_middleware(IgnoredFields)
     settings, metrics, rates = context.settings, context.metrics, context.rates
     app.add_middleware(BodyDeadline, seconds=settings.network_timeout)

@@ -1,4 +1,4 @@
-"""The serving context of an HTTP request, the JSON in its body, and the account of what it asks for."""
+"""The serving context of an HTTP request, the JSON in its body, and the accounting of its generation."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from antiphon.http.edge.body import read_body
 from antiphon.metrics import RequestAccount
 from antiphon.strict_json import MAX_JSON_VALUES, as_object, decode_json
 
-_INLINE_BYTES = 32 << 10  # a shorter body is decoded where it is; that takes a few milliseconds at worst
+_INLINE_BYTES = 32 << 10  # a shorter body is decoded on the event loop, which takes a few milliseconds at most
 
 
 def context_of(request: Request) -> Context:
-    """The context that serves this request, for the API key that it came with."""
+    """The serving context, with the request's API key."""
     context = request.app.state.context
     assert isinstance(context, Context)
     return context.of_key(key_name(request.scope))
 
 
 async def read_json(request: Request, *, any_media_type: bool = False) -> Any:  # noqa: ANN401
-    """The request's body, one JSON value, which may hold more numbers than the context has tokens. `any_media_type`:
-    whatever it is announced as.
+    """The request's body, one JSON value, which may contain more numbers than the context has tokens.
+
+    With `any_media_type`, any Content-Type is accepted.
 
     Raises:
         NotReady: the engine has not started yet; the body is not read.
-        InvalidRequest: the body is not one strict JSON value within the caps of `decode_json`.
-        AntiphonError: as `read_body` and `Context.in_thread`.
+        InvalidRequest: the body is not one strict JSON value within the limits of `decode_json`.
+        AntiphonError: as for `read_body` and `Context.in_thread`.
     """
     context = context_of(request)
     most = max(MAX_JSON_VALUES, 2 * context.facts().context_length)
@@ -38,12 +39,12 @@ async def read_json(request: Request, *, any_media_type: bool = False) -> Any:  
 
 
 async def read_json_object(request: Request, *, any_media_type: bool = False) -> dict[str, Any]:
-    """The request's body as a JSON object. Raises as `read_json`, and InvalidRequest for any other value."""
+    """The request's body as a JSON object. Raises like `read_json`, and InvalidRequest for other values."""
     return as_object(await read_json(request, any_media_type=any_media_type))
 
 
 def account_of(request: Request, endpoint: str) -> RequestAccount:
-    """Open the account of a generation that `request` asks for; the access log reports its outcome."""
+    """Open the account of a generation for `request`; the access log reports its outcome."""
     account = context_of(request).metrics.request(endpoint, key_name(request.scope))
     request.scope.setdefault("state", {}).setdefault("accounts", []).append(account)
     return account

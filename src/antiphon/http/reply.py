@@ -1,6 +1,6 @@
-"""From an HTTP request to the exchange that answers it, and to the response that carries the answer.
+"""Turns an HTTP request into an exchange, and the exchange into a response.
 
-It promises that a generation is left, and so aborted, as soon as the connection closes, whether or not a token is due.
+A generation is aborted as soon as the connection closes, even between tokens.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ Begin = Callable[[Context, dict[str, Any], RequestAccount], Awaitable[Exchange]]
 
 
 async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str, Any] | None = None) -> Response:
-    """Answer `request` by the API that `begin` belongs to; `endpoint` is its name in the metrics. `fields`: its body,
-    where that has been read.
+    """Answer `request` with the API of `begin`; `endpoint` is its name in the metrics.
+
+    `fields` is the body, if it has already been read.
     """
     context = context_of(request)
     with account_of(request, endpoint) as account:
@@ -39,7 +40,7 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
 
 
 async def read(request: Request, schema: type[T], *, any_media_type: bool = False) -> T:
-    """The request's body as `schema`. Raises as `read_json_object`, and InvalidRequest for what does not fit."""
+    """The request's body as `schema`. Raises the same errors as `read_json_object`, and InvalidRequest if invalid."""
     context = context_of(request)
     body = await context.validated(schema, await read_json_object(request, any_media_type=any_media_type))
     note_ignored(request, body.ignored)

@@ -1,8 +1,8 @@
-"""uvicorn with our manners at the end: drain on the first signal, stop at once on the second.
+"""Runs uvicorn with our shutdown: drain on the first signal, stop at once on the second.
 
-Owns the listening socket and the way a server ends. It promises that after SIGTERM or SIGINT requests in flight get
-`drain_timeout` seconds to finish while new ones are told 503, that the port answers `/health` and `/ready` meanwhile,
-and that a second signal ends everything now. It must not know what the application serves.
+Owns the listening socket and the shutdown. After SIGTERM or SIGINT, running requests have `drain_timeout` seconds to
+finish, new ones get 503, and `/health` and `/ready` still answer. A second signal stops everything at once. This module
+does not know what the application serves.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from antiphon.http.edge.admission import Admission, ConnectionLimits, Handshake
 from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_OTHER_FILES = 256  # beside connections: the engine, the renderer, connections that are being refused
-_FLUSH_SECONDS = 5  # for answers that are complete but not yet sent when the drain is over
+_OTHER_FILES = 256  # besides connections: the engine, the renderer, connections that are being refused
+_FLUSH_SECONDS = 5  # for answers that are complete but not sent yet when the drain ends
 
 logger = logging.getLogger(__name__)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to `host` and `port` (0: any free one), or ConfigError where that cannot be had."""
+    """A socket bound to `host` and `port` (0: any free one). Raises ConfigError if that is not possible."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise ConfigError(f"--host {host!r} is no address of this machine: {error.strerror}") from None
+        raise ConfigError(f"--host {host!r} is not an address of this machine: {error.strerror}") from None
     # With its protocol named, asyncio switches off Nagle's delay, which would cost each answer some 40 ms.
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-        listener.listen()  # from here on the port is ours; connections wait until the server takes them
+        listener.listen()  # now the port is taken; connections wait until the server accepts them
     except OSError as error:
         listener.close()
         raise ConfigError(
@@ -58,7 +58,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def check_tls(settings: ServerConfig) -> None:
-    """Make sure that certificate and key can be used, or ConfigError; for before a model is loaded."""
+    """Raise ConfigError unless certificate and key can be used; called before the model is loaded."""
     if not settings.ssl_certfile:
         return
     files = f"--ssl-certfile {settings.ssl_certfile}"
@@ -68,14 +68,14 @@ def check_tls(settings: ServerConfig) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile or None, password="")  # never asked for
     except ssl.SSLError as error:
-        reason = error.reason or "no certificate and key in PEM are there"
+        reason = error.reason or "it does not contain a certificate and key in PEM format"
         raise ConfigError(f"{files} cannot be used: {reason.lower().replace('_', ' ')}") from None
     except OSError as error:
         raise ConfigError(f"{files} cannot be read: {error.strerror}") from None
 
 
 def allow_open_files(connections: int) -> None:
-    """Raise this process's own cap on open files, as far as it may, so that so many connections fit under it."""
+    """Raise this process's limit on open files, as far as permitted, to allow this many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + _OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -84,7 +84,7 @@ def allow_open_files(connections: int) -> None:
 
 
 def url_of(listener: socket.socket, *, secure: bool = False) -> str:
-    """Where a client on this machine reaches `listener`."""
+    """The URL of `listener` for clients on this machine."""
     host, port = listener.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104  # compared with, not bound to
         host = "127.0.0.1"
@@ -93,15 +93,15 @@ def url_of(listener: socket.socket, *, secure: bool = False) -> str:
 
 
 class StopSignals:
-    """SIGINT and SIGTERM for the time of the block, on the running loop.
+    """Handles SIGINT and SIGTERM inside the block, on the running loop.
 
-    To be entered before the port is taken: whoever can reach the port may as well stop the server, and a signal that
-    nobody handles yet would be lost where it is ignored from birth, as for process 1 of a container and in a shell's
-    background. What comes before there is a server is kept for it.
+    Enter it before the port is taken. Once clients can reach the port, the server may be stopped, and a signal without
+    a handler would be lost if it is ignored by default, as for process 1 of a container or in a shell's background.
+    Signals that arrive before there is a server are kept for it.
     """
 
     def __init__(self) -> None:
-        self.interrupted = False  # SIGINT has come
+        self.interrupted = False  # SIGINT was received
         self._num_kept = 0
         self._stop: Callable[[], None] = self._keep
 
@@ -116,7 +116,7 @@ class StopSignals:
             self._loop.remove_signal_handler(number)
 
     def call(self, stop: Callable[[], None]) -> None:
-        """Call `stop` at each signal from now on, and for each that came before."""
+        """Call `stop` for each signal from now on, and for each one received before."""
         self._stop = stop
         for _ in range(self._num_kept):
             stop()
@@ -156,12 +156,12 @@ class Server(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, but TLS is negotiated by `Handshake`: asyncio's own way counts nobody who is still at it."""
+        """Like uvicorn's, but `Handshake` negotiates TLS, so that connections count while they negotiate."""
         self._tls, self.config.ssl = self.config.ssl, None
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, which does not know of connections that are still negotiating TLS."""
+        """Like uvicorn's, and also close connections that are still negotiating TLS."""
         self._admission.end_handshakes()
         await super().shutdown(sockets)
 
@@ -172,7 +172,7 @@ class Server(uvicorn.Server):
         return Handshake(self._admission, self._tls, self._limits.timeout, create)
 
     def begin_shutdown(self) -> None:
-        """Drain, then stop; called again, stop now. On the server's own loop."""
+        """Drain, then stop. If called again, stop at once. Runs on the server's own event loop."""
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         else:
@@ -186,12 +186,12 @@ class Server(uvicorn.Server):
         logger.info("draining: %d running, at most %g s; a second signal stops at once", running, seconds)
         try:
             if not await self._engine.drain(seconds):
-                logger.warning("not every request was finished within %g s", seconds)
+                logger.warning("some requests did not finish within %g s", seconds)
                 await self._engine.stop()
         finally:
             self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's, which would begin too late and stop at once: signals are those of `StopSignals`."""
+        """Replaces uvicorn's signal handling, which would begin too late and stop at once, by `StopSignals`."""
         yield

@@ -1,9 +1,9 @@
-"""How many connections a server has, and which of them goes when there are too many.
+"""Limits the number of connections, and decides which one to close when there are too many.
 
-Owns the count, from the moment a connection is accepted: one that is still negotiating TLS counts too. It promises that
-whoever sends a request is let in as long as the server is not busy answering as many as it may have: a newcomer takes
-the place of the connection that has been silent, or half-way through its request, for longest. Beyond that a few spare
-connections are let in to be refused in words, or to ask whether the server lives. It must not know HTTP.
+Connections count from the moment they are accepted, also while they negotiate TLS. If all places are taken, a new
+connection takes the place of the one that has been idle, or has not completed its request, for the longest time. If all
+connections are being answered, a few spare connections are accepted, to answer health checks and to refuse other
+requests with an error. This module does not know HTTP.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-_SPARE_CONNECTIONS = 64  # beyond the cap
-_HANDSHAKE_SECONDS = 10.0  # for negotiating TLS; less where the network time-out is less
+_SPARE_CONNECTIONS = 64  # above the limit
+_HANDSHAKE_SECONDS = 10.0  # for negotiating TLS, or the network time-out if that is shorter
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """What one server grants."""
+    """The limits of one server."""
 
     max_connections: int
     timeout: float  # seconds for a head, for a body, and for a reader to take what waits for it
 
 
 class Evictable(asyncio.Protocol):
-    """A connection, as far as its place matters."""
+    """A connection that can be closed to make room."""
 
     def evict(self) -> None:
         """Close the connection now."""
@@ -35,15 +35,15 @@ class Evictable(asyncio.Protocol):
 
 
 class Entrance(Enum):
-    """What a newcomer gets."""
+    """What a new connection gets."""
 
-    PLACE = "a place like any other"
-    SPARE = "a spare place: refused in words, unless it asks whether the server lives"
+    PLACE = "an ordinary place"
+    SPARE = "a spare place: its requests are refused with an error, except health checks"
     NONE = "no place"
 
 
 class Wait(Enum):
-    """What a connection waits for that can lose its place; the first kind loses it first."""
+    """What a connection that may be closed is waiting for. Those of the first kind are closed first."""
 
     HEAD = "a request, or the rest of its head, or of a TLS handshake"
     BODY = "the rest of a body"
@@ -54,8 +54,8 @@ class Admission:
 
     def __init__(self, max_connections: int) -> None:
         self._max_connections = max_connections
-        self._spare: dict[Evictable, bool] = {}  # every connection, and whether its place is a spare one
-        # Who waits, those who have waited longest first. A dict keeps the order in which its keys were put in.
+        self._spare: dict[Evictable, bool] = {}  # connection → whether its place is a spare one
+        # Waiting connections, the longest waiting first. A dict keeps the order of insertion.
         self._waiting: dict[tuple[bool, Wait], dict[Evictable, None]] = {
             (is_spare, wait): {} for is_spare in (False, True) for wait in Wait
         }
@@ -64,7 +64,7 @@ class Admission:
         return len(self._spare)
 
     def enter(self, newcomer: Evictable) -> Entrance:
-        """Count a connection that was accepted, if there is a place for it; it waits for a head."""
+        """Count an accepted connection, if there is a place for it. It is then waiting for a head."""
         num_spare = sum(self._spare.values()) if len(self) >= self._max_connections else 0
         entrance = Entrance.PLACE
         if len(self) - num_spare >= self._max_connections and not self._evict_oldest(is_spare=False):
@@ -76,7 +76,7 @@ class Admission:
         return entrance
 
     def replace(self, connection: Evictable, successor: Evictable) -> None:
-        """Give a connection's place, if it still has one, to another object that stands for the same connection."""
+        """Transfer a connection's place, if it still has one, to another object for the same connection."""
         is_spare = self._spare.get(connection)
         if is_spare is not None:
             self.leave(connection)
@@ -84,7 +84,7 @@ class Admission:
             self.waits(successor, Wait.HEAD)
 
     def waits(self, connection: Evictable, wait: Wait | None) -> None:
-        """Note what a connection waits for from now on; None: for nothing that would cost it its place."""
+        """Set what a connection is waiting for; None: it must not be closed to make room."""
         is_spare = self._spare.get(connection)
         if is_spare is None:  # it has left
             return
@@ -99,13 +99,13 @@ class Admission:
             connection.evict()
 
     def leave(self, connection: Evictable) -> None:
-        """Forget a connection; one that was never let in, or left already, changes nothing."""
+        """Remove a connection. Has no effect if it was not admitted, or was removed before."""
         is_spare = self._spare.pop(connection, None)
         if is_spare is not None:
             self._forget_wait(connection, is_spare)
 
     def _evict_oldest(self, *, is_spare: bool) -> bool:
-        """Whether there was a connection that could lose its place."""
+        """Close the connection that may be closed first; return whether there was one."""
         for wait in Wait:
             oldest = next(iter(self._waiting[is_spare, wait]), None)
             if oldest is not None:
@@ -129,7 +129,7 @@ class Handshake(Evictable):
         timeout: float,
         create: Callable[[Entrance], Evictable],
     ) -> None:
-        """`timeout` in seconds, at most; the handshake has a time-out of its own."""
+        """`timeout` is the maximum in seconds; the handshake also has its own time-out."""
         self._admission = admission
         self._context = context
         self._timeout = min(timeout, _HANDSHAKE_SECONDS)

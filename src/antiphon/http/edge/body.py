@@ -1,7 +1,7 @@
-"""The only place where a request's body is read.
+"""Reads request bodies. No other module does.
 
-It promises that a body is cut off at its cap whether or not a length was announced, and that each refusal says what was
-wrong. It must not know what a body means.
+The size limit applies whether or not the request has a Content-Length, and each refusal says what is wrong. This module
+does not interpret bodies.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from antiphon.errors import (
     UnsupportedMediaType,
 )
 
-# A refused sender that is still sending would lose the answer to a connection reset: read on a little first.
+# If a refused client is still sending, closing at once would reset the connection before it reads the answer, so a
+# little more is read first.
 _LINGER_BYTES = 16 << 20
 _LINGER_SECONDS = 2.0
 
 
 class ClientGone(InvalidRequest):
-    """The client left before its request was complete. Nobody reads the answer; the metrics count the refusal."""
+    """The client disconnected before its request was complete. It gets no answer; the metrics count the refusal."""
 
-    http_status = 499  # nginx's word for it
+    http_status = 499  # as in nginx
     code = "client_gone"
 
 
 async def read_body(request: Request, max_bytes: int, *, any_media_type: bool = False) -> bytes:
-    """The request's body. `any_media_type`: whatever it is announced as, or not at all.
+    """Read the request's body. With `any_media_type`, any Content-Type is accepted, or none.
 
     Raises:
-        UnsupportedMediaType: the body is not announced as JSON, or is compressed.
-        RequestTooLarge: the body is over `max_bytes`.
-        ClientGone: the connection closed first.
+        UnsupportedMediaType: the Content-Type is not JSON, or the body is compressed.
+        RequestTooLarge: the body is larger than `max_bytes`.
+        ClientGone: the connection was closed first.
     """
     _check_media_type(request, any_media_type=any_media_type)
     try:
@@ -46,7 +47,7 @@ async def read_body(request: Request, max_bytes: int, *, any_media_type: bool = 
 
 
 async def read_nothing(request: Request) -> None:
-    """Make sure that a request which says everything in its query has no body."""
+    """Raise InvalidRequest if a request with fields in its query also has a body."""
     try:
         body = await _read_body(request, 0)
     except (RequestTooLarge, ClientDisconnect):
@@ -78,7 +79,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
         size += len(chunk)
         too_large = size > max_bytes
     await _linger(chunks)
-    raise RequestTooLarge(f"The request body is larger than {max_bytes} bytes, the most this server takes.")
+    raise RequestTooLarge(f"The request body is larger than {max_bytes} bytes, the maximum of this server.")
 
 
 async def _linger(chunks: AsyncIterator[bytes]) -> None:

@@ -1,10 +1,9 @@
-"""Connections under limits: how long a sender may take to send and a reader to read, how long a head may be.
+"""Limits of a connection: the time for sending a request and for reading the answer, and the length of a head.
 
-Owns the deadlines, on top of uvicorn's HTTP/1.1 protocol, whose own timer runs on idle connections only. It promises
-that no connection lasts that neither sends, nor reads, nor is being answered: not one that sends headers or a body byte
-by byte, nor one that leaves a stream unread; that no sender keeps the event loop to itself, however small the chunks of
-its body; and that whatever is not HTTP is refused in OpenAI's shape. Which connections there may be is for `admission`
-to say. It must not know what is asked.
+Adds deadlines to uvicorn's HTTP/1.1 protocol, whose own timer only runs on idle connections. A connection that sends
+its headers or body too slowly, or does not read its answer, is closed. No client can occupy the event loop, however
+small the chunks of its body are. Input that is not HTTP is refused in OpenAI's shape. `admission` limits the number of
+connections. This module does not know the application.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from antiphon.http.errors import connection_error_body
 MAX_HEAD_BYTES = 16 << 10  # request line and headers
 _MAX_PIPELINED_BYTES = 64 << 10  # sent after a request that is still being answered
 _READ_BYTES = 8 << 10  # at a time
-_GRACE_SECONDS = 5.0  # for a refusal to go out before the connection goes
+_GRACE_SECONDS = 5.0  # for sending a refusal before the connection is closed
 _HEAD_IS_LONG = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 _CLOSE = {"Connection": "close"}
 _JSON = "application/json"
@@ -42,7 +41,7 @@ class LimitedProtocol(H11Protocol, Evictable):
         entrance: Entrance | None = None,
         **uvicorns: Any,  # noqa: ANN401  # handed on as they come
     ) -> None:
-        """`entrance`: what the connection got already; None: it has not been counted yet."""
+        """`entrance`: the connection's admission; None if it has not been counted yet."""
         super().__init__(**uvicorns)
         self._limits = limits
         self._admission = admission
@@ -74,8 +73,9 @@ class LimitedProtocol(H11Protocol, Evictable):
             self.transport.pause_reading()  # uvicorn has resumed it
 
     def _read_on(self) -> None:
-        """Read a little of what came; the rest when others have had their turn. h11, too, measures a head only while
-        it is incomplete.
+        """Parse a little of the received data, and the rest after other connections had their turn.
+
+        h11 also limits the length of a head only while it is incomplete.
         """
         data, self._unread = self._unread[:_READ_BYTES], self._unread[_READ_BYTES:]
         if self.transport.is_closing():
@@ -96,9 +96,10 @@ class LimitedProtocol(H11Protocol, Evictable):
         self._note_wait()
 
     def handle_events(self) -> None:
-        """Read on where uvicorn stops, at data after a request that is being answered: only who reads sees a client go.
+        """Continue to read after a request that is being answered, where uvicorn stops: otherwise a client that
+        disconnects would not be noticed.
 
-        What was read waits its turn in memory, so a client that sends too much of it is disconnected.
+        The data is kept in memory until its turn, so a client that sends too much of it is disconnected.
         """
         super().handle_events()
         if self.flow.read_paused and self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
@@ -116,7 +117,7 @@ class LimitedProtocol(H11Protocol, Evictable):
                 timer.cancel()
 
     def evict(self) -> None:
-        """Make room for somebody else."""
+        """Close the connection to make room for another one."""
         self.transport.abort()
 
     def pause_writing(self) -> None:
@@ -129,21 +130,21 @@ class LimitedProtocol(H11Protocol, Evictable):
             self._reader.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP, or too much of it."""
+        """Refuse data that is not HTTP, or a head that is too long."""
         if len(self.conn.trailing_data[0]) > MAX_HEAD_BYTES:
             self._refuse(_head_is_long(), _HEAD_IS_LONG)
         else:
             self._refuse(InvalidRequest("This is not a valid HTTP/1.1 request."), HTTPStatus.BAD_REQUEST)
 
     def _note_wait(self) -> None:
-        """Tell what the connection waits for when that changes: more bytes of the same make it no younger."""
+        """Report what the connection waits for if that has changed. More bytes of the same part do not count as new."""
         wait = _WAITS.get(self.conn.their_state)
         if wait is not self._wait:
             self._wait = wait
             self._admission.waits(self, wait)
 
     def _set_deadline(self) -> None:
-        """One for each head and each body, counted from its beginning: more bytes buy no more time."""
+        """A deadline for each head and each body, counted from its beginning. Sending more bytes does not extend it."""
         state = self.conn.their_state
         awaited = state if state in (h11.IDLE, h11.SEND_BODY) else None
         if awaited is self._awaited:
@@ -154,7 +155,7 @@ class LimitedProtocol(H11Protocol, Evictable):
         if awaited is h11.IDLE:
             self._sender = self.loop.call_later(self._limits.timeout, self._head_is_late)
         elif awaited is h11.SEND_BODY:
-            # Whoever reads the body gives up first, and says so (`BodyDeadline`). This is for a body nobody reads.
+            # If the application reads the body, `BodyDeadline` refuses it first. This is for an unread body.
             self._sender = self.loop.call_later(self._limits.timeout + _GRACE_SECONDS, self.transport.abort)
 
     def _head_is_late(self) -> None:
@@ -166,7 +167,7 @@ class LimitedProtocol(H11Protocol, Evictable):
             self.transport.close()
 
     def _refuse(self, error: AntiphonError, status: HTTPStatus) -> None:
-        """Answer in place of the application, and close."""
+        """Send an error instead of the application's answer, and close the connection."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer is on its way already
             self.transport.abort()
             return
@@ -179,7 +180,7 @@ class LimitedProtocol(H11Protocol, Evictable):
 
 
 class BodyDeadline:
-    """Has whoever reads a request's body fail with RequestTimeout when it does not come in time."""
+    """Middleware that raises RequestTimeout in the reader of a body that does not arrive in time."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app = app
@@ -192,7 +193,7 @@ class BodyDeadline:
         async def receive_in_time() -> Message:
             nonlocal is_complete, is_late
             if is_complete:
-                return await receive()  # which waits for the client to leave, and that may take long
+                return await receive()  # this waits for the client to disconnect, which may take long
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
@@ -214,7 +215,7 @@ _WAITS: dict[object, Wait] = {h11.IDLE: Wait.HEAD, h11.SEND_BODY: Wait.BODY}
 
 
 class _ShortHeads:
-    """Refuses a request whose head came complete and is too long all the same."""
+    """Middleware that refuses a complete head that is too long."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -230,7 +231,7 @@ class _ShortHeads:
 
 
 class _Crowded:
-    """What a connection beyond the cap gets."""
+    """The application for connections above the limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

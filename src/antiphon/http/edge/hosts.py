@@ -1,10 +1,10 @@
-"""Which names a server answers to, and which web pages' requests it takes.
+"""Checks the host name of a request, and refuses requests from web pages of other sites.
 
-A page of anybody's, open in a browser, can send requests to servers that only this machine reaches, and a page whose
-name resolves to this machine can read the answers too. Browsers say so in the headers `Host`, `Origin` and
-`Sec-Fetch-Site`, which no page can forge. It promises that a server on a loopback address answers to local names and to
-those that were named to it, and that no server takes the requests of another site's pages unless that site was named;
-other clients send none of these headers but `Host`, and are not affected. Probes are answered under any name.
+A web page that is open in a browser can send requests to servers that only this machine can reach. If the page's name
+resolves to this machine, it can also read the answers. Browsers send the headers `Host`, `Origin` and `Sec-Fetch-Site`,
+which a page cannot forge. A server on a loopback address only accepts local host names and configured ones. Every
+server refuses requests from pages of other sites, unless their origin is configured. Other clients only send `Host` and
+are not affected. Health checks are answered under any name.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from antiphon.http.errors import error_response
 
 
 class AllowedHosts:
-    """Refuses what was sent to another name, but for probes: they use addresses."""
+    """Middleware that refuses requests to other host names, except health checks, which use addresses."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], *, local: bool) -> None:
-        """A host is a name or address without a port, or `*.` and a domain for all names below it. `local`: the names
-        and addresses of this machine's loopback interface are allowed as well.
+        """Allow these hosts.
+
+        A host is a name or address without a port, or `*.` and a domain for all names below it. With `local`, the names
+        and addresses of this machine's loopback interface are allowed too.
         """
         self._app = app
         self._names = {host.lower() for host in hosts}
@@ -34,7 +36,7 @@ class AllowedHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS and not self._allows(_host(scope)):
-            message = "This server does not answer to the name in the Host header; --allowed-hosts adds names to it."
+            message = "The name in the Host header is not allowed; add it with --allowed-hosts."
             app = error_response(InvalidRequest(message), scope)
         await app(scope, receive, send)
 
@@ -43,7 +45,7 @@ class AllowedHosts:
 
 
 class SameSite:
-    """Refuses what pages of other sites send, unless their origin is allowed."""
+    """Middleware that refuses requests from pages of other sites, unless their origin is allowed."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
@@ -65,13 +67,13 @@ class SameSite:
             return not origin or _name(origin.partition(b"://")[2].decode("latin-1")) == _host(scope)
         if site != b"cross-site":
             return True
-        # Somebody follows a link to a page of ours, such as /docs.
+        # A user follows a link to one of our pages, such as /docs.
         is_link = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
         return is_link and scope["method"] in ("GET", "HEAD")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address, without brackets, is this machine's own, reachable from nowhere else."""
+    """Whether a name or address, without brackets, is local to this machine."""
     if host.lower() in ("localhost", "localhost."):
         return True
     try:

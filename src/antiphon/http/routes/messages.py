@@ -30,7 +30,7 @@ async def create_message(request: Request) -> Response:
 
 @router.post(f"{PATH}/count_tokens", openapi_extra=json_body(CountTokensRequest))
 async def count_tokens(request: Request) -> Response:
-    """How many tokens a conversation's prompt has."""
+    """Count the tokens of a conversation's prompt without generating."""
     context = context_of(request)
     context.facts()
     body = await read(request, CountTokensRequest)

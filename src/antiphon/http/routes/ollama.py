@@ -60,7 +60,7 @@ async def version(request: Request) -> Response:
 
 
 async def _answer(request: Request, endpoint: str, begin: Begin, *, needed: str) -> Response:
-    """Ollama's clients have a model loaded by a request that asks it nothing, and announce no media type."""
+    """Answer a request. Ollama's clients send no media type, and an empty request to load the model."""
     context = context_of(request)
     try:
         fields = await read_json_object(request, any_media_type=True)

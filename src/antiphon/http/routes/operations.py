@@ -1,7 +1,7 @@
-"""For people who run the server: `/`, `/health`, `/ready`, `/metrics`, `/version`; vLLM's `/ping` and `/load`.
+"""Routes for operating the server: `/`, `/health`, `/ready`, `/metrics`, `/version`; vLLM's `/ping` and `/load`.
 
-`/health` says that the process answers, nothing more; restart it when it does not. `/ready` says whether to send it
-work: it is 503 while loading, draining, or without an engine, and then says why.
+`/health` only says that the process answers; restart the process if it does not. `/ready` says whether to send
+requests: it answers 503, with the reason, while the server is loading, draining, or without an engine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.get("/")
 async def root(request: Request) -> Response:
-    """What this server is, and where to go on."""
+    """The server's name, version, model and state."""
     context = context_of(request)
     told = {
         "name": "antiphon",
@@ -36,19 +36,19 @@ async def root(request: Request) -> Response:
 @router.get("/ping")
 @router.post("/ping")
 async def ping(request: Request) -> Response:
-    """The same as `/health`, without a body."""
+    """Like `/health`, without a body."""
     return Response(media_type="text/plain")
 
 
 @router.get("/load")
 async def load(request: Request) -> Response:
-    """The requests that are being answered or wait."""
+    """The number of unfinished requests."""
     return Response(encode({"server_load": context_of(request).engine.counters.running}), media_type="application/json")
 
 
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """The front is alive."""
+    """The server process is running."""
     return Response(b'{"status":"ok"}', media_type="application/json")
 
 
@@ -70,5 +70,5 @@ async def metrics(request: Request) -> Response:
 
 @router.get("/version")
 async def version(request: Request) -> Response:
-    """Antiphon's own."""
+    """Antiphon's version."""
     return Response(encode({"version": __version__}), media_type="application/json")

@@ -1,4 +1,4 @@
-"""`POST /generate` and `POST /generate-batch`: a question in, a text out, for small scripts."""
+"""`POST /generate` and `POST /generate-batch`: answer questions with plain text, for small scripts."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ async def generate(request: Request) -> Response:
 
 @router.post("/generate-batch", openapi_extra=json_body(BatchRequest))
 async def generate_batch(request: Request) -> Response:
-    """Answer a list of prompts, each for itself, together."""
+    """Answer a list of prompts together; each succeeds or fails by itself."""
     context = context_of(request)
     arrived_at = time.monotonic()
     try:
         items = items_of(await read_json(request))
     except AntiphonError:
-        with account_of(request, "generate_batch"):  # its items are requests of their own; this had none
+        with account_of(request, "generate_batch"):  # each item counts as a request; this body had none
             raise
     work = answer_all(context, items, lambda: account_of(request, "generate_batch"), arrived_at)
     return await answer_or_disconnect(request, nullcontext(), work)
@@ -55,5 +55,5 @@ async def _read(request: Request) -> SimpleRequest:
     await read_nothing(request)
     fields = request.query_params.multi_items()
     if len(dict(fields)) < len(fields):
-        raise InvalidRequest("A field is in the query more than once; send each once.")
+        raise InvalidRequest("A field is in the query more than once; send each field once.")
     return validate(SimpleRequest, dict(fields), from_strings=True)

@@ -1,6 +1,6 @@
-"""`POST /tokenize` and `POST /detokenize`, as vLLM has them.
+"""`POST /tokenize` and `POST /detokenize`, as in vLLM.
 
-The engine is not asked, so these are no requests in the metrics.
+The engine is not involved, so the metrics do not count these requests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def tokenize(request: Request) -> Response:
 
 @router.post("/detokenize", openapi_extra=json_body(DetokenizeRequest))
 async def detokenize(request: Request) -> Response:
-    """The text that token ids spell, control tokens by their names."""
+    """The text of token ids. Control tokens are written by their names."""
     answer = await text_of(context_of(request), await read(request, DetokenizeRequest))
     return Response(encoder.encode(answer), media_type="application/json")
 

@@ -54,19 +54,24 @@ static inline void zero_tile() {
   emulated.tiles[Tile] = {};
 }
 
-template <int Tile>
+template <int Tile, int Offset = 0>
 static inline void load_tile(const void* from, int64_t stride) {
   EmulatedTile loaded{};
   for (int row = 0; row < rows_of(Tile); ++row)
-    __builtin_memcpy(loaded.bytes[row], static_cast<const uint8_t*>(from) + row * stride,
+    __builtin_memcpy(loaded.bytes[row], static_cast<const uint8_t*>(from) + Offset + row * stride,
                      static_cast<size_t>(row_bytes_of(Tile)));
   emulated.tiles[Tile] = loaded;
 }
 
 template <int Tile>
+static inline void load_tile_of(const void* line) {
+  load_tile<Tile>(line, 0);
+}
+
+template <int Tile, int Offset = 0>
 static inline void store_tile(void* to, int64_t stride) {
   for (int row = 0; row < rows_of(Tile); ++row)
-    __builtin_memcpy(static_cast<uint8_t*>(to) + row * stride, emulated.tiles[Tile].bytes[row],
+    __builtin_memcpy(static_cast<uint8_t*>(to) + Offset + row * stride, emulated.tiles[Tile].bytes[row],
                      static_cast<size_t>(row_bytes_of(Tile)));
 }
 

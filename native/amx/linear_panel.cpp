@@ -1,7 +1,7 @@
-// The vector units' half of the product: each tile of integer sums becomes floats, is scaled and added, in the order of
-// k, to float sums that stay in registers through a run (products.h has the other half, and says what a run is). Why it
-// is built so: docs/decisions/010-amx.md. Nothing of the C++ standard library may be instantiated here; see
-// ../avx512/kernels.cpp.
+// The vector units' part of the product: the integer sums of each tile are turned into floats, scaled and added, in the
+// order of k, to float sums that stay in registers during a run. products.h has the tiles' part and says what a run is;
+// docs/decisions/010-amx.md says why it is done this way. Nothing of the C++ standard library may be instantiated here;
+// see ../avx512/kernels.cpp.
 #include "linear_panel.h"
 
 #include "../avx512/vector.h"
@@ -12,110 +12,233 @@ namespace {
 
 using avx512::load_half;
 
-// Where one group's numbers are: scales and minima of 16 channels, scales and code sums of the activation rows.
-struct GroupScales {
-  const uint16_t* scales;
-  const uint16_t* mins;  // or null
-  const float* row_scales;
-  const int32_t* row_sums;
-};
-
-// out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add; then the minima's.
+// out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add.
 template <int Rows>
-__attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows], const int32_t* sums,
-                                                             const GroupScales& group) {
-  const __m512 scales = load_half(group.scales);
+__attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows], const int32_t* sums, __m512 scales,
+                                                             const float* row_scales) {
+  const __m512 minus_start = _mm512_set1_ps(-kStart);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) {
-    const __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(group.row_scales[row]));
-    out[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * row)), scale, out[row]);
+    const __m512 sum = _mm512_add_ps(minus_start, _mm512_castsi512_ps(_mm512_load_si512(sums + 16 * row)));
+    out[row] = _mm512_fmadd_ps(sum, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[row])), out[row]);
   }
-  if (!group.mins) return;
+}
+
+// out[row] += the channels' minima * (the row's scale * the sum of its codes), one fused multiply-add.
+template <int Rows>
+__attribute__((always_inline)) static inline void add_mins(__m512 (&out)[Rows], __m512 mins, const float* row_scales,
+                                                           const int32_t* row_sums) {
   alignas(64) float offsets[16];
   constexpr auto kAllRows = static_cast<__mmask16>((1u << Rows) - 1u);
-  const __m512 row_sums = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(kAllRows, group.row_sums));
-  _mm512_store_ps(offsets, _mm512_mul_ps(_mm512_maskz_loadu_ps(kAllRows, group.row_scales), row_sums));
+  const __m512 sums = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(kAllRows, row_sums));
+  _mm512_store_ps(offsets, _mm512_mul_ps(_mm512_maskz_loadu_ps(kAllRows, row_scales), sums));
   asm("" : "+m"(offsets));  // else gcc broadcasts by permutations, which the vector units, the bound, would have to do
-  const __m512 mins = load_half(group.mins);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) out[row] = _mm512_fmadd_ps(mins, _mm512_set1_ps(offsets[row]), out[row]);
 }
 
-struct Walk {
-  const PackedView& matrix;
-  int64_t panel;
-  const QuantizedRows& in;
-  int64_t first_row;
-  RowTiles rows;
-  float* out;
-
-  int64_t groups() const { return matrix.columns / kGroup; }
-};
-
-static inline GroupScales scales_of(const Walk& walk, int64_t group, int64_t half, int64_t row) {
-  const int64_t channel = (walk.panel * walk.groups() + group) * kPanel + half * 16;
-  const int64_t at = group * walk.in.capacity + walk.first_row + row;
-  const uint16_t* mins = walk.matrix.mins;
-  return {walk.matrix.scales + channel, mins ? mins + channel : nullptr, walk.in.scales + at, walk.in.sums + at};
+// The groups that are multiplied on tiles: whole fours. AVX-512 multiplies the rest.
+static inline int64_t whole_groups(const PackedView& matrix) {
+  return matrix.columns / kGroup / kTilesAhead * kTilesAhead;
 }
 
-// One run: a tile of rows times half the panel, over the groups [begin, end).
-template <int Rows>
-__attribute__((always_inline)) static inline void add_run(const Walk& walk, Products& products, int64_t row_tile,
-                                                          int64_t half, int64_t begin, int64_t end) {
-  const int64_t first = walk.rows.first(row_tile), capacity = walk.in.capacity;
-  float* out = walk.out + first * kPanel + half * 16;
-  __m512 sums[Rows];
-#pragma GCC unroll 16
-  for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-  GroupScales group = scales_of(walk, begin, half, first);
-  for (int64_t at = begin; at < end; ++at) {
-    if (row_tile == 0) products.fetch(at + Products::kFetchAhead, half);
-    add_scaled<Rows>(sums, products.next(), group);
-    group.scales += kPanel;
-    if (group.mins) group.mins += kPanel;
-    group.row_scales += capacity;
-    group.row_sums += capacity;
+// One call: a panel times rows of activations, `Rows` of them a tile.
+template <int Rows, bool HasMins>
+class Walk {
+ public:
+  Walk(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowTiles& rows,
+       float* out, Workspace& workspace)
+      : codes_(matrix, panel),
+        groups_(whole_groups(matrix)),
+        scales_(matrix.scales + panel * (matrix.columns / kGroup) * kPanel),
+        mins_(HasMins ? matrix.mins + panel * (matrix.columns / kGroup) * kPanel : nullptr),
+        capacity_(in.capacity),
+        activations_(in.codes + first_row * kGroup),
+        row_scales_(in.scales + first_row),
+        row_sums_(in.sums + first_row),
+        rows_(rows),
+        out_(out),
+        workspace_(workspace) {}
+
+  void run() const {
+    begin();
+    for (int64_t group = 0; group < groups_; group += kChunkGroups)
+      for (int64_t tile = 0; tile < rows_.count; ++tile)
+        for (int64_t half = 0; half < 2; ++half) {
+          const bool prepares = tile == 0 && group + kChunkGroups < groups_;
+          if (groups_ - group < kChunkGroups)
+            add_run<kChunkGroups / 2, false>(group, tile, half);
+          else if (prepares)
+            add_run<kChunkGroups, true>(group, tile, half);
+          else
+            add_run<kChunkGroups, false>(group, tile, half);
+        }
   }
-  const int64_t done = row_tile * Rows - first;  // rows that the tile before has added up
-#pragma GCC unroll 16
-  for (int row = 0; row < Rows; ++row)
-    if (row >= done) _mm512_storeu_ps(out + kPanel * row, sums[row]);
-}
 
-template <int Rows>
-static void walk_panel(const Walk& walk) {
-  Workspace workspace;
-  Products products(walk.matrix, walk.panel, walk.in, walk.first_row, walk.rows, workspace);
-  products.start();
-  for (int64_t begin = 0; begin < walk.groups(); begin += kChunkGroups) {
-    const int64_t end = begin + products.groups_in_chunk(begin);
-    for (int64_t run = 0; run < 2 * walk.rows.count; ++run) {
-      if (run == 2 * walk.rows.count - 1) products.ready_chunk(begin + kChunkGroups);
-      add_run<Rows>(walk, products, run / 2, run % 2, begin, end);
+ private:
+  Run run_at(int64_t group, int64_t tile, int64_t half) const {
+    return {activations_ + (group * capacity_ + rows_.first(tile)) * kGroup,
+            workspace_.lines[group / kChunkGroups % 2][0][half]};
+  }
+  Run run_after(int64_t group, int64_t tile, int64_t half) const {
+    if (half == 0) return run_at(group, tile, 1);
+    if (tile + 1 < rows_.count) return run_at(group, tile + 1, 0);
+    return run_at(group + kChunkGroups < groups_ ? group + kChunkGroups : 0, 0,
+                  0);  // after the last run: any, its sums are not used
+  }
+
+  // Prepares the first chunk of lines and starts the first tiles.
+  void begin() const {
+    for (int64_t group = 0; group < kChunkGroups && group < groups_; ++group)
+      for (int64_t half = 0; half < 2; ++half) prepare(group, half);
+    const Run first = run_at(0, 0, 0);
+    const int64_t stride = capacity_ * kGroup;
+    make_sums<0>(first.activations, first.lines, codes_.is_signed);
+    make_sums<1>(first.activations + stride, first.lines, codes_.is_signed);
+    make_sums<2>(first.activations + 2 * stride, first.lines, codes_.is_signed);
+    make_sums<3>(first.activations + 3 * stride, first.lines, codes_.is_signed);
+    store_sums<0>(workspace_);
+  }
+
+  // Prepares the lines of half a group.
+  __attribute__((always_inline)) void prepare(int64_t group, int64_t half) const {
+    codes_.prepare(2 * group + half, workspace_.lines[group / kChunkGroups % 2][group % kChunkGroups][half]);
+  }
+
+  // Prefetches what is needed kFetchAhead groups later: codes of half a group, and the group's scales or minima.
+  __attribute__((always_inline)) void prefetch(int64_t group, int64_t half) const {
+    codes_.prefetch(2 * group + half);
+    const uint16_t* halves = half == 0 ? scales_ : mins_;
+    if (half == 0 || HasMins)
+      _mm_prefetch(reinterpret_cast<const char*>(halves + (group + Codes::kFetchAhead) * kPanel), _MM_HINT_T0);
+  }
+
+  // What the steps of a run need. Copied into locals, which the compiler keeps in registers: it has to assume that the
+  // store of a tile changes any member of this object.
+  struct Cursor {
+    const int8_t* activations;  // of the tile that is started next
+    int64_t activations_stride;
+    const uint16_t* scales;  // of the first tile's channels
+    const uint16_t* mins;
+    const float* row_scales;  // of the tile that is added next
+    const int32_t* row_sums;
+    int64_t capacity;
+    Workspace* workspace;
+    bool is_signed;
+  };
+
+  // Adds up a run, whose first tiles were started by the run before, and starts the first tiles of the next run.
+  template <int Groups, bool Prepares>
+  __attribute__((noinline)) void add_run(int64_t group, int64_t tile, int64_t half) const {
+    const int64_t first = rows_.first(tile), at = group * capacity_ + first, channel = group * kPanel + half * 16;
+    const Run here = run_at(group, tile, half), next = run_after(group, tile, half);
+    Cursor cursor{(Groups > kTilesAhead ? here : next).activations +
+                      (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kGroup,
+                  capacity_ * kGroup,
+                  scales_ + channel,
+                  HasMins ? mins_ + channel : nullptr,
+                  row_scales_ + at,
+                  row_sums_ + at,
+                  capacity_,
+                  &workspace_,
+                  codes_.is_signed};
+    float* out = out_ + first * kPanel + half * 16;
+    __m512 sums[Rows];
+#pragma GCC unroll 16
+    for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
+    add_tiles<0, Groups, Prepares>(sums, cursor, here.lines, next, group, half, tile == 0);
+    const int64_t done = tile * Rows - first;  // rows that the tile before has added
+    if (done == 0) {
+#pragma GCC unroll 16
+      for (int row = 0; row < Rows; ++row) _mm512_storeu_ps(out + kPanel * row, sums[row]);
+    } else {
+#pragma GCC unroll 16
+      for (int row = 0; row < Rows; ++row)
+        if (row >= done) _mm512_storeu_ps(out + kPanel * row, sums[row]);
     }
   }
-}
+
+  template <int Tile, int Groups, bool Prepares>
+  __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], Cursor& at, const uint8_t* lines, const Run& next,
+                                                int64_t group, int64_t half, bool prefetches) const {
+    if constexpr (Tile < Groups) {
+      constexpr int kMade = Tile + kTilesAhead;
+      if constexpr (kMade == Groups) at.activations = next.activations;
+      make_sums<kMade % Groups>(at.activations, kMade < Groups ? lines : next.lines, at.is_signed);
+      at.activations += at.activations_stride;
+      store_sums<Tile + 1>(*at.workspace);
+      if (prefetches) prefetch(group + Tile, half);
+      if constexpr (Prepares) prepare(group + kChunkGroups + Tile, half);
+      const __m512 scales = load_half(at.scales + Tile * kPanel);
+      add_scaled<Rows>(sums, at.workspace->sums[Tile % 2], scales, at.row_scales);
+      if constexpr (HasMins) add_mins<Rows>(sums, load_half(at.mins + Tile * kPanel), at.row_scales, at.row_sums);
+      at.row_scales += at.capacity;
+      at.row_sums += at.capacity;
+      asm volatile("" : "+r"(at.activations), "+r"(at.row_scales));
+      add_tiles<Tile + 1, Groups, Prepares>(sums, at, lines, next, group, half, prefetches);
+    }
+  }
+
+  const Codes codes_;
+  const int64_t groups_;
+  const uint16_t* const scales_;
+  const uint16_t* const mins_;
+  const int64_t capacity_;
+  const int8_t* const activations_;
+  const float* const row_scales_;
+  const int32_t* const row_sums_;
+  const RowTiles rows_;
+  float* const out_;
+  Workspace& workspace_;
+};
+
+constexpr int kLeastHeight = 9;  // of the tiles of 17 rows
+static_assert(least_rows(WeightFormat::kW4) >= kLeastHeight && least_rows(WeightFormat::kW8) >= kLeastHeight);
 
 // Float sums can be in registers only if their number is known when this is compiled.
 template <int Rows>
-static void walk_rows(const Walk& walk) {
-  if (walk.rows.height == Rows)
-    walk_panel<Rows>(walk);
-  else if constexpr (Rows > kMinRows)
-    walk_rows<Rows - 1>(walk);
+static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
+                      const RowTiles& rows, float* out) {
+  if (rows.height == Rows) {
+    Workspace workspace;
+    if (matrix.mins)
+      Walk<Rows, true>(matrix, panel, in, first_row, rows, out, workspace).run();
+    else
+      Walk<Rows, false>(matrix, panel, in, first_row, rows, out, workspace).run();
+  } else if constexpr (Rows > kLeastHeight) {
+    walk_rows<Rows - 1>(matrix, panel, in, first_row, rows, out);
+  }
+}
+
+// The groups from `begin` on, by AVX-512's kernel, as a matrix of one panel.
+static void multiply_rest(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t begin,
+                          int64_t first_row, int64_t num_rows, float* out) {
+  const int64_t at = panel * (matrix.columns / kGroup) + begin;
+  PackedView rest = matrix;
+  rest.rows = kPanel;
+  rest.columns -= begin * kGroup;
+  rest.codes += at * group_code_bytes(matrix.format);
+  rest.scales += at * kPanel;
+  if (rest.mins) rest.mins += at * kPanel;
+  QuantizedRows rows = in;
+  rows.codes += begin * in.capacity * kGroup;
+  rows.scales += begin * in.capacity;
+  rows.sums += begin * in.capacity;
+  kAvx512Kernels.linear_panel(rest, 0, rows, first_row, num_rows, out);
 }
 
 }  // namespace
 
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out) {
-  const bool worth_it = num_rows >= kMinRows && num_rows * (matrix.columns / kGroup) >= kMinWork;
-  if (!worth_it || !can_ready_lines(matrix))
+  const int64_t groups = whole_groups(matrix);
+  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups;
+  if (!worth_it || !can_prepare_lines(matrix))
     return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
   const RowTiles rows(num_rows);
   configure_tiles(rows.height);
-  walk_rows<16>({matrix, panel, in, first_row, rows, out});
+  walk_rows<16>(matrix, panel, in, first_row, rows, out);
+  if (groups * kGroup < matrix.columns) multiply_rest(matrix, panel, in, groups, first_row, num_rows, out);
 }
 
 }  // namespace antiphon::ANTIPHON_AMX

@@ -5,11 +5,11 @@
 
 namespace antiphon::ANTIPHON_AMX {
 
-// As kernels.h has it. AVX-512's takes over where tiles would gain nothing, or for codes of a zero point unknown here:
-// with fewer rows than a tile product's cycles pay for, or with too few (row, group) pairs to pay for the first tiles,
-// which have nothing to hide behind. A short K is attention's: 4 groups for heads of 128.
-constexpr int64_t kMinRows = 4;
-constexpr int64_t kMinWork = 64;
+// As kernels.h says. AVX-512's kernel is used where tiles gain nothing, as measured on an Emerald Rapids: with few
+// rows, where both kernels wait for memory and AVX-512's waits less; for a short K, where the first tiles of a call
+// overlap with nothing (attention's scores have 4 groups for heads of 128); and for codes of a zero point unknown here.
+constexpr int64_t least_rows(WeightFormat format) { return format == WeightFormat::kW4 ? 12 : 16; }
+constexpr int64_t kLeastGroups = 16;
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out);
 

@@ -1,14 +1,17 @@
-// The tiles' half of a panel's product: exact integer sums, one tile of them after another, each a few steps before it
-// is asked for, so that the tiles work while the vector units scale what came before.
+// The tiles' part of a panel's product: exact integer sums. Each tile of sums is started a few steps before it is
+// needed, so that the tile unit multiplies while the vector units scale earlier sums.
 //
-// A tile of sums is some rows of activations times 16 channels over one group. Tiles come in the order of the walk:
-// chunks of groups; in a chunk, runs of one tile of rows and one half of the panel; in a run, the chunk's groups.
+// A tile of sums is a tile of rows of activations times 16 channels, half a panel, over one group. A run is the tiles
+// of one tile of rows and one half, over a chunk of groups.
 #pragma once
 #include "lines.h"
 
 namespace antiphon::ANTIPHON_AMX {
 
-// Activation rows in tiles of equal height. The last tile may overlap the one before.
+constexpr int64_t kTilesAhead = 4;  // tiles of sums in progress: one for each register that holds sums
+constexpr int64_t kChunkGroups = 8;
+
+// Activation rows in tiles of equal height. The last tile may overlap the one before it.
 struct RowTiles {
   int64_t num_rows, count, height;
 
@@ -20,7 +23,7 @@ struct RowTiles {
   }
 };
 
-// Tiles 0 to 3 hold sums, one of 4 and 5 activations, one of 6 and 7 lines of weights.
+// Registers 0 to 3 hold sums, 4 and 5 activations, 6 and 7 lines of weights.
 static inline void configure_tiles(int64_t height) {
   TileConfig wanted, found;
   wanted.palette = 1;
@@ -28,138 +31,54 @@ static inline void configure_tiles(int64_t height) {
     wanted.rows[tile] = static_cast<uint8_t>(tile < 6 ? height : 8);
     wanted.row_bytes[tile] = tile == 4 || tile == 5 ? kGroup : kLineBytes;
   }
-  // Loading is slow, and nobody can say what else has used the tiles of this thread: ask.
+  // Loading takes over 200 cycles and asking 20, and other code of this thread may have changed the configuration.
   store_config(found);
   if (__builtin_memcmp(&wanted, &found, sizeof wanted) != 0) load_config(wanted);
 }
 
-// What one call needs of the first-level cache.
-struct Workspace {
-  alignas(64) int32_t sums[2][16 * 16];
-  alignas(64) uint8_t lines[2][kChunkGroups * kLinesBytes];  // of even chunks and of odd ones
+// Sums start at these bits instead of zero. The bits of a sum, read as a float, are then exactly kStart + the sum, as
+// long as the sum is below 2^22 (it is at most 32 * 255 * 127). One subtraction gives the sum as a float. A conversion
+// would need the multiplier of port 0, the only one that works while tiles are in use; a subtraction does not.
+constexpr int32_t kStartBits = 0x4B400000;
+constexpr float kStart = 12582912.0f;  // 1.5 * 2^23
+
+struct alignas(64) StartLine {
+  int32_t sums[16];
+  constexpr StartLine() : sums() {
+    for (int32_t& sum : sums) sum = kStartBits;
+  }
+};
+static constexpr StartLine kStartLine;
+
+// Buffers of one call, all in the first-level cache.
+struct alignas(64) Workspace {
+  int32_t sums[2][16 * 16];                       // of even tiles and of odd tiles
+  uint8_t lines[2][kChunkGroups][2][kHalfBytes];  // of even chunks of groups and of odd chunks
 };
 
-// Its members should live in registers through the innermost loop: hence the buffers are elsewhere, and all that the
-// loop calls is inlined.
-class Products {
- public:
-  static constexpr int64_t kFetchAhead = 2 * kChunkGroups;  // groups
-
-  Products(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowTiles& rows,
-           Workspace& workspace)
-      : matrix_(matrix),
-        groups_(matrix.columns / kGroup),
-        first_panel_group_(panel * groups_),
-        activations_(in.codes + first_row * kGroup),
-        activations_stride_(in.capacity * kGroup),
-        rows_(rows),
-        signed_(has_signed_lines(matrix)),
-        workspace_(workspace) {}
-
-  // Readies the first chunk and makes the first tiles.
-  __attribute__((always_inline)) void start() {
-    for (int64_t group = 0; group < kFetchAhead; ++group)
-      for (int64_t half = 0; half < 2; ++half) fetch(group, half);
-    ready_chunk(0);
-    enter_run();
-    make<0>();
-    make<1>();
-    make<2>();
-    make<3>();
-    store_tile<0>(workspace_.sums[0], kLineBytes);
-  }
-
-  // Sends half a group's codes on their way to the second-level cache, and its scales or its minima.
-  __attribute__((always_inline)) void fetch(int64_t group, int64_t half) const {
-    if (group >= groups_) return;
-    const int64_t bytes = group_code_bytes(matrix_.format) / 2;
-    const char* codes = reinterpret_cast<const char*>(codes_of(group)) + half * bytes + matrix_.ahead;
-    for (int64_t at = 0; at < bytes; at += kLineBytes) _mm_prefetch(codes + at, _MM_HINT_T1);
-    const uint16_t* halves = half == 0 ? matrix_.scales : matrix_.mins;
-    if (halves)
-      _mm_prefetch(reinterpret_cast<const char*>(halves + (first_panel_group_ + group) * kPanel), _MM_HINT_T0);
-  }
-
-  // To be called before the last run of the chunk before, since tiles are made ahead of their use.
-  void ready_chunk(int64_t first_group) const {
-    if (first_group < groups_)
-      ready_lines(matrix_, codes_of(first_group), groups_in_chunk(first_group), lines_of(first_group));
-  }
-
-  int64_t groups_in_chunk(int64_t first_group) const {
-    return groups_ - first_group < kChunkGroups ? groups_ - first_group : kChunkGroups;
-  }
-
-  // The next tile of sums, [height][16]; valid until the next call. It was stored a step ago; now the tile after it is
-  // stored, and the one 4 on begins.
-  __attribute__((always_inline)) const int32_t* next() {
-    const unsigned step = step_++ % 4;
-    switch (step) {
-      case 0: advance<0>(); break;
-      case 1: advance<1>(); break;
-      case 2: advance<2>(); break;
-      default: advance<3>(); break;
-    }
-    return workspace_.sums[step % 2];
-  }
-
- private:
-  template <int Tile>
-  __attribute__((always_inline)) void advance() {
-    make<Tile>();
-    constexpr int kNext = (Tile + 1) % 4;
-    store_tile<kNext>(workspace_.sums[kNext % 2], kLineBytes);  // after the last tile: an old one, to no effect
-  }
-
-  template <int Tile>
-  __attribute__((always_inline)) void make() {
-    if (left_in_run_ == 0) return;  // the walk is over
-    zero_tile<Tile>();
-    load_tile<4 + Tile % 2>(next_activations_, kGroup);
-    load_tile<6 + Tile % 2>(next_lines_, kLineBytes);
-    if (signed_)
-      add_signed_products<Tile, 4 + Tile % 2, 6 + Tile % 2>();
-    else
-      add_unsigned_products<Tile, 4 + Tile % 2, 6 + Tile % 2>();
-    next_activations_ += activations_stride_;
-    next_lines_ += kLinesBytes;
-    if (--left_in_run_ == 0) leave_run();
-  }
-
-  __attribute__((always_inline)) void leave_run() {
-    half_ ^= 1;
-    if (half_ == 0 && ++row_tile_ == rows_.count) {
-      row_tile_ = 0;
-      first_group_ += kChunkGroups;
-    }
-    if (first_group_ < groups_) enter_run();
-  }
-
-  __attribute__((always_inline)) void enter_run() {
-    left_in_run_ = groups_in_chunk(first_group_);
-    next_activations_ = activations_ + first_group_ * activations_stride_ + rows_.first(row_tile_) * kGroup;
-    next_lines_ = lines_of(first_group_) + half_ * kHalfBytes;
-  }
-
-  const uint8_t* codes_of(int64_t group) const {
-    return matrix_.codes + (first_panel_group_ + group) * group_code_bytes(matrix_.format);
-  }
-  uint8_t* lines_of(int64_t first_group) const { return workspace_.lines[first_group / kChunkGroups % 2]; }
-
-  const PackedView& matrix_;
-  const int64_t groups_;
-  const int64_t first_panel_group_;  // of the panel, among the matrix' groups
-  const int8_t* const activations_;
-  const int64_t activations_stride_;  // bytes from a group to the next
-  const RowTiles rows_;
-  const bool signed_;
-  Workspace& workspace_;
-
-  // The run of which tiles are made, and how far that is.
-  int64_t first_group_ = 0, row_tile_ = 0, half_ = 0, left_in_run_ = 0;
-  const int8_t* next_activations_ = nullptr;
-  const uint8_t* next_lines_ = nullptr;
-  unsigned step_ = 0;
+// The operands of a run's first tile; those of the next groups follow at fixed distances.
+struct Run {
+  const int8_t* activations;
+  const uint8_t* lines;
 };
+
+// Starts the sums of tile `Tile` of a run. `lines` are those of its first tile.
+template <int Tile>
+__attribute__((always_inline)) static inline void make_sums(const int8_t* activations, const uint8_t* lines,
+                                                            bool is_signed) {
+  constexpr int kSums = Tile % 4, kRows = 4 + Tile % 2, kLines = 6 + Tile % 2;
+  load_tile_of<kSums>(kStartLine.sums);
+  load_tile<kRows>(activations, kGroup);
+  load_tile<kLines, Tile * kLinesBytes>(lines, kLineBytes);
+  if (is_signed)
+    add_signed_products<kSums, kRows, kLines>();
+  else
+    add_unsigned_products<kSums, kRows, kLines>();
+}
+
+template <int Tile>
+__attribute__((always_inline)) static inline void store_sums(Workspace& workspace) {
+  store_tile<Tile % 4>(workspace.sums[Tile % 2], kLineBytes);
+}
 
 }  // namespace antiphon::ANTIPHON_AMX

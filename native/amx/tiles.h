@@ -43,14 +43,19 @@ template <int Tile>
 static inline void zero_tile() {
   asm volatile("tilezero %%tmm%c0" : : "i"(Tile));
 }
-// Rows are `stride` bytes apart.
-template <int Tile>
+// Rows are `stride` bytes apart; the first is `Offset` bytes from the address.
+template <int Tile, int Offset = 0>
 static inline void load_tile(const void* from, int64_t stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(Tile) : "memory");
+  asm volatile("tileloadd %c3(%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(Tile), "i"(Offset) : "memory");
 }
+// Every row is the same line: without an index register the stride is zero.
 template <int Tile>
+static inline void load_tile_of(const void* line) {
+  asm volatile("tileloadd (%0), %%tmm%c1" : : "r"(line), "i"(Tile) : "memory");
+}
+template <int Tile, int Offset = 0>
 static inline void store_tile(void* to, int64_t stride) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(Tile) : "memory");
+  asm volatile("tilestored %%tmm%c2, %c3(%0,%1,1)" : : "r"(to), "r"(stride), "i"(Tile), "i"(Offset) : "memory");
 }
 // sum[row][channel] += rows[row][4 k + i] * lines[k][4 channel + i], as int32; rows are signed bytes, and so are lines
 // or, in the second, they are unsigned.

@@ -61,7 +61,7 @@ void check_matrix(Random& random, ThreadPool& pool, const char* type, int64_t gr
 // Sums at their largest: all codes and all activations at one end or the other.
 void check_extremes(const char* type) {
   ThreadPool pool(1);
-  const int64_t columns = 9 * kGroup;
+  const int64_t columns = 17 * kGroup;
   Random random(3);
   for (const uint8_t code : {0x00, 0x7F, 0x80, 0xFF}) {
     std::vector<uint8_t> data = weights(random, type, kPanel, columns);
@@ -144,12 +144,14 @@ void test_tiles() {
   }
   Random random(13);
   ThreadPool pool(1);
-  constexpr int64_t kGroups[] = {1, 3, 8, 9, 17};  // of blocks of 8: part of one, one, and several with a rest
+  // Tiles need 16 groups. Runs are of 8 groups and of 4; the rest is not for tiles.
+  constexpr int64_t kGroups[] = {1, 15, 16, 17, 20, 23, 24, 28, 31};
   for (const char* type : kKinds) {
     for (int64_t count = 1; count <= kMostRows; ++count)
-      check_matrix(random, pool, type, kGroups[random.next() % std::size(kGroups)], count);
+      for (int i = 0; i < 2; ++i) check_matrix(random, pool, type, kGroups[random.next() % std::size(kGroups)], count);
     check_extremes(type);
   }
+  CHECK(emulated.config.palette == 1);  // tiles were used: the bounds of rows and groups have not excluded all of this
 }
 
 }  // namespace antiphon::tests

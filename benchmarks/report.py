@@ -3,10 +3,9 @@
 
     python benchmarks/report.py benchmarks/results/FOLDER
 
-FOLDER has what one machine measured: `kernels.json`, `steps.json`, `steps-avx2.json`, `side-by-side.json`,
-`side-by-side-long.json` and `step-overhead.json`, each written by the benchmark of that name with `--json`. What is
-missing keeps its place in the document as it is. The document's own words stand outside the marks; all between them is
-written anew.
+FOLDER has what one machine measured, each file written by a benchmark with `--json`; TABLES says which files belong to
+which folder. A missing file's place in the document stays as it is. Text outside the marks is not changed; text between
+the marks is replaced.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def origin(result: Result) -> str:
 # ---- Side by side ----
 
 
-def side_by_side(result: Result) -> list[str]:
+def side_by_side(result: Result, image_name: str = "users.svg") -> list[str]:
     cases, names = result["cases"], list(result["servers"])
     users = [row for row in cases if not row["known"] and row["answer"] > 1]
     lines = [
@@ -57,8 +57,8 @@ def side_by_side(result: Result) -> list[str]:
     image = []
     if all(line.points for line in lines):
         IMAGES.mkdir(exist_ok=True)
-        (IMAGES / "users.svg").write_text(line_chart("Tokens a second, all users together", "users at once", lines))
-        image = ["![Tokens a second against users, for each server](images/users.svg)", ""]
+        (IMAGES / image_name).write_text(line_chart("Tokens a second, all users together", "users at once", lines))
+        image = [f"![Tokens a second against users, for each server](images/{image_name})", ""]
     keys = list(dict.fromkeys(_case_key(row) for row in cases))
     rows = [_case_row(key, names, cases) for key in keys]
     rows += [_first_prefill_row(key, names, cases) for key in keys if key[3]]
@@ -211,14 +211,25 @@ def step_overhead(result: Result) -> list[str]:
     return [words, "", *table(["", "ms a step"], rows), "", origin(result)]
 
 
-TABLES: dict[str, tuple[str, Callable[[Result], list[str]]]] = {
-    "side by side": ("side-by-side", side_by_side),
-    "long contexts": ("side-by-side-long", side_by_side),
-    "where the step goes": ("steps", step_roofline),
-    "steps": ("steps", steps),
-    "steps in AVX2": ("steps-avx2", steps),
-    "around the step": ("step-overhead", step_overhead),
-    "kernels": ("kernels", kernels),
+Table = tuple[str, Callable[[Result], list[str]]]  # a result's name, and what makes its lines
+
+# By the name of the folder: what is written between which marks.
+TABLES: dict[str, dict[str, Table]] = {
+    "r1-zen4": {
+        "side by side": ("side-by-side", side_by_side),
+        "long contexts": ("side-by-side-long", side_by_side),
+        "where the step goes": ("steps", step_roofline),
+        "steps": ("steps", steps),
+        "steps in AVX2": ("steps-avx2", steps),
+        "around the step": ("step-overhead", step_overhead),
+        "kernels": ("kernels", kernels),
+    },
+    "r1-emerald-rapids": {
+        "AMX side by side": ("side-by-side", partial(side_by_side, image_name="users-amx.svg")),
+        "AMX steps": ("steps-amx", steps),
+        "AMX steps in AVX-512": ("steps-avx512", steps),
+        "AMX kernels": ("kernels", kernels),
+    },
 }
 
 
@@ -230,10 +241,10 @@ def put(text: str, mark: str, lines: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help=f"one of {', '.join(TABLES)}")
     folder = parser.parse_args().folder
     text = DOCUMENT.read_text(encoding="utf-8")
-    for mark, (name, lines) in TABLES.items():
+    for mark, (name, lines) in TABLES[folder.name].items():
         path = folder / f"{name}.json"
         if path.exists():
             text = put(text, mark, lines(json.loads(path.read_text())))

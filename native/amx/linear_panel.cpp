@@ -42,11 +42,11 @@ static inline int64_t whole_groups(const PackedView& matrix) {
   return matrix.columns / kGroup / kTilesAhead * kTilesAhead;
 }
 
-// One call: a panel times rows of activations, `Rows` of them a block.
+// One call: a panel times rows of activations, `Rows` of them a tile.
 template <int Rows, bool HasMins>
 class Walk {
  public:
-  Walk(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowBlocks& rows,
+  Walk(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowTiles& rows,
        float* out, Workspace& workspace)
       : codes_(matrix, panel),
         groups_(whole_groups(matrix)),
@@ -62,34 +62,34 @@ class Walk {
 
   void run() const {
     begin();
-    for (int64_t group = 0; group < groups_; group += kBlockGroups)
-      for (int64_t block = 0; block < rows_.count; ++block)
+    for (int64_t group = 0; group < groups_; group += kChunkGroups)
+      for (int64_t tile = 0; tile < rows_.count; ++tile)
         for (int64_t half = 0; half < 2; ++half) {
-          const bool prepares = block == 0 && group + kBlockGroups < groups_;
-          if (groups_ - group < kBlockGroups)
-            add_run<kBlockGroups / 2, false>(group, block, half);
+          const bool prepares = tile == 0 && group + kChunkGroups < groups_;
+          if (groups_ - group < kChunkGroups)
+            add_run<kChunkGroups / 2, false>(group, tile, half);
           else if (prepares)
-            add_run<kBlockGroups, true>(group, block, half);
+            add_run<kChunkGroups, true>(group, tile, half);
           else
-            add_run<kBlockGroups, false>(group, block, half);
+            add_run<kChunkGroups, false>(group, tile, half);
         }
   }
 
  private:
-  Run run_at(int64_t group, int64_t block, int64_t half) const {
-    return {activations_ + (group * capacity_ + rows_.first(block)) * kGroup,
-            workspace_.lines[group / kBlockGroups % 2][0][half]};
+  Run run_at(int64_t group, int64_t tile, int64_t half) const {
+    return {activations_ + (group * capacity_ + rows_.first(tile)) * kGroup,
+            workspace_.lines[group / kChunkGroups % 2][0][half]};
   }
-  Run run_after(int64_t group, int64_t block, int64_t half) const {
-    if (half == 0) return run_at(group, block, 1);
-    if (block + 1 < rows_.count) return run_at(group, block + 1, 0);
-    return run_at(group + kBlockGroups < groups_ ? group + kBlockGroups : 0, 0,
+  Run run_after(int64_t group, int64_t tile, int64_t half) const {
+    if (half == 0) return run_at(group, tile, 1);
+    if (tile + 1 < rows_.count) return run_at(group, tile + 1, 0);
+    return run_at(group + kChunkGroups < groups_ ? group + kChunkGroups : 0, 0,
                   0);  // after the last run: any, its sums are not used
   }
 
-  // Prepares the first block of lines and starts the first tiles.
+  // Prepares the first chunk of lines and starts the first tiles.
   void begin() const {
-    for (int64_t group = 0; group < kBlockGroups && group < groups_; ++group)
+    for (int64_t group = 0; group < kChunkGroups && group < groups_; ++group)
       for (int64_t half = 0; half < 2; ++half) prepare(group, half);
     const Run first = run_at(0, 0, 0);
     const int64_t stride = capacity_ * kGroup;
@@ -102,7 +102,7 @@ class Walk {
 
   // Prepares the lines of half a group.
   __attribute__((always_inline)) void prepare(int64_t group, int64_t half) const {
-    codes_.prepare(2 * group + half, workspace_.lines[group / kBlockGroups % 2][group % kBlockGroups][half]);
+    codes_.prepare(2 * group + half, workspace_.lines[group / kChunkGroups % 2][group % kChunkGroups][half]);
   }
 
   // Prefetches what is needed kFetchAhead groups later: codes of half a group, and the group's scales or minima.
@@ -129,9 +129,9 @@ class Walk {
 
   // Adds up a run, whose first tiles were started by the run before, and starts the first tiles of the next run.
   template <int Groups, bool Prepares>
-  __attribute__((noinline)) void add_run(int64_t group, int64_t block, int64_t half) const {
-    const int64_t first = rows_.first(block), at = group * capacity_ + first, channel = group * kPanel + half * 16;
-    const Run here = run_at(group, block, half), next = run_after(group, block, half);
+  __attribute__((noinline)) void add_run(int64_t group, int64_t tile, int64_t half) const {
+    const int64_t first = rows_.first(tile), at = group * capacity_ + first, channel = group * kPanel + half * 16;
+    const Run here = run_at(group, tile, half), next = run_after(group, tile, half);
     Cursor cursor{(Groups > kTilesAhead ? here : next).activations +
                       (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kGroup,
                   capacity_ * kGroup,
@@ -146,8 +146,8 @@ class Walk {
     __m512 sums[Rows];
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-    add_tiles<0, Groups, Prepares>(sums, cursor, here.lines, next, group, half, block == 0);
-    const int64_t done = block * Rows - first;  // rows that the block before has added
+    add_tiles<0, Groups, Prepares>(sums, cursor, here.lines, next, group, half, tile == 0);
+    const int64_t done = tile * Rows - first;  // rows that the tile before has added
     if (done == 0) {
 #pragma GCC unroll 16
       for (int row = 0; row < Rows; ++row) _mm512_storeu_ps(out + kPanel * row, sums[row]);
@@ -168,7 +168,7 @@ class Walk {
       at.activations += at.activations_stride;
       store_sums<Tile + 1>(*at.workspace);
       if (prefetches) prefetch(group + Tile, half);
-      if constexpr (Prepares) prepare(group + kBlockGroups + Tile, half);
+      if constexpr (Prepares) prepare(group + kChunkGroups + Tile, half);
       const __m512 scales = load_half(at.scales + Tile * kPanel);
       add_scaled<Rows>(sums, at.workspace->sums[Tile % 2], scales, at.row_scales);
       if constexpr (HasMins) add_mins<Rows>(sums, load_half(at.mins + Tile * kPanel), at.row_scales, at.row_sums);
@@ -187,18 +187,18 @@ class Walk {
   const int8_t* const activations_;
   const float* const row_scales_;
   const int32_t* const row_sums_;
-  const RowBlocks rows_;
+  const RowTiles rows_;
   float* const out_;
   Workspace& workspace_;
 };
 
-constexpr int kLeastHeight = 9;  // of the blocks of 17 rows
+constexpr int kLeastHeight = 9;  // of the tiles of 17 rows
 static_assert(least_rows(WeightFormat::kW4) >= kLeastHeight && least_rows(WeightFormat::kW8) >= kLeastHeight);
 
 // Float sums can be in registers only if their number is known when this is compiled.
 template <int Rows>
 static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
-                      const RowBlocks& rows, float* out) {
+                      const RowTiles& rows, float* out) {
   if (rows.height == Rows) {
     Workspace workspace;
     if (matrix.mins)
@@ -235,7 +235,7 @@ void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& 
   const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups;
   if (!worth_it || !can_prepare_lines(matrix))
     return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
-  const RowBlocks rows(num_rows);
+  const RowTiles rows(num_rows);
   configure_tiles(rows.height);
   walk_rows<16>(matrix, panel, in, first_row, rows, out);
   if (groups * kGroup < matrix.columns) multiply_rest(matrix, panel, in, groups, first_row, num_rows, out);

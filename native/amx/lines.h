@@ -1,6 +1,6 @@
 // Prepares a panel's codes for the tiles, one half of a group at a time: 8 lines of 64 bytes in the first-level cache,
-// whatever the format. The zero point of codes is subtracted here, which makes them signed and costs one operation a line;
-// subtracting it from the products would cost one for every 16 of them.
+// whatever the format. The zero point of codes is subtracted here, which makes them signed and costs one operation a
+// line; subtracting it from the products would cost one for every 16 of them.
 #pragma once
 #include <immintrin.h>
 

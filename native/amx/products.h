@@ -1,24 +1,24 @@
 // The tiles' part of a panel's product: exact integer sums. Each tile of sums is started a few steps before it is
 // needed, so that the tile unit multiplies while the vector units scale earlier sums.
 //
-// A tile of sums is a block of rows of activations times 16 channels, half a panel, over one group. A run is the tiles
-// of one block of rows and one half, over a block of groups.
+// A tile of sums is a tile of rows of activations times 16 channels, half a panel, over one group. A run is the tiles
+// of one tile of rows and one half, over a chunk of groups.
 #pragma once
 #include "lines.h"
 
 namespace antiphon::ANTIPHON_AMX {
 
 constexpr int64_t kTilesAhead = 4;  // tiles of sums in progress: one for each register that holds sums
-constexpr int64_t kBlockGroups = 8;
+constexpr int64_t kChunkGroups = 8;
 
-// Activation rows in blocks of equal height, at most a tile's. The last block may overlap the one before it.
-struct RowBlocks {
+// Activation rows in tiles of equal height. The last tile may overlap the one before it.
+struct RowTiles {
   int64_t num_rows, count, height;
 
-  explicit RowBlocks(int64_t num_rows)
+  explicit RowTiles(int64_t num_rows)
       : num_rows(num_rows), count((num_rows + 15) / 16), height((num_rows + count - 1) / count) {}
-  int64_t first(int64_t block) const {
-    const int64_t row = block * height;
+  int64_t first(int64_t tile) const {
+    const int64_t row = tile * height;
     return row + height <= num_rows ? row : num_rows - height;
   }
 };
@@ -53,7 +53,7 @@ static constexpr StartLine kStartLine;
 // Buffers of one call, all in the first-level cache.
 struct alignas(64) Workspace {
   int32_t sums[2][16 * 16];                       // of even tiles and of odd tiles
-  uint8_t lines[2][kBlockGroups][2][kHalfBytes];  // of even blocks of groups and of odd blocks
+  uint8_t lines[2][kChunkGroups][2][kHalfBytes];  // of even chunks of groups and of odd chunks
 };
 
 // The operands of a run's first tile; those of the next groups follow at fixed distances.

@@ -22,7 +22,7 @@ from fronts import is_gone
 from openai import AsyncOpenAI
 from scrapes import check_accounts, check_idle, samples
 
-PATIENCE = 120.0  # seconds; only a machine that stands still takes that long
+PATIENCE = 600.0  # seconds; a busy machine has taken more than 120 for 400 tokens
 _ENGINE = b"antiphon.engine.worker"
 
 

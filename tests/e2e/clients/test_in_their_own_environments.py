@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_server import RealServer
+from real_server import PATIENCE, RealServer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 PYTHON = Path(os.environ.get("ANTIPHON_CLIENTS") or Path(__file__).parents[3] / "build" / "clients") / "bin" / "python"
-PATIENCE = 600.0  # seconds; these libraries take their time to start
 ANSWER, CITY = "The capital of France is Paris.", {"city": "Paris"}
 
 

@@ -65,17 +65,21 @@ class Walk {
     for (int64_t group = 0; group < groups_; group += kChunkGroups)
       for (int64_t tile = 0; tile < rows_.count; ++tile)
         for (int64_t half = 0; half < 2; ++half) {
-          const bool prepares = tile == 0 && group + kChunkGroups < groups_;
+          const int64_t after = tile == 0 ? groups_ - group - kChunkGroups : 0;  // groups to prepare meanwhile
           if (groups_ - group < kChunkGroups)
-            add_run<kChunkGroups / 2, false>(group, tile, half);
-          else if (prepares)
-            add_run<kChunkGroups, true>(group, tile, half);
+            add_run<kShortChunk, 0>(group, tile, half);
+          else if (after >= kChunkGroups)
+            add_run<kChunkGroups, kChunkGroups>(group, tile, half);
+          else if (after > 0)
+            add_run<kChunkGroups, kShortChunk>(group, tile, half);
           else
-            add_run<kChunkGroups, false>(group, tile, half);
+            add_run<kChunkGroups, 0>(group, tile, half);
         }
   }
 
  private:
+  static constexpr int kShortChunk = kChunkGroups / 2;  // the last one, where groups are no whole chunks
+
   Run run_at(int64_t group, int64_t tile, int64_t half) const {
     return {activations_ + (group * capacity_ + rows_.first(tile)) * kGroup,
             workspace_.lines[group / kChunkGroups % 2][0][half]};
@@ -128,7 +132,7 @@ class Walk {
   };
 
   // Adds up a run, whose first tiles were started by the run before, and starts the first tiles of the next run.
-  template <int Groups, bool Prepares>
+  template <int Groups, int Prepared>
   __attribute__((noinline)) void add_run(int64_t group, int64_t tile, int64_t half) const {
     const int64_t first = rows_.first(tile), at = group * capacity_ + first, channel = group * kPanel + half * 16;
     const Run here = run_at(group, tile, half), next = run_after(group, tile, half);
@@ -146,7 +150,7 @@ class Walk {
     __m512 sums[Rows];
 #pragma GCC unroll 16
     for (int row = 0; row < Rows; ++row) sums[row] = _mm512_loadu_ps(out + kPanel * row);
-    add_tiles<0, Groups, Prepares>(sums, cursor, here.lines, next, group, half, tile == 0);
+    add_tiles<0, Groups, Prepared>(sums, cursor, here.lines, next, group, half, tile == 0);
     const int64_t done = tile * Rows - first;  // rows that the tile before has added
     if (done == 0) {
 #pragma GCC unroll 16
@@ -158,7 +162,7 @@ class Walk {
     }
   }
 
-  template <int Tile, int Groups, bool Prepares>
+  template <int Tile, int Groups, int Prepared>
   __attribute__((always_inline)) void add_tiles(__m512 (&sums)[Rows], Cursor& at, const uint8_t* lines, const Run& next,
                                                 int64_t group, int64_t half, bool prefetches) const {
     if constexpr (Tile < Groups) {
@@ -168,14 +172,14 @@ class Walk {
       at.activations += at.activations_stride;
       store_sums<Tile + 1>(*at.workspace);
       if (prefetches) prefetch(group + Tile, half);
-      if constexpr (Prepares) prepare(group + kChunkGroups + Tile, half);
+      if constexpr (Tile < Prepared) prepare(group + kChunkGroups + Tile, half);
       const __m512 scales = load_half(at.scales + Tile * kPanel);
       add_scaled<Rows>(sums, at.workspace->sums[Tile % 2], scales, at.row_scales);
       if constexpr (HasMins) add_mins<Rows>(sums, load_half(at.mins + Tile * kPanel), at.row_scales, at.row_sums);
       at.row_scales += at.capacity;
       at.row_sums += at.capacity;
       asm volatile("" : "+r"(at.activations), "+r"(at.row_scales));
-      add_tiles<Tile + 1, Groups, Prepares>(sums, at, lines, next, group, half, prefetches);
+      add_tiles<Tile + 1, Groups, Prepared>(sums, at, lines, next, group, half, prefetches);
     }
   }
 

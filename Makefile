@@ -24,7 +24,8 @@ chat: $(VENV)/installed ## chat with MODEL in the terminal
 	@$(BIN)/antiphon chat $(MODEL)
 
 test: lint demo $(VENV)/installed-judge ## run every check and every test
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	# One seed for hashes: every process must find the same tests, and some names are made from sets.
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"

@@ -6,7 +6,7 @@ MODEL ?= demo
 HOST ?= 127.0.0.1
 PORT ?= 8000
 # Files of tests run side by side: many of them wait for servers to start.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)

@@ -181,7 +181,7 @@ async def test_an_engine_that_keeps_dying_while_loading_is_given_up():
 async def test_a_first_engine_without_memory_is_given_up_at_once():
     client = EngineClient(fake_config(kv_cache_tokens=1 << 60), ServerConfig())
     await client.start()
-    with pytest.raises(ConfigError, match="more memory than can be had"):
+    with pytest.raises(ConfigError, match="more memory than is available"):
         async with asyncio.timeout(PATIENCE):
             await client.wait_ready()
     await client.stop()

@@ -310,7 +310,8 @@ def test_no_name_is_taken_for_markup_or_reaches_the_terminal_as_an_escape(capsys
     assert visible in text.replace("\\\\", "\\")
 
 
-def test_inspect_prints_a_model_with_a_strange_name(tmp_path):
+def test_inspect_prints_a_model_with_a_strange_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")  # else a long path of temporary files breaks the name in two lines
     for name in ("[red]x[y]", ":smile:", "[bold]"):
         model = str(write_gguf(tmp_path / f"{name}.gguf", metadata()))
         result = run("inspect", model)

@@ -1,0 +1,17 @@
+/** Builds the chat page into the Python package, which serves it: see docs/page.md. */
+import { defineConfig } from "vite";
+
+export default defineConfig({
+  base: "./", // works below any path of a proxy
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: {
+    outDir: "../src/antiphon/http/page_files",
+    emptyOutDir: true,
+    target: "es2022",
+    assetsInlineLimit: 0, // the page's policy allows no data: fonts or styles
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+  },
+  // In development, the server runs beside vite.
+  server: { proxy: { "^/(v1|tokenize|ready|metrics)": "http://127.0.0.1:8000" } },
+});

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,7 @@ async def serving(
     grammars: bool = False,
     fake: dict[str, Any] | None = None,
     max_num_sequences: int = 64,
+    prefill_chunk: int | None = None,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
@@ -90,6 +91,8 @@ async def serving(
     )
     config = ServerConfig(port=0, model_name=MODEL, **settings)
     engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
+    if prefill_chunk is not None:
+        engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
     engine = EngineClient(engine_config, config, vocabulary)
     app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)

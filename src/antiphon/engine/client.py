@@ -269,11 +269,14 @@ class EngineClient:
 
     def engine_said(self, message: FromEngine) -> None:
         match message:
-            case StepReport(events, stats, begun):
+            case StepReport(events, stats, begun, progress):
                 self.stats = stats
                 for request_id in begun:
                     if unfinished := self._unfinished.get(request_id):
                         unfinished.stream.note_begun(time.monotonic() - stats.step_seconds)
+                for report in progress:
+                    if unfinished := self._unfinished.get(report.request_id):
+                        unfinished.stream.push_progress(report)
                 for event in events:
                     if unfinished := self._unfinished.get(event.request_id):  # else it was aborted meanwhile
                         self._deliver(unfinished, event)

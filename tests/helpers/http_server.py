@@ -20,6 +20,7 @@ from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.formats import open_checkpoint
 from antiphon.http.app import create_app
+from antiphon.http.page import FOLDER
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
 
@@ -80,6 +81,7 @@ async def serving(
     fake: dict[str, Any] | None = None,
     max_num_sequences: int = 64,
     prefill_chunk: int | None = None,
+    page_folder: Path = FOLDER,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
@@ -95,7 +97,7 @@ async def serving(
         engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
     engine = EngineClient(engine_config, config, vocabulary)
-    app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)
+    app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config, page_folder=page_folder)
     server = Server(app, engine, config)
     listener = listen("127.0.0.1", 0)
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -123,6 +123,8 @@ class ServerConfig:
     strict_fields: bool = False  # refuse unknown fields instead of ignoring and naming them
     system_prompt: str = "keep"  # or "fold" it into the user message that follows
     tool_call_parser: str = "auto"  # the format of tool calls; auto: the template's; none: no tools
+    page: bool = True  # serve the chat page at /
+    status: bool = True  # serve /v1/status
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
     hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted

@@ -110,6 +110,17 @@ class GenerateRequest:
     output_token_ids: list[int] = field(default_factory=list)
     # How many of the prompt's last tokens to score. Each has its own event, before the first drawn token.
     num_scored_tokens: int = 0
+    reports_progress: bool = False  # send RequestProgress until the first token
+
+
+@dataclass(frozen=True, slots=True)
+class RequestProgress:
+    """How far the engine is with a request that has no token yet: its place in the queue, or how much it has read."""
+
+    request_id: str
+    position: int = 0  # in the queue; 1: the next to begin; 0: it has begun
+    num_computed_tokens: int = 0  # of the prompt, including those found in the prefix cache
+    num_cached_tokens: int = 0  # of those, found in the prefix cache
 
 
 @dataclass(frozen=True, slots=True)

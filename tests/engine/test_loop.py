@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from loads import ask, expected_answer, fake_config
 
+from antiphon.engine import loop
 from antiphon.engine.loop import EngineLoop
 from antiphon.engine.wire import (
     Abort,
@@ -19,7 +21,7 @@ from antiphon.engine.wire import (
     decoder_from_engine,
     encode,
 )
-from antiphon.request import FinishReason
+from antiphon.request import FinishReason, RequestProgress
 from antiphon.runtime.fake import FakeRunner
 from antiphon.step import StepPlan, StepResult
 
@@ -128,3 +130,15 @@ def test_what_the_runner_raises_is_not_hidden(front):
     front.say(AddRequest(ask("a", [1])))
     with pytest.raises(RuntimeError, match="no more memory"):
         front.loop.step()
+
+
+@pytest.mark.parametrize("front", [{"max_num_sequences": 1}], indirect=True)
+def test_the_queue_is_reported_only_so_often_and_prompts_after_each_step(front, monkeypatch):
+    monkeypatch.setattr(loop, "_QUEUE_REPORTS_EVERY", 1e9)
+    first, second, third = (replace(ask(name, [1, 2], max_tokens=4), reports_progress=True) for name in "abc")
+    front.say(AddRequest(first), AddRequest(second), AddRequest(ask("quiet", [3])))
+    assert front.step().progress == [RequestProgress("b", 1), RequestProgress("a", 0, 2, 0)]
+    front.say(AddRequest(third))
+    assert front.step().progress == []
+    front.loop._queue_report_at = 0.0
+    assert front.step().progress == [RequestProgress("c", 3)]

@@ -29,7 +29,7 @@ from antiphon.engine.wire import (
     decoder_to_engine,
     encode,
 )
-from antiphon.request import FinishReason, ThinkingLimit, ThoughtClosed, TokenEvent, TokenLogprobs
+from antiphon.request import FinishReason, RequestProgress, ThinkingLimit, ThoughtClosed, TokenEvent, TokenLogprobs
 
 THINKING = ThinkingLimit(9, (1, 2), ((2,), (3, 4)), sentence_end_token_ids=(5,))
 REQUEST = ask(
@@ -44,7 +44,7 @@ EVENTS = [
 FROM_ENGINE = [
     Loading(0.5, "packing"),
     Ready({"threads": 2, "kernel": "avx2", "seconds": 0.5}, 8, 16, 256, 128),
-    StepReport(EVENTS, EngineStats(running=1, step=7)),
+    StepReport(EVENTS, EngineStats(running=1, step=7), ["a"], [RequestProgress("b", 2), RequestProgress("a", 0, 9, 4)]),
     Fatal(FatalKind.CHECKPOINT, "model.gguf: cut short"),
 ]
 

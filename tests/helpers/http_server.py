@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.formats import open_checkpoint
 from antiphon.http.app import create_app
+from antiphon.http.page import FOLDER
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
 
@@ -79,6 +80,8 @@ async def serving(
     grammars: bool = False,
     fake: dict[str, Any] | None = None,
     max_num_sequences: int = 64,
+    prefill_chunk: int | None = None,
+    page_folder: Path = FOLDER,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
@@ -90,9 +93,11 @@ async def serving(
     )
     config = ServerConfig(port=0, model_name=MODEL, **settings)
     engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
+    if prefill_chunk is not None:
+        engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
     engine = EngineClient(engine_config, config, vocabulary)
-    app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config)
+    app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config, page_folder=page_folder)
     server = Server(app, engine, config)
     listener = listen("127.0.0.1", 0)
     task = asyncio.create_task(server.serve(sockets=[listener]))

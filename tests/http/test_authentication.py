@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from fastapi.routing import iter_route_contexts
 from http_server import PATIENCE, Served, serving
+from pages import PAGE_FILES, SCRIPT, write_page
 
 from antiphon.api_keys import read_api_keys
 from antiphon.http.edge.authentication import OPEN_PATHS
@@ -26,7 +27,8 @@ _BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
 async def closed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """A server with two keys."""
     keys = read_api_keys([f"alice:{KEY},bob:{OTHER}"])
-    async with serving(tmp_path_factory.mktemp("model"), api_keys=keys) as server:
+    page = write_page(tmp_path_factory.mktemp("page"))
+    async with serving(tmp_path_factory.mktemp("model"), api_keys=keys, page_folder=page) as server:
         yield server
 
 
@@ -40,14 +42,35 @@ async def test_every_route_but_the_open_ones_asks_for_a_key(closed: Served):
     assert {CHAT, "/metrics", "/openapi.json", "/v1/models/{name:path}", *OPEN_PATHS} <= asked
     for route in routes:
         path = route.path.replace("{name:path}", "tiny").replace("{response_id}", "x")
+        path = path.replace("/assets/{name}", SCRIPT)
         assert "{" not in path
-        for method in {*(route.methods or ()), "GET", "POST", "OPTIONS"}:
+        for method in sorted({*(route.methods or ()), "GET", "POST", "OPTIONS", "HEAD"}):
             reply = await closed.http.request(method, path)
             if path in OPEN_PATHS:
                 assert reply.status_code in (200, 405)
+            elif path in PAGE_FILES and method in ("GET", "HEAD"):
+                assert reply.status_code == 200
             else:
                 assert reply.status_code == 401, (method, path)
                 assert reply.headers["www-authenticate"] == "Bearer"
+
+
+async def test_of_the_page_only_what_is_there_is_open_and_only_to_be_read(closed: Served):
+    browser = {"accept": "text/html,*/*;q=0.8"}
+    assert (await closed.http.get("/", headers=browser)).text.startswith("<!doctype html>")
+    assert (await closed.http.head("/", headers=browser)).status_code == 200
+    for method, path, headers in (
+        ("POST", "/", browser),
+        ("GET", "/", {"accept": "application/json"}),
+        ("GET", "/v1/models", browser),
+        ("GET", "/v1/status", browser),
+        ("GET", "/docs", browser),
+        *(("GET", f"/assets{rest}", browser) for rest in ("", "/", "/nothing.js", "/../app", "/%2e%2e/index.html")),
+        *(("GET", path, browser) for path in ("/index.html", "/ICON.svg", "/icon.svg/", "/ASSETS/app-1a2b3c4d.js")),
+        *((method, SCRIPT, browser) for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH")),
+    ):
+        reply = await closed.http.request(method, path, headers=headers)
+        assert reply.status_code == 401, (method, path, reply.text[:100])
 
 
 @pytest.mark.parametrize("path", ["/", "/v2", "/health/", "//health", "/HEALTH", "/health%2f..%2fmetrics", "/ready/x"])

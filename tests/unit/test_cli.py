@@ -422,7 +422,7 @@ def test_help_shows_every_name_whole_on_a_narrow_terminal(monkeypatch):
     text = run("serve", "--help").output
     assert max(map(len, text.splitlines())) <= 80
     shown = set(re.findall(r"(?<!\S)--?[\w-]+(?=[\s,])", text))
-    assert set(serve_options()) | set(ALIASES) - {"--no-enable-prefix-caching"} <= shown
+    assert set(serve_options()) | set(ALIASES) - {"--no-enable-prefix-caching", "--no-webui"} <= shown
     assert "[default: loop-guard]" not in text
 
 

@@ -17,11 +17,12 @@ from types import TracebackType
 from antiphon.api.choice import Choice
 from antiphon.api.context import Context
 from antiphon.api.job import Job, Prompt
-from antiphon.api.pieces import Piece, Tally, Times
+from antiphon.api.pieces import Piece, Progress, Tally, Times
+from antiphon.api.progress import PromptProgress
 from antiphon.errors import AntiphonError, EngineError, InvalidRequest, SlowReader
 from antiphon.metrics import RequestAccount
 from antiphon.rates import Reservation
-from antiphon.request import GenerateRequest, TokenEvent
+from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
 from antiphon.text import StopStrings, TextStream
 
 
@@ -46,10 +47,11 @@ class Generation:
         self._accepted_at = time.monotonic()
         self._news = asyncio.Event()
         self._failure: Exception | None = None
+        self._progress = PromptProgress([len(prompt.token_ids) for prompt in prompts])
 
     async def __aenter__(self) -> Generation:
         for choice in self._choices:
-            choice.events.listen(partial(self._hear, choice))
+            choice.events.listen(partial(self._hear, choice), partial(self._hear_progress, choice))
         return self
 
     async def __aexit__(
@@ -58,11 +60,23 @@ class Generation:
         self._close()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
+        async for item in self.with_progress():
+            if isinstance(item, Piece):
+                yield item
+
+    async def with_progress(self) -> AsyncIterator[Piece | Progress]:
+        """The pieces, and before them how far the request is, whenever that changes, if its job reports progress.
+
+        A reader who is slow gets the latest progress only. With several prompts, pieces of one may come before the
+        last progress of another.
+        """
         running = len(self._choices)
         while running:
             await self._news.wait()
             self._news.clear()
             failure = self._failure  # read now: pieces that came before it are sent first
+            while (progress := self._progress.take(self._begun_at)) is not None:  # more may come while one is sent
+                yield progress
             for choice in self._choices:
                 if (piece := choice.take()) is not None:
                     running -= piece.finish_reason is not None
@@ -96,6 +110,15 @@ class Generation:
         begun = min(each.events.begun_at or first for each in heard)
         num_decoded = sum(each.num_tokens - 1 for each in heard)
         return Times(max(0.0, begun - self._accepted_at), max(0.0, first - begun), last - first, num_decoded)
+
+    @property
+    def _begun_at(self) -> float | None:
+        """When the engine began with the first choice, in time.monotonic()."""
+        return min((each.events.begun_at for each in self._choices if each.events.begun_at is not None), default=None)
+
+    def _hear_progress(self, choice: Choice, progress: RequestProgress) -> None:
+        self._progress.hear(choice.index * len(self._prompts) // len(self._choices), progress)
+        self._news.set()
 
     def _hear(self, choice: Choice, event: TokenEvent | EngineError) -> None:
         """Feed events to one choice as they arrive; the iteration takes the text collected meanwhile."""
@@ -162,6 +185,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
                         num_scored_tokens=prompt.num_scored_tokens,
                         priority=job.priority,
                         cache_salt=salt,
+                        reports_progress=job.reports_progress and choice_index == 0,  # the others share its prompt
                     )
                 )
                 choices.append(Choice(index, events, _text_stream(context, job, prompt, stops), account))

@@ -81,6 +81,9 @@ class GenerationRequest(StructuredRequest):
     stop_token_ids: Annotated[list[TokenId], MaxLen(MAX_STOP_TOKEN_IDS)] | None = None
 
     return_token_ids: bool | None = Field(None, description="Also return the token ids of the prompt and the answer.")
+    return_progress: bool | None = Field(
+        None, description="In a stream: chunks with the place in the queue, and how much of the prompt has been read."
+    )
     priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
         None, description="Lower numbers go first."
     )

@@ -33,3 +33,4 @@ class Job:
     priority: int = 0  # lower numbers go first
     cache_salt: str = ""  # the prefix cache is only shared by requests with the same salt
     tools: ToolReading | None = None  # how to read calls in the answers; None: calls stay text
+    reports_progress: bool = False  # whether Generation.with_progress yields Progress

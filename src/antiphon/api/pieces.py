@@ -49,6 +49,17 @@ class Piece:
         return bool(self.content or self.reasoning or self.scored or self.tool_calls or self.finish_reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a request is with its prompts: its place in the queue, or how much of them has been read."""
+
+    position: int | None  # in the queue; 1: the next to begin; None: it has begun
+    total: int  # tokens of all prompts
+    cached: int  # of those, found in the prefix cache
+    processed: int  # of those, computed or found in the prefix cache
+    seconds: float  # since the engine began
+
+
 @dataclass(slots=True)
 class Tally:
     """A request's token counts, for its usage."""

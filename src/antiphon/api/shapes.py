@@ -39,6 +39,21 @@ class Timings(msgspec.Struct):
     predicted_per_second: float
 
 
+class QueueShape(msgspec.Struct):
+    """Our addition to OpenAI's format."""
+
+    position: int  # 1: the next to begin
+
+
+class PromptProgressShape(msgspec.Struct):
+    """Our addition to OpenAI's format, with llama.cpp's names."""
+
+    total: int  # tokens of the prompt
+    cache: int  # of those, found in the prefix cache
+    processed: int  # of those, computed or found in the prefix cache
+    time_ms: float  # since the engine began
+
+
 class TopLogprob(msgspec.Struct):
     token: str
     logprob: float

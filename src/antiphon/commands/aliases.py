@@ -44,6 +44,8 @@ ALIASES = {
     "--ssl-key-file": "--ssl-keyfile",
     "--timeout": "--network-timeout",
     "-to": "--network-timeout",
+    "--webui": "--page",  # llama.cpp
+    "--no-webui": "--no-page",
     "--timeout-keep-alive": "--keep-alive-timeout",  # uvicorn
 }
 # A value elsewhere → ours.

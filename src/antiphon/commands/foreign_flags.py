@@ -95,7 +95,6 @@ FOREIGN_FLAGS = (
     ForeignFlag(("--fit",), "perhaps a value", "on|off", "the KV cache is always fitted to free memory"),
     # Routes and logs.
     _switch("--metrics --slots --props --no-slots --enable-prompt-tokens-details", "the routes are always the same"),
-    _switch("--webui --no-webui", "there is no web page to talk in"),
     _switch("--disable-log-requests --no-enable-log-requests --enable-log-requests", _LOG),
     _switch("--disable-log-stats", "figures are at /metrics"),
     _switch("--log-disable -v --verbose", "--log-level sets what is logged"),

@@ -141,6 +141,8 @@ def serve(
     allowed_hosts: Annotated[
         str, _option(_NETWORK, "Host names the server answers to, beside local ones on a loopback address.")
     ] = "",
+    page: Annotated[bool, _option(_NETWORK, "Serve the chat page at /.")] = _SERVER.page,
+    status: Annotated[bool, _option(_NETWORK, "Serve /v1/status: how busy the server is.")] = _SERVER.status,
     max_body_bytes: Annotated[int, _option(_NETWORK, "Maximum size of a request body.")] = _SERVER.max_body_bytes,
     max_connections: Annotated[int, _option(_NETWORK, "Maximum open connections.")] = _SERVER.max_connections,
     network_timeout: Annotated[
@@ -228,6 +230,8 @@ def serve(
         system_prompt=system_prompt,
         tool_call_parser=tool_call_parser,
         strict_fields=strict_fields,
+        page=page,
+        status=status,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,

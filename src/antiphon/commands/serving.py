@@ -50,6 +50,7 @@ class Running:
     model_name: str
     ready: bool  # else it was stopped while the model was loading
     stopped: asyncio.Task[None]  # done when the server has ended
+    has_page: bool = False  # whether a browser gets the chat page at `url`
 
 
 def run(engine: EngineConfig, settings: ServerConfig) -> None:
@@ -79,7 +80,8 @@ async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, con
 
 def _greet(server: Running, settings: ServerConfig, console: Console) -> None:
     title = Text(printable(f"Serving {server.model_name} on {server.url}"), style="bold")
-    console.print("\n", title, "  (Ctrl-C to stop). Try:\n", sep="", soft_wrap=True)
+    page = f"Chat page: {server.url}/\n" if server.has_page else ""
+    console.print("\n", title, "  (Ctrl-C to stop)\n", page, "To try the API:\n", sep="", soft_wrap=True)
     # Plain, whole and on stdout, so that it can be copied or piped.
     sys.stdout.write(curl_line(server.url, server.model_name, has_keys=bool(settings.api_keys)) + "\n")
     sys.stdout.flush()
@@ -107,7 +109,8 @@ async def running(
     assembly = assemble(found, engine_config, settings)
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings, model.text.vocabulary)
-    server = Server(create_app(model, engine, settings), engine, settings)
+    app = create_app(model, engine, settings)
+    server = Server(app, engine, settings)
     gc.freeze()  # what is loaded by now stays, so no garbage collection during a request has to walk over it
     if signals is not None:
         signals.call(server.begin_shutdown)
@@ -127,7 +130,7 @@ async def running(
                 ]
                 for note in filter(None, notes):
                     print_note(console, str(note))
-            yield Running(url, model.name, ready, serving)
+            yield Running(url, model.name, ready, serving, has_page=app.state.page is not None)
         finally:
             server.should_exit = True
             server.force_exit = server.force_exit or not engine.is_ready

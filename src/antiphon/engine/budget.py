@@ -14,13 +14,10 @@ _INERTIA = 64.0  # tokens²: how much the steps' sizes must vary before they out
 _REACH = 2  # never budget for more than so many times the largest step measured
 
 
-class StepBudget:
-    """Learns what steps cost and decides how large the next one may be."""
+class StepCosts:
+    """Learns what steps cost on this machine."""
 
-    def __init__(self, max_batch_tokens: int, target_step_seconds: float, *, min_prefill_tokens: int = 16) -> None:
-        self._max_batch_tokens = max_batch_tokens
-        self._target = target_step_seconds
-        self._min_prefill_tokens = min_prefill_tokens
+    def __init__(self) -> None:
         self._mean_tokens = 0.0
         self._mean_seconds = 0.0
         self._variance = 0.0  # of tokens
@@ -37,13 +34,6 @@ class StepBudget:
         """Seconds that a step of so many tokens will take."""
         return self.fixed_seconds + self.seconds_per_token * num_tokens
 
-    def tokens(self, num_decoding: int) -> int:
-        """The budget of a step in which `num_decoding` sequences wait for their next token, those included."""
-        if not (self._target and num_decoding):
-            return self._max_batch_tokens
-        affordable = min(self._affordable(), _REACH * self._largest)
-        return min(self._max_batch_tokens, max(affordable, num_decoding + self._min_prefill_tokens))
-
     def observe(self, num_tokens: int, seconds: float) -> None:
         """Learn from a step that was computed."""
         if not self._largest:  # the first: count it all as the tokens' cost, which errs towards small steps
@@ -52,11 +42,6 @@ class StepBudget:
         else:
             self._learn(num_tokens, min(seconds, _HICCUP * self.predict(num_tokens)))
         self._largest = max(self._largest, num_tokens)
-
-    def _affordable(self) -> int:
-        if self.seconds_per_token <= 0:
-            return self._max_batch_tokens
-        return int(min((self._target - self.fixed_seconds) / self.seconds_per_token, self._max_batch_tokens))
 
     def _learn(self, num_tokens: int, seconds: float) -> None:
         """Fade the past, add the new point; steps of one size tell nothing about the slope, which then stays."""
@@ -68,3 +53,25 @@ class StepBudget:
         self._covariance = _MEMORY * (self._covariance + new * off_tokens * off_seconds)
         evidence = self._covariance + _INERTIA * self.seconds_per_token
         self.seconds_per_token = max(0.0, evidence / (self._variance + _INERTIA))
+
+
+class StepBudget(StepCosts):
+    """Learns what steps cost and decides how large the next one may be."""
+
+    def __init__(self, max_batch_tokens: int, target_step_seconds: float, *, min_prefill_tokens: int = 16) -> None:
+        super().__init__()
+        self._max_batch_tokens = max_batch_tokens
+        self._target = target_step_seconds
+        self._min_prefill_tokens = min_prefill_tokens
+
+    def tokens(self, num_decoding: int) -> int:
+        """The budget of a step in which `num_decoding` sequences wait for their next token, those included."""
+        if not (self._target and num_decoding):
+            return self._max_batch_tokens
+        affordable = min(self._affordable(), _REACH * self._largest)
+        return min(self._max_batch_tokens, max(affordable, num_decoding + self._min_prefill_tokens))
+
+    def _affordable(self) -> int:
+        if self.seconds_per_token <= 0:
+            return self._max_batch_tokens
+        return int(min((self._target - self.fixed_seconds) / self.seconds_per_token, self._max_batch_tokens))

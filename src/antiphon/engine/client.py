@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from antiphon.config import EngineConfig, ServerConfig
+from antiphon.engine.speed import Speed
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineDeath, Supervisor
 from antiphon.engine.unfinished import Unfinished
@@ -72,15 +73,16 @@ class EngineClient:
     """The only way to the engine; the server makes, starts and stops it.
 
     `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
-    state after its latest step, `loading` how far loading has come, `restarts` the number of engines that died,
-    `trouble` how the last one died (a clause fit for clients; None once the next is ready), `error` why it was given
-    up (with EngineState.FAILED), `counters` the accounts.
+    state after its latest step, `speed` how fast answers are generated, `loading` how far loading has come, `restarts`
+    the number of engines that died, `trouble` how the last one died (a clause fit for clients; None once the next is
+    ready), `error` why it was given up (with EngineState.FAILED), `counters` the accounts.
     """
 
     def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
         """`vocabulary`: of the model, for requests with a grammar; without it those fail."""
         self.info: Ready | None = None
         self.stats = EngineStats()
+        self.speed = Speed()
         self.loading: Loading | None = None
         self.restarts = 0
         self.trouble: str | None = None
@@ -269,11 +271,14 @@ class EngineClient:
 
     def engine_said(self, message: FromEngine) -> None:
         match message:
-            case StepReport(events, stats, begun):
-                self.stats = stats
+            case StepReport(events, stats, begun, progress):
+                self._take_stats(stats, sum(event.token_id is not None for event in events))
                 for request_id in begun:
                     if unfinished := self._unfinished.get(request_id):
                         unfinished.stream.note_begun(time.monotonic() - stats.step_seconds)
+                for report in progress:
+                    if unfinished := self._unfinished.get(report.request_id):
+                        unfinished.stream.push_progress(report)
                 for event in events:
                     if unfinished := self._unfinished.get(event.request_id):  # else it was aborted meanwhile
                         self._deliver(unfinished, event)
@@ -285,11 +290,23 @@ class EngineClient:
                 self._hand_over_all(self.restarts)
                 self._loaded.set()
 
+    def _take_stats(self, stats: EngineStats, num_drawn: int) -> None:
+        self.stats = stats
+        if stats.step_tokens:
+            self.speed.observe(
+                time.monotonic(),
+                num_tokens=stats.step_tokens,
+                num_drawn=num_drawn,
+                seconds=stats.step_seconds,
+                is_idle=not (stats.running or stats.waiting),
+            )
+
     def engine_died(self, death: EngineDeath) -> None:
         self._connected = self._handing_over = False
         self.restarts += 1
         self.trouble = death.summary
-        self.stats = EngineStats()
+        self.stats, self.loading = EngineStats(), None
+        self.speed.interrupt()
         for unfinished in [each for each in self._unfinished.values() if each.is_handed_over]:
             if error := unfinished.note_death(death.working_on):
                 self._fail(unfinished, error)

@@ -18,12 +18,14 @@ from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
-from antiphon.request import GenerateRequest
+from antiphon.request import GenerateRequest, RequestProgress
 from antiphon.step import Runner, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from antiphon.engine.compilation import Compilation
     from antiphon.grammar.matcher import Matcher
+
+_QUEUE_REPORTS_EVERY = 0.25  # seconds
 
 
 class LoopProgress(Protocol):
@@ -56,6 +58,7 @@ class EngineLoop:
         self._scheduler = Scheduler(self._pool, self._budget, self._limits)
         self._step_number = 0
         self._step_seconds = 0.0
+        self._queue_report_at = 0.0  # time.monotonic() of the next one
         self._running = True
 
     def run(self) -> None:
@@ -72,7 +75,7 @@ class EngineLoop:
         result = self._execute(plan)
         events = self._scheduler.update(plan, result)
         self._work_on(())
-        self._connection.send(StepReport(events, self._stats(plan), self._scheduler.begun))
+        self._connection.send(StepReport(events, self._stats(plan), self._scheduler.begun, self._request_progress()))
 
     def _take_messages(self) -> None:
         idle = not self._scheduler.has_work
@@ -135,6 +138,14 @@ class EngineLoop:
         self._budget.observe(plan.num_tokens, self._step_seconds)
         self._progress.bump()
         return result
+
+    def _request_progress(self) -> list[RequestProgress]:
+        """How far the requests are that report it: prompts after each step, places in the queue not that often."""
+        now, progress = time.monotonic(), self._scheduler.prompt_progress
+        if now < self._queue_report_at:
+            return progress
+        self._queue_report_at = now + _QUEUE_REPORTS_EVERY
+        return [*self._scheduler.queue_progress(), *progress]
 
     def _announcement(self) -> Ready:
         return Ready(

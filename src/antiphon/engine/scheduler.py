@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from antiphon.engine.blocks import BlockKey, BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.sequence import Sequence
-from antiphon.request import FinishReason, GenerateRequest, TokenEvent
+from antiphon.request import FinishReason, GenerateRequest, RequestProgress, TokenEvent
 from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Scheduler:
         self._num_arrived = 0
         self.planned: list[str] = []  # requests in the last plan
         self.begun: list[str] = []  # of those, the ones that were never in a plan before
+        self.prompt_progress: list[RequestProgress] = []  # of those, the ones that report it and had no token before
         self.counts = SchedulerCounts()
 
     @property
@@ -135,16 +136,32 @@ class Scheduler:
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
         """Record what a step computed; returns the events of all that happened since the last update."""
         events, self._ended = self._ended, []
+        self.prompt_progress = []
         sequences = {sequence.sequence_id: sequence for sequence in self._running}
         tokens = {token.sequence_id: token for token in result.sampled}
         for entry in plan.sequences:
             sequence, token = sequences[entry.sequence_id], tokens.get(entry.sequence_id)
             if token is None or token.error is None:
                 self._advance(sequence, len(entry.token_ids))
+                if sequence.reports_progress:
+                    self.prompt_progress.append(sequence.prompt_progress)
             if token is not None:
                 events.append(self._take_token(sequence, token))
         self.counts.num_computed_tokens += plan.num_tokens
         return events
+
+    def queue_progress(self) -> list[RequestProgress]:
+        """The new places in the queue of the requests that report them, where they changed since the last call.
+
+        The queue is everything that no step has begun, and what was preempted and waits again.
+        """
+        queue = [sequence for sequence in self._running if not sequence.has_begun] + self._waiting
+        changed = []
+        for position, sequence in enumerate(queue, start=1):
+            if sequence.reports_progress and sequence.reported_position != position:
+                sequence.reported_position = position
+                changed.append(RequestProgress(sequence.request_id, position))
+        return changed
 
     def check(self) -> None:
         """Assert that the accounts close; for idle moments and tests."""
@@ -185,6 +202,7 @@ class Scheduler:
         self._pool.release(sequence.take_blocks())
         insort(self._waiting, sequence, key=_order)
         sequence.was_preempted = True
+        sequence.reported_position = 0
         self.counts.num_preemptions += 1
 
     def _admit(self) -> None:

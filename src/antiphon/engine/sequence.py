@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.engine.constraint import Constraint
 from antiphon.engine.thought import FORCE, Phase, Thought
-from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ThoughtClosed
+from antiphon.request import FinishReason, GenerateRequest, RequestProgress, SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Sequence:
         self.num_cached_tokens = 0  # prompt tokens whose K/V others had computed
         self.block_table: list[int] = []
         self.has_begun = False  # whether any of it was ever scheduled
+        self.reported_position = 0  # the place in the queue that was last reported; 0: none
         self.was_preempted = False
         self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
         thinking = request.sampling.thinking
@@ -79,6 +80,18 @@ class Sequence:
     def is_scoring(self) -> bool:
         """Whether the next token is one of the prompt's."""
         return bool(self._to_score)
+
+    @property
+    def reports_progress(self) -> bool:
+        """Whether the client wants to know how far it is: until its first token, if it asked for that."""
+        return self.request.reports_progress and not self.num_output_tokens
+
+    @property
+    def prompt_progress(self) -> RequestProgress:
+        """How much of the prompt is computed."""
+        num_computed = min(self.num_computed_tokens, self.num_prompt_tokens)
+        num_cached = min(self.num_cached_tokens, num_computed)  # blocks may be lost again by a preemption
+        return RequestProgress(self.request_id, 0, num_computed, num_cached)
 
     @property
     def gap(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from antiphon.errors import EngineError
-from antiphon.request import FinishReason, TokenEvent
+from antiphon.request import FinishReason, RequestProgress, TokenEvent
 
 
 class TokenStream:
@@ -29,6 +29,7 @@ class TokenStream:
         self._end = end
         self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()
         self._listener: Callable[[TokenEvent | EngineError], None] | None = None
+        self._progress_listener: Callable[[RequestProgress], None] | None = None
         self._exhausted = False
         self.begun_at: float | None = None  # time.monotonic() when the engine first computed any of it
 
@@ -60,20 +61,29 @@ class TokenStream:
         else:
             self._events.put_nowait(event)
 
-    def listen(self, listener: Callable[[TokenEvent | EngineError], None]) -> None:
+    def push_progress(self, progress: RequestProgress) -> None:
+        """For `EngineClient` only: how far the request is. Without a listener it is dropped."""
+        if self._progress_listener is not None:
+            self._progress_listener(progress)
+
+    def listen(
+        self,
+        listener: Callable[[TokenEvent | EngineError], None],
+        on_progress: Callable[[RequestProgress], None] | None = None,
+    ) -> None:
         """Call `listener` with each event as it comes, until `close`, instead of iterating.
 
-        That costs no task, and no turn of the event loop. Events that wait are passed at once. The listener must be
-        fast and not raise.
+        That costs no task, and no turn of the event loop. Events that wait are passed at once. `on_progress` gets what
+        comes before the first token, if the request reports progress. The listeners must be fast and not raise.
         """
-        self._listener = listener
+        self._listener, self._progress_listener = listener, on_progress
         while not self._events.empty() and self._listener is not None:
             listener(self._events.get_nowait())
 
     def close(self) -> None:
         """Stop reading, and abort the request if it is still running. Idempotent."""
         self._exhausted = True
-        self._listener = None
+        self._listener = self._progress_listener = None
         self._end(self.request_id, FinishReason.ABORT)
 
     def finish(self) -> None:

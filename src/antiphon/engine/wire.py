@@ -17,7 +17,7 @@ import msgspec
 
 from antiphon.config import EngineConfig
 from antiphon.grammar import Vocabulary
-from antiphon.request import GenerateRequest, TokenEvent
+from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
 
 MAX_FRAME_BYTES = 16 << 20  # a prompt of a million tokens is 5 MB
 _HEADER_BYTES = 4  # the payload's length, unsigned, little-endian
@@ -104,6 +104,7 @@ class StepReport(Message, frozen=True):
     events: list[TokenEvent]
     stats: EngineStats
     begun: list[str] = []  # requests that were computed for the first time in this step
+    progress: list[RequestProgress] = []  # of requests that asked for it; older than their `events`
 
 
 class FatalKind(StrEnum):

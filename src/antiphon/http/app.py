@@ -6,8 +6,12 @@ caller passes both.
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 from antiphon import __version__
 from antiphon.api.context import Context, create_context
@@ -24,8 +28,10 @@ from antiphon.http.edge.hosts import AllowedHosts, SameSite, is_loopback
 from antiphon.http.edge.rate_limiting import RateLimiting
 from antiphon.http.edge.request_id import RequestIds
 from antiphon.http.edge.request_line import RequestLine
+from antiphon.http.edge.security_headers import SecurityHeaders
 from antiphon.http.errors import add_error_handlers
 from antiphon.http.ignored_fields import IgnoredFields
+from antiphon.http.page import FOLDER, Page, read_page
 from antiphon.http.reference import describe_routes
 from antiphon.http.routes import (
     chat,
@@ -37,11 +43,16 @@ from antiphon.http.routes import (
     operations,
     responses,
     simple,
+    status,
     tokens,
 )
 
+logger = logging.getLogger(__name__)
 
-def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> FastAPI:
+
+def create_app(
+    model: ServedModel, engine: EngineClient, settings: ServerConfig, *, page_folder: Path = FOLDER
+) -> FastAPI:
     """The ASGI application that serves `model` from `engine`; the engine may still be loading."""
     app = FastAPI(
         title="Antiphon",
@@ -52,6 +63,7 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
         redirect_slashes=False,
     )
     context = app.state.context = create_context(model, engine, settings)
+    page = app.state.page = _page(settings, page_folder)
     for family in (
         chat,
         completions,
@@ -62,16 +74,26 @@ def create_app(model: ServedModel, engine: EngineClient, settings: ServerConfig)
         ollama,
         llama_cpp,
         models,
+        status,
         operations,
         docs_page,
     ):
         app.include_router(family.router)
+    if page is not None:
+        app.include_router(page.router())
     describe_routes(app)
-    _surround(app, context)
+    _surround(app, context, page)
     return app
 
 
-def _surround(app: FastAPI, context: Context) -> None:
+def _page(settings: ServerConfig, folder: Path) -> Page | None:
+    page = read_page(folder) if settings.page else None
+    if settings.page and page is None:
+        logger.info("the chat page has not been built (see docs/page.md), so / returns JSON")
+    return page
+
+
+def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
     """The middleware, innermost first."""
     app.add_middleware(IgnoredFields)
     settings, metrics, rates = context.settings, context.metrics, context.rates
@@ -79,7 +101,8 @@ def _surround(app: FastAPI, context: Context) -> None:
     if rates:
         app.add_middleware(RateLimiting, rates=rates, metrics=metrics)
     if settings.api_keys:
-        app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics)
+        is_open = page.is_open if page else _nothing
+        app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics, is_open=is_open)
     app.add_middleware(SameSite, origins=settings.allowed_origins)
     if settings.allowed_origins:
         app.add_middleware(
@@ -96,3 +119,8 @@ def _surround(app: FastAPI, context: Context) -> None:
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_middleware(RequestLine)
+    app.add_middleware(SecurityHeaders)
+
+
+def _nothing(scope: Scope) -> bool:
+    return False

@@ -9,7 +9,7 @@ from typing import get_args
 
 from fastapi import FastAPI
 
-from antiphon.api import tokens
+from antiphon.api import status, tokens
 from antiphon.api.chat import request as chat_bodies
 from antiphon.api.chat import shapes as chat
 from antiphon.api.completions import request as completion_bodies
@@ -161,6 +161,7 @@ REFERENCE = {
     ("POST", "/ping"): Described(_TEXT, media_type="text/plain"),
     ("GET", "/load"): Described(_object(["server_load"], server_load={"type": "integer"})),
     ("GET", "/"): Described(_object(["name", "version", "model", "state"])),
+    ("GET", "/v1/status"): Described(status.Status),
     ("GET", "/v1/models"): Described(models.ModelList),
     ("GET", "/v1/models/{name}"): Described(models.Model),
     ("GET", "/health"): Described(_object(["status"], status={"const": "ok"})),

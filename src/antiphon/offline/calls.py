@@ -145,6 +145,8 @@ async def _begin(context: Context, call: Call) -> _Begun:
 
 def _sent(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The request body for these fields."""
+    if fields.get("return_progress"):
+        raise InvalidRequest("'return_progress' is only supported over HTTP; leave it out.", param="return_progress")
     for name in _STREAM_FIELDS:
         if name in fields:
             raise InvalidRequest(f"'{name}' is not a field of a call; use Engine.stream or stream_chat.", param=name)

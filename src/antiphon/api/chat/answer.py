@@ -33,7 +33,8 @@ from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation, start_generation
 from antiphon.api.job import Job
 from antiphon.api.logprobs import token_logprob
-from antiphon.api.pieces import Piece, ScoredToken, ToolCallDelta
+from antiphon.api.pieces import Piece, Progress, ScoredToken, ToolCallDelta
+from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import Timings, Usage, encoder
 from antiphon.api.usage import timings_of, usage_of
 from antiphon.api.vote import vote
@@ -94,8 +95,11 @@ class ChatAnswer:
         for index in range(self._n):
             begin = ChatChunkChoice(index, ChatDelta(role="assistant", content=""), None, None)
             yield self._chunk(generation, begin, prompt_token_ids=self._prompt_token_ids if index == 0 else UNSET)
-        async for piece in generation:
-            for choice in self._chunk_choices(piece):
+        async for item in generation.with_progress():
+            if isinstance(item, Progress):
+                yield self._event([], self._usage_so_far(generation), progress=item)
+                continue
+            for choice in self._chunk_choices(item):
                 is_last = choice.finish_reason is not None and generation.is_over and not self._include_usage
                 yield self._chunk(generation, choice, timings=timings_of(generation) if is_last else UNSET)
         if self._include_usage:
@@ -143,10 +147,13 @@ class ChatAnswer:
         timings: Timings | UnsetType = UNSET,
         prompt_token_ids: list[int] | UnsetType = UNSET,
     ) -> bytes:
-        usage: Usage | UnsetType | None = None if self._include_usage else UNSET
+        return self._event([choice], self._usage_so_far(generation), timings, prompt_token_ids)
+
+    def _usage_so_far(self, generation: Generation) -> Usage | UnsetType | None:
+        """The `usage` of a chunk that is not the last."""
         if self._continuous_usage:
-            usage = usage_of(generation.tally)
-        return self._event([choice], usage, timings, prompt_token_ids)
+            return usage_of(generation.tally)
+        return None if self._include_usage else UNSET
 
     def _event(
         self,
@@ -154,8 +161,10 @@ class ChatAnswer:
         usage: Usage | UnsetType | None,
         timings: Timings | UnsetType = UNSET,
         prompt_token_ids: list[int] | UnsetType = UNSET,
+        progress: Progress | None = None,
     ) -> bytes:
         chunk = ChatCompletionChunk(self._id, self._created, self._model, choices, usage, timings, prompt_token_ids)
+        chunk.queue, chunk.prompt_progress = queue_of(progress), prompt_progress_of(progress)
         return event(encoder.encode(chunk))
 
     def _logprobs(self, scored: list[ScoredToken]) -> ChatLogprobs | None:

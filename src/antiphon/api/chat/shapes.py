@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import Timings, TokenLogprob, Usage
+from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, TokenLogprob, Usage
 from antiphon.api.vote import Vote
 
 
@@ -97,3 +97,5 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     usage: Usage | UnsetType | None = UNSET
     timings: Timings | UnsetType = UNSET  # in the last chunk
     prompt_token_ids: list[int] | UnsetType = UNSET  # in the first chunk
+    queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
+    prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise

@@ -45,6 +45,7 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
         priority=priority,
         cache_salt=body.cache_salt or "",
         tools=tool_reading(body, text),
+        reports_progress=bool(body.return_progress),
     )
 
 

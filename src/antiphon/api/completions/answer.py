@@ -19,7 +19,8 @@ from antiphon.api.exchange import Exchange
 from antiphon.api.generation import Generation, start_generation
 from antiphon.api.job import Job
 from antiphon.api.logprobs import finite, rivals_by_text, spelled
-from antiphon.api.pieces import Piece, ScoredToken
+from antiphon.api.pieces import Piece, Progress, ScoredToken
+from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import Timings, Usage, encoder
 from antiphon.api.threads import is_long
 from antiphon.api.usage import timings_of, usage_of
@@ -87,7 +88,11 @@ class CompletionAnswer:
         """The answer as events, without the closing [DONE]."""
         usage: Usage | UnsetType | None = None if self._include_usage else UNSET
         begun: set[int] = set()
-        async for piece in generation:
+        async for piece in generation.with_progress():
+            if isinstance(piece, Progress):
+                so_far = usage_of(generation.tally) if self._continuous_usage else usage
+                yield event(self._encode([], so_far, UNSET, piece))
+                continue
             num_scored = len(piece.prompt_scores) + len(piece.scored)
             choice = await self._threads.if_many(num_scored, self._choice, piece, is_first=piece.index not in begun)
             begun.add(piece.index)
@@ -114,9 +119,14 @@ class CompletionAnswer:
         return choice
 
     def _encode(
-        self, choices: list[CompletionChoice], usage: Usage | UnsetType | None, timings: Timings | UnsetType
+        self,
+        choices: list[CompletionChoice],
+        usage: Usage | UnsetType | None,
+        timings: Timings | UnsetType,
+        progress: Progress | None = None,
     ) -> bytes:
-        return encoder.encode(Completion(self._id, self._created, self._model, choices, usage, timings))
+        queue, reading = queue_of(progress), prompt_progress_of(progress)
+        return encoder.encode(Completion(self._id, self._created, self._model, choices, usage, timings, queue, reading))
 
     def _logprobs(self, piece: Piece, scored: list[ScoredToken], echo: str) -> CompletionLogprobs | None:
         """An entry for each token of the echoed prompt and each drawn token, including one that ended the choice."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import Timings, Usage
+from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, Usage
 
 
 class CompletionLogprobs(msgspec.Struct):
@@ -33,3 +33,5 @@ class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
     choices: list[CompletionChoice]
     usage: Usage | UnsetType | None = UNSET
     timings: Timings | UnsetType = UNSET
+    queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
+    prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise

@@ -46,6 +46,7 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
         splits_thought=False,
         priority=priority,
         cache_salt=body.cache_salt or "",
+        reports_progress=bool(body.return_progress),
     )
 
 

@@ -16,7 +16,8 @@ from antiphon.api.generation import Generation, start_generation
 from antiphon.api.llama_cpp.request import LlamaCompletionRequest
 from antiphon.api.llama_cpp.shapes import Completion
 from antiphon.api.logprobs import token_logprob
-from antiphon.api.pieces import Piece, ScoredToken
+from antiphon.api.pieces import Piece, Progress, ScoredToken
+from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import TokenLogprob, encoder
 from antiphon.api.usage import timings_of
 from antiphon.errors import AntiphonError, InvalidRequest
@@ -24,7 +25,7 @@ from antiphon.metrics import RequestAccount
 
 _SAME = (
     *("prompt", "stream", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "presence_penalty"),
-    *("frequency_penalty", "ignore_eos", "grammar", "json_schema"),
+    *("frequency_penalty", "ignore_eos", "grammar", "json_schema", "return_progress"),
 )
 _FORBIDDEN = -100.0  # a bias with which a token is not drawn
 _UNLIMITED = 1 << 31  # reduced to what fits in the context
@@ -54,7 +55,13 @@ class LlamaCompletionAnswer:
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """The answer as events; the last has no text."""
         piece = Piece(0)
-        async for piece in generation:
+        async for item in generation.with_progress():
+            if isinstance(item, Progress):
+                part = self._part("", [], [])
+                part.queue, part.prompt_progress = queue_of(item), prompt_progress_of(item)
+                yield event(encoder.encode(part))
+                continue
+            piece = item
             if piece.content or piece.token_ids:
                 yield event(encoder.encode(self._part(piece.content, piece.token_ids, piece.scored)))
         yield event(encoder.encode(self._ended(self._part("", [], []), piece, generation)))

@@ -38,6 +38,7 @@ class LlamaCompletionRequest(Schema):
     grammar: Pattern | Literal[""] | None = None
     json_schema: AnySchema | None = None
     return_tokens: bool | None = None
+    return_progress: bool | None = Field(None, description="In a stream: parts with how much of the prompt is read.")
 
     cache_prompt: Accepted = None
     id_slot: Accepted = None

@@ -1,13 +1,13 @@
 """Authentication: if the server has API keys, all requests except a few need one.
 
-Owns the list of open paths. Without a valid key, every other path is refused before the body is read, including routes
-that do not exist. Keys are compared in constant time, and never logged or sent back. Later code gets the name of the
-request's key from `key_name`.
+Owns the list of open paths, to which the application adds the chat page's own files. Without a valid key, every other
+path is refused before the body is read, including routes that do not exist. Keys are compared in constant time, and
+never logged or sent back. Later code gets the name of the request's key from `key_name`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,13 +25,17 @@ _HOW = "Send it as 'Authorization: Bearer KEY', or as 'x-api-key: KEY'."
 class Authentication:
     """Middleware that refuses requests without a valid key."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Sequence[ApiKey], metrics: Metrics, is_open: Callable[[Scope], bool]
+    ) -> None:
+        """`is_open`: whether a request needs no key, beside those to `OPEN_PATHS`."""
         self._app = app
+        self._is_open = is_open
         self._keys = keys
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS:
+        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or self._is_open(scope):
             await self._app(scope, receive, send)
             return
         presented = _presented(scope)

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from antiphon.errors import AntiphonError, InvalidRequest, RequestTimeout, TooManyConnections
 from antiphon.http.edge.admission import Admission, ConnectionLimits, Entrance, Evictable, Wait
 from antiphon.http.edge.authentication import OPEN_PATHS
+from antiphon.http.edge.security_headers import SECURITY_HEADERS
 from antiphon.http.errors import connection_error_body
 
 MAX_HEAD_BYTES = 16 << 10  # request line and headers
@@ -27,7 +28,7 @@ _MAX_PIPELINED_BYTES = 64 << 10  # sent after a request that is still being answ
 _READ_BYTES = 8 << 10  # at a time
 _GRACE_SECONDS = 5.0  # for sending a refusal before the connection is closed
 _HEAD_IS_LONG = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-_CLOSE = {"Connection": "close"}
+_CLOSE = {"Connection": "close", **SECURITY_HEADERS}
 _JSON = "application/json"
 
 
@@ -172,8 +173,8 @@ class LimitedProtocol(H11Protocol, Evictable):
             self.transport.abort()
             return
         body = connection_error_body(error)
-        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
-        response = h11.Response(status_code=status, headers=headers, reason=status.phrase)
+        headers = {"content-type": _JSON, "content-length": str(len(body)), "connection": "close", **SECURITY_HEADERS}
+        response = h11.Response(status_code=status, headers=[*headers.items()], reason=status.phrase)
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

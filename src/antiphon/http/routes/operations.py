@@ -12,6 +12,7 @@ from msgspec.json import encode
 from antiphon import __version__
 from antiphon.errors import NotReady
 from antiphon.http.context import context_of
+from antiphon.http.page import Page, wants_page
 from antiphon.metrics import CONTENT_TYPE
 
 router = APIRouter()
@@ -19,7 +20,10 @@ router = APIRouter()
 
 @router.get("/")
 async def root(request: Request) -> Response:
-    """The server's name, version, model and state."""
+    """The server's name, version, model and state; to a browser the chat page."""
+    page: Page | None = request.app.state.page
+    if page is not None and wants_page(request.scope):
+        return page.index(request)
     context = context_of(request)
     told = {
         "name": "antiphon",
@@ -30,7 +34,8 @@ async def root(request: Request) -> Response:
         "ollama": "/api",
         "docs": "/docs",
     }
-    return Response(encode(told), media_type="application/json")
+    headers = {} if page is None else {"Vary": "Accept"}
+    return Response(encode(told), headers=headers, media_type="application/json")
 
 
 @router.get("/ping")

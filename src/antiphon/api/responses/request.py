@@ -198,6 +198,9 @@ class ResponseRequest(Schema):
     instructions: str | None = Field(None, description="A system message at the beginning; not stored.")
     previous_response_id: str | None = Field(None, description="The stored response to continue.")
     store: bool | None = Field(None, description="Whether to store the response; default: true.")
+    background: bool | None = Field(
+        None, description="Generate the response even if the client disconnects. It must be stored."
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -235,7 +238,6 @@ class ResponseRequest(Schema):
     )
 
     truncation: Annotated[Any, refused("disabled"), Field(description="Refused unless disabled.")] = None
-    background: Refused = None
     conversation: Refused = None
     prompt: Refused = None
     context_management: Refused = None

@@ -11,7 +11,8 @@ import msgspec
 
 from antiphon.api.shapes import TokenLogprob
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+Status = Literal["in_progress", "completed", "incomplete"]  # of an item
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 # --- items
@@ -86,7 +87,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     id: str
     created_at: int
     model: str
-    status: Status = "in_progress"
+    status: ResponseStatus = "in_progress"
     completed_at: int | None = None
     output: list[Item] = []
     usage: Usage | None = None
@@ -141,13 +142,17 @@ class ResponseEvent(Event, kw_only=True):
 class Created(ResponseEvent, kw_only=True, tag="response.created"): ...
 
 
+class Queued(ResponseEvent, kw_only=True, tag="response.queued"): ...
+
+
 class InProgress(ResponseEvent, kw_only=True, tag="response.in_progress"): ...
 
 
 class Completed(ResponseEvent, kw_only=True, tag="response.completed"): ...
 
 
-class Incomplete(ResponseEvent, kw_only=True, tag="response.incomplete"): ...
+class Incomplete(ResponseEvent, kw_only=True, tag="response.incomplete"):
+    """Also ends a response that was cancelled: OpenAI has no event for that."""
 
 
 class Failed(ResponseEvent, kw_only=True, tag="response.failed"): ...

@@ -1,6 +1,6 @@
 /** A button that opens a small panel beside it: light to dismiss, Escape closes it, focus comes back to the button. */
 import type { ComponentChildren } from "preact";
-import { useId, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 interface Props {
   label: string;
@@ -20,15 +20,14 @@ export function Menu({ label, button, children, buttonClass = "tool", panelClass
   const panel = useRef<HTMLDivElement>(null);
   const close = (): void => panel.current?.hidePopover();
 
-  function toggled(event: { newState: string }): void {
-    const opened = event.newState === "open";
-    setOpen(opened);
-    panel.current?.addEventListener("keydown", moveFocus);
-    if (opened && panel.current && opener.current) {
-      place(panel.current, opener.current.getBoundingClientRect());
-      panel.current.querySelector<HTMLElement>("button, input")?.focus();
-    }
-  }
+  useLayoutEffect(() => {
+    const box = panel.current;
+    if (!open || !box || !opener.current) return undefined;
+    place(box, opener.current.getBoundingClientRect());
+    box.querySelector<HTMLElement>("button, input")?.focus();
+    box.addEventListener("keydown", moveFocus);
+    return () => box.removeEventListener("keydown", moveFocus);
+  }, [open]);
 
   return (
     <>
@@ -44,7 +43,7 @@ export function Menu({ label, button, children, buttonClass = "tool", panelClass
       >
         {button}
       </button>
-      <div ref={panel} id={id} popover="auto" class={`menu ${panelClass}`} onToggle={toggled}>
+      <div ref={panel} id={id} popover="auto" class={`menu ${panelClass}`} onToggle={(event) => setOpen(event.newState === "open")}>
         {open && (typeof children === "function" ? children(close) : children)}
       </div>
     </>

@@ -9,8 +9,8 @@ export function Status() {
   if (!line) return <div class="status" />;
   return (
     <div class="status" data-tone={line.tone} role="group" aria-label={w.status.label}>
-      <span class="dot" />
       <span>
+        <span class="dot" />
         {line.parts.map((part, index) => (
           <span key={index}>
             {index ? " · " : ""}

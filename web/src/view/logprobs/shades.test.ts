@@ -33,7 +33,10 @@ it("the drawn token is listed once, among its rivals by probability", () => {
 });
 
 it("a token outside the listed rivals is added", () => {
-  expect(candidatesOf({ token: "z", logprob: -9, rivals: [{ token: "a", logprob: -0.1 }] }).at(-1)).toMatchObject({ token: "z", drawn: true });
+  expect(candidatesOf({ token: "z", logprob: -9, rivals: [{ token: "a", logprob: -0.1 }] }).at(-1)).toMatchObject({
+    token: "z",
+    drawn: true,
+  });
 });
 
 it("white space is visible", () => {

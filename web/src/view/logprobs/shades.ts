@@ -11,7 +11,9 @@ export function shadeOf(logprob: number): number {
 
 /** The drawn token and its rivals, likeliest first; the drawn one once, even where it is among the rivals. */
 export function candidatesOf(token: TokenLogprob): { token: string; logprob: number; drawn: boolean }[] {
-  const rivals = token.rivals.filter((rival) => rival.token !== token.token).map((rival) => ({ ...rival, drawn: false }));
+  const rivals = token.rivals
+    .filter((rival) => rival.token !== token.token)
+    .map((rival) => ({ ...rival, drawn: false }));
   const drawn = { token: token.token, logprob: token.logprob, drawn: true };
   return [drawn, ...rivals].sort((a, b) => b.logprob - a.logprob);
 }

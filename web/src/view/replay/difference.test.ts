@@ -8,7 +8,12 @@ it("finds none between equal texts", () => {
 });
 
 it("shows what is around the first difference", () => {
-  expect(firstDifference("the sum is 42.", "the sum is 41.")).toEqual({ at: 12, before: "the sum is 4", left: "2.", right: "1." });
+  expect(firstDifference("the sum is 42.", "the sum is 41.")).toEqual({
+    at: 12,
+    before: "the sum is 4",
+    left: "2.",
+    right: "1.",
+  });
 });
 
 it("shows that one text ends earlier", () => {

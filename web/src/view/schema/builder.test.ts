@@ -5,7 +5,13 @@ import { description, FIELD_TYPES, fieldProblems, fieldsOf, schemaOf, type Field
 import { readSchema } from "./check";
 import { EXAMPLES } from "./examples";
 
-const field = (name: string, more: Partial<Field> = {}): Field => ({ name, type: "string", required: true, choices: [], ...more });
+const field = (name: string, more: Partial<Field> = {}): Field => ({
+  name,
+  type: "string",
+  required: true,
+  choices: [],
+  ...more,
+});
 
 it("a field needs a name of its own, and a choice something to choose from", () => {
   const fields = [field("a"), field(" "), field("a "), field("b", { type: "enum" })];
@@ -17,12 +23,14 @@ it("a field needs a name of its own, and a choice something to choose from", () 
 });
 
 it("fields become a closed object with bounded texts", () => {
-  expect(schemaOf([field("city"), field("size", { type: "enum", choices: ["s", "l", "s"], required: false })])).toEqual({
-    type: "object",
-    properties: { city: { type: "string", maxLength: 400 }, size: { enum: ["s", "l"] } },
-    required: ["city"],
-    additionalProperties: false,
-  });
+  expect(schemaOf([field("city"), field("size", { type: "enum", choices: ["s", "l", "s"], required: false })])).toEqual(
+    {
+      type: "object",
+      properties: { city: { type: "string", maxLength: 400 }, size: { enum: ["s", "l"] } },
+      required: ["city"],
+      additionalProperties: false,
+    },
+  );
 });
 
 it("any fields without problems make an accepted schema, and come back from it", () => {
@@ -54,5 +62,7 @@ it("a schema that says more than fields can is not turned into fields", () => {
 });
 
 it("the description names every field with its kind", () => {
-  expect(description(EXAMPLES[1]?.schema ?? {})).toBe('title (string), priority ("low" | "normal" | "high"), done (boolean), steps (list of string)');
+  expect(description(EXAMPLES[1]?.schema ?? {})).toBe(
+    'title (string), priority ("low" | "normal" | "high"), done (boolean), steps (list of string)',
+  );
 });

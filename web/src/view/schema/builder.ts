@@ -44,7 +44,8 @@ export function schemaOf(fields: readonly Field[]): JsonObject {
 function schemaOfField(field: Field): JsonObject {
   if (field.type === "string") return { type: "string", maxLength: MAX_LENGTH };
   if (field.type === "enum") return { enum: [...new Set(field.choices)] };
-  if (field.type === "list") return { type: "array", items: { type: "string", maxLength: MAX_LENGTH }, maxItems: MAX_ITEMS };
+  if (field.type === "list")
+    return { type: "array", items: { type: "string", maxLength: MAX_LENGTH }, maxItems: MAX_ITEMS };
   return { type: field.type };
 }
 
@@ -58,7 +59,11 @@ export function fieldsOf(schema: JsonObject): Field[] | null {
     if (!field) return null;
     fields.push(field);
   }
-  return same(schemaOf(fields), schema) ? fields : null;
+  const ordered = (each: JsonObject) => ({
+    ...each,
+    required: Array.isArray(each.required) ? each.required.toSorted() : null,
+  });
+  return same(ordered(schemaOf(fields)), ordered(schema)) ? fields : null;
 }
 
 function fieldOf(name: string, schema: JsonObject, required: boolean): Field | null {
@@ -71,7 +76,7 @@ function fieldOf(name: string, schema: JsonObject, required: boolean): Field | n
   return known ? { name, type: known, required, choices: [] } : null;
 }
 
-/** Whether two JSON values are equal; the order of keys does not matter, except that of properties. */
+/** Whether two JSON values are equal; the order of keys does not matter. */
 function same(a: unknown, b: unknown): boolean {
   if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((each, i) => same(each, b[i]));
   if (!isObject(a) || !isObject(b)) return a === b;

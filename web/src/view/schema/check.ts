@@ -21,10 +21,31 @@ export const MAX_CHARACTERS = 131_072; // the server's limit of a grammar
 const MAX_DEPTH = 100;
 const TYPES = ["string", "number", "integer", "boolean", "object", "array", "null"];
 const SIMILAR: Record<string, string> = {
-  str: "string", text: "string", int: "integer", float: "number", double: "number", bool: "boolean", list: "array", dict: "object", map: "object", none: "null",
+  str: "string",
+  text: "string",
+  int: "integer",
+  float: "number",
+  double: "number",
+  bool: "boolean",
+  list: "array",
+  dict: "object",
+  map: "object",
+  none: "null",
 };
 // Keywords that the server refuses, since they cannot guide an answer token by token.
-const UNSUPPORTED = ["not", "if", "then", "else", "uniqueItems", "contains", "dependentRequired", "dependentSchemas", "propertyNames", "unevaluatedProperties", "unevaluatedItems"];
+const UNSUPPORTED = [
+  "not",
+  "if",
+  "then",
+  "else",
+  "uniqueItems",
+  "contains",
+  "dependentRequired",
+  "dependentSchemas",
+  "propertyNames",
+  "unevaluatedProperties",
+  "unevaluatedItems",
+];
 const OF_SCHEMAS = ["properties", "patternProperties", "$defs", "definitions"]; // name → schema
 const LISTS = ["anyOf", "oneOf", "allOf", "prefixItems"];
 
@@ -49,7 +70,9 @@ export function readSchema(text: string): { schema: JsonObject } | { problem: Pr
 function firstProblem(schema: unknown, where: string, depth: number): Problem | null {
   if (typeof schema === "boolean") return null;
   if (!isObject(schema) || depth > MAX_DEPTH) return { kind: "wrong", where, keyword: "", wanted: "schema" };
-  return ofType(schema, where) ?? ofKeywords(schema, where) ?? ofRequired(schema, where) ?? ofChildren(schema, where, depth);
+  return (
+    ofType(schema, where) ?? ofKeywords(schema, where) ?? ofRequired(schema, where) ?? ofChildren(schema, where, depth)
+  );
 }
 
 function ofType(schema: JsonObject, where: string): Problem | null {
@@ -71,10 +94,12 @@ function ofKeywords(schema: JsonObject, where: string): Problem | null {
   const refused = UNSUPPORTED.find((keyword) => Object.hasOwn(schema, keyword));
   if (refused) return { kind: "unsupported", where, keyword: refused };
   for (const keyword of OF_SCHEMAS)
-    if (schema[keyword] !== undefined && !isObject(schema[keyword])) return { kind: "wrong", where, keyword, wanted: "object" };
+    if (schema[keyword] !== undefined && !isObject(schema[keyword]))
+      return { kind: "wrong", where, keyword, wanted: "object" };
   for (const keyword of [...LISTS, "enum"]) {
     const value = schema[keyword];
-    if (value !== undefined && !(Array.isArray(value) && value.length > 0)) return { kind: "wrong", where, keyword, wanted: "list" };
+    if (value !== undefined && !(Array.isArray(value) && value.length > 0))
+      return { kind: "wrong", where, keyword, wanted: "list" };
   }
   const required = schema.required;
   if (required !== undefined && !(Array.isArray(required) && required.every((name) => typeof name === "string")))
@@ -102,9 +127,11 @@ function childrenOf(schema: JsonObject, where: string): [string, unknown][] {
   const under = (name: string) => (where === "" ? name : `${where}.${name}`);
   const children: [string, unknown][] = [];
   for (const keyword of OF_SCHEMAS)
-    for (const [name, child] of Object.entries(schema[keyword] ?? {})) children.push([under(`${keyword}.${name}`), child]);
+    for (const [name, child] of Object.entries(schema[keyword] ?? {}))
+      children.push([under(`${keyword}.${name}`), child]);
   for (const keyword of LISTS)
-    for (const [i, child] of ((schema[keyword] ?? []) as unknown[]).entries()) children.push([under(`${keyword}[${i}]`), child]);
+    for (const [i, child] of ((schema[keyword] ?? []) as unknown[]).entries())
+      children.push([under(`${keyword}[${i}]`), child]);
   for (const keyword of ["items", "additionalProperties"])
     if (schema[keyword] !== undefined) children.push([under(keyword), schema[keyword]]);
   return children;

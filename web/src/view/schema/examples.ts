@@ -15,7 +15,13 @@ const object = (properties: JsonObject) => ({
 });
 
 export const EXAMPLES: readonly Example[] = [
-  { name: "city", schema: { title: "City", ...object({ city: text(40), country: text(40), population: { type: "integer", minimum: 0 } }) } },
+  {
+    name: "city",
+    schema: {
+      title: "City",
+      ...object({ city: text(40), country: text(40), population: { type: "integer", minimum: 0 } }),
+    },
+  },
   {
     name: "task",
     schema: {
@@ -51,7 +57,11 @@ export const EXAMPLES: readonly Example[] = [
           type: "array",
           minItems: 1,
           maxItems: 8,
-          items: object({ what: text(40), amount: { type: "number", minimum: 0, multipleOf: 0.5 }, unit: { enum: ["g", "ml", "piece", "spoon"] } }),
+          items: object({
+            what: text(40),
+            amount: { type: "number", minimum: 0, multipleOf: 0.5 },
+            unit: { enum: ["g", "ml", "piece", "spoon"] },
+          }),
         },
         steps: { type: "array", items: text(120), minItems: 1, maxItems: 6 },
       }),

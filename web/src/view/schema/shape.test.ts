@@ -20,7 +20,10 @@ describe("the form of a value", () => {
       kind: "table",
       columns: ["A", "B"],
       rows: [
-        [{ kind: "scalar", value: 1 }, { kind: "scalar", value: 2 }],
+        [
+          { kind: "scalar", value: 1 },
+          { kind: "scalar", value: 2 },
+        ],
         [{ kind: "scalar", value: 3 }, null],
       ],
     });
@@ -32,9 +35,14 @@ describe("the form of a value", () => {
   });
 
   it("follows references and picks the alternative that fits", () => {
-    const schema = { $defs: { color: { enum: ["red", "blue"] } }, properties: { c: { $ref: "#/$defs/color" }, d: { anyOf: [{ type: "null" }, { $ref: "#/$defs/color" }] } } };
+    const schema = {
+      $defs: { color: { enum: ["red", "blue"] } },
+      properties: { c: { $ref: "#/$defs/color" }, d: { anyOf: [{ type: "null" }, { $ref: "#/$defs/color" }] } },
+    };
     const shape = shapeOf({ c: "red", d: "blue" }, schema);
-    expect(shape).toMatchObject({ fields: [{ shape: { choices: ["red", "blue"] } }, { shape: { choices: ["red", "blue"] } }] });
+    expect(shape).toMatchObject({
+      fields: [{ shape: { choices: ["red", "blue"] } }, { shape: { choices: ["red", "blue"] } }],
+    });
   });
 
   it("ends where references go in a circle or to another document", () => {

@@ -38,12 +38,22 @@ function asTable(items: Shape[]): Shape | null {
   if (items.length < 2) return null;
   const columns = new Set<string>();
   for (const item of items) {
-    if (item.kind !== "object" || item.fields.length === 0 || item.fields.some((field) => field.shape.kind !== "scalar")) return null;
+    if (
+      item.kind !== "object" ||
+      item.fields.length === 0 ||
+      item.fields.some((field) => field.shape.kind !== "scalar")
+    )
+      return null;
     for (const field of item.fields) columns.add(field.label);
   }
   if (columns.size > MAX_COLUMNS) return null;
-  const cell = (item: Shape, label: string) => (item.kind === "object" ? item.fields.find((field) => field.label === label)?.shape : null) ?? null;
-  return { kind: "table", columns: [...columns], rows: items.map((item) => [...columns].map((label) => cell(item, label))) };
+  const cell = (item: Shape, label: string) =>
+    (item.kind === "object" ? item.fields.find((field) => field.label === label)?.shape : null) ?? null;
+  return {
+    kind: "table",
+    columns: [...columns],
+    rows: items.map((item) => [...columns].map((label) => cell(item, label))),
+  };
 }
 
 /** Follows `$ref` within the document, and takes the first alternative whose type fits. */
@@ -56,7 +66,9 @@ function resolve(schema: unknown, root: unknown, value: unknown): JsonObject {
   }
   const alternatives = [known.anyOf, known.oneOf].find(Array.isArray) as unknown[] | undefined;
   if (!alternatives) return known;
-  const fitting = alternatives.map((each) => (isObject(each) && typeof each.$ref === "string" ? at(root, each.$ref) : each));
+  const fitting = alternatives.map((each) =>
+    isObject(each) && typeof each.$ref === "string" ? at(root, each.$ref) : each,
+  );
   const found = fitting.find((each) => isObject(each) && fits(each, value));
   return isObject(found) ? { ...known, ...found } : known;
 }
@@ -64,10 +76,17 @@ function resolve(schema: unknown, root: unknown, value: unknown): JsonObject {
 function fits(schema: JsonObject, value: unknown): boolean {
   if (isObject(value)) {
     const required = Array.isArray(schema.required) ? (schema.required as unknown[]) : [];
-    return (schema.type === "object" || isObject(schema.properties)) && required.every((name) => Object.hasOwn(value, String(name)));
+    return (
+      (schema.type === "object" || isObject(schema.properties)) &&
+      required.every((name) => Object.hasOwn(value, String(name)))
+    );
   }
   const type = value === null ? "null" : Array.isArray(value) ? "array" : typeof value;
-  return schema.type === type || (type === "number" && schema.type === "integer") || (Array.isArray(schema.enum) && schema.enum.includes(value));
+  return (
+    schema.type === type ||
+    (type === "number" && schema.type === "integer") ||
+    (Array.isArray(schema.enum) && schema.enum.includes(value))
+  );
 }
 
 function at(root: unknown, pointer: string): unknown {
@@ -83,7 +102,9 @@ function at(root: unknown, pointer: string): unknown {
 function labelOf(name: string, schema: unknown, root: unknown): { label: string; hint?: string } {
   const known = resolve(schema, root, undefined);
   const label = typeof known.title === "string" && known.title.trim() ? known.title : humanized(name);
-  return typeof known.description === "string" && known.description.trim() ? { label, hint: known.description } : { label };
+  return typeof known.description === "string" && known.description.trim()
+    ? { label, hint: known.description }
+    : { label };
 }
 
 /** `birth_date` and `birthDate` read as "Birth date"; names with other signs stay as they are. */

@@ -45,7 +45,13 @@ describe("a tally", () => {
 
   it("counts a path that is still running once its box is closed, and not as one without a box before that", () => {
     const result = tally([path("a", box("1"), true), path("b", "Let me", true)]);
-    expect(result).toMatchObject({ candidates: [{ answer: "1" }], withoutBox: [], running: 2, total: 2, decided: false });
+    expect(result).toMatchObject({
+      candidates: [{ answer: "1" }],
+      withoutBox: [],
+      running: 2,
+      total: 2,
+      decided: false,
+    });
   });
 
   it("is decided once the running paths cannot change the winner", () => {
@@ -55,7 +61,10 @@ describe("a tally", () => {
   });
 
   it("counts every path once, and a decided winner stays whatever the running paths say", () => {
-    const answers = fc.array(fc.tuple(fc.constantFrom("1", "2", "3", ""), fc.boolean(), fc.constantFrom("1", "2", "3")), { maxLength: 16 });
+    const answers = fc.array(
+      fc.tuple(fc.constantFrom("1", "2", "3", ""), fc.boolean(), fc.constantFrom("1", "2", "3")),
+      { maxLength: 16 },
+    );
     fc.assert(
       fc.property(answers, (drawn) => {
         const paths = drawn.map(([answer, running], i) => path(`${i}`, answer && box(answer), running));

@@ -58,7 +58,13 @@ export function tally(paths: readonly Path[]): Tally {
   }
   const sorted = [...candidates.values()].sort((a, b) => b.paths.length - a.paths.length); // a stable sort
   const running = paths.filter((path) => path.running);
-  return { candidates: sorted, withoutBox, running: running.length, total: paths.length, decided: isDecided(sorted, running) };
+  return {
+    candidates: sorted,
+    withoutBox,
+    running: running.length,
+    total: paths.length,
+    decided: isDecided(sorted, running),
+  };
 }
 
 /** Whether the first candidate stays the first even if all running paths end with the same other answer. */

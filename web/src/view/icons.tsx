@@ -25,6 +25,11 @@ const paths = {
   thought: "M7.5 15.5h5M8.5 17.5h3M7.7 13.2c0-1.7-2.7-2.7-2.7-5.7a5 5 0 0 1 10 0c0 3-2.7 4-2.7 5.7z",
   warning: "M10 3.5l7 12.5H3zM10 8.5v3.5M10 14.2h.01",
   clock: "M10 16.5a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13zM10 6.5V10l2.5 1.5",
+  vote: "M4 16.5V9.5h3v7zM8.5 16.5v-13h3v13zM13 16.5v-9h3v9z",
+  replay: "M4.5 11.5a5.5 5.5 0 1 0 1.8-5.6L4 8M4 4v4h4M10 8v3.2l2 1.3",
+  tint: "M4 15.5h12M5 12.5h4M11 12.5h4M4 9.5h2.5M8.5 9.5h7.5M4 6.5h7M13 6.5h3",
+  form: "M3.5 4.5h13v11h-13zM6.5 8h2M11 8h2.5M6.5 12h2M11 12h2.5",
+  share: "M10 12.5v-9M6.5 6.5L10 3l3.5 3.5M6 9.5H4.5v7h11v-7H14",
 } as const;
 
 export type IconName = keyof typeof paths;

@@ -1,7 +1,7 @@
 /** What is open, shown or said on the page at this moment. Nothing here is stored, apart from whether the sidebar is open. */
 import { effect, signal } from "@preact/signals";
 
-export type DialogName = "settings" | "shortcuts";
+export type DialogName = "settings" | "shortcuts" | "schema" | "transfer";
 
 export const dialog = signal<DialogName | null>(null);
 

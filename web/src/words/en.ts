@@ -1,4 +1,5 @@
 /** Everything that a reader sees, in English. Other languages have the same keys: see `Words`. */
+import { extrasEn } from "./extras.en";
 import { formatFor } from "./format";
 
 const suffixes: Partial<Record<Intl.LDMLPluralRule, string>> = { one: "st", two: "nd", few: "rd" };
@@ -10,6 +11,7 @@ export const en = {
   locale: "en",
   format,
   tokens,
+  extras: extrasEn,
 
   page: {
     title: "Antiphon",

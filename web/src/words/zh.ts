@@ -1,5 +1,6 @@
 /** Everything that a reader sees, in Chinese. */
 import type { Words } from "./en";
+import { extrasZh } from "./extras.zh";
 import { formatFor } from "./format";
 
 const format = formatFor("zh-CN", { hour: "小时", minute: "分", second: "秒" }, (value) => `第 ${value}`);
@@ -10,6 +11,7 @@ export const zh: Words = {
   locale: "zh-CN",
   format,
   tokens,
+  extras: extrasZh,
 
   page: {
     title: "Antiphon",

@@ -1,7 +1,25 @@
 /** Where the page begins. */
+import { effect } from "@preact/signals";
 import { render } from "preact";
 
+import { attachAll } from "./state/generation";
+import { settings } from "./state/settings";
 import { App } from "./view/App";
+import { followLanguage } from "./words";
+import "./style/tokens.css";
+import "./style/base.css";
+import "./style/layout.css";
+import "./style/sidebar.css";
+import "./style/message.css";
+import "./style/composer.css";
+import "./style/print.css";
+
+effect(() => {
+  const { theme } = settings.value;
+  if (theme === "auto") delete document.documentElement.dataset["theme"];
+  else document.documentElement.dataset["theme"] = theme;
+});
 
 const root = document.getElementById("app");
-if (root) render(<App />, root);
+if (root) void followLanguage().then(() => render(<App />, root));
+void attachAll();

@@ -66,6 +66,10 @@ export interface Fault {
     | "failed"; // 5xx
   message: string; // the server's own
   retryAfter?: number; // seconds
+  final?: boolean; // the server said that trying again is of no use
+  code?: string; // the server's own
+  param?: string; // the field of the request that is wrong
+  room?: { limit: number; used: number; atLeast: boolean }; // with "context": tokens
 }
 
 /** What happens to one answer, in order. `number` is the server's number of the event, to attach again after it. */

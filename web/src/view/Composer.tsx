@@ -1,0 +1,126 @@
+/** Where a message is written: it grows with its text, keeps a draft for each conversation, takes files, sends and stops. */
+import { useEffect, useRef } from "preact/hooks";
+
+import { path } from "../state/conversation";
+import { live, send, stop } from "../state/generation";
+import { current } from "../state/library";
+import { measure } from "../state/meter";
+import { words } from "../words";
+import { Chips } from "./Chips";
+import { draftNow, setDraft } from "./drafts";
+import { attachFiles } from "./files";
+import { toEnd } from "./follow";
+import { Icon } from "./icons";
+import { ThinkingControl } from "./ThinkingControl";
+import { ToolButton } from "./ToolButton";
+import { isSendKey, useGrowth } from "./typing";
+import { narrow } from "./ui";
+
+export const COMPOSER_ID = "message-box";
+
+/** The answers of this conversation that are being made. */
+export function runningHere(): string[] {
+  return Object.keys(current.value.messages).filter((id) => live.value.has(id));
+}
+
+export function Composer() {
+  const w = words.value;
+  const field = useRef<HTMLTextAreaElement>(null);
+  const draft = draftNow();
+  const running = runningHere();
+  useGrowth(field, draft.text);
+  useEffect(() => measure(draft), [draft, path(current.value).at(-1)?.id]);
+  useEffect(() => {
+    if (!narrow.peek()) field.current?.focus({ preventScroll: true });
+  }, [current.value.id]);
+
+  function submit(): void {
+    const text = draft.text.trim();
+    if (running.length || (!text && !draft.attachments.length)) return;
+    setDraft({ text: "", attachments: [] });
+    send(text, draft.attachments);
+    toEnd();
+  }
+  function keyDown(event: KeyboardEvent): void {
+    if (!isSendKey(event)) return;
+    event.preventDefault();
+    submit();
+  }
+  function paste(event: ClipboardEvent): void {
+    const files = event.clipboardData?.files;
+    if (!files?.length) return;
+    event.preventDefault();
+    void attachFiles(files);
+  }
+  return (
+    <form
+      class="composer"
+      onSubmit={(event) => {
+        event.preventDefault();
+        submit();
+      }}
+    >
+      <Chips
+        attachments={draft.attachments}
+        onRemove={(index) => setDraft({ attachments: draft.attachments.toSpliced(index, 1) })}
+      />
+      <textarea
+        ref={field}
+        id={COMPOSER_ID}
+        rows={1}
+        aria-label={w.composer.label}
+        placeholder={w.composer.placeholder}
+        value={draft.text}
+        onInput={(event) => setDraft({ text: event.currentTarget.value })}
+        onKeyDown={keyDown}
+        onPaste={paste}
+      />
+      <div class="composer-tools">
+        <AttachButton />
+        <ThinkingControl />
+        <span class="space" />
+        {running.length ? (
+          <button
+            type="button"
+            class="go halt"
+            aria-label={w.composer.stop}
+            title={w.composer.stop}
+            onClick={() => running.forEach(stop)}
+          >
+            <Icon name="stop" />
+          </button>
+        ) : (
+          <button
+            type="submit"
+            class="go"
+            aria-label={w.composer.send}
+            title={`${w.composer.send}: ${w.composer.hint}`}
+            disabled={!draft.text.trim() && !draft.attachments.length}
+          >
+            <Icon name="send" />
+          </button>
+        )}
+      </div>
+    </form>
+  );
+}
+
+function AttachButton() {
+  const w = words.value;
+  const chooser = useRef<HTMLInputElement>(null);
+  return (
+    <>
+      <ToolButton icon="attach" label={w.composer.attach} onClick={() => chooser.current?.click()} />
+      <input
+        ref={chooser}
+        type="file"
+        multiple
+        hidden
+        onChange={(event) => {
+          void attachFiles([...(event.currentTarget.files ?? [])]);
+          event.currentTarget.value = "";
+        }}
+      />
+    </>
+  );
+}

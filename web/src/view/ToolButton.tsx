@@ -1,0 +1,17 @@
+/** A button that shows an icon alone; its name is read out and shown on hover. */
+import { Icon, type IconName } from "./icons";
+
+interface Props {
+  icon: IconName;
+  label: string;
+  onClick: () => void;
+  disabled?: boolean;
+}
+
+export function ToolButton({ icon, label, onClick, disabled = false }: Props) {
+  return (
+    <button type="button" class="tool" aria-label={label} title={label} disabled={disabled} onClick={onClick}>
+      <Icon name={icon} />
+    </button>
+  );
+}

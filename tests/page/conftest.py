@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from chat_page import WATCH_POLICY, ChatPage
+from chat_page import WATCH_POLICY, ChatPage, Visit
 from page_server import KEY, Kind, PageServer
 from playwright.async_api import Browser, BrowserContext, async_playwright
 from programs import chromium
-
-
-class Visit(Protocol):
-    """Opens the page of a server."""
-
-    async def __call__(
-        self, server: PageServer | str, path: str = "/", context: BrowserContext | None = None, **options: Any
-    ) -> ChatPage: ...
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

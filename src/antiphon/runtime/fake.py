@@ -40,6 +40,7 @@ class FakeRunner:
         self._settings = settings = config.fake_settings
         if settings.refuse_to_load:
             raise CheckpointError(settings.refuse_to_load)
+        time.sleep(settings.load_seconds)
         self.block_size = settings.block_size
         self.num_blocks = max(1, (config.kv_cache_tokens or _DEFAULT_KV_TOKENS) // self.block_size)
         self.vocab_size = settings.vocab_size

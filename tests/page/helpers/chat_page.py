@@ -7,10 +7,12 @@ error, a dialog, a request to another host. A test may name what it provokes (`e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from playwright.async_api import ConsoleMessage, Dialog, Locator, Page, Request, expect
+from page_server import PageServer
+from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Locator, Page, Request, expect
 
 PATIENCE = 30_000  # milliseconds
 expect.set_options(timeout=PATIENCE)
@@ -42,8 +44,10 @@ class ChatPage:
         self.composer = page.get_by_role("textbox", name="Your message", exact=True)
         self.send_button = page.get_by_role("button", name="Send", exact=True)
         self.stop_button = page.get_by_role("button", name="Stop", exact=True)
-        self.answers = page.get_by_role("article", name="Answer")
-        self.questions = page.get_by_role("article", name="You")
+        self.conversations = page.get_by_role("navigation", name="Conversations")
+        self.answers = page.locator("article.answer")
+        self.questions = page.locator("article.user")
+        self.status = page.get_by_role("group", name="State of the server")
 
     def expects(self, *parts: str) -> None:
         """Complaints with one of these in them are what the test is about."""
@@ -63,7 +67,58 @@ class ChatPage:
 
     def answer(self, index: int = -1) -> Locator:
         """The text of an answer that is shown, without its thought and buttons."""
-        return self.answers.nth(index).locator(".prose").last
+        return self.answers.nth(index).locator(".text.prose")
+
+    def thought(self, index: int = -1) -> Locator:
+        """The text of an answer's thought, where it is open."""
+        return self.answers.nth(index).locator(".thought-text")
+
+    def thought_head(self, index: int = -1) -> Locator:
+        """The line that opens and closes a thought."""
+        return self.answers.nth(index).locator("button.thought-head")
+
+    def phase(self) -> Locator:
+        """The line about an answer that is being made."""
+        return self.page.locator(".phase")
+
+    def note(self) -> Locator:
+        """What is said below an answer that is not whole."""
+        return self.answers.last.get_by_role("note")
+
+    async def new_chat(self) -> None:
+        """Leave this conversation for a new one."""
+        await self.button("New chat").click()
+        await expect(self.answers).to_have_count(0)
+
+    async def edit(self, index: int, text: str) -> None:
+        """Change a question and send it again."""
+        question = self.questions.nth(index)
+        await question.hover()
+        await question.get_by_role("button", name="Edit", exact=True).click()
+        await question.get_by_role("textbox").fill(text)
+        await question.get_by_role("button", name="Send").click()
+
+    async def clipboard(self) -> str:
+        """What was copied last; needs the permission to read it."""
+        text: str = await self.page.evaluate("navigator.clipboard.readText()")
+        return text
+
+    def meter(self) -> Locator:
+        """How full the context is."""
+        return self.page.locator(".meter").first
+
+    async def set(self, setting: str, value: str) -> None:
+        """Give a setting a value."""
+        await self.button("Settings").click()
+        dialog = self.page.get_by_role("dialog", name="Settings")
+        await dialog.get_by_label(setting, exact=True).fill(value)
+        await dialog.get_by_role("button", name="Done").click()
+        await expect(dialog).to_have_count(0)
+
+    async def try_now(self) -> None:
+        """Do not wait for the next try, if the page has not made it already."""
+        with suppress(Error):
+            await self.phase().get_by_role("button", name="Try now").click(timeout=1000)
 
     async def ask(self, text: str) -> None:
         """Type a message and send it with Enter."""
@@ -74,6 +129,15 @@ class ChatPage:
         """Wait until that many answers are shown and none is being written."""
         await expect(self.answers).to_have_count(count)
         await expect(self.stop_button).to_have_count(0)
+
+    async def until_writing(self, part: str | re.Pattern[str] = re.compile(r"\S")) -> None:
+        """Wait until the last answer is being written and has such a text."""
+        await expect(self.answer()).to_contain_text(part)
+        await expect(self.stop_button).to_be_visible()
+
+    async def text_of_answer(self, index: int = -1) -> str:
+        """All of its text."""
+        return await self.answer(index).inner_text()
 
     async def count_of(self, selector: str) -> int:
         """How many elements fit a selector."""
@@ -93,4 +157,9 @@ class ChatPage:
             self.complaints.append(f"request to another host: {request.url}")
 
 
-Check = Callable[[ChatPage], None]
+class Visit(Protocol):
+    """Opens the page of a server in a tab: of a visitor who has been here before (`context`), or of a new one."""
+
+    async def __call__(
+        self, server: PageServer | str, path: str = "/", context: BrowserContext | None = None, **options: Any
+    ) -> ChatPage: ...

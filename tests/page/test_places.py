@@ -1,4 +1,4 @@
-"""The page where it is not at home: behind a proxy's path, over plain http on another host, on a server that closed it."""
+"""The page where it is not at home: behind a proxy, over plain http on another host, on servers that allow less."""
 
 from __future__ import annotations
 

@@ -115,6 +115,10 @@ class ChatPage:
         await dialog.get_by_role("button", name="Done").click()
         await expect(dialog).to_have_count(0)
 
+    async def open_schema(self) -> None:
+        """Open the dialog for structured answers."""
+        await self.button("Structured answer…").click()
+
     async def try_now(self) -> None:
         """Do not wait for the next try, if the page has not made it already."""
         with suppress(Error):

@@ -45,9 +45,9 @@ THINKING_TEMPLATE = R1_TEMPLATE
 
 @dataclass(frozen=True)
 class Kind:
-    """What a server is like. Its model says `script` over and over, or what it is asked if there is none."""
+    """What a server is like. Its model says `script` over and over; without one, what it is asked; with None, letters."""
 
-    script: str = ""
+    script: str | None = ""
     thinks: bool = False
     fake: dict[str, Any] = field(default_factory=dict)  # FakeSettings
     keys: tuple[str, ...] = ()
@@ -59,11 +59,11 @@ class Kind:
     def arguments(self) -> dict[str, Any]:
         """For `serving`."""
         fake = {"context_length": 8192} | self.fake
-        if not self.script:
+        if self.script == "":
             fake["echo"] = [_token("<｜User｜>"), _token("<｜Assistant｜>")]
         return {
             "template": THINKING_TEMPLATE if self.thinks else ECHO_TEMPLATE,
-            "script": self.script,
+            "script": self.script or "",
             "fake": fake,
             "max_num_sequences": self.max_num_sequences,
             "api_keys": read_api_keys(self.keys),

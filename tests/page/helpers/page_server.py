@@ -45,7 +45,7 @@ THINKING_TEMPLATE = R1_TEMPLATE
 
 @dataclass(frozen=True)
 class Kind:
-    """What a server is like. Its model says `script` over and over; without one, what it is asked; with None, letters."""
+    """A kind of server. Its model says `script` over and over; if that is empty, what it is asked; if None, letters."""
 
     script: str | None = ""
     thinks: bool = False

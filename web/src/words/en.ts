@@ -153,6 +153,7 @@ export const en = {
     placeholder: "Write a message",
     send: "Send",
     stop: "Stop",
+    add: "Add files or a form",
     attach: "Attach text files",
     detach: (name: string) => `Remove ${name}`,
     notText: (name: string) => `“${name}” is not a text file.`,

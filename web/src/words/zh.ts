@@ -152,6 +152,7 @@ export const zh: Words = {
     placeholder: "输入消息",
     send: "发送",
     stop: "停止",
+    add: "添加文件或表单",
     attach: "附加文本文件",
     detach: (name) => `移除 ${name}`,
     notText: (name) => `“${name}”不是文本文件。`,

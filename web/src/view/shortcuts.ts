@@ -1,11 +1,9 @@
-/** The keys of the page: what they do, and the list of them. */
+/** The keys of the page, and what they do. */
 import { useEffect } from "preact/hooks";
 
 import { stop } from "../state/generation";
-import { words, type Words } from "../words";
+import type { Words } from "../words";
 import { COMPOSER_ID, runningHere } from "./Composer";
-import { Icon } from "./icons";
-import { useModal } from "./modal";
 import { newChat, SEARCH_ID } from "./Sidebar";
 import { dialog, drawer, narrow, sidebar, toggleSidebar } from "./ui";
 
@@ -14,7 +12,7 @@ const MOD = APPLE ? "⌘" : "Ctrl";
 
 type Name = keyof Omit<Words["shortcuts"], "title">;
 
-const KEYS: readonly [Name, string[]][] = [
+export const KEYS: readonly [Name, string[]][] = [
   ["send", ["Enter"]],
   ["line", ["Shift", "Enter"]],
   ["newChat", [MOD, "Shift", "O"]],
@@ -58,36 +56,4 @@ export const focusComposer = (): void => document.getElementById(COMPOSER_ID)?.f
 function focusSearch(): void {
   (narrow.value ? drawer : sidebar).value = true;
   requestAnimationFrame(() => document.getElementById(SEARCH_ID)?.focus());
-}
-
-export function ShortcutsDialog() {
-  const w = words.value;
-  const frame = useModal();
-  return (
-    <dialog
-      ref={frame}
-      class="shortcuts"
-      aria-labelledby="shortcuts-title"
-      onClose={() => (dialog.value = null)}
-    >
-      <div class="dialog-head">
-        <h2 id="shortcuts-title">{w.shortcuts.title}</h2>
-        <button type="button" class="tool" aria-label={w.page.close} onClick={() => frame.current?.close()}>
-          <Icon name="close" />
-        </button>
-      </div>
-      <dl>
-        {KEYS.map(([name, keys]) => (
-          <div key={name}>
-            <dt>{w.shortcuts[name]}</dt>
-            <dd>
-              {keys.map((each) => (
-                <kbd key={each}>{each}</kbd>
-              ))}
-            </dd>
-          </div>
-        ))}
-      </dl>
-    </dialog>
-  );
 }

@@ -52,9 +52,9 @@ export function nextStep({ fault, status, ended }: ServerFault, situation: Situa
   }
 }
 
-/** 0.3 s, then twice as long each time, at most 8 s. */
+/** At once, then 0.5 s, then twice as long each time, at most 8 s. */
 function backoff(attempt: number): number {
-  return Math.min(8000, 300 * 2 ** attempt);
+  return attempt === 0 ? 50 : Math.min(8000, 250 * 2 ** attempt);
 }
 
 function wait(seconds: number | undefined, most: number): number {

@@ -5,14 +5,19 @@ import type { Answer, Message } from "../state/conversation";
 import { regenerate, type Live } from "../state/generation";
 import { words } from "../words";
 import { CopyButton } from "./CopyButton";
+import { CopyMenu } from "./CopyMenu";
 import { Ending } from "./Ending";
-import { Markdown } from "./Markdown";
 import { Phase } from "./Phase";
+import { Prose } from "./Prose";
 import { removeWithUndo } from "./removal";
+import { ReplayButton, ReplayOutcome } from "./ReplayButton";
+import { isStructured, StructuredAnswer } from "./Structured";
 import { Thought } from "./Thought";
 import { Timings } from "./Timings";
+import { isTinted, TintButton, TintedText } from "./TintedText";
 import { ToolButton } from "./ToolButton";
 import { Versions } from "./Versions";
+import { VoteTally } from "./VoteTally";
 
 interface Props {
   message: Message;
@@ -26,23 +31,26 @@ export function AnswerMessage({ message, answer, now }: Props) {
   return (
     <div ref={frame}>
       <h2 class="unseen">{w.message.assistant}</h2>
+      <VoteTally messageId={message.id} />
       <Thought id={message.id} answer={answer} now={now} />
-      {now ? <LiveText now={now} /> : <Text text={message.text} />}
+      {now ? <LiveText message={message} now={now} /> : <Text message={message} text={message.text} />}
       {now ? <Phase id={message.id} /> : <Finished message={message} answer={answer} />}
     </div>
   );
 }
 
-function LiveText({ now }: { now: Live }) {
-  return <Text text={now.text.value} streaming />;
+function LiveText({ message, now }: { message: Message; now: Live }) {
+  return <Text message={message} text={now.text.value} streaming />;
 }
 
-function Text({ text, streaming = false }: { text: string; streaming?: boolean }) {
+function Text({ message, text, streaming = false }: { message: Message; text: string; streaming?: boolean }) {
   void words.value;
   if (!text) return null;
+  if (isStructured(message)) return <StructuredAnswer message={message} text={text} complete={!streaming} />;
+  if (isTinted(message)) return <TintedText message={message} />;
   return (
     <div class="text prose">
-      <Markdown text={text} streaming={streaming} />
+      <Prose text={text} streaming={streaming} />
     </div>
   );
 }
@@ -56,11 +64,15 @@ function Finished({ message, answer }: { message: Message; answer: Answer }) {
         <Versions id={message.id} />
         <span class="quiet">
           <CopyButton text={message.text} />
+          <CopyMenu messageId={message.id} />
           <ToolButton icon="again" label={w.message.regenerate} onClick={() => regenerate(message.id)} />
+          <ReplayButton messageId={message.id} />
+          <TintButton message={message} />
           <ToolButton icon="trash" label={w.message.remove} onClick={() => removeWithUndo(message.id)} />
         </span>
         <Timings answer={answer} />
       </div>
+      <ReplayOutcome messageId={message.id} />
     </>
   );
 }

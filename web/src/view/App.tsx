@@ -6,18 +6,25 @@ import { current } from "../state/library";
 import { storageFault } from "../store/database";
 import { words } from "../words";
 import { Announcer } from "./Announcer";
-import { Composer, COMPOSER_ID } from "./Composer";
+import { Composer } from "./Composer";
+import { COMPOSER_ID, focusComposer } from "./composing";
 import { Conversation } from "./Conversation";
+import { Dialogs } from "./Dialogs";
+import { draft, setDraft } from "./drafts";
 import { attachFiles } from "./files";
 import { following, toEnd } from "./follow";
 import { Icon } from "./icons";
 import { useModal } from "./modal";
-import { focusComposer, ShortcutsDialog, useShortcuts } from "./Shortcuts";
+import { lazy } from "./parts/lazy";
+import { useShortcuts } from "./shortcuts";
 import { newChat, Sidebar } from "./Sidebar";
 import { Status } from "./Status";
 import { Toasts } from "./Toasts";
 import { ToolButton } from "./ToolButton";
+import { TransferMenu } from "./TransferMenu";
 import { dialog, drawer, narrow, sidebar, toggleSidebar } from "./ui";
+
+const ShortcutsDialog = lazy<{ onClose: () => void }>(async () => (await import("./ShortcutsDialog")).ShortcutsDialog);
 
 export function App() {
   const w = words.value;
@@ -52,7 +59,8 @@ export function App() {
         </div>
       </div>
       <Announcer />
-      {dialog.value === "shortcuts" ? <ShortcutsDialog /> : null}
+      {dialog.value === "shortcuts" ? <ShortcutsDialog onClose={() => (dialog.value = null)} /> : null}
+      <Dialogs onDescribe={(text) => setDraft({ text: `${draft.peek().text}\n\n${text}`.trim() })} />
       {dropping ? <div class="drop">{w.page.dropHere}</div> : null}
     </div>
   );
@@ -80,8 +88,9 @@ function Header() {
   }, [title, w]);
   return (
     <header class="header">
-      {shown ? null : <ToolButton icon="sidebar" label={w.page.menu} onClick={toggleSidebar} />}
+      {shown ? null : <ToolButton icon="sidebar" name="sidebar" label={w.page.menu} onClick={toggleSidebar} />}
       <h1>{title || <span class="unseen">{w.sidebar.untitled}</span>}</h1>
+      {title ? <TransferMenu /> : null}
       {shown ? null : <ToolButton icon="plus" label={w.sidebar.newChat} onClick={newChat} />}
     </header>
   );

@@ -1,45 +1,42 @@
 /** Where a message is written: it grows with its text, keeps a draft for each conversation, takes files, sends and stops. */
 import { useEffect, useRef } from "preact/hooks";
 
-import { path } from "../state/conversation";
-import { live, send, stop } from "../state/generation";
+import { send, stop } from "../state/generation";
 import { current } from "../state/library";
-import { measure } from "../state/meter";
 import { words } from "../words";
 import { Chips } from "./Chips";
-import { draftNow, setDraft } from "./drafts";
+import { COMPOSER_ID, runningHere } from "./composing";
+import { draft as drafted, setDraft } from "./drafts";
 import { attachFiles } from "./files";
 import { toEnd } from "./follow";
 import { Icon } from "./icons";
+import { Menu } from "./Menu";
+import { Meter } from "./Meter";
+import { SchemaChip } from "./Structured";
 import { ThinkingControl } from "./ThinkingControl";
-import { ToolButton } from "./ToolButton";
 import { isSendKey, useGrowth } from "./typing";
-import { narrow } from "./ui";
-
-export const COMPOSER_ID = "message-box";
-
-/** The answers of this conversation that are being made. */
-export function runningHere(): string[] {
-  return Object.keys(current.value.messages).filter((id) => live.value.has(id));
-}
+import { dialog, narrow } from "./ui";
+import { VoteButton } from "./VoteButton";
 
 export function Composer() {
   const w = words.value;
   const field = useRef<HTMLTextAreaElement>(null);
-  const draft = draftNow();
+  const draft = drafted.value;
   const running = runningHere();
   useGrowth(field, draft.text);
-  useEffect(() => measure(draft), [draft, path(current.value).at(-1)?.id]);
   useEffect(() => {
     if (!narrow.peek()) field.current?.focus({ preventScroll: true });
   }, [current.value.id]);
 
+  function sent(): void {
+    setDraft({ text: "", attachments: [] });
+    toEnd();
+  }
   function submit(): void {
     const text = draft.text.trim();
     if (running.length || (!text && !draft.attachments.length)) return;
-    setDraft({ text: "", attachments: [] });
     send(text, draft.attachments);
-    toEnd();
+    sent();
   }
   function keyDown(event: KeyboardEvent): void {
     if (!isSendKey(event)) return;
@@ -60,6 +57,7 @@ export function Composer() {
         submit();
       }}
     >
+      <SchemaChip />
       <Chips
         attachments={draft.attachments}
         onRemove={(index) => setDraft({ attachments: draft.attachments.toSpliced(index, 1) })}
@@ -76,9 +74,11 @@ export function Composer() {
         onPaste={paste}
       />
       <div class="composer-tools">
-        <AttachButton />
+        <AddMenu />
         <ThinkingControl />
+        <VoteButton draft={draft} onSent={sent} />
         <span class="space" />
+        <Meter draft={draft} />
         {running.length ? (
           <button
             type="button"
@@ -105,12 +105,36 @@ export function Composer() {
   );
 }
 
-function AttachButton() {
+/** What can be added to a message: text files, or a form that the answer fills in. */
+function AddMenu() {
   const w = words.value;
   const chooser = useRef<HTMLInputElement>(null);
   return (
     <>
-      <ToolButton icon="attach" label={w.composer.attach} onClick={() => chooser.current?.click()} />
+      <Menu label={w.composer.add} button={<Icon name="plus" />}>
+        {(close) => (
+          <>
+            <button
+              type="button"
+              onClick={() => {
+                close();
+                chooser.current?.click();
+              }}
+            >
+              <Icon name="attach" /> {w.composer.attach}
+            </button>
+            <button
+              type="button"
+              onClick={() => {
+                close();
+                dialog.value = "schema";
+              }}
+            >
+              <Icon name="form" /> {w.extras.structured.open}
+            </button>
+          </>
+        )}
+      </Menu>
       <input
         ref={chooser}
         type="file"

@@ -1,7 +1,7 @@
 /** Text files that the reader drops, pastes or chooses become attachments of the draft. */
 import type { Attachment } from "../state/conversation";
 import { words } from "../words";
-import { draftNow, setDraft } from "./drafts";
+import { draft, setDraft } from "./drafts";
 import { toast } from "./ui";
 
 const LARGEST = 1 << 20; // bytes: more than any context holds
@@ -9,7 +9,7 @@ const LARGEST = 1 << 20; // bytes: more than any context holds
 export async function attachFiles(files: Iterable<File>): Promise<void> {
   const read = await Promise.all([...files].map(readText));
   const attachments = read.filter((each) => each !== null);
-  if (attachments.length) setDraft({ attachments: [...draftNow().attachments, ...attachments] });
+  if (attachments.length) setDraft({ attachments: [...draft.peek().attachments, ...attachments] });
 }
 
 async function readText(file: File): Promise<Attachment | null> {

@@ -2,12 +2,16 @@
 import type { RefObject } from "preact";
 import { useLayoutEffect } from "preact/hooks";
 
+import { settings } from "../state/settings";
+
 const PROCESSED_BY_INPUT_METHOD = 229; // what Safari reports for the Enter that ends a composition
 
-/** Enter alone sends; with Shift it breaks the line, and while an input method composes it chooses a word. */
+/** Enter alone sends, or Ctrl+Enter as the settings say; never while an input method composes: there Enter chooses a word. */
 export function isSendKey(event: KeyboardEvent): boolean {
   const composing = event.isComposing || event.keyCode === PROCESSED_BY_INPUT_METHOD;
-  return event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.altKey && !event.metaKey && !composing;
+  if (event.key !== "Enter" || composing || event.shiftKey || event.altKey) return false;
+  const withControl = event.ctrlKey || event.metaKey;
+  return withControl || settings.peek().sendKey === "enter";
 }
 
 const GROWS_BY_ITSELF = CSS.supports("field-sizing", "content");

@@ -1,27 +1,30 @@
 /** What is open, shown or said on the page at this moment. Nothing here is stored, apart from whether the sidebar is open. */
 import { effect, signal } from "@preact/signals";
 
+import { readValue, writeValue } from "../store/place";
+
 export type DialogName = "settings" | "shortcuts" | "schema" | "transfer";
 
 export const dialog = signal<DialogName | null>(null);
 
 const NARROW = "(max-width: 55.99rem)";
-const SIDEBAR = "antiphon.sidebar";
+const SIDEBAR = "sidebar";
 
 /** On a narrow window the sidebar is a drawer over the conversation, closed at first. */
 export const narrow = signal(matchMedia(NARROW).matches);
 export const drawer = signal(false);
-export const sidebar = signal(localStorage.getItem(SIDEBAR) !== "closed");
+export const sidebar = signal(readValue("local", SIDEBAR) !== "closed");
 
 matchMedia(NARROW).addEventListener("change", (event) => {
   narrow.value = event.matches;
   drawer.value = false;
 });
-effect(() => localStorage.setItem(SIDEBAR, sidebar.value ? "open" : "closed"));
+effect(() => void writeValue("local", SIDEBAR, sidebar.value ? "open" : "closed"));
 
 export function toggleSidebar(): void {
   if (narrow.value) drawer.value = !drawer.value;
   else sidebar.value = !sidebar.value;
+  requestAnimationFrame(() => document.querySelector<HTMLElement>('[data-name="sidebar"]')?.focus()); // its other place
 }
 
 export interface Toast {

@@ -130,6 +130,8 @@ export const en = {
     overloaded: "The server is full.",
     loading: "The model is loading.",
     context: "The conversation is longer than the model's context.",
+    room: (used: number, limit: number) =>
+      `The conversation has ${tokens(used)}, but only ${number(limit)} fit. Start a new chat, or delete earlier messages.`,
     refused: "The server refused the request.",
     failed: "The server failed.",
     storage: "The browser could not save this conversation. Export it, or free some space.",
@@ -153,6 +155,7 @@ export const en = {
     placeholder: "Write a message",
     send: "Send",
     stop: "Stop",
+    add: "Add files or a form",
     attach: "Attach text files",
     detach: (name: string) => `Remove ${name}`,
     notText: (name: string) => `“${name}” is not a text file.`,

@@ -1,11 +1,9 @@
-/** The keys of the page: what they do, and the list of them. */
+/** The keys of the page, and what they do. */
 import { useEffect } from "preact/hooks";
 
 import { stop } from "../state/generation";
-import { words, type Words } from "../words";
-import { COMPOSER_ID, runningHere } from "./Composer";
-import { Icon } from "./icons";
-import { useModal } from "./modal";
+import type { Words } from "../words";
+import { COMPOSER_ID, focusComposer, runningHere } from "./composing";
 import { newChat, SEARCH_ID } from "./Sidebar";
 import { dialog, drawer, narrow, sidebar, toggleSidebar } from "./ui";
 
@@ -14,7 +12,7 @@ const MOD = APPLE ? "⌘" : "Ctrl";
 
 type Name = keyof Omit<Words["shortcuts"], "title">;
 
-const KEYS: readonly [Name, string[]][] = [
+export const KEYS: readonly [Name, string[]][] = [
   ["send", ["Enter"]],
   ["line", ["Shift", "Enter"]],
   ["newChat", [MOD, "Shift", "O"]],
@@ -46,48 +44,18 @@ function actionOf(event: KeyboardEvent): (() => void) | undefined {
     if (event.shiftKey) return key === "o" ? newChat : undefined;
     return { k: focusSearch, b: toggleSidebar }[key];
   }
-  if (key === "escape") return runningHere().length && !document.querySelector(":popover-open") ? stopHere : undefined;
-  const writing = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]");
-  if (writing || event.altKey || event.metaKey) return undefined;
+  const field = event.target instanceof Element ? event.target.closest("input, textarea, select") : null;
+  if (key === "escape") {
+    const forOthers = (field && field.id !== COMPOSER_ID) || document.querySelector(":popover-open");
+    return runningHere().length && !forOthers ? stopHere : undefined;
+  }
+  if (field || event.altKey || event.metaKey) return undefined;
   return { "/": focusComposer, "?": () => (dialog.value = "shortcuts") }[key];
 }
 
 const stopHere = (): void => runningHere().forEach(stop);
-export const focusComposer = (): void => document.getElementById(COMPOSER_ID)?.focus();
 
 function focusSearch(): void {
   (narrow.value ? drawer : sidebar).value = true;
   requestAnimationFrame(() => document.getElementById(SEARCH_ID)?.focus());
-}
-
-export function ShortcutsDialog() {
-  const w = words.value;
-  const frame = useModal();
-  return (
-    <dialog
-      ref={frame}
-      class="shortcuts"
-      aria-labelledby="shortcuts-title"
-      onClose={() => (dialog.value = null)}
-    >
-      <div class="dialog-head">
-        <h2 id="shortcuts-title">{w.shortcuts.title}</h2>
-        <button type="button" class="tool" aria-label={w.page.close} onClick={() => frame.current?.close()}>
-          <Icon name="close" />
-        </button>
-      </div>
-      <dl>
-        {KEYS.map(([name, keys]) => (
-          <div key={name}>
-            <dt>{w.shortcuts[name]}</dt>
-            <dd>
-              {keys.map((each) => (
-                <kbd key={each}>{each}</kbd>
-              ))}
-            </dd>
-          </div>
-        ))}
-      </dl>
-    </dialog>
-  );
 }

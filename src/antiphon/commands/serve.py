@@ -8,6 +8,7 @@ import typer
 
 from antiphon.api_keys import read_api_keys
 from antiphon.commands.completion import one_of
+from antiphon.commands.config_file import use_config_file
 from antiphon.commands.pull import ModelArgument
 from antiphon.config import (
     ACCESS_LOGS,
@@ -45,6 +46,16 @@ def _choice(panel: str, values: tuple[str, ...], meaning: str = "") -> Any:  # n
 
 def serve(
     model: ModelArgument,
+    config: Annotated[
+        str,
+        typer.Option(
+            help="A TOML file of these options, as in port = 8080; model = names the model.",
+            rich_help_panel=_NETWORK,
+            show_envvar=False,
+            is_eager=True,  # its values are the defaults of the others
+            callback=use_config_file,
+        ),
+    ] = "",
     host: Annotated[str, _option(_NETWORK, "Address to listen on.")] = _SERVER.host,
     port: Annotated[int, _option(_NETWORK, "Port to listen on; 0: any free one.")] = _SERVER.port,
     ssl_certfile: Annotated[str, _option(_NETWORK, "Certificate chain in PEM: serve HTTPS.")] = _SERVER.ssl_certfile,
@@ -165,8 +176,8 @@ def serve(
 
     MODEL is a GGUF file, a Hugging Face folder, or a name: demo, deepseek-r1:1.5b, owner/repo, owner/repo:Q8_0. Instead
     of MODEL, -hf (--hf-repo), with or without --hf-file, and -m (--model) work too. Each option can also come from the
-    environment: --port from ANTIPHON_PORT. The names that vLLM and llama.cpp have for an option are listed with it;
-    flags of theirs that have no meaning here are accepted with a note.
+    environment, --port from ANTIPHON_PORT, or from a file: --config antiphon.toml. The names that vLLM and llama.cpp
+    have for an option are listed with it; flags of theirs that have no meaning here are accepted with a note.
 
     \b
     Examples:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from antiphon.commands.logs import set_up_logging
+from antiphon.commands.service_status import reported
 from antiphon.commands.startup import (
     curl_line,
     cut_note,
@@ -35,6 +36,7 @@ from antiphon.http.app import create_app
 from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
+from antiphon.systemd import Systemd
 from antiphon.terminal import console_on, print_note, printable
 
 _POLL_SECONDS = 0.05
@@ -114,27 +116,28 @@ async def running(
         signals.call(server.begin_shutdown)
     await engine.start()
     serving = asyncio.create_task(_serve_http(server, listener))
-    try:
-        ready = await _ready_or_stopped(engine, serving, console)
-        if ready and engine.info is not None:
-            console.print(printable(startup_line(engine.info, checkpoint, assembly.machine)), soft_wrap=True)
-            notes = [
-                open_note(settings.host, has_keys=bool(settings.api_keys)),
-                cut_note(engine_config.context_length, engine.info, checkpoint),
-                quantization_note(engine_config.quantization, assembly.plan.quantization),
-                short_keys_note(settings.api_keys),
-                *findings(model.text, checkpoint),
-            ]
-            for note in filter(None, notes):
-                print_note(console, str(note))
-        yield Running(url, model.name, ready, serving, has_page=app.state.page is not None)
-    finally:
-        server.should_exit = True
-        server.force_exit = server.force_exit or not engine.is_ready
-        await engine.stop()
-        await serving
-        model.text.close()
-        checkpoint.files.close()  # not before the last engine is gone, which inherits them
+    async with reported(engine, Systemd()):
+        try:
+            ready = await _ready_or_stopped(engine, serving, console)
+            if ready and engine.info is not None:
+                console.print(printable(startup_line(engine.info, checkpoint, assembly.machine)), soft_wrap=True)
+                notes = [
+                    open_note(settings.host, has_keys=bool(settings.api_keys)),
+                    cut_note(engine_config.context_length, engine.info, checkpoint),
+                    quantization_note(engine_config.quantization, assembly.plan.quantization),
+                    short_keys_note(settings.api_keys),
+                    *findings(model.text, checkpoint),
+                ]
+                for note in filter(None, notes):
+                    print_note(console, str(note))
+            yield Running(url, model.name, ready, serving, has_page=app.state.page is not None)
+        finally:
+            server.should_exit = True
+            server.force_exit = server.force_exit or not engine.is_ready
+            await engine.stop()
+            await serving
+            model.text.close()
+            checkpoint.files.close()  # not before the last engine is gone, which inherits them
 
 
 async def _serve_http(server: Server, listener: socket.socket) -> None:

@@ -4,6 +4,7 @@ import { render } from "preact";
 
 import { attachAll } from "./state/generation";
 import { settings } from "./state/settings";
+import { loadMarkdown } from "./view/Prose";
 import { App } from "./view/App";
 import { followLanguage } from "./words";
 import "./style/tokens.css";
@@ -21,5 +22,8 @@ effect(() => {
 });
 
 const root = document.getElementById("app");
-if (root) void followLanguage().then(() => render(<App />, root));
+const markdown = loadMarkdown();
+const opensConversation = location.hash.startsWith("#/c/");
+// A conversation that is there already is shown as it will stay; a new one needs no Markdown yet.
+if (root) void Promise.all([followLanguage(), opensConversation && markdown]).then(() => render(<App />, root));
 void attachAll();

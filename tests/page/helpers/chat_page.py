@@ -117,6 +117,7 @@ class ChatPage:
 
     async def open_schema(self) -> None:
         """Open the dialog for structured answers."""
+        await self.button("Add files or a form").click()
         await self.button("Structured answer…").click()
 
     async def try_now(self) -> None:

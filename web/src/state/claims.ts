@@ -17,7 +17,7 @@ import { answerTabs, isHidden, noteVisibility, runs } from "./streams";
 const LOOK_EVERY = 10_000; // ms: for answers whose tab is gone without a word
 const LEFT_AFTER = 2500; // ms: a tab that is only loaded again attaches itself first
 
-type Resume = (conversation: Id, message: Message) => void;
+type Resume = (conversation: Id, message: Message) => Promise<void>;
 
 let started: Promise<void> | undefined;
 
@@ -66,7 +66,7 @@ async function resumeOne(conversation: Id, id: Id, resume: Resume): Promise<void
   await documents.refresh(conversation);
   const message = (await documents.load(conversation))?.messages[id];
   if (message?.answer?.state !== "running" || runs.has(id)) return;
-  if (message.answer.responseId !== undefined) resume(conversation, message);
+  if (message.answer.responseId !== undefined) void resume(conversation, message);
   else breakOff(conversation, id);
 }
 

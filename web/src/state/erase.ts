@@ -1,7 +1,7 @@
 /** Deletes all that this page has stored in this browser: conversations, settings, the key. */
 import { apiKey, rememberKey } from "../api/client";
 import { database } from "../store/database";
-import { clearValues } from "../store/place";
+import { clearValues } from "../store/clear";
 import { tell } from "../store/tabs";
 import { beforeRemoval, heads, startNew } from "./library";
 import * as documents from "./documents";

@@ -62,7 +62,8 @@ export async function follow(run: Run): Promise<void> {
 async function take(run: Run, step: Step, fault: ReturnType<typeof faultOfException>["fault"]): Promise<void> {
   run.noteGap();
   if (step.type === "end") {
-    run.finish("broken", fault);
+    if (step.isGone) run.forget();
+    run.finish("broken", step.isGone ? { ...fault, kind: "unreachable" } : fault);
   } else if (step.type === "key") {
     noteReach("unauthorized");
     run.enter("backoff", { fault });

@@ -40,7 +40,7 @@ export function regenerate(messageId: Id): void {
 export function continueAnswer(messageId: Id): void {
   const message = current.peek().messages[messageId];
   if (!message?.answer || runs.has(messageId)) return;
-  resume(current.peek().id, message);
+  void goOn(current.peek().id, message);
 }
 
 /** Closes the thought, and goes on with the answer. */
@@ -51,7 +51,7 @@ export function answerNow(messageId: Id): void {
   run.handOver();
   wake(run);
   if (responseId !== undefined) void cancel(responseId);
-  const message = reopened(conversation, messageId, { thoughtClosed: "request" });
+  const message = reopened(conversation, messageId, { thoughtClosed: "request" }, false);
   const all = documents.documentOf(conversation);
   if (message && all) start(conversation, message, requestToContinue(all, message, true));
 }
@@ -163,19 +163,29 @@ async function keep(run: Run): Promise<AnswerState | "handed over"> {
   return outcome;
 }
 
-/** Attaches to it again, or goes on with it by a new request. */
-function resume(conversation: Id, message: Message): void {
-  const all = documents.documentOf(conversation);
-  const open = all && reopened(conversation, message.id, message.answer?.responseId === undefined ? { continued: true } : {});
-  if (open) void start(conversation, open, requestToContinue(all, open));
+/** Attaches to it again, or goes on with it by a new request where the server does not have it any more. */
+async function goOn(conversation: Id, message: Message): Promise<void> {
+  const wasAttached = message.answer?.responseId !== undefined;
+  await resume(conversation, message);
+  const after = documents.documentOf(conversation)?.messages[message.id];
+  const isGone = after?.answer?.state === "broken" && after.answer.responseId === undefined;
+  if (wasAttached && isGone) await resume(conversation, after);
 }
 
-/** The message, running again. */
-function reopened(conversation: Id, id: Id, more: Partial<Answer>): Message | undefined {
+async function resume(conversation: Id, message: Message): Promise<void> {
+  const isNew = message.answer?.responseId === undefined;
+  const open = reopened(conversation, message.id, isNew ? { continued: true } : {}, !isNew);
+  const all = documents.documentOf(conversation);
+  if (open && all) await start(conversation, open, requestToContinue(all, open));
+}
+
+/** The message, running again; `attached`: as the response that it was. */
+function reopened(conversation: Id, id: Id, more: Partial<Answer>, attached: boolean): Message | undefined {
   documents.changeIn(conversation, (all) =>
     withChange(all, id, (message) => {
-      const { fault: _fault, finishReason: _reason, ...rest } = message.answer as Answer;
-      return { ...message, answer: { ...rest, ...more, state: "running" } };
+      const { fault: _fault, finishReason: _reason, responseId, lastEvent, ...rest } = message.answer as Answer;
+      const response = attached && responseId !== undefined ? { responseId, lastEvent: lastEvent ?? -1 } : {};
+      return { ...message, answer: { ...rest, ...response, ...more, state: "running" } };
     }),
   );
   return documents.documentOf(conversation)?.messages[id];

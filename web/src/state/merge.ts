@@ -31,11 +31,13 @@ export function merge(mine: Conversation, theirs: Conversation): Conversation {
 export function isNewer(message: Message, other: Message): boolean {
   const [mine, theirs] = [message.revision ?? 0, other.revision ?? 0];
   if (mine !== theirs) return mine > theirs;
-  return weight(message) > weight(other); // both tabs changed it: keep the one with more text
+  // Both tabs changed it as often: keep the one with more text, and with as much, the same one in both tabs.
+  const [a, b] = [contents(message), contents(other)];
+  return a.length === b.length ? a > b : a.length > b.length;
 }
 
-function weight(message: Message): number {
-  return message.text.length + (message.answer?.thought.length ?? 0);
+function contents({ text, answer }: Message): string {
+  return `${text}\u0000${answer?.thought ?? ""}\u0000${answer?.state ?? ""}`;
 }
 
 /** The tree of these messages, in the order in which they were made. */

@@ -13,7 +13,7 @@ export interface Situation {
 }
 
 export type Step =
-  | { type: "end" } // the reader has to decide
+  | { type: "end"; isGone?: boolean } // the reader has to decide; gone: the server does not have it any more
   | { type: "key" } // wait for another key, then the same request
   | { type: "again"; after: number; phase: "backoff" | "reconnecting" } // ms
   | { type: "restart"; after: number }; // the server lost it before anything came: ask anew
@@ -31,7 +31,7 @@ export function nextStep({ fault, status, ended }: ServerFault, situation: Situa
     return stopped ? { type: "restart", after: backoff(attempt) } : { type: "end" };
   }
   if (isAttached) {
-    if (status === 404) return hasText || attempt > 2 ? { type: "end" } : { type: "restart", after: 0 };
+    if (status === 404) return hasText || attempt > 2 ? { type: "end", isGone: true } : { type: "restart", after: 0 };
     if (failingFor > (fault.kind === "loading" ? LOADING_FOR : RECONNECT_FOR)) return { type: "end" };
     return { type: "again", after: Math.max(backoff(attempt), wait(fault.retryAfter, 10)), phase: "reconnecting" };
   }
@@ -52,9 +52,9 @@ export function nextStep({ fault, status, ended }: ServerFault, situation: Situa
   }
 }
 
-/** 0.3 s, then twice as long each time, at most 8 s. */
+/** At once, then 0.5 s, then twice as long each time, at most 8 s. */
 function backoff(attempt: number): number {
-  return Math.min(8000, 300 * 2 ** attempt);
+  return attempt === 0 ? 50 : Math.min(8000, 250 * 2 ** attempt);
 }
 
 function wait(seconds: number | undefined, most: number): number {

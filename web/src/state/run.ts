@@ -109,7 +109,7 @@ export class Run {
     showLive(this.#live);
   }
 
-  /** The server lost the answer before anything came: it is asked for anew. */
+  /** The server does not have the answer any more. */
   forget(): void {
     this.responseId = undefined;
     this.lastEvent = -1;

@@ -7,8 +7,8 @@ import { words } from "../words";
 import { CopyButton } from "./CopyButton";
 import { CopyMenu } from "./CopyMenu";
 import { Ending } from "./Ending";
-import { Markdown } from "./Markdown";
 import { Phase } from "./Phase";
+import { Prose } from "./Prose";
 import { removeWithUndo } from "./removal";
 import { ReplayButton, ReplayOutcome } from "./ReplayButton";
 import { isStructured, StructuredAnswer } from "./Structured";
@@ -50,7 +50,7 @@ function Text({ message, text, streaming = false }: { message: Message; text: st
   if (isTinted(message)) return <TintedText message={message} />;
   return (
     <div class="text prose">
-      <Markdown text={text} streaming={streaming} />
+      <Prose text={text} streaming={streaming} />
     </div>
   );
 }

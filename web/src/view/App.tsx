@@ -6,7 +6,8 @@ import { current } from "../state/library";
 import { storageFault } from "../store/database";
 import { words } from "../words";
 import { Announcer } from "./Announcer";
-import { Composer, COMPOSER_ID } from "./Composer";
+import { Composer } from "./Composer";
+import { COMPOSER_ID, focusComposer } from "./composing";
 import { Conversation } from "./Conversation";
 import { Dialogs } from "./Dialogs";
 import { draft, setDraft } from "./drafts";
@@ -15,7 +16,7 @@ import { following, toEnd } from "./follow";
 import { Icon } from "./icons";
 import { useModal } from "./modal";
 import { lazy } from "./parts/lazy";
-import { focusComposer, useShortcuts } from "./shortcuts";
+import { useShortcuts } from "./shortcuts";
 import { newChat, Sidebar } from "./Sidebar";
 import { Status } from "./Status";
 import { Toasts } from "./Toasts";
@@ -87,7 +88,7 @@ function Header() {
   }, [title, w]);
   return (
     <header class="header">
-      {shown ? null : <ToolButton icon="sidebar" label={w.page.menu} onClick={toggleSidebar} />}
+      {shown ? null : <ToolButton icon="sidebar" name="sidebar" label={w.page.menu} onClick={toggleSidebar} />}
       <h1>{title || <span class="unseen">{w.sidebar.untitled}</span>}</h1>
       {title ? <TransferMenu /> : null}
       {shown ? null : <ToolButton icon="plus" label={w.sidebar.newChat} onClick={newChat} />}

@@ -1,10 +1,11 @@
 /** Where a message is written: it grows with its text, keeps a draft for each conversation, takes files, sends and stops. */
 import { useEffect, useRef } from "preact/hooks";
 
-import { live, send, stop } from "../state/generation";
+import { send, stop } from "../state/generation";
 import { current } from "../state/library";
 import { words } from "../words";
 import { Chips } from "./Chips";
+import { COMPOSER_ID, runningHere } from "./composing";
 import { draft as drafted, setDraft } from "./drafts";
 import { attachFiles } from "./files";
 import { toEnd } from "./follow";
@@ -16,13 +17,6 @@ import { ThinkingControl } from "./ThinkingControl";
 import { isSendKey, useGrowth } from "./typing";
 import { dialog, narrow } from "./ui";
 import { VoteButton } from "./VoteButton";
-
-export const COMPOSER_ID = "message-box";
-
-/** The answers of this conversation that are being made. */
-export function runningHere(): string[] {
-  return Object.keys(current.value.messages).filter((id) => live.value.has(id));
-}
 
 export function Composer() {
   const w = words.value;

@@ -6,7 +6,7 @@ import { live, type Live } from "../state/generation";
 import { current } from "../state/library";
 import { AnswerMessage } from "./AnswerMessage";
 import { Empty } from "./Empty";
-import { toEnd, useFollowing } from "./follow";
+import { toEnd, toStart, useFollowing } from "./follow";
 import { UserMessage } from "./UserMessage";
 import { words } from "../words";
 
@@ -21,7 +21,7 @@ export function Conversation() {
   useFollowing(frame);
   useLayoutEffect(() => {
     if (messages.length) toEnd();
-    else window.scrollTo({ top: 0, behavior: "instant" });
+    else toStart();
   }, [current.value.id]);
   return (
     <div ref={frame} data-follow={messages.length ? "yes" : undefined} class={messages.length ? "column messages" : "column empty"}>

@@ -1,7 +1,6 @@
 /** Copies an answer as Markdown or plain text, or the request for it as a curl command or a Python script. */
 import type { Conversation, Id } from "../state/conversation";
 import { current } from "../state/library";
-import { toCurl, toPython } from "../store/transfer";
 import { words } from "../words";
 import { copyText } from "./copy";
 import { Icon } from "./icons";
@@ -14,10 +13,9 @@ type Form = (typeof FORMS)[number];
 async function write(form: Form, conversation: Conversation, id: Id): Promise<string> {
   const text = conversation.messages[id]?.text ?? "";
   if (form === "markdown") return text;
-  if (form === "curl") return toCurl(conversation, id);
-  if (form === "python") return toPython(conversation, id);
-  const { plainText } = await import("./plain");
-  return plainText(text);
+  if (form === "plain") return (await import("./plain")).plainText(text);
+  const { toCurl, toPython } = await import("../store/transfer");
+  return form === "curl" ? toCurl(conversation, id) : toPython(conversation, id);
 }
 
 async function copy(form: Form, id: Id): Promise<void> {
@@ -29,7 +27,7 @@ async function copy(form: Form, id: Id): Promise<void> {
 export function CopyMenu({ messageId }: { messageId: Id }) {
   const { copyMenu } = words.value.extras;
   return (
-    <Menu label={copyMenu.open} button={<Icon name="share" />}>
+    <Menu label={copyMenu.open} button={<Icon name="code" />}>
       {FORMS.map((form) => (
         <CopyItem key={form} form={form} id={messageId} />
       ))}

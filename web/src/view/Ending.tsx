@@ -1,4 +1,5 @@
 /** Says why an answer is not whole, and offers what helps. */
+import type { Fault } from "../api/types";
 import type { Answer } from "../state/conversation";
 import { continueAnswer, regenerate } from "../state/generation";
 import { words, type Words } from "../words";
@@ -24,8 +25,13 @@ export function Ending({ id, text, answer }: { id: string; text: string; answer:
   );
 }
 
+export function faultInWords(w: Words, fault: Fault): string {
+  const { kind, room } = fault;
+  return kind === "context" && room ? w.fault.room(room.used, room.limit) : w.fault[kind];
+}
+
 function explanation(w: Words, text: string, answer: Answer): string | null {
-  if (answer.fault) return w.fault[answer.fault.kind];
+  if (answer.fault) return faultInWords(w, answer.fault);
   if (answer.state === "stopped") return w.ending.stopped;
   if (answer.state === "broken") return w.ending.broken;
   if (answer.state === "running") return null; // another tab writes it, or it is about to be attached to

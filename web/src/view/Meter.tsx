@@ -5,8 +5,11 @@
 import { useEffect } from "preact/hooks";
 
 import "../style/meter.css";
-import type { Attachment } from "../state/conversation";
+import { path, type Attachment } from "../state/conversation";
+import { current } from "../state/library";
 import { measure, meter } from "../state/meter";
+import { status } from "../state/server";
+import { settings } from "../state/settings";
 import { words } from "../words";
 
 export interface Draft {
@@ -25,7 +28,10 @@ export function isTooLong(): boolean {
 export function Meter({ draft }: { draft: Draft }) {
   const { meter: texts } = words.value.extras;
   const { text, attachments } = draft;
-  useEffect(() => measure({ text, attachments }), [text, attachments]);
+  const last = path(current.value).at(-1)?.id;
+  const { system } = settings.value;
+  // Also counted again: another conversation or answer, another prompt, a server that can count now.
+  useEffect(() => measure({ text, attachments }), [text, attachments, last, system, status.value?.contextLength]);
   const now = meter.value;
   if (!now) {
     return (
@@ -35,11 +41,14 @@ export function Meter({ draft }: { draft: Draft }) {
     );
   }
   const { used, limit, exact } = now;
+  if (!last && !text && attachments.length === 0) return null; // nothing to count yet
   const left = limit - used;
   const state = left <= 0 ? "over" : left < TIGHT ? "tight" : "fits";
   return (
     <span class="meter" data-state={state} title={texts.description(used, limit)}>
-      <meter aria-label={texts.label} min={0} max={limit} value={Math.min(used, limit)} />
+      <span class="meter-track" aria-hidden="true">
+        <span style={{ width: `${Math.min(100, (100 * used) / limit)}%` }} />
+      </span>
       <span>{exact ? texts.used(used, limit) : texts.about(used, limit)}</span>
       <output class="meter-warning">
         {exact && state === "over" ? texts.over(1 - left) : state === "tight" && texts.tight(left)}

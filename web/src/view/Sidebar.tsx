@@ -25,7 +25,7 @@ export function Sidebar() {
         <span class="brand">
           <Sign /> Antiphon
         </span>
-        <ToolButton icon="sidebar" label={w.page.hideMenu} onClick={toggleSidebar} />
+        <ToolButton icon="sidebar" name="sidebar" label={w.page.hideMenu} onClick={toggleSidebar} />
       </div>
       <button type="button" class="new-chat" onClick={newChat}>
         <Icon name="plus" />

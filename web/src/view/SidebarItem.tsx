@@ -11,11 +11,19 @@ import { drawer } from "./ui";
 export function SidebarItem({ head, here }: { head: Head; here: boolean }) {
   const w = words.value.sidebar;
   const [renaming, setRenaming] = useState(false);
+  const link = useRef<HTMLAnchorElement>(null);
   const title = head.title || w.untitled;
-  if (renaming) return <Rename head={head} onEnd={() => setRenaming(false)} />;
+  function endRenaming(): void {
+    setRenaming(false);
+    requestAnimationFrame(() => {
+      if (document.activeElement === document.body) link.current?.focus();
+    });
+  }
+  if (renaming) return <Rename head={head} onEnd={endRenaming} />;
   return (
     <li class={here ? "item here" : "item"}>
       <a
+        ref={link}
         href={`#/c/${head.id}`}
         title={title}
         aria-current={here ? "page" : undefined}

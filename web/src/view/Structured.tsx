@@ -26,15 +26,35 @@ export function SchemaChip() {
   const { schema } = settings.value;
   if (schema === undefined) return null;
   return (
-    <span class="chip">
-      <button type="button" class="tool" title={structured.edit} onClick={() => (dialog.value = "schema")}>
-        <Icon name="form" />
-        <span class="name">{structured.on(nameOf(schema))}</span>
-      </button>
-      <button type="button" class="tool" aria-label={structured.remove} onClick={() => update({ schema: undefined })}>
-        <Icon name="close" />
-      </button>
-    </span>
+    <div class="chips">
+      <span class="chip">
+        <button type="button" class="tool" title={structured.edit} onClick={() => (dialog.value = "schema")}>
+          <Icon name="form" />
+          <span class="name">{structured.on(nameOf(schema))}</span>
+        </button>
+        <button type="button" class="tool" aria-label={structured.remove} onClick={() => update({ schema: undefined })}>
+          <Icon name="close" />
+        </button>
+      </span>
+    </div>
+  );
+}
+
+/** Opens the dialog, from the composer. */
+export function SchemaButton() {
+  const { structured } = words.value.extras;
+  return (
+    <button
+      type="button"
+      class="tool"
+      data-on={settings.value.schema !== undefined}
+      aria-label={structured.open}
+      aria-haspopup="dialog"
+      title={structured.open}
+      onClick={() => (dialog.value = "schema")}
+    >
+      <Icon name="form" />
+    </button>
   );
 }
 

@@ -33,6 +33,8 @@ export function ThinkingControl() {
         <b>{w.composer.thinking}</b>
         <input
           type="checkbox"
+          role="switch"
+          aria-checked={thinking}
           class="switch"
           checked={thinking}
           onChange={(event) => update({ thinking: event.currentTarget.checked })}

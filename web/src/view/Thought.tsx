@@ -2,13 +2,14 @@
  * The model's thought: while it is made, a window of fixed height that shows its end; afterwards one line. What the reader
  * opens or closes stays as they left it. Nothing in here scrolls by itself, so it never takes the wheel from the page.
  */
-import { signal } from "@preact/signals";
+import { signal, useComputed } from "@preact/signals";
+import { useRef } from "preact/hooks";
 
 import type { Live } from "../state/generation";
 import type { Answer } from "../state/conversation";
 import { words } from "../words";
 import { Icon } from "./icons";
-import { Markdown } from "./Markdown";
+import { Prose } from "./Prose";
 import { second } from "./ui";
 
 /** What the reader decided, by message. */
@@ -20,8 +21,9 @@ export function Thought({ id, answer, now }: { id: string; answer: Answer; now: 
   const w = words.value;
   const wish = wishes.value.get(id);
   const thinking = now?.phase === "thinking";
-  const hasThought = answer.thought !== "" || (now !== undefined && now.thought.value !== "");
-  if (!hasThought) return null;
+  const begun = useComputed(() => now !== undefined && now.thought.value !== "").value;
+  const { seconds, count } = useMeasure(answer, now);
+  if (answer.thought === "" && !begun) return null;
   const shown = wish ?? (thinking ? "window" : "closed");
   const decide = (wanted: "open" | "closed"): void => {
     wishes.value = new Map(wishes.value).set(id, wanted);
@@ -37,7 +39,7 @@ export function Thought({ id, answer, now }: { id: string; answer: Answer; now: 
       >
         <Icon name="right" />
         <span>
-          {thinking ? <SoFar now={now} /> : w.thought.title(answer.thoughtSeconds, answer.thoughtTokens)}
+          {thinking ? <SoFar now={now} /> : w.thought.title(seconds, count)}
           {why ? <span class="why"> · {why}</span> : null}
         </span>
       </button>
@@ -45,6 +47,18 @@ export function Thought({ id, answer, now }: { id: string; answer: Answer; now: 
       {shown === "open" ? <Whole answer={answer} now={now} /> : null}
     </section>
   );
+}
+
+/** How long the thought took, and its tokens: of an answer that is still being made, as this page saw it. */
+function useMeasure(answer: Answer, now: Live | undefined) {
+  const since = useRef<number | undefined>(undefined);
+  const seen = useRef<{ seconds: number; count: number } | undefined>(undefined);
+  if (now?.phase === "thinking") since.current = now.phaseStartedAt;
+  else if (now?.phase === "answering" && since.current !== undefined) {
+    seen.current ??= { seconds: (now.phaseStartedAt - since.current) / 1000, count: now.tokens };
+  }
+  if (now && seen.current) return seen.current;
+  return { seconds: answer.thoughtSeconds, count: answer.thoughtTokens };
 }
 
 function SoFar({ now }: { now: Live }) {
@@ -56,7 +70,7 @@ function Whole({ answer, now }: { answer: Answer; now: Live | undefined }) {
   const streaming = now?.phase === "thinking";
   return (
     <div class="thought-text prose">
-      <Markdown text={now?.thought.value || answer.thought} streaming={streaming} />
+      <Prose text={now?.thought.value || answer.thought} streaming={streaming} />
     </div>
   );
 }
@@ -67,7 +81,7 @@ function Window({ now, showAll }: { now: Live; showAll: () => void }) {
   return (
     <div class={text.length < 500 ? "thought-text thought-window short" : "thought-text thought-window"}>
       <div class="thought-tail prose" key={from}>
-        <Markdown text={from ? text.slice(from) : text} streaming />
+        <Prose text={from ? text.slice(from) : text} streaming />
       </div>
       <button type="button" class="show-all" onClick={showAll}>
         {words.value.thought.showAll}

@@ -6,11 +6,20 @@ interface Props {
   label: string;
   onClick: () => void;
   disabled?: boolean;
+  name?: string; // to find it again
 }
 
-export function ToolButton({ icon, label, onClick, disabled = false }: Props) {
+export function ToolButton({ icon, label, onClick, disabled = false, name }: Props) {
   return (
-    <button type="button" class="tool" aria-label={label} title={label} disabled={disabled} onClick={onClick}>
+    <button
+      type="button"
+      class="tool"
+      aria-label={label}
+      title={label}
+      disabled={disabled}
+      data-name={name}
+      onClick={onClick}
+    >
       <Icon name={icon} />
     </button>
   );

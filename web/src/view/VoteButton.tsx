@@ -16,11 +16,12 @@ const COMMON = [3, 5, 8, 16];
 interface Props {
   draft: { text: string; attachments: Attachment[] };
   onSent?: () => void;
+  disabled?: boolean;
 }
 
 const last = signal(5); // the number that was asked for last in this tab
 
-export function VoteButton({ draft, onSent }: Props) {
+export function VoteButton({ draft, onSent, disabled = false }: Props) {
   const { voteButton } = words.value.extras;
   const ask = (count: number) => {
     last.value = count;
@@ -34,13 +35,13 @@ export function VoteButton({ draft, onSent }: Props) {
     </>
   );
   return (
-    <Menu label={voteButton.why} button={label} panelClass="vote-menu">
-      <VoteForm empty={draft.text.trim() === "" && draft.attachments.length === 0} onAsk={ask} />
+    <Menu label={voteButton.why} button={label} buttonClass="tool pill" panelClass="vote-menu">
+      <VoteForm blocked={disabled} empty={draft.text.trim() === "" && draft.attachments.length === 0} onAsk={ask} />
     </Menu>
   );
 }
 
-function VoteForm({ empty, onAsk }: { empty: boolean; onAsk: (count: number) => void }) {
+function VoteForm({ empty, blocked, onAsk }: { empty: boolean; blocked: boolean; onAsk: (count: number) => void }) {
   const { voteButton } = words.value.extras;
   const id = useId();
   const [text, setText] = useState(String(last.value));
@@ -51,7 +52,7 @@ function VoteForm({ empty, onAsk }: { empty: boolean; onAsk: (count: number) => 
       aria-label={voteButton.title}
       onSubmit={(event) => {
         event.preventDefault();
-        if (!fits || empty) return;
+        if (!fits || empty || blocked) return;
         event.currentTarget.closest<HTMLElement>("[popover]")?.hidePopover();
         onAsk(count);
       }}
@@ -84,7 +85,7 @@ function VoteForm({ empty, onAsk }: { empty: boolean; onAsk: (count: number) => 
       <output id={`${id}-why`} class="why">
         {fits ? empty && voteButton.needsText : voteButton.bounds(LEAST, MOST)}
       </output>
-      <button type="submit" class="button primary" disabled={!fits || empty}>
+      <button type="submit" class="button primary" disabled={!fits || empty || blocked}>
         {voteButton.ask(fits ? count : last.value)}
       </button>
     </form>

@@ -21,6 +21,11 @@ export function toEnd(): void {
   window.scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
 }
 
+export function toStart(): void {
+  following.value = true; // nothing is below
+  window.scrollTo({ top: 0, behavior: "instant" });
+}
+
 export function useFollowing(content: RefObject<HTMLElement | null>): void {
   useEffect(() => {
     let last = window.scrollY;

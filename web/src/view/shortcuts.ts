@@ -3,7 +3,7 @@ import { useEffect } from "preact/hooks";
 
 import { stop } from "../state/generation";
 import type { Words } from "../words";
-import { COMPOSER_ID, runningHere } from "./Composer";
+import { COMPOSER_ID, focusComposer, runningHere } from "./composing";
 import { newChat, SEARCH_ID } from "./Sidebar";
 import { dialog, drawer, narrow, sidebar, toggleSidebar } from "./ui";
 
@@ -44,14 +44,16 @@ function actionOf(event: KeyboardEvent): (() => void) | undefined {
     if (event.shiftKey) return key === "o" ? newChat : undefined;
     return { k: focusSearch, b: toggleSidebar }[key];
   }
-  if (key === "escape") return runningHere().length && !document.querySelector(":popover-open") ? stopHere : undefined;
-  const writing = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]");
-  if (writing || event.altKey || event.metaKey) return undefined;
+  const field = event.target instanceof Element ? event.target.closest("input, textarea, select") : null;
+  if (key === "escape") {
+    const forOthers = (field && field.id !== COMPOSER_ID) || document.querySelector(":popover-open");
+    return runningHere().length && !forOthers ? stopHere : undefined;
+  }
+  if (field || event.altKey || event.metaKey) return undefined;
   return { "/": focusComposer, "?": () => (dialog.value = "shortcuts") }[key];
 }
 
 const stopHere = (): void => runningHere().forEach(stop);
-export const focusComposer = (): void => document.getElementById(COMPOSER_ID)?.focus();
 
 function focusSearch(): void {
   (narrow.value ? drawer : sidebar).value = true;

@@ -24,6 +24,7 @@ effect(() => void writeValue("local", SIDEBAR, sidebar.value ? "open" : "closed"
 export function toggleSidebar(): void {
   if (narrow.value) drawer.value = !drawer.value;
   else sidebar.value = !sidebar.value;
+  requestAnimationFrame(() => document.querySelector<HTMLElement>('[data-name="sidebar"]')?.focus()); // its other place
 }
 
 export interface Toast {

@@ -206,7 +206,6 @@ export const dialogsEn = {
       noChoices: "Enter at least one choice.",
       noFields: "Add at least one field.",
     },
-    answer: "Structured answer",
     raw: "Raw JSON",
     form: "Form",
     copy: "Copy",

@@ -197,7 +197,6 @@ export const dialogsZh: DialogWords = {
       noChoices: "请至少输入一个选项。",
       noFields: "请至少添加一个字段。",
     },
-    answer: "结构化回答",
     raw: "原始 JSON",
     form: "表单",
     copy: "复制",

@@ -132,6 +132,8 @@ export const en = {
     overloaded: "The server is full.",
     loading: "The model is loading.",
     context: "The conversation is longer than the model's context.",
+    room: (used: number, limit: number) =>
+      `The conversation has ${tokens(used)}, but only ${number(limit)} fit. Start a new chat, or delete earlier messages.`,
     refused: "The server refused the request.",
     failed: "The server failed.",
     storage: "The browser could not save this conversation. Export it, or free some space.",

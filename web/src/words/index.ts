@@ -3,21 +3,13 @@ import { effect, signal, type ReadonlySignal } from "@preact/signals";
 
 import { settings } from "../state/settings";
 import { en, type Words } from "./en";
+import { languageOf } from "./language";
 
 export type { Words };
 
 const current = signal<Words>(en);
 
 export const words: ReadonlySignal<Words> = current;
-
-type Language = "en" | "zh";
-
-/** The language that the settings name or, failing that, the browser's first one that is known here. */
-export function languageOf(wanted: "auto" | Language, browser: readonly string[]): Language {
-  if (wanted !== "auto") return wanted;
-  const known = browser.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => tag === "en" || tag === "zh");
-  return known === "zh" ? "zh" : "en";
-}
 
 const load = { en: async () => en, zh: async () => (await import("./zh")).zh };
 

@@ -131,6 +131,7 @@ export const zh: Words = {
     overloaded: "服务器已满。",
     loading: "模型正在加载。",
     context: "对话超出了模型的上下文长度。",
+    room: (used, limit) => `对话有 ${tokens(used)}，但只能容纳 ${number(limit)} 个。请开始新对话，或删除较早的消息。`,
     refused: "服务器拒绝了这个请求。",
     failed: "服务器出错了。",
     storage: "浏览器无法保存这个对话。请导出对话，或清理一些空间。",

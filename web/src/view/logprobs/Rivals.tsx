@@ -32,7 +32,7 @@ export function Rivals({ token, at }: { token: TokenLogprob; at: HTMLElement }) 
                 <span class="tint-track" aria-hidden="true">
                   <span style={{ width: `${Math.exp(each.logprob) * 100}%` }} />
                 </span>
-                {tint.percent(Math.exp(each.logprob))}
+                <span class="tint-number">{tint.percent(Math.exp(each.logprob))}</span>
                 {each.drawn && <span class="unseen"> {tint.drawn}</span>}
               </td>
             </tr>

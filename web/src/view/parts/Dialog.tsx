@@ -51,7 +51,7 @@ export function Dialog({ title, onClose, children, actions, size }: Props) {
           <h2 id={label} tabIndex={-1} autofocus>
             {title}
           </h2>
-          <button type="button" class="dialog-close" aria-label={words.value.extras.close} onClick={onClose}>
+          <button type="button" class="tool" aria-label={words.value.extras.close} onClick={onClose}>
             <Icon name="close" />
           </button>
         </header>

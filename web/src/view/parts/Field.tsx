@@ -79,7 +79,7 @@ interface ChoiceProps<T extends string> {
 export function ChoiceField<T extends string>({ label, value, options, onChange }: ChoiceProps<T>) {
   const name = useId();
   return (
-    <fieldset class="field choices">
+    <fieldset class="field choice-field">
       <legend>{label}</legend>
       <div class="segments">
         {(Object.keys(options) as T[]).map((each) => (

@@ -24,7 +24,7 @@ export function StructuredView({ text, schema, complete }: Props) {
   const isWhole = useMemo(() => isJson(text), [text]);
   if (!shape) return <Markdown text={text} streaming={!complete} />;
   return (
-    <section class="structured" aria-label={texts.answer} aria-busy={!complete}>
+    <div class="structured" aria-busy={!complete}>
       {raw ? <pre>{isWhole ? JSON.stringify(value, null, 2) : text}</pre> : <ShapeView shape={shape} />}
       {complete && !isWhole && <p class="structured-broken">{texts.broken}</p>}
       <footer>
@@ -33,7 +33,7 @@ export function StructuredView({ text, schema, complete }: Props) {
         </button>
         {raw && <CopyRaw text={text} />}
       </footer>
-    </section>
+    </div>
   );
 }
 

@@ -7,10 +7,12 @@ interface Props {
   path: Message;
   number: number;
   shown: boolean;
+  /** Whether its state is written beside the number; it always is in the name. */
+  verbose: boolean;
   onShow: () => void;
 }
 
-export function PathButton({ path, number, shown, onShow }: Props) {
+export function PathButton({ path, number, shown, verbose, onShow }: Props) {
   const { vote } = dialogWords.value;
   const now = live.value.get(path.id);
   const state = now ? progress(now) : ending(path);
@@ -25,7 +27,7 @@ export function PathButton({ path, number, shown, onShow }: Props) {
       onClick={onShow}
     >
       {number}
-      {now && <span class="vote-state">{state}</span>}
+      {now && verbose && <span class="vote-state">{state}</span>}
     </button>
   );
 }

@@ -20,7 +20,7 @@ export function TallyView({ messageId }: { messageId: Id }) {
   ];
   const number = new Map(paths.map((path, i) => [path.id, i + 1]));
   const show = (id: Id) => change((conversation) => withChosen(conversation, id));
-  const button = (id: Id) => {
+  const button = (id: Id, verbose: boolean) => {
     const path = paths.find((each) => each.id === id);
     return (
       path && (
@@ -28,7 +28,7 @@ export function TallyView({ messageId }: { messageId: Id }) {
           key={id}
           path={path}
           number={number.get(id) ?? 0}
-          shown={id === messageId}
+          shown={id === messageId} verbose={verbose}
           onShow={() => show(id)}
         />
       )
@@ -56,11 +56,11 @@ export function TallyView({ messageId }: { messageId: Id }) {
             total={paths.length}
             first={place === 0 && row.answer !== null && !isTie(counted)}
           >
-            {row.paths.map(button)}
+            {row.paths.map((id) => button(id, false))}
           </Result>
         ))}
       </ul>
-      {pending.length > 0 && <div class="vote-pending">{pending.map((path) => button(path.id))}</div>}
+      {pending.length > 0 && <div class="vote-pending">{pending.map((path) => button(path.id, true))}</div>}
     </section>
   );
 }

@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast clients wheel lint format stubs tables demo clean help
+.PHONY: serve chat test test-fast clients wheel lint format stubs tables page page-tools screenshots demo clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -23,7 +23,8 @@ serve: $(VENV)/installed ## serve MODEL (the demo model) on HOST:PORT
 chat: $(VENV)/installed ## chat with MODEL in the terminal
 	@$(BIN)/antiphon chat $(MODEL)
 
-test: lint demo $(VENV)/installed-judge ## run every check and every test
+# Where there is Node, the tests build the page again and compare.
+test: lint demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools) ## run every check and every test
 	# One seed for hashes: every process must find the same tests, and some names are made from sets.
 	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
@@ -60,11 +61,25 @@ stubs: $(VENV)/installed-dev ## regenerate the native module's types
 tables: $(VENV)/installed-dev ## regenerate the table of OpenAI's fields in docs/api.md
 	$(BIN)/python tests/helpers/compatibility.py
 
+# Only who changes the page needs Node: its built files are committed.
+page: page-tools ## build the chat page (needs Node 20.19 or later)
+	cd web && npx vite build
+
+page-tools: web/node_modules/installed
+
+web/node_modules/installed: web/package.json web/package-lock.json
+	@echo 'Installing what builds the page …'
+	cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+screenshots: demo $(VENV)/installed-dev ## photograph the chat page, with the demo model, into build/screenshots
+	PYTHONPATH=tests/helpers:tests/page/helpers $(BIN)/python tests/page/screenshots.py build/screenshots
+
 demo: $(VENV)/installed ## download the demo model
 	@$(BIN)/python -m antiphon.demo
 
 clean: ## remove everything that was built or installed
-	rm -rf $(VENV) build dist tests/e2e/clients/node_modules
+	rm -rf $(VENV) build dist tests/e2e/clients/node_modules web/node_modules
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Antiphon needs Python 3.11 or later: make PYTHON=python3.12'; exit 1; }

@@ -41,6 +41,8 @@ class FakeSettings:
     eos_token_id: int = -1
     eos_odds: int = 0  # the end-of-sequence token is sampled once in this many tokens; 0: never
     script: tuple[int, ...] = ()  # every answer repeats these instead of sampled tokens
+    echo: tuple[int, int] = (-1, -1)  # every answer is the prompt's last part between these two tokens, and ends
+    load_seconds: float = 0.0  # loading takes this
     step_seconds: float = 0.0  # a step takes this, and
     token_seconds: float = 0.0  # this for each computed token
     die_on: int = -1  # computing this token kills the process

@@ -117,7 +117,7 @@ class Metrics:
         self.ended = {
             "finished": self._counter("requests_finished", "Accepted requests with a complete answer.", by),
             "aborted": self._counter(
-                "requests_aborted", "Accepted requests whose client disconnected, or read too slowly.", by
+                "requests_aborted", "Accepted requests whose client disconnected, read too slowly or cancelled.", by
             ),
             "failed": self._counter("requests_failed", "Accepted requests that failed because of the server.", by),
         }
@@ -193,6 +193,7 @@ class RequestAccount:
         self._endpoint = endpoint
         self._arrived_at = time.monotonic()
         self._accepted = False
+        self._when_ended: list[Callable[[], None]] = []
         metrics.received.labels(endpoint).inc()
 
     def __enter__(self) -> RequestAccount:
@@ -212,6 +213,15 @@ class RequestAccount:
         self._accepted = True
         self._metrics.accepted.labels(self._endpoint).inc()
         self._metrics.running.labels(self._endpoint).inc()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the request was accepted and has not ended."""
+        return self._accepted and self.outcome is None
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call `call` when the running request ends; it must not raise."""
+        self._when_ended.append(call)
 
     def observe_first_token(self, now: float) -> None:
         """Record a choice's first token at `now` (time.monotonic); only the request's first one counts."""
@@ -246,6 +256,8 @@ class RequestAccount:
         self._metrics.running.labels(self._endpoint).dec()
         self._metrics.ended[outcome].labels(self._endpoint).inc()
         self._metrics.duration.labels(self._endpoint).observe(time.monotonic() - self._arrived_at)
+        for call in self._when_ended:
+            call()
 
 
 class _Gaps(Collector):

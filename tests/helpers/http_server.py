@@ -82,6 +82,8 @@ async def serving(
     max_num_sequences: int = 64,
     prefill_chunk: int | None = None,
     page_folder: Path = FOLDER,
+    host: str = "127.0.0.1",
+    port: int = 0,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
@@ -91,7 +93,7 @@ async def serving(
     fake_settings = FakeSettings(
         **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
     )
-    config = ServerConfig(port=0, model_name=MODEL, **settings)
+    config = ServerConfig(host=host, port=port, model_name=MODEL, **settings)
     engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
     if prefill_chunk is not None:
         engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
@@ -99,7 +101,7 @@ async def serving(
     engine = EngineClient(engine_config, config, vocabulary)
     app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config, page_folder=page_folder)
     server = Server(app, engine, config)
-    listener = listen("127.0.0.1", 0)
+    listener = listen(host, port)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await engine.start()
     try:

@@ -118,6 +118,35 @@ async def test_a_client_that_leaves_has_its_line_at_once(tmp_path, lines, stream
         assert line["duration"] < PATIENCE
 
 
+async def test_a_background_response_has_one_line_when_it_ends(tmp_path, lines):
+    async with serving(tmp_path, fake={"step_seconds": 0.005}) as server:
+        body = {"input": "PROMPT", "max_output_tokens": 20, "background": True}
+        begun = (await server.http.post("/v1/responses", json=body, headers=named("background"))).json()
+        assert not [line for line in lines.raw if json.loads(line)["id"] == "background"]
+        line = await lines.wait_for("background")
+        assert (line["method"], line["route"], line["status"]) == ("POST", "/v1/responses", 200)
+        assert (line["completion_tokens"], line["outcome"]) == (20, "finished")
+        assert 0 < line["time_to_first_token"] <= line["duration"]
+        body |= {"max_output_tokens": 3000, "stream": True}
+        async with server.http.stream("POST", "/v1/responses", json=body, headers=named("left")) as reply:
+            first = json.loads([line async for line in _some(reply, 2)][1].removeprefix("data: "))
+        await server.http.get(f"/v1/responses/{first['response']['id']}", headers=named("look"))
+        assert (await lines.wait_for("look"))["outcome"] is None
+        assert not [line for line in lines.raw if json.loads(line)["id"] == "left"]
+        await server.http.post(f"/v1/responses/{first['response']['id']}/cancel")
+        line = await lines.wait_for("left")
+        assert (line["status"], line["outcome"]) == (200, "aborted")
+        assert begun["id"] != first["response"]["id"]
+
+
+async def _some(reply, count):
+    async for line in reply.aiter_lines():
+        yield line
+        count -= 1
+        if not count:
+            return
+
+
 async def test_an_engine_that_fails_is_told(tmp_path, lines):
     async with serving(tmp_path, fake={"fail_on": 77}) as server:
         for name, stream in (("whole", False), ("stream", True)):

@@ -175,7 +175,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input[0].call_id", "Missing"),
     ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "'file_search'"),
     ({"text": {"format": {"type": "grammar"}}}, "text.format.type", "'grammar'"),
-    ({"background": True}, "background", "not supported"),
+    ({"background": True, "store": False}, "background", "only allowed when the response is stored"),
     ({"conversation": "c"}, "conversation", "not supported"),
     ({"prompt": {"id": "p"}}, "prompt", "not supported"),
     ({"truncation": "auto"}, "truncation", "not supported"),

@@ -1,11 +1,12 @@
-"""Kept responses: under two caps, the ones used longest ago go first, turns that several share count once."""
+"""Kept responses: under two caps, the ones used longest ago go first, turns that several share count once; running ones
+stay."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.api.response_store import _ITEM_OVERHEAD, _OVERHEAD, ResponseStore
+from antiphon.api.response_store import _ITEM_OVERHEAD, OVERHEAD, ResponseStore
 
 
 def test_a_conversation_is_all_its_turns_in_order():
@@ -30,13 +31,13 @@ def test_the_one_used_longest_ago_goes_first():
 
 
 def test_bytes_are_capped_too_and_what_is_too_large_alone_is_not_kept():
-    store = ResponseStore(100, 3 * _OVERHEAD, 1 << 20)
-    store.keep("a", bytes(_OVERHEAD // 2), b"", None)
-    store.keep("b", bytes(_OVERHEAD // 2), b"", None)
+    store = ResponseStore(100, 3 * OVERHEAD, 1 << 20)
+    store.keep("a", bytes(OVERHEAD // 2), b"", None)
+    store.keep("b", bytes(OVERHEAD // 2), b"", None)
     assert len(store) == 2
     store.keep("c", bytes(1), b"", None)
     assert store.get("a") is None
-    store.keep("huge", bytes(4 * _OVERHEAD), b"", None)
+    store.keep("huge", bytes(4 * OVERHEAD), b"", None)
     assert len(store) == 0
     assert store.num_bytes == 0
 
@@ -91,3 +92,54 @@ def test_a_conversation_over_its_cap_can_be_read_and_not_continued():
         fits = before.conversation_bytes <= store.max_conversation_bytes
         assert fits == (number < 4)
         assert len(before.conversation) == (number + 1 if fits else 1)
+
+
+class Running:
+    """What the store knows of a response that runs."""
+
+    def __init__(self, key: str = "") -> None:
+        self.key = key
+
+
+def test_running_responses_take_the_place_of_stored_ones_and_never_of_each_other():
+    store = ResponseStore(10, 10 * OVERHEAD, 1 << 20)
+    store.keep("old", b"", b"", None)
+    assert store.reserve("a", 6 * OVERHEAD)
+    assert store.get("old")
+    assert not store.reserve("b", 5 * OVERHEAD)
+    assert store.get("old"), "a refusal removes nothing"
+    assert store.reserve("a", 10 * OVERHEAD)
+    assert store.get("old") is None
+    assert not store.reserve("a", 11 * OVERHEAD)
+    assert store.num_bytes == 10 * OVERHEAD
+    store.run("a", Running())
+    store.keep("a", b"", b"", None)
+    assert store.running("a") is None
+    assert store.get("a")
+    assert store.num_bytes == OVERHEAD
+
+
+def test_a_key_finds_its_own_responses_alone():
+    store = ResponseStore(10, 1 << 20, 1 << 20)
+    store.keep("a", b"", b"", None, key="ann")
+    assert store.reserve("b", 1)
+    store.run("b", Running("ann"))
+    assert store.get("a", "ann")
+    assert store.running("b", "ann")
+    for key in ("", "bob"):
+        assert store.get("a", key) is None
+        assert store.running("b", key) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5000), st.booleans()), max_size=60))
+def test_reserved_bytes_are_counted_and_never_above_the_cap(steps):
+    store, reserved = ResponseStore(6, 12_000, 1 << 20), {}
+    for number, (id, size, ends) in enumerate(steps):
+        if ends:
+            store.release(str(id))
+            reserved.pop(id, None)
+        elif store.reserve(str(id), size):
+            reserved[id] = size
+        store.keep(f"kept {number}", bytes(size), b"", None)
+        stored = sum(kept.turn.num_bytes for kept in store._kept.values())
+        assert store.num_bytes == stored + sum(reserved.values()) <= 12_000

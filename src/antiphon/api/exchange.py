@@ -14,12 +14,20 @@ from antiphon.api.generation import Generation
 from antiphon.errors import AntiphonError
 
 
-class Answer(Protocol):
-    """Writes one request's answer, whole or streamed."""
+class StreamFormat(Protocol):
+    """What the stream of an API needs besides its parts."""
 
-    media_type: str  # of a stream
+    media_type: str
     last: bytes  # ends every stream, including failed ones
     keep_alive: bytes  # sent after a long silence; empty if the API has nothing to send
+
+    def failed(self, error: AntiphonError) -> bytes:
+        """The message that ends a failed stream."""
+        ...
+
+
+class Answer(StreamFormat, Protocol):
+    """Writes one request's answer, whole or streamed."""
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON value."""
@@ -27,10 +35,6 @@ class Answer(Protocol):
 
     def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """The answer in parts, each framed as the stream's format requires."""
-        ...
-
-    def failed(self, error: AntiphonError) -> bytes:
-        """The message that ends a failed stream."""
         ...
 
 
@@ -42,3 +46,16 @@ class Exchange:
     answer: Answer
     is_streamed: bool
     ignored: tuple[str, ...] = ()  # fields of the request that were ignored
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """An accepted request that is answered whether or not its client stays connected.
+
+    The reply is either a JSON value or a stream that follows the answer.
+    """
+
+    body: bytes
+    stream: AsyncIterator[bytes] | None
+    format: StreamFormat  # of `stream`
+    ignored: tuple[str, ...] = ()

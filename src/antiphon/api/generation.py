@@ -57,7 +57,7 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close()
+        self.close()
 
     async def __aiter__(self) -> AsyncIterator[Piece]:
         async for item in self.with_progress():
@@ -130,7 +130,7 @@ class Generation:
                 raise SlowReader(f"The answer was aborted: {self._max_unread_tokens} tokens of it were not read.")
         except SlowReader as error:  # the iteration is waiting for the reader, so end the request here
             self._failure = self._failure or error
-            self._close()
+            self.close()
         except Exception as error:  # raised by the iteration
             self._failure = self._failure or error
             choice.events.close()
@@ -138,7 +138,12 @@ class Generation:
             choice.events.close()
         self._news.set()
 
-    def _close(self) -> None:
+    @property
+    def has_begun(self) -> bool:
+        """Whether the engine has begun to compute it."""
+        return self._begun_at is not None
+
+    def close(self) -> None:
         """Abort running choices and close the account, once."""
         if self._is_closed:
             return
@@ -226,6 +231,7 @@ def _text_stream(context: Context, job: Job, prompt: Prompt, stops: StopStrings)
     return context.model.text.stream(
         stop=stops,
         starts_in_thought=prompt.starts_in_thought,
+        continues=prompt.continues,
         thinks=None if job.splits_thought else False,
         min_tokens=prompt.sampling.min_tokens,
         tools=job.tools,

@@ -40,9 +40,18 @@ class Translation:
 
     async def start(self, context: Context, account: RequestAccount) -> tuple[Job, Generation]:
         """Start generating. Raises the same errors as chat's `understand` and `start_generation`."""
+        job = await self.understand(context)
+        return job, self.generate(context, job, account)
+
+    async def understand(self, context: Context) -> Job:
+        """The request as a Job. Raises the same errors as chat's `understand`."""
         with self.blaming():
-            job = await understand(context, self.chat)
-            return job, start_generation(context, job, account)
+            return await understand(context, self.chat)
+
+    def generate(self, context: Context, job: Job, account: RequestAccount) -> Generation:
+        """Start generating. Raises the same errors as `start_generation`."""
+        with self.blaming():
+            return start_generation(context, job, account)
 
     @contextmanager
     def blaming(self) -> Iterator[None]:

@@ -70,10 +70,12 @@ _ERRORS = {
 }
 _RESPONSE_EVENTS = [
     response_shapes.Created,
+    response_shapes.Queued,
     response_shapes.InProgress,
     response_shapes.Completed,
     response_shapes.Incomplete,
     response_shapes.Failed,
+    response_shapes.Progress,
     response_shapes.ItemAdded,
     response_shapes.ItemDone,
     response_shapes.PartAdded,
@@ -107,7 +109,11 @@ REFERENCE = {
     ),
     ("POST", "/v1/responses"): Described(
         response_shapes.ResponseBody,
-        {"whole": {"input": "Hello"}, "streamed": {"input": _HELLO, "stream": True, "store": False}},
+        {
+            "whole": {"input": "Hello"},
+            "streamed": {"input": _HELLO, "stream": True, "store": False},
+            "in the background": {"input": "Hello", "background": True, "max_output_tokens": 100},
+        },
         event={"anyOf": _RESPONSE_EVENTS},
     ),
     ("GET", "/v1/responses/{response_id}"): Described(
@@ -117,6 +123,7 @@ REFERENCE = {
         response_shapes.ItemList, query=response_bodies.InputItemsQuery
     ),
     ("POST", "/v1/responses/input_tokens"): Described(response_shapes.InputTokens, {"text": {"input": "Hello"}}),
+    ("POST", "/v1/responses/{response_id}/cancel"): Described(response_shapes.ResponseBody),
     ("DELETE", "/v1/responses/{response_id}"): Described(response_shapes.Deleted),
     ("POST", "/v1/messages"): Described(
         anthropic.Message,

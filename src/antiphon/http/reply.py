@@ -1,6 +1,6 @@
 """Turns an HTTP request into an exchange, and the exchange into a response.
 
-A generation is aborted as soon as the connection closes, even between tokens.
+A generation is aborted as soon as the connection closes, even between tokens, unless it is detached from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 
 from antiphon.api.context import Context
-from antiphon.api.exchange import Exchange
+from antiphon.api.exchange import Detached, Exchange
 from antiphon.api.schema import Schema
 from antiphon.http.context import account_of, context_of, read_json_object
 from antiphon.http.ignored_fields import note_ignored
@@ -19,7 +19,7 @@ from antiphon.http.sse import EventStream, answer_or_disconnect
 from antiphon.metrics import RequestAccount
 
 T = TypeVar("T", bound=Schema)
-Begin = Callable[[Context, dict[str, Any], RequestAccount], Awaitable[Exchange]]
+Begin = Callable[[Context, dict[str, Any], RequestAccount], Awaitable[Exchange | Detached]]
 
 
 async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str, Any] | None = None) -> Response:
@@ -34,8 +34,12 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
             fields = await read_json_object(request)
         exchange = await begin(context, fields, account)
     note_ignored(request, exchange.ignored)
+    if isinstance(exchange, Detached):
+        if exchange.stream is not None:
+            return EventStream(exchange.stream, exchange.format)
+        return Response(exchange.body, media_type="application/json")
     if exchange.is_streamed:
-        return EventStream(exchange)
+        return EventStream(exchange.answer.stream(exchange.generation), exchange.answer, exchange.generation)
     return await answer_or_disconnect(request, exchange.generation, exchange.answer.whole(exchange.generation))
 
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from antiphon.api.errors import internal_error
-from antiphon.api.exchange import Exchange
+from antiphon.api.exchange import StreamFormat
 from antiphon.errors import AntiphonError
 
 R = TypeVar("R")
@@ -28,13 +28,19 @@ logger = logging.getLogger(__name__)
 
 
 class EventStream(Response):
-    """Sends the parts of a streamed answer as they are generated; aborts the generation when the client disconnects."""
+    """Sends the parts of a streamed answer as they are generated, until the client disconnects."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        parts: AsyncIterator[bytes],
+        format: StreamFormat,
+        generation: AbstractAsyncContextManager[Any] | None = None,
+    ) -> None:
+        """`generation` is left, and so aborted, when the client disconnects."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(headers=headers, media_type=exchange.answer.media_type)
+        super().__init__(headers=headers, media_type=format.media_type)
         del self.headers["content-length"]
-        self._generation, self._answer = exchange.generation, exchange.answer
+        self._parts, self._format, self._generation = parts, format, generation or nullcontext()
         self._sent_at = 0.0  # when something was last sent, in the event loop's time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,17 +56,17 @@ class EventStream(Response):
         finally:
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
-        await send({"type": "http.response.body", "body": self._answer.last, "more_body": False})
+        await send({"type": "http.response.body", "body": self._format.last, "more_body": False})
 
     async def _send_events(self, send: Send) -> None:
         try:
-            async for chunk in self._answer.stream(self._generation):
+            async for chunk in self._parts:
                 await self._send(send, chunk)
         except AntiphonError as error:
-            await self._send(send, self._answer.failed(error))
+            await self._send(send, self._format.failed(error))
         except Exception:
             logger.exception("unexpected error in a stream")
-            await self._send(send, self._answer.failed(internal_error()))
+            await self._send(send, self._format.failed(internal_error()))
 
     async def _send(self, send: Send, chunk: bytes) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -69,10 +75,10 @@ class EventStream(Response):
     async def _fill_silence(self, send: Send) -> None:
         while True:
             rest = self._sent_at + KEEP_ALIVE_SECONDS - asyncio.get_running_loop().time()
-            if not self._answer.keep_alive:
+            if not self._format.keep_alive:
                 return
             if rest <= 0:
-                await self._send(send, self._answer.keep_alive)
+                await self._send(send, self._format.keep_alive)
             else:
                 await asyncio.sleep(rest)
 

@@ -19,6 +19,7 @@ from antiphon.api.chat.answer import begin as begin_chat
 from antiphon.api.completions.answer import begin as begin_completion
 from antiphon.api.context import Context
 from antiphon.api.errors import error_body, internal_error
+from antiphon.api.exchange import Exchange
 from antiphon.api.responses.answer import begin as begin_response
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import AntiphonError, ConfigError, EngineDied, InvalidRequest, NotReady
@@ -147,6 +148,7 @@ class _Worker:
         endpoint, begin = _BEGIN[line.url]
         with self._context.metrics.request(endpoint) as account:
             exchange = await begin(self._context, decode_json_object(line.body), account)
+        assert isinstance(exchange, Exchange), "without stored responses, none runs in the background"
         async with exchange.generation as generation:
             return await exchange.answer.whole(generation)
 

@@ -30,7 +30,7 @@ _TOKEN_BYTES = 4
 
 def fake_token(known: Sequence[int], spec: SampleSpec, settings: FakeSettings) -> int:
     """The token that follows `known`: the whole model, and what tests compare with."""
-    return _draw(zlib.crc32(_pack(known)), spec, settings)
+    return _draw(_pack(known), spec, settings)
 
 
 class FakeRunner:
@@ -40,6 +40,7 @@ class FakeRunner:
         self._settings = settings = config.fake_settings
         if settings.refuse_to_load:
             raise CheckpointError(settings.refuse_to_load)
+        time.sleep(settings.load_seconds)
         self.block_size = settings.block_size
         self.num_blocks = max(1, (config.kv_cache_tokens or _DEFAULT_KV_TOKENS) // self.block_size)
         self.vocab_size = settings.vocab_size
@@ -99,7 +100,7 @@ class FakeRunner:
             assert known == _pack(spec.history), "the blocks do not hold the tokens that the scheduler knows"
         if self._settings.fail_on in memoryview(known).cast("I"):
             return SampledToken(sequence.sequence_id, error="the model's output was not a number")
-        token_id = _draw(zlib.crc32(known), spec, self._settings)
+        token_id = _draw(known, spec, self._settings)
         return SampledToken(sequence.sequence_id, token_id, _logprobs(token_id, spec, self.vocab_size))
 
     def _read(self, sequence: ScheduledSequence) -> bytes:
@@ -113,15 +114,16 @@ def _pack(token_ids: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(token_ids)}I", *token_ids)
 
 
-def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
+def _draw(known: bytes, spec: SampleSpec, settings: FakeSettings) -> int:
     token_id, bias = max(spec.logit_bias.items(), key=lambda item: item[1], default=(0, 0.0))
     allowed = _allowed(spec, settings.vocab_size)
     if bias >= _DECISIVE and token_id not in spec.masked_token_ids and (token_id in allowed or not spec.token_bitmask):
         return token_id
-    if settings.script:
-        token_id = settings.script[spec.position % len(settings.script)]
+    if script := settings.script or _echo(known, spec, settings):
+        token_id = script[spec.position % len(script)]
         if token_id in allowed or not (allowed or token_id in spec.masked_token_ids):
             return token_id
+    digest = zlib.crc32(known)
     if spec.sampling.temperature > 0:
         digest = zlib.crc32(struct.pack("<QQQ", spec.sampling.seed, spec.choice_index, spec.position), digest)
     if allowed:
@@ -131,6 +133,18 @@ def _draw(digest: int, spec: SampleSpec, settings: FakeSettings) -> int:
         token_id = _token_of(digest, settings)
         if token_id not in spec.masked_token_ids:
             return token_id
+
+
+def _echo(known: bytes, spec: SampleSpec, settings: FakeSettings) -> tuple[int, ...]:
+    """What an answer repeats of its prompt, with the end of sequence after it; nothing if it repeats nothing."""
+    begin, end = settings.echo
+    if begin < 0:
+        return ()
+    prompt = memoryview(known).cast("I")[: len(known) // _TOKEN_BYTES - spec.position].tolist()
+    if begin not in prompt:
+        return ()
+    part = prompt[len(prompt) - prompt[::-1].index(begin) :]
+    return (*(part[: part.index(end)] if end in part else part), settings.eos_token_id)
 
 
 def _allowed(spec: SampleSpec, vocab_size: int) -> list[int]:

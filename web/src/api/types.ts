@@ -66,6 +66,10 @@ export interface Fault {
     | "failed"; // 5xx
   message: string; // the server's own
   retryAfter?: number; // seconds
+  final?: boolean; // the server said that trying again is of no use
+  code?: string; // the server's own
+  param?: string; // the field of the request that is wrong
+  room?: { limit: number; used: number; atLeast: boolean }; // with "context": tokens
 }
 
 /** What happens to one answer, in order. `number` is the server's number of the event, to attach again after it. */
@@ -73,8 +77,9 @@ export type AnswerEvent = { number?: number } & (
   | { type: "accepted"; responseId?: string }
   | { type: "queued"; position: number }
   | { type: "reading"; processed: number; total: number; cached: number }
-  | { type: "thought"; text: string; logprobs?: TokenLogprob[] }
-  | { type: "text"; text: string; logprobs?: TokenLogprob[] }
+  // `tokens`: those of the answer until here
+  | { type: "thought"; text: string; tokens?: number; logprobs?: TokenLogprob[] }
+  | { type: "text"; text: string; tokens?: number; logprobs?: TokenLogprob[] }
   | { type: "thoughtClosed"; why: ThoughtClosed }
   | { type: "ended"; finishReason: FinishReason; usage?: Usage; timings?: Timings; thoughtClosed?: ThoughtClosed }
 );

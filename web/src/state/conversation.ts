@@ -37,6 +37,8 @@ export interface Answer {
   fault?: Fault;
   /** With several paths of one vote: which vote it belongs to. */
   vote?: { id: Id; index: number; of: number };
+  /** It was continued: its seed and settings alone do not repeat it. */
+  continued?: boolean;
 }
 
 export interface Message {
@@ -47,6 +49,8 @@ export interface Message {
   text: string;
   attachments?: Attachment[];
   answer?: Answer; // with role "assistant"
+  /** How often it was changed: of two copies, in two tabs, the higher one counts. */
+  revision?: number;
 }
 
 export interface Conversation {
@@ -61,6 +65,10 @@ export interface Conversation {
   children: Record<Id | "", Id[]>;
   /** Which child is shown, by parent; the last one where nothing is chosen. */
   chosen: Record<Id | "", Id>;
+  /** The messages that were removed, and their parents: another tab may still have them. */
+  removed?: Record<Id, Id | null>;
+  /** How often title and pin were changed. */
+  headRevision?: number;
 }
 
 export function newConversation(id: Id, now: number): Conversation {
@@ -93,7 +101,16 @@ export function withMessage(conversation: Conversation, message: Message): Conve
 export function withChange(conversation: Conversation, id: Id, change: (message: Message) => Message): Conversation {
   const message = conversation.messages[id];
   if (!message) return conversation;
-  return { ...conversation, messages: { ...conversation.messages, [id]: change(message) } };
+  const changed = { ...change(message), revision: (message.revision ?? 0) + 1 };
+  return { ...conversation, messages: { ...conversation.messages, [id]: changed } };
+}
+
+/** Gives it another title or pins it. */
+export function withHead(
+  conversation: Conversation,
+  head: Partial<Pick<Conversation, "title" | "pinned">>,
+): Conversation {
+  return { ...conversation, ...head, headRevision: (conversation.headRevision ?? 0) + 1 };
 }
 
 /** Shows this sibling. */
@@ -115,7 +132,9 @@ export function without(conversation: Conversation, id: Id): Conversation {
   children[key] = (children[key] ?? []).filter((child) => child !== id);
   const chosen = kept(conversation.chosen);
   if (chosen[key] === id) delete chosen[key];
-  return { ...conversation, messages: kept(conversation.messages), children, chosen };
+  const parents = [...gone].map((each) => [each, conversation.messages[each]?.parent ?? null] as const);
+  const removed = { ...conversation.removed, ...Object.fromEntries(parents) };
+  return { ...conversation, messages: kept(conversation.messages), children, chosen, removed };
 }
 
 /** The messages that are shown, from the first to the last. */

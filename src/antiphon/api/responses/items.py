@@ -1,14 +1,17 @@
 """The output of a response while it is generated: turns pieces of an answer into items and their events.
 
 Owns the open item and the order of events. Items follow each other and never interleave; each is added, filled and
-closed. A whole answer has the same items as a streamed one. This module does not know sequence numbers, JSON or the
-request.
+closed. A whole answer has the same items as a streamed one. Events hold no object that changes later. This module does
+not know sequence numbers, JSON or the request.
 """
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import Iterator
+
+import msgspec
 
 from antiphon.api.pieces import Piece, ToolCallDelta
 from antiphon.api.responses.shapes import (
@@ -62,6 +65,16 @@ class Output:
             yield from self._text("", [])
         yield from self._end(status)
 
+    def stop(self) -> Iterator[Event]:
+        """The last events of a response that ended early. The open item is incomplete."""
+        yield from self._end("incomplete")
+
+    def so_far(self) -> list[Item]:
+        """The items with the text that they have so far."""
+        if self._open is None:
+            return [*self.items]
+        return [*self.items[:-1], self._open.so_far()]
+
     def _thought(self, text: str) -> Iterator[Event]:
         if not isinstance(self._open, _Thought):
             yield from self._begin(_Thought(len(self.items)))
@@ -105,7 +118,7 @@ class _Text:
         self._logprobs: list[TokenLogprob] = []
 
     def begin(self) -> Iterator[Event]:
-        yield ItemAdded(output_index=self._index, item=self.item)
+        yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=OutputText())
 
     def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
@@ -114,12 +127,12 @@ class _Text:
         if text or logprobs:
             yield TextDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs)
 
+    def so_far(self) -> Message:
+        return msgspec.structs.replace(self.item, content=[OutputText("".join(self._texts), logprobs=self._logprobs)])
+
     def end(self, status: Status) -> Iterator[Event]:
-        part = OutputText("".join(self._texts), logprobs=self._logprobs)
-        yield TextDone(item_id=self.item.id, output_index=self._index, text=part.text, logprobs=part.logprobs)
-        yield PartDone(item_id=self.item.id, output_index=self._index, part=part)
-        self.item.content, self.item.status = [part], status
-        yield ItemDone(output_index=self._index, item=self.item)
+        self.item.content, self.item.status = self.so_far().content, status
+        yield from ended(self._index, self.item)
 
 
 class _Thought:
@@ -131,19 +144,19 @@ class _Thought:
         self._texts: list[str] = []
 
     def begin(self) -> Iterator[Event]:
-        yield ItemAdded(output_index=self._index, item=self.item)
+        yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=ReasoningText())
 
     def add(self, text: str) -> Iterator[Event]:
         self._texts.append(text)
         yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text)
 
+    def so_far(self) -> Reasoning:
+        return msgspec.structs.replace(self.item, content=[ReasoningText("".join(self._texts))])
+
     def end(self, status: Status) -> Iterator[Event]:
-        part = ReasoningText("".join(self._texts))
-        yield ReasoningDone(item_id=self.item.id, output_index=self._index, text=part.text)
-        yield PartDone(item_id=self.item.id, output_index=self._index, part=part)
-        self.item.content, self.item.status = [part], status
-        yield ItemDone(output_index=self._index, item=self.item)
+        self.item.content, self.item.status = self.so_far().content, status
+        yield from ended(self._index, self.item)
 
 
 class _Call:
@@ -157,18 +170,34 @@ class _Call:
         self._arguments: list[str] = []
 
     def begin(self) -> Iterator[Event]:
-        yield ItemAdded(output_index=self._index, item=self.item)
+        yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
 
     def add(self, arguments: str) -> Iterator[Event]:
         self._arguments.append(arguments)
         if arguments:
             yield ArgumentsDelta(item_id=self.item.id, output_index=self._index, delta=arguments)
 
+    def so_far(self) -> FunctionCall:
+        return msgspec.structs.replace(self.item, arguments="".join(self._arguments))
+
     def end(self, status: Status) -> Iterator[Event]:
-        self.item.arguments, self.item.status = "".join(self._arguments), status
-        name, arguments = self.item.name, self.item.arguments
-        yield ArgumentsDone(item_id=self.item.id, output_index=self._index, name=name, arguments=arguments)
-        yield ItemDone(output_index=self._index, item=self.item)
+        self.item.arguments, self.item.status = self.so_far().arguments, status
+        yield from ended(self._index, self.item)
+
+
+def ended(index: int, item: Item) -> Iterator[Event]:
+    """The last events of a complete item, which is number `index` of its response."""
+    if isinstance(item, Message):
+        for text in item.content:
+            yield TextDone(item_id=item.id, output_index=index, text=text.text, logprobs=text.logprobs)
+            yield PartDone(item_id=item.id, output_index=index, part=text)
+    elif isinstance(item, Reasoning):
+        for thought in item.content:
+            yield ReasoningDone(item_id=item.id, output_index=index, text=thought.text)
+            yield PartDone(item_id=item.id, output_index=index, part=thought)
+    else:
+        yield ArgumentsDone(item_id=item.id, output_index=index, name=item.name, arguments=item.arguments)
+    yield ItemDone(output_index=index, item=item)
 
 
 def replayed(index: int, item: Item) -> Iterator[Event]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import TokenLogprob
+from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, TokenLogprob
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+Status = Literal["in_progress", "completed", "incomplete"]  # of an item
+ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 # --- items
@@ -86,7 +88,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     id: str
     created_at: int
     model: str
-    status: Status = "in_progress"
+    status: ResponseStatus = "in_progress"
     completed_at: int | None = None
     output: list[Item] = []
     usage: Usage | None = None
@@ -109,6 +111,9 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     truncation: Literal["disabled"] = "disabled"
     background: bool = False
     user: str | None = None
+    # our additions, at the end of the response
+    timings: Timings | UnsetType = UNSET
+    thought_closed: str | UnsetType = UNSET  # why the server closed the thought, if it did
 
 
 class Deleted(msgspec.Struct, tag_field="object", tag="response"):
@@ -141,16 +146,27 @@ class ResponseEvent(Event, kw_only=True):
 class Created(ResponseEvent, kw_only=True, tag="response.created"): ...
 
 
+class Queued(ResponseEvent, kw_only=True, tag="response.queued"): ...
+
+
 class InProgress(ResponseEvent, kw_only=True, tag="response.in_progress"): ...
 
 
 class Completed(ResponseEvent, kw_only=True, tag="response.completed"): ...
 
 
-class Incomplete(ResponseEvent, kw_only=True, tag="response.incomplete"): ...
+class Incomplete(ResponseEvent, kw_only=True, tag="response.incomplete"):
+    """Also ends a response that was cancelled: OpenAI has no event for that."""
 
 
 class Failed(ResponseEvent, kw_only=True, tag="response.failed"): ...
+
+
+class Progress(Event, kw_only=True, tag="response.progress"):
+    """Our addition, on request: how far the response is before its first token."""
+
+    queue: QueueShape | UnsetType = UNSET
+    prompt_progress: PromptProgressShape | UnsetType = UNSET
 
 
 class ItemEvent(Event, kw_only=True):
@@ -181,6 +197,7 @@ class PartDone(ContentEvent, kw_only=True, tag="response.content_part.done"):
 class TextDelta(ContentEvent, kw_only=True, tag="response.output_text.delta"):
     delta: str
     logprobs: list[TokenLogprob] = []
+    num_tokens: int | UnsetType = UNSET  # of the answer so far; our addition, on request
 
 
 class TextDone(ContentEvent, kw_only=True, tag="response.output_text.done"):
@@ -190,6 +207,7 @@ class TextDone(ContentEvent, kw_only=True, tag="response.output_text.done"):
 
 class ReasoningDelta(ContentEvent, kw_only=True, tag="response.reasoning_text.delta"):
     delta: str
+    num_tokens: int | UnsetType = UNSET
 
 
 class ReasoningDone(ContentEvent, kw_only=True, tag="response.reasoning_text.done"):
@@ -200,6 +218,7 @@ class ArgumentsDelta(Event, kw_only=True, tag="response.function_call_arguments.
     item_id: str
     output_index: int
     delta: str
+    num_tokens: int | UnsetType = UNSET
 
 
 class ArgumentsDone(Event, kw_only=True, tag="response.function_call_arguments.done"):
@@ -207,3 +226,6 @@ class ArgumentsDone(Event, kw_only=True, tag="response.function_call_arguments.d
     output_index: int
     name: str
     arguments: str
+
+
+Delta = TextDelta | ReasoningDelta | ArgumentsDelta

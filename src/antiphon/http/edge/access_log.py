@@ -1,7 +1,8 @@
 """The access log: one line for each request, written when it ends. JSON for programs, or short text for a terminal.
 
 Owns the line's fields and format. A line contains no prompt, answer, query string or key, only the name of a key. If a
-client leaves a stream, the line is written as soon as that is noticed. `log_writer` ensures that a slow reader of the
+client leaves a stream, the line is written as soon as that is noticed. The line of a request that is answered in the
+background is written when the answer ends, whoever is connected then. `log_writer` ensures that a slow reader of the
 log blocks nothing. The metrics' `RequestAccount` knows how a request ended.
 """
 
@@ -33,7 +34,7 @@ class Line(msgspec.Struct):
     method: str
     route: str | None  # the path as documented, with placeholders for ids; null if there is no such route
     status: int
-    duration: float  # seconds, until the last byte was sent
+    duration: float  # seconds, until the last byte was sent or, in the background, generated
     time_to_first_token: float | None  # seconds
     prompt_tokens: int
     completion_tokens: int
@@ -96,12 +97,24 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            line = _line(scope, arrived_at, status, time.monotonic() - began)
-            access_logger.info("%s", line)
+            running = next((account for account in _accounts(scope) if account.is_running), None)
+
+            def write() -> None:
+                access_logger.info("%s", _line(scope, arrived_at, status, time.monotonic() - began))
+
+            if running is None:
+                write()
+            else:
+                running.when_ended(write)
+
+
+def _accounts(scope: Scope) -> list[RequestAccount]:
+    accounts: list[RequestAccount] = scope.get("state", {}).get("accounts", [])
+    return accounts
 
 
 def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> Line:
-    accounts: list[RequestAccount] = scope.get("state", {}).get("accounts", [])
+    accounts = _accounts(scope)
     first_tokens = [account.first_token_after for account in accounts if account.first_token_after is not None]
     outcomes = {account.outcome for account in accounts}
     return Line(

@@ -1,19 +1,23 @@
-"""`POST /v1/responses`, and `GET` and `DELETE` of a stored response."""
+"""`POST /v1/responses`, and `GET`, `DELETE` and `cancel` of a response that is stored or runs in the background."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
 from antiphon.api.chat.understand import prompt_of
+from antiphon.api.response_store import Kept
 from antiphon.api.responses import shapes
-from antiphon.api.responses.answer import begin, conversation, stored_response
+from antiphon.api.responses.answer import begin, conversation
+from antiphon.api.responses.background import Follower
 from antiphon.api.responses.request import InputItemsQuery, InputTokensRequest, ResponseRequest, StoredResponseQuery
-from antiphon.api.responses.stored import event_stream, input_items
+from antiphon.api.responses.stored import event_stream, find_response, input_items
 from antiphon.api.shapes import encoder
 from antiphon.api.validation import validate
+from antiphon.errors import InvalidRequest
 from antiphon.http.context import context_of
 from antiphon.http.openapi import json_body
 from antiphon.http.reply import answer, read
+from antiphon.http.sse import EventStream
 
 router = APIRouter()
 
@@ -38,28 +42,44 @@ async def count_input_tokens(request: Request) -> Response:
 
 @router.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
-    """A stored response, or its events with `stream=true`."""
-    kept = stored_response(context_of(request), response_id)
+    """A response that is stored or runs in the background, or its events with `stream=true`."""
+    found = find_response(context_of(request), response_id)
     asked = validate(StoredResponseQuery, dict(request.query_params), from_strings=True)
     if asked.stream:
-        return Response(event_stream(kept, asked.starting_after), media_type="text/event-stream")
-    return Response(kept.body, media_type="application/json")
+        return EventStream(event_stream(found, asked.starting_after), Follower())
+    body = found.body if isinstance(found, Kept) else found.snapshot()
+    return Response(body, media_type="application/json")
 
 
 @router.get("/v1/responses/{response_id}/input_items")
 async def list_input_items(request: Request, response_id: str) -> Response:
-    """The input items of a stored response."""
-    kept = stored_response(context_of(request), response_id)
+    """The input items of a response."""
+    found = find_response(context_of(request), response_id)
     return _json(
-        input_items(response_id, kept, validate(InputItemsQuery, dict(request.query_params), from_strings=True))
+        input_items(response_id, found, validate(InputItemsQuery, dict(request.query_params), from_strings=True))
     )
+
+
+@router.post("/v1/responses/{response_id}/cancel")
+async def cancel_response(request: Request, response_id: str) -> Response:
+    """End a background response now, if it has not ended; its text so far is kept."""
+    found = find_response(context_of(request), response_id)
+    if not isinstance(found, Kept):
+        found.cancel()
+        return Response(found.snapshot(), media_type="application/json")
+    if found.history is None:
+        message = "Only a response that was created with 'background': true can be cancelled."
+        raise InvalidRequest(message, param="response_id")
+    return Response(found.body, media_type="application/json")
 
 
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
-    """Delete a stored response. Responses that continue it are not affected."""
+    """Delete a response; one that runs is cancelled. Responses that continue it are not affected."""
     context = context_of(request)
-    stored_response(context, response_id)
+    found = find_response(context, response_id)
+    if not isinstance(found, Kept):
+        found.cancel()
     context.responses.forget(response_id)
     return _json(shapes.Deleted(response_id))
 

@@ -1,0 +1,48 @@
+"""Programs that the tests of the page need and that pip cannot install: Node, a Chromium, nginx.
+
+Where one is missing its tests are skipped with the reason, unless ANTIPHON_SKIP_NOTHING is set, as continuous
+integration does: then they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+WEB = ROOT / "web"
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_NODE = (20, 19)  # the oldest that Vite runs on
+
+
+def chromium() -> str:
+    """The path of a Chromium."""
+    return next(filter(None, map(shutil.which, _CHROMIUM)), "") or _missing("Chromium is not installed")
+
+
+def nginx() -> str:
+    """The path of nginx, which Debian puts where only root looks."""
+    path = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    return path or _missing("nginx is not installed")
+
+
+def npm() -> str:
+    """The path of npm, beside a Node that is new enough and with the packages of `web/` installed."""
+    if not (shutil.which("node") and (path := shutil.which("npm"))):
+        return _missing("Node is not installed")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < _NODE:
+        return _missing(f"Node is {version}; the page's build needs {'.'.join(map(str, _NODE))}")
+    if not (WEB / "node_modules").is_dir():
+        return _missing("web/node_modules is not there; run `make page-tools`")
+    return path
+
+
+def _missing(reason: str) -> str:
+    if os.environ.get("ANTIPHON_SKIP_NOTHING"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,103 @@
+"""A streamed answer is what it would be if it were shown at once, and long ones neither freeze nor fill the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from chat_page import ChatPage, Visit
+from documents import DOCUMENTS
+from page_server import Kind, PageServer
+from playwright.async_api import expect
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+# The answer as a tree: names, attributes that mean something, texts. Texts that touch are one.
+TREE = """(root) => {
+  const tree = (node) => {
+    if (node.nodeType === Node.TEXT_NODE) return node.data;
+    const attributes = [...node.attributes].map(({name, value}) => `${name}=${value}`).sort();
+    const children = [];
+    for (const child of [...node.childNodes].filter((each) => each.nodeType !== Node.COMMENT_NODE).map(tree)) {
+      if (child === "") continue;
+      if (typeof child === "string" && typeof children.at(-1) === "string") children.push(children.pop() + child);
+      else children.push(child);
+    }
+    return [node.localName, attributes, children];
+  };
+  return tree(root);
+}"""
+
+# Counts what a person would feel: tasks over 50 ms, after which a frame is lost.
+WATCH_TASKS = """() => {
+  window.longTasks = [];
+  new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) window.longTasks.push(Math.round(duration));
+  }).observe({ entryTypes: ["longtask"] });
+}"""
+
+
+async def settled(tab: ChatPage) -> object:
+    """The tree of an answer once what is loaded late, highlighting and formulas, is there."""
+    last, now = None, await tab.answer().evaluate(TREE)
+    while last != now:
+        await tab.page.evaluate("() => new Promise((done) => requestIdleCallback(() => setTimeout(done, 100)))")
+        last, now = now, await tab.answer().evaluate(TREE)
+    return now
+
+
+@pytest.fixture
+def letters(start: Callable[[Kind], PageServer]) -> PageServer:
+    """A server that sends a token or two a frame, so that documents are cut nearly everywhere."""
+    return start(Kind(fake={"step_seconds": 0.008}))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+async def test_streamed_is_the_same_as_shown_at_once(letters: PageServer, visit: Visit, name: str):
+    tab = await visit(letters)
+    await tab.ask(DOCUMENTS[name])
+    await tab.until_done()
+    streamed, text = await settled(tab), await tab.text_of_answer()
+    await tab.page.reload()
+    await expect(tab.answer()).to_be_visible()
+    assert await settled(tab) == streamed
+    assert await tab.text_of_answer() == text
+
+
+async def test_an_answer_that_was_stopped_anywhere_looks_the_same_after_a_reload(letters: PageServer, visit: Visit):
+    tab = await visit(letters)
+    for name, text in DOCUMENTS.items():
+        await tab.new_chat()
+        await tab.ask(text)
+        await expect(tab.answer()).to_be_visible()
+        await tab.stop_button.click()
+        await tab.until_done()
+        streamed = await settled(tab)
+        await tab.page.reload()
+        await expect(tab.answer()).to_be_visible()
+        assert await settled(tab) == streamed, name
+
+
+async def test_120_kilobytes_of_thought_neither_freeze_the_page_nor_fill_it(
+    start: Callable[[Kind], PageServer], visit: Visit
+):
+    paragraph = "So $x_1 + 2$ is **not** enough, and `y` has to be looked at again, as in [1]. " * 6 + "\n\n"
+    words = paragraph * (120_000 // len(paragraph)) + "</think>\n\nDone."
+    fake = {"context_length": 1 << 17, "block_size": 1024, "step_seconds": 0.001}
+    tab = await visit(start(Kind(thinks=True, script=words + "<｜end▁of▁sentence｜>", fake=fake)))
+    await tab.page.evaluate(WATCH_TASKS)
+    await tab.ask("Think long")
+    await expect(tab.thought()).to_be_visible()
+    nodes = "document.querySelectorAll('*').length"
+    early, most = await tab.page.evaluate(nodes), 0
+    while not await tab.answer().is_visible():
+        most = max(most, await tab.page.evaluate(nodes))
+        await tab.page.evaluate("() => new Promise((done) => setTimeout(done, 250))")
+    await tab.until_done()
+    tasks = await tab.page.evaluate("window.longTasks")
+    assert most < early + 1500, "the window of a thought grows with it"
+    assert len([each for each in tasks if each > 200]) <= 3, tasks
+    await tab.thought_head().click()  # all of it
+    await expect(tab.thought()).to_contain_text("looked at again")
+    await tab.thought_head().click()
+    await expect(tab.thought()).to_have_count(0)

@@ -1,0 +1,175 @@
+/**
+ * The conversations that this tab has loaded, and their saving: a second after a change, at once where it matters.
+ *
+ * What is unsaved is never dropped: a save that fails is tried again. What other tabs saved is merged in.
+ */
+import type { Conversation, Id, Message } from "./conversation";
+import { merge } from "./merge";
+import { database, noteStorage, type Saved } from "../store/database";
+import { headOf, headRecordOf, type Head } from "../store/records";
+import { tab, tell } from "../store/tabs";
+
+const SAVE_AFTER = 1000; // ms
+const TRY_AGAIN_AFTER = 3000;
+
+const loaded = new Map<Id, Conversation>();
+const stored = new Map<Id, Map<Id, Message>>(); // the messages as they are in the database
+const dirty = new Set<Id>();
+const ended = new Map<Id, Set<Id>>(); // by conversation: the claims to be given up
+let timer: ReturnType<typeof setTimeout> | undefined;
+
+/** The answers that this tab runs, with their conversations. */
+export const running = new Map<Id, Id>();
+
+export const hooks: {
+  changed: (conversation: Conversation) => void;
+  lost: (messages: Id[]) => void; // another tab took these answers over
+  removed: (conversation: Id) => void; // another tab removed it
+} = { changed: () => undefined, lost: () => undefined, removed: () => undefined };
+
+export function documentOf(id: Id): Conversation | undefined {
+  return loaded.get(id);
+}
+
+/** Keeps a new conversation; it is stored with its first message. */
+export function adopt(conversation: Conversation): void {
+  loaded.set(conversation.id, conversation);
+}
+
+/** The conversation, from memory or the database. */
+export async function load(id: Id): Promise<Conversation | undefined> {
+  const known = loaded.get(id);
+  if (known) return known;
+  const found = await (await database()).load(id);
+  const meanwhile = loaded.get(id);
+  if (meanwhile || !found) return meanwhile;
+  loaded.set(id, found);
+  stored.set(id, new Map(Object.entries(found.messages)));
+  return found;
+}
+
+/** Forgets the conversations that nobody needs: `kept` and those that are unsaved or run stay. */
+export function unload(kept: Id): void {
+  const busy = new Set([kept, ...dirty, ...running.values()]);
+  for (const id of loaded.keys()) {
+    if (busy.has(id)) continue;
+    loaded.delete(id);
+    stored.delete(id);
+  }
+}
+
+export function drop(id: Id): void {
+  loaded.delete(id);
+  stored.delete(id);
+  dirty.delete(id);
+}
+
+/** Changes a conversation, shows it and saves it soon. */
+export function changeIn(id: Id, change: (conversation: Conversation) => Conversation): void {
+  if (changeQuietly(id, change)) hooks.changed(loaded.get(id) as Conversation);
+}
+
+/** The same without showing it: the text of a running answer is shown by `live`. */
+export function changeQuietly(id: Id, change: (conversation: Conversation) => Conversation): boolean {
+  const before = loaded.get(id);
+  if (!before) return false;
+  const after = change(before);
+  if (after === before) return false;
+  loaded.set(id, after);
+  dirty.add(id);
+  schedule(SAVE_AFTER);
+  return true;
+}
+
+export function begin(message: Id, conversation: Id): void {
+  running.set(message, conversation);
+}
+
+export function end(message: Id): void {
+  const conversation = running.get(message);
+  if (conversation === undefined) return;
+  running.delete(message);
+  const claims = ended.get(conversation) ?? new Set();
+  ended.set(conversation, claims.add(message));
+  dirty.add(conversation);
+}
+
+/** Takes in a conversation from elsewhere; one that is there is merged with it. */
+export function include(conversation: Conversation): void {
+  const mine = loaded.get(conversation.id);
+  const all = mine ? merge(mine, conversation) : conversation;
+  loaded.set(all.id, all);
+  dirty.add(all.id);
+  hooks.changed(all);
+}
+
+/** Saves all that is unsaved, now. Never throws: `storageFault` says what went wrong. */
+export async function flush(): Promise<void> {
+  clearTimeout(timer);
+  timer = undefined;
+  await Promise.all([...dirty].map(save));
+}
+
+/** Merges in what another tab saved. */
+export async function refresh(id: Id): Promise<void> {
+  if (!loaded.has(id)) return;
+  const theirs = await (await database()).load(id);
+  const mine = loaded.get(id);
+  if (theirs && mine) take(merge(mine, theirs), Object.values(theirs.messages));
+}
+
+function schedule(delay: number): void {
+  timer ??= setTimeout(() => void flush(), delay);
+}
+
+async function save(id: Id): Promise<void> {
+  dirty.delete(id);
+  const conversation = loaded.get(id);
+  if (!conversation) return;
+  const known = stored.get(id) ?? new Map<Id, Message>();
+  const changed = Object.values(conversation.messages).filter((message) => known.get(message.id) !== message);
+  if (known.size === 0 && changed.length === 0) return;
+  const claims = [...(ended.get(id) ?? [])];
+  const mine = new Set([...running].filter(([, owner]) => owner === id).map(([message]) => message));
+  try {
+    const saved = await (await database()).save({ conversation, changed, running: mine, ended: claims, tab });
+    noteStorage(null);
+    for (const claim of claims) ended.get(id)?.delete(claim);
+    settle(conversation, changed, saved);
+  } catch (error) {
+    noteStorage(error);
+    dirty.add(id);
+    schedule(TRY_AGAIN_AFTER);
+  }
+}
+
+function settle(conversation: Conversation, changed: Message[], saved: Saved): void {
+  const { id } = conversation;
+  if (saved.removed) {
+    hooks.removed(id);
+    return;
+  }
+  const known = stored.get(id) ?? new Map<Id, Message>();
+  stored.set(id, known);
+  for (const message of changed) known.set(message.id, message);
+  if (saved.lost.length > 0) hooks.lost(saved.lost);
+  const mine = loaded.get(id);
+  if (mine && saved.newer.length > 0) {
+    const newer = Object.fromEntries(saved.newer.map((message) => [message.id, message]));
+    take({ ...mine, messages: { ...mine.messages, ...newer } }, saved.newer);
+  }
+  tell({ type: "changed", head: shownHead(conversation) });
+}
+
+/** Shows a merged conversation; `theirs` are as stored. */
+function take(merged: Conversation, theirs: Message[]): void {
+  const known = stored.get(merged.id) ?? new Map<Id, Message>();
+  stored.set(merged.id, known);
+  for (const message of theirs) if (merged.messages[message.id] === message) known.set(message.id, message);
+  loaded.set(merged.id, merged);
+  hooks.changed(merged);
+}
+
+export function shownHead(conversation: Conversation): Head {
+  return headOf(headRecordOf(conversation));
+}

@@ -1,0 +1,259 @@
+/**
+ * One answer while this tab runs it: what has come so far, and how it is shown and stored.
+ *
+ * Text and the number of the event that brought it change together, in one step that nothing can interrupt: a copy taken at
+ * any moment can be attached to the server's answer again without a character lost or doubled.
+ */
+import { batch } from "@preact/signals";
+import type { AnswerEvent, AnswerRequest, Fault, FinishReason, ThoughtClosed, TokenLogprob } from "../api/types";
+import { withChange, type Answer, type AnswerState, type Id, type Message } from "./conversation";
+import * as documents from "./documents";
+import { hideLive, showLive, type Live, type Phase } from "./live";
+import { Pieces } from "./pieces";
+import { Speed } from "./speed";
+
+type Ended = Extract<AnswerEvent, { type: "ended" }>;
+
+export class Run {
+  readonly id: Id;
+  readonly conversation: Id;
+  readonly request: AnswerRequest;
+  readonly text: Pieces;
+  readonly thought: Pieces;
+  /** How it ended; "handed over" if it goes on without this object. */
+  readonly outcome: Promise<AnswerState | "handed over">;
+  responseId: string | undefined;
+  lastEvent = -1;
+  hasNews: boolean; // something of the answer has come from this response
+  isOver = false;
+  connection: AbortController | undefined;
+  #settle: (state: AnswerState | "handed over") => void = () => undefined;
+  #live: Live;
+  #logprobs: TokenLogprob[];
+  #thinkingSince: number | undefined;
+  #thoughtSeconds: number;
+  #thoughtTokens: number;
+  #thoughtClosed: ThoughtClosed | undefined;
+  #counted: number | undefined; // the server's count of this response's tokens, where the page knows it
+  #hadGap: boolean; // the page did not see all of it as it came
+  readonly #speed = new Speed();
+
+  constructor(conversation: Id, message: Message, request: AnswerRequest) {
+    const answer = message.answer as Answer;
+    const at = Date.now();
+    this.id = message.id;
+    this.conversation = conversation;
+    this.request = request;
+    this.text = new Pieces(message.text);
+    this.thought = new Pieces(answer.thought);
+    this.responseId = answer.responseId;
+    this.lastEvent = answer.lastEvent ?? -1;
+    this.#hadGap = answer.responseId !== undefined;
+    this.#counted = this.#hadGap ? undefined : 0;
+    this.hasNews = this.#hadGap && this.hasText;
+    this.#logprobs = answer.logprobs ?? [];
+    this.#thoughtSeconds = answer.thoughtSeconds ?? 0;
+    this.#thoughtTokens = answer.thoughtTokens ?? 0;
+    this.#thoughtClosed = answer.thoughtClosed;
+    this.outcome = new Promise((resolve) => (this.#settle = resolve));
+    const { shown: text } = this.text;
+    const { shown: thought } = this.thought;
+    this.#live = { messageId: this.id, phase: "connecting", startedAt: at, phaseStartedAt: at, tokens: 0, text, thought };
+    documents.begin(this.id, conversation);
+    showLive(this.#live);
+  }
+
+  get phase(): Phase {
+    return this.#live.phase;
+  }
+
+  get hasText(): boolean {
+    return this.text.all !== "" || this.thought.all !== "";
+  }
+
+  /** Takes in an event; one that is known already changes nothing. Returns whether it ended the answer. */
+  apply(event: AnswerEvent): boolean {
+    if (event.number !== undefined && event.number <= this.lastEvent) return false;
+    switch (event.type) {
+      case "accepted":
+        this.responseId = event.responseId;
+        this.enter("waiting");
+        this.store();
+        void documents.flush(); // a page that is loaded again finds it
+        break;
+      case "queued":
+        this.enter("waiting", { position: event.position });
+        break;
+      case "reading":
+        this.enter("reading", { reading: { processed: event.processed, total: event.total, cached: event.cached } });
+        break;
+      case "thought":
+      case "text":
+        this.#grow(event);
+        break;
+      case "thoughtClosed":
+        this.#thoughtClosed = event.why;
+        break;
+      case "ended":
+        this.#end(event);
+        return true;
+    }
+    if (event.number !== undefined) this.lastEvent = event.number;
+    return false;
+  }
+
+  enter(phase: Phase, more: Pick<Live, "position" | "reading" | "retryAt" | "fault"> = {}): void {
+    if (this.isOver) return;
+    const { messageId, startedAt, tokens, tokensPerSecond, text, thought } = this.#live;
+    const phaseStartedAt = phase === this.#live.phase ? this.#live.phaseStartedAt : Date.now();
+    const speed = tokensPerSecond === undefined ? {} : { tokensPerSecond };
+    this.#live = { messageId, phase, startedAt, phaseStartedAt, tokens, text, thought, ...speed, ...more };
+    showLive(this.#live);
+  }
+
+  /** The server does not have the answer any more. */
+  forget(): void {
+    this.responseId = undefined;
+    this.lastEvent = -1;
+    this.#counted = 0;
+  }
+
+  /** Some events came later than the server made them. */
+  noteGap(): void {
+    this.#hadGap = true;
+    this.#speed.reset();
+  }
+
+  /** Writes what has come so far into the conversation, which is saved soon. */
+  store(): void {
+    if (!this.isOver) documents.changeQuietly(this.conversation, (all) => withChange(all, this.id, (m) => this.#on(m)));
+  }
+
+  /** Ends it with the text so far. */
+  finish(state: Exclude<AnswerState, "running">, fault?: Fault, ended?: Ended): void {
+    if (this.isOver) return;
+    this.#thoughtEnds();
+    if (this.connection && state !== "stopped") this.connection.abort();
+    this.isOver = true;
+    batch(() => {
+      this.text.show();
+      this.thought.show();
+      documents.end(this.id);
+      documents.changeIn(this.conversation, (all) =>
+        withChange(all, this.id, (message) => this.#ended(this.#on(message), state, fault, ended)),
+      );
+      hideLive(this.id);
+    });
+    this.#settle(state);
+  }
+
+  /** Lets go of it without ending it: another run or another tab goes on. */
+  handOver(): void {
+    if (this.isOver) return;
+    this.#thoughtEnds();
+    this.store();
+    this.isOver = true;
+    this.connection?.abort();
+    documents.running.delete(this.id);
+    hideLive(this.id);
+    this.#settle("handed over");
+  }
+
+  #grow(event: Extract<AnswerEvent, { type: "thought" | "text" }>): void {
+    const isThought = event.type === "thought";
+    const tokens = this.#tokensOf(event);
+    this.hasNews = true;
+    if (isThought) this.#thinkingSince ??= Date.now();
+    else if (event.text !== "") this.#thoughtEnds();
+    if (isThought) this.#thoughtTokens += tokens;
+    (isThought ? this.thought : this.text).add(event.text);
+    if (event.logprobs && !isThought) this.#logprobs = this.#logprobs.concat(event.logprobs);
+    const phase = isThought ? "thinking" : "answering";
+    if (this.#live.phase !== phase) this.enter(phase);
+    this.#live.tokens += tokens;
+    const speed = this.#speed.add(tokens);
+    if (speed !== undefined) this.#live.tokensPerSecond = speed;
+  }
+
+  /** How many tokens it brings: by the server's count, or as good as can be told. */
+  #tokensOf(event: Extract<AnswerEvent, { type: "thought" | "text" }>): number {
+    if (event.tokens === undefined) return event.logprobs?.length ?? (event.text === "" ? 0 : 1);
+    const before = this.#counted ?? event.tokens - 1;
+    this.#counted = event.tokens;
+    return Math.max(0, event.tokens - before);
+  }
+
+  #thoughtEnds(): void {
+    if (this.#thinkingSince === undefined) return;
+    this.#thoughtSeconds += (Date.now() - this.#thinkingSince) / 1000;
+    this.#thinkingSince = undefined;
+  }
+
+  #end(event: Ended): void {
+    if (event.number !== undefined) this.lastEvent = event.number;
+    this.#thoughtClosed = event.thoughtClosed ?? this.#thoughtClosed;
+    const states: Record<FinishReason, Exclude<AnswerState, "running">> = {
+      stop: "done",
+      length: "done",
+      cancelled: "stopped",
+      error: "broken",
+    };
+    this.finish(states[event.finishReason], undefined, event);
+  }
+
+  /** The message with what has come so far. */
+  #on(message: Message): Message {
+    const answer = message.answer as Answer;
+    const { responseId: _id, lastEvent: _event, fault: _fault, ...rest } = answer;
+    const thinking = this.#thinkingSince === undefined ? 0 : (Date.now() - this.#thinkingSince) / 1000;
+    const seconds = this.#thoughtSeconds + thinking;
+    return {
+      ...message,
+      text: this.text.all,
+      answer: {
+        ...rest,
+        thought: this.thought.all,
+        ...(this.responseId === undefined ? {} : { responseId: this.responseId, lastEvent: this.lastEvent }),
+        ...(seconds > 0 ? { thoughtSeconds: seconds, thoughtTokens: this.#thoughtTokens } : {}),
+        ...(this.#thoughtClosed ? { thoughtClosed: this.#thoughtClosed } : {}),
+        ...(this.#logprobs.length > 0 ? { logprobs: this.#logprobs } : {}),
+      },
+    };
+  }
+
+  #ended(message: Message, state: Exclude<AnswerState, "running">, fault?: Fault, ended?: Ended): Message {
+    const { responseId, lastEvent, finishReason: _reason, ...answer } = message.answer as Answer;
+    const mayGoOn = state === "broken" && responseId !== undefined;
+    return {
+      ...message,
+      answer: {
+        ...answer,
+        ...this.#measured(answer, ended),
+        state,
+        ...(mayGoOn ? { responseId, lastEvent: lastEvent ?? -1 } : {}),
+        ...(fault ? { fault } : {}),
+        ...(state === "stopped" ? { finishReason: "cancelled" as const } : {}),
+      },
+    };
+  }
+
+  #measured(answer: Omit<Answer, "responseId">, ended: Ended | undefined): Partial<Answer> {
+    if (!ended) return {};
+    const { usage, timings, finishReason } = ended;
+    const before = answer.continued ? answer.usage : undefined;
+    const total = usage && {
+      ...usage,
+      completionTokens: usage.completionTokens + (before?.completionTokens ?? 0),
+      thoughtTokens: usage.thoughtTokens + (before?.thoughtTokens ?? 0),
+    };
+    const share = usage && timings && usage.completionTokens > 0 ? usage.thoughtTokens / usage.completionTokens : undefined;
+    const isGuess = this.#hadGap && share !== undefined && timings && answer.thought !== "" && !answer.continued;
+    return {
+      finishReason,
+      ...(total ? { usage: total } : {}),
+      ...(total && total.thoughtTokens > 0 ? { thoughtTokens: total.thoughtTokens } : {}),
+      ...(timings ? { timings } : {}),
+      ...(isGuess ? { thoughtSeconds: (timings.predictedMs * share) / 1000 } : {}),
+    };
+  }
+}

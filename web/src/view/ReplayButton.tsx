@@ -1,0 +1,117 @@
+/** Asks the same again, with the same seed and settings, and shows that the answer is the same, or where it differs first. */
+import { signal } from "@preact/signals";
+
+import type { Conversation, Id, Message } from "../state/conversation";
+import { siblings } from "../state/conversation";
+import { live, replay } from "../state/generation";
+import { current } from "../state/library";
+import { words } from "../words";
+import { Icon } from "./icons";
+import { firstDifference, type Difference } from "./replay/difference";
+import "../style/replay.css";
+
+export type Outcome =
+  | { kind: "running" }
+  | { kind: "failed" }
+  | { kind: "same"; characters: number }
+  | { kind: "different"; where: "thought" | "text"; difference: Difference };
+
+/** What came of the replays in this tab, by the ids of both answers. */
+const outcomes = signal<ReadonlyMap<Id, Outcome>>(new Map());
+
+function note(ids: readonly (Id | undefined)[], outcome: Outcome | null): void {
+  const next = new Map(outcomes.value);
+  for (const id of ids) {
+    if (id !== undefined && outcome) next.set(id, outcome);
+    else if (id !== undefined) next.delete(id);
+  }
+  outcomes.value = next;
+}
+
+/** The answers' first difference: the thought comes first. */
+export function compare(first: Message, again: Message): Outcome {
+  const thought = firstDifference(first.answer?.thought ?? "", again.answer?.thought ?? "");
+  if (thought) return { kind: "different", where: "thought", difference: thought };
+  const text = firstDifference(first.text, again.text);
+  if (text) return { kind: "different", where: "text", difference: text };
+  return { kind: "same", characters: [...(first.answer?.thought ?? ""), ...first.text].length };
+}
+
+async function run(id: Id): Promise<void> {
+  note([id], { kind: "running" });
+  const known = new Set(siblings(current.value, id));
+  let result: "same" | "different" | null = null;
+  try {
+    result = await replay(id);
+  } catch {
+    // The new answer says by itself what went wrong with it.
+  }
+  const conversation: Conversation = current.value;
+  const made = siblings(conversation, id).findLast((each) => !known.has(each));
+  const [first, again] = [conversation.messages[id], conversation.messages[made ?? ""]];
+  note([id, made], result && first && again ? compare(first, again) : { kind: "failed" });
+}
+
+export function ReplayButton({ messageId }: { messageId: Id }) {
+  const { replay: texts } = words.value.extras;
+  const running = outcomes.value.get(messageId)?.kind === "running" || live.value.has(messageId);
+  return (
+    <button
+      type="button"
+      class="tool"
+      title={texts.why}
+      aria-label={texts.button}
+      disabled={running}
+      onClick={() => void run(messageId)}
+    >
+      <Icon name="replay" />
+    </button>
+  );
+}
+
+/** What came of the replay that this answer belongs to. */
+export function ReplayOutcome({ messageId }: { messageId: Id }) {
+  const { replay: texts } = words.value.extras;
+  const outcome = outcomes.value.get(messageId);
+  return (
+    <div class="replay" aria-live="polite" data-kind={outcome?.kind}>
+      {outcome && <Report outcome={outcome} />}
+      {outcome && outcome.kind !== "running" && (
+        <button type="button" class="link" onClick={() => note([messageId], null)}>
+          {texts.dismiss}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Report({ outcome }: { outcome: Outcome }) {
+  const { replay: texts } = words.value.extras;
+  if (outcome.kind === "running") return <p>{texts.running}</p>;
+  if (outcome.kind === "failed") return <p>{texts.failed}</p>;
+  if (outcome.kind === "same")
+    return (
+      <p>
+        <Icon name="check" /> {texts.same(outcome.characters)}
+      </p>
+    );
+  const { at, before, left, right } = outcome.difference;
+  return (
+    <>
+      <p>{outcome.where === "thought" ? texts.inThought(at) : texts.different(at)}</p>
+      <dl>
+        <dt>{texts.first}</dt>
+        <dd>
+          …{before}
+          <del>{left || texts.end}</del>
+        </dd>
+        <dt>{texts.again}</dt>
+        <dd>
+          …{before}
+          <ins>{right || texts.end}</ins>
+        </dd>
+      </dl>
+      <p class="hint">{texts.hint}</p>
+    </>
+  );
+}

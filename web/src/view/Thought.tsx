@@ -1,0 +1,99 @@
+/**
+ * The model's thought: while it is made, a window of fixed height that shows its end; afterwards one line. What the reader
+ * opens or closes stays as they left it. Nothing in here scrolls by itself, so it never takes the wheel from the page.
+ */
+import { signal, useComputed } from "@preact/signals";
+import { useRef } from "preact/hooks";
+
+import type { Live } from "../state/generation";
+import type { Answer } from "../state/conversation";
+import { words } from "../words";
+import { Icon } from "./icons";
+import { Prose } from "./Prose";
+import { second } from "./ui";
+
+/** What the reader decided, by message. */
+const wishes = signal<ReadonlyMap<string, "open" | "closed">>(new Map());
+
+const TAIL = 3000; // characters, more than fill the window
+
+export function Thought({ id, answer, now }: { id: string; answer: Answer; now: Live | undefined }) {
+  const w = words.value;
+  const wish = wishes.value.get(id);
+  const thinking = now?.phase === "thinking";
+  const begun = useComputed(() => now !== undefined && now.thought.value !== "").value;
+  const { seconds, count } = useMeasure(answer, now);
+  if (answer.thought === "" && !begun) return null;
+  const shown = wish ?? (thinking ? "window" : "closed");
+  const decide = (wanted: "open" | "closed"): void => {
+    wishes.value = new Map(wishes.value).set(id, wanted);
+  };
+  const why = answer.thoughtClosed && w.thought.closed[answer.thoughtClosed];
+  return (
+    <section class="thought" aria-label={w.composer.thinking}>
+      <button
+        type="button"
+        class="thought-head"
+        aria-expanded={shown !== "closed"}
+        onClick={() => decide(shown === "closed" ? "open" : "closed")}
+      >
+        <Icon name="right" />
+        <span>
+          {thinking ? <SoFar now={now} /> : w.thought.title(seconds, count)}
+          {why ? <span class="why"> · {why}</span> : null}
+        </span>
+      </button>
+      {shown === "window" && now ? <Window now={now} showAll={() => decide("open")} /> : null}
+      {shown === "open" ? <Whole answer={answer} now={now} /> : null}
+    </section>
+  );
+}
+
+/** How long the thought took, and its tokens: of an answer that is still being made, as this page saw it. */
+function useMeasure(answer: Answer, now: Live | undefined) {
+  const since = useRef<number | undefined>(undefined);
+  const seen = useRef<{ seconds: number; count: number } | undefined>(undefined);
+  if (now?.phase === "thinking") since.current = now.phaseStartedAt;
+  else if (now?.phase === "answering" && since.current !== undefined) {
+    seen.current ??= { seconds: (now.phaseStartedAt - since.current) / 1000, count: now.tokens };
+  }
+  if (now && seen.current) return seen.current;
+  return { seconds: answer.thoughtSeconds, count: answer.thoughtTokens };
+}
+
+function SoFar({ now }: { now: Live }) {
+  void second.value; // the count is plain, so it is read again each second
+  return <>{words.value.thought.soFar(now.tokens)}</>;
+}
+
+function Whole({ answer, now }: { answer: Answer; now: Live | undefined }) {
+  const streaming = now?.phase === "thinking";
+  return (
+    <div class="thought-text prose">
+      <Prose text={now?.thought.value || answer.thought} streaming={streaming} />
+    </div>
+  );
+}
+
+function Window({ now, showAll }: { now: Live; showAll: () => void }) {
+  const text = now.thought.value;
+  const from = tailStart(text);
+  return (
+    <div class={text.length < 500 ? "thought-text thought-window short" : "thought-text thought-window"}>
+      <div class="thought-tail prose" key={from}>
+        <Prose text={from ? text.slice(from) : text} streaming />
+      </div>
+      <button type="button" class="show-all" onClick={showAll}>
+        {words.value.thought.showAll}
+      </button>
+    </div>
+  );
+}
+
+/** Where the window's text begins: at a paragraph, and at the same one for a while, so that little is parsed again. */
+function tailStart(text: string): number {
+  if (text.length <= 2 * TAIL) return 0;
+  const earliest = Math.floor((text.length - TAIL) / TAIL) * TAIL;
+  const paragraph = text.indexOf("\n\n", earliest);
+  return paragraph === -1 || paragraph > text.length - TAIL / 2 ? earliest : paragraph + 2;
+}

@@ -1,0 +1,58 @@
+/** What the transfer menu and dialog do: export, import, share. */
+import { path, titleOf, type Conversation, type Message } from "../../state/conversation";
+import { add, current, heads } from "../../state/library";
+import { database } from "../../store/database";
+import { fromJson, toJson, toMarkdown } from "../../store/transfer";
+import { fileName, save } from "./files";
+
+export type Format = "json" | "markdown";
+
+const TYPES = { json: ["json", "application/json"], markdown: ["md", "text/markdown"] } as const;
+
+export function isEmpty(): boolean {
+  return path(current.value).length === 0;
+}
+
+async function everything(): Promise<Conversation[]> {
+  const store = await database();
+  const all = await Promise.all(heads.peek().map((head) => store.load(head.id)));
+  return all
+    .map((each) => (each?.id === current.peek().id ? current.peek() : each))
+    .filter((each) => each !== undefined);
+}
+
+/** Saves one conversation, or all of them; returns the file's name. */
+export async function exportAs(format: Format, scope: "this" | "all"): Promise<string> {
+  const conversations = scope === "this" ? [current.peek()] : await everything();
+  const text = format === "json" ? toJson(conversations) : conversations.map(toMarkdown).join("\n\n---\n\n");
+  const [extension, type] = TYPES[format];
+  const [only] = conversations;
+  const name = fileName(scope === "this" && only ? titleOf(only) : "antiphon", new Date(), extension);
+  save(text, name, type);
+  return name;
+}
+
+export const MAX_FILE = 256 * 1024 * 1024; // bytes
+
+export class TooLarge extends Error {}
+
+/** Reads an exported file and adds its conversations: those that are there are merged, the others are new. */
+export async function importFile(file: Blob): Promise<{ added: number; merged: number }> {
+  if (file.size > MAX_FILE) throw new TooLarge();
+  const conversations = fromJson(await file.text());
+  const known = new Set(heads.peek().map((head) => head.id));
+  await add(conversations);
+  const merged = conversations.filter((each) => known.has(each.id)).length;
+  return { added: conversations.length - merged, merged };
+}
+
+/** Saves the shown messages as one HTML file; returns its name. */
+export async function shareAsPage(): Promise<string> {
+  const conversation = current.peek();
+  const [{ shareFile }, { rendered }] = await Promise.all([import("../../store/share"), import("./rendered")]);
+  const messages: Message[] = path(conversation);
+  const blob = shareFile(conversation, await rendered(messages));
+  const name = fileName(titleOf(conversation), new Date(), "html");
+  save(blob, name, "text/html");
+  return name;
+}

@@ -98,6 +98,37 @@ async def test_a_thought_that_goes_round_in_circles(thinker: RealServer):
     assert thoughts[1].startswith(thoughts[0])
 
 
+async def test_answer_now_keeps_the_thought_and_costs_little(thinker: RealServer):
+    """A thought is cut in the middle, in the background; chat and responses give the same answer after it."""
+    question = {"role": "user", "content": "Tell me a long story about a dog, in every detail. " * 8}
+    rest = {"continue_final_message": True, "thinking_token_budget": 0, "temperature": 0}
+    async with thinker.http() as client:
+        body = {"input": [question], "background": True, "temperature": 0, "loop_guard": False}
+        id = (await client.post("/v1/responses", json=body)).json()["id"]
+        while not (now := (await client.get(f"/v1/responses/{id}")).json())["output"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
+        stopped = (await client.post(f"/v1/responses/{id}/cancel")).json()
+        assert stopped["status"] == "cancelled"
+        (thought,) = stopped["output"]
+        assert (thought["type"], thought["status"]) == ("reasoning", "incomplete")
+        (part,) = thought["content"]
+        assert part["text"].startswith(now["output"][0]["content"][0]["text"])
+        body = {"input": [question, thought], "max_output_tokens": 24, **rest}
+        answer = (await client.post("/v1/responses", json=body)).json()
+        message = {"role": "assistant", "reasoning_content": part["text"]}
+        body = {"messages": [question, message], "max_tokens": 24, **rest}
+        chat = (await client.post("/v1/chat/completions", json=body)).json()
+    (item,) = answer["output"]
+    assert item["content"][0]["text"]
+    assert answer["thought_closed"] == chat["choices"][0]["thought_closed"] == "budget"
+    assert item["content"][0]["text"] == chat["choices"][0]["message"]["content"]
+    assert chat["choices"][0]["message"]["reasoning_content"] == ""
+    prompt = stopped["usage"]["input_tokens"]
+    assert answer["usage"]["input_tokens"] > prompt
+    assert answer["timings"]["cache_n"] >= prompt // 32 * 32  # blocks of the KV cache; most of the thought is there too
+
+
 async def test_a_vote_over_boxed_answers(thinker: RealServer):
     """It was not taught to box its answers either, so a grammar holds it to a box behind each thought."""
     boxed = {"regex": r"\\boxed\{[1-9]\}"}

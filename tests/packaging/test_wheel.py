@@ -17,6 +17,7 @@ import pytest
 from antiphon.demo import demo_path
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "src" / "antiphon" / "http" / "page_files"
 pytestmark = pytest.mark.slow
 
 
@@ -42,6 +43,18 @@ def test_it_is_for_any_linux_and_holds_no_other_library(wheel: Path):
     assert not [name for name in names if ".libs/" in name]
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "antiphon/py.typed" in names
+
+
+@pytest.mark.skipif(not (PAGE / "index.html").is_file(), reason="the page has not been built")
+def test_it_holds_the_whole_chat_page_and_the_licences_of_what_is_in_it(wheel: Path):
+    archive = zipfile.ZipFile(wheel)
+    files = {
+        f"antiphon/http/page_files/{path.relative_to(PAGE).as_posix()}" for path in PAGE.rglob("*") if path.is_file()
+    }
+    assert {name for name in archive.namelist() if "/page_files/" in name and not name.endswith("/")} == files
+    assert {f"antiphon/http/page_files/{name}" for name in ("index.html", "LICENSES.txt")} <= files
+    for name in files:
+        assert archive.read(name) == (PAGE.parents[2] / name).read_bytes()
 
 
 @pytest.mark.model

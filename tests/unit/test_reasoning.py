@@ -22,6 +22,22 @@ def split(pieces: list[str], *, starts_in_thought: bool) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("starts_in_thought", "text", "thought", "answer"),
     [
+        (True, "\n\nhm\n</think>\n\nFour.", "\n\nhm", "Four."),
+        (True, "\n</think>\n\nFour.", "", "Four."),
+        (False, "\n\nFour.", "", "\n\nFour."),
+        (False, "<think>Four.", "", "<think>Four."),
+    ],
+)
+def test_a_text_that_is_continued_has_no_beginning(starts_in_thought, text, thought, answer):
+    for pieces in ([text], list(text)):
+        splitter = ReasoningSplitter(starts_in_thought=starts_in_thought, continues=True)
+        parts = [*map(splitter.push, pieces), splitter.finish()]
+        assert ("".join(part for part, _ in parts), "".join(part for _, part in parts)) == (thought, answer)
+
+
+@pytest.mark.parametrize(
+    ("starts_in_thought", "text", "thought", "answer"),
+    [
         (True, "hm\n</think>\n\nFour.", "hm", "Four."),
         (True, "\nhm", "hm", ""),
         (True, "<think>\nhm</think>Four.", "hm", "Four."),

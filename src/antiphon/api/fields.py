@@ -82,3 +82,6 @@ ModelName = Annotated[
 TokenLimit = Annotated[Annotated[Integer, Ge(1)] | None, MinusOneIsUnset]
 Seed = Annotated[Annotated[Integer, Ge(MIN_SEED), Le(MAX_SEED)] | None, MinusOneIsUnset]
 TopK = Annotated[Integer, Ge(-1), Le(_MAX_TOP_K)]
+# The engine divides logits by it; a value much closer to zero would make its 32-bit floats overflow.
+RepetitionPenalty = Annotated[float, Ge(0.01), Le(10)]
+Penalty = Annotated[float, Ge(-2), Le(2)]  # of presence or frequency

@@ -231,6 +231,7 @@ def _text_stream(context: Context, job: Job, prompt: Prompt, stops: StopStrings)
     return context.model.text.stream(
         stop=stops,
         starts_in_thought=prompt.starts_in_thought,
+        continues=prompt.continues,
         thinks=None if job.splits_thought else False,
         min_tokens=prompt.sampling.min_tokens,
         tools=job.tools,

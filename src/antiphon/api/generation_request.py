@@ -20,6 +20,8 @@ from antiphon.api.fields import (
     AcceptedText,
     Integer,
     ModelName,
+    Penalty,
+    RepetitionPenalty,
     Seed,
     StopString,
     TokenId,
@@ -31,8 +33,6 @@ from antiphon.api.schema import Schema, conflict
 from antiphon.api.structured import StructuredRequest, check_company
 
 _MIN_PRIORITY, _MAX_PRIORITY = -(1 << 31), (1 << 31) - 1
-# The engine divides logits by it; a value much closer to zero would make its 32-bit floats overflow.
-_MIN_REPETITION_PENALTY = 0.01
 
 
 class StreamOptions(Schema):
@@ -63,13 +63,13 @@ class GenerationRequest(StructuredRequest):
     top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
     seed: Seed = Field(None, description="-1 means not set.")
-    repetition_penalty: Annotated[float, Ge(_MIN_REPETITION_PENALTY), Le(10)] | None = Field(
+    repetition_penalty: RepetitionPenalty | None = Field(
         None,
         validation_alias=AliasChoices("repetition_penalty", "repeat_penalty"),
         description="repeat_penalty is accepted too.",
     )
-    presence_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
-    frequency_penalty: Annotated[float, Ge(-2), Le(2)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Ge(-100), Le(100)]], MaxLen(MAX_LOGIT_BIASES)] | None = None
 
     max_tokens: TokenLimit = Field(

@@ -18,6 +18,7 @@ class Prompt:
     token_ids: list[int]
     sampling: SamplingParams
     starts_in_thought: bool = False
+    continues: bool = False  # it ends inside the answer, or the thought, that is to be continued
     num_scored_tokens: int = 0  # tokens at its end whose log-probabilities are returned
 
 

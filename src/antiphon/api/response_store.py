@@ -76,6 +76,7 @@ class Kept:
     turn: Turn
     key: str = ""  # the name of the API key that created it
     history: EventHistory | None = None  # of a background response
+    asked: bytes | None = None  # the items of its request, if the answer continued the last of them
 
     @property
     def conversation_bytes(self) -> int:
@@ -120,19 +121,21 @@ class ResponseStore:
         *,
         key: str = "",
         history: EventHistory | None = None,
+        asked: bytes | None = None,
     ) -> None:
         """Store a response and its turn's `items`, after the conversation `before`. It does not run any more.
 
+        `asked` are the items of the request, if the items of the turn do not begin with them.
         If the conversation is over its limit, only the response is stored: it can be returned, but not continued.
         """
         self.release(id)
         earlier = before.turn if before else None
         length = len(items) + _ITEM_OVERHEAD + (earlier.conversation_bytes if earlier else 0)
         if length > self.max_conversation_bytes:
-            items, earlier = b"", None
-        num_bytes = len(items) + len(body) + OVERHEAD + (history.num_bytes if history else 0)
+            items, earlier, asked = b"[]", None, None
+        num_bytes = len(items) + len(body) + OVERHEAD + (history.num_bytes if history else 0) + len(asked or b"")
         turn = Turn(items, num_bytes, earlier, length)
-        self._kept[id] = Kept(body, turn, key, history)
+        self._kept[id] = Kept(body, turn, key, history, asked)
         self._hold(turn)
         self._remove_oldest()
 

@@ -89,7 +89,7 @@ def create_app(
 def _page(settings: ServerConfig, folder: Path) -> Page | None:
     page = read_page(folder) if settings.page else None
     if settings.page and page is None:
-        logger.info("the chat page has not been built (see docs/page.md), so / returns JSON")
+        logger.info("the chat page has not been built (`make page` builds it), so / returns JSON")
     return page
 
 

@@ -75,6 +75,7 @@ _RESPONSE_EVENTS = [
     response_shapes.Completed,
     response_shapes.Incomplete,
     response_shapes.Failed,
+    response_shapes.Progress,
     response_shapes.ItemAdded,
     response_shapes.ItemDone,
     response_shapes.PartAdded,

@@ -24,8 +24,12 @@ class _State(Enum):
 class ReasoningSplitter:
     """Splits one stream. Feeding the text whole or letter by letter gives the same two texts."""
 
-    def __init__(self, *, starts_in_thought: bool) -> None:
-        self._state = _State.REOPENING if starts_in_thought else _State.START
+    def __init__(self, *, starts_in_thought: bool, continues: bool = False) -> None:
+        """`continues`: the prompt ends inside the thought or the answer, so blank lines may belong to the text."""
+        if continues:
+            self._state = _State.THOUGHT if starts_in_thought else _State.ANSWER
+        else:
+            self._state = _State.REOPENING if starts_in_thought else _State.START
         self._held = ""
 
     @property

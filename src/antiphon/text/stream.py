@@ -34,7 +34,8 @@ class TextStream:
     Stop strings are looked for in the text of the answer: not in the thought, since a blank line is a fair place to
     stop an answer and would leave every thought without one, and not in tool calls, which are no text. A match
     completed before `min_tokens` tokens is ignored. `thinks`: whether there may be a thought at all; without it every
-    text is content. `tools`: how tool calls are read in the answer; None: they are text.
+    text is content. `continues`: the prompt ends inside a thought or an answer. `tools`: how tool calls are read in the
+    answer; None: they are text.
     """
 
     def __init__(
@@ -43,12 +44,15 @@ class TextStream:
         *,
         stop: StopStrings | Iterable[str] = (),
         starts_in_thought: bool = False,
+        continues: bool = False,
         thinks: bool = False,
         min_tokens: int = 0,
         tools: ToolReading | None = None,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer)
-        self._splitter = ReasoningSplitter(starts_in_thought=starts_in_thought) if thinks else None
+        self._splitter: ReasoningSplitter | None = None
+        if thinks:
+            self._splitter = ReasoningSplitter(starts_in_thought=starts_in_thought, continues=continues)
         self._stop = StopSearch(stop if isinstance(stop, StopStrings) else StopStrings(stop))
         self._calls = _call_parser(tools) if tools else None
         self._min_tokens = min_tokens

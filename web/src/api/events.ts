@@ -18,16 +18,17 @@ export function answerEvent(event: ServerEvent): AnswerEvent | undefined {
 
 function read(type: string, data: Json): AnswerEvent | undefined {
   const logprobs = logprobsOf(data["logprobs"]);
-  const scored = logprobs.length > 0 ? { logprobs } : {};
+  const tokens = asOptionalNumber(data["num_tokens"]);
+  const counted = { ...(logprobs.length > 0 ? { logprobs } : {}), ...(tokens === undefined ? {} : { tokens }) };
   switch (type) {
     case "response.created":
       return { type: "accepted", responseId: asText(asObject(data["response"])["id"]) };
     case "response.progress":
       return progressOf(data);
     case "response.reasoning_text.delta":
-      return { type: "thought", text: asText(data["delta"]), ...scored };
+      return { type: "thought", text: asText(data["delta"]), ...counted };
     case "response.output_text.delta":
-      return { type: "text", text: asText(data["delta"]), ...scored };
+      return { type: "text", text: asText(data["delta"]), ...counted };
     case "response.reasoning_text.done":
     case "response.output_item.done":
       return closedOf(type.endsWith("item.done") ? asObject(data["item"]) : data);

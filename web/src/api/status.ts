@@ -13,14 +13,14 @@ export async function fetchStatus(signal?: AbortSignal): Promise<ServerStatus> {
 
 export function statusOf(data: Json): ServerStatus {
   const state = asText(data["state"]);
-  const advice = asObject(data["advice"] ?? data["default_sampling"]);
   const optional = {
-    loading: asOptionalNumber(data["loading"] ?? data["progress"]),
+    loading: asOptionalNumber(asObject(data["loading"])["fraction"]),
     contextLength: asOptionalNumber(data["context_length"]),
-    kvUsed: asOptionalNumber(data["kv_used"]),
+    kvUsed: asOptionalNumber(data["kv_cache_usage"]),
     tokensPerSecond: asOptionalNumber(data["tokens_per_second"]),
-    tokensPerSecondForYou: asOptionalNumber(data["tokens_per_second_for_you"]),
+    tokensPerSecondForYou: asOptionalNumber(data["tokens_per_second_per_answer"]),
     thinks: typeof data["thinks"] === "boolean" ? data["thinks"] : undefined,
+    advice: adviceOf(asObject(data["sampling"])),
   };
   return {
     state: STATES.includes(state) ? (state as ServerStatus["state"]) : "ready",
@@ -29,13 +29,13 @@ export function statusOf(data: Json): ServerStatus {
     running: asNumber(data["running"]),
     waiting: asNumber(data["waiting"]),
     ...(Object.fromEntries(Object.entries(optional).filter(([, value]) => value !== undefined)) as Partial<ServerStatus>),
-    ...adviceOf(advice),
   };
 }
 
-function adviceOf(data: Json): Pick<ServerStatus, "advice"> {
+/** What the publisher recommends, as far as the page has a setting for it. */
+function adviceOf(data: Json): ServerStatus["advice"] {
   const temperature = asOptionalNumber(data["temperature"]);
   const topP = asOptionalNumber(data["top_p"]);
-  if (temperature === undefined && topP === undefined) return {};
-  return { advice: { ...(temperature === undefined ? {} : { temperature }), ...(topP === undefined ? {} : { topP }) } };
+  if (temperature === undefined && topP === undefined) return undefined;
+  return { ...(temperature === undefined ? {} : { temperature }), ...(topP === undefined ? {} : { topP }) };
 }

@@ -77,8 +77,9 @@ export type AnswerEvent = { number?: number } & (
   | { type: "accepted"; responseId?: string }
   | { type: "queued"; position: number }
   | { type: "reading"; processed: number; total: number; cached: number }
-  | { type: "thought"; text: string; logprobs?: TokenLogprob[] }
-  | { type: "text"; text: string; logprobs?: TokenLogprob[] }
+  // `tokens`: those of the answer until here
+  | { type: "thought"; text: string; tokens?: number; logprobs?: TokenLogprob[] }
+  | { type: "text"; text: string; tokens?: number; logprobs?: TokenLogprob[] }
   | { type: "thoughtClosed"; why: ThoughtClosed }
   | { type: "ended"; finishReason: FinishReason; usage?: Usage; timings?: Timings; thoughtClosed?: ThoughtClosed }
 );

@@ -34,6 +34,7 @@ export class Run {
   #thoughtSeconds: number;
   #thoughtTokens: number;
   #thoughtClosed: ThoughtClosed | undefined;
+  #counted: number | undefined; // the server's count of this response's tokens, where the page knows it
   #hadGap: boolean; // the page did not see all of it as it came
   readonly #speed = new Speed();
 
@@ -48,6 +49,7 @@ export class Run {
     this.responseId = answer.responseId;
     this.lastEvent = answer.lastEvent ?? -1;
     this.#hadGap = answer.responseId !== undefined;
+    this.#counted = this.#hadGap ? undefined : 0;
     this.hasNews = this.#hadGap && this.hasText;
     this.#logprobs = answer.logprobs ?? [];
     this.#thoughtSeconds = answer.thoughtSeconds ?? 0;
@@ -113,6 +115,7 @@ export class Run {
   forget(): void {
     this.responseId = undefined;
     this.lastEvent = -1;
+    this.#counted = 0;
   }
 
   /** Some events came later than the server made them. */
@@ -158,7 +161,7 @@ export class Run {
 
   #grow(event: Extract<AnswerEvent, { type: "thought" | "text" }>): void {
     const isThought = event.type === "thought";
-    const tokens = event.logprobs?.length ?? (event.text === "" ? 0 : 1);
+    const tokens = this.#tokensOf(event);
     this.hasNews = true;
     if (isThought) this.#thinkingSince ??= Date.now();
     else if (event.text !== "") this.#thoughtEnds();
@@ -170,6 +173,14 @@ export class Run {
     this.#live.tokens += tokens;
     const speed = this.#speed.add(tokens);
     if (speed !== undefined) this.#live.tokensPerSecond = speed;
+  }
+
+  /** How many tokens it brings: by the server's count, or as good as can be told. */
+  #tokensOf(event: Extract<AnswerEvent, { type: "thought" | "text" }>): number {
+    if (event.tokens === undefined) return event.logprobs?.length ?? (event.text === "" ? 0 : 1);
+    const before = this.#counted ?? event.tokens - 1;
+    this.#counted = event.tokens;
+    return Math.max(0, event.tokens - before);
   }
 
   #thoughtEnds(): void {

@@ -39,7 +39,14 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
         )
     return Job(
         request_id=new_id("chatcmpl"),
-        prompts=[Prompt(prompt.token_ids, sampling, prompt.starts_in_thought)],
+        prompts=[
+            Prompt(
+                prompt.token_ids,
+                sampling,
+                prompt.starts_in_thought,
+                continues=bool(body.continue_final_message),
+            )
+        ],
         stops=body.stops,
         n=body.n or 1,
         priority=priority,

@@ -7,9 +7,8 @@ response that failed, or whose client left, is not stored.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from antiphon.api.context import Context
 from antiphon.api.events import COMMENT, MEDIA_TYPE
@@ -20,7 +19,7 @@ from antiphon.api.response_store import Kept
 from antiphon.api.responses import shapes
 from antiphon.api.responses.background import BackgroundResponse, Follower, Memory
 from antiphon.api.responses.event_log import framed
-from antiphon.api.responses.request import InputItem, ResponseRequest
+from antiphon.api.responses.request import InputItem, ResponseRequest, sent_items
 from antiphon.api.responses.stored import previous_response
 from antiphon.api.responses.understand import items_of, translate
 from antiphon.api.responses.writer import ResponseWriter
@@ -30,17 +29,15 @@ from antiphon.api.translation import Translation
 from antiphon.errors import AntiphonError, InvalidRequest
 from antiphon.metrics import RequestAccount
 
-_items = TypeAdapter(list[InputItem])
-
 
 def _items_before(before: Kept | None) -> list[InputItem]:
     turns = before.conversation if before else ()
-    return [item for turn in turns for item in _items.validate_json(turn)]
+    return [item for turn in turns for item in sent_items.validate_json(turn)]
 
 
 def _sent(body: ResponseRequest) -> bytes:
     """The request's items, a JSON array without its brackets."""
-    return _items.dump_json(list(items_of(body)))[1:-1]
+    return sent_items.dump_json(list(items_of(body)))[1:-1]
 
 
 class ResponseAnswer:
@@ -58,9 +55,9 @@ class ResponseAnswer:
     async def whole(self, generation: Generation) -> bytes:
         """The response as one JSON object."""
         async for piece in generation:
-            for _ in self._writer.push(piece):
+            for _ in self._writer.push(piece, generation):
                 pass
-        for _ in self._writer.close(generation.tally):
+        for _ in self._writer.close(generation):
             pass
         return self._keep()
 
@@ -69,17 +66,17 @@ class ResponseAnswer:
         writer = self._writer
         yield self._event(shapes.Created(response=writer.response))
         yield self._event(shapes.InProgress(response=writer.response))
-        async for piece in generation:
-            for event in writer.push(piece):
+        async for item in generation.with_progress():
+            for event in writer.push(item, generation):
                 yield self._event(event)
-        for event in writer.close(generation.tally):
+        for event in writer.close(generation):
             yield self._event(event)
         self._keep()
         yield self._event(writer.end())
 
     def failed(self, error: AntiphonError) -> bytes:
         """The events that end a failed stream."""
-        last = [*self._writer.stop(error), self._writer.end()]
+        last = [*self._writer.stop(error, None), self._writer.end()]
         return b"".join(map(self._event, last))
 
     def _keep(self) -> bytes:
@@ -87,8 +84,15 @@ class ResponseAnswer:
         response = self._writer.response
         encoded = encoder.encode(response)
         if response.store:
-            items = self._writer.conversation(_sent(self._body))
-            self._context.responses.keep(response.id, encoded, items, self._before, key=self._context.key)
+            sent = _sent(self._body)
+            self._context.responses.keep(
+                response.id,
+                encoded,
+                self._writer.conversation(sent),
+                self._before,
+                asked=b"[" + sent + b"]" if self._writer.continues else None,
+                key=self._context.key,
+            )
         return encoded
 
     def _event(self, event: shapes.Event) -> bytes:
@@ -145,7 +149,8 @@ def _detached(
     base_bytes = len(sent) + len(encoder.encode(writer.response))
     memory = Memory(store, id, base_bytes, job.prompts[0].sampling.max_tokens)
     try:
-        generation = translation.generate(context, job, account)
+        # Progress is always reported, so that readers learn when the engine begins.
+        generation = translation.generate(context, replace(job, reports_progress=True), account)
     except BaseException:
         store.release(id)
         raise

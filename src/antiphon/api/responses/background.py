@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from antiphon.api.errors import internal_error
 from antiphon.api.events import COMMENT, MEDIA_TYPE, error_event
 from antiphon.api.generation import Generation
+from antiphon.api.pieces import Progress
 from antiphon.api.response_store import OVERHEAD, Kept, ResponseStore
 from antiphon.api.responses import shapes
 from antiphon.api.responses.event_log import EventLog
@@ -134,20 +135,20 @@ class BackgroundResponse:
         """End it now; nothing happens if it has ended."""
         if not self._is_over:
             self._generation.close()
-            self._end(self._writer.stop(tally=self._generation.tally))
+            self._end(self._writer.stop(None, self._generation))
             self._task.cancel()
 
     async def _generate(self) -> None:
         writer, generation = self._writer, self._generation
         try:
             async with generation:
-                async for piece in generation:
-                    if not self._has_begun:
+                async for item in generation.with_progress():
+                    if not self._has_begun and not (isinstance(item, Progress) and item.position):
                         self._has_begun = True
                         self._append([shapes.InProgress(response=writer.response)])
-                    self._append(writer.push(piece))
+                    self._append(writer.push(item, generation))
                     self._memory.hold(self._log.num_bytes)
-            self._end(writer.close(generation.tally))
+            self._end(writer.close(generation))
         except AntiphonError as error:
             self._fail(error)
         except asyncio.CancelledError:  # by `cancel`, or because the event loop is being closed
@@ -158,7 +159,7 @@ class BackgroundResponse:
 
     def _fail(self, error: AntiphonError) -> None:
         if not self._is_over:
-            self._end(self._writer.stop(error, self._generation.tally))
+            self._end(self._writer.stop(error, self._generation))
 
     def _end(self, last: Iterator[shapes.Event]) -> None:
         for event in last:
@@ -167,7 +168,8 @@ class BackgroundResponse:
         end = self._writer.end()
         self._log.append(end)
         body, items = encoder.encode(self._writer.response), self._writer.conversation(self._sent)
-        self._store.keep(self.id, body, items, self._before, key=self.key, history=self._log)
+        asked = b"[" + self._sent + b"]" if self._writer.continues else None
+        self._store.keep(self.id, body, items, self._before, asked=asked, key=self.key, history=self._log)
         self._announce()
 
     def _append(self, events: Iterable[shapes.Event]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import UNSET
 
 from antiphon.api.events import named_event
 from antiphon.api.responses import shapes
@@ -25,8 +26,6 @@ from antiphon.api.shapes import TokenLogprob, encoder
 _ENTRY_BYTES = 512  # approximate bytes of one entry that is not a delta
 _EVENTS_AT_ONCE = 256  # encoded before other tasks get a turn, about a millisecond's worth
 
-Delta = shapes.TextDelta | shapes.ReasoningDelta | shapes.ArgumentsDelta
-_DELTAS = (shapes.TextDelta, shapes.ReasoningDelta, shapes.ArgumentsDelta)
 _ENDINGS = (shapes.TextDone, shapes.ReasoningDone, shapes.ArgumentsDone, shapes.PartDone, shapes.ItemDone)
 
 _decode_response = msgspec.json.Decoder(shapes.ResponseBody).decode
@@ -37,6 +36,7 @@ class _Extended(msgspec.Struct, array_like=True):
 
     text: str
     logprobs: list[TokenLogprob]
+    num_tokens: int  # -1: not counted
 
 
 _decode_delta = msgspec.json.Decoder(str | _Extended).decode
@@ -45,7 +45,15 @@ _decode_delta = msgspec.json.Decoder(str | _Extended).decode
 def begun(response: shapes.ResponseBody, status: shapes.ResponseStatus) -> shapes.ResponseBody:
     """The response as it was at its beginning."""
     return msgspec.structs.replace(
-        response, status=status, output=[], usage=None, completed_at=None, incomplete_details=None, error=None
+        response,
+        status=status,
+        output=[],
+        usage=None,
+        completed_at=None,
+        incomplete_details=None,
+        error=None,
+        timings=UNSET,
+        thought_closed=UNSET,
     )
 
 
@@ -85,19 +93,21 @@ class _OfItem:
 class _Deltas:
     """Consecutive deltas of one item."""
 
-    kind: type[Delta]
+    kind: type[shapes.Delta]
     item_id: str
     output_index: int
     data: bytearray = field(default_factory=bytearray)  # each delta as JSON: its text, or an `_Extended`
     ends: array[int] = field(default_factory=lambda: array("I"))
 
-    def takes(self, event: Delta) -> bool:
+    def takes(self, event: shapes.Delta) -> bool:
         return type(event) is self.kind and event.item_id == self.item_id
 
-    def add(self, event: Delta) -> int:
+    def add(self, event: shapes.Delta) -> int:
         """Add a delta; return its bytes."""
         logprobs = event.logprobs if isinstance(event, shapes.TextDelta) else []
-        data = encoder.encode(_Extended(event.delta, logprobs) if logprobs else event.delta)
+        num_tokens = -1 if event.num_tokens is UNSET else event.num_tokens
+        is_plain = not logprobs and num_tokens < 0
+        data = encoder.encode(event.delta if is_plain else _Extended(event.delta, logprobs, num_tokens))
         self.data += data
         self.ends.append(len(self.data))
         return len(data) + self.ends.itemsize
@@ -105,11 +115,13 @@ class _Deltas:
     def event(self, index: int) -> shapes.Event:
         begin = self.ends[index - 1] if index else 0
         delta = _decode_delta(memoryview(self.data)[begin : self.ends[index]])
-        text, logprobs = (delta, []) if isinstance(delta, str) else (delta.text, delta.logprobs)
-        if self.kind is shapes.TextDelta:
-            return shapes.TextDelta(item_id=self.item_id, output_index=self.output_index, delta=text, logprobs=logprobs)
-        kind = shapes.ReasoningDelta if self.kind is shapes.ReasoningDelta else shapes.ArgumentsDelta
-        return kind(item_id=self.item_id, output_index=self.output_index, delta=text)
+        if isinstance(delta, str):
+            return self.kind(item_id=self.item_id, output_index=self.output_index, delta=delta)
+        event = self.kind(item_id=self.item_id, output_index=self.output_index, delta=delta.text)
+        event.num_tokens = UNSET if delta.num_tokens < 0 else delta.num_tokens
+        if isinstance(event, shapes.TextDelta):
+            event.logprobs = delta.logprobs
+        return event
 
 
 _Entry = shapes.Event | _OfResponse | _OfItem | _Deltas
@@ -130,7 +142,7 @@ class EventLog:
 
     def append(self, event: shapes.Event) -> None:
         """Add the next event."""
-        if isinstance(event, _DELTAS):
+        if isinstance(event, shapes.Delta):
             self._append_delta(event)
         elif isinstance(event, _ENDINGS):
             self._append_entry(_OfItem(type(event), event.output_index))
@@ -162,7 +174,7 @@ class EventLog:
             return entry.event(number - self._firsts[position])
         return entry.event(response) if isinstance(entry, _OfResponse | _OfItem) else entry
 
-    def _append_delta(self, event: Delta) -> None:
+    def _append_delta(self, event: shapes.Delta) -> None:
         last = self._entries[-1] if self._entries else None
         if not isinstance(last, _Deltas) or not last.takes(event):
             last = _Deltas(type(event), event.item_id, event.output_index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, model_validator
 
 from antiphon.api.chat.request import ReasoningEffort
 from antiphon.api.fields import (
@@ -18,15 +18,18 @@ from antiphon.api.fields import (
     AcceptedText,
     Integer,
     ModelName,
+    Penalty,
     Refused,
+    RepetitionPenalty,
     Seed,
+    StopString,
     TokenLimit,
     TopK,
     refused,
 )
 from antiphon.api.generation_request import StreamOptions
 from antiphon.api.ignored import known_tools
-from antiphon.api.limits import MAX_CACHE_SALT, MAX_LOGPROBS, MAX_MESSAGES, MAX_TOOLS
+from antiphon.api.limits import MAX_CACHE_SALT, MAX_LOGPROBS, MAX_MESSAGES, MAX_STOPS, MAX_TOOLS
 from antiphon.api.schema import Checked, Schema, conflict, known_types
 
 
@@ -127,6 +130,9 @@ InputItem = Annotated[
 ]
 
 
+sent_items = TypeAdapter(list[InputItem])  # reads and writes items as JSON
+
+
 # --- tools and formats
 
 
@@ -210,6 +216,10 @@ class ResponseRequest(Schema):
     top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
     min_p: Annotated[float, Ge(0), Le(1)] | None = None
     seed: Seed = None
+    repetition_penalty: RepetitionPenalty | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
 
@@ -222,6 +232,15 @@ class ResponseRequest(Schema):
     reasoning: ReasoningConfig | None = None
     thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(
         None, description="The maximum number of tokens of the thought."
+    )
+    max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under its other name.")
+    enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
+    loop_guard: bool | None = Field(None, description="Whether to close a thought that repeats itself.")
+    continue_final_message: bool | None = Field(
+        None, description="Continue the last item, which must be a message of the assistant or a thought."
+    )
+    return_progress: bool | None = Field(
+        None, description="In a stream: also send the progress before the first token, and count tokens in deltas."
     )
 
     cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import TokenLogprob
+from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, TokenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]  # of an item
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -110,6 +111,9 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     truncation: Literal["disabled"] = "disabled"
     background: bool = False
     user: str | None = None
+    # our additions, at the end of the response
+    timings: Timings | UnsetType = UNSET
+    thought_closed: str | UnsetType = UNSET  # why the server closed the thought, if it did
 
 
 class Deleted(msgspec.Struct, tag_field="object", tag="response"):
@@ -158,6 +162,13 @@ class Incomplete(ResponseEvent, kw_only=True, tag="response.incomplete"):
 class Failed(ResponseEvent, kw_only=True, tag="response.failed"): ...
 
 
+class Progress(Event, kw_only=True, tag="response.progress"):
+    """Our addition, on request: how far the response is before its first token."""
+
+    queue: QueueShape | UnsetType = UNSET
+    prompt_progress: PromptProgressShape | UnsetType = UNSET
+
+
 class ItemEvent(Event, kw_only=True):
     output_index: int
     item: Item
@@ -186,6 +197,7 @@ class PartDone(ContentEvent, kw_only=True, tag="response.content_part.done"):
 class TextDelta(ContentEvent, kw_only=True, tag="response.output_text.delta"):
     delta: str
     logprobs: list[TokenLogprob] = []
+    num_tokens: int | UnsetType = UNSET  # of the answer so far; our addition, on request
 
 
 class TextDone(ContentEvent, kw_only=True, tag="response.output_text.done"):
@@ -195,6 +207,7 @@ class TextDone(ContentEvent, kw_only=True, tag="response.output_text.done"):
 
 class ReasoningDelta(ContentEvent, kw_only=True, tag="response.reasoning_text.delta"):
     delta: str
+    num_tokens: int | UnsetType = UNSET
 
 
 class ReasoningDone(ContentEvent, kw_only=True, tag="response.reasoning_text.done"):
@@ -205,6 +218,7 @@ class ArgumentsDelta(Event, kw_only=True, tag="response.function_call_arguments.
     item_id: str
     output_index: int
     delta: str
+    num_tokens: int | UnsetType = UNSET
 
 
 class ArgumentsDone(Event, kw_only=True, tag="response.function_call_arguments.done"):
@@ -212,3 +226,6 @@ class ArgumentsDone(Event, kw_only=True, tag="response.function_call_arguments.d
     output_index: int
     name: str
     arguments: str
+
+
+Delta = TextDelta | ReasoningDelta | ArgumentsDelta

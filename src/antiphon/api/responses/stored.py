@@ -106,9 +106,13 @@ def input_items(response_id: str, found: Kept | RunningResponse, query: InputIte
 
 def _asked_items(found: Kept | RunningResponse) -> Sequence[dict[str, Any]]:
     """The items of the conversation without the answer."""
-    conversation = [item for turn in found.conversation for item in _decode_items(turn)]
-    num_answers = len(_decode_response(found.body).output) if isinstance(found, Kept) else 0
-    return conversation[: len(conversation) - num_answers]
+    turns = found.conversation
+    if isinstance(found, Kept) and found.asked is not None:
+        turns[-1] = found.asked
+    conversation = [item for turn in turns for item in _decode_items(turn)]
+    if isinstance(found, Kept) and found.asked is None:
+        return conversation[: len(conversation) - len(_decode_response(found.body).output)]
+    return conversation
 
 
 def _listed(response_id: str, index: int, item: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,13 @@ _NAMES = {
     "logprobs": "include",
 }
 
+# fields that mean the same in chat
+_SAME = (
+    *("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "cache_salt", "return_progress"),
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "parallel_tool_calls", "continue_final_message"),
+    *("thinking_token_budget", "max_thinking_tokens", "enable_thinking", "loop_guard"),
+)
+
 _INSTRUCTING = ("system", "developer")
 
 Message = dict[str, Any]
@@ -106,8 +113,7 @@ def _extend(message: Message, item: InputItem) -> None:
 
 def _fields(request: ResponseRequest) -> dict[str, Any]:
     """All fields except the messages. Fields that were not sent are left out, so that chat's defaults apply."""
-    same = ("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "parallel_tool_calls", "cache_salt")
-    fields: dict[str, Any] = {name: getattr(request, name) for name in (*same, "thinking_token_budget")}
+    fields: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
     fields["max_completion_tokens"] = request.max_output_tokens
     fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None
     if request.wants_logprobs:

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from antiphon.api.context import Context
+from antiphon.api.generation import Generation
 from antiphon.api.job import Job
 from antiphon.api.logprobs import token_logprob
-from antiphon.api.pieces import Piece, Tally
+from antiphon.api.pieces import Piece, Progress, Tally
+from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.responses import shapes
 from antiphon.api.responses.items import Output, item_id
-from antiphon.api.responses.request import ResponseRequest
+from antiphon.api.responses.request import InputMessage, Reasoning, ResponseRequest, sent_items
 from antiphon.api.shapes import TokenLogprob, encoder
+from antiphon.api.usage import timings_of
 from antiphon.errors import AntiphonError
 
 _ENDS: dict[shapes.ResponseStatus, type[shapes.ResponseEvent]] = {
@@ -34,17 +38,28 @@ class ResponseWriter:
     def __init__(self, context: Context, body: ResponseRequest, job: Job) -> None:
         self._tokenizer = context.model.text.tokenizer
         self._wants_logprobs = body.wants_logprobs
+        self._returns_progress = bool(body.return_progress)
+        self.continues = bool(body.continue_final_message)
         self._output = Output()
         self._finish_reason = ""
         self.response = _asked(body, job, context.model.name)
         self.response.output = self._output.items
 
-    def push(self, piece: Piece) -> Iterator[shapes.Event]:
-        """The events for a piece."""
-        self._finish_reason = piece.finish_reason or self._finish_reason
-        return self._output.push(piece, self._logprobs(piece))
+    def push(self, item: Piece | Progress, generation: Generation) -> Iterator[shapes.Event]:
+        """The events for what `generation` has just yielded."""
+        if isinstance(item, Progress):
+            if self._returns_progress:
+                yield shapes.Progress(queue=queue_of(item), prompt_progress=prompt_progress_of(item))
+            return
+        self._finish_reason = item.finish_reason or self._finish_reason
+        self.response.thought_closed = item.thought_closed or self.response.thought_closed
+        num_tokens = generation.tally.completion if self._returns_progress else UNSET
+        for event in self._output.push(item, self._logprobs(item)):
+            if isinstance(event, shapes.Delta):
+                event.num_tokens = num_tokens
+            yield event
 
-    def close(self, tally: Tally) -> Iterator[shapes.Event]:
+    def close(self, generation: Generation) -> Iterator[shapes.Event]:
         """The last events of the items, after the last piece. The response is complete then."""
         response = self.response
         cut = self._finish_reason == "length"
@@ -54,15 +69,18 @@ class ResponseWriter:
             response.incomplete_details = shapes.IncompleteDetails("max_output_tokens")
         else:
             response.completed_at = int(time.time())
-        response.usage = _usage(tally)
+        self._count(generation)
 
-    def stop(self, error: AntiphonError | None = None, tally: Tally | None = None) -> Iterator[shapes.Event]:
-        """The last events of the items, before the last piece, as the response has failed or was cancelled."""
+    def stop(self, error: AntiphonError | None, generation: Generation | None) -> Iterator[shapes.Event]:
+        """The last events of the items, before the last piece: the response has failed or, without an error, was
+        cancelled.
+        """
         yield from self._output.stop()
         self.response.status = "failed" if error else "cancelled"
         if error:
             self.response.error = shapes.ResponseError(error.code or error.type, error.message)
-        self.response.usage = _usage(tally) if tally else None
+        if generation:
+            self._count(generation)
 
     def end(self) -> shapes.Event:
         """The event that says how the response ended."""
@@ -74,8 +92,15 @@ class ResponseWriter:
 
     def conversation(self, sent: bytes) -> bytes:
         """The items `sent` (a JSON array without its brackets) and the complete ones here, for a later turn."""
-        answered = encoder.encode([_without_logprobs(item) for item in self._output.items])[1:-1]
+        items = [_without_logprobs(item) for item in self._output.items]
+        if self.continues:
+            sent, items = _joined(sent, items)
+        answered = encoder.encode(items)[1:-1]
         return b"[" + b",".join(part for part in (sent, answered) if part) + b"]"
+
+    def _count(self, generation: Generation) -> None:
+        self.response.usage = _usage(generation.tally)
+        self.response.timings = timings_of(generation)
 
     def _logprobs(self, piece: Piece) -> list[TokenLogprob]:
         if not self._wants_logprobs:
@@ -89,6 +114,21 @@ def _without_logprobs(item: shapes.Item) -> shapes.Item:
         return item
     parts = [msgspec.structs.replace(part, logprobs=[]) for part in item.content]
     return msgspec.structs.replace(item, content=parts)
+
+
+def _joined(sent: bytes, answered: list[shapes.Item]) -> tuple[bytes, list[shapes.Item]]:
+    """The items sent and answered, with the last one sent and the first answered joined if the latter continues it."""
+    *before, last = sent_items.validate_json(b"[" + sent + b"]")
+    first = answered[0] if answered else None
+    if isinstance(last, InputMessage) and isinstance(first, shapes.Message):
+        part = shapes.OutputText(last.text + "".join(part.text for part in first.content))
+        joined: shapes.Item = msgspec.structs.replace(first, content=[part])
+    elif isinstance(last, Reasoning) and isinstance(first, shapes.Reasoning):
+        thought = shapes.ReasoningText(last.text + "".join(part.text for part in first.content))
+        joined = msgspec.structs.replace(first, content=[thought])
+    else:
+        return sent, answered
+    return sent_items.dump_json(before)[1:-1], [joined, *answered[1:]]
 
 
 def _asked(body: ResponseRequest, job: Job, model: str) -> shapes.ResponseBody:

@@ -144,10 +144,11 @@ export async function cancel(responseId: string): Promise<void> {
   }
 }
 
-/** Has the server forget an answer once it is stored here. */
-export async function release(responseId: string): Promise<void> {
+/** Has the server forget an answer, once it is stored here. */
+export async function release(run: Run): Promise<void> {
   await documents.flush();
-  await forgetAnswer(responseId).catch(() => undefined); // it is forgotten in time anyway
+  if (run.responseId === undefined || documents.isUnsaved(run.conversation)) return;
+  await forgetAnswer(run.responseId).catch(() => undefined); // it is forgotten in time anyway
 }
 
 /** Tries again now what waits. */

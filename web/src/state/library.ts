@@ -28,6 +28,7 @@ export const beforeRemoval = new Set<(id: Id) => void>();
 
 let started: Promise<void> | undefined;
 let lastRemoved: Head | undefined;
+let removing: Promise<void> = Promise.resolve();
 let wanted: Id | undefined; // what is being opened
 
 /** Reads the list, opens what the address names, listens to other tabs. Once. */
@@ -83,18 +84,18 @@ export function pin(id: Id, on: boolean): void {
 
 /** Removes a conversation; `undoRemove` takes back the last one. */
 export function remove(id: Id): void {
-  void removeNow(id);
+  lastRemoved = heads.peek().find((head) => head.id === id);
+  for (const prepare of beforeRemoval) prepare(id);
+  const saved = documents.flush();
+  if (current.peek().id === id) startNew();
+  unlist(id);
+  removing = saved.then(() => removeNow(id));
 }
 
 export function undoRemove(): void {
   const head = lastRemoved;
-  if (!head) return;
   lastRemoved = undefined;
-  setHead(head);
-  void database()
-    .then((store) => store.remove(head.id, null))
-    .then(() => tell({ type: "changed", head }))
-    .then(() => open(head.id));
+  if (head) void removing.then(() => restore(head));
 }
 
 /** The conversations whose title or text contains the words. */
@@ -126,16 +127,21 @@ async function changeAnywhere(id: Id, f: (conversation: Conversation) => Convers
 }
 
 async function removeNow(id: Id): Promise<void> {
-  lastRemoved = heads.peek().find((head) => head.id === id);
-  for (const prepare of beforeRemoval) prepare(id);
-  heads.value = heads.peek().filter((head) => head.id !== id);
-  const saved = documents.flush();
-  if (current.peek().id === id) startNew();
-  await saved;
+  unlist(id); // the save has listed it again
   documents.drop(id);
-  heads.value = heads.peek().filter((head) => head.id !== id);
   await (await database()).remove(id, Date.now());
   tell({ type: "removed", conversation: id });
+}
+
+async function restore(head: Head): Promise<void> {
+  await (await database()).remove(head.id, null);
+  setHead(head);
+  tell({ type: "changed", head });
+  await open(head.id);
+}
+
+function unlist(id: Id): void {
+  heads.value = heads.peek().filter((head) => head.id !== id);
 }
 
 function changedElsewhere(head: Head): void {
@@ -146,7 +152,7 @@ function changedElsewhere(head: Head): void {
 function removedElsewhere(id: Id): void {
   for (const prepare of beforeRemoval) prepare(id);
   documents.drop(id);
-  heads.value = heads.peek().filter((head) => head.id !== id);
+  unlist(id);
   if (current.peek().id === id) startNew();
 }
 

@@ -2,7 +2,7 @@
  * The list of conversations, and the one that is shown: `#/c/ID` in the address, so that the browser's own back works.
  */
 import { batch, signal, type Signal } from "@preact/signals";
-import { database } from "../store/database";
+import { database, noteStorage } from "../store/database";
 import { readValue, writeValue } from "../store/place";
 import type { Head } from "../store/records";
 import { listen, tell } from "../store/tabs";
@@ -39,17 +39,17 @@ export function startLibrary(): Promise<void> {
 
 async function start(): Promise<void> {
   const store = await database();
-  heads.value = sorted(await store.heads());
+  heads.value = sorted(await store.heads().catch(nothing));
   listen((message) => {
     if (message.type === "changed") changedElsewhere(message.head);
     if (message.type === "removed") removedElsewhere(message.conversation);
   });
-  window.addEventListener("hashchange", route);
+  window.addEventListener("hashchange", () => void route().catch(noteStorage));
   window.addEventListener("pagehide", () => void documents.flush());
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "hidden") void documents.flush();
   });
-  await route();
+  await route().catch(noteStorage);
   await store.purge(Date.now() - UNDO_FOR).catch(() => undefined); // only tidies up
 }
 
@@ -75,11 +75,11 @@ export function startNew(): void {
 }
 
 export function rename(id: Id, title: string): void {
-  void changeAnywhere(id, (conversation) => withHead(conversation, { title: title.trim() }));
+  void changeAnywhere(id, (conversation) => withHead(conversation, { title: title.trim() })).catch(noteStorage);
 }
 
 export function pin(id: Id, on: boolean): void {
-  void changeAnywhere(id, (conversation) => withHead(conversation, { pinned: on }));
+  void changeAnywhere(id, (conversation) => withHead(conversation, { pinned: on })).catch(noteStorage);
 }
 
 /** Removes a conversation; `undoRemove` takes back the last one. */
@@ -89,13 +89,13 @@ export function remove(id: Id): void {
   const saved = documents.flush();
   if (current.peek().id === id) startNew();
   unlist(id);
-  removing = saved.then(() => removeNow(id));
+  removing = saved.then(() => removeNow(id)).catch(noteStorage);
 }
 
 export function undoRemove(): void {
   const head = lastRemoved;
   lastRemoved = undefined;
-  if (head) void removing.then(() => restore(head));
+  if (head) void removing.then(() => restore(head)).catch(noteStorage);
 }
 
 /** The conversations whose title or text contains the words. */
@@ -140,13 +140,19 @@ async function restore(head: Head): Promise<void> {
   await open(head.id);
 }
 
+/** Nothing can be read. */
+function nothing(error: unknown): [] {
+  noteStorage(error);
+  return [];
+}
+
 function unlist(id: Id): void {
   heads.value = heads.peek().filter((head) => head.id !== id);
 }
 
 function changedElsewhere(head: Head): void {
   setHead(head);
-  void documents.refresh(head.id);
+  void documents.refresh(head.id).catch(noteStorage);
 }
 
 function removedElsewhere(id: Id): void {

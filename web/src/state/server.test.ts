@@ -1,4 +1,4 @@
-/** The status is asked for by visible tabs, the meter counts when the draft rests, settings are kept. */
+/** The status is asked for by visible tabs, the meter counts when the draft rests, the key is kept. */
 import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -79,28 +79,6 @@ test("the meter estimates at once and then has the server's count, of the latest
   expect(server.requests(/input_tokens/)).toHaveLength(1);
   expect(server.requests(/input_tokens/)[0]?.body).toEqual({ input: [{ type: "message", role: "user", content: "y" }] });
   expect(meter.value?.used).toBe(JSON.stringify(server.requests(/input_tokens/)[0]?.body["input"]).length);
-});
-
-test("settings are kept, undone one by one, and taken only where they have their type", async () => {
-  const page = await opened(browser);
-  page.settings.update({ temperature: 0.3, language: "zh" });
-  page.settings.update({ temperature: undefined });
-  const again = await opened(browser);
-  expect(again.settings.settings.value).toMatchObject({ language: "zh", theme: "auto" });
-  expect(again.settings.answerSettings()).toEqual({});
-  localStorage.setItem("antiphon:/chat/:settings", '{"temperature": "hot", "theme": "dark", "presets": [1], "unknown": 1}');
-  const third = await opened(browser);
-  expect(third.settings.settings.value).toEqual({ language: "auto", theme: "dark", sendKey: "enter", presets: [] });
-});
-
-test("the publisher's advice is the first preset, as the server tells it", async () => {
-  server.state["sampling"] = { temperature: 0.2, top_p: 0.5 };
-  browser.show(false);
-  const page = await opened(browser);
-  expect(page.settings.presets.value[0]?.settings).toEqual({ temperature: 0.6, topP: 0.95 });
-  browser.show(true);
-  await until(() => page.server.status.value !== null);
-  expect(page.settings.presets.value[0]?.settings).toEqual({ temperature: 0.2, topP: 0.5 });
 });
 
 test("the key is kept for the session, and longer only on wish", async () => {

@@ -1,9 +1,17 @@
 /** Builds the chat page into the Python package, which serves it: see docs/page.md. */
+import { fileURLToPath } from "node:url";
+
 import { defineConfig } from "vite";
+
+import { katexFonts } from "./plugins/katexFonts.ts";
+import { licences } from "./plugins/licences.ts";
+
+const fontLicence = fileURLToPath(new URL("plugins/OFL-katex-fonts.txt", import.meta.url));
 
 export default defineConfig({
   base: "./", // works below any path of a proxy
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  plugins: [katexFonts(), licences({ also: { katex: fontLicence } })],
   build: {
     outDir: "../src/antiphon/http/page_files",
     emptyOutDir: true,

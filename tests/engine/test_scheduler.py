@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from loads import Answer, EngineInMemory, ask
 
 from antiphon.engine.sequence import Sequence
-from antiphon.request import FinishReason, GenerateRequest, ThinkingLimit
+from antiphon.request import FinishReason, GenerateRequest, ServiceTier, ThinkingLimit
 
 EOS = 10  # the fake model's newline
 
@@ -96,7 +96,7 @@ def test_the_last_of_the_lowest_priority_is_preempted_and_waits_behind_higher_on
         engine.scheduler.add(request)
     while not engine.scheduler.counts.num_preemptions:
         engine.step()
-    assert [sequence.request_id for sequence in engine.scheduler._running] == ["high"]
+    assert [sequence.request_id for sequence in engine.scheduler._turns.running] == ["high"]
     engine.scheduler.add(ask("highest", [3] * 3, max_tokens=4, priority=-1))
     engine.run()
     assert list(engine.answers.ends)[-1] == "low"
@@ -124,7 +124,7 @@ def test_whoever_gets_a_place_is_the_first_of_those_who_wait(arrivals, places):
 
 def check_admissions(engine: EngineInMemory, waiting: list[tuple[int, int]]) -> None:
     """Step, and compare who was let in."""
-    running = {sequence.sequence_id for sequence in engine.scheduler._running}
+    running = {sequence.sequence_id for sequence in engine.scheduler._turns.running}
     scheduled = {entry.sequence_id for entry in engine.step().sequences}
     free = engine.config.max_num_sequences - len(running)
     expected = sorted(waiting)[:free]
@@ -284,9 +284,11 @@ class LoadMachine(RuleBasedStateMachine):
         chunk=st.integers(0, 5),
         sequences=st.integers(1, 5),
         caching=st.booleans(),
+        flex_steps=st.integers(1, 20),
     )
-    def start(self, blocks, block_size, batch, chunk, sequences, caching):
+    def start(self, blocks, block_size, batch, chunk, sequences, caching, flex_steps):
         self.engine = EngineInMemory(
+            flex_steps=flex_steps,
             kv_cache_tokens=blocks * block_size,
             block_size=block_size,
             max_batch_tokens=batch,
@@ -310,8 +312,13 @@ class LoadMachine(RuleBasedStateMachine):
         budget=st.sampled_from([None, 0, 2, 5]),
         priority=st.sampled_from([0, 0, 0, -1, 4]),
         salt=st.sampled_from(["", "", "a"]),
+        client=st.sampled_from(["", "", "ann", "bob"]),
+        weight=st.sampled_from([1, 1, 5]),
+        tier=st.sampled_from([ServiceTier.DEFAULT, ServiceTier.DEFAULT, ServiceTier.FLEX]),
     )
-    def add(self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget, priority, salt):
+    def add(
+        self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget, priority, salt, client, weight, tier
+    ):
         sampling = {
             "max_tokens": max_tokens,
             "min_tokens": min_tokens,
@@ -321,7 +328,8 @@ class LoadMachine(RuleBasedStateMachine):
         }
         request = ask(f"r{len(self.requests)}", prompt, **sampling)
         first = self.engine.expected(request).token_ids[:-1][:sent]  # an earlier engine sent these
-        request = ask(request.request_id, prompt, sent=first, priority=priority, cache_salt=salt, **sampling)
+        place = {"priority": priority, "client": client, "weight": weight, "tier": tier}
+        request = ask(request.request_id, prompt, sent=first, cache_salt=salt, **place, **sampling)
         self.requests[request.request_id] = request
         self.engine.scheduler.add(request)
 

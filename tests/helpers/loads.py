@@ -11,8 +11,9 @@ from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.sequence import Sequence
+from antiphon.engine.turns import FLEX_STEPS
 from antiphon.grammar.matcher import Matcher
-from antiphon.request import FinishReason, GenerateRequest, SamplingParams, TokenEvent
+from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ServiceTier, TokenEvent
 from antiphon.runtime.fake import FakeRunner, fake_token
 from antiphon.step import StepPlan
 
@@ -63,7 +64,7 @@ class Answers:
 class EngineInMemory:
     """A scheduler and a fake runner, stepped by the test, with every step's invariants checked."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, *, flex_steps: int = FLEX_STEPS, **settings: object) -> None:
         self.config = config = fake_config(**settings)
         self.runner = FakeRunner(config)
         self.context_length = min(self.runner.context_length, self.runner.num_blocks * self.runner.block_size)
@@ -78,6 +79,7 @@ class EngineInMemory:
                 prefill_chunk=config.prefill_chunk,
                 context_length=self.context_length,
                 eos_token_ids=self.runner.eos_token_ids,
+                flex_steps=flex_steps,
             ),
         )
         self.answers = Answers()
@@ -133,10 +135,21 @@ def ask(
     sent: list[int] | None = None,
     priority: int = 0,
     cache_salt: str = "",
+    client: str = "",
+    weight: int = 1,
+    tier: ServiceTier = ServiceTier.DEFAULT,
     **sampling: object,
 ) -> GenerateRequest:
     """A request, greedy unless told otherwise."""
     params = SamplingParams(**{"temperature": 0.0, "max_tokens": 8, **sampling})  # type: ignore[arg-type]
     return GenerateRequest(
-        request_id, prompt, params, priority=priority, cache_salt=cache_salt, output_token_ids=sent or []
+        request_id,
+        prompt,
+        params,
+        priority=priority,
+        service_tier=tier,
+        fairness_id=client,
+        fairness_weight=weight,
+        cache_salt=cache_salt,
+        output_token_ids=sent or [],
     )

@@ -90,8 +90,8 @@ def echo(start: Callable[[Kind], PageServer]) -> PageServer:
 
 @pytest.fixture
 def slow(start: Callable[[Kind], PageServer]) -> PageServer:
-    """The same, at some forty tokens a second."""
-    return start(Kind(fake={"step_seconds": 0.025}))
+    """The same, at some sixty tokens a second."""
+    return start(Kind(fake={"step_seconds": 0.015}))
 
 
 @pytest.fixture

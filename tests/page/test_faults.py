@@ -13,8 +13,8 @@ from playwright.async_api import Route, expect
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Start = Callable[[Kind], PageServer]
-SLOW = {"step_seconds": 0.025}
-LONG = " ".join(f"word{number}" for number in range(150))
+SLOW = {"step_seconds": 0.015}
+LONG = " ".join(f"word{number}" for number in range(100))
 
 
 async def test_when_the_engine_is_killed_the_text_goes_on_as_it_would_have(start_own: Start, visit: Visit):

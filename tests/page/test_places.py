@@ -46,6 +46,7 @@ async def test_it_works_over_plain_http_on_another_host(start: Callable[[Kind], 
     server = start(Kind(settings={"allowed_hosts": ("chat.example",)}))
     url = server.url.replace("127.0.0.1", "chat.example")
     tab = await visit(url)
+    tab.expects("Cross-Origin-Opener-Policy")  # which Chromium ignores there, and says so
     assert await tab.page.evaluate("[isSecureContext, navigator.clipboard, crypto.randomUUID]") == [False, None, None]
     await tab.ask("```\ncopy me\n```")
     await tab.until_done()
@@ -60,7 +61,7 @@ async def test_it_works_over_plain_http_on_another_host(start: Callable[[Kind], 
 async def test_without_the_page_there_is_none(start: Callable[[Kind], PageServer]):
     server = start(Kind(settings={"page": False}))
     reply = httpx2.get(server.url, headers={"Accept": "text/html"}, trust_env=False)
-    assert reply.status_code == 404
+    assert reply.headers["content-type"] == "application/json"
 
 
 async def test_it_works_where_the_status_is_closed(start: Callable[[Kind], PageServer], visit: Visit):

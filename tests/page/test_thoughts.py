@@ -94,7 +94,7 @@ async def test_answer_now_closes_the_thought_and_the_answer_follows(brooder: Pag
 async def test_a_budget_that_is_spent_is_named(brooder: PageServer, visit: Visit):
     tab = await visit(brooder)
     await tab.button(re.compile("^Thinking: ")).click()
-    await tab.page.get_by_role("radio", name="256").check()
+    await tab.page.get_by_role("radio", name="256").check(force=True)
     await tab.page.keyboard.press("Escape")
     await tab.ask("Think")
     await tab.until_writing("so on")
@@ -117,7 +117,7 @@ async def test_a_thought_that_goes_in_circles_is_named(start: Callable[[Kind], P
 async def test_without_thinking_the_answer_begins_at_once(brooder: PageServer, visit: Visit):
     tab = await visit(brooder)
     await tab.button(re.compile("^Thinking: ")).click()
-    await tab.page.get_by_role("switch", name="Thinking").uncheck()
+    await tab.page.get_by_role("switch", name="Thinking").uncheck(force=True)
     await tab.page.keyboard.press("Escape")
     await expect(tab.button("Thinking: No thinking")).to_be_visible()
     await tab.ask("Do not think")

@@ -27,7 +27,7 @@ class BlockPool:
     def __init__(self, num_blocks: int, block_size: int, *, prefix_caching: bool = True) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self._prefix_caching = prefix_caching
+        self.prefix_caching = prefix_caching
         self._ref_counts = [0] * num_blocks
         self._free = list(range(num_blocks - 1, -1, -1))  # a stack: block 0 goes first
         self._evictable: OrderedDict[int, None] = OrderedDict()  # cached and unheld, least recently used first
@@ -71,7 +71,7 @@ class BlockPool:
         `salt` counts where there is no block before.
         """
         contents_before: int | str | None = (salt or _ROOT) if before is None else self._contents.get(before)
-        if not self._prefix_caching or contents_before is None:
+        if not self.prefix_caching or contents_before is None:
             return None
         return contents_before, tuple(token_ids)
 

@@ -2,8 +2,8 @@
 
 Owns a small model of this machine, learned from every step: seconds ≈ fixed + per_token · tokens, least squares with
 exponentially fading weights. The budget is between what the running streams need and `max_batch_tokens`, chosen so that
-the predicted step stays under the target while somebody waits for a next token. Nothing here knows sequences; since
-results do not depend on how a prompt is cut, wrong guesses cost time, never correctness.
+the predicted step stays under the target while somebody waits for a next token, or behind another's prompt. Nothing
+here knows sequences; since results do not depend on how a prompt is cut, wrong guesses cost time, never correctness.
 """
 
 from __future__ import annotations
@@ -64,9 +64,12 @@ class StepBudget(StepCosts):
         self._target = target_step_seconds
         self._min_prefill_tokens = min_prefill_tokens
 
-    def tokens(self, num_decoding: int) -> int:
-        """The budget of a step in which `num_decoding` sequences wait for their next token, those included."""
-        if not (self._target and num_decoding):
+    def tokens(self, num_decoding: int, num_prefilling: int = 1) -> int:
+        """The budget of a step in which `num_decoding` sequences wait for their next token, those included.
+
+        A prompt that is computed alone gets the whole batch.
+        """
+        if not self._target or (not num_decoding and num_prefilling <= 1):
             return self._max_batch_tokens
         affordable = min(self._affordable(), _REACH * self._largest)
         return min(self._max_batch_tokens, max(affordable, num_decoding + self._min_prefill_tokens))

@@ -1,24 +1,25 @@
 """Decides what each step computes. One idea: close the gap between known and computed tokens within a token budget.
 
-Owns every sequence from its arrival to its terminal event, and the order among them: sequences that wait for their
-next token come first, then those further behind, then newcomers, always by priority and, among equals, first come
-first served. Prefill, its chunks, decode, prefix-cache hits, resuming after an engine's death and recomputing after
-preemption are all this one idea with other numbers. The last in order is preempted first, and only for want of blocks.
-Each request added gets exactly one terminal event, a step never exceeds its budget, and the first in order always moves
-on, so every request ends unless others with a better priority keep arriving. It knows token ids and block ids; no
-tensors, no clock.
+Owns every sequence from its arrival to its terminal event. Sequences that wait for their next token come first, then
+those further behind, then newcomers. Prefill, its chunks, decode, prefix-cache hits, resuming after an engine's death
+and recomputing after preemption are all this one idea with other numbers. The order among sequences is that of `turns`:
+by priority, by the clients' fair shares, then first come, first served. The last in that order is preempted first, for
+want of blocks or because it took more than its client's share. Each request added gets exactly one terminal event, a
+step never exceeds its budget, and the first in order always moves on, so every request ends unless others with a better
+priority keep arriving. It knows token ids and block ids; no tensors, no clock.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from antiphon.engine.blocks import BlockKey, BlockPool
 from antiphon.engine.budget import StepBudget
+from antiphon.engine.prefill import PrefillSharing
 from antiphon.engine.sequence import Sequence
+from antiphon.engine.turns import FLEX_STEPS, Turns, max_lead
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, TokenEvent
 from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
 
@@ -35,6 +36,7 @@ class SchedulerLimits:
     prefill_chunk: int  # of one sequence in a step; 0: no cap
     context_length: int  # tokens of a sequence, prompt and answer; the pool must hold one such sequence
     eos_token_ids: tuple[int, ...]
+    flex_steps: int = FLEX_STEPS  # after so many, a flex sequence counts as an ordinary one
 
 
 @dataclass(slots=True)
@@ -57,8 +59,9 @@ class Scheduler:
         self._limits = limits
         # Each running sequence gets at least one token a step, so that none of them starves.
         self._max_running = min(limits.max_num_sequences, limits.max_batch_tokens)
-        self._running: list[Sequence] = []  # in order; those of a priority all came before those waiting
-        self._waiting: list[Sequence] = []  # in order
+        lead = max_lead(self._max_running, limits.max_batch_tokens, limits.context_length)
+        self._turns = Turns(lead, limits.max_batch_tokens, limits.flex_steps)
+        self._prefill = PrefillSharing()
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
         self._finished: list[int] = []  # sequences that ended since the last plan that computes something
@@ -70,11 +73,11 @@ class Scheduler:
 
     @property
     def num_running(self) -> int:
-        return len(self._running)
+        return self._turns.num_running
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        return self._turns.num_waiting
 
     @property
     def has_work(self) -> bool:
@@ -106,7 +109,7 @@ class Scheduler:
             self.refuse(request.request_id, error)
         else:
             self._sequences[request.request_id] = sequence
-            insort(self._waiting, sequence, key=_order)
+            self._turns.add(sequence)
 
     def refuse(self, request_id: str, error: str) -> None:
         """End a request that was not accepted."""
@@ -120,6 +123,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """Plan the next step: running sequences get blocks, waiting ones start if they fit, all share the budget."""
+        self._turns.begin_step()
         self._make_room()
         self._admit()
         shares = list(self._share_budget())
@@ -137,7 +141,7 @@ class Scheduler:
         """Record what a step computed; returns the events of all that happened since the last update."""
         events, self._ended = self._ended, []
         self.prompt_progress = []
-        sequences = {sequence.sequence_id: sequence for sequence in self._running}
+        sequences = {sequence.sequence_id: sequence for sequence in self._turns.running}
         tokens = {token.sequence_id: token for token in result.sampled}
         for entry in plan.sequences:
             sequence, token = sequences[entry.sequence_id], tokens.get(entry.sequence_id)
@@ -155,7 +159,7 @@ class Scheduler:
 
         The queue is everything that no step has begun, and what was preempted and waits again.
         """
-        queue = [sequence for sequence in self._running if not sequence.has_begun] + self._waiting
+        queue = [sequence for sequence in self._turns.running if not sequence.has_begun] + self._turns.waiting
         changed = []
         for position, sequence in enumerate(queue, start=1):
             if sequence.reports_progress and sequence.reported_position != position:
@@ -165,16 +169,12 @@ class Scheduler:
 
     def check(self) -> None:
         """Assert that the accounts close; for idle moments and tests."""
-        self._pool.check([sequence.block_table for sequence in self._running])
-        for queue in (self._running, self._waiting):
-            assert queue == sorted(queue, key=_order), "not in order"
-        every = [*self._running, *self._waiting]
-        for priority in {sequence.request.priority for sequence in every}:
-            arrived = [sequence.sequence_id for sequence in every if sequence.request.priority == priority]
-            assert arrived == sorted(arrived), "not first come, first served"
-        assert len(every) == len(self._sequences), "a sequence is lost"
-        assert not any(sequence.block_table for sequence in self._waiting), "a waiting sequence holds blocks"
-        for sequence in self._running:
+        running, waiting = self._turns.running, self._turns.waiting
+        self._turns.check()
+        self._pool.check([sequence.block_table for sequence in running])
+        assert {*running, *waiting} == {*self._sequences.values()}, "a sequence is lost"
+        assert not any(sequence.block_table for sequence in waiting), "a waiting sequence holds blocks"
+        for sequence in running:
             full = sequence.num_computed_tokens // self._pool.block_size
             assert sequence.num_published_blocks == full, "a full block is not published, or one that is not full"
 
@@ -182,46 +182,65 @@ class Scheduler:
 
     def _make_room(self) -> None:
         """Give each running sequence blocks for all its known tokens, in order, at the last one's cost."""
-        position = 0
-        while position < len(self._running):  # preempting shortens the list from its end
-            self._grow(self._running[position])
-            position += 1
-
-    def _grow(self, sequence: Sequence) -> None:
-        missing = self._pool.blocks_for(sequence.num_tokens) - len(sequence.block_table)
-        while missing > self._pool.num_available:
-            last = self._running[-1]
-            self._preempt(last)
-            if last is sequence:
-                return
-        sequence.block_table += self._pool.allocate(missing)
+        running = self._turns.running
+        while running:
+            sequence = running.pop(0)
+            missing = self._pool.blocks_for(sequence.num_tokens) - len(sequence.block_table)
+            while missing > self._pool.num_available and running:
+                self._preempt(running.pop())
+            if missing > self._pool.num_available:
+                self._preempt(sequence)
+            else:
+                sequence.block_table += self._pool.allocate(missing)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Back to its place in the queue; its tokens stay known, and its published blocks may be found again."""
-        self._running.remove(sequence)
+        self._turns.stop(sequence)
         self._pool.release(sequence.take_blocks())
-        insort(self._waiting, sequence, key=_order)
         sequence.was_preempted = True
         sequence.reported_position = 0
         self.counts.num_preemptions += 1
 
     def _admit(self) -> None:
-        """Move waiting sequences to the running ones, in order, while places and blocks last."""
-        while self._waiting and len(self._running) < self._max_running and self._give_blocks(self._waiting[0]):
-            insort(self._running, self._waiting.pop(0), key=_order)
+        """Start waiting sequences in order while places and blocks last, and where fairness asks for others' places."""
+        while first := self._turns.first_waiting:
+            has_place = self.num_running < self._max_running
+            if has_place and self._give_blocks(first):
+                self._turns.start(first)
+            elif not self._preempt_for(first, needs_blocks=has_place):
+                return
+
+    def _preempt_for(self, first: Sequence, *, needs_blocks: bool) -> bool:
+        """Preempt the last running sequence if it has to give way to the first waiting one; returns whether it did."""
+        last = self._turns.last_running
+        if last is None or not self._turns.gives_way(last, first, num_recomputed=0):
+            return False
+        # Where blocks are left, the preempted sequence finds its own again in the prefix cache.
+        finds_its_own = self._pool.prefix_caching and not needs_blocks and self._fits(first, self._find_blocks(first))
+        if not self._turns.gives_way(last, first, num_recomputed=0 if finds_its_own else last.num_computed_tokens):
+            return False
+        self._preempt(last)
+        return True
 
     def _give_blocks(self, sequence: Sequence) -> bool:
         """Blocks for all tokens a waiting sequence knows, found ones first; False where there is no room."""
-        hits = self._pool.find(sequence.token_ids, sequence.request.cache_salt)
-        missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
-        spare = len(self._running)  # a block for each to grow by, or the newcomer would soon be preempted again
-        if missing + self._pool.num_idle(hits) + spare > self._pool.num_available:
+        hits = self._find_blocks(sequence)
+        if not self._fits(sequence, hits):
             return False
         self._pool.hold(hits)
+        missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
         sequence.block_table = hits + self._pool.allocate(missing)
         self.counts.num_prefix_queries += sequence.num_tokens
         self._count_hits(sequence, len(hits))
         return True
+
+    def _find_blocks(self, sequence: Sequence) -> list[int]:
+        return self._pool.find(sequence.token_ids, sequence.request.cache_salt)
+
+    def _fits(self, sequence: Sequence, hits: list[int]) -> bool:
+        missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
+        spare = self.num_running  # a block for each to grow by, or the newcomer would soon be preempted again
+        return missing + self._pool.num_idle(hits) + spare <= self._pool.num_available
 
     def _count_hits(self, sequence: Sequence, num_blocks: int) -> None:
         num_tokens = num_blocks * self._pool.block_size
@@ -234,19 +253,28 @@ class Scheduler:
 
     def _share_budget(self) -> Iterator[tuple[Sequence, int]]:
         """Who computes how many tokens: one for each that waits for its next token, the rest for those behind."""
-        decoding = [sequence for sequence in self._running if sequence.gap == 1]
-        behind = [sequence for sequence in self._running if sequence.gap > 1]
-        left = self._budget.tokens(len(decoding)) - len(decoding)
+        running = self._turns.running
+        decoding = [sequence for sequence in running if sequence.gap == 1]
+        behind = self._without_twins([sequence for sequence in running if sequence.gap > 1])
         yield from ((sequence, 1) for sequence in decoding)
+        left = self._budget.tokens(len(decoding), len(behind)) - len(decoding)
+        gaps = [sequence.gap for sequence in behind]
+        caps = [min(gap, self._limits.prefill_chunk or gap) for gap in gaps]
+        may_jump = [self._turns.is_level(behind[0], sequence) for sequence in behind]
+        counts = self._prefill.divide(left, gaps, caps, may_jump)
+        yield from ((sequence, count) for sequence, count in zip(behind, counts, strict=True) if count)
+
+    def _without_twins(self, behind: list[Sequence]) -> list[Sequence]:
+        """Those that compute now: one that needs the same block as another before it waits for it instead."""
         begun: set[BlockKey] = set()
+        chosen = []
         for sequence in behind:
             key = self._skip_ahead(sequence)
-            count = min(left, sequence.gap, self._limits.prefill_chunk or sequence.gap)
-            if count and key not in begun:
-                left -= count
-                yield sequence, count
-            if key:  # a sequence that needs the same block waits for this one instead of computing it again
+            if key not in begun:
+                chosen.append(sequence)
+            if key:
                 begun.add(key)
+        return chosen
 
     def _skip_ahead(self, sequence: Sequence) -> BlockKey | None:
         """Take over blocks that others published since; returns the key of the next to compute, if it has one."""
@@ -281,7 +309,7 @@ class Scheduler:
 
     def _advance(self, sequence: Sequence, num_tokens: int) -> None:
         """Count tokens as computed and publish the blocks they filled."""
-        sequence.num_computed_tokens += num_tokens
+        self._turns.charge(sequence, num_input=sequence.advance(num_tokens))
         size, table = self._pool.block_size, sequence.block_table
         for index in range(sequence.num_published_blocks, sequence.num_computed_tokens // size):
             before = table[index - 1] if index else None
@@ -295,6 +323,7 @@ class Scheduler:
         reason, error = None, token.error
         if error is None:
             thought_closed = sequence.append(token.token_id)
+            self._turns.charge(sequence, num_output=1)
             reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
             error = None if reason else sequence.look_ahead()
         if error is not None:
@@ -317,12 +346,5 @@ class Scheduler:
         """Forget a sequence and give its blocks back."""
         del self._sequences[sequence.request_id]
         self._finished.append(sequence.sequence_id)
-        if sequence in self._running:
-            self._running.remove(sequence)
+        if self._turns.remove(sequence):
             self._pool.release(sequence.take_blocks())
-        else:
-            self._waiting.remove(sequence)
-
-
-def _order(sequence: Sequence) -> tuple[int, int]:
-    return sequence.order

@@ -45,13 +45,16 @@ class Sequence:
         self._to_score = deque(request.prompt_token_ids[num_known:])
         self._scoring = SamplingParams(temperature=0.0, num_logprobs=request.sampling.num_logprobs)
         self.num_prompt_tokens = len(request.prompt_token_ids)
+        self.num_input_tokens = len(self.token_ids)  # tokens known at its arrival
         self.num_computed_tokens = 0
+        self.num_reached_tokens = 0  # the most tokens that were ever computed, before a preemption
         self.num_published_blocks = 0  # of the block table's start, those that others can find
         self.num_cached_tokens = 0  # prompt tokens whose K/V others had computed
         self.block_table: list[int] = []
         self.has_begun = False  # whether any of it was ever scheduled
         self.reported_position = 0  # the place in the queue that was last reported; 0: none
         self.was_preempted = False
+        self.is_deferred = False  # whether ordinary sequences of its priority go first
         self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
         thinking = request.sampling.thinking
         self._thought = Thought(thinking, pauses=matcher is not None) if thinking else None
@@ -59,9 +62,9 @@ class Sequence:
         self._resume(request.output_token_ids, on_progress)
 
     @property
-    def order(self) -> tuple[int, int]:
-        """Its place among others: lower priorities first, then first come, first served."""
-        return self.request.priority, self.sequence_id
+    def order(self) -> tuple[int, bool, int]:
+        """Its place among those of its client: by priority, deferred ones last, then in order of arrival."""
+        return self.request.priority, self.is_deferred, self.sequence_id
 
     @property
     def request_id(self) -> str:
@@ -116,6 +119,13 @@ class Sequence:
         self.num_computed_tokens = 0
         self.num_published_blocks = 0
         return blocks
+
+    def advance(self, num_tokens: int) -> int:
+        """Count tokens as computed; returns how many of those known at arrival were computed for the first time."""
+        start = max(self.num_computed_tokens, self.num_reached_tokens)
+        self.num_computed_tokens += num_tokens
+        self.num_reached_tokens = max(self.num_computed_tokens, self.num_reached_tokens)
+        return max(0, min(self.num_computed_tokens, self.num_input_tokens) - start)
 
     def count_hit(self, num_tokens: int) -> None:
         """Count tokens found in the prefix cache; not after a preemption, when they may be the sequence's own."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from page_server import PageServer
 from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Locator, Page, Request, expect
 
-PATIENCE = 30_000  # milliseconds
+PATIENCE = int(__import__("os").environ.get("PP", 30_000))  # milliseconds
 expect.set_options(timeout=PATIENCE)
 
 # Chromium itself writes such a line for every reply of 400 or more, and for every connection that breaks.

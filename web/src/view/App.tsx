@@ -90,7 +90,7 @@ function Header() {
     <header class="header">
       {shown ? null : <ToolButton icon="sidebar" name="sidebar" label={w.page.menu} onClick={toggleSidebar} />}
       <h1>{title || <span class="unseen">{w.sidebar.untitled}</span>}</h1>
-      {title ? <TransferMenu /> : null}
+      <TransferMenu />
       {shown ? null : <ToolButton icon="plus" label={w.sidebar.newChat} onClick={newChat} />}
     </header>
   );

@@ -76,7 +76,7 @@ export function Composer() {
       <div class="composer-tools">
         <AddMenu />
         <ThinkingControl />
-        <VoteButton draft={draft} onSent={sent} />
+        <VoteButton draft={draft} onSent={sent} disabled={running.length > 0} />
         <span class="space" />
         <Meter draft={draft} />
         {running.length ? (

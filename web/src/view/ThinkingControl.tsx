@@ -24,7 +24,7 @@ export function ThinkingControl() {
       pressed={thinking}
       button={
         <>
-          <Icon name="thought" />
+          <Icon name={thinking ? "thought" : "noThought"} />
           <span>{name}</span>
         </>
       }

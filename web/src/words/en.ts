@@ -1,6 +1,7 @@
 /** Everything that a reader sees, in English. Other languages have the same keys: see `Words`. */
 import { extrasEn } from "./extras.en";
 import { formatFor } from "./format";
+import { textEn } from "./text.en";
 
 const suffixes: Partial<Record<Intl.LDMLPluralRule, string>> = { one: "st", two: "nd", few: "rd" };
 const format = formatFor("en", { hour: "h", minute: "min", second: "s" }, (value, rule) => `${value}${suffixes[rule] ?? "th"}`);
@@ -12,6 +13,7 @@ export const en = {
   format,
   tokens,
   extras: extrasEn,
+  text: textEn,
 
   page: {
     title: "Antiphon",

@@ -2,6 +2,7 @@
 import type { Words } from "./en";
 import { extrasZh } from "./extras.zh";
 import { formatFor } from "./format";
+import { textZh } from "./text.zh";
 
 const format = formatFor("zh-CN", { hour: "小时", minute: "分", second: "秒" }, (value) => `第 ${value}`);
 const { number, rate, duration } = format;
@@ -12,6 +13,7 @@ export const zh: Words = {
   format,
   tokens,
   extras: extrasZh,
+  text: textZh,
 
   page: {
     title: "Antiphon",

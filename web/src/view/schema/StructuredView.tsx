@@ -4,7 +4,7 @@ import { useMemo, useState } from "preact/hooks";
 import "../../style/structured.css";
 import { dialogWords } from "../../words/dialogs";
 import { copyText } from "../copy";
-import { Markdown } from "../Markdown";
+import { Prose } from "../Prose";
 import { partialJson } from "./partial";
 import { shapeOf } from "./shape";
 import { ShapeView } from "./ShapeView";
@@ -22,7 +22,7 @@ export function StructuredView({ text, schema, complete }: Props) {
   const value = useMemo(() => partialJson(text), [text]);
   const shape = useMemo(() => (value === undefined ? null : shapeOf(value, schema)), [value, schema]);
   const isWhole = useMemo(() => isJson(text), [text]);
-  if (!shape) return <Markdown text={text} streaming={!complete} />;
+  if (!shape) return <Prose text={text} streaming={!complete} />;
   return (
     <div class="structured" aria-busy={!complete}>
       {raw ? <pre>{isWhole ? JSON.stringify(value, null, 2) : text}</pre> : <ShapeView shape={shape} />}

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 
 import { dialogWords } from "../../words/dialogs";
-import { Markdown } from "../Markdown";
+import { Prose } from "../Prose";
 
 interface Props {
   answer: string | null; // null: no boxed answer
@@ -34,5 +34,5 @@ const LONGEST = 200; // characters of a formula that is set; longer ones stay te
 function Answer({ text }: { text: string }) {
   const plain = /^\\text(?:bf|it|rm)?\s*\{([^{}\\]*)\}$/u.exec(text)?.[1] ?? text;
   if (!/[\\^_{}]/u.test(plain) || plain.length > LONGEST) return <>{plain}</>;
-  return <Markdown text={`\\(${plain}\\)`} streaming={false} />;
+  return <Prose text={`\\(${plain}\\)`} streaming={false} />;
 }

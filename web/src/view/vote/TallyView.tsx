@@ -28,7 +28,8 @@ export function TallyView({ messageId }: { messageId: Id }) {
           key={id}
           path={path}
           number={number.get(id) ?? 0}
-          shown={id === messageId} verbose={verbose}
+          shown={id === messageId}
+          verbose={verbose}
           onShow={() => show(id)}
         />
       )

@@ -2,7 +2,7 @@
  * Counts the boxed answers of a vote's paths, as the server does in `api/vote.py`: answers are compared as text without
  * spaces, dollar signs around them and dots at their end. `1/2` and `0.5` are different.
  */
-import { boxed } from "../../text/boxed";
+import { boxedAnswer } from "./boxed";
 
 export interface Path {
   id: string;
@@ -40,7 +40,7 @@ export function normalized(answer: string): string {
 /** The boxed answer of a text in its readable and its compared form; null if it has none, or an empty one. */
 export function ballot(text: string): { shown: string; key: string } | null {
   if (!text.includes("\\boxed")) return null;
-  const shown = normalized(boxed(text) ?? "");
+  const shown = normalized(boxedAnswer(text) ?? "");
   return shown === "" ? null : { shown, key: shown.replaceAll(" ", "") };
 }
 

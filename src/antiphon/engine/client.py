@@ -295,20 +295,13 @@ class EngineClient:
     def _take_stats(self, stats: EngineStats, num_drawn: int) -> None:
         self.stats = stats
         if stats.step_tokens:
-            self.speed.observe(
-                time.monotonic(),
-                num_tokens=stats.step_tokens,
-                num_drawn=num_drawn,
-                seconds=stats.step_seconds,
-                is_idle=not (stats.running or stats.waiting),
-            )
+            self.speed.observe(stats.step_tokens, num_drawn, stats.step_seconds)
 
     def engine_died(self, death: EngineDeath) -> None:
         self._connected = self._handing_over = False
         self.restarts += 1
         self.trouble = death.summary
         self.stats, self.loading = EngineStats(), None
-        self.speed.interrupt()
         for unfinished in [each for each in self._unfinished.values() if each.is_handed_over]:
             if error := unfinished.note_death(death.working_on):
                 self._fail(unfinished, error)

@@ -1,7 +1,8 @@
 /**
  * One self-contained HTML file of a conversation, to be shared: what is shown, its style, and no script.
  *
- * It is built as a document and serialized, never from strings. Its own policy allows nothing but its style.
+ * It is built as a document and serialized; only the style is put in as text, since the page's policy, which the document
+ * inherits, allows no element or attribute of style. The file's own policy allows nothing but its style.
  */
 import { titleOf, type Conversation } from "../state/conversation";
 
@@ -26,18 +27,29 @@ export function shareFile(conversation: Conversation, rendered: HTMLElement[]): 
   const width = page.createElement("meta");
   width.setAttribute("name", "viewport");
   width.setAttribute("content", "width=device-width");
-  const style = page.createElement("style");
-  style.textContent = sheets();
   page.head.prepend(charset, policy, width);
-  page.head.append(style);
   const main = page.createElement("main");
-  main.append(...rendered.map((element) => copy(element, page)));
+  const styles: Styles = new Map();
+  main.append(...rendered.map((element) => copy(element, page, styles)));
   page.body.append(main);
-  return new Blob(["<!doctype html>\n", new XMLSerializer().serializeToString(page)], { type: "text/html;charset=utf-8" });
+  const [before, ...after] = new XMLSerializer().serializeToString(page).split("</head>");
+  const parts = ["<!doctype html>\n", before ?? "", "<style>", asText(styles), "</style></head>", after.join("</head>")];
+  return new Blob(parts, { type: "text/html;charset=utf-8" });
+}
+
+const SPECIFIC = 5; // more classes than a rule of KaTeX has, so that an element's own style wins as it does in the page
+
+/** The names of classes for what elements have as styles of their own. */
+type Styles = Map<string, string>;
+
+/** The page's rules and those of single elements. Escaped, so that nothing in them ends the style. */
+function asText(styles: Styles): string {
+  const own = [...styles].map(([text, name]) => `${`.${name}`.repeat(SPECIFIC)}{${text}}`);
+  return [sheets(), ...own].join("\n").replaceAll("</", "<\\/");
 }
 
 /** The element with what a reader sees of it: known elements and attributes, and links that are safe. */
-function copy(element: Element, page: Document): Element {
+function copy(element: Element, page: Document, styles: Styles): Element {
   const name = element.localName;
   const made = page.createElementNS(element.namespaceURI, KEPT.has(name) ? name : "span");
   for (const { name: attribute, value } of element.attributes) {
@@ -48,19 +60,22 @@ function copy(element: Element, page: Document): Element {
     made.setAttribute("href", href);
     made.setAttribute("rel", "noopener noreferrer");
   }
-  copyStyle(element, made);
+  copyStyle(element, made, styles);
   for (const child of element.childNodes) {
     if (child.nodeType === Node.TEXT_NODE) made.append(page.createTextNode(child.textContent ?? ""));
-    else if (child instanceof Element && !isControl(child)) made.append(copy(child, page));
+    else if (child instanceof Element && !isControl(child)) made.append(copy(child, page, styles));
   }
   return made;
 }
 
 /** KaTeX places its boxes by styles of their own. */
-function copyStyle(from: Element, to: Element): void {
+function copyStyle(from: Element, to: Element, styles: Styles): void {
   const { style } = from as HTMLElement;
   const text = style?.cssText ?? "";
-  if (text !== "" && !/url\(|expression|@import/iu.test(text)) to.setAttribute("style", text);
+  if (text === "" || /url\(|expression|@import|[{}]/iu.test(text)) return;
+  const name = styles.get(text) ?? `own-${styles.size}`;
+  styles.set(text, name);
+  to.classList.add(name);
 }
 
 function isControl(element: Element): boolean {

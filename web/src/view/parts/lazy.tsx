@@ -9,7 +9,7 @@ import { toast } from "../ui";
 export function lazy<P extends { onClose?: () => void }>(load: () => Promise<ComponentType<P>>): FunctionComponent<P> {
   let loaded: ComponentType<P> | null = null;
   return function Lazy(props: P) {
-    const [, show] = useState(loaded);
+    const [, show] = useState(() => loaded); // called: a component is a function itself
     const { onClose } = props;
     useEffect(() => {
       if (loaded) return;

@@ -32,7 +32,7 @@ async def violations(tab: ChatPage) -> list[Any]:
 @pytest.fixture
 def thinker(start: Callable[[Kind], PageServer]) -> PageServer:
     """A server whose model thinks."""
-    return start(Kind(thinks=True, fake={"step_seconds": 0.01}))
+    return start(Kind(thinks=True, fake={"step_seconds": 0.002}))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -40,7 +40,8 @@ async def test_axe_finds_nothing(thinker: PageServer, visit: Visit, scheme: str)
     tab = await visit(thinker, color_scheme=scheme, reduced_motion="reduce")
     await expect(tab.status).to_contain_text("Nobody is waiting")
     assert await violations(tab) == []
-    await tab.ask("Let me see.\n\n" + ALL + "</think>\n\n" + ALL)
+    words = " ".join(f"Step {number} follows from step {number // 2}." for number in range(150))
+    await tab.ask(f"{words}</think>\n\n{ALL}")
     await expect(tab.thought()).to_be_visible()
     assert await violations(tab) == []
     await tab.until_done()
@@ -130,7 +131,7 @@ async def test_a_phone_never_scrolls_sideways(thinker: PageServer, visit: Visit,
     tab = await visit(thinker, **PHONE)
     await expect(tab.composer).to_be_visible()
     if state == "answered":
-        await tab.ask("Let me see.</think>\n\n" + ALL + "\n\n" + "unbroken" * 60 + "\n\n|" + "wide|" * 30)
+        await tab.ask("Let me see.</think>\n\n" + ALL + "\n\n" + "unbroken" * 30 + "\n\n|" + "wide|" * 30)
         await tab.until_done()
         await tab.thought_head().click()
     elif state != "empty":
@@ -156,7 +157,7 @@ async def test_a_phone_shows_the_buttons_that_a_mouse_would_uncover(echo: PageSe
 
 async def test_the_dark_is_dark_and_the_reader_may_choose(echo: PageServer, visit: Visit):
     tab = await visit(echo, color_scheme="dark")
-    brightness = "() => getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
+    brightness = "() => getComputedStyle(document.documentElement).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
     dark = await tab.page.evaluate(brightness)
     await tab.button("Settings").click()
     dialog = tab.page.get_by_role("dialog", name="Settings")

@@ -158,7 +158,7 @@ async function keep(run: Run): Promise<AnswerState | "handed over"> {
   const outcome = await run.outcome;
   clearInterval(saving);
   if (runs.get(run.id) === run) runs.delete(run.id);
-  if (outcome === "done" && run.responseId !== undefined) void release(run.responseId);
+  if (outcome === "done") void release(run);
   else void documents.flush();
   return outcome;
 }

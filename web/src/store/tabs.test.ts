@@ -156,8 +156,8 @@ test("what one tab removes is gone in the other, and comes back", async () => {
   expect(texts(b)).toEqual(["One", "The answer is 42."]);
 });
 
-test("seven tabs that answer at once hold at most four streams, and all get their answers", async () => {
-  server.answer = { thought: Array(40).fill("t "), text: Array(40).fill("x ") };
+test("seven tabs that answer at once give up streams above four, and all get their answers", async () => {
+  server.answer = { thought: Array(100).fill("t "), text: Array(100).fill("x ") };
   server.pace = () => new Promise((resolve) => setTimeout(resolve, 25));
   const tabs: Page[] = [];
   for (let n = 0; n < 7; n++) tabs.push(await opened(browser));
@@ -166,7 +166,7 @@ test("seven tabs that answer at once hold at most four streams, and all get thei
   await until(() => server.openStreams <= 4, "giving up streams");
   await until(() => tabs.every(isIdle), "the ends");
   for (const tab of tabs) {
-    expect(shown(tab).at(-1)).toMatchObject({ text: "x ".repeat(40), answer: { thought: "t ".repeat(40), state: "done" } });
+    expect(shown(tab).at(-1)).toMatchObject({ text: "x ".repeat(100), answer: { thought: "t ".repeat(100), state: "done" } });
   }
 }, 30_000);
 

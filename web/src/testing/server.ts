@@ -27,6 +27,7 @@ export class FakeServer {
   readonly responses = new Map<string, Response_>();
   /** What the next requests get instead of an answer. */
   readonly refusals: (() => Response)[] = [];
+  statusRefusal: (() => Response) | undefined;
   isDown = false;
   openStreams = 0;
   mostStreams = 0;
@@ -61,7 +62,7 @@ export class FakeServer {
     const path = url.pathname.replace("/chat/", "") + url.search;
     const body = typeof init.body === "string" ? (JSON.parse(init.body) as Record<string, unknown>) : {};
     const asked = { method: init.method ?? "GET", path, body, headers: new Headers(init.headers) };
-    if (path === "v1/status") return Response.json(this.state);
+    if (path === "v1/status") return this.statusRefusal?.() ?? Response.json(this.state);
     this.asked.push(asked);
     const refuse = asked.method === "POST" && !path.endsWith("cancel") ? this.refusals.shift() : undefined;
     if (refuse) return refuse();

@@ -34,6 +34,7 @@ async def test_a_vote_is_tallied_and_any_answer_is_opened(slow: PageServer, visi
     await expect(tally).to_contain_text("4 of 4 finished")
     await tally.get_by_role("button", name="Answer 3: finished").click()
     await expect(tally.get_by_role("button", name="Answer 3: finished")).to_have_attribute("aria-pressed", "true")
+    await expect(tally.get_by_role("button", name="Answer 3: finished")).to_be_focused()
     await expect(tab.answer()).to_contain_text("certainly")
     await tab.page.reload()
     await expect(tally).to_contain_text("42 wins with 4 of 4.")
@@ -102,8 +103,8 @@ async def test_a_form_made_of_a_schema_gives_structured_answers(random: PageServ
     await dialog.get_by_role("button", name="Use for the next answers").click()
     await expect(tab.text("Structured: Yes or no")).to_be_visible()
     await tab.ask("Do you agree?")
-    form = tab.page.get_by_role("region", name="Structured answer")
-    await expect(form).to_contain_text("agreed")
+    form = tab.page.get_by_role("group", name="Structured answer")
+    await expect(form).to_contain_text("Agreed")  # the label of "agreed"
     await expect(form).to_contain_text(re.compile("big|small"))
     await tab.until_done()
     await form.get_by_role("button", name="Raw JSON").click()

@@ -152,10 +152,14 @@ class EngineClient:
             raise NotReady("The server was stopped while it was loading.")
         return self.info
 
-    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  # a time-out is an answer here, not an error
-        """Refuse new requests, and wait at most `timeout` seconds for the running ones. Returns whether all ended."""
+    def begin_drain(self) -> None:
+        """Refuse new requests from now on."""
         self._draining = True
         self._note_if_drained()
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  # a time-out is an answer here, not an error
+        """Refuse new requests, and wait at most `timeout` seconds for the running ones. Returns whether all ended."""
+        self.begin_drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), timeout)
         return not self._unfinished

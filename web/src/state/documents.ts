@@ -9,7 +9,7 @@ import { database, noteStorage, type Saved } from "../store/database";
 import { headOf, headRecordOf, type Head } from "../store/records";
 import { tab, tell } from "../store/tabs";
 
-const SAVE_AFTER = 1000; // ms
+const SAVE_AFTER = 1000; // ms: an answer that grows
 const TRY_AGAIN_AFTER = 3000;
 
 const loaded = new Map<Id, Conversation>();
@@ -17,6 +17,7 @@ const stored = new Map<Id, Map<Id, Message>>(); // the messages as they are in t
 const dirty = new Set<Id>();
 const ended = new Map<Id, Set<Id>>(); // by conversation: the claims to be given up
 let timer: ReturnType<typeof setTimeout> | undefined;
+let due = Infinity; // when the timer ends
 
 /** The answers that this tab runs, with their conversations. */
 export const running = new Map<Id, Id>();
@@ -64,9 +65,11 @@ export function drop(id: Id): void {
   dirty.delete(id);
 }
 
-/** Changes a conversation, shows it and saves it soon. */
+/** Changes a conversation, shows it and saves it. */
 export function changeIn(id: Id, change: (conversation: Conversation) => Conversation): void {
-  if (changeQuietly(id, change)) hooks.changed(loaded.get(id) as Conversation);
+  if (!changeQuietly(id, change)) return;
+  hooks.changed(loaded.get(id) as Conversation);
+  schedule(0); // what the reader did is there even if they load the page again at once
 }
 
 /** The same without showing it: the text of a running answer is shown by `live`. */
@@ -106,7 +109,7 @@ export function include(conversation: Conversation): void {
 /** Saves all that is unsaved, now. Never throws: `storageFault` says what went wrong. */
 export async function flush(): Promise<void> {
   clearTimeout(timer);
-  timer = undefined;
+  due = Infinity;
   await Promise.all([...dirty].map(save));
 }
 
@@ -119,7 +122,11 @@ export async function refresh(id: Id): Promise<void> {
 }
 
 function schedule(delay: number): void {
-  timer ??= setTimeout(() => void flush(), delay);
+  const wanted = Date.now() + delay;
+  if (due <= wanted) return;
+  clearTimeout(timer);
+  due = wanted;
+  timer = setTimeout(() => void flush(), delay);
 }
 
 async function save(id: Id): Promise<void> {

@@ -39,14 +39,14 @@ export function regenerate(messageId: Id): void {
 /** Goes on with an answer that was stopped, broke or reached its limit: attached to again where the server still has it. */
 export function continueAnswer(messageId: Id): void {
   const message = current.peek().messages[messageId];
-  if (!message?.answer || runs.has(messageId)) return;
+  if (!message?.answer || runs.get(messageId)?.isOver === false) return;
   void goOn(current.peek().id, message);
 }
 
 /** Closes the thought, and goes on with the answer. */
 export function answerNow(messageId: Id): void {
   const run = runs.get(messageId);
-  if (!run) return;
+  if (!run || run.isOver || run.text.all !== "") return;
   const { responseId, conversation } = run;
   run.handOver();
   wake(run);

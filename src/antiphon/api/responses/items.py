@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from antiphon.api.pieces import Piece, ToolCallDelta
 from antiphon.api.responses.shapes import (
@@ -49,13 +50,22 @@ class Output:
         self.items: list[Item] = []
         self._open: _Text | _Thought | _Call | None = None
         self._call_index = -1  # of the last call, as numbered in the pieces
+        # Log-probabilities of tokens before the first letter of their text, such as the line break after a tag.
+        self._early: list[TokenLogprob] = []
+        self._early_in_thought: list[TokenLogprob] = []
 
-    def push(self, piece: Piece, logprobs: list[TokenLogprob]) -> Iterator[Event]:
-        """The events for `piece`; `logprobs` are those of its tokens."""
-        if piece.reasoning:
-            yield from self._thought(piece.reasoning)
-        if piece.content or (logprobs and isinstance(self._open, _Text)):
-            yield from self._text(piece.content, logprobs)
+    def push(
+        self, piece: Piece, logprobs: list[TokenLogprob], thought_logprobs: Sequence[TokenLogprob] = ()
+    ) -> Iterator[Event]:
+        """The events for `piece`; `logprobs` are those of its tokens in the answer, and in the thought."""
+        self._early_in_thought += thought_logprobs
+        if piece.reasoning or (self._early_in_thought and isinstance(self._open, _Thought)):
+            early, self._early_in_thought = self._early_in_thought, []
+            yield from self._thought(piece.reasoning, early)
+        self._early += logprobs
+        if piece.content or (self._early and isinstance(self._open, _Text)):
+            early, self._early = self._early, []
+            yield from self._text(piece.content, early)
         for delta in piece.tool_calls:
             yield from self._call(delta)
 
@@ -75,11 +85,11 @@ class Output:
             return [*self.items]
         return [*self.items[:-1], self._open.so_far()]
 
-    def _thought(self, text: str) -> Iterator[Event]:
+    def _thought(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
         if not isinstance(self._open, _Thought):
             yield from self._begin(_Thought(len(self.items)))
         assert isinstance(self._open, _Thought)
-        yield from self._open.add(text)
+        yield from self._open.add(text, logprobs)
 
     def _text(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
         if not isinstance(self._open, _Text):
@@ -142,17 +152,20 @@ class _Thought:
         self.item = Reasoning(item_id("rs"))
         self._index = index
         self._texts: list[str] = []
+        self._logprobs: list[TokenLogprob] = []
 
     def begin(self) -> Iterator[Event]:
         yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=ReasoningText())
 
-    def add(self, text: str) -> Iterator[Event]:
+    def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
         self._texts.append(text)
-        yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text)
+        self._logprobs += logprobs
+        yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs or UNSET)
 
     def so_far(self) -> Reasoning:
-        return msgspec.structs.replace(self.item, content=[ReasoningText("".join(self._texts))])
+        part = ReasoningText("".join(self._texts), self._logprobs or UNSET)
+        return msgspec.structs.replace(self.item, content=[part])
 
     def end(self, status: Status) -> Iterator[Event]:
         self.item.content, self.item.status = self.so_far().content, status
@@ -214,7 +227,7 @@ def replayed(index: int, item: Item) -> Iterator[Event]:
         thought.item.id = item.id
         yield from thought.begin()
         for thought_part in item.content:
-            yield from thought.add(thought_part.text)
+            yield from thought.add(thought_part.text, thought_part.logprobs or [])
         yield from thought.end(item.status)
     else:
         call = _Call(index, ToolCallDelta(index, item.call_id, item.name))

@@ -221,7 +221,12 @@ class ResponseRequest(Schema):
     frequency_penalty: Penalty | None = None
     stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    include: (
+        list[
+            Literal["message.output_text.logprobs", "reasoning.reasoning_text.logprobs", "reasoning.encrypted_content"]
+        ]
+        | None
+    ) = None
 
     tools: (
         Annotated[list[Annotated[FunctionTool, known_types("A tool", "function")]], known_tools("function")] | None
@@ -264,8 +269,13 @@ class ResponseRequest(Schema):
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether to return log-probabilities."""
+        """Whether to return the log-probabilities of the answer."""
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())
+
+    @property
+    def wants_thought_logprobs(self) -> bool:
+        """Whether to return the log-probabilities of the thought."""
+        return "reasoning.reasoning_text.logprobs" in (self.include or ())
 
 
 class InputTokensRequest(ResponseRequest):

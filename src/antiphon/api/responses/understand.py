@@ -116,7 +116,7 @@ def _fields(request: ResponseRequest) -> dict[str, Any]:
     fields: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
     fields["max_completion_tokens"] = request.max_output_tokens
     fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None
-    if request.wants_logprobs:
+    if request.wants_logprobs or request.wants_thought_logprobs:
         fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.tools:
         fields["tools"] = [

@@ -1,3 +1,4 @@
+/// <reference types="vitest/config" />
 /** Builds the chat page into the Python package, which serves it: see docs/page.md. */
 import { fileURLToPath } from "node:url";
 
@@ -20,6 +21,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
   },
+  test: { testTimeout: 120_000 }, // a test fails for what it finds, not because the machine is busy
   // In development, the server runs beside vite.
   server: { proxy: { "^/(v1|tokenize|ready|metrics)": "http://127.0.0.1:8000" } },
 });

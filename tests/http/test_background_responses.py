@@ -13,6 +13,7 @@ from http_server import PATIENCE, Served, named_events, serving, until
 from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.api_keys import read_api_keys
+from antiphon.http import sse
 
 URL = "/v1/responses"
 RUNNING = 'antiphon_requests_running{endpoint="responses"}'
@@ -251,6 +252,24 @@ async def test_a_failure_is_kept_with_the_text_before_it(tmp_path):
         await served.check_accounts()
 
 
+async def test_a_reader_who_reads_nothing_holds_up_nobody(tmp_path):
+    async with serving(tmp_path, max_unread_tokens=5) as served:
+        body = {"input": "Hello", "max_output_tokens": 3000, "background": True, "stream": True}
+        async with served.http.stream("POST", URL, json=body) as reply:
+            (id,) = served.server.config.app.state.context.responses._running
+            over = await ended(served, id)
+            assert over["usage"]["output_tokens"] == 3000
+            assert named_events((await reply.aread()).decode())[-1][1]["response"] == over
+
+
+async def test_readers_get_comments_in_a_long_silence(tmp_path, monkeypatch):
+    monkeypatch.setattr(sse, "KEEP_ALIVE_SECONDS", 0.05)
+    async with serving(tmp_path, fake={"step_seconds": 0.4}) as served:
+        id = (await begin(served, max_output_tokens=3))["id"]
+        assert b": still at it\n\n" in await replay(served, id)
+        assert b": still at it\n\n" not in await replay(served, id)
+
+
 async def test_draining_waits_for_background_responses(tmp_path):
     async with serving(tmp_path, fake=SLOW) as served:
         id = (await begin(served, max_output_tokens=40))["id"]
@@ -305,6 +324,7 @@ async def test_a_response_that_outgrows_the_memory_ends_and_says_so(tmp_path):
         assert 0 < over["usage"]["output_tokens"] < 1500
         assert text_of(over)
         assert served.engine.counters.running == 0
+        await served.until_metric('antiphon_requests_failed_total{endpoint="responses"}', 1)
         await served.check_accounts()
 
 
@@ -334,6 +354,19 @@ async def test_the_official_client_can_do_all_of_it(tmp_path):
         again = [each async for each in await responses.retrieve(id, stream=True, starting_after=3)]
         assert again == first[4:]
         assert (await responses.retrieve(id)).output_text == first[-1].response.output_text
+        async with responses.stream(model="", input="Hello", background=True, max_output_tokens=9) as helper:
+            kinds = [each.type async for each in helper]
+        assert kinds[-1] == "response.incomplete"
+        async with responses.stream(response_id=id, starting_after=3) as helper:
+            assert [each.sequence_number async for each in helper] == [each.sequence_number for each in first[4:]]
+        extended = {"return_progress": True}
+        told = [
+            each
+            async for each in await responses.create(
+                model="", input="x", background=True, stream=True, max_output_tokens=3, extra_body=extended
+            )
+        ]
+        assert "response.progress" in [each.type for each in told]
         running = await responses.create(model="", input="Hello", background=True)
         assert running.status in ("queued", "in_progress")
         assert (await responses.cancel(running.id)).status == "cancelled"

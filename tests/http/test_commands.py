@@ -107,6 +107,33 @@ def test_a_signal_drains_and_a_second_one_stops_at_once(model):
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]], ids=["one", "two"])
+def test_a_background_response_ends_with_the_server_and_says_so(model, monkeypatch, signals):
+    """One signal: after the drain's time; two: at once. Nothing is left over for the interpreter to complain of."""
+    monkeypatch.setenv("PYTHONDEVMODE", "1")  # it names tasks and coroutines that were dropped
+    limit = "0.5" if len(signals) == 1 else "1000"
+    options = ["--drain-timeout", limit, "--access-log", "json", "--hang-timeout", "1000"]
+    with serve(model, *options) as (process, url):
+        os.kill(engine_of(process), signal.SIGSTOP)  # or the answers would be complete before the signal
+        body = {"input": "x", "background": True, "seed": 1}
+        with httpx2.Client(base_url=url, timeout=PATIENCE, trust_env=False) as client:
+            ids = [client.post("/v1/responses", json=body).json()["id"] for _ in range(2)]
+            assert client.get(f"/v1/responses/{ids[0]}").json()["status"] in ("queued", "in_progress")
+            with client.stream("GET", f"/v1/responses/{ids[0]}", params={"stream": "true"}) as reply:
+                lines = reply.iter_lines()
+                assert next(lines) == "event: response.created"
+                for number in signals:
+                    process.send_signal(number)
+                if len(signals) == 1:
+                    names = [line for line in lines if line.startswith("event: ")]
+                    assert names[-1] == "event: response.failed"
+        out, text = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert out.count('"outcome":"failed"') == 2
+    for complaint in ("Traceback", "never awaited", "was destroyed", "never retrieved"):
+        assert complaint not in text
+
+
 def engine_of(process: subprocess.Popen[str]) -> int:
     (pid,) = [
         pid for pid in children(process.pid) if b"antiphon.engine.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()

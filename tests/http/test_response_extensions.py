@@ -136,6 +136,33 @@ async def test_penalties_and_stops_do_as_in_chat(tmp_path, fields):
         assert (response["status"] == "completed") == (reply["choices"][0]["finish_reason"] == "stop")
 
 
+@pytest.mark.parametrize("background", [False, True])
+async def test_thought_and_answer_have_the_log_probabilities_of_their_own_tokens(tmp_path, background):
+    include = ["message.output_text.logprobs", "reasoning.reasoning_text.logprobs"]
+    fields = {"top_logprobs": 1, "max_output_tokens": 200, "background": background}
+    async with serving(tmp_path, template=R1_TEMPLATE, script=PARIS) as served:
+        found = await told(served, include=include, **fields)
+        response = found[-1][1]["response"]
+        thought, answer = (item["content"][0]["logprobs"] for item in response["output"])
+        usage = response["usage"]
+        num_thought = usage["output_tokens_details"]["reasoning_tokens"]
+        assert (len(thought), len(answer)) == (num_thought, usage["output_tokens"] - num_thought - 1)
+        assert "".join(each["token"] for each in thought).startswith("Let me see.\n\nYes, so.\n")
+        assert "".join(each["token"] for each in answer).endswith("Paris it is.")
+        for kind, whole in (("reasoning_text", thought), ("output_text", answer)):
+            deltas = [payload for name, payload in found if name == f"response.{kind}.delta"]
+            assert [each for payload in deltas for each in payload.get("logprobs", ())] == whole
+        again = await served.http.get(f"{URL}/{response['id']}", params={"stream": "true"})
+        assert named_events(again.text)[-1][1]["response"] == response
+        if background:
+            assert named_events(again.text) == found
+        only = (await told(served, include=include[1:], **fields | {"top_logprobs": 0}))[-1][1]["response"]
+        assert len(only["output"][0]["content"][0]["logprobs"]) == num_thought
+        assert only["output"][1]["content"][0]["logprobs"] == []
+        neither = (await told(served, **fields | {"top_logprobs": 0}))[-1][1]["response"]
+        assert "logprobs" not in neither["output"][0]["content"][0]
+
+
 async def test_every_ending_has_timings(tmp_path):
     async with serving(tmp_path, fake={"token_seconds": 0.005}) as served:
         whole = await ask(served, max_output_tokens=4)

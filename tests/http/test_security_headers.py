@@ -43,7 +43,7 @@ async def test_every_response_has_them(tmp_path, monkeypatch):
         chat = "/v1/chat/completions"
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}
         replies = [
-            await server.http.get("/", headers={"accept": "text/html"}),
+            await server.http.get("/", headers={"accept": "text/html", "sec-fetch-site": "none"}),
             await server.http.get("/", headers=key),
             await server.http.get(SCRIPT),
             await server.http.get(SCRIPT, headers={"if-none-match": "*"}),
@@ -64,6 +64,13 @@ async def test_every_response_has_them(tmp_path, monkeypatch):
         for reply in replies:
             for name, value in SECURITY_HEADERS.items():
                 assert reply.headers.get_list(name) == [value], (reply.url, name)
+
+
+async def test_a_page_over_plain_http_from_another_machine_lacks_the_header_that_its_browser_calls_an_error(tmp_path):
+    """Chromium's console: the header "has been ignored, because the URL's origin was untrustworthy"."""
+    async with serving(tmp_path, page_folder=write_page(tmp_path / "page")) as server:
+        headers = (await server.http.get("/", headers={"accept": "text/html,*/*;q=0.8"})).headers
+        assert SECURITY_HEADERS.keys() - headers.keys() == {"cross-origin-opener-policy"}
 
 
 async def test_the_description_page_has_a_policy_of_its_own_which_allows_its_style_alone(tmp_path):

@@ -81,11 +81,13 @@ class Choice:
         return piece
 
     def _push(self, token_id: int, scores: TokenLogprobs | None) -> None:
+        num_in_thought = self._text.num_reasoning_tokens
         delta = self._text.push(token_id)
         self._add(delta)
         self._waiting.token_ids.append(token_id)
         if scores is not None:
             self._waiting.scored.append(ScoredToken(token_id, scores))
+            self._waiting.num_scored_in_thought += self._text.num_reasoning_tokens - num_in_thought
         if delta.stopped:
             self._end(FinishReason.STOP, delta)
             self.events.finish()

@@ -42,7 +42,7 @@ class Generation:
         self._prompts = prompts
         self._account = account
         self._reservation = reservation or Reservation()
-        self._max_unread_tokens = max_unread_tokens
+        self.max_unread_tokens = max_unread_tokens  # of one choice, waiting for a slow reader
         self._is_closed = False
         self._accepted_at = time.monotonic()
         self._news = asyncio.Event()
@@ -126,8 +126,8 @@ class Generation:
             if isinstance(event, EngineError):
                 raise event
             choice.receive(event)
-            if not choice.finished and choice.num_unread > self._max_unread_tokens:
-                raise SlowReader(f"The answer was aborted: {self._max_unread_tokens} tokens of it were not read.")
+            if not choice.finished and choice.num_unread > self.max_unread_tokens:
+                raise SlowReader(f"The answer was aborted: {self.max_unread_tokens} tokens of it were not read.")
         except SlowReader as error:  # the iteration is waiting for the reader, so end the request here
             self._failure = self._failure or error
             self.close()
@@ -142,6 +142,11 @@ class Generation:
     def has_begun(self) -> bool:
         """Whether the engine has begun to compute it."""
         return self._begun_at is not None
+
+    def fail(self, error: AntiphonError) -> None:
+        """End it because the server cannot go on with it; `close` counts it as aborted."""
+        self._failure = self._failure or error
+        self.close()
 
     def close(self) -> None:
         """Abort running choices and close the account, once."""
@@ -175,6 +180,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     _check_num_sequences(job, context.settings.max_queued_requests)
     reservation = _reserve(context, job, account.key)
     salt = _cache_salt(job, account.key) if context.settings.prefix_cache_per_key else job.cache_salt
+    weight = context.fairness_weight
     choices: list[Choice] = []
     stops = StopStrings(job.stops)
     try:
@@ -189,6 +195,9 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
                         choice_index,
                         num_scored_tokens=prompt.num_scored_tokens,
                         priority=job.priority,
+                        service_tier=job.service_tier,
+                        fairness_id=context.fairness_id,
+                        fairness_weight=weight,
                         cache_salt=salt,
                         reports_progress=job.reports_progress and choice_index == 0,  # the others share its prompt
                     )

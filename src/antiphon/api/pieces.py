@@ -38,6 +38,7 @@ class Piece:
     token_ids: list[int] = field(default_factory=list)  # drawn tokens, without the one that ended the choice
     prompt_scores: list[TokenLogprobs] = field(default_factory=list)  # of the prompt's scored tokens, in order
     scored: list[ScoredToken] = field(default_factory=list)
+    num_scored_in_thought: int = 0  # of `scored`, how many at its beginning belong to the thought
     finish_reason: str | None = None
     tool_calls: list[ToolCallDelta] = field(default_factory=list)
     stop_string: str | None = None  # the one that ended the choice

@@ -174,6 +174,7 @@ class Server(uvicorn.Server):
     def begin_shutdown(self) -> None:
         """Drain, then stop. If called again, stop at once. Runs on the server's own event loop."""
         if self._draining is None:
+            self._engine.begin_drain()  # now: a second signal may come before the task begins
             self._draining = asyncio.create_task(self._drain())
         else:
             logger.warning("stopping at once")

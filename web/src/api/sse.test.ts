@@ -1,5 +1,5 @@
 /** Server-sent events, split anywhere. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { events, type ServerEvent } from "./sse";
 

@@ -1,5 +1,5 @@
 /** Files in the text that the model reads. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { withAttachments } from "./attachments";
 

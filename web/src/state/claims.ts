@@ -3,7 +3,7 @@
  * one finds out when it saves.
  */
 import { effect } from "@preact/signals";
-import { database } from "../store/database";
+import { database, noteStorage } from "../store/database";
 import { listen, others, tab, tell, type TabMessage } from "../store/tabs";
 import { withChange, type Answer, type Id, type Message } from "./conversation";
 import * as documents from "./documents";
@@ -39,15 +39,16 @@ async function start(resume: Resume): Promise<void> {
   beforeRemoval.add((conversation) => {
     for (const run of runs.values()) if (run.conversation === conversation) stop(run);
   });
-  listen((message) => heard(message, resume));
+  listen((message) => heard(message, () => void resumeAll(resume).catch(noteStorage)));
   answerTabs();
   followSettings();
   startPolling();
   watchVisibility();
   watchEngine();
   await startLibrary();
-  await resumeAll(resume);
-  setInterval(() => isHidden() || void resumeAll(resume), LOOK_EVERY);
+  const look = (): Promise<void> => resumeAll(resume).catch(noteStorage);
+  await look();
+  setInterval(() => isHidden() || void look(), LOOK_EVERY);
   effect(() => wantShown(current.value.id));
 }
 
@@ -80,17 +81,17 @@ function breakOff(conversation: Id, id: Id): void {
   void documents.flush();
 }
 
-function heard(message: TabMessage, resume: Resume): void {
-  if (message.type === "leaving") setTimeout(() => void resumeAll(resume), LEFT_AFTER);
+function heard(message: TabMessage, look: () => void): void {
+  if (message.type === "leaving") setTimeout(look, LEFT_AFTER);
   if (message.type === "stop") {
     const run = runs.get(message.message);
     if (run) stop(run);
   }
   if (message.type === "want") {
     const run = runs.get(message.message);
-    if (run?.responseId !== undefined && isHidden()) void giveUp(run.id);
+    if (run?.responseId !== undefined && isHidden()) void giveUp(run.id).catch(noteStorage);
   }
-  if (message.type === "free" && !isHidden()) void resumeAll(resume);
+  if (message.type === "free" && !isHidden()) look();
 }
 
 /** Lets the tab that shows an answer run it. */
@@ -130,10 +131,10 @@ function storeAll(): void {
 /** An engine that starts again only pauses its answers. */
 function watchEngine(): void {
   effect(() => {
-    const state = status.value?.state;
-    if (state !== "restarting") return;
+    const isRestarting = status.value?.state === "restarting";
     for (const { messageId, phase } of live.peek().values()) {
-      if (phase !== "backoff" && phase !== "reconnecting") runs.get(messageId)?.enter("restarting");
+      if (isRestarting && phase !== "backoff" && phase !== "reconnecting") runs.get(messageId)?.enter("restarting");
+      if (!isRestarting && phase === "restarting") runs.get(messageId)?.enter("waiting");
     }
   });
 }

@@ -15,6 +15,7 @@ const TRY_AGAIN_AFTER = 3000;
 const loaded = new Map<Id, Conversation>();
 const stored = new Map<Id, Map<Id, Message>>(); // the messages as they are in the database
 const dirty = new Set<Id>();
+const saving = new Set<Promise<void>>();
 const ended = new Map<Id, Set<Id>>(); // by conversation: the claims to be given up
 let timer: ReturnType<typeof setTimeout> | undefined;
 let due = Infinity; // when the timer ends
@@ -106,11 +107,20 @@ export function include(conversation: Conversation): void {
   hooks.changed(all);
 }
 
-/** Saves all that is unsaved, now. Never throws: `storageFault` says what went wrong. */
+/** Saves all that is unsaved, now, and waits for what is being saved. Never throws: `storageFault` says what went wrong. */
 export async function flush(): Promise<void> {
   clearTimeout(timer);
   due = Infinity;
-  await Promise.all([...dirty].map(save));
+  for (const id of dirty) {
+    const one = save(id).finally(() => saving.delete(one));
+    saving.add(one);
+  }
+  await Promise.all(saving);
+}
+
+/** Whether something of it is not saved yet, after `flush`: it could not be. */
+export function isUnsaved(id: Id): boolean {
+  return dirty.has(id);
 }
 
 /** Merges in what another tab saved. */

@@ -13,12 +13,11 @@ import * as documents from "./documents";
 import { nextStep, type Step } from "./retry";
 import type { Run } from "./run";
 import { noteReach } from "./server";
-import { announce, isHidden, mayStream, streaming } from "./streams";
+import { announce, mayStream, streaming, untilLook } from "./streams";
 import { Waiter } from "./waiter";
 
 const SILENCE = 35_000; // ms without a byte: the server sends a comment every 10 s, so the connection is dead
-const LOOK_IN = { visible: 1000, hidden: 3000 }; // ms between two looks
-const QUIET = 300; // ms of silence after which a look has seen everything
+const LOOK = 400; // ms that a look takes from its first byte: it has seen what there was
 const NOTHING = 2000; // ms without a byte: there is nothing to see
 const ACCEPTED_WITHIN = 10_000; // ms in which the server has to name an answer that was stopped
 
@@ -35,7 +34,7 @@ export async function follow(run: Run): Promise<void> {
     const hadNews = run.hasNews;
     try {
       await connect(run);
-      if (!run.isOver && !mayStream(run.id)) await pause(run, isHidden() ? LOOK_IN.hidden : LOOK_IN.visible);
+      if (!run.isOver && !mayStream(run.id)) await pause(run, untilLook(run.id));
       failingSince = undefined;
       attempt = 0;
       continue;
@@ -82,17 +81,18 @@ async function take(run: Run, step: Step, fault: ReturnType<typeof faultOfExcept
 async function connect(run: Run): Promise<void> {
   const connection = new AbortController();
   run.connection = connection;
-  let heardAt = Date.now();
-  let enough = NOTHING;
+  const openedAt = Date.now();
+  let heardAt = openedAt;
+  let enoughAt = openedAt + NOTHING;
   const heard = (): void => {
+    if (heardAt === openedAt) enoughAt = Date.now() + LOOK;
     heardAt = Date.now();
-    enough = QUIET;
   };
   const watch = setInterval(() => {
     if (run.responseId === undefined || run.isOver) return;
-    const silence = Date.now() - heardAt;
-    if (silence > SILENCE || (silence >= enough && !mayStream(run.id))) connection.abort();
-  }, 250);
+    const isDead = Date.now() - heardAt > SILENCE;
+    if (isDead || (Date.now() > enoughAt && !mayStream(run.id))) connection.abort();
+  }, 100);
   try {
     for await (const event of source(run, connection.signal, heard)) {
       if (run.isOver) {
@@ -144,10 +144,11 @@ export async function cancel(responseId: string): Promise<void> {
   }
 }
 
-/** Has the server forget an answer once it is stored here. */
-export async function release(responseId: string): Promise<void> {
+/** Has the server forget an answer, once it is stored here. */
+export async function release(run: Run): Promise<void> {
   await documents.flush();
-  await forgetAnswer(responseId).catch(() => undefined); // it is forgotten in time anyway
+  if (run.responseId === undefined || documents.isUnsaved(run.conversation)) return;
+  await forgetAnswer(run.responseId).catch(() => undefined); // it is forgotten in time anyway
 }
 
 /** Tries again now what waits. */

@@ -138,9 +138,9 @@ test("a page that is loaded again after the server was: what came stays, broken,
   expect(message.text).toBe(`${broken.text}and so on.`);
   expect(message.answer).toMatchObject({ state: "done", thought: THOUGHT, continued: true });
   expect(message.answer.fault).toBeUndefined();
-  const body = server.requests(/^v1\/responses$/).at(-1)?.body;
-  expect(body?.["continue_final_message"]).toBe(true);
-  expect((body?.["input"] as unknown[]).slice(-2)).toEqual([
+  const body = server.requests(/^v1\/responses$/).at(-1)?.body ?? {};
+  expect(body["continue_final_message"]).toBe(true);
+  expect((body["input"] as unknown[]).slice(-2)).toEqual([
     { type: "reasoning", content: [{ type: "reasoning_text", text: THOUGHT }] },
     { type: "message", role: "assistant", content: broken.text },
   ]);

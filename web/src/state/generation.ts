@@ -39,14 +39,14 @@ export function regenerate(messageId: Id): void {
 /** Goes on with an answer that was stopped, broke or reached its limit: attached to again where the server still has it. */
 export function continueAnswer(messageId: Id): void {
   const message = current.peek().messages[messageId];
-  if (!message?.answer || runs.has(messageId)) return;
+  if (!message?.answer || runs.get(messageId)?.isOver === false) return;
   void goOn(current.peek().id, message);
 }
 
 /** Closes the thought, and goes on with the answer. */
 export function answerNow(messageId: Id): void {
   const run = runs.get(messageId);
-  if (!run) return;
+  if (!run || run.isOver || run.text.all !== "") return;
   const { responseId, conversation } = run;
   run.handOver();
   wake(run);
@@ -158,7 +158,7 @@ async function keep(run: Run): Promise<AnswerState | "handed over"> {
   const outcome = await run.outcome;
   clearInterval(saving);
   if (runs.get(run.id) === run) runs.delete(run.id);
-  if (outcome === "done" && run.responseId !== undefined) void release(run.responseId);
+  if (outcome === "done") void release(run);
   else void documents.flush();
   return outcome;
 }

@@ -2,7 +2,7 @@
  * The list of conversations, and the one that is shown: `#/c/ID` in the address, so that the browser's own back works.
  */
 import { batch, signal, type Signal } from "@preact/signals";
-import { database } from "../store/database";
+import { database, noteStorage } from "../store/database";
 import { readValue, writeValue } from "../store/place";
 import type { Head } from "../store/records";
 import { listen, tell } from "../store/tabs";
@@ -28,6 +28,7 @@ export const beforeRemoval = new Set<(id: Id) => void>();
 
 let started: Promise<void> | undefined;
 let lastRemoved: Head | undefined;
+let removing: Promise<void> = Promise.resolve();
 let wanted: Id | undefined; // what is being opened
 
 /** Reads the list, opens what the address names, listens to other tabs. Once. */
@@ -38,17 +39,17 @@ export function startLibrary(): Promise<void> {
 
 async function start(): Promise<void> {
   const store = await database();
-  heads.value = sorted(await store.heads());
+  heads.value = sorted(await store.heads().catch(nothing));
   listen((message) => {
     if (message.type === "changed") changedElsewhere(message.head);
     if (message.type === "removed") removedElsewhere(message.conversation);
   });
-  window.addEventListener("hashchange", route);
+  window.addEventListener("hashchange", () => void route().catch(noteStorage));
   window.addEventListener("pagehide", () => void documents.flush());
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "hidden") void documents.flush();
   });
-  await route();
+  await route().catch(noteStorage);
   await store.purge(Date.now() - UNDO_FOR).catch(() => undefined); // only tidies up
 }
 
@@ -74,27 +75,27 @@ export function startNew(): void {
 }
 
 export function rename(id: Id, title: string): void {
-  void changeAnywhere(id, (conversation) => withHead(conversation, { title: title.trim() }));
+  void changeAnywhere(id, (conversation) => withHead(conversation, { title: title.trim() })).catch(noteStorage);
 }
 
 export function pin(id: Id, on: boolean): void {
-  void changeAnywhere(id, (conversation) => withHead(conversation, { pinned: on }));
+  void changeAnywhere(id, (conversation) => withHead(conversation, { pinned: on })).catch(noteStorage);
 }
 
 /** Removes a conversation; `undoRemove` takes back the last one. */
 export function remove(id: Id): void {
-  void removeNow(id);
+  lastRemoved = heads.peek().find((head) => head.id === id);
+  for (const prepare of beforeRemoval) prepare(id);
+  const saved = documents.flush();
+  if (current.peek().id === id) startNew();
+  unlist(id);
+  removing = saved.then(() => removeNow(id)).catch(noteStorage);
 }
 
 export function undoRemove(): void {
   const head = lastRemoved;
-  if (!head) return;
   lastRemoved = undefined;
-  setHead(head);
-  void database()
-    .then((store) => store.remove(head.id, null))
-    .then(() => tell({ type: "changed", head }))
-    .then(() => open(head.id));
+  if (head) void removing.then(() => restore(head)).catch(noteStorage);
 }
 
 /** The conversations whose title or text contains the words. */
@@ -126,27 +127,38 @@ async function changeAnywhere(id: Id, f: (conversation: Conversation) => Convers
 }
 
 async function removeNow(id: Id): Promise<void> {
-  lastRemoved = heads.peek().find((head) => head.id === id);
-  for (const prepare of beforeRemoval) prepare(id);
-  heads.value = heads.peek().filter((head) => head.id !== id);
-  const saved = documents.flush();
-  if (current.peek().id === id) startNew();
-  await saved;
+  unlist(id); // the save has listed it again
   documents.drop(id);
-  heads.value = heads.peek().filter((head) => head.id !== id);
   await (await database()).remove(id, Date.now());
   tell({ type: "removed", conversation: id });
 }
 
+async function restore(head: Head): Promise<void> {
+  await (await database()).remove(head.id, null);
+  setHead(head);
+  tell({ type: "changed", head });
+  await open(head.id);
+}
+
+/** Nothing can be read. */
+function nothing(error: unknown): [] {
+  noteStorage(error);
+  return [];
+}
+
+function unlist(id: Id): void {
+  heads.value = heads.peek().filter((head) => head.id !== id);
+}
+
 function changedElsewhere(head: Head): void {
   setHead(head);
-  void documents.refresh(head.id);
+  void documents.refresh(head.id).catch(noteStorage);
 }
 
 function removedElsewhere(id: Id): void {
   for (const prepare of beforeRemoval) prepare(id);
   documents.drop(id);
-  heads.value = heads.peek().filter((head) => head.id !== id);
+  unlist(id);
   if (current.peek().id === id) startNew();
 }
 

@@ -1,5 +1,5 @@
 /** Two tabs change copies of a conversation: nothing is lost, in whatever order they meet. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { newConversation, path, withChange, withHead, withMessage, without, type Conversation, type Message } from "./conversation";
 import { merge } from "./merge";

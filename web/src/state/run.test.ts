@@ -1,6 +1,6 @@
 /** The text of an answer and the number of its last event belong together: wherever it is cut, attaching adds up. */
 import "fake-indexeddb/auto";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Browser } from "../testing/browser";
 import type { AnswerEvent } from "../api/types";

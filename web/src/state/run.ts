@@ -92,7 +92,7 @@ export class Run {
         this.#grow(event);
         break;
       case "thoughtClosed":
-        this.#thoughtClosed = event.why;
+        this.#thoughtClosed ??= event.why; // after "Answer now" the server names its budget
         break;
       case "ended":
         this.#end(event);
@@ -191,7 +191,7 @@ export class Run {
 
   #end(event: Ended): void {
     if (event.number !== undefined) this.lastEvent = event.number;
-    this.#thoughtClosed = event.thoughtClosed ?? this.#thoughtClosed;
+    this.#thoughtClosed ??= event.thoughtClosed;
     const states: Record<FinishReason, Exclude<AnswerState, "running">> = {
       stop: "done",
       length: "done",

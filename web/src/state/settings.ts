@@ -2,7 +2,6 @@
 import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { AnswerSettings } from "../api/types";
 import { readValue, storedName, writeValue } from "../store/place";
-import { status } from "./server";
 
 export interface Preset {
   name: string; // "" for the publisher's advice, which the views name
@@ -18,15 +17,39 @@ export interface Settings extends AnswerSettings {
 
 const NAME = "settings";
 const DEFAULTS: Settings = { language: "auto", theme: "auto", sendKey: "enter", presets: [] };
-const ADVICE: AnswerSettings = { temperature: 0.6, topP: 0.95 }; // DeepSeek's, for R1 and its distillations
+
+// Above `settings`, which is read with these when this module is loaded.
+const isNumber = (value: unknown): boolean => typeof value === "number" && Number.isFinite(value);
+const isOneOf =
+  (...all: string[]) =>
+  (value: unknown): boolean =>
+    typeof value === "string" && all.includes(value);
+
+const CHECKS: Record<keyof Settings, (value: unknown) => boolean> = {
+  system: (value) => typeof value === "string",
+  temperature: isNumber,
+  topP: isNumber,
+  maxTokens: isNumber,
+  seed: isNumber,
+  thinking: (value) => typeof value === "boolean",
+  thoughtBudget: isNumber,
+  logprobs: isNumber,
+  schema: (value) => typeof value === "object" && value !== null,
+  language: isOneOf("auto", "en", "zh"),
+  theme: isOneOf("auto", "light", "dark"),
+  sendKey: isOneOf("enter", "ctrl-enter"),
+  presets: (value) => Array.isArray(value) && value.every(isPreset),
+};
+
+function isPreset(value: unknown): boolean {
+  const preset = value as Partial<Preset> | null;
+  return typeof preset?.name === "string" && typeof preset.settings === "object" && preset.settings !== null;
+}
 
 export const settings: Signal<Settings> = signal(stored());
 
-/** The publisher's advice first, then the user's own. */
-export const presets: ReadonlySignal<Preset[]> = computed(() => [
-  { name: "", settings: { ...(status.value?.advice ?? ADVICE) } },
-  ...settings.value.presets,
-]);
+/** The publisher's advice first, then the user's own. The server follows that advice wherever nothing else is asked for. */
+export const presets: ReadonlySignal<Preset[]> = computed(() => [{ name: "", settings: {} }, ...settings.value.presets]);
 
 /** Changes some settings; undefined leaves one to the server. */
 export function update(patch: { [K in keyof Settings]?: Settings[K] | undefined }): void {
@@ -58,39 +81,17 @@ export function followSettings(): () => void {
 
 /** What is stored is only taken where it has the right type: it may be of another version of the page. */
 function stored(): Settings {
-  try {
-    const parsed: unknown = JSON.parse(readValue("local", NAME) ?? "{}");
-    if (typeof parsed !== "object" || parsed === null) return DEFAULTS;
-    const fits = Object.entries(parsed).filter(([key, value]) => CHECKS[key as keyof Settings]?.(value));
-    return { ...DEFAULTS, ...(Object.fromEntries(fits) as Partial<Settings>) };
-  } catch {
-    return DEFAULTS;
-  }
+  const fits = Object.entries(parsed(readValue("local", NAME) ?? "{}")).filter(([key, value]) =>
+    Object.hasOwn(CHECKS, key) ? CHECKS[key as keyof Settings](value) : false,
+  );
+  return { ...DEFAULTS, ...(Object.fromEntries(fits) as Partial<Settings>) };
 }
 
-const isNumber = (value: unknown): boolean => typeof value === "number" && Number.isFinite(value);
-const isOneOf =
-  (...all: string[]) =>
-  (value: unknown): boolean =>
-    typeof value === "string" && all.includes(value);
-
-const CHECKS: Record<keyof Settings, (value: unknown) => boolean> = {
-  system: (value) => typeof value === "string",
-  temperature: isNumber,
-  topP: isNumber,
-  maxTokens: isNumber,
-  seed: isNumber,
-  thinking: (value) => typeof value === "boolean",
-  thoughtBudget: isNumber,
-  logprobs: isNumber,
-  schema: (value) => typeof value === "object" && value !== null,
-  language: isOneOf("auto", "en", "zh"),
-  theme: isOneOf("auto", "light", "dark"),
-  sendKey: isOneOf("enter", "ctrl-enter"),
-  presets: (value) => Array.isArray(value) && value.every(isPreset),
-};
-
-function isPreset(value: unknown): boolean {
-  const preset = value as Partial<Preset> | null;
-  return typeof preset?.name === "string" && typeof preset.settings === "object" && preset.settings !== null;
+function parsed(text: string): object {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : {};
+  } catch {
+    return {};
+  }
 }

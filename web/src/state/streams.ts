@@ -11,6 +11,8 @@ import { listen, streamsBefore, tell } from "../store/tabs";
 const MAX_STREAMS = 4; // the rest is for questions, status and Stop
 const HIDDEN_AFTER = 5000; // ms
 const ANNOUNCE_EVERY = 5000;
+const SLOT = 600; // ms: longer than a look
+const SLOTS = { visible: 3, hidden: 6 };
 
 /** The answers that this tab runs. */
 export const runs = new Map<Id, Run>();
@@ -24,7 +26,19 @@ let timer: ReturnType<typeof setInterval> | undefined;
 /** Whether this answer may keep its stream; one that may not is looked at from time to time. */
 export function mayStream(id: Id): boolean {
   if (hiddenSince !== undefined && Date.now() - hiddenSince > HIDDEN_AFTER) return false;
-  return streamsBefore() + [...streaming].indexOf(id) < MAX_STREAMS;
+  return rankOf(id) < MAX_STREAMS;
+}
+
+/** Milliseconds until the next look: tabs share a clock, so they take turns. */
+export function untilLook(id: Id, at = Date.now()): number {
+  const period = SLOT * (isHidden() ? SLOTS.hidden : SLOTS.visible);
+  const turn = (rankOf(id) * SLOT) % period;
+  return (period + turn - (at % period)) % period || period;
+}
+
+/** How many streams come before this one. */
+function rankOf(id: Id): number {
+  return streamsBefore() + [...streaming].indexOf(id);
 }
 
 export function isHidden(): boolean {

@@ -1,17 +1,9 @@
-/**
- * Conversations in IndexedDB. Only this module and `memory` know where they are.
- *
- * A save is one transaction that first looks at what other tabs stored: it never replaces a newer message, nor one that
- * another tab runs.
- */
+/** Where conversations are kept: in IndexedDB, or in memory where the browser has none. */
 import { signal, type Signal } from "@preact/signals";
-import { openDB, type DBSchema, type IDBPDatabase } from "idb";
 import type { Conversation, Id, Message } from "../state/conversation";
-import { isNewer } from "../state/merge";
+import { IndexedDatabase } from "./indexed";
 import { MemoryDatabase } from "./memory";
-import { storedName } from "./place";
-import { conversationFrom, headOf, headRecordOf, mergedHead, messageFrom } from "./records";
-import type { Claim, Draft, DraftRecord, Head, HeadRecord, MessageRecord } from "./records";
+import type { Claim, Draft, Head } from "./records";
 
 /**
  * Why conversations are not being stored: null if they are. "memory": this browser stores nothing for the page (a private
@@ -49,13 +41,6 @@ export interface Database {
   saveDraft(id: Id, draft: Draft): Promise<void>;
 }
 
-interface Schema extends DBSchema {
-  heads: { key: Id; value: HeadRecord };
-  messages: { key: Id; value: MessageRecord; indexes: { conversation: Id } };
-  claims: { key: Id; value: Claim };
-  drafts: { key: Id; value: DraftRecord };
-}
-
 let opened: Promise<Database> | undefined;
 
 /** The database; in memory where the browser has none. */
@@ -66,159 +51,10 @@ export function database(): Promise<Database> {
 
 async function open(): Promise<Database> {
   try {
-    return new IndexedDatabase(await connect());
+    return await IndexedDatabase.open();
   } catch (error) {
     storageFault.value = { kind: "memory", message: messageOf(error) };
     return new MemoryDatabase();
-  }
-}
-
-function connect(): Promise<IDBPDatabase<Schema>> {
-  return openDB<Schema>(storedName("conversations"), 1, {
-    upgrade(db) {
-      db.createObjectStore("heads", { keyPath: "id" });
-      db.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", "conversation");
-      db.createObjectStore("claims", { keyPath: "message" });
-      db.createObjectStore("drafts", { keyPath: "id" });
-    },
-    blocking: (_current, _blocked, event) => (event.target as IDBDatabase).close(),
-  });
-}
-
-class IndexedDatabase implements Database {
-  #db: IDBPDatabase<Schema>;
-
-  constructor(db: IDBPDatabase<Schema>) {
-    this.#db = db;
-  }
-
-  async heads(): Promise<Head[]> {
-    const records = await this.#try((db) => db.getAll("heads"));
-    return records.filter((record) => record.removedAt === undefined).map(headOf);
-  }
-
-  async load(id: Id): Promise<Conversation | undefined> {
-    return this.#try(async (db) => {
-      const tx = db.transaction(["heads", "messages"]);
-      const head = await tx.objectStore("heads").get(id);
-      const messages = await tx.objectStore("messages").index("conversation").getAll(id);
-      return head && head.removedAt === undefined ? conversationFrom(head, messages) : undefined;
-    });
-  }
-
-  async save(save: Save): Promise<Saved> {
-    return this.#try(async (db) => {
-      const tx = db.transaction(["heads", "messages", "claims"], "readwrite", { durability: "relaxed" });
-      const saved: Saved = { newer: [], lost: [], removed: false };
-      const mine = headRecordOf(save.conversation);
-      const stored = await tx.objectStore("heads").get(mine.id);
-      if (stored?.removedAt !== undefined) return { ...saved, removed: true };
-      const head = mergedHead(mine, stored);
-      await tx.objectStore("heads").put(head);
-      for (const message of save.changed) {
-        const claim = await tx.objectStore("claims").get(message.id);
-        const other = await tx.objectStore("messages").get(message.id);
-        const taken = claim !== undefined && claim.tab !== save.tab;
-        if (taken) saved.lost.push(message.id);
-        if (other && (taken || isNewer(other, message))) saved.newer.push(messageFrom(other));
-        else if (!(message.id in (head.removed ?? {}))) {
-          await tx.objectStore("messages").put({ ...message, conversation: mine.id });
-        }
-        if (save.running.has(message.id) && !taken) {
-          await tx.objectStore("claims").put({ message: message.id, conversation: mine.id, tab: save.tab });
-        }
-      }
-      for (const id of save.ended) {
-        const claim = await tx.objectStore("claims").get(id);
-        if (claim?.tab === save.tab) await tx.objectStore("claims").delete(id);
-      }
-      for (const id of Object.keys(save.conversation.removed ?? {})) {
-        await tx.objectStore("messages").delete(id);
-        await tx.objectStore("claims").delete(id);
-      }
-      await tx.done;
-      return saved;
-    });
-  }
-
-  async remove(id: Id, at: number | null): Promise<void> {
-    await this.#try(async (db) => {
-      const tx = db.transaction("heads", "readwrite");
-      const record = await tx.store.get(id);
-      if (record) {
-        const { removedAt: _, ...rest } = record;
-        await tx.store.put(at === null ? rest : { ...rest, removedAt: at });
-      }
-      await tx.done;
-    });
-  }
-
-  async purge(before: number): Promise<void> {
-    await this.#try(async (db) => {
-      const tx = db.transaction(["heads", "messages", "claims", "drafts"], "readwrite");
-      for (const record of await tx.objectStore("heads").getAll()) {
-        if (record.removedAt === undefined || record.removedAt >= before) continue;
-        for (const key of await tx.objectStore("messages").index("conversation").getAllKeys(record.id)) {
-          await tx.objectStore("messages").delete(key);
-          await tx.objectStore("claims").delete(key);
-        }
-        await tx.objectStore("drafts").delete(record.id);
-        await tx.objectStore("heads").delete(record.id);
-      }
-      await tx.done;
-    });
-  }
-
-  async searchText(query: string): Promise<Set<Id>> {
-    const wanted = query.toLocaleLowerCase();
-    const found = new Set<Id>();
-    await this.#try(async (db) => {
-      let cursor = await db.transaction("messages").store.openCursor();
-      while (cursor) {
-        const { conversation, text } = cursor.value;
-        if (!found.has(conversation) && text.toLocaleLowerCase().includes(wanted)) found.add(conversation);
-        cursor = await cursor.continue();
-      }
-    });
-    return found;
-  }
-
-  claims(): Promise<Claim[]> {
-    return this.#try((db) => db.getAll("claims"));
-  }
-
-  async takeOver(message: Id, from: Id, to: Id): Promise<boolean> {
-    return this.#try(async (db) => {
-      const tx = db.transaction("claims", "readwrite");
-      const claim = await tx.store.get(message);
-      const isFree = claim?.tab === from;
-      if (claim && isFree) await tx.store.put({ ...claim, tab: to });
-      await tx.done;
-      return isFree;
-    });
-  }
-
-  draft(id: Id): Promise<Draft | undefined> {
-    return this.#try((db) => db.get("drafts", id));
-  }
-
-  async saveDraft(id: Id, draft: Draft): Promise<void> {
-    const isEmpty = draft.text === "" && draft.attachments.length === 0;
-    await this.#try(async (db) => {
-      if (isEmpty) await db.delete("drafts", id);
-      else await db.put("drafts", { ...draft, id, updatedAt: Date.now() });
-    });
-  }
-
-  /** Connects again, once, where the browser closed the database ("clear site data", or a long sleep). */
-  async #try<T>(work: (db: IDBPDatabase<Schema>) => Promise<T>): Promise<T> {
-    try {
-      return await work(this.#db);
-    } catch (error) {
-      if (!(error instanceof DOMException) || error.name !== "InvalidStateError") throw error;
-      this.#db = await connect();
-      return work(this.#db);
-    }
   }
 }
 

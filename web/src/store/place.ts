@@ -43,16 +43,3 @@ export function writeValue(area: Area, name: string, value: string | null): bool
 function storage(area: Area): Storage | undefined {
   return area === "local" ? globalThis.localStorage : globalThis.sessionStorage;
 }
-
-/** Removes all that is stored for this server. */
-export function clearValues(): void {
-  for (const area of ["local", "session"] as const) {
-    try {
-      const place = storage(area);
-      const names = Array.from({ length: place?.length ?? 0 }, (_, index) => place?.key(index) ?? "");
-      for (const name of names) if (name.startsWith(storedName(""))) place?.removeItem(name);
-    } catch {
-      // Storage is blocked: nothing of ours is in it.
-    }
-  }
-}

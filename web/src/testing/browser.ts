@@ -4,6 +4,7 @@
  * A page is loaded by importing the modules anew (`page`): so tests load it again, and open two at once over the same
  * IndexedDB and BroadcastChannel.
  */
+import { setMaxListeners } from "node:events";
 import { vi } from "vitest";
 
 export const ORIGIN = "http://antiphon.test/chat/";
@@ -16,12 +17,15 @@ class FakeStorage {
 }
 
 export class Browser {
-  readonly document = Object.assign(new EventTarget(), { baseURI: ORIGIN, visibilityState: "visible" });
+  readonly document;
   readonly window = new EventTarget();
   readonly location = { hash: "" };
   readonly channels: BroadcastChannel[] = [];
 
-  constructor() {
+  constructor(baseURI = ORIGIN) {
+    setMaxListeners(0, this.window); // of all the pages that a test opens
+    this.document = Object.assign(new EventTarget(), { baseURI, visibilityState: "visible" });
+    setMaxListeners(0, this.document);
     const { channels } = this;
     const Channel = globalThis.BroadcastChannel;
     const Counted = class extends Channel {
@@ -84,6 +88,7 @@ export interface Page {
 
 /** Loads the page, as the browser does: a tab. */
 export async function opened(browser: Browser): Promise<Page> {
+  vi.stubGlobal("sessionStorage", new FakeStorage());
   const page = await loaded();
   const before = browser.channels.length;
   await page.generation.attachAll();

@@ -27,6 +27,7 @@ export class FakeServer {
   readonly responses = new Map<string, Response_>();
   /** What the next requests get instead of an answer. */
   readonly refusals: (() => Response)[] = [];
+  statusRefusal: (() => Response) | undefined;
   isDown = false;
   openStreams = 0;
   mostStreams = 0;
@@ -61,7 +62,7 @@ export class FakeServer {
     const path = url.pathname.replace("/chat/", "") + url.search;
     const body = typeof init.body === "string" ? (JSON.parse(init.body) as Record<string, unknown>) : {};
     const asked = { method: init.method ?? "GET", path, body, headers: new Headers(init.headers) };
-    if (path === "v1/status") return Response.json(this.state);
+    if (path === "v1/status") return this.statusRefusal?.() ?? Response.json(this.state);
     this.asked.push(asked);
     const refuse = asked.method === "POST" && !path.endsWith("cancel") ? this.refusals.shift() : undefined;
     if (refuse) return refuse();
@@ -149,42 +150,52 @@ export class FakeServer {
 
   /** A stream of what `next` returns until it returns nothing, cut and divided as the test wishes. */
   #stream(signal: AbortSignal | undefined, next: () => Promise<string | undefined>): Response {
-    let left = this.cuts.shift() ?? Infinity;
-    const { chunk } = this;
+    const left = this.cuts.shift() ?? Infinity;
     this.mostStreams = Math.max(this.mostStreams, ++this.openStreams);
-    let isOpen = true;
+    const state = { isOpen: true };
     const close = (): void => {
-      if (isOpen) this.openStreams--;
-      isOpen = false;
+      if (state.isOpen) this.openStreams--;
+      state.isOpen = false;
     };
     const stream = new ReadableStream<Uint8Array>({
       start: (controller) => {
         const fail = (error: unknown): void => {
-          if (isOpen) controller.error(error);
+          if (state.isOpen) controller.error(error);
           close();
         };
         signal?.addEventListener("abort", () => fail(signal.reason));
-        const send = async (): Promise<void> => {
-          for (let text = await next(); text !== undefined && isOpen; text = await next()) {
-            if (this.isDown) return fail(new TypeError("network error"));
-            const bytes = new TextEncoder().encode(text);
-            for (let at = 0; at < bytes.length && isOpen; at += chunk) {
-              const part = bytes.slice(at, Math.min(at + chunk, bytes.length, at + left));
-              if (part.length > 0) controller.enqueue(part);
-              left -= part.length;
-              if (left > 0) continue;
-              await new Promise((resolve) => setTimeout(resolve, 5)); // what was sent is read
-              return fail(new TypeError("network error"));
-            }
-          }
-          if (isOpen) controller.close();
-          close();
-        };
-        void send();
+        void this.#send(controller, state, next, left).then(
+          () => {
+            if (state.isOpen) controller.close();
+            close();
+          },
+          (error: unknown) => fail(error),
+        );
       },
       cancel: close,
     });
     return new Response(stream, { headers: { "content-type": "text/event-stream" } });
+  }
+
+  async #send(
+    controller: ReadableStreamDefaultController<Uint8Array>,
+    state: { isOpen: boolean },
+    next: () => Promise<string | undefined>,
+    left: number,
+  ): Promise<void> {
+    let rest = left;
+    for (let text = await next(); text !== undefined && state.isOpen; text = await next()) {
+      if (this.isDown) throw new TypeError("network error");
+      const bytes = new TextEncoder().encode(text);
+      for (let at = 0; at < bytes.length && state.isOpen; at += this.chunk) {
+        const part = bytes.slice(at, Math.min(at + this.chunk, bytes.length, at + rest));
+        if (part.length > 0) controller.enqueue(part);
+        rest -= part.length;
+        if (rest > 0) continue;
+        await new Promise((resolve) => setTimeout(resolve, 5)); // what was sent is read
+        throw new TypeError("network error");
+      }
+    }
   }
 }
 

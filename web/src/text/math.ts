@@ -1,12 +1,10 @@
 /**
- * Formulas in Markdown: `\(…\)`, `\[…\]`, `$$…$$`, `$…$` and a bare `\boxed{…}`.
+ * Where formulas are in a text: `\(…\)`, `\[…\]`, `$$…$$`, `$…$` and a bare `\boxed{…}`.
  *
  * A dollar follows Pandoc's rule (manual, extension tex_math_dollars): the opening one has no space after it, the closing one no space
  * before it and no digit after it, so "$5 and $6" stays money. What is not closed stays as it was written, so that a formula that is
  * still arriving never looks like an error. No formula contains a blank line.
  */
-import type { MarkdownIt, StateBlock, StateInline } from "markdown-it";
-
 import { endOfGroup } from "./boxed";
 
 /** Longer ones are shown as they were written: no formula of a reader's is, and KaTeX would need seconds. */
@@ -43,7 +41,7 @@ function between(text: string, start: number, close: string, display: boolean, l
  *
  * The last search of each delimiter is remembered, so a text of nothing but opening delimiters is searched once and not once for each.
  */
-function find(text: string, what: string, from: number, limit: number): number {
+export function find(text: string, what: string, from: number, limit: number): number {
   const last = searches.get(what);
   let found = -1;
   if (last && last.text === text && last.from <= from && (last.found < 0 || last.found >= from)) found = last.found;
@@ -92,108 +90,4 @@ function afterCommand(text: string, position: number, limit: number): number {
 function box(text: string, start: number, limit: number): Formula | null {
   const close = endOfGroup(text, start + 6, Math.min(limit, start + LONGEST_BOX));
   return close < 0 ? null : { tex: text.slice(start, close + 1), display: false, end: close + 1 };
-}
-
-/** Teaches a parser formulas: an inline rule, and a paragraph whose formula's lines are no list items, quotes or headings. */
-export function withMath(parser: MarkdownIt): void {
-  parser.inline.ruler.before("escape", "formula", inlineFormula);
-  parser.block.ruler.before("paragraph", "formula", paragraphWithFormula);
-}
-
-function inlineFormula(state: StateInline, silent: boolean): boolean {
-  const code = state.src.charCodeAt(state.pos);
-  if (code !== 36 && code !== 92) return false; // $ \
-  const formula = formulaAt(state.src, state.pos, state.posMax);
-  if (!formula) return code === 92 && openDelimiter(state, silent);
-  if (!silent) {
-    const token = state.push("formula", "", 0);
-    token.content = formula.tex;
-    token.markup = state.src.slice(state.pos, formula.end);
-    token.info = formula.display ? "display" : "";
-  }
-  state.pos = formula.end;
-  return true;
-}
-
-/** An opening `\(` or `\[` without its end is shown with its backslash, which the rule of escapes would take away. */
-function openDelimiter(state: StateInline, silent: boolean): boolean {
-  const next = state.src[state.pos + 1];
-  if ((next !== "(" && next !== "[") || state.pos + 1 >= state.posMax) return false;
-  if (!silent) state.pending += `\\${next}`;
-  state.pos += 2;
-  return true;
-}
-
-/**
- * A paragraph like CommonMark's, but one in which the lines of a display formula do not end it: "- b" in a formula is no list.
- * Applies only where a display formula covers several lines.
- */
-function paragraphWithFormula(state: StateBlock, startLine: number, endLine: number, silent: boolean): boolean {
-  if (silent || !hasOpener(state, startLine, endLine)) return false;
-  const terminators = state.md.block.ruler.getRules("paragraph");
-  const parentType = state.parentType;
-  state.parentType = "paragraph";
-  const missing = new Set<string>();
-  let next = formulaEnd(state, startLine, endLine, missing) + 1;
-  while (next < endLine && !state.isEmpty(next)) {
-    const depth = (state.sCount[next] ?? 0) - state.blkIndent;
-    const lazy = depth > 3 || (state.sCount[next] ?? 0) < 0;
-    if (!lazy && terminators.some((rule) => rule(state, next, endLine, true))) break;
-    next = formulaEnd(state, next, endLine, missing) + 1;
-  }
-  state.parentType = parentType;
-  pushParagraph(state, startLine, next);
-  return true;
-}
-
-/** A paragraph of these lines. */
-export function pushParagraph(state: StateBlock, startLine: number, endLine: number): void {
-  state.push("paragraph_open", "p", 1).map = [startLine, endLine];
-  const inline = state.push("inline", "", 0);
-  inline.content = state.md.utils.asciiTrim(state.getLines(startLine, endLine, state.blkIndent, false));
-  inline.map = [startLine, endLine];
-  inline.children = [];
-  state.push("paragraph_close", "p", -1);
-  state.line = endLine;
-}
-
-const OPENER = /\\\[|\$\$/;
-
-function lineOf(state: StateBlock, line: number): string {
-  return state.src.slice((state.bMarks[line] ?? 0) + (state.tShift[line] ?? 0), state.eMarks[line]);
-}
-
-function hasOpener(state: StateBlock, startLine: number, endLine: number): boolean {
-  for (let line = startLine; line < endLine && !state.isEmpty(line); line++) if (OPENER.test(lineOf(state, line))) return true;
-  return false;
-}
-
-/**
- * The line on which a display formula ends that this line leaves open; this line if there is none. What the paragraph does not
- * hold is added to `missing`, so it is searched once.
- */
-function formulaEnd(state: StateBlock, line: number, endLine: number, missing: Set<string>): number {
-  const close = leftOpen(lineOf(state, line));
-  if (!close || missing.has(close)) return line;
-  for (let next = line + 1; next < endLine && !state.isEmpty(next); next++) {
-    if ((state.sCount[next] ?? 0) < state.blkIndent) break;
-    const text = lineOf(state, next);
-    if (find(text, close, 0, text.length) >= 0) return next;
-  }
-  missing.add(close);
-  return line;
-}
-
-/** What would close the display formula that a line leaves open; null if it leaves none open. */
-function leftOpen(text: string): "\\]" | "$$" | null {
-  for (let position = 0; position < text.length; position++) {
-    const character = text[position];
-    if (character !== "\\" && character !== "$") continue;
-    const formula = formulaAt(text, position);
-    if (formula) position = formula.end - 1;
-    else if (text.startsWith("\\[", position)) return "\\]";
-    else if (text.startsWith("$$", position)) return "$$";
-    else if (character === "\\") position++;
-  }
-  return null;
 }

@@ -9,7 +9,8 @@ import Markdown, { type MarkdownIt, type StateBlock } from "markdown-it";
 import cjkFriendly from "markdown-it-cjk-friendly";
 
 import { safeLink } from "./links";
-import { formulaAt, pushParagraph, withMath } from "./math";
+import { formulaAt } from "./math";
+import { pushParagraph, withMath } from "./mathRules";
 
 /** Of quotes and list items, in levels of the parser: a quote is one, a list item two. */
 const DEEPEST = 40;

@@ -33,7 +33,7 @@ export const dialogsEn = {
     budgetHint: "Tokens, after which the thought is closed and the answer begins.",
     logprobs: "Probabilities",
     logprobsHint: "Also ask for the probability of each token, with this many rivals (0–20). Empty: not asked for.",
-    byServer: (value?: number) => (value === undefined ? "set by the server" : `${value} (advised)`),
+    byServer: (value?: number) => (value === undefined ? "as the publisher advises" : `${value} (advised)`),
     language: "Language",
     languages: { auto: "As in the browser", en: "English", zh: "中文" },
     theme: "Colours",

@@ -33,7 +33,7 @@ export const dialogsZh: DialogWords = {
     budgetHint: "达到该 token 数后结束思考，开始回答。",
     logprobs: "概率",
     logprobsHint: "同时返回每个 token 的概率及这么多个候选（0–20）。留空：不返回。",
-    byServer: (value) => (value === undefined ? "由服务器决定" : `${value}（建议值）`),
+    byServer: (value) => (value === undefined ? "按发布者的建议" : `${value}（建议值）`),
     language: "语言",
     languages: { auto: "跟随浏览器", en: "English", zh: "中文" },
     theme: "颜色",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 from antiphon.api.errors import internal_error
@@ -93,6 +94,7 @@ class BackgroundResponse:
         self._store = store
         self._writer = writer
         self._generation = generation
+        self._generation.max_unread_tokens = sys.maxsize  # the reader is a task here, which is late only in a burst
         self._memory = memory
         self._sent = sent
         self._before = before
@@ -134,39 +136,42 @@ class BackgroundResponse:
     def cancel(self) -> None:
         """End it now; nothing happens if it has ended."""
         if not self._is_over:
-            self._generation.close()
             self._end(self._writer.stop(None, self._generation))
             self._task.cancel()
 
     async def _generate(self) -> None:
+        async with self._generation:
+            try:
+                await self._write()
+            except AntiphonError as error:
+                self._fail(error)
+            except asyncio.CancelledError:  # by `cancel`, or because the event loop is being closed
+                self._fail(NotReady("The server stopped before this answer was complete."))
+            except Exception:
+                logger.exception("unexpected error in a background response")
+                self._fail(internal_error())
+
+    async def _write(self) -> None:
         writer, generation = self._writer, self._generation
-        try:
-            async with generation:
-                async for item in generation.with_progress():
-                    if not self._has_begun and not (isinstance(item, Progress) and item.position):
-                        self._has_begun = True
-                        self._append([shapes.InProgress(response=writer.response)])
-                    self._append(writer.push(item, generation))
-                    self._memory.hold(self._log.num_bytes)
-            self._end(writer.close(generation))
-        except AntiphonError as error:
-            self._fail(error)
-        except asyncio.CancelledError:  # by `cancel`, or because the event loop is being closed
-            self._fail(NotReady("The server stopped before this answer was complete."))
-        except Exception:
-            logger.exception("unexpected error in a background response")
-            self._fail(internal_error())
+        async for item in generation.with_progress():
+            if not self._has_begun and not (isinstance(item, Progress) and item.position):
+                self._has_begun = True
+                self._append([shapes.InProgress(response=writer.response)])
+            self._append(writer.push(item, generation))
+            self._memory.hold(self._log.num_bytes)
+        self._end(writer.close(generation))
 
     def _fail(self, error: AntiphonError) -> None:
         if not self._is_over:
+            self._generation.fail(error)
             self._end(self._writer.stop(error, self._generation))
 
     def _end(self, last: Iterator[shapes.Event]) -> None:
+        self._generation.close()
         for event in last:
             self._log.append(event)
         self._is_over = True
-        end = self._writer.end()
-        self._log.append(end)
+        self._log.append(self._writer.end())
         body, items = encoder.encode(self._writer.response), self._writer.conversation(self._sent)
         asked = b"[" + self._sent + b"]" if self._writer.continues else None
         self._store.keep(self.id, body, items, self._before, asked=asked, key=self.key, history=self._log)

@@ -35,7 +35,7 @@ class _Extended(msgspec.Struct, array_like=True):
     """A delta that is more than text."""
 
     text: str
-    logprobs: list[TokenLogprob]
+    logprobs: list[TokenLogprob] | None
     num_tokens: int  # -1: not counted
 
 
@@ -104,9 +104,9 @@ class _Deltas:
 
     def add(self, event: shapes.Delta) -> int:
         """Add a delta; return its bytes."""
-        logprobs = event.logprobs if isinstance(event, shapes.TextDelta) else []
+        logprobs = None if isinstance(event, shapes.ArgumentsDelta) else event.logprobs or None
         num_tokens = -1 if event.num_tokens is UNSET else event.num_tokens
-        is_plain = not logprobs and num_tokens < 0
+        is_plain = logprobs is None and num_tokens < 0
         data = encoder.encode(event.delta if is_plain else _Extended(event.delta, logprobs, num_tokens))
         self.data += data
         self.ends.append(len(self.data))
@@ -119,7 +119,7 @@ class _Deltas:
             return self.kind(item_id=self.item_id, output_index=self.output_index, delta=delta)
         event = self.kind(item_id=self.item_id, output_index=self.output_index, delta=delta.text)
         event.num_tokens = UNSET if delta.num_tokens < 0 else delta.num_tokens
-        if isinstance(event, shapes.TextDelta):
+        if delta.logprobs is not None and not isinstance(event, shapes.ArgumentsDelta):
             event.logprobs = delta.logprobs
         return event
 

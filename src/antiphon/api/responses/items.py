@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from antiphon.api.pieces import Piece, ToolCallDelta
 from antiphon.api.responses.shapes import (
@@ -49,13 +50,22 @@ class Output:
         self.items: list[Item] = []
         self._open: _Text | _Thought | _Call | None = None
         self._call_index = -1  # of the last call, as numbered in the pieces
+        # Log-probabilities of tokens before the first letter of their text, such as the line break after a tag.
+        self._early: list[TokenLogprob] = []
+        self._early_in_thought: list[TokenLogprob] = []
 
-    def push(self, piece: Piece, logprobs: list[TokenLogprob]) -> Iterator[Event]:
-        """The events for `piece`; `logprobs` are those of its tokens."""
-        if piece.reasoning:
-            yield from self._thought(piece.reasoning)
-        if piece.content or (logprobs and isinstance(self._open, _Text)):
-            yield from self._text(piece.content, logprobs)
+    def push(
+        self, piece: Piece, logprobs: list[TokenLogprob], thought_logprobs: Sequence[TokenLogprob] = ()
+    ) -> Iterator[Event]:
+        """The events for `piece`; `logprobs` are those of its tokens in the answer, and in the thought."""
+        self._early_in_thought += thought_logprobs
+        if piece.reasoning or (self._early_in_thought and isinstance(self._open, _Thought)):
+            early, self._early_in_thought = self._early_in_thought, []
+            yield from self._thought(piece.reasoning, early)
+        self._early += logprobs
+        if piece.content or (self._early and isinstance(self._open, _Text)):
+            early, self._early = self._early, []
+            yield from self._text(piece.content, early)
         for delta in piece.tool_calls:
             yield from self._call(delta)
 
@@ -75,11 +85,11 @@ class Output:
             return [*self.items]
         return [*self.items[:-1], self._open.so_far()]
 
-    def _thought(self, text: str) -> Iterator[Event]:
+    def _thought(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
         if not isinstance(self._open, _Thought):
             yield from self._begin(_Thought(len(self.items)))
         assert isinstance(self._open, _Thought)
-        yield from self._open.add(text)
+        yield from self._open.add(text, logprobs)
 
     def _text(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
         if not isinstance(self._open, _Text):
@@ -114,7 +124,7 @@ class _Text:
     def __init__(self, index: int) -> None:
         self.item = Message(item_id("msg"))
         self._index = index
-        self._texts: list[str] = []
+        self._text = bytearray()  # UTF-8; a list of parts would take ten times the memory
         self._logprobs: list[TokenLogprob] = []
 
     def begin(self) -> Iterator[Event]:
@@ -122,13 +132,13 @@ class _Text:
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=OutputText())
 
     def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
-        self._texts.append(text)
+        self._text += text.encode()
         self._logprobs += logprobs
         if text or logprobs:
             yield TextDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs)
 
     def so_far(self) -> Message:
-        return msgspec.structs.replace(self.item, content=[OutputText("".join(self._texts), logprobs=self._logprobs)])
+        return msgspec.structs.replace(self.item, content=[OutputText(self._text.decode(), logprobs=self._logprobs)])
 
     def end(self, status: Status) -> Iterator[Event]:
         self.item.content, self.item.status = self.so_far().content, status
@@ -141,18 +151,21 @@ class _Thought:
     def __init__(self, index: int) -> None:
         self.item = Reasoning(item_id("rs"))
         self._index = index
-        self._texts: list[str] = []
+        self._text = bytearray()
+        self._logprobs: list[TokenLogprob] = []
 
     def begin(self) -> Iterator[Event]:
         yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=ReasoningText())
 
-    def add(self, text: str) -> Iterator[Event]:
-        self._texts.append(text)
-        yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text)
+    def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
+        self._text += text.encode()
+        self._logprobs += logprobs
+        yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs or UNSET)
 
     def so_far(self) -> Reasoning:
-        return msgspec.structs.replace(self.item, content=[ReasoningText("".join(self._texts))])
+        part = ReasoningText(self._text.decode(), self._logprobs or UNSET)
+        return msgspec.structs.replace(self.item, content=[part])
 
     def end(self, status: Status) -> Iterator[Event]:
         self.item.content, self.item.status = self.so_far().content, status
@@ -167,18 +180,18 @@ class _Call:
         assert first.name is not None
         self.item = FunctionCall(item_id("fc"), call_id=first.id, name=first.name)
         self._index = index
-        self._arguments: list[str] = []
+        self._arguments = bytearray()
 
     def begin(self) -> Iterator[Event]:
         yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
 
     def add(self, arguments: str) -> Iterator[Event]:
-        self._arguments.append(arguments)
+        self._arguments += arguments.encode()
         if arguments:
             yield ArgumentsDelta(item_id=self.item.id, output_index=self._index, delta=arguments)
 
     def so_far(self) -> FunctionCall:
-        return msgspec.structs.replace(self.item, arguments="".join(self._arguments))
+        return msgspec.structs.replace(self.item, arguments=self._arguments.decode())
 
     def end(self, status: Status) -> Iterator[Event]:
         self.item.arguments, self.item.status = self.so_far().arguments, status
@@ -214,7 +227,7 @@ def replayed(index: int, item: Item) -> Iterator[Event]:
         thought.item.id = item.id
         yield from thought.begin()
         for thought_part in item.content:
-            yield from thought.add(thought_part.text)
+            yield from thought.add(thought_part.text, thought_part.logprobs or [])
         yield from thought.end(item.status)
     else:
         call = _Call(index, ToolCallDelta(index, item.call_id, item.name))

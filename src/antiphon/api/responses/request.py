@@ -22,6 +22,7 @@ from antiphon.api.fields import (
     Refused,
     RepetitionPenalty,
     Seed,
+    ServiceTierName,
     StopString,
     TokenLimit,
     TopK,
@@ -221,7 +222,12 @@ class ResponseRequest(Schema):
     frequency_penalty: Penalty | None = None
     stop: StopString | Annotated[list[StopString], MaxLen(MAX_STOPS)] | None = None
     top_logprobs: Annotated[Integer, Ge(0), Le(MAX_LOGPROBS)] | None = None
-    include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
+    include: (
+        list[
+            Literal["message.output_text.logprobs", "reasoning.reasoning_text.logprobs", "reasoning.encrypted_content"]
+        ]
+        | None
+    ) = None
 
     tools: (
         Annotated[list[Annotated[FunctionTool, known_types("A tool", "function")]], known_tools("function")] | None
@@ -248,7 +254,7 @@ class ResponseRequest(Schema):
     )
     metadata: AcceptedMap = None
     user: AcceptedText = None
-    service_tier: AcceptedText = None
+    service_tier: ServiceTierName = None
     safety_identifier: AcceptedText = None
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None
@@ -264,8 +270,13 @@ class ResponseRequest(Schema):
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether to return log-probabilities."""
+        """Whether to return the log-probabilities of the answer."""
         return bool(self.top_logprobs) or "message.output_text.logprobs" in (self.include or ())
+
+    @property
+    def wants_thought_logprobs(self) -> bool:
+        """Whether to return the log-probabilities of the thought."""
+        return "reasoning.reasoning_text.logprobs" in (self.include or ())
 
 
 class InputTokensRequest(ResponseRequest):

@@ -27,6 +27,7 @@ class OutputText(msgspec.Struct, tag_field="type", tag="output_text"):
 
 class ReasoningText(msgspec.Struct, tag_field="type", tag="reasoning_text"):
     text: str = ""
+    logprobs: list[TokenLogprob] | UnsetType = UNSET  # our addition, on request
 
 
 class Message(msgspec.Struct, tag_field="type", tag="message"):
@@ -207,6 +208,7 @@ class TextDone(ContentEvent, kw_only=True, tag="response.output_text.done"):
 
 class ReasoningDelta(ContentEvent, kw_only=True, tag="response.reasoning_text.delta"):
     delta: str
+    logprobs: list[TokenLogprob] | UnsetType = UNSET
     num_tokens: int | UnsetType = UNSET
 
 

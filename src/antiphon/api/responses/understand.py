@@ -33,7 +33,8 @@ _NAMES = {
 
 # fields that mean the same in chat
 _SAME = (
-    *("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "cache_salt", "return_progress"),
+    *("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "cache_salt", "service_tier"),
+    *("return_progress",),
     *("repetition_penalty", "presence_penalty", "frequency_penalty", "parallel_tool_calls", "continue_final_message"),
     *("thinking_token_budget", "max_thinking_tokens", "enable_thinking", "loop_guard"),
 )
@@ -116,7 +117,7 @@ def _fields(request: ResponseRequest) -> dict[str, Any]:
     fields: dict[str, Any] = {name: getattr(request, name) for name in _SAME}
     fields["max_completion_tokens"] = request.max_output_tokens
     fields["reasoning_effort"] = request.reasoning.effort if request.reasoning else None
-    if request.wants_logprobs:
+    if request.wants_logprobs or request.wants_thought_logprobs:
         fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if request.tools:
         fields["tools"] = [

@@ -7,7 +7,7 @@ reads the response, or where it is stored.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from antiphon.api.context import Context
 from antiphon.api.generation import Generation
 from antiphon.api.job import Job
 from antiphon.api.logprobs import token_logprob
-from antiphon.api.pieces import Piece, Progress, Tally
+from antiphon.api.pieces import Piece, Progress, ScoredToken, Tally
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.responses import shapes
 from antiphon.api.responses.items import Output, item_id
@@ -38,6 +38,7 @@ class ResponseWriter:
     def __init__(self, context: Context, body: ResponseRequest, job: Job) -> None:
         self._tokenizer = context.model.text.tokenizer
         self._wants_logprobs = body.wants_logprobs
+        self._wants_thought_logprobs = body.wants_thought_logprobs
         self._returns_progress = bool(body.return_progress)
         self.continues = bool(body.continue_final_message)
         self._output = Output()
@@ -54,7 +55,7 @@ class ResponseWriter:
         self._finish_reason = item.finish_reason or self._finish_reason
         self.response.thought_closed = item.thought_closed or self.response.thought_closed
         num_tokens = generation.tally.completion if self._returns_progress else UNSET
-        for event in self._output.push(item, self._logprobs(item)):
+        for event in self._output.push(item, *self._logprobs(item)):
             if isinstance(event, shapes.Delta):
                 event.num_tokens = num_tokens
             yield event
@@ -102,18 +103,24 @@ class ResponseWriter:
         self.response.usage = _usage(generation.tally)
         self.response.timings = timings_of(generation)
 
-    def _logprobs(self, piece: Piece) -> list[TokenLogprob]:
-        if not self._wants_logprobs:
-            return []
-        return [token_logprob(self._tokenizer, scored) for scored in piece.scored]
+    def _logprobs(self, piece: Piece) -> tuple[list[TokenLogprob], list[TokenLogprob]]:
+        """Those of the answer's tokens, and those of the thought's."""
+        end = piece.num_scored_in_thought
+        answer = piece.scored[end:] if self._wants_logprobs else ()
+        thought = piece.scored[:end] if self._wants_thought_logprobs else ()
+        return self._spelled(answer), self._spelled(thought)
+
+    def _spelled(self, scored: Iterable[ScoredToken]) -> list[TokenLogprob]:
+        return [token_logprob(self._tokenizer, each) for each in scored]
 
 
 def _without_logprobs(item: shapes.Item) -> shapes.Item:
     """The item as the model needs it in a later turn."""
-    if not isinstance(item, shapes.Message):
-        return item
-    parts = [msgspec.structs.replace(part, logprobs=[]) for part in item.content]
-    return msgspec.structs.replace(item, content=parts)
+    if isinstance(item, shapes.Message):
+        return msgspec.structs.replace(item, content=[shapes.OutputText(part.text) for part in item.content])
+    if isinstance(item, shapes.Reasoning):
+        return msgspec.structs.replace(item, content=[shapes.ReasoningText(part.text) for part in item.content])
+    return item
 
 
 def _joined(sent: bytes, answered: list[shapes.Item]) -> tuple[bytes, list[shapes.Item]]:

@@ -9,14 +9,14 @@ import { toast } from "../ui";
 export function lazy<P extends { onClose?: () => void }>(load: () => Promise<ComponentType<P>>): FunctionComponent<P> {
   let loaded: ComponentType<P> | null = null;
   return function Lazy(props: P) {
-    const [, show] = useState(() => loaded); // called: a component is a function itself
+    const [, arrived] = useState(false);
     const { onClose } = props;
     useEffect(() => {
       if (loaded) return;
       load().then(
         (component) => {
           loaded = component;
-          show(() => component);
+          arrived(true);
         },
         () => {
           toast(words.value.extras.loadFailed);

@@ -24,7 +24,7 @@ export function StructuredView({ text, schema, complete }: Props) {
   const isWhole = useMemo(() => isJson(text), [text]);
   if (!shape) return <Prose text={text} streaming={!complete} />;
   return (
-    <div class="structured" aria-busy={!complete}>
+    <div class="structured" role="group" aria-label={texts.title} aria-busy={!complete}>
       {raw ? <pre>{isWhole ? JSON.stringify(value, null, 2) : text}</pre> : <ShapeView shape={shape} />}
       {complete && !isWhole && <p class="structured-broken">{texts.broken}</p>}
       <footer>

@@ -20,6 +20,7 @@ export function PathButton({ path, number, shown, verbose, onShow }: Props) {
     <button
       type="button"
       class="vote-path"
+      data-path={path.id}
       data-running={now !== undefined}
       aria-pressed={shown}
       aria-label={`${vote.path(number)}: ${state}`}

@@ -19,7 +19,6 @@ export function TallyView({ messageId }: { messageId: Id }) {
     ...(counted.withoutBox.length ? [{ answer: null, paths: counted.withoutBox }] : []),
   ];
   const number = new Map(paths.map((path, i) => [path.id, i + 1]));
-  const show = (id: Id) => change((conversation) => withChosen(conversation, id));
   const button = (id: Id, verbose: boolean) => {
     const path = paths.find((each) => each.id === id);
     return (
@@ -64,6 +63,12 @@ export function TallyView({ messageId }: { messageId: Id }) {
       {pending.length > 0 && <div class="vote-pending">{pending.map((path) => button(path.id, true))}</div>}
     </section>
   );
+}
+
+/** Shows another answer. It is drawn anew with its tally, so the focus is put on the same button there. */
+function show(id: Id): void {
+  change((conversation) => withChosen(conversation, id));
+  requestAnimationFrame(() => document.querySelector<HTMLElement>(`.vote [data-path="${id}"]`)?.focus());
 }
 
 /** What is there of an answer, without its thought. */

@@ -45,15 +45,16 @@ export function shareFile(conversation: Conversation, rendered: HTMLElement[]): 
     meta(page, { name: "viewport", content: "width=device-width" }),
   );
   page.title = printable(titleOf(conversation));
-  const element = page.createElement("style");
-  element.textContent = STYLE_GOES_HERE;
-  page.head.append(element);
+  // An element of style would be under this page's policy, even in a document that is never shown.
+  page.head.append(meta(page, { name: STYLE_GOES_HERE }));
   const main = page.createElement("main");
   main.append(...rendered.flatMap((each) => copy(each, page)));
   page.body.append(main);
-  // A serializer of XML would escape the style's ">", which HTML reads as it is.
-  const [before = "", ...after] = new XMLSerializer().serializeToString(page).split(STYLE_GOES_HERE);
-  return new Blob(["<!doctype html>\n", before, style, after.join(STYLE_GOES_HERE)], { type: "text/html;charset=utf-8" });
+  const text = new XMLSerializer().serializeToString(page);
+  const mark = new RegExp(`<meta name="${STYLE_GOES_HERE}"\\s*/?>`, "u").exec(text)?.[0] ?? "";
+  const at = text.indexOf(mark);
+  const parts = ["<!doctype html>\n", text.slice(0, at), "<style>", style, "</style>", text.slice(at + mark.length)];
+  return new Blob(parts, { type: "text/html;charset=utf-8" });
 }
 
 /** The element with what a reader sees of it: known elements and attributes, and links that are safe. */

@@ -5,6 +5,7 @@ import "./style/base.css";
 import "./style/layout.css";
 import "./style/sidebar.css";
 import "./style/message.css";
+import "./style/thought.css";
 import "./style/composer.css";
 import "./style/print.css";
 import { effect } from "@preact/signals";

@@ -7,7 +7,7 @@ import { database, noteStorage } from "../store/database";
 import { listen, others, tab, tell, type TabMessage } from "../store/tabs";
 import { withChange, type Answer, type Id, type Message } from "./conversation";
 import * as documents from "./documents";
-import { stop, wakeAll } from "./follow";
+import { cancel, stop, wakeAll } from "./follow";
 import { beforeRemoval, current, startLibrary } from "./library";
 import { live } from "./live";
 import { startPolling, status } from "./server";
@@ -33,9 +33,7 @@ export function ask(message: TabMessage): void {
 }
 
 async function start(resume: Resume): Promise<void> {
-  documents.hooks.lost = (messages) => {
-    for (const id of messages) runs.get(id)?.handOver();
-  };
+  documents.hooks.lost = letGo;
   beforeRemoval.add((conversation) => {
     for (const run of runs.values()) if (run.conversation === conversation) stop(run);
   });
@@ -79,6 +77,16 @@ function breakOff(conversation: Id, id: Id): void {
     withChange(all, id, (message) => ({ ...message, answer: { ...(message.answer as Answer), state: "broken" } })),
   );
   void documents.flush();
+}
+
+/** Another tab runs them. What this tab asked for besides is of no use. */
+function letGo(conversation: Id, messages: Id[]): void {
+  for (const id of messages) {
+    const run = runs.get(id);
+    const theirs = documents.documentOf(conversation)?.messages[id]?.answer?.responseId;
+    run?.handOver(false);
+    if (run?.responseId !== undefined && run.responseId !== theirs) void cancel(run.responseId);
+  }
 }
 
 function heard(message: TabMessage, look: () => void): void {

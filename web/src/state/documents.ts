@@ -5,7 +5,7 @@
  */
 import type { Conversation, Id, Message } from "./conversation";
 import { merge } from "./merge";
-import { database, noteStorage, type Saved } from "../store/database";
+import { database, noteStorage, storageFault, type Saved } from "../store/database";
 import { headOf, headRecordOf, type Head } from "../store/records";
 import { tab, tell } from "../store/tabs";
 
@@ -25,7 +25,7 @@ export const running = new Map<Id, Id>();
 
 export const hooks: {
   changed: (conversation: Conversation) => void;
-  lost: (messages: Id[]) => void; // another tab took these answers over
+  lost: (conversation: Id, messages: Id[]) => void; // another tab took these answers over
   removed: (conversation: Id) => void; // another tab removed it
 } = { changed: () => undefined, lost: () => undefined, removed: () => undefined };
 
@@ -169,13 +169,13 @@ function settle(conversation: Conversation, changed: Message[], saved: Saved): v
   const known = stored.get(id) ?? new Map<Id, Message>();
   stored.set(id, known);
   for (const message of changed) known.set(message.id, message);
-  if (saved.lost.length > 0) hooks.lost(saved.lost);
   const mine = loaded.get(id);
   if (mine && saved.newer.length > 0) {
     const newer = Object.fromEntries(saved.newer.map((message) => [message.id, message]));
     take({ ...mine, messages: { ...mine.messages, ...newer } }, saved.newer);
   }
-  tell({ type: "changed", head: shownHead(conversation) });
+  if (saved.lost.length > 0) hooks.lost(id, saved.lost);
+  if (storageFault.peek() === null) tell({ type: "changed", head: shownHead(conversation) });
 }
 
 /** Shows a merged conversation; `theirs` are as stored. */

@@ -62,7 +62,7 @@ async function take(run: Run, step: Step, fault: ReturnType<typeof faultOfExcept
   run.noteGap();
   if (step.type === "end") {
     if (step.isGone) run.forget();
-    run.finish("broken", step.isGone ? { ...fault, kind: "unreachable" } : fault);
+    run.finish("broken", step.isGone ? { kind: "unreachable", message: "" } : fault);
   } else if (step.type === "key") {
     noteReach("unauthorized");
     run.enter("backoff", { fault });
@@ -123,9 +123,9 @@ export function stop(run: Run): void {
   const { responseId, connection } = run;
   run.finish("stopped");
   waiters.get(run)?.wake();
-  if (responseId !== undefined) {
-    connection?.abort();
-    void cancel(responseId);
+  if (run.isAccepted) {
+    connection?.abort(); // which ends an answer that is not stored
+    if (responseId !== undefined) void cancel(responseId);
   } else {
     setTimeout(() => connection?.abort(), ACCEPTED_WITHIN); // the server may have begun: its first event says what to cancel
   }

@@ -288,6 +288,17 @@ test("an answer over chat completions that breaks keeps its text, and Continue g
   expect(TEXT.startsWith(broken.text)).toBe(true);
 });
 
+test("Stop closes the connection of an answer that is not stored, also while the server says nothing", async () => {
+  server.refusals.push(refusal(400, { message: "Not here.", param: "background", code: "unsupported_parameter" }));
+  gate(2);
+  const all = await opened();
+  all.generation.send("Go");
+  await until(() => all.generation.live.value.values().next().value?.phase === "thinking");
+  all.generation.stop(lastAnswer(all).id);
+  await until(() => server.openStreams === 0);
+  expect(lastAnswer(all).answer.state).toBe("stopped");
+});
+
 test("removing a message stops the answers below it", async () => {
   const resume = gate(6);
   const all = await opened();

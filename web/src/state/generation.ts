@@ -46,7 +46,7 @@ export function continueAnswer(messageId: Id): void {
 /** Closes the thought, and goes on with the answer. */
 export function answerNow(messageId: Id): void {
   const run = runs.get(messageId);
-  if (!run || run.isOver || run.text.all !== "") return;
+  if (!run?.isAccepted || run.isOver || run.text.all !== "") return;
   const { responseId, conversation } = run;
   run.handOver();
   wake(run);

@@ -24,12 +24,13 @@ export class Run {
   readonly outcome: Promise<AnswerState | "handed over">;
   responseId: string | undefined;
   lastEvent = -1;
+  isAccepted: boolean; // the server has begun with it
   hasNews: boolean; // something of the answer has come from this response
   isOver = false;
   connection: AbortController | undefined;
   #settle: (state: AnswerState | "handed over") => void = () => undefined;
   #live: Live;
-  #logprobs: TokenLogprob[];
+  readonly #logprobs: TokenLogprob[];
   #thinkingSince: number | undefined;
   #thoughtSeconds: number;
   #thoughtTokens: number;
@@ -50,8 +51,9 @@ export class Run {
     this.lastEvent = answer.lastEvent ?? -1;
     this.#hadGap = answer.responseId !== undefined;
     this.#counted = this.#hadGap ? undefined : 0;
+    this.isAccepted = this.#hadGap;
     this.hasNews = this.#hadGap && this.hasText;
-    this.#logprobs = answer.logprobs ?? [];
+    this.#logprobs = [...(answer.logprobs ?? [])];
     this.#thoughtSeconds = answer.thoughtSeconds ?? 0;
     this.#thoughtTokens = answer.thoughtTokens ?? 0;
     this.#thoughtClosed = answer.thoughtClosed;
@@ -77,6 +79,7 @@ export class Run {
     switch (event.type) {
       case "accepted":
         this.responseId = event.responseId;
+        this.isAccepted = true;
         this.enter("waiting");
         this.store();
         void documents.flush(); // a page that is loaded again finds it
@@ -114,6 +117,7 @@ export class Run {
   /** The server does not have the answer any more. */
   forget(): void {
     this.responseId = undefined;
+    this.isAccepted = false;
     this.lastEvent = -1;
     this.#counted = 0;
   }
@@ -147,11 +151,11 @@ export class Run {
     this.#settle(state);
   }
 
-  /** Lets go of it without ending it: another run or another tab goes on. */
-  handOver(): void {
+  /** Lets go of it without ending it: another run or another tab goes on, `from` what has come or not. */
+  handOver(from = true): void {
     if (this.isOver) return;
     this.#thoughtEnds();
-    this.store();
+    if (from) this.store();
     this.isOver = true;
     this.connection?.abort();
     documents.running.delete(this.id);
@@ -167,7 +171,7 @@ export class Run {
     else if (event.text !== "") this.#thoughtEnds();
     if (isThought) this.#thoughtTokens += tokens;
     (isThought ? this.thought : this.text).add(event.text);
-    if (event.logprobs && !isThought) this.#logprobs = this.#logprobs.concat(event.logprobs);
+    if (event.logprobs && !isThought) this.#logprobs.push(...event.logprobs);
     const phase = isThought ? "thinking" : "answering";
     if (this.#live.phase !== phase) this.enter(phase);
     this.#live.tokens += tokens;
@@ -216,7 +220,7 @@ export class Run {
         ...(this.responseId === undefined ? {} : { responseId: this.responseId, lastEvent: this.lastEvent }),
         ...(seconds > 0 ? { thoughtSeconds: seconds, thoughtTokens: this.#thoughtTokens } : {}),
         ...(this.#thoughtClosed ? { thoughtClosed: this.#thoughtClosed } : {}),
-        ...(this.#logprobs.length > 0 ? { logprobs: this.#logprobs } : {}),
+        ...(this.#logprobs.length > 0 ? { logprobs: [...this.#logprobs] } : {}),
       },
     };
   }

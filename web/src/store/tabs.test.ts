@@ -143,6 +143,30 @@ test("Stop works from any tab", async () => {
   expect(server.requests(/cancel$/)).toHaveLength(1);
 });
 
+test("two tabs that go on with one answer at once: one does, and what the other asked for is cancelled", async () => {
+  hold(6);
+  const [a, b] = [await opened(browser), await opened(browser)];
+  a.generation.send("One");
+  await until(() => a.generation.live.value.values().next().value?.phase === "thinking");
+  const { id } = shown(a).at(-1) as Message;
+  a.generation.stop(id);
+  await a.documents.flush();
+  await b.library.open(a.library.current.value.id);
+  goOn();
+  hold(3);
+  const before = server.requests(/cancel$/).length;
+  a.generation.continueAnswer(id);
+  b.generation.continueAnswer(id);
+  await until(() => server.requests(/^v1\/responses$/).length === 3);
+  await until(() => isLive(a) !== isLive(b), "one of them letting go");
+  await until(() => server.requests(/cancel$/).length === before + 1, "cancelling");
+  goOn();
+  await until(() => isIdle(a) && isIdle(b));
+  await until(() => shown(a).at(-1)?.answer?.state === "done" && shown(b).at(-1)?.answer?.state === "done");
+  expect(texts(a)).toEqual(["One", "The answer is 42."]);
+  expect(texts(b)).toEqual(["One", "The answer is 42."]);
+});
+
 test("what one tab removes is gone in the other, and comes back", async () => {
   const [a, b] = [await opened(browser), await opened(browser)];
   const id = await asked(a, "One");

@@ -59,11 +59,20 @@ export function streamsBefore(): number {
 
 function connect(): BroadcastChannel | null {
   if (channel !== undefined) return channel;
-  channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(storedName("tabs"));
+  channel = opened();
   channel?.addEventListener("message", ({ data }: MessageEvent<TabMessage & { from: Id }>) => {
     if (data.type === "here") streams.set(data.from, { count: data.streams, at: Date.now() });
     if (data.type === "leaving") streams.delete(data.from);
     for (const listener of listeners) listener(data, data.from);
   });
   return channel;
+}
+
+/** null: this browser has none, or not for this page. */
+function opened(): BroadcastChannel | null {
+  try {
+    return new BroadcastChannel(storedName("tabs"));
+  } catch {
+    return null;
+  }
 }

@@ -2,6 +2,8 @@
 import { effect, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
+import type { Id } from "../state/conversation";
+import { live } from "../state/live";
 import { reach } from "../state/server";
 import { lazy } from "./parts/lazy";
 
@@ -16,13 +18,21 @@ export function askForKey(): void {
 const close = () => (open.value = false);
 
 export function KeyPrompt() {
-  // An effect, not a condition: who closes the question is not asked again until the server refuses another time.
-  useEffect(
-    () =>
-      effect(() => {
-        if (reach.value === "unauthorized") open.value = true;
-      }),
-    [],
-  );
+  useEffect(() => {
+    // Effects, not conditions: who closes the question is not asked again until the server refuses something else.
+    const noticed = effect(() => {
+      if (reach.value === "unauthorized") open.value = true;
+    });
+    let refused = new Set<Id>();
+    const refusals = effect(() => {
+      const now = [...live.value.values()].filter(({ fault }) => fault?.kind === "unauthorized");
+      if (now.some(({ messageId }) => !refused.has(messageId))) open.value = true;
+      refused = new Set(now.map(({ messageId }) => messageId));
+    });
+    return () => {
+      noticed();
+      refusals();
+    };
+  }, []);
   return open.value ? <KeyForm onClose={close} /> : null;
 }

@@ -232,15 +232,20 @@ export const dialogsEn = {
     drop: "or drop a JSON file here",
     dropNow: "Drop the file to import it",
     reading: "Reading…",
-    imported: (added: number, merged: number) =>
+    imported: (added: number, known: number) =>
       [
-        added || !merged ? `${counted(added, "conversation", "conversations")} added` : "",
-        merged
-          ? `${number(merged)} merged with ${merged === 1 ? "its earlier version" : "their earlier versions"}`
-          : "",
+        added || !known ? `${counted(added, "conversation", "conversations")} added.` : "",
+        known ? (known === 1 ? "1 was there already." : `${number(known)} were there already.`) : "",
       ]
         .filter(Boolean)
-        .join(", ") + ".",
+        .join(" "),
+    faults: {
+      large: "There is too much in it.",
+      json: "It is not JSON.",
+      format: "It was not exported from this page.",
+      version: "It comes from a newer version of this page.",
+      message: "One of its messages is damaged.",
+    },
     refused: (name: string, why: string) => `“${name}” was not imported. ${why}`,
     tooLarge: (limit: string) => `The file is larger than ${limit}.`,
     empty: "It holds no conversation.",

@@ -223,10 +223,17 @@ export const dialogsZh: DialogWords = {
     drop: "或将 JSON 文件拖到这里",
     dropNow: "松开即可导入",
     reading: "正在读取…",
-    imported: (added, merged) =>
-      [added || !merged ? `已添加 ${number(added)} 段对话` : "", merged ? `${number(merged)} 段已与先前的版本合并` : ""]
-        .filter(Boolean)
-        .join("，") + "。",
+    imported: (added, known) =>
+      [added || !known ? `已添加 ${number(added)} 段对话。` : "", known ? `${number(known)} 段已经存在。` : ""].join(
+        "",
+      ),
+    faults: {
+      large: "内容过多。",
+      json: "它不是 JSON。",
+      format: "它不是从此页面导出的。",
+      version: "它来自此页面的更新版本。",
+      message: "其中有一条消息已损坏。",
+    },
     refused: (name, why) => `未导入“${name}”。${why}`,
     tooLarge: (limit) => `文件大于 ${limit}。`,
     empty: "其中没有对话。",

@@ -1,6 +1,7 @@
 /** Chooses files or takes dropped ones, and imports them one after the other. */
 import { useCallback, useId, useRef, useState } from "preact/hooks";
 
+import { TransferFault } from "../../store/transfer";
 import { words } from "../../words";
 import { dialogWords } from "../../words/dialogs";
 import { size } from "../settings/validate";
@@ -15,16 +16,22 @@ interface Result {
 async function importOne(file: File): Promise<Result> {
   const { transfer } = dialogWords.value;
   try {
-    const { added, merged } = await importFile(file);
-    if (added + merged === 0) return { text: transfer.refused(file.name, transfer.empty), failed: true };
-    return { text: transfer.imported(added, merged), failed: false };
+    const { added, known } = await importFile(file);
+    if (added + known === 0) return { text: transfer.refused(file.name, transfer.empty), failed: true };
+    return { text: transfer.imported(added, known), failed: false };
   } catch (error) {
-    const why = error instanceof TooLarge ? transfer.tooLarge(size(MAX_FILE, words.value.locale)) : messageOf(error);
+    const why = reason(error);
     return { text: transfer.refused(file.name, why), failed: true };
   }
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+/** Why a file was refused, in the reader's language where the page knows it. */
+function reason(error: unknown): string {
+  const { transfer } = dialogWords.value;
+  if (error instanceof TooLarge) return transfer.tooLarge(size(MAX_FILE, words.value.locale));
+  if (error instanceof TransferFault) return transfer.faults[error.kind];
+  return error instanceof Error ? error.message : String(error); // the browser's, if it cannot store them
+}
 
 export function ImportSection() {
   const { transfer } = dialogWords.value;

@@ -36,14 +36,30 @@ export const MAX_FILE = 256 * 1024 * 1024; // bytes
 
 export class TooLarge extends Error {}
 
-/** Reads an exported file and adds its conversations: those that are there are merged, the others are new. */
-export async function importFile(file: Blob): Promise<{ added: number; merged: number }> {
+/**
+ * Reads an exported file and adds its conversations, under new ids. One that is there already, with the same messages, is
+ * left out, so that importing a file twice does no harm.
+ */
+export async function importFile(file: Blob): Promise<{ added: number; known: number }> {
   if (file.size > MAX_FILE) throw new TooLarge();
   const conversations = fromJson(await file.text());
-  const known = new Set(heads.peek().map((head) => head.id));
-  await add(conversations);
-  const merged = conversations.filter((each) => known.has(each.id)).length;
-  return { added: conversations.length - merged, merged };
+  const times = new Set(conversations.map((each) => each.updatedAt)); // few of those here have one of these
+  const similar = await Promise.all(
+    heads
+      .peek()
+      .filter((head) => times.has(head.updatedAt))
+      .map(async (head) => (await database()).load(head.id)),
+  );
+  const here = new Set(similar.map((each) => each && contentOf(each)));
+  const added = conversations.filter((each) => !here.has(contentOf(each)));
+  await add(added);
+  return { added: added.length, known: conversations.length - added.length };
+}
+
+/** What makes two conversations the same, whatever their ids are. */
+function contentOf({ createdAt, messages }: Conversation): string {
+  const said = Object.values(messages).map(({ role, createdAt: at, text }) => JSON.stringify([at, role, text]));
+  return JSON.stringify([createdAt, ...said.toSorted()]);
 }
 
 /** Saves the shown messages as one HTML file; returns its name. */

@@ -30,7 +30,7 @@ export function AnswerMessage({ message, answer, now }: Props) {
   const w = words.value;
   const frame = useSteadyHeight(now);
   return (
-    <div ref={frame}>
+    <div ref={frame} class="steady">
       <h2 class="unseen">{w.message.assistant}</h2>
       <VoteTally messageId={message.id} />
       <Thought id={message.id} answer={answer} now={now} />
@@ -83,15 +83,15 @@ function Finished({ message, answer }: { message: Message; answer: Answer }) {
 }
 
 /**
- * Keeps the height that an answer had when its thought closed, so that nothing above it moves: the text that follows fills
- * the room. The reader's own closing may shrink it.
+ * Keeps the height that an answer had when the window of its thought closed, so that nothing above it moves: the text that
+ * follows fills the room. Only the last answer keeps it, until the next message.
  */
 function useSteadyHeight(now: Live | undefined) {
   const frame = useRef<HTMLDivElement>(null);
   const before = useRef(now?.phase);
   const element = frame.current;
-  if (element && before.current === "thinking" && now?.phase !== "thinking") {
-    element.style.minHeight = `${element.offsetHeight}px`;
+  if (before.current === "thinking" && now?.phase !== "thinking" && element?.querySelector(".thought-window")) {
+    element.style.setProperty("--steady", `${element.offsetHeight}px`);
   }
   before.current = now?.phase;
   return frame;

@@ -1,9 +1,9 @@
 /** Says why an answer is not whole, and offers what helps. */
-import type { Fault } from "../api/types";
 import type { Answer } from "../state/conversation";
 import { continueAnswer, regenerate } from "../state/generation";
+import { words } from "../words";
 import { backToComposer } from "./composing";
-import { words, type Words } from "../words";
+import { explanation } from "./explanation";
 
 export function Ending({ id, text, answer }: { id: string; text: string; answer: Answer }) {
   const w = words.value;
@@ -29,21 +29,4 @@ export function Ending({ id, text, answer }: { id: string; text: string; answer:
       )}
     </div>
   );
-}
-
-export function faultInWords(w: Words, fault: Fault): string {
-  const { kind, room } = fault;
-  return kind === "context" && room ? w.fault.room(room.used, room.limit) : w.fault[kind];
-}
-
-function explanation(w: Words, text: string, answer: Answer): string | null {
-  if (answer.fault) return faultInWords(w, answer.fault);
-  if (answer.state === "stopped") return w.ending.stopped;
-  if (answer.state === "broken") return w.ending.broken;
-  if (answer.state === "running") return null; // another tab writes it, or it is about to be attached to
-  const count = answer.usage?.completionTokens;
-  if (answer.finishReason === "length") {
-    return text === "" && answer.thought !== "" && count ? w.ending.spent(count) : w.ending.length(count);
-  }
-  return text === "" ? w.ending.empty : null;
 }

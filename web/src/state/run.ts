@@ -5,14 +5,16 @@
  * any moment can be attached to the server's answer again without a character lost or doubled.
  */
 import { batch } from "@preact/signals";
-import type { AnswerEvent, AnswerRequest, Fault, FinishReason, ThoughtClosed, TokenLogprob } from "../api/types";
+import type { AnswerEvent, AnswerRequest, Fault, ThoughtClosed, TokenLogprob } from "../api/types";
 import { withChange, type Answer, type AnswerState, type Id, type Message } from "./conversation";
 import * as documents from "./documents";
 import { hideLive, showLive, type Live, type Phase } from "./live";
 import { Pieces } from "./pieces";
 import { finished, recorded, type Ended, type SoFar } from "./record";
-import { Speed } from "./speed";
+import { Speed, TokenCount } from "./speed";
 import { Stopwatch } from "./stopwatch";
+
+const STATES = { stop: "done", length: "done", cancelled: "stopped", error: "broken" } as const;
 
 export class Run {
   readonly id: Id;
@@ -34,7 +36,7 @@ export class Run {
   readonly #thinking: Stopwatch;
   #thoughtTokens: number;
   #thoughtClosed: ThoughtClosed | undefined;
-  #counted: number | undefined; // the server's count of this response's tokens, where the page knows it
+  #count: TokenCount;
   #hadGap: boolean; // the page did not see all of it as it came
   readonly #speed = new Speed();
 
@@ -49,7 +51,7 @@ export class Run {
     this.responseId = answer.responseId;
     this.lastEvent = answer.lastEvent ?? -1;
     this.#hadGap = answer.responseId !== undefined;
-    this.#counted = this.#hadGap ? undefined : 0;
+    this.#count = new TokenCount(!this.#hadGap);
     this.isAccepted = this.#hadGap;
     this.hasNews = this.#hadGap && this.hasText;
     this.#logprobs = [...(answer.logprobs ?? [])];
@@ -62,10 +64,6 @@ export class Run {
     this.#live = { messageId: this.id, phase: "connecting", startedAt: at, phaseStartedAt: at, tokens: 0, text, thought };
     documents.begin(this.id, conversation);
     showLive(this.#live);
-  }
-
-  get phase(): Phase {
-    return this.#live.phase;
   }
 
   get hasText(): boolean {
@@ -118,7 +116,7 @@ export class Run {
     this.responseId = undefined;
     this.isAccepted = false;
     this.lastEvent = -1;
-    this.#counted = 0;
+    this.#count = new TokenCount(true);
   }
 
   /** Some events came later than the server made them. */
@@ -165,7 +163,7 @@ export class Run {
 
   #grow(event: Extract<AnswerEvent, { type: "thought" | "text" }>): void {
     const isThought = event.type === "thought";
-    const tokens = this.#tokensOf(event);
+    const tokens = this.#count.of(event);
     this.hasNews = true;
     if (isThought) this.#thinking.start();
     else if (event.text !== "") this.#thinking.stop();
@@ -179,24 +177,10 @@ export class Run {
     if (speed !== undefined) this.#live.tokensPerSecond = speed;
   }
 
-  /** How many tokens it brings: by the server's count, or as good as can be told. */
-  #tokensOf(event: Extract<AnswerEvent, { type: "thought" | "text" }>): number {
-    if (event.tokens === undefined) return event.logprobs?.length ?? (event.text === "" ? 0 : 1);
-    const before = this.#counted ?? event.tokens - 1;
-    this.#counted = event.tokens;
-    return Math.max(0, event.tokens - before);
-  }
-
   #end(event: Ended): void {
     if (event.number !== undefined) this.lastEvent = event.number;
     this.#thoughtClosed ??= event.thoughtClosed;
-    const states: Record<FinishReason, Exclude<AnswerState, "running">> = {
-      stop: "done",
-      length: "done",
-      cancelled: "stopped",
-      error: "broken",
-    };
-    this.finish(states[event.finishReason], undefined, event);
+    this.finish(STATES[event.finishReason], undefined, event);
   }
 
   get #soFar(): SoFar {

@@ -2,7 +2,7 @@
 
 Owns the format of a key on the command line, in the environment and in a file:
 
-    [NAME:] KEY [requests-per-minute=N] [tokens-per-minute=N]
+    [NAME:] KEY [requests-per-minute=N] [tokens-per-minute=N] [weight=N]
 
 Keys themselves are not stored. Only their names, digests or places are stored, logged or named in errors. This module
 does not know HTTP.
@@ -24,7 +24,8 @@ SHORT_KEY = 16  # characters; shorter keys can be guessed
 _MAX_FILE_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]{1,512}")  # printable, without spaces and commas
-_LIMITS = ("requests-per-minute", "tokens-per-minute")
+MAX_WEIGHT = 1000
+_LIMITS = ("requests-per-minute", "tokens-per-minute", "weight")
 _LIMIT = re.compile(rf"({'|'.join(_LIMITS)})=([0-9]{{1,12}})")
 
 
@@ -36,6 +37,7 @@ class ApiKey:
     digest: bytes = field(repr=False)  # SHA-256
     requests_per_minute: int | None = None  # 0: no limit; None: the server's limit for every key
     tokens_per_minute: int | None = None
+    weight: int = 1  # of its fair share: a key with weight 2 gets twice the service of one with weight 1
     is_short: bool = False  # it has fewer characters than SHORT_KEY
 
 
@@ -98,11 +100,14 @@ def _parse(text: str, where: str, number: int) -> ApiKey:
         raise ConfigError(f"{where}: a key has 1 to 512 printable ASCII characters, without spaces and commas")
     rates = dict(_limit(limit, where) for limit in limits)
     digest = hashlib.sha256(key.encode()).digest()
-    return ApiKey(name.strip(), digest, rates.get(_LIMITS[0]), rates.get(_LIMITS[1]), len(key) < SHORT_KEY)
+    requests, tokens = rates.get("requests-per-minute"), rates.get("tokens-per-minute")
+    return ApiKey(name.strip(), digest, requests, tokens, rates.get("weight", 1), len(key) < SHORT_KEY)
 
 
 def _limit(text: str, where: str) -> tuple[str, int]:
     found = _LIMIT.fullmatch(text)
     if not found:
-        raise ConfigError(f"{where}: only {'=N and '.join(_LIMITS)}=N may follow a key, where N is a whole number")
+        raise ConfigError(f"{where}: only {'=N, '.join(_LIMITS)}=N may follow a key, where N is a whole number")
+    if found[1] == "weight" and not 1 <= int(found[2]) <= MAX_WEIGHT:
+        raise ConfigError(f"{where}: weight={found[2]} is not possible; a weight is from 1 to {MAX_WEIGHT:,}")
     return found[1], int(found[2])

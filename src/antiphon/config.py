@@ -22,6 +22,7 @@ QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
 SCHEDULING_POLICIES = ("fcfs", "priority")
+FAIRNESS = ("key", "address", "none")  # whose requests share one fair share
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
 MAX_THREADS = 1024  # more than any machine has cores; each thread takes memory
@@ -117,6 +118,7 @@ class ServerConfig:
     model_name: str = ""  # shown to clients; empty: the file's name
     prefix_cache_per_key: bool = False  # share cached prefixes only among requests with the same API key
     scheduling_policy: str = "fcfs"  # first come, first served, or "priority": by the priority of requests
+    fairness: str = "key"  # equal service for each API key, without keys for each "address"; "none": no shares
     max_queued_requests: int = 256  # accepted and not finished; more are refused with 429
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory; 0: none
@@ -155,6 +157,7 @@ class ServerConfig:
         _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
         _one_of("--hub", self.hub, HUBS)
         _one_of("--scheduling-policy", self.scheduling_policy, SCHEDULING_POLICIES)
+        _one_of("--fairness", self.fairness, FAIRNESS)
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)

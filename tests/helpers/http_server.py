@@ -80,6 +80,7 @@ async def serving(
     grammars: bool = False,
     fake: dict[str, Any] | None = None,
     max_num_sequences: int = 64,
+    max_batch_tokens: int = 512,
     prefill_chunk: int | None = None,
     page_folder: Path = FOLDER,
     host: str = "127.0.0.1",
@@ -94,7 +95,13 @@ async def serving(
         **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
     )
     config = ServerConfig(host=host, port=port, model_name=MODEL, **settings)
-    engine_config = EngineConfig(model="", max_num_sequences=max_num_sequences, fake=True, fake_settings=fake_settings)
+    engine_config = EngineConfig(
+        model="",
+        max_num_sequences=max_num_sequences,
+        max_batch_tokens=max_batch_tokens,
+        fake=True,
+        fake_settings=fake_settings,
+    )
     if prefill_chunk is not None:
         engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster

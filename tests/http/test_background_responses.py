@@ -354,6 +354,19 @@ async def test_the_official_client_can_do_all_of_it(tmp_path):
         again = [each async for each in await responses.retrieve(id, stream=True, starting_after=3)]
         assert again == first[4:]
         assert (await responses.retrieve(id)).output_text == first[-1].response.output_text
+        async with responses.stream(model="", input="Hello", background=True, max_output_tokens=9) as helper:
+            kinds = [each.type async for each in helper]
+        assert kinds[-1] == "response.incomplete"
+        async with responses.stream(response_id=id, starting_after=3) as helper:
+            assert [each.sequence_number async for each in helper] == [each.sequence_number for each in first[4:]]
+        extended = {"return_progress": True}
+        told = [
+            each
+            async for each in await responses.create(
+                model="", input="x", background=True, stream=True, max_output_tokens=3, extra_body=extended
+            )
+        ]
+        assert "response.progress" in [each.type for each in told]
         running = await responses.create(model="", input="Hello", background=True)
         assert running.status in ("queued", "in_progress")
         assert (await responses.cancel(running.id)).status == "cancelled"

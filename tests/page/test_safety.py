@@ -25,7 +25,7 @@ POLICY = {
 
 # What is wrong with the elements below one: names, attributes and addresses that an answer may not have.
 FAULTS = """(root) => {
-  const tags = new Set(("A BLOCKQUOTE BR BUTTON CODE DD DEL DIV DL DT EM FIGURE FIGCAPTION H1 H2 H3 H4 H5 H6 HR " +
+  const tags = new Set(("A BDI BLOCKQUOTE BR BUTTON CODE DD DEL DIV DL DT EM FIGURE FIGCAPTION H1 H2 H3 H4 H5 H6 HR " +
     "INPUT LI OL P PRE S SMALL SPAN STRONG SUB SUP TABLE TBODY TD TH THEAD TR UL").split(" "));
   const faults = [];
   for (const element of root.querySelectorAll("*")) {
@@ -139,7 +139,11 @@ async def test_the_policy_of_the_page_would_stop_a_script_that_got_in(echo: Page
         """async () => {
           const refused = [];
           try { document.body.insertAdjacentHTML("beforeend", "<b>x</b>"); } catch { refused.push("markup"); }
-          try { Function("window.pwned = 1")(); } catch { refused.push("eval"); }
+          // Later, since what the test itself runs may do this.
+          await new Promise((done) => setTimeout(() => {
+            try { Function("window.pwned = 1")(); } catch { refused.push("eval"); }
+            done();
+          }));
           try { await fetch("https://evil.invalid/"); } catch { refused.push("fetch"); }
           const image = new Image();
           await new Promise((done) => { image.onerror = done; image.src = "https://evil.invalid/x.png"; });

@@ -52,8 +52,9 @@ async def test_a_deleted_conversation_is_gone_in_other_tabs_too(echo: PageServer
     await first.until_done()
     second = await visit(echo, context=first.page.context)
     await expect(second.conversations.get_by_role("link")).to_have_count(1)
+    await second.conversations.get_by_role("link").hover()
     await second.conversations.get_by_role("button", name=re.compile("Actions for")).click()
-    await second.button("Delete").click()
+    await second.page.locator(":popover-open").get_by_role("button", name="Delete").click()
     await expect(first.conversations.get_by_role("link")).to_have_count(0)
 
 

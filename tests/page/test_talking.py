@@ -140,7 +140,7 @@ async def test_code_and_answers_are_copied(echo: PageServer, visit: Visit):
     await tab.ask("Look:\n\n```python\nx = 1\ny = 2\n```\n\n*end*")
     await tab.until_done()
     await tab.answer().get_by_role("button", name=re.compile("Copy")).click()
-    assert await tab.clipboard() == "x = 1\ny = 2\n"
+    assert await tab.clipboard() == "x = 1\ny = 2"
     await tab.answers.first.hover()
     await tab.answers.first.get_by_role("button", name="Copy", exact=True).last.click()
     assert await tab.clipboard() == "Look:\n\n```python\nx = 1\ny = 2\n```\n\n*end*"
@@ -204,7 +204,7 @@ async def test_an_answer_tells_its_timings(echo: PageServer, visit: Visit):
 async def test_the_meter_counts_as_the_server_does(echo: PageServer, visit: Visit):
     tab = await visit(echo)
     await tab.composer.fill("one two three")
-    await expect(tab.meter()).to_contain_text(re.compile(r"^\d+ of 8,192"))  # no longer "about"
+    await expect(tab.meter()).to_contain_text(re.compile(r"^\d+ of 8,192"))  # before, it says "about"
     shown = int(re.search(r"(\d+) of", await tab.meter().inner_text())[1])
     await tab.ask("one two three")
     await tab.until_done()

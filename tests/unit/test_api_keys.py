@@ -41,6 +41,11 @@ def test_a_key_of_a_file_may_have_limits_of_its_own(tmp_path):
     assert limits == [(None, 5), (0, 12), (7, None)]
 
 
+def test_a_key_of_a_file_may_have_a_weight(tmp_path):
+    lines = "a: x weight=5 tokens-per-minute=9\nb: y\n"
+    assert [key.weight for key in read_api_keys([], file(tmp_path, lines))] == [5, 1]
+
+
 @pytest.mark.parametrize("presented", [b"", b"one ", b"On\xc3\xab", b"key-1", b"ONE", b"\x00", b"x" * 100_000])
 def test_what_is_no_key_is_not_found(presented):
     keys = read_api_keys(["one,two"])
@@ -63,15 +68,20 @@ def test_a_key_is_forgotten_once_it_is_read():
         (f"a: x\na: {SECRET}\n", "the same name is used more than once"),
         (f"my name: {SECRET}\n", "line 1: a key's name"),
         (f": {SECRET}\n", "line 1: a key's name"),
-        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: only requests-per-minute=N and"),
+        (f"ok\n\nname: {SECRET} {SECRET}\n", "line 3: only requests-per-minute=N, "),
         (f"{SECRET}é\n", "line 1: a key has"),
         (f"{SECRET},{SECRET}\n", "line 1: a key has"),
         (SECRET * 50 + "\n", "line 1: a key has"),
         (SECRET.encode() + b"\xff\x00\n", "line 1: a key has"),
-        (f"a: {SECRET} rpm=5\n", "line 1: only requests-per-minute=N and tokens-per-minute=N may follow a key"),
-        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: only requests-per-minute=N and"),
-        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: only requests-per-minute=N and"),
-        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: only requests-per-minute=N and"),
+        (
+            f"a: {SECRET} rpm=5\n",
+            "line 1: only requests-per-minute=N, tokens-per-minute=N, weight=N may follow a key",
+        ),
+        (f"a: {SECRET} weight=0\n", "line 1: weight=0 is not possible; a weight is from 1 to 1,000"),
+        (f"a: {SECRET} weight=1001\n", "line 1: weight=1001 is not possible"),
+        (f"a: {SECRET} tokens-per-minute=-1\n", "line 1: only requests-per-minute=N, "),
+        (f"a: {SECRET} tokens-per-minute=1e3\n", "line 1: only requests-per-minute=N, "),
+        (f"a: {SECRET} tokens-per-minute={'9' * 13}\n", "line 1: only requests-per-minute=N, "),
         ("name:\n", "line 1: a key has"),
         ("# nothing\n\n", "contains no key"),
         ("", "contains no key"),

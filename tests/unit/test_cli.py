@@ -209,7 +209,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         *["--max-body-bytes", "1000", "--instruction-set", "scalar", "--drain-timeout", "1", "--hang-timeout", "2"],
         *["--max-stored-responses", "4", "--max-stored-bytes", "5000"],
         *["--hub", "modelscope", "--offline"],
-        *["--scheduling-policy", "priority", "--prefix-cache-per-key"],
+        *["--scheduling-policy", "priority", "--prefix-cache-per-key", "--fairness", "address"],
         *["--log-level", "error", "--no-loop-guard", "--system-prompt", "fold"],
     )
     assert engine == EngineConfig(
@@ -232,6 +232,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         model_name="x",
         scheduling_policy="priority",
         prefix_cache_per_key=True,
+        fairness="address",
         max_queued_requests=5,
         max_body_bytes=1000,
         max_stored_responses=4,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,21 @@ def test_the_memory_of_a_log_grows_with_the_text_and_not_with_its_square():
         sizes.append(log.num_bytes)
         assert len(log) == count + 5
     assert sizes[2] - sizes[1] == 2 * (sizes[1] - sizes[0]) == 2000 * 10  # 4 letters, 2 quotes, 4 for their place
+
+
+def test_a_running_response_takes_no_more_memory_than_is_reserved_for_it():
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        _, output = begun()
+        log = EventLog()
+        for number in range(20_000):
+            for event in output.push(Piece(0, reasoning=f"word {number} ", content=""), []):
+                log.append(event)
+        used = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert used < 3 * log.num_bytes, "see `_COPIES`"
 
 
 def test_a_long_log_is_sent_in_chunks():

@@ -44,10 +44,17 @@ class Context:
     responses: ResponseStore
     threads: TextThreads
     key: str = ""  # the name of the request's API key; empty if the server has no keys
+    fairness_id: str = ""  # who shares one fair share with this request
 
-    def of_key(self, key: str) -> Context:
-        """A copy for a request with this key."""
-        return replace(self, key=key) if key else self
+    def of_client(self, key: str, address: str) -> Context:
+        """A copy for a request with this key, or without keys, from this address."""
+        fairness_id = {"key": key, "address": key or address, "none": ""}[self.settings.fairness]
+        return replace(self, key=key, fairness_id=fairness_id) if key or fairness_id else self
+
+    @property
+    def fairness_weight(self) -> int:
+        """The weight of this client's fair share."""
+        return next((key.weight for key in self.settings.api_keys if key.name == self.fairness_id), 1)
 
     def facts(self) -> ModelFacts:
         """The model's numbers. Raises NotReady until the first engine has reported them.

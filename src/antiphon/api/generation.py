@@ -180,6 +180,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     _check_num_sequences(job, context.settings.max_queued_requests)
     reservation = _reserve(context, job, account.key)
     salt = _cache_salt(job, account.key) if context.settings.prefix_cache_per_key else job.cache_salt
+    weight = context.fairness_weight
     choices: list[Choice] = []
     stops = StopStrings(job.stops)
     try:
@@ -194,6 +195,9 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
                         choice_index,
                         num_scored_tokens=prompt.num_scored_tokens,
                         priority=job.priority,
+                        service_tier=job.service_tier,
+                        fairness_id=context.fairness_id,
+                        fairness_weight=weight,
                         cache_salt=salt,
                         reports_progress=job.reports_progress and choice_index == 0,  # the others share its prompt
                     )

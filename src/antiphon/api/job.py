@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from antiphon.request import (
-    SamplingParams,
-)
+from antiphon.request import SamplingParams, ServiceTier
 from antiphon.text import ToolReading
 
 
@@ -32,6 +30,7 @@ class Job:
     n: int = 1
     splits_thought: bool = True  # whether the thought is separated from the answer
     priority: int = 0  # lower numbers go first
+    service_tier: ServiceTier = ServiceTier.DEFAULT
     cache_salt: str = ""  # the prefix cache is only shared by requests with the same salt
     tools: ToolReading | None = None  # how to read calls in the answers; None: calls stay text
     reports_progress: bool = False  # whether Generation.with_progress yields Progress

@@ -13,6 +13,7 @@ from antiphon.commands.pull import ModelArgument
 from antiphon.config import (
     ACCESS_LOGS,
     ACTIVATION_TYPES,
+    FAIRNESS,
     HUBS,
     INSTRUCTION_SETS,
     KV_CACHE_TYPES,
@@ -123,6 +124,10 @@ def serve(
     scheduling_policy: Annotated[
         str, _choice(_LOAD, SCHEDULING_POLICIES, "first come first served, or by the requests' priority, lowest first.")
     ] = _SERVER.scheduling_policy,
+    fairness: Annotated[
+        str,
+        _choice(_LOAD, FAIRNESS, "who gets equal service: each API key, without keys each client address, or nobody."),
+    ] = _SERVER.fairness,
     max_queued_requests: Annotated[
         int, _option(_LOAD, "Answers running and waiting; more are refused with 429.")
     ] = _SERVER.max_queued_requests,
@@ -222,6 +227,7 @@ def serve(
         model_name=model_name,
         prefix_cache_per_key=prefix_cache_per_key,
         scheduling_policy=scheduling_policy,
+        fairness=fairness,
         max_queued_requests=max_queued_requests,
         max_body_bytes=max_body_bytes,
         max_unread_tokens=max_unread_tokens,

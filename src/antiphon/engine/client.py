@@ -1,13 +1,13 @@
 """The front's view of the engine: give it a request, iterate over its tokens.
 
-Owns the streams of all unfinished requests, the cap on their number and the accounts: received = refused + accepted,
-and accepted = finished + aborted + failed + running, at every moment. Each accepted request ends in exactly one
-terminal event, whatever happens to engines meanwhile: when one dies, the next gets every unfinished request again with
-the tokens already received, and the streams go on (`unfinished`). Nothing here knows HTTP, text or scheduling; the
-supervisor owns the life of the engine's process.
+Owns the streams of all unfinished requests, the limit on their number, and their counts. At every moment, received =
+refused + accepted, and accepted = finished + aborted + failed + running. Each accepted request ends with exactly one
+terminal event. If an engine dies, the next one gets every unfinished request again, with the tokens that were already
+received, and the streams continue (`unfinished`). The supervisor owns the engine's process. This module does not know
+HTTP, text or scheduling.
 
-Everything here runs on one asyncio loop, which must be that of the main thread (the engine dies with the thread that
-started it).
+Everything here runs on one asyncio loop, which must be that of the main thread, since the engine dies with the thread
+that started it.
 """
 
 from __future__ import annotations
@@ -42,23 +42,25 @@ __all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
 Listener = Callable[[TokenEvent], None]
 
 _SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0  # seconds
-_TOKENS_AT_ONCE = 100_000  # handed over before the event loop gets a turn, some milliseconds' worth
+_TOKENS_AT_ONCE = 100_000  # handed over before other tasks of the event loop run, which takes some milliseconds
 
 
 class EngineState(StrEnum):
-    """What the front can say about its engine."""
+    """The state of the engine, as the front knows it."""
 
     LOADING = "loading"  # the first engine is not ready yet; requests are refused
     READY = "ready"
-    RESTARTING = "restarting"  # an engine died (`EngineClient.trouble`); requests are accepted and wait for the next
-    DRAINING = "draining"  # no new requests; running ones go on
+    RESTARTING = (
+        "restarting"  # an engine died (`EngineClient.trouble`); requests are accepted, and wait for the next one
+    )
+    DRAINING = "draining"  # new requests are refused; running ones continue
     FAILED = "failed"  # given up; `EngineClient.error` says why
     STOPPED = "stopped"
 
 
 @dataclass(slots=True)
 class Counters:
-    """The accounts, in requests, since the client was made. They only grow, but for `running`."""
+    """Numbers of requests since the client was created. All but `running` only grow."""
 
     received: int = 0
     refused: int = 0
@@ -66,11 +68,11 @@ class Counters:
     finished: int = 0
     aborted: int = 0
     failed: int = 0
-    running: int = 0  # accepted and not ended, whether computing or waiting
+    running: int = 0  # accepted and not ended, whether being computed or waiting
 
 
 class EngineClient:
-    """The only way to the engine; the server makes, starts and stops it.
+    """The interface to the engine. The server creates, starts and stops it.
 
     `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
     state after its latest step, `speed` how fast answers are generated, `loading` how far loading has come, `restarts`
@@ -79,7 +81,7 @@ class EngineClient:
     """
 
     def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
-        """`vocabulary`: of the model, for requests with a grammar; without it those fail."""
+        """`vocabulary`: the model's, for requests with a grammar, which fail without it."""
         self.info: Ready | None = None
         self.stats = EngineStats()
         self.speed = Speed()
@@ -88,19 +90,19 @@ class EngineClient:
         self.trouble: str | None = None
         self.error: AntiphonError | None = None
         self.counters = Counters()
-        self.max_num_sequences = engine.max_num_sequences  # answers computed at once
+        self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
         self._max_requests = server.max_queued_requests
         self._drain_timeout = server.drain_timeout
         self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
         self._unfinished: dict[str, Unfinished] = {}  # in order of arrival
         self._listeners: list[Listener] = []
-        self._mean_seconds = _SHORTEST_RETRY  # that a request takes from its acceptance to its end
-        self._connected = False  # an engine is ready and takes requests
-        self._handing_over = False  # it is still being given those that were accepted before it
+        self._mean_seconds = _SHORTEST_RETRY  # from a request's acceptance to its end
+        self._connected = False  # an engine is ready and accepts requests
+        self._handing_over = False  # it is still getting the requests that were accepted before it was ready
         self._draining = False
         self._stopped = False
         self._loaded = asyncio.Event()  # the first engine is ready, or never will be
-        self._drained = asyncio.Event()  # draining, and nothing runs any more, or nobody wants to wait for it
+        self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
     # --- what it is doing
 
@@ -118,31 +120,31 @@ class EngineClient:
 
     @property
     def is_ready(self) -> bool:
-        """Whether an engine is there and takes new requests."""
+        """Whether there is an engine, and it accepts new requests."""
         return self.state is EngineState.READY
 
     @property
     def engine_pid(self) -> int | None:
-        """Process id of the engine that is alive, for logs and tests."""
+        """The process id of the running engine, for logs and tests."""
         return self._supervisor.pid
 
     @property
     def has_work(self) -> bool:
-        """Whether the engine owes anybody a token."""
+        """Whether there are unfinished requests."""
         return bool(self._unfinished)
 
     def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with every event of every request, after it is counted; it must be fast and not raise."""
+        """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
         self._listeners.append(listener)
 
     # --- its life
 
     async def start(self) -> None:
-        """Start the first engine; returns at once while loading goes on (`wait_ready`)."""
+        """Start the first engine. Returns at once; `wait_ready` waits until it is loaded."""
         self._supervisor.start()
 
     async def wait_ready(self) -> Ready:
-        """Wait until requests are accepted; raises why they never will be (CheckpointError, EngineDied …)."""
+        """Wait until requests are accepted. Raises the reason if they never will be (CheckpointError, EngineDied …)."""
         await self._loaded.wait()
         if self.error:
             raise self.error
@@ -156,14 +158,14 @@ class EngineClient:
         self._note_if_drained()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  # a time-out is an answer here, not an error
-        """Refuse new requests and wait for the running ones, `timeout` seconds at most; whether all ended."""
+        """Refuse new requests, and wait at most `timeout` seconds for the running ones. Returns whether all ended."""
         self.begin_drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), timeout)
         return not self._unfinished
 
     async def stop(self) -> None:
-        """Drain for `drain_timeout`, abort what is left, end the engine. A second call in that time stops at once."""
+        """Drain for `drain_timeout`, abort what is left and stop the engine. A second call meanwhile stops at once."""
         if self._draining:
             self._drained.set()
         await self.drain(self._drain_timeout)
@@ -191,7 +193,7 @@ class EngineClient:
         stream = TokenStream(request.request_id, self.abort)
         unfinished = Unfinished(request, stream, time.monotonic(), [*request.output_token_ids])
         self._unfinished[request.request_id] = unfinished
-        if self._connected and not self._handing_over:  # else its turn comes after those that were there before
+        if self._connected and not self._handing_over:  # else it gets its turn after those that were accepted before
             self._supervisor.send(AddRequest(unfinished.hand_over()))
         return stream
 
@@ -221,13 +223,13 @@ class EngineClient:
         return None
 
     def _retry_after(self) -> float:
-        """When a place should be free: requests end about every (time a request takes / requests running) seconds."""
+        """Seconds until a place should be free: the time that a request takes, divided by the number of requests."""
         return min(max(self._mean_seconds / len(self._unfinished), _SHORTEST_RETRY), _LONGEST_RETRY)
 
     def _hand_over_all(self, engine: int) -> None:
-        """Give the engine (the one after so many deaths) what earlier ones left, in slices of the event loop's time."""
+        """Give an engine (the one after so many deaths) the unfinished requests, without blocking the event loop."""
         if not self._connected or engine != self.restarts:
-            return  # this one died meanwhile
+            return  # it has died meanwhile
         num_tokens = 0
         for unfinished in self._unfinished.values():
             if num_tokens > _TOKENS_AT_ONCE:
@@ -239,7 +241,7 @@ class EngineClient:
         self._handing_over = False
 
     def _deliver(self, unfinished: Unfinished, event: TokenEvent, error: EngineError | None = None) -> None:
-        """Count an event, pass it to the stream and the listeners, and settle the accounts if it is the last."""
+        """Count an event, and pass it to the stream and the listeners. The last event ends the request."""
         unfinished.take(event)
         if event.finish_reason:
             self._settle(unfinished, event.finish_reason)
@@ -284,7 +286,7 @@ class EngineClient:
                     if unfinished := self._unfinished.get(report.request_id):
                         unfinished.stream.push_progress(report)
                 for event in events:
-                    if unfinished := self._unfinished.get(event.request_id):  # else it was aborted meanwhile
+                    if unfinished := self._unfinished.get(event.request_id):  # else it has been aborted
                         self._deliver(unfinished, event)
             case Loading():
                 self.loading = message
@@ -297,20 +299,13 @@ class EngineClient:
     def _take_stats(self, stats: EngineStats, num_drawn: int) -> None:
         self.stats = stats
         if stats.step_tokens:
-            self.speed.observe(
-                time.monotonic(),
-                num_tokens=stats.step_tokens,
-                num_drawn=num_drawn,
-                seconds=stats.step_seconds,
-                is_idle=not (stats.running or stats.waiting),
-            )
+            self.speed.observe(stats.step_tokens, num_drawn, stats.step_seconds)
 
     def engine_died(self, death: EngineDeath) -> None:
         self._connected = self._handing_over = False
         self.restarts += 1
         self.trouble = death.summary
         self.stats, self.loading = EngineStats(), None
-        self.speed.interrupt()
         for unfinished in [each for each in self._unfinished.values() if each.is_handed_over]:
             if error := unfinished.note_death(death.working_on):
                 self._fail(unfinished, error)
@@ -319,7 +314,7 @@ class EngineClient:
         self._connected = self._handing_over = False
         self.error = error
         reason = "The engine died and could not be started again."
-        if isinstance(error, CheckpointError):  # whose message names paths, so it goes to the log alone
+        if isinstance(error, CheckpointError):  # its message contains paths, so only the log gets it
             reason += " The model's files have changed or are damaged; the server has to be restarted."
         for unfinished in list(self._unfinished.values()):
             self._fail(unfinished, EngineDied(reason))

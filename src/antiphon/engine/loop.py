@@ -1,10 +1,10 @@
-"""The engine's main loop: take messages from the front, schedule, execute, report; again.
+"""The engine's main loop: take messages from the front, schedule, execute and report, again and again.
 
-Owns the scheduler, the block pool and the order of work within a step; the runner computes, the connection carries the
-messages. There is one report a step, an abort takes effect before the next step, and whenever the loop falls idle it
-checks that the accounts close. Progress is noted for each request that is taken and each step that is computed, and
-with it the requests that are being worked on. Errors are not caught here: an engine that cannot trust its state ends,
-and the front starts another.
+Owns the scheduler, the block pool and the order of work within a step. The runner computes, and the connection
+transports the messages. There is one report per step. An abort takes effect before the next step. Whenever the loop
+becomes idle, it checks that no block or sequence is lost. Progress is recorded for each request that is taken and each
+step that is computed, together with the requests that are being worked on. Errors are not caught here: if the engine
+cannot trust its state, it exits, and the front starts another one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _QUEUE_REPORTS_EVERY = 0.25  # seconds
 
 
 class LoopProgress(Protocol):
-    """Where the loop notes what it does; `progress.Progress` in an engine."""
+    """Records what the loop does; `progress.Progress` in an engine."""
 
     def bump(self) -> None: ...
 
@@ -37,7 +37,7 @@ class LoopProgress(Protocol):
 
 
 class EngineLoop:
-    """Serves one front with one runner until told to stop."""
+    """Serves one front with one runner, until it gets a Shutdown."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class EngineLoop:
         progress: LoopProgress,
         compilation: Compilation | None = None,
     ) -> None:
-        """`compilation`: where grammars become matchers; without it requests that have one are refused."""
+        """`compilation`: compiles grammars to matchers; without it, requests with a grammar are refused."""
         self._runner = runner
         self._connection = connection
         self._progress = progress
@@ -62,13 +62,13 @@ class EngineLoop:
         self._running = True
 
     def run(self) -> None:
-        """Announce what is served, then step until Shutdown. EOFError when the front is gone."""
+        """Announce what is served, then step until Shutdown. Raises EOFError when the front has gone."""
         self._connection.send(self._announcement())
         while self._running:
             self.step()
 
     def step(self) -> None:
-        """Take messages (waiting for one if there is nothing to do), compute one step, report it."""
+        """Take messages (waiting for one if there is nothing to do), compute one step and report it."""
         self._take_messages()
         plan = self._scheduler.schedule()
         self._work_on(self._scheduler.planned)
@@ -92,17 +92,17 @@ class EngineLoop:
             case AddRequest(request):
                 self._compile(request)
             case Abort(request_id):
-                # The front ends an aborted request itself; of one that is still being compiled nothing need be told.
+                # The front has ended the request already, so nothing is reported if it is still being compiled.
                 if self._compilation:
                     self._compilation.drop(request_id)
                 self._scheduler.abort(request_id)
             case Shutdown():
                 self._running = False
             case _:
-                raise AssertionError(f"{type(message).__name__} is no message for a running engine")
+                raise AssertionError(f"a running engine cannot get a {type(message).__name__}")
 
     def _add(self, request: GenerateRequest, matcher: Matcher | None = None) -> None:
-        """Give a request to the scheduler; one that an earlier engine began may have many tokens to replay."""
+        """Give a request to the scheduler. If an earlier engine began it, many tokens may have to be replayed."""
         self._work_on((request.request_id,))
         self._scheduler.add(request, matcher, self._progress.bump)
         self._work_on(())
@@ -112,10 +112,10 @@ class EngineLoop:
         if self._compilation:
             self._compilation.add(request)
         else:
-            self._scheduler.refuse(request.request_id, "This engine was given no vocabulary to match grammars with.")
+            self._scheduler.refuse(request.request_id, "This engine has no vocabulary, so it cannot match grammars.")
 
     def _take_compiled(self) -> None:
-        """Add the requests whose grammars became ready, as if they arrived now."""
+        """Add the requests whose grammars have been compiled, as if they arrived now."""
         for request, matcher in self._compilation.take_ready() if self._compilation else ():
             if isinstance(matcher, str):
                 self._scheduler.refuse(request.request_id, matcher)
@@ -123,12 +123,12 @@ class EngineLoop:
                 self._add(request, matcher)
 
     def _work_on(self, request_ids: Iterable[str]) -> None:
-        """Note what may kill the engine now: these requests, and those whose grammars are compiled meanwhile."""
+        """Record what may kill the engine now: these requests, and those whose grammars are being compiled."""
         compiling = self._compilation.request_ids if self._compilation else ()
         self._progress.work_on((*request_ids, *compiling))
 
     def _execute(self, plan: StepPlan) -> StepResult:
-        """Compute, and measure what it cost."""
+        """Compute a step, and measure how long it takes."""
         if not plan.sequences:
             return StepResult()
         started = time.perf_counter()
@@ -140,7 +140,7 @@ class EngineLoop:
         return result
 
     def _request_progress(self) -> list[RequestProgress]:
-        """How far the requests are that report it: prompts after each step, places in the queue not that often."""
+        """The progress of the requests that report it: of prompts after each step, of the queue less often."""
         now, progress = time.monotonic(), self._scheduler.prompt_progress
         if now < self._queue_report_at:
             return progress
@@ -176,7 +176,7 @@ class EngineLoop:
 
 
 def _limits(config: EngineConfig, runner: Runner) -> SchedulerLimits:
-    """A sequence may be as long as the model, the setting and the pool allow, so that any one fits the pool."""
+    """The scheduler's limits. A sequence may be as long as the model, the setting and the pool allow."""
     pool_tokens = runner.num_blocks * runner.block_size
     context_length = min(runner.context_length, config.context_length or runner.context_length, pool_tokens)
     return SchedulerLimits(

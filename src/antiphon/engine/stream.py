@@ -1,7 +1,7 @@
 """The tokens of one accepted request, as their reader sees them.
 
-Owns the events that arrived and were not read yet, max_tokens of them at most. They come in order, the terminal one
-last, and a reader who stops early ends the request. It knows neither the other streams nor the engine.
+Owns the events that have arrived and were not read yet, at most max_tokens of them. They are in order, the terminal one
+last. A reader that stops early ends the request. This module does not know other streams or the engine.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from antiphon.request import FinishReason, RequestProgress, TokenEvent
 class TokenStream:
     """An async iterator of TokenEvents that ends after the terminal one.
 
-    Close it (`aclose`, or use it as an async context manager) when you stop early: closing an unfinished stream aborts
-    its request. A cancelled wait for the next token aborts too, so a client that disconnects never leaves a request
-    behind; to wait with a time limit and go on, use `asyncio.wait`, which does not cancel. Iterating raises EngineError
-    where the request failed, EngineDied where engines died while working on it, in place of the terminal event.
+    If you stop early, close it (`aclose`, or use it as an async context manager): closing an unfinished stream aborts
+    its request. Cancelling the wait for the next token aborts it too, so a client that disconnects leaves no request
+    running. To wait with a time limit, use `asyncio.wait`, which does not cancel. Instead of the terminal event,
+    iterating raises EngineError if the request failed, and EngineDied if engines died while working on it.
     """
 
     def __init__(self, request_id: str, end: Callable[[str, FinishReason], None]) -> None:
-        """`end` ends the request if it is still running; the client's `abort`."""
+        """`end` ends the request if it is still running; it is the client's `abort`."""
         self.request_id = request_id
         self._end = end
         self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()
         self._listener: Callable[[TokenEvent | EngineError], None] | None = None
         self._progress_listener: Callable[[RequestProgress], None] | None = None
         self._exhausted = False
-        self.begun_at: float | None = None  # time.monotonic() when the engine first computed any of it
+        self.begun_at: float | None = None  # time.monotonic() when an engine began to compute it
 
     def note_begun(self, now: float) -> None:
-        """For `EngineClient` only: the engine began with it; later engines change nothing."""
+        """For `EngineClient` only: an engine has begun to compute the request. Later engines change nothing."""
         self.begun_at = now if self.begun_at is None else self.begun_at
 
     def __aiter__(self) -> TokenStream:
@@ -55,14 +55,14 @@ class TokenStream:
         return event
 
     def push(self, event: TokenEvent | EngineError) -> None:
-        """For `EngineClient` only: what the reader sees next."""
+        """For `EngineClient` only: the next event for the reader."""
         if self._listener is not None:
             self._listener(event)
         else:
             self._events.put_nowait(event)
 
     def push_progress(self, progress: RequestProgress) -> None:
-        """For `EngineClient` only: how far the request is. Without a listener it is dropped."""
+        """For `EngineClient` only: the request's progress. Without a listener it is dropped."""
         if self._progress_listener is not None:
             self._progress_listener(progress)
 
@@ -87,11 +87,11 @@ class TokenStream:
         self._end(self.request_id, FinishReason.ABORT)
 
     def finish(self) -> None:
-        """End the request as finished, not aborted: the reader has all it needs, such as a stop string in the text."""
+        """End the request as finished, not aborted: the reader has all it needs, for example up to a stop string."""
         self._end(self.request_id, FinishReason.STOP)
 
     async def aclose(self) -> None:
-        """`close`, as an async iterator's end is called."""
+        """Like `close`; the name that async iterators use."""
         self.close()
 
     async def __aenter__(self) -> TokenStream:

@@ -1,8 +1,9 @@
 """The protocol between front and engine: typed messages, msgpack, length-prefixed frames. Never pickle.
 
-Owns the message types, their encoding and the framing; both ends of the socket use the same decoder. What comes out is
-a message of a known type with fields of the right type, or a WireError; a frame longer than its cap is refused by its
-header. Only `Connection`, the engine's blocking end, does input and output; nothing here knows scheduling or asyncio.
+Owns the message types, their encoding and the framing. Both ends of the socket use the same decoder, which returns
+messages of a known type with fields of the right types, or raises WireError. A frame that is too long is refused when
+its header arrives. Only `Connection`, the engine's blocking end, does input and output. This module does not know
+scheduling or asyncio.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ _RECEIVE_BYTES = 1 << 18
 
 
 class WireError(ConnectionError):
-    """The other side broke the protocol: an oversized frame, or one that is no message."""
+    """The other side broke the protocol: a frame is too long, or is not a message."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
-    """Base of everything that crosses; the class name is the tag."""
+    """Base of all messages; the class name is the tag."""
 
 
 # --- front to engine
@@ -39,23 +40,23 @@ class Configure(Message, frozen=True):
     """The first message: what to load and how."""
 
     config: EngineConfig
-    vocabulary: Vocabulary | None = None  # what grammars are matched with; None: no request will have one
+    vocabulary: Vocabulary | None = None  # to match grammars with; None: no request has a grammar
 
 
 class AddRequest(Message, frozen=True):
-    """Generate; the request may carry tokens that an earlier engine already produced."""
+    """Generate an answer. The request may contain tokens that an earlier engine generated."""
 
     request: GenerateRequest
 
 
 class Abort(Message, frozen=True):
-    """Stop a request and free its blocks; unknown ids are ignored, since it may just have finished."""
+    """Stop a request and free its blocks. Unknown ids are ignored, since the request may just have finished."""
 
     request_id: str
 
 
 class Shutdown(Message, frozen=True):
-    """Stop now; whatever runs is dropped."""
+    """Stop now, and drop what is running."""
 
 
 ToEngine = Configure | AddRequest | Abort | Shutdown
@@ -64,29 +65,29 @@ ToEngine = Configure | AddRequest | Abort | Shutdown
 
 
 class Loading(Message, frozen=True):
-    """How far loading has come."""
+    """The progress of loading."""
 
     fraction: float  # 0 to 1
     phase: str  # for people: "packing weights"
 
 
 class Ready(Message, frozen=True):
-    """The engine takes requests now, and what it is."""
+    """The engine accepts requests now; a description of it."""
 
     runner: dict[str, str | int | float]  # the runner's own description
     num_blocks: int
-    block_size: int  # tokens a block
+    block_size: int  # tokens per block
     vocab_size: int
-    context_length: int  # tokens a sequence may have, prompt and answer; never more than the pool holds
+    context_length: int  # maximum tokens of a sequence, prompt and answer; at most what the pool holds
 
 
 class EngineStats(Message, frozen=True):
-    """The engine's state after a step; counts with `num_` in front that only grow are since this engine's start."""
+    """The engine's state after a step. Names with `num_` are counts since this engine started."""
 
     running: int = 0  # sequences
     waiting: int = 0
     blocks_free: int = 0
-    blocks_cached: int = 0  # nobody holds them, but their contents may be hit
+    blocks_cached: int = 0  # not in use, but a prompt may find their contents
     blocks_in_use: int = 0
     blocks_total: int = 0
     step: int = 0  # number of the last step
@@ -99,26 +100,26 @@ class EngineStats(Message, frozen=True):
 
 
 class StepReport(Message, frozen=True):
-    """All that one step produced, in one frame."""
+    """All results of one step, in one frame."""
 
     events: list[TokenEvent]
     stats: EngineStats
-    begun: list[str] = []  # requests that were computed for the first time in this step
+    begun: list[str] = []  # requests whose computation began in this step
     progress: list[RequestProgress] = []  # of requests that asked for it; older than their `events`
 
 
 class FatalKind(StrEnum):
-    """Why an engine cannot go on."""
+    """Why an engine cannot continue."""
 
     CHECKPOINT = "checkpoint"  # the model cannot be served
     CONFIG = "config"  # a setting cannot work
-    MEMORY = "memory"  # there is too little for the model and its settings, now at least
-    HUNG = "hung"  # said by the front, which ended it
-    INTERNAL = "internal"  # a bug, or a broken machine
+    MEMORY = "memory"  # there is too little now for the model and its settings
+    HUNG = "hung"  # set by the front, which stopped the engine
+    INTERNAL = "internal"  # a bug, or a hardware fault
 
 
 class Fatal(Message, frozen=True):
-    """The engine cannot go on and exits."""
+    """The engine cannot continue and exits."""
 
     kind: FatalKind
     message: str
@@ -138,14 +139,14 @@ def encode(message: Message) -> bytes:
 
 
 class FrameDecoder(Generic[M]):
-    """Turns a stream of bytes, cut anywhere, into the messages of one direction."""
+    """Turns a stream of bytes into messages, wherever the stream is cut."""
 
     def __init__(self, messages: type[M]) -> None:
         self._decoder = msgspec.msgpack.Decoder(messages)
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[M]:
-        """Add bytes; yield every message they complete."""
+        """Add bytes, and yield all messages that are complete now."""
         self._buffer += data
         while (payload := self._take_frame()) is not None:
             try:
@@ -168,23 +169,23 @@ class FrameDecoder(Generic[M]):
 
 
 def decoder_from_engine() -> FrameDecoder[FromEngine]:
-    """What the front reads."""
+    """A decoder for the front."""
     return FrameDecoder(FromEngine)  # type: ignore[arg-type]  # a union is no `type` to mypy
 
 
 def decoder_to_engine() -> FrameDecoder[ToEngine]:
-    """What the engine reads."""
+    """A decoder for the engine."""
     return FrameDecoder(ToEngine)  # type: ignore[arg-type]
 
 
 class Readable(Protocol):
-    """Something with a file descriptor to wait for."""
+    """An object with a file descriptor to wait for."""
 
     def fileno(self) -> int: ...
 
 
 class Connection:
-    """The engine's end of the socketpair: blocking sends, receives that wait only when told to."""
+    """The engine's end of the socketpair. Sending blocks; receiving waits only if asked to."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -194,9 +195,10 @@ class Connection:
         self._socket.sendall(encode(message))
 
     def receive(self, *, wait: bool, or_until: Readable | None = None) -> Iterator[ToEngine]:
-        """Yield every message that has arrived, as it is decoded.
+        """Yield all messages that have arrived, as they are decoded.
 
-        With `wait`, wait for at least one, unless `or_until` becomes readable first. EOFError when the front is gone.
+        With `wait`, wait for at least one, unless `or_until` becomes readable first. Raises EOFError when the front has
+        closed the connection.
         """
         poll = select.poll()  # not `select.select`, which cannot wait for descriptors from 1024 on
         poll.register(self._socket, select.POLLIN)

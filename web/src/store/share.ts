@@ -31,7 +31,7 @@ details { margin: 0.5rem 0; opacity: 0.85; } summary { cursor: pointer; }
 math[display="block"] { margin: 0.75rem 0; overflow-x: auto; }
 .to-left { text-align: left; } .to-center { text-align: center; } .to-right { text-align: right; }
 `;
-const STYLE_GOES_HERE = "the-style-goes-here";
+const HEAD_ENDS = "</head>";
 
 /** The file; `rendered` are the messages as they are shown. */
 export function shareFile(conversation: Conversation, rendered: HTMLElement[]): Blob {
@@ -45,15 +45,13 @@ export function shareFile(conversation: Conversation, rendered: HTMLElement[]): 
     meta(page, { name: "viewport", content: "width=device-width" }),
   );
   page.title = printable(titleOf(conversation));
-  // An element of style would be under this page's policy, even in a document that is never shown.
-  page.head.append(meta(page, { name: STYLE_GOES_HERE }));
   const main = page.createElement("main");
   main.append(...rendered.flatMap((each) => copy(each, page)));
   page.body.append(main);
-  const text = new XMLSerializer().serializeToString(page);
-  const mark = new RegExp(`<meta name="${STYLE_GOES_HERE}"\\s*/?>`, "u").exec(text)?.[0] ?? "";
-  const at = text.indexOf(mark);
-  const parts = ["<!doctype html>\n", text.slice(0, at), "<style>", style, "</style>", text.slice(at + mark.length)];
+  // The style is put in as text: the document inherits the page's policy, which allows no element of style, and a
+  // serializer of XML would escape the style's ">", which HTML reads as it is.
+  const [head = "", ...rest] = new XMLSerializer().serializeToString(page).split(HEAD_ENDS);
+  const parts = ["<!doctype html>\n", head, "<style>", style, "</style>", HEAD_ENDS, rest.join(HEAD_ENDS)];
   return new Blob(parts, { type: "text/html;charset=utf-8" });
 }
 

@@ -39,6 +39,11 @@ export function forget(element: HTMLElement): void {
   waiting.delete(element);
 }
 
+/** How many formulas are still shown as their source, to be typeset. */
+export function waitingFormulas(): number {
+  return waiting.size;
+}
+
 /** Whether groups are nested deeper than KaTeX, which is recursive, should be asked for. */
 export function isTooDeep(tex: string): boolean {
   let depth = 0;

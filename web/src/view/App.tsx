@@ -48,7 +48,7 @@ export function App() {
         <main aria-label={w.page.main}>
           <Conversation />
         </main>
-        <div class="foot">
+        <section class="foot" aria-label={w.composer.label}>
           <div class="column">
             <Latest />
             <Toasts />
@@ -56,7 +56,7 @@ export function App() {
             <Composer />
             <Status />
           </div>
-        </div>
+        </section>
       </div>
       <Announcer />
       {dialog.value === "shortcuts" ? <ShortcutsDialog onClose={() => (dialog.value = null)} /> : null}

@@ -1,5 +1,5 @@
 /** The messages of the open conversation, from the first to the last, or what stands there before the first. */
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { path, type Message } from "../state/conversation";
 import { live, type Live } from "../state/generation";
@@ -62,10 +62,11 @@ function Item({ message, now, near, last }: ItemProps) {
   );
 }
 
-/** Draws the last messages first, and earlier ones when the reader comes near them. */
+/** Draws the last messages first, and earlier ones when the reader comes near them. What is drawn once stays. */
 function useOlder(conversation: string, count: number) {
-  const [hidden, setHidden] = useState({ conversation, from: Math.max(0, count - AT_FIRST) });
-  const from = hidden.conversation === conversation ? Math.min(hidden.from, count) : Math.max(0, count - AT_FIRST);
+  const first = useMemo(() => Math.max(0, count - AT_FIRST), [conversation]);
+  const [more, setMore] = useState({ conversation, count: 0 });
+  const from = Math.max(0, first - (more.conversation === conversation ? more.count : 0));
   const top = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!top.current) return undefined;
@@ -82,10 +83,12 @@ function useOlder(conversation: string, count: number) {
   function show(): void {
     const height = document.documentElement.scrollHeight;
     const at = window.scrollY;
-    setHidden({ conversation, from: Math.max(0, from - MORE) });
-    if (!CSS.supports("overflow-anchor", "auto")) {
-      requestAnimationFrame(() => window.scrollTo(0, at + document.documentElement.scrollHeight - height));
-    }
+    setMore({ conversation, count: first - from + MORE });
+    if (ANCHORS) return;
+    requestAnimationFrame(() => window.scrollTo(0, at + document.documentElement.scrollHeight - height));
   }
   return { from, top };
 }
+
+/** Browsers with scroll anchoring keep what is in sight where it is by themselves. */
+const ANCHORS = CSS.supports("overflow-anchor", "auto");

@@ -39,7 +39,7 @@ export function useFollowing(content: RefObject<HTMLElement | null>): void {
       if (following.value && content.current?.dataset["follow"] && distance() > 1) toEnd();
     });
     window.addEventListener("scroll", scrolled, { passive: true });
-    if (content.current) grown.observe(content.current);
+    grown.observe(document.body); // also the box below grows
     return () => {
       window.removeEventListener("scroll", scrolled);
       grown.disconnect();

@@ -19,6 +19,7 @@ from antiphon.api.fields import (
     Integer,
     Refused,
     RefusedModalities,
+    ServiceTierName,
     TokenLimit,
     refused,
 )
@@ -159,7 +160,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
 
     metadata: AcceptedMap = None
     store: AcceptedFlag = None
-    service_tier: AcceptedText = None
+    service_tier: ServiceTierName = None
     safety_identifier: AcceptedText = None
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None

@@ -20,6 +20,7 @@ from antiphon.api.usage import new_id
 from antiphon.errors import (
     InvalidRequest,
 )
+from antiphon.request import ServiceTier
 from antiphon.text import ChatPrompt
 
 
@@ -50,6 +51,7 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
         stops=body.stops,
         n=body.n or 1,
         priority=priority,
+        service_tier=ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT,
         cache_salt=body.cache_salt or "",
         tools=tool_reading(body, text),
         reports_progress=bool(body.return_progress),

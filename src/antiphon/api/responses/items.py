@@ -124,7 +124,7 @@ class _Text:
     def __init__(self, index: int) -> None:
         self.item = Message(item_id("msg"))
         self._index = index
-        self._texts: list[str] = []
+        self._text = bytearray()  # UTF-8; a list of parts would take ten times the memory
         self._logprobs: list[TokenLogprob] = []
 
     def begin(self) -> Iterator[Event]:
@@ -132,13 +132,13 @@ class _Text:
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=OutputText())
 
     def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
-        self._texts.append(text)
+        self._text += text.encode()
         self._logprobs += logprobs
         if text or logprobs:
             yield TextDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs)
 
     def so_far(self) -> Message:
-        return msgspec.structs.replace(self.item, content=[OutputText("".join(self._texts), logprobs=self._logprobs)])
+        return msgspec.structs.replace(self.item, content=[OutputText(self._text.decode(), logprobs=self._logprobs)])
 
     def end(self, status: Status) -> Iterator[Event]:
         self.item.content, self.item.status = self.so_far().content, status
@@ -151,7 +151,7 @@ class _Thought:
     def __init__(self, index: int) -> None:
         self.item = Reasoning(item_id("rs"))
         self._index = index
-        self._texts: list[str] = []
+        self._text = bytearray()
         self._logprobs: list[TokenLogprob] = []
 
     def begin(self) -> Iterator[Event]:
@@ -159,12 +159,12 @@ class _Thought:
         yield PartAdded(item_id=self.item.id, output_index=self._index, part=ReasoningText())
 
     def add(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
-        self._texts.append(text)
+        self._text += text.encode()
         self._logprobs += logprobs
         yield ReasoningDelta(item_id=self.item.id, output_index=self._index, delta=text, logprobs=logprobs or UNSET)
 
     def so_far(self) -> Reasoning:
-        part = ReasoningText("".join(self._texts), self._logprobs or UNSET)
+        part = ReasoningText(self._text.decode(), self._logprobs or UNSET)
         return msgspec.structs.replace(self.item, content=[part])
 
     def end(self, status: Status) -> Iterator[Event]:
@@ -180,18 +180,18 @@ class _Call:
         assert first.name is not None
         self.item = FunctionCall(item_id("fc"), call_id=first.id, name=first.name)
         self._index = index
-        self._arguments: list[str] = []
+        self._arguments = bytearray()
 
     def begin(self) -> Iterator[Event]:
         yield ItemAdded(output_index=self._index, item=copy.copy(self.item))
 
     def add(self, arguments: str) -> Iterator[Event]:
-        self._arguments.append(arguments)
+        self._arguments += arguments.encode()
         if arguments:
             yield ArgumentsDelta(item_id=self.item.id, output_index=self._index, delta=arguments)
 
     def so_far(self) -> FunctionCall:
-        return msgspec.structs.replace(self.item, arguments="".join(self._arguments))
+        return msgspec.structs.replace(self.item, arguments=self._arguments.decode())
 
     def end(self, status: Status) -> Iterator[Event]:
         self.item.arguments, self.item.status = self.so_far().arguments, status

@@ -22,6 +22,7 @@ from antiphon.api.fields import (
     Refused,
     RepetitionPenalty,
     Seed,
+    ServiceTierName,
     StopString,
     TokenLimit,
     TopK,
@@ -253,7 +254,7 @@ class ResponseRequest(Schema):
     )
     metadata: AcceptedMap = None
     user: AcceptedText = None
-    service_tier: AcceptedText = None
+    service_tier: ServiceTierName = None
     safety_identifier: AcceptedText = None
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None

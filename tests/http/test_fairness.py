@@ -1,0 +1,140 @@
+"""One key floods the server while another asks one question after another, over HTTP.
+
+Waiting is counted in tokens that the engine generates for the flood meanwhile, so a slow machine changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx2
+import pytest
+from http_server import PATIENCE, Served, serving, until
+
+from antiphon.api_keys import ApiKey, read_api_keys
+from antiphon.config import ServerConfig
+from antiphon.engine.shares import OUTPUT_WEIGHT
+from antiphon.engine.turns import max_lead
+from antiphon.errors import ConfigError
+from antiphon.request import GenerateRequest, ServiceTier, TokenEvent
+
+PLACES, BATCH, CONTEXT = 8, 32, 128
+# The tokens that a waiting client may see another one get, from `turns`.
+BOUND = 2 * max_lead(PLACES, BATCH, CONTEXT) / OUTPUT_WEIGHT
+ENGINE: dict[str, Any] = {"max_num_sequences": PLACES, "max_batch_tokens": BATCH}
+FAKE = {"step_seconds": 0.03, "context_length": CONTEXT, "eos_token_id": -1}
+
+
+def keys(tmp_path, lines: str = "greedy: k1\nmodest: k2\n") -> tuple[ApiKey, ...]:
+    path = tmp_path / "keys"
+    path.write_text(lines)
+    return read_api_keys([], str(path))
+
+
+class Watch:
+    """Counts the tokens of the flood, and notes the count at each of the other's arrivals and first tokens."""
+
+    def __init__(self, server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests: list[GenerateRequest] = []
+        self.num_tokens = 0  # of the flood, so far
+        self.arrived: dict[str, int] = {}
+        self.waited: list[int] = []
+        generate: Callable[[GenerateRequest], Any] = server.engine.generate
+
+        def noting(request: GenerateRequest) -> Any:
+            self.requests.append(request)
+            if request.sampling.max_tokens == 1:
+                self.arrived[request.request_id] = self.num_tokens
+            return generate(request)
+
+        monkeypatch.setattr(server.engine, "generate", noting)
+        server.engine.subscribe(self._take)
+
+    @property
+    def still_waiting(self) -> int:
+        """What the other's unanswered request has waited."""
+        return max((self.num_tokens - since for since in self.arrived.values()), default=0)
+
+    def _take(self, event: TokenEvent) -> None:
+        if event.token_id is None:
+            return
+        if event.request_id in self.arrived:
+            self.waited.append(self.num_tokens - self.arrived.pop(event.request_id))
+        else:
+            self.num_tokens += 1
+
+
+async def flood(server: Served, stack: AsyncExitStack, key: str) -> list[asyncio.Task[Any]]:
+    """200 requests at once."""
+    limits = httpx2.Limits(max_connections=None)
+    client = httpx2.AsyncClient(base_url=server.url, limits=limits, timeout=PATIENCE, trust_env=False)
+    await stack.enter_async_context(client)
+    tasks = [asyncio.create_task(ask(client, key, number, max_tokens=50)) for number in range(200)]
+    await until(lambda: server.engine.counters.running == 200)
+    return tasks
+
+
+async def ask(client: httpx2.AsyncClient, key: str, number: int, **fields: Any) -> Any:
+    body = {"prompt": f"{number} times", **fields}
+    return await client.post("/v1/completions", json=body, headers={"x-api-key": key})
+
+
+async def test_a_flood_of_one_key_does_not_delay_another(tmp_path, monkeypatch):
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(serving(tmp_path, fake=FAKE, api_keys=keys(tmp_path), **ENGINE))
+        watch = Watch(server, monkeypatch)
+        tasks = await flood(server, stack, "k1")
+        for number in range(5):
+            reply = await ask(server.http, "k2", number, max_tokens=1)
+            assert reply.status_code == 200
+        assert len(watch.waited) == 5
+        assert max(watch.waited) <= BOUND
+        assert server.engine.counters.running > 100, "the flood was over before"
+        for task in tasks:
+            task.cancel()
+
+
+async def test_without_fair_shares_a_flood_delays_everybody(tmp_path, monkeypatch):
+    """The same with the setting off: so the test above can fail."""
+    async with AsyncExitStack() as stack:
+        settings = {"api_keys": keys(tmp_path), "fairness": "none", **ENGINE}
+        server = await stack.enter_async_context(serving(tmp_path, fake=FAKE | {"step_seconds": 0.0}, **settings))
+        watch = Watch(server, monkeypatch)
+        tasks = await flood(server, stack, "k1")
+        waiting = asyncio.create_task(ask(server.http, "k2", 0, max_tokens=1))
+        await until(lambda: watch.waited or watch.still_waiting > 2 * BOUND)
+        assert max(watch.waited, default=watch.still_waiting) > 2 * BOUND
+        for task in [*tasks, waiting]:
+            task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("fairness", "has_keys", "identity"),
+    [("key", True, "modest"), ("key", False, ""), ("address", True, "modest"), ("address", False, "127.0.0.1")],
+)
+async def test_who_shares_a_share(tmp_path, monkeypatch, fairness, has_keys, identity):
+    api_keys = keys(tmp_path, "greedy: k1\nmodest: k2 weight=3\n") if has_keys else ()
+    async with serving(tmp_path, api_keys=api_keys, fairness=fairness) as server:
+        watch = Watch(server, monkeypatch)
+        await ask(server.http, "k2", 0, max_tokens=2)
+        (request,) = watch.requests
+        assert (request.fairness_id, request.fairness_weight) == (identity, 3 if has_keys else 1)
+
+
+async def test_flex_reaches_the_engine(tmp_path, monkeypatch):
+    async with serving(tmp_path) as server:
+        watch = Watch(server, monkeypatch)
+        for tier in ("flex", "auto", None):
+            assert (await server.chat(service_tier=tier, max_tokens=2)).status_code == 200
+        body = {"input": "Hello", "service_tier": "flex", "max_output_tokens": 16}
+        assert (await server.http.post("/v1/responses", json=body)).status_code == 200
+        tiers = [request.service_tier for request in watch.requests]
+        assert tiers == [ServiceTier.FLEX, ServiceTier.DEFAULT, ServiceTier.DEFAULT, ServiceTier.FLEX]
+
+
+def test_only_known_kinds_of_fairness_are_accepted():
+    with pytest.raises(ConfigError, match="--fairness is 'client'; choose one of key, address, none"):
+        ServerConfig(fairness="client")

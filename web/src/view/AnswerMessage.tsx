@@ -4,6 +4,7 @@ import { useRef } from "preact/hooks";
 import type { Answer, Message } from "../state/conversation";
 import { regenerate, type Live } from "../state/generation";
 import { words } from "../words";
+import { backToComposer } from "./composing";
 import { CopyButton } from "./CopyButton";
 import { CopyMenu } from "./CopyMenu";
 import { Ending } from "./Ending";
@@ -57,6 +58,10 @@ function Text({ message, text, streaming = false }: { message: Message; text: st
 
 function Finished({ message, answer }: { message: Message; answer: Answer }) {
   const w = words.value;
+  function again(): void {
+    regenerate(message.id);
+    backToComposer();
+  }
   return (
     <>
       <Ending id={message.id} text={message.text} answer={answer} />
@@ -65,7 +70,7 @@ function Finished({ message, answer }: { message: Message; answer: Answer }) {
         <span class="quiet">
           <CopyButton text={message.text} />
           <CopyMenu messageId={message.id} />
-          <ToolButton icon="again" label={w.message.regenerate} onClick={() => regenerate(message.id)} />
+          <ToolButton icon="again" label={w.message.regenerate} onClick={again} />
           <ReplayButton messageId={message.id} />
           <TintButton message={message} />
           <ToolButton icon="trash" label={w.message.remove} onClick={() => removeWithUndo(message.id)} />

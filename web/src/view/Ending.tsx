@@ -2,6 +2,7 @@
 import type { Fault } from "../api/types";
 import type { Answer } from "../state/conversation";
 import { continueAnswer, regenerate } from "../state/generation";
+import { backToComposer } from "./composing";
 import { words, type Words } from "../words";
 
 export function Ending({ id, text, answer }: { id: string; text: string; answer: Answer }) {
@@ -9,6 +10,11 @@ export function Ending({ id, text, answer }: { id: string; text: string; answer:
   const said = explanation(w, text, answer);
   if (!said) return null;
   const goesOn = text !== "" || answer.thought !== "";
+  function help(): void {
+    if (goesOn) continueAnswer(id);
+    else regenerate(id);
+    backToComposer();
+  }
   const full = answer.fault?.kind === "context";
   return (
     <div class={answer.fault ? "note bad" : "note"} role="note">
@@ -17,7 +23,7 @@ export function Ending({ id, text, answer }: { id: string; text: string; answer:
         {answer.fault?.message ? <small>{answer.fault.message}</small> : null}
       </span>
       {full ? null : (
-        <button type="button" class="button" onClick={() => (goesOn ? continueAnswer(id) : regenerate(id))}>
+        <button type="button" class="button" onClick={help}>
           {goesOn ? w.message.continue : w.message.regenerate}
         </button>
       )}

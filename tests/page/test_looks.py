@@ -157,7 +157,9 @@ async def test_a_phone_shows_the_buttons_that_a_mouse_would_uncover(echo: PageSe
 
 async def test_the_dark_is_dark_and_the_reader_may_choose(echo: PageServer, visit: Visit):
     tab = await visit(echo, color_scheme="dark")
-    brightness = "() => getComputedStyle(document.documentElement).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
+    brightness = (
+        "() => getComputedStyle(document.documentElement).backgroundColor.match(/[\\d.]+/g).slice(0, 3).map(Number)"
+    )
     dark = await tab.page.evaluate(brightness)
     await tab.button("Settings").click()
     dialog = tab.page.get_by_role("dialog", name="Settings")

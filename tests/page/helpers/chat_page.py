@@ -6,6 +6,7 @@ error, a dialog, a request to another host. A test may name what it provokes (`e
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 from page_server import PageServer
 from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Locator, Page, Request, expect
 
-PATIENCE = int(__import__("os").environ.get("PP", 30_000))  # milliseconds
+PATIENCE = int(os.environ.get("ANTIPHON_PAGE_PATIENCE", 60_000))  # milliseconds; who writes a test may set less
 expect.set_options(timeout=PATIENCE)
 
 # Chromium itself writes such a line for every reply of 400 or more, and for every connection that breaks.

@@ -28,8 +28,15 @@ def test_it_learns_a_line():
     assert budget.fixed_seconds == pytest.approx(0.06, rel=0.05)
 
 
-def test_nobody_decoding_means_no_target():
-    assert after([machine(512)] * 3).tokens(0) == 512
+def test_a_prompt_alone_gets_steps_of_four_times_the_target():
+    fast = [machine(n, per_token=0.001) for n in (100, 512)] * 9
+    assert after(fast).tokens(0) == 512
+    assert machine(after([machine(n) for n in (100, 512)] * 9).tokens(0))[1] == pytest.approx(1.0, rel=0.05)
+    assert after(fast, target=0.0).tokens(0) == 512
+
+
+def test_while_a_prompt_waits_behind_another_steps_keep_to_the_target():
+    assert machine(after([machine(n) for n in (100, 512)] * 9).tokens(0, 2))[1] == pytest.approx(0.25, rel=0.05)
 
 
 def test_no_target_means_the_whole_batch():

@@ -42,7 +42,7 @@ def test_a_steady_batch_is_measured_and_its_neighbours_predicted(running, fixed,
     clock = Clock(fixed, per_token)
     for size in (64, 1, 32, 8) * 10:
         clock.step(size)
-    for _ in range(150):
+    for _ in range(300):
         clock.step(running)
     assert clock.speed.tokens_per_second == pytest.approx(running * clock.of_one_among(running), rel=0.02)
     assert clock.speed.of_one_among(running) == pytest.approx(clock.of_one_among(running), rel=0.02)
@@ -53,7 +53,7 @@ def test_a_crowd_that_left_is_forgotten():
     clock = Clock()
     for _ in range(100):
         clock.step(32)
-    for _ in range(100):
+    for _ in range(200):
         clock.step(1)
     assert clock.speed.tokens_per_second == pytest.approx(clock.of_one_among(1), rel=0.02)
 

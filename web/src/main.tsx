@@ -1,4 +1,13 @@
 /** Where the page begins. */
+// Before the components, whose own styles come after these.
+import "./style/tokens.css";
+import "./style/base.css";
+import "./style/layout.css";
+import "./style/sidebar.css";
+import "./style/message.css";
+import "./style/thought.css";
+import "./style/composer.css";
+import "./style/print.css";
 import { effect } from "@preact/signals";
 import { render } from "preact";
 
@@ -7,13 +16,6 @@ import { settings } from "./state/settings";
 import { loadMarkdown } from "./view/Prose";
 import { App } from "./view/App";
 import { followLanguage } from "./words";
-import "./style/tokens.css";
-import "./style/base.css";
-import "./style/layout.css";
-import "./style/sidebar.css";
-import "./style/message.css";
-import "./style/composer.css";
-import "./style/print.css";
 
 effect(() => {
   const { theme } = settings.value;

@@ -11,6 +11,7 @@ from __future__ import annotations
 _MEMORY = 0.9  # weight of the past, per step
 _HICCUP = 3.0  # a step is believed up to so many times its prediction; the machine may have been busy elsewhere
 _INERTIA = 64.0  # tokens²: how much the steps' sizes must vary before they outweigh the slope known so far
+_ALONE = 4.0  # how many times the target a step may take while nobody waits: a newcomer would wait for its end
 _REACH = 2  # never budget for more than so many times the largest step measured
 
 
@@ -67,14 +68,16 @@ class StepBudget(StepCosts):
     def tokens(self, num_decoding: int, num_prefilling: int = 1) -> int:
         """The budget of a step in which `num_decoding` sequences wait for their next token, those included.
 
-        A prompt that is computed alone gets the whole batch.
+        Where a prompt is computed alone, a step may be four times as long: large enough to lose no speed.
         """
-        if not self._target or (not num_decoding and num_prefilling <= 1):
+        if not self._target:
             return self._max_batch_tokens
-        affordable = min(self._affordable(), _REACH * self._largest)
+        if not num_decoding and num_prefilling <= 1:
+            return max(self._affordable(_ALONE * self._target), min(self._min_prefill_tokens, self._max_batch_tokens))
+        affordable = min(self._affordable(self._target), _REACH * self._largest)
         return min(self._max_batch_tokens, max(affordable, num_decoding + self._min_prefill_tokens))
 
-    def _affordable(self) -> int:
+    def _affordable(self, seconds: float) -> int:
         if self.seconds_per_token <= 0:
             return self._max_batch_tokens
-        return int(min((self._target - self.fixed_seconds) / self.seconds_per_token, self._max_batch_tokens))
+        return int(min((seconds - self.fixed_seconds) / self.seconds_per_token, self._max_batch_tokens))

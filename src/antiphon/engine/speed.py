@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from antiphon.engine.budget import StepCosts
 
-_MEMORY = 0.9  # weight of the past, per step
+_LATEST = 0.05  # weight of the latest step, once there are enough
 _LEAST_STEPS = 20  # in which every sequence computed one token; before that nothing is known
 
 
@@ -19,13 +19,14 @@ class Speed:
 
     def __init__(self) -> None:
         self._costs = StepCosts()
-        self._num_decode_steps = 0
+        self._num_steps = self._num_decode_steps = 0
         self._mean_tokens = 0.0  # drawn in a step
         self._mean_seconds = 0.0  # of a step
 
     def observe(self, num_tokens: int, num_drawn: int, seconds: float) -> None:
         """Take a step: the tokens computed in it, at least one; the tokens drawn; and its duration."""
-        new = 1.0 if not self._mean_seconds else 1 - _MEMORY
+        self._num_steps += 1
+        new = max(_LATEST, 1 / self._num_steps)
         self._mean_tokens += new * (num_drawn - self._mean_tokens)
         self._mean_seconds += new * (seconds - self._mean_seconds)
         self._costs.observe(num_tokens, seconds)

@@ -9,6 +9,7 @@ import type { StateBlock, Token } from "markdown-it";
 
 import type { Reference, References } from "./inline";
 import { parser } from "./parser";
+import { shared } from "./shared";
 import { TreeReader, type Node } from "./tree";
 
 /** One block of the top level. The same object as before if nothing about it has changed. */
@@ -57,7 +58,7 @@ export class Blocks {
       const before = this.shown[index];
       const wanted = block.source.includes("[") ? this.references : NONE;
       if (before && before.source === block.source && before.references === wanted) return before;
-      return { ...block, references: wanted };
+      return { ...block, node: before ? shared(before.node, block.node) : block.node, references: wanted };
     });
   }
 

@@ -4,6 +4,7 @@ import { useRef } from "preact/hooks";
 import type { Answer, Message } from "../state/conversation";
 import { regenerate, type Live } from "../state/generation";
 import { words } from "../words";
+import { backToComposer } from "./composing";
 import { CopyButton } from "./CopyButton";
 import { CopyMenu } from "./CopyMenu";
 import { Ending } from "./Ending";
@@ -29,7 +30,7 @@ export function AnswerMessage({ message, answer, now }: Props) {
   const w = words.value;
   const frame = useSteadyHeight(now);
   return (
-    <div ref={frame}>
+    <div ref={frame} class="steady">
       <h2 class="unseen">{w.message.assistant}</h2>
       <VoteTally messageId={message.id} />
       <Thought id={message.id} answer={answer} now={now} />
@@ -57,6 +58,10 @@ function Text({ message, text, streaming = false }: { message: Message; text: st
 
 function Finished({ message, answer }: { message: Message; answer: Answer }) {
   const w = words.value;
+  function again(): void {
+    regenerate(message.id);
+    backToComposer();
+  }
   return (
     <>
       <Ending id={message.id} text={message.text} answer={answer} />
@@ -65,7 +70,7 @@ function Finished({ message, answer }: { message: Message; answer: Answer }) {
         <span class="quiet">
           <CopyButton text={message.text} />
           <CopyMenu messageId={message.id} />
-          <ToolButton icon="again" label={w.message.regenerate} onClick={() => regenerate(message.id)} />
+          <ToolButton icon="again" label={w.message.regenerate} onClick={again} />
           <ReplayButton messageId={message.id} />
           <TintButton message={message} />
           <ToolButton icon="trash" label={w.message.remove} onClick={() => removeWithUndo(message.id)} />
@@ -78,15 +83,15 @@ function Finished({ message, answer }: { message: Message; answer: Answer }) {
 }
 
 /**
- * Keeps the height that an answer had when its thought closed, so that nothing above it moves: the text that follows fills
- * the room. The reader's own closing may shrink it.
+ * Keeps the height that an answer had when the window of its thought closed, so that nothing above it moves: the text that
+ * follows fills the room. Only the last answer keeps it, until the next message.
  */
 function useSteadyHeight(now: Live | undefined) {
   const frame = useRef<HTMLDivElement>(null);
   const before = useRef(now?.phase);
   const element = frame.current;
-  if (element && before.current === "thinking" && now?.phase !== "thinking") {
-    element.style.minHeight = `${element.offsetHeight}px`;
+  if (before.current === "thinking" && now?.phase !== "thinking" && element?.querySelector(".thought-window")) {
+    element.style.setProperty("--steady", `${element.offsetHeight}px`);
   }
   before.current = now?.phase;
   return frame;

@@ -1,24 +1,17 @@
 /** One block of a text: a paragraph, a list, a table. The elements of a block that has not changed are not touched. */
-import { Component, type ComponentChild } from "preact";
+import type { ComponentChild } from "preact";
 import { useRef } from "preact/hooks";
 
 import type { Block } from "../text/blocks";
 import type { References } from "../text/inline";
-import type { Item, Leaf, Node } from "../text/tree";
+import type { Align, Item, Leaf, Node } from "../text/tree";
 import { words } from "../words";
 import { Code } from "./Code";
 import { useScrollable } from "./scrollable";
+import { still } from "./still";
 import { Words } from "./Words";
 
-export class BlockView extends Component<{ block: Block }> {
-  override shouldComponentUpdate(next: { block: Block }): boolean {
-    return next.block !== this.props.block;
-  }
-
-  override render({ block }: { block: Block }): ComponentChild {
-    return show(block.node, block.references);
-  }
-}
+export const BlockView = still(({ block }: { block: Block }) => show(block.node, block.references));
 
 function show(node: Node, references: References, key?: number): ComponentChild {
   switch (node.type) {
@@ -66,7 +59,7 @@ function List({ node, references }: { node: Extract<Node, { type: "list" }>; ref
   );
 }
 
-function ListItem({ item, references }: { item: Item; references: References }) {
+const ListItem = still(({ item, references }: { item: Item; references: References }) => {
   if (item.done === null) return <li>{all(item.children, references)}</li>;
   const name = item.done ? words.value.text.done : words.value.text.open;
   return (
@@ -75,36 +68,39 @@ function ListItem({ item, references }: { item: Item; references: References }) 
       <div>{all(item.children, references)}</div>
     </li>
   );
-}
+});
 
 function Table({ node, references }: { node: Extract<Node, { type: "table" }>; references: References }) {
   const box = useRef<HTMLDivElement>(null);
   useScrollable(box);
-  const alignOf = (column: number): string | undefined => node.aligns[column] ?? undefined;
   return (
     <div class="table" ref={box} data-scrolls role="group" aria-label={words.value.text.table}>
       <table>
         <thead>
-          <tr>
-            {node.head.map((leaf, column) => (
-              <th key={column} scope="col" class={alignOf(column)}>
-                {inside(leaf, references)}
-              </th>
-            ))}
-          </tr>
+          <Row head cells={node.head} aligns={node.aligns} references={references} />
         </thead>
         <tbody>
           {node.rows.map((row, index) => (
-            <tr key={index}>
-              {row.map((leaf, column) => (
-                <td key={column} class={alignOf(column)}>
-                  {inside(leaf, references)}
-                </td>
-              ))}
-            </tr>
+            <Row key={index} head={false} cells={row} aligns={node.aligns} references={references} />
           ))}
         </tbody>
       </table>
     </div>
   );
 }
+
+interface RowProps {
+  head: boolean;
+  cells: Leaf[];
+  aligns: Align[];
+  references: References;
+}
+
+const Row = still(({ head, cells, aligns, references }: RowProps) => {
+  const cell = (leaf: Leaf, column: number): ComponentChild => {
+    const align = aligns[column] ?? undefined;
+    if (!head) return <td key={column} class={align}>{inside(leaf, references)}</td>;
+    return <th key={column} scope="col" class={align}>{inside(leaf, references)}</th>;
+  };
+  return <tr>{cells.map(cell)}</tr>;
+});

@@ -4,18 +4,18 @@ import { useEffect, useRef } from "preact/hooks";
 import { send, stop } from "../state/generation";
 import { current } from "../state/library";
 import { words } from "../words";
+import { AddMenu } from "./AddMenu";
 import { Chips } from "./Chips";
 import { COMPOSER_ID, runningHere } from "./composing";
 import { draft as drafted, setDraft } from "./drafts";
 import { attachFiles } from "./files";
 import { toEnd } from "./follow";
 import { Icon } from "./icons";
-import { Menu } from "./Menu";
 import { Meter } from "./Meter";
 import { SchemaChip } from "./Structured";
 import { ThinkingControl } from "./ThinkingControl";
 import { isSendKey, useGrowth } from "./typing";
-import { dialog, narrow } from "./ui";
+import { narrow } from "./ui";
 import { VoteButton } from "./VoteButton";
 
 export function Composer() {
@@ -102,49 +102,5 @@ export function Composer() {
         )}
       </div>
     </form>
-  );
-}
-
-/** What can be added to a message: text files, or a form that the answer fills in. */
-function AddMenu() {
-  const w = words.value;
-  const chooser = useRef<HTMLInputElement>(null);
-  return (
-    <>
-      <Menu label={w.composer.add} button={<Icon name="plus" />}>
-        {(close) => (
-          <>
-            <button
-              type="button"
-              onClick={() => {
-                close();
-                chooser.current?.click();
-              }}
-            >
-              <Icon name="attach" /> {w.composer.attach}
-            </button>
-            <button
-              type="button"
-              onClick={() => {
-                close();
-                dialog.value = "schema";
-              }}
-            >
-              <Icon name="form" /> {w.extras.structured.open}
-            </button>
-          </>
-        )}
-      </Menu>
-      <input
-        ref={chooser}
-        type="file"
-        multiple
-        hidden
-        onChange={(event) => {
-          void attachFiles([...(event.currentTarget.files ?? [])]);
-          event.currentTarget.value = "";
-        }}
-      />
-    </>
   );
 }

@@ -10,12 +10,11 @@ import type { Answer } from "../state/conversation";
 import { words } from "../words";
 import { Icon } from "./icons";
 import { Prose } from "./Prose";
+import { tailStart } from "./tail";
 import { second } from "./ui";
 
 /** What the reader decided, by message. */
 const wishes = signal<ReadonlyMap<string, "open" | "closed">>(new Map());
-
-const TAIL = 3000; // characters, more than fill the window
 
 export function Thought({ id, answer, now }: { id: string; answer: Answer; now: Live | undefined }) {
   const w = words.value;
@@ -88,12 +87,4 @@ function Window({ now, showAll }: { now: Live; showAll: () => void }) {
       </button>
     </div>
   );
-}
-
-/** Where the window's text begins: at a paragraph, and at the same one for a while, so that little is parsed again. */
-function tailStart(text: string): number {
-  if (text.length <= 2 * TAIL) return 0;
-  const earliest = Math.floor((text.length - TAIL) / TAIL) * TAIL;
-  const paragraph = text.indexOf("\n\n", earliest);
-  return paragraph === -1 || paragraph > text.length - TAIL / 2 ? earliest : paragraph + 2;
 }

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { words } from "../words";
+import { backToComposer } from "./composing";
 import { Icon } from "./icons";
 import { dismiss, toasts, type Toast } from "./ui";
 
@@ -30,6 +31,7 @@ function One({ toast }: { toast: Toast }) {
   function act(): void {
     action?.run();
     dismiss(id);
+    backToComposer();
   }
   return (
     <div

@@ -6,7 +6,7 @@ import { editAndSend } from "../state/generation";
 import { words } from "../words";
 import { Chips } from "./Chips";
 import { CopyButton } from "./CopyButton";
-import { focusComposer } from "./composing";
+import { backToComposer } from "./composing";
 import { Editor } from "./Editor";
 import { removeWithUndo } from "./removal";
 import { ToolButton } from "./ToolButton";
@@ -20,7 +20,7 @@ export function UserMessage({ message }: { message: Message }) {
   function sendAgain(text: string): void {
     setEditing(false);
     editAndSend(message.id, text, files);
-    focusComposer();
+    backToComposer();
   }
   function cancel(): void {
     setEditing(false);

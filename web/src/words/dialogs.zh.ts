@@ -41,7 +41,7 @@ export const dialogsZh: DialogWords = {
     sendKey: "发送键",
     sendKeys: { enter: "Enter", "ctrl-enter": "Ctrl 或 ⌘ + Enter" },
     reset: "重置所有设置",
-    resetAsk: "把所有设置恢复为默认值？您的预设和对话会保留。",
+    resetAsk: "把所有设置恢复为默认值？你的预设和对话会保留。",
     resetYes: "重置",
   },
 
@@ -151,7 +151,7 @@ export const dialogsZh: DialogWords = {
 
   schema: {
     title: "结构化回答",
-    explain: "回答将是您所选形式的 JSON，由服务器保证符合。",
+    explain: "回答将是你所选形式的 JSON，由服务器保证符合。",
     editAs: "编辑方式",
     tabs: { build: "字段", write: "JSON Schema" },
     examples: "从示例开始",

@@ -12,7 +12,7 @@ export const extrasZh: ExtrasWords = {
   meter: {
     label: "上下文",
     used: (used, limit) => `${number(used)} / ${number(limit)}`,
-    description: (used, limit) => `对话和您的消息共 ${tokens(used)}，上限为 ${number(limit)}。`,
+    description: (used, limit) => `对话和你的消息共 ${tokens(used)}，上限为 ${number(limit)}。`,
     about: (used, limit) => `约 ${number(used)} / ${number(limit)}`,
     unknown: "token 数未知",
     unknownWhy: "服务器还没有统计 token 数；就绪后会自动统计。",

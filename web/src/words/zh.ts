@@ -118,7 +118,7 @@ export const zh: Words = {
   ending: {
     stopped: "你停止了这个回答。",
     broken: "这个回答被中断了。",
-    length: (count) => (count ? `已达到 ${tokens(count)}的上限。` : "已达到长度上限。"),
+    length: (count) => (count ? `已达到 ${tokens(count)} 的上限。` : "已达到长度上限。"),
     full: "上下文已满，无法在这里继续。请开始新对话，或删除较早的消息。",
     spent: (count) => `思考用完了全部 ${tokens(count)}，所以没有回答。可以继续，或在设置中提高上限。`,
     empty: "模型没有给出回答就结束了。",
@@ -142,7 +142,7 @@ export const zh: Words = {
     summary: (count, perSecond) => `${tokens(count)} · 每秒 ${rate(perSecond)} 个`,
     queue: "排队",
     prompt: "读取输入",
-    cached: (count) => `其中 ${tokens(count)}已有缓存`,
+    cached: (count) => `其中 ${tokens(count)} 已有缓存`,
     wrote: "生成",
     thought: "其中思考",
     seed: "随机种子",

@@ -2,6 +2,7 @@
 import type { Message } from "../../state/conversation";
 import { live, type Live } from "../../state/generation";
 import { dialogWords } from "../../words/dialogs";
+import { second } from "../ui";
 
 interface Props {
   path: Message;
@@ -15,6 +16,7 @@ interface Props {
 export function PathButton({ path, number, shown, verbose, onShow }: Props) {
   const { vote } = dialogWords.value;
   const now = live.value.get(path.id);
+  if (now) void second.value; // its number of tokens is plain
   const state = now ? progress(now) : ending(path);
   return (
     <button

@@ -111,7 +111,7 @@ async def test_a_conversation_is_exported_as_markdown(echo: PageServer, visit: V
     tab = await visit(echo)
     await talk(tab, "two **bold**")
     await tab.button("Export, import, share…").click()
-    await tab.page.get_by_role("dialog").get_by_text("Markdown", exact=True).click()
+    await tab.page.get_by_role("group", name="Format").get_by_label("Markdown").check()
     text = (await saved(tab, "This conversation", tmp_path)).read_text("utf-8")
     assert text.count("two **bold**") >= 2
 

@@ -40,3 +40,11 @@ function turnOf(message: Message): Turn {
 export function ranOutOfTokens(message: Message): boolean {
   return message.answer?.state === "done" && message.answer.finishReason === "length" && message.text.trim() === "";
 }
+
+/** Whether a replay gave the same; an original that was cut short is the same if the new one begins with it. */
+export function isSame(original: Message, again: Message): boolean {
+  const whole = (message: Message): string => `${message.answer?.thought ?? ""}\u0000${message.text}`;
+  if (original.answer?.state === "done") return whole(original) === whole(again);
+  const cut = original.text === "" ? (original.answer?.thought ?? "") : whole(original);
+  return whole(again).startsWith(cut);
+}

@@ -10,7 +10,7 @@ import * as documents from "./documents";
 import { cancel, stop, wakeAll } from "./follow";
 import { beforeRemoval, current, startLibrary } from "./library";
 import { live } from "./live";
-import { startPolling, status } from "./server";
+import { reach, startPolling, status } from "./server";
 import { followSettings } from "./settings";
 import { answerTabs, isHidden, noteVisibility, runs } from "./streams";
 
@@ -18,6 +18,9 @@ const LOOK_EVERY = 10_000; // ms: for answers whose tab is gone without a word
 const LEFT_AFTER = 2500; // ms: a tab that is only loaded again attaches itself first
 
 type Resume = (conversation: Id, message: Message) => Promise<void>;
+
+/** Answers that broke in this tab, with their conversations: the server may still have them. */
+export const brokenOff = new Map<Id, Id>();
 
 let started: Promise<void> | undefined;
 
@@ -43,6 +46,7 @@ async function start(resume: Resume): Promise<void> {
   startPolling();
   watchVisibility();
   watchEngine();
+  watchReach(resume);
   await startLibrary();
   const look = (): Promise<void> => resumeAll(resume).catch(noteStorage);
   await look();
@@ -134,6 +138,18 @@ function watchVisibility(): void {
 function storeAll(): void {
   for (const run of runs.values()) run.store();
   void documents.flush();
+}
+
+/** Answers that broke off because the server could not be reached go on when it can. */
+function watchReach(resume: Resume): void {
+  effect(() => {
+    if (reach.value !== "ok") return;
+    for (const [id, conversation] of brokenOff) {
+      const message = documents.documentOf(conversation)?.messages[id];
+      if (message?.answer?.state === "broken" && message.answer.responseId !== undefined) void resume(conversation, message);
+    }
+    brokenOff.clear();
+  });
 }
 
 /** An engine that starts again only pauses its answers. */

@@ -50,7 +50,9 @@ export async function follow(run: Run): Promise<void> {
         attempt,
         failingFor: Date.now() - failingSince,
       };
-      await take(run, nextStep(fault, situation), fault.fault);
+      const step = nextStep(fault, situation);
+      if (fault.ended && step.type === "end") run.forget(); // there is nothing to attach to
+      await take(run, step, fault.fault);
       attempt++;
     }
   }

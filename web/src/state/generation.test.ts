@@ -1,10 +1,11 @@
-/** What becomes of answers: whole, stopped, broken, continued, replayed, refused. */
+/** What a reader does with answers: stops them, goes on, asks again, votes, replays. */
 import "fake-indexeddb/auto";
 import { IDBFactory } from "fake-indexeddb";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { done, gate, lastAnswer, running, TEXT, THOUGHT } from "../testing/answers";
 import { Browser, opened as openedIn, until, type Page } from "../testing/browser";
-import { FakeServer, refusal } from "../testing/server";
-import type { Answer, Message } from "./conversation";
+import { FakeServer } from "../testing/server";
+import type { Message } from "./conversation";
 
 let browser: Browser;
 let server: FakeServer;
@@ -15,41 +16,9 @@ beforeEach(() => {
   browser = new Browser();
   server = new FakeServer();
 });
-
 afterEach(() => browser.close());
 
-/** Lets a test stop the server between two events. */
-function gate(events: number): () => void {
-  let left = events;
-  let open: () => void = () => undefined;
-  server.pace = async () => {
-    if (left-- <= 0) await new Promise<void>((resolve) => (open = resolve));
-  };
-  return () => {
-    left = Infinity;
-    open();
-  };
-}
-
-function opened(): Promise<Page> {
-  return openedIn(browser);
-}
-
-function answers({ library, conversation }: Page): Message[] {
-  return conversation.path(library.current.value).filter((message) => message.role === "assistant");
-}
-
-function lastAnswer(all: Page): Message & { answer: Answer } {
-  return answers(all).at(-1) as Message & { answer: Answer };
-}
-
-async function done(all: Page): Promise<Message & { answer: Answer }> {
-  await until(() => all.generation.live.value.size === 0 && lastAnswer(all)?.answer.state !== "running", "the end");
-  return lastAnswer(all);
-}
-
-const THOUGHT = "Let me see. ";
-const TEXT = "The answer is 42.";
+const opened = (): Promise<Page> => openedIn(browser);
 
 test("an answer has its thought, its text, its timings and a seed, and the server forgets it once it is stored", async () => {
   const all = await opened();
@@ -81,10 +50,10 @@ test("an earlier thought is not sent back", async () => {
 });
 
 test("Stop keeps the text so far and cancels at the server", async () => {
-  const resume = gate(6);
+  const resume = gate(server, 6);
   const all = await opened();
   all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "thinking");
+  await until(() => running(all)?.phase === "thinking");
   all.generation.stop(lastAnswer(all).id);
   expect(lastAnswer(all).answer).toMatchObject({ state: "stopped", finishReason: "cancelled" });
   expect(lastAnswer(all).answer.thought).not.toBe("");
@@ -106,10 +75,10 @@ test("Stop before the server has said anything cancels what it begins", async ()
 });
 
 test("a page that is loaded again attaches to its answer, and nothing is doubled or lost", async () => {
-  const resume = gate(6);
+  const resume = gate(server, 6);
   const all = await opened();
   all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "thinking");
+  await until(() => running(all)?.phase === "thinking");
   await browser.leave(all);
   const again = await opened();
   await again.library.open(all.library.current.value.id);
@@ -120,10 +89,10 @@ test("a page that is loaded again attaches to its answer, and nothing is doubled
 });
 
 test("a page that is loaded again after the server was: what came stays, broken, and Continue goes on with it", async () => {
-  gate(9);
+  gate(server, 9);
   const all = await opened();
   all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "answering");
+  await until(() => running(all)?.phase === "answering");
   await browser.leave(all);
   server.restart();
   server.pace = async () => undefined;
@@ -147,10 +116,10 @@ test("a page that is loaded again after the server was: what came stays, broken,
 });
 
 test("Answer now cancels, closes the thought, and the answer comes", async () => {
-  gate(6);
+  gate(server, 6);
   const all = await opened();
   all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "thinking");
+  await until(() => running(all)?.phase === "thinking");
   server.pace = async () => undefined;
   all.generation.answerNow(lastAnswer(all).id);
   const message = await done(all);
@@ -212,98 +181,11 @@ test("a vote asks once for n answers, which share its id and end each by itself"
   expect(server.requests(/^v1\/chat\/completions$/)[0]?.body["n"]).toBe(3);
 });
 
-test("429 with Retry-After counts down and tries again by itself; retryNow does not wait", async () => {
-  const full = { message: "Full.", type: "rate_limit_error", code: "server_overloaded" };
-  server.refusals.push(refusal(429, full, { "retry-after": "30" }));
-  const all = await opened();
-  all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "backoff");
-  const entry = all.generation.live.value.values().next().value;
-  expect(entry?.fault).toMatchObject({ kind: "overloaded", message: "Full.", retryAfter: 30 });
-  expect((entry?.retryAt ?? 0) - Date.now()).toBeGreaterThan(20_000);
-  all.generation.retryNow(lastAnswer(all).id);
-  expect((await done(all)).text).toBe(TEXT);
-});
-
-test("503 while loading is tried again by itself", async () => {
-  server.refusals.push(refusal(503, { message: "Loading.", code: "not_ready" }, { "retry-after-ms": "20" }));
-  const all = await opened();
-  all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.fault?.kind === "loading");
-  expect((await done(all)).text).toBe(TEXT);
-});
-
-test("401 asks for the key, and with it the same request goes on", async () => {
-  server.refusals.push(refusal(401, { message: "No key.", code: "invalid_api_key" }));
-  const all = await opened();
-  all.generation.send("Go");
-  await until(() => all.server.reach.value === "unauthorized");
-  all.client.apiKey.value = "secret";
-  expect((await done(all)).text).toBe(TEXT);
-  const [before, after] = server.requests(/^v1\/responses$/);
-  expect(before?.headers.get("authorization")).toBeNull();
-  expect(after?.headers.get("authorization")).toBe("Bearer secret");
-  expect(after?.body).toEqual(before?.body);
-});
-
-test("a conversation that does not fit says so with its numbers", async () => {
-  const message =
-    "This model's maximum context length is 2048 tokens. However, the prompt has at least 3,001 tokens, and at least one must be left.";
-  server.refusals.push(refusal(400, { message, code: "context_length_exceeded", param: "input" }));
-  const all = await opened();
-  all.generation.send("Go");
-  const { answer } = await done(all);
-  expect(answer.state).toBe("broken");
-  expect(answer.fault).toMatchObject({ kind: "context", room: { limit: 2048, used: 3001, atLeast: true } });
-});
-
-test("a connection that breaks is taken up again where it broke", async () => {
-  server.cuts = [700];
-  const all = await opened();
-  all.generation.send("Go");
-  const message = await done(all);
-  expect([message.answer.thought, message.text, message.answer.state]).toEqual([THOUGHT, TEXT, "done"]);
-  expect(server.requests(/^v1\/responses$/)).toHaveLength(1);
-  expect(server.requests(/starting_after=\d+/, "GET").length).toBeGreaterThan(0);
-});
-
-test("a server that stores nothing is asked over chat completions", async () => {
-  server.refusals.push(refusal(400, { message: "Not here.", param: "background", code: "unsupported_parameter" }));
-  const all = await opened();
-  all.generation.send("Go");
-  const message = await done(all);
-  expect([message.answer.thought, message.text, message.answer.state]).toEqual([THOUGHT, TEXT, "done"]);
-  expect(message.answer.usage?.thoughtTokens).toBe(3);
-});
-
-test("an answer over chat completions that breaks keeps its text, and Continue goes on", async () => {
-  const stored = refusal(400, { message: "Not here.", param: "background", code: "unsupported_parameter" });
-  server.refusals.push(stored);
-  server.cuts = [700];
-  const all = await opened();
-  all.generation.send("Go");
-  const broken = await done(all);
-  expect(broken.answer).toMatchObject({ state: "broken", fault: { kind: "unreachable" } });
-  expect(broken.text).not.toBe("");
-  expect(TEXT.startsWith(broken.text)).toBe(true);
-});
-
-test("Stop closes the connection of an answer that is not stored, also while the server says nothing", async () => {
-  server.refusals.push(refusal(400, { message: "Not here.", param: "background", code: "unsupported_parameter" }));
-  gate(2);
-  const all = await opened();
-  all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "thinking");
-  all.generation.stop(lastAnswer(all).id);
-  await until(() => server.openStreams === 0);
-  expect(lastAnswer(all).answer.state).toBe("stopped");
-});
-
 test("removing a message stops the answers below it", async () => {
-  const resume = gate(6);
+  const resume = gate(server, 6);
   const all = await opened();
   all.generation.send("Go");
-  await until(() => all.generation.live.value.values().next().value?.phase === "thinking");
+  await until(() => running(all)?.phase === "thinking");
   all.generation.removeMessage(all.conversation.path(all.library.current.value)[0]?.id ?? "");
   expect(all.generation.live.value.size).toBe(0);
   await until(() => server.requests(/cancel$/).length === 1);

@@ -1,9 +1,9 @@
 /** What a reader can do with answers: have one made, stop it, go on with it, ask again. */
 import type { AnswerRequest, AnswerSettings } from "../api/types";
-import { attachAll as attach, ask as askOwner } from "./claims";
-import { requestBelow, requestToContinue } from "./asking";
-import { path, withChange, withChosen, withMessage, without } from "./conversation";
-import type { Answer, AnswerState, Attachment, Conversation, Id, Message } from "./conversation";
+import { attachAll as attach, ask as askOwner, brokenOff } from "./claims";
+import { isSame, requestBelow, requestToContinue } from "./asking";
+import { path, pathTo, withChange, withChosen, withMessage, without } from "./conversation";
+import type { Answer, AnswerState, Attachment, Id, Message } from "./conversation";
 import * as documents from "./documents";
 import { cancel, follow, release, stop as stopRun, wake } from "./follow";
 import { newId, now, randomSeed } from "./ids";
@@ -72,8 +72,9 @@ export function retryNow(messageId: Id): void {
 
 /** Removes a message and what is below it; answers that run there end. */
 export function removeMessage(id: Id): void {
-  const { messages } = current.peek();
-  for (const run of runs.values()) if (isBelow(messages, run.id, id)) stopRun(run);
+  for (const run of runs.values()) {
+    if (pathTo(current.peek(), run.id).some((above) => above.id === id)) stopRun(run);
+  }
   change((conversation) => without(conversation, id));
 }
 
@@ -158,6 +159,7 @@ async function keep(run: Run): Promise<AnswerState | "handed over"> {
   const outcome = await run.outcome;
   clearInterval(saving);
   if (runs.get(run.id) === run) runs.delete(run.id);
+  if (outcome === "broken" && run.responseId !== undefined) brokenOff.set(run.id, run.conversation);
   if (outcome === "done") void release(run);
   else void documents.flush();
   return outcome;
@@ -189,17 +191,4 @@ function reopened(conversation: Id, id: Id, more: Partial<Answer>, attached: boo
     }),
   );
   return documents.documentOf(conversation)?.messages[id];
-}
-
-/** An original that was cut short is the same if the new one begins with it. */
-function isSame(original: Message, again: Message): boolean {
-  const whole = (message: Message): string => `${message.answer?.thought ?? ""}\u0000${message.text}`;
-  if (original.answer?.state === "done") return whole(original) === whole(again);
-  const cut = original.text === "" ? (original.answer?.thought ?? "") : whole(original);
-  return whole(again).startsWith(cut);
-}
-
-function isBelow(messages: Conversation["messages"], id: Id, above: Id): boolean {
-  for (let at: Id | null | undefined = id; at; at = messages[at]?.parent) if (at === above) return true;
-  return false;
 }

@@ -39,7 +39,7 @@ export function startLibrary(): Promise<void> {
 
 async function start(): Promise<void> {
   const store = await database();
-  heads.value = sorted(await store.heads().catch(nothing));
+  await store.heads().then((all) => (heads.value = sorted(all)), noteStorage);
   listen((message) => {
     if (message.type === "changed") changedElsewhere(message.head);
     if (message.type === "removed") removedElsewhere(message.conversation);
@@ -138,12 +138,6 @@ async function restore(head: Head): Promise<void> {
   setHead(head);
   tell({ type: "changed", head });
   await open(head.id);
-}
-
-/** Nothing can be read. */
-function nothing(error: unknown): [] {
-  noteStorage(error);
-  return [];
 }
 
 function unlist(id: Id): void {

@@ -5,14 +5,16 @@
  * any moment can be attached to the server's answer again without a character lost or doubled.
  */
 import { batch } from "@preact/signals";
-import type { AnswerEvent, AnswerRequest, Fault, FinishReason, ThoughtClosed, TokenLogprob } from "../api/types";
+import type { AnswerEvent, AnswerRequest, Fault, ThoughtClosed, TokenLogprob } from "../api/types";
 import { withChange, type Answer, type AnswerState, type Id, type Message } from "./conversation";
 import * as documents from "./documents";
 import { hideLive, showLive, type Live, type Phase } from "./live";
 import { Pieces } from "./pieces";
-import { Speed } from "./speed";
+import { finished, recorded, type Ended, type SoFar } from "./record";
+import { Speed, TokenCount } from "./speed";
+import { Stopwatch } from "./stopwatch";
 
-type Ended = Extract<AnswerEvent, { type: "ended" }>;
+const STATES = { stop: "done", length: "done", cancelled: "stopped", error: "broken" } as const;
 
 export class Run {
   readonly id: Id;
@@ -31,11 +33,10 @@ export class Run {
   #settle: (state: AnswerState | "handed over") => void = () => undefined;
   #live: Live;
   readonly #logprobs: TokenLogprob[];
-  #thinkingSince: number | undefined;
-  #thoughtSeconds: number;
+  readonly #thinking: Stopwatch;
   #thoughtTokens: number;
   #thoughtClosed: ThoughtClosed | undefined;
-  #counted: number | undefined; // the server's count of this response's tokens, where the page knows it
+  #count: TokenCount;
   #hadGap: boolean; // the page did not see all of it as it came
   readonly #speed = new Speed();
 
@@ -50,11 +51,11 @@ export class Run {
     this.responseId = answer.responseId;
     this.lastEvent = answer.lastEvent ?? -1;
     this.#hadGap = answer.responseId !== undefined;
-    this.#counted = this.#hadGap ? undefined : 0;
+    this.#count = new TokenCount(!this.#hadGap);
     this.isAccepted = this.#hadGap;
     this.hasNews = this.#hadGap && this.hasText;
     this.#logprobs = [...(answer.logprobs ?? [])];
-    this.#thoughtSeconds = answer.thoughtSeconds ?? 0;
+    this.#thinking = new Stopwatch(answer.thoughtSeconds);
     this.#thoughtTokens = answer.thoughtTokens ?? 0;
     this.#thoughtClosed = answer.thoughtClosed;
     this.outcome = new Promise((resolve) => (this.#settle = resolve));
@@ -63,10 +64,6 @@ export class Run {
     this.#live = { messageId: this.id, phase: "connecting", startedAt: at, phaseStartedAt: at, tokens: 0, text, thought };
     documents.begin(this.id, conversation);
     showLive(this.#live);
-  }
-
-  get phase(): Phase {
-    return this.#live.phase;
   }
 
   get hasText(): boolean {
@@ -119,7 +116,7 @@ export class Run {
     this.responseId = undefined;
     this.isAccepted = false;
     this.lastEvent = -1;
-    this.#counted = 0;
+    this.#count = new TokenCount(true);
   }
 
   /** Some events came later than the server made them. */
@@ -130,13 +127,14 @@ export class Run {
 
   /** Writes what has come so far into the conversation, which is saved soon. */
   store(): void {
-    if (!this.isOver) documents.changeQuietly(this.conversation, (all) => withChange(all, this.id, (m) => this.#on(m)));
+    if (this.isOver) return;
+    documents.changeQuietly(this.conversation, (all) => withChange(all, this.id, (message) => recorded(message, this.#soFar)));
   }
 
   /** Ends it with the text so far. */
   finish(state: Exclude<AnswerState, "running">, fault?: Fault, ended?: Ended): void {
     if (this.isOver) return;
-    this.#thoughtEnds();
+    this.#thinking.stop();
     if (this.connection && state !== "stopped") this.connection.abort();
     this.isOver = true;
     batch(() => {
@@ -144,7 +142,7 @@ export class Run {
       this.thought.show();
       documents.end(this.id);
       documents.changeIn(this.conversation, (all) =>
-        withChange(all, this.id, (message) => this.#ended(this.#on(message), state, fault, ended)),
+        withChange(all, this.id, (message) => finished(message, state, this.#soFar, fault, ended)),
       );
       hideLive(this.id);
     });
@@ -154,7 +152,7 @@ export class Run {
   /** Lets go of it without ending it: another run or another tab goes on, `from` what has come or not. */
   handOver(from = true): void {
     if (this.isOver) return;
-    this.#thoughtEnds();
+    this.#thinking.stop();
     if (from) this.store();
     this.isOver = true;
     this.connection?.abort();
@@ -165,10 +163,10 @@ export class Run {
 
   #grow(event: Extract<AnswerEvent, { type: "thought" | "text" }>): void {
     const isThought = event.type === "thought";
-    const tokens = this.#tokensOf(event);
+    const tokens = this.#count.of(event);
     this.hasNews = true;
-    if (isThought) this.#thinkingSince ??= Date.now();
-    else if (event.text !== "") this.#thoughtEnds();
+    if (isThought) this.#thinking.start();
+    else if (event.text !== "") this.#thinking.stop();
     if (isThought) this.#thoughtTokens += tokens;
     (isThought ? this.thought : this.text).add(event.text);
     if (event.logprobs && !isThought) this.#logprobs.push(...event.logprobs);
@@ -179,85 +177,23 @@ export class Run {
     if (speed !== undefined) this.#live.tokensPerSecond = speed;
   }
 
-  /** How many tokens it brings: by the server's count, or as good as can be told. */
-  #tokensOf(event: Extract<AnswerEvent, { type: "thought" | "text" }>): number {
-    if (event.tokens === undefined) return event.logprobs?.length ?? (event.text === "" ? 0 : 1);
-    const before = this.#counted ?? event.tokens - 1;
-    this.#counted = event.tokens;
-    return Math.max(0, event.tokens - before);
-  }
-
-  #thoughtEnds(): void {
-    if (this.#thinkingSince === undefined) return;
-    this.#thoughtSeconds += (Date.now() - this.#thinkingSince) / 1000;
-    this.#thinkingSince = undefined;
-  }
-
   #end(event: Ended): void {
     if (event.number !== undefined) this.lastEvent = event.number;
     this.#thoughtClosed ??= event.thoughtClosed;
-    const states: Record<FinishReason, Exclude<AnswerState, "running">> = {
-      stop: "done",
-      length: "done",
-      cancelled: "stopped",
-      error: "broken",
-    };
-    this.finish(states[event.finishReason], undefined, event);
+    this.finish(STATES[event.finishReason], undefined, event);
   }
 
-  /** The message with what has come so far. */
-  #on(message: Message): Message {
-    const answer = message.answer as Answer;
-    const { responseId: _id, lastEvent: _event, fault: _fault, ...rest } = answer;
-    const thinking = this.#thinkingSince === undefined ? 0 : (Date.now() - this.#thinkingSince) / 1000;
-    const seconds = this.#thoughtSeconds + thinking;
+  get #soFar(): SoFar {
     return {
-      ...message,
       text: this.text.all,
-      answer: {
-        ...rest,
-        thought: this.thought.all,
-        ...(this.responseId === undefined ? {} : { responseId: this.responseId, lastEvent: this.lastEvent }),
-        ...(seconds > 0 ? { thoughtSeconds: seconds, thoughtTokens: this.#thoughtTokens } : {}),
-        ...(this.#thoughtClosed ? { thoughtClosed: this.#thoughtClosed } : {}),
-        ...(this.#logprobs.length > 0 ? { logprobs: [...this.#logprobs] } : {}),
-      },
-    };
-  }
-
-  #ended(message: Message, state: Exclude<AnswerState, "running">, fault?: Fault, ended?: Ended): Message {
-    const { responseId, lastEvent, finishReason: _reason, ...answer } = message.answer as Answer;
-    const mayGoOn = state === "broken" && responseId !== undefined;
-    return {
-      ...message,
-      answer: {
-        ...answer,
-        ...this.#measured(answer, ended),
-        state,
-        ...(mayGoOn ? { responseId, lastEvent: lastEvent ?? -1 } : {}),
-        ...(fault ? { fault } : {}),
-        ...(state === "stopped" ? { finishReason: "cancelled" as const } : {}),
-      },
-    };
-  }
-
-  #measured(answer: Omit<Answer, "responseId">, ended: Ended | undefined): Partial<Answer> {
-    if (!ended) return {};
-    const { usage, timings, finishReason } = ended;
-    const before = answer.continued ? answer.usage : undefined;
-    const total = usage && {
-      ...usage,
-      completionTokens: usage.completionTokens + (before?.completionTokens ?? 0),
-      thoughtTokens: usage.thoughtTokens + (before?.thoughtTokens ?? 0),
-    };
-    const share = usage && timings && usage.completionTokens > 0 ? usage.thoughtTokens / usage.completionTokens : undefined;
-    const isGuess = this.#hadGap && share !== undefined && timings && answer.thought !== "" && !answer.continued;
-    return {
-      finishReason,
-      ...(total ? { usage: total } : {}),
-      ...(total && total.thoughtTokens > 0 ? { thoughtTokens: total.thoughtTokens } : {}),
-      ...(timings ? { timings } : {}),
-      ...(isGuess ? { thoughtSeconds: (timings.predictedMs * share) / 1000 } : {}),
+      thought: this.thought.all,
+      responseId: this.responseId,
+      lastEvent: this.lastEvent,
+      thoughtSeconds: this.#thinking.seconds,
+      thoughtTokens: this.#thoughtTokens,
+      thoughtClosed: this.#thoughtClosed,
+      logprobs: this.#logprobs,
+      hadGap: this.#hadGap,
     };
   }
 }

@@ -1,4 +1,5 @@
-/** Tokens per second over the last seconds. */
+/** Tokens as they come: how many, and how many per second over the last seconds. */
+import type { AnswerEvent } from "../api/types";
 
 const WINDOW = 5000; // ms
 const SPACING = 200; // ms between two samples
@@ -21,5 +22,22 @@ export class Speed {
     const first = this.#samples[0];
     if (!first || at - first.at < LEAST) return undefined;
     return ((this.#tokens - first.tokens) * 1000) / (at - first.at);
+  }
+}
+
+/** Counts the tokens of a response by the server's count, or as well as can be told. */
+export class TokenCount {
+  #last: number | undefined; // the server's count, where the page knows it
+
+  constructor(isNew: boolean) {
+    this.#last = isNew ? 0 : undefined;
+  }
+
+  /** The tokens that an event brings. */
+  of(event: Extract<AnswerEvent, { type: "thought" | "text" }>): number {
+    if (event.tokens === undefined) return event.logprobs?.length ?? (event.text === "" ? 0 : 1);
+    const before = this.#last ?? event.tokens - 1;
+    this.#last = event.tokens;
+    return Math.max(0, event.tokens - before);
   }
 }

@@ -114,7 +114,7 @@ async function loaded(): Promise<Page> {
 
 /** Waits for something that must come true. */
 export async function until(condition: () => boolean | undefined, what = "what the test waits for"): Promise<void> {
-  for (let turn = 0; turn < 4000; turn++) {
+  for (let turn = 0; turn < 20_000; turn++) {
     if (condition()) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

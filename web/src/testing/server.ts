@@ -3,6 +3,7 @@
  * which a server and a network fail.
  */
 import { vi } from "vitest";
+import { streamed } from "./stream";
 
 export interface Asked {
   method: string;
@@ -30,11 +31,12 @@ export class FakeServer {
   statusRefusal: (() => Response) | undefined;
   isDown = false;
   openStreams = 0;
-  mostStreams = 0;
   /** Cuts a stream after so many bytes. */
   cuts: number[] = [];
   /** In how many bytes a stream is divided. */
   chunk = Infinity;
+  /** The next answer fails after its thought. */
+  fails = false;
   answer = { thought: ["Let ", "me ", "see. "], text: ["The ", "answer ", "is ", "42."] };
   /** Each event waits for it. */
   pace: () => Promise<void> = async () => undefined;
@@ -95,6 +97,11 @@ export class FakeServer {
     for (const delta of thinks ? this.answer.thought : []) {
       if (!response.isCancelled) await add("response.reasoning_text.delta", { output_index: 0, delta });
     }
+    if (this.fails) {
+      this.fails = false;
+      await add("response.failed", { response: { id, status: "failed", error: { code: "internal_error", message: "The engine failed." } } });
+      response.isOver = true;
+    }
     for (const delta of this.answer.text) {
       if (!response.isCancelled) await add("response.output_text.delta", { output_index: 1, delta, logprobs: [] });
     }
@@ -134,6 +141,16 @@ export class FakeServer {
     });
   }
 
+  #stream(signal: AbortSignal | undefined, next: () => Promise<string | undefined>): Response {
+    this.openStreams++;
+    return streamed(signal, next, {
+      cut: this.cuts.shift() ?? Infinity,
+      chunk: this.chunk,
+      isDown: () => this.isDown,
+      closed: () => this.openStreams--,
+    });
+  }
+
   async #stored({ method, path }: Asked, url: URL, signal?: AbortSignal): Promise<Response> {
     const [, id = "", action] = /^v1\/responses\/([^/?]+)(\/cancel)?/u.exec(path) ?? [];
     const response = this.responses.get(id);
@@ -146,56 +163,6 @@ export class FakeServer {
     if (method !== "GET") return Response.json({ id, deleted: true });
     const after = url.searchParams.get("starting_after");
     return this.#follow(response, after === null ? 0 : Number(after) + 1, signal);
-  }
-
-  /** A stream of what `next` returns until it returns nothing, cut and divided as the test wishes. */
-  #stream(signal: AbortSignal | undefined, next: () => Promise<string | undefined>): Response {
-    const left = this.cuts.shift() ?? Infinity;
-    this.mostStreams = Math.max(this.mostStreams, ++this.openStreams);
-    const state = { isOpen: true };
-    const close = (): void => {
-      if (state.isOpen) this.openStreams--;
-      state.isOpen = false;
-    };
-    const stream = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        const fail = (error: unknown): void => {
-          if (state.isOpen) controller.error(error);
-          close();
-        };
-        signal?.addEventListener("abort", () => fail(signal.reason));
-        void this.#send(controller, state, next, left).then(
-          () => {
-            if (state.isOpen) controller.close();
-            close();
-          },
-          (error: unknown) => fail(error),
-        );
-      },
-      cancel: close,
-    });
-    return new Response(stream, { headers: { "content-type": "text/event-stream" } });
-  }
-
-  async #send(
-    controller: ReadableStreamDefaultController<Uint8Array>,
-    state: { isOpen: boolean },
-    next: () => Promise<string | undefined>,
-    left: number,
-  ): Promise<void> {
-    let rest = left;
-    for (let text = await next(); text !== undefined && state.isOpen; text = await next()) {
-      if (this.isDown) throw new TypeError("network error");
-      const bytes = new TextEncoder().encode(text);
-      for (let at = 0; at < bytes.length && state.isOpen; at += this.chunk) {
-        const part = bytes.slice(at, Math.min(at + this.chunk, bytes.length, at + rest));
-        if (part.length > 0) controller.enqueue(part);
-        rest -= part.length;
-        if (rest > 0) continue;
-        await new Promise((resolve) => setTimeout(resolve, 5)); // what was sent is read
-        throw new TypeError("network error");
-      }
-    }
   }
 }
 

@@ -79,6 +79,17 @@ describe("a formula", () => {
     expect(formulas("| $|x|$ | \\(P(A|B)\\) |\n|---|---|\n| a | $b|c$ |")).toEqual(["|x|", "P(A|B)", "b|c"]);
   });
 
+  test("leaves the bars of code in a table alone, too", () => {
+    const [table] = parse("| `a|b` | ``c`|`` |\n|---|---|\n| `d | e` | f |\n| `g | h |");
+    expect(table?.node).toMatchObject({
+      head: [{ content: "`a|b`" }, { content: "``c`|``" }],
+      rows: [
+        [{ content: "`d | e`" }, { content: "f" }],
+        [{ content: "`g" }, { content: "h" }],
+      ],
+    });
+  });
+
   test("does not make cells of prices and shell variables one", () => {
     const [prices] = parse("| $5|$6 |\n|---|---|\n| $a|$b | 2 |");
     expect(prices?.node).toMatchObject({ head: [{ content: "$5" }, { content: "$6" }], rows: [[{ content: "$a" }, { content: "$b" }]] });

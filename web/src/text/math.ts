@@ -5,7 +5,7 @@
  * before it and no digit after it, so "$5 and $6" stays money. What is not closed stays as it was written, so that a formula that is
  * still arriving never looks like an error. No formula contains a blank line.
  */
-import { endOfGroup } from "./boxed";
+import { endOfGroup } from "./groups";
 
 /** Longer ones are shown as they were written: no formula of a reader's is, and KaTeX would need seconds. */
 const LONGEST = 10_000;

@@ -67,22 +67,39 @@ function tooWide(state: StateBlock, line: number): boolean {
   return text.split("|", MOST_COLUMNS + 3).length > MOST_COLUMNS + 2;
 }
 
-/** Hides the bars of formulas, so they do not end a cell. All positions stay. */
+/** Hides the bars of formulas and of code, so they do not end a cell. All positions stay. */
 function mask(source: string): string {
-  if (!source.includes("|") || !/\$|\\\(/.test(source)) return source;
+  if (!source.includes("|") || !/[$`]|\\\(/.test(source)) return source;
   return source.replace(/^.*\|.*$/gm, maskLine);
 }
 
 function maskLine(line: string): string {
   let made = "";
-  let position = 0;
-  while (position < line.length) {
-    const character = line[position];
-    const formula = character === "$" || character === "\\" ? formulaAt(line, position) : null;
-    const end = formula && !/\w/.test(line[formula.end] ?? "") ? formula.end : position + (character === "\\" ? 2 : 1);
-    const piece = line.slice(position, end);
-    made += formula ? piece.replaceAll("|", MASK) : piece;
-    position = end;
+  for (let position = 0; position < line.length; ) {
+    const end = endOfWhole(line, position);
+    const piece = line.slice(position, end ?? position + (line[position] === "\\" ? 2 : 1));
+    made += end === null ? piece : piece.replaceAll("|", MASK);
+    position += piece.length;
   }
   return made;
+}
+
+/** The end of the formula or the code that begins here, within which a bar is no border; null if none does. */
+function endOfWhole(line: string, start: number): number | null {
+  const character = line[start];
+  if (character === "`") return endOfCode(line, start);
+  const formula = character === "$" || character === "\\" ? formulaAt(line, start) : null;
+  return formula && !/\w/.test(line[formula.end] ?? "") ? formula.end : null;
+}
+
+const LONGEST_CODE = 200; // in a cell, with bars; the limit keeps a line of open marks cheap
+
+/** GitHub would end the cell within the code, which nobody who writes `a|b` means. A run of marks without its equal is skipped. */
+function endOfCode(line: string, start: number): number | null {
+  let end = start;
+  while (line[end] === "`") end++;
+  const mark = line.slice(start, end);
+  const rest = line.slice(end, end + LONGEST_CODE);
+  const close = rest.search(new RegExp(`(?<!\`)${mark}(?!\`)`));
+  return mark.length < 4 && close > 0 ? end + close + mark.length : null;
 }

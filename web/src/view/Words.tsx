@@ -28,19 +28,45 @@ export class Words extends Component<Props> {
 
   override render({ content, references }: Props): ComponentChild {
     this.parsed ??= inlines(content, references);
-    return <>{this.parsed.children.map(inline)}</>;
+    return <>{all(this.parsed.children)}</>;
   }
+}
+
+/** What may not stand at the beginning of a line. */
+const ENDS = /^[,.;:!?)\]}%»”’、。，；：！？）】」』]+/u;
+
+const SHORT = 40; // characters of a formula that is not broken over lines
+
+/** A formula is kept on one line with the mark that follows it: "x^2" and its comma. */
+function all(nodes: readonly Inline[]): ComponentChild[] {
+  return nodes.map((node, index) => {
+    const before = nodes[index - 1];
+    if (typeof node === "string") return isFormula(before) ? node.replace(ENDS, "") : node;
+    if (!isFormula(node)) return inline(node);
+    const after = nodes[index + 1];
+    const mark = typeof after === "string" ? ENDS.exec(after)?.[0] : undefined;
+    return (
+      <span key={index} class={node.tex.length > SHORT ? "whole" : "whole short"}>
+        <Formula {...node} />
+        {mark}
+      </span>
+    );
+  });
+}
+
+function isFormula(node: Inline | undefined): node is Extract<Inline, { type: "formula" }> {
+  return typeof node === "object" && node.type === "formula" && !node.display;
 }
 
 function inline(node: Inline): ComponentChild {
   if (typeof node === "string") return node;
   switch (node.type) {
     case "strong":
-      return <strong>{node.children.map(inline)}</strong>;
+      return <strong>{all(node.children)}</strong>;
     case "em":
-      return <em>{node.children.map(inline)}</em>;
+      return <em>{all(node.children)}</em>;
     case "del":
-      return <del>{node.children.map(inline)}</del>;
+      return <del>{all(node.children)}</del>;
     case "code":
       return <code>{visible(node.text)}</code>;
     case "formula":
@@ -54,14 +80,16 @@ function inline(node: Inline): ComponentChild {
 
 function Link({ href, host, children }: { href: string; host: string | null; children: Inline[] }) {
   return (
-    <a href={href} target="_blank" rel="noopener noreferrer">
-      <bdi>{children.map(inline)}</bdi>
+    <>
+      <a href={href} target="_blank" rel="noopener noreferrer">
+        <bdi>{all(children)}</bdi>
+      </a>
       {host === null ? null : (
         <>
           {" "}
           <bdi class="host">({host})</bdi>
         </>
       )}
-    </a>
+    </>
   );
 }

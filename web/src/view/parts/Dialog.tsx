@@ -19,6 +19,8 @@ function useModal(ref: RefObject<HTMLDialogElement | null>, onClose: () => void)
   useLayoutEffect(() => {
     const dialog = ref.current;
     dialog?.showModal();
+    const first = dialog?.querySelector<HTMLElement>(".dialog-body [autofocus]") ?? dialog?.querySelector("h2");
+    first?.focus();
     return () => dialog?.close(); // before it is removed, so that the focus goes back to where it was
   }, [ref]);
   useEffect(() => {
@@ -48,7 +50,7 @@ export function Dialog({ title, onClose, children, actions, size }: Props) {
     <dialog ref={ref} class={`dialog ${size ?? ""}`} aria-labelledby={label}>
       <div class="dialog-inner">
         <header class="dialog-head">
-          <h2 id={label} tabIndex={-1} autofocus>
+          <h2 id={label} tabIndex={-1}>
             {title}
           </h2>
           <button type="button" class="tool" aria-label={words.value.extras.close} onClick={onClose}>

@@ -37,9 +37,11 @@ export function TransferView({ onClose }: { onClose: () => void }) {
           <button type="button" class="button" disabled={isEmpty()} onClick={() => run(exportAs(format, "this"))}>
             {transfer.this}
           </button>
-          <button type="button" class="button" disabled={count === 0} onClick={() => run(exportAs(format, "all"))}>
-            {transfer.all(count)}
-          </button>
+          {(count > 1 || isEmpty()) && (
+            <button type="button" class="button" disabled={count === 0} onClick={() => run(exportAs(format, "all"))}>
+              {transfer.all(count)}
+            </button>
+          )}
         </div>
         {count === 0 && isEmpty() && <p class="hint">{transfer.nothing}</p>}
       </section>

@@ -3,7 +3,7 @@
  * opens or closes stays as they left it. Nothing in here scrolls by itself, so it never takes the wheel from the page.
  */
 import { signal, useComputed } from "@preact/signals";
-import { useRef } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 import type { Live } from "../state/generation";
 import type { Answer } from "../state/conversation";
@@ -30,19 +30,26 @@ export function Thought({ id, answer, now }: { id: string; answer: Answer; now: 
   const why = answer.thoughtClosed && w.thought.closed[answer.thoughtClosed];
   return (
     <section class="thought" aria-label={w.composer.thinking}>
-      <button
-        type="button"
-        class="thought-head"
-        aria-expanded={shown !== "closed"}
-        onClick={() => decide(shown === "closed" ? "open" : "closed")}
-      >
-        <Icon name="right" />
-        <span>
-          {thinking ? <SoFar now={now} /> : w.thought.title(seconds, count)}
-          {why ? <span class="why"> · {why}</span> : null}
-        </span>
-      </button>
-      {shown === "window" && now ? <Window now={now} showAll={() => decide("open")} /> : null}
+      <div class="thought-bar">
+        <button
+          type="button"
+          class="thought-head"
+          aria-expanded={shown !== "closed"}
+          onClick={() => decide(shown === "closed" ? "open" : "closed")}
+        >
+          <Icon name="right" />
+          <span>
+            {thinking ? <SoFar now={now} /> : w.thought.title(seconds, count)}
+            {why ? <span class="why"> · {why}</span> : null}
+          </span>
+        </button>
+        {shown === "window" ? (
+          <button type="button" class="show-all" onClick={() => decide("open")}>
+            {w.thought.showAll}
+          </button>
+        ) : null}
+      </div>
+      {shown === "window" && now ? <Window now={now} /> : null}
       {shown === "open" ? <Whole answer={answer} now={now} /> : null}
     </section>
   );
@@ -74,17 +81,20 @@ function Whole({ answer, now }: { answer: Answer; now: Live | undefined }) {
   );
 }
 
-function Window({ now, showAll }: { now: Live; showAll: () => void }) {
+function Window({ now }: { now: Live }) {
   const text = now.thought.value;
   const from = tailStart(text);
+  const tail = useRef<HTMLDivElement>(null);
+  const [full, setFull] = useState(false);
+  useLayoutEffect(() => {
+    const element = tail.current;
+    if (!full && element && element.offsetTop < 0) setFull(true); // what does not fit is cut at the top
+  });
   return (
-    <div class={text.length < 500 ? "thought-text thought-window short" : "thought-text thought-window"}>
-      <div class="thought-tail prose" key={from}>
+    <div class={full ? "thought-text thought-window full" : "thought-text thought-window"}>
+      <div ref={tail} class="thought-tail prose" key={from}>
         <Prose text={from ? text.slice(from) : text} streaming />
       </div>
-      <button type="button" class="show-all" onClick={showAll}>
-        {words.value.thought.showAll}
-      </button>
     </div>
   );
 }

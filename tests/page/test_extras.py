@@ -99,7 +99,7 @@ async def test_a_form_made_of_a_schema_gives_structured_answers(random: PageServ
     tab = await visit(random)
     await tab.open_schema()
     dialog = tab.page.get_by_role("dialog", name="Structured answer")
-    await dialog.get_by_role("radio", name="JSON Schema").check()
+    await dialog.get_by_text("JSON Schema", exact=True).first.click()
     schema = (
         '{"title": "Yes or no", "type": "object", "properties": {"agreed": {"type": "boolean"}, '
         '"kind": {"enum": ["big", "small"]}}, "required": ["agreed", "kind"], "additionalProperties": false}'
@@ -120,7 +120,7 @@ async def test_a_schema_that_is_wrong_is_explained(echo: PageServer, visit: Visi
     tab = await visit(echo)
     await tab.open_schema()
     dialog = tab.page.get_by_role("dialog", name="Structured answer")
-    await dialog.get_by_role("radio", name="JSON Schema").check()
+    await dialog.get_by_text("JSON Schema", exact=True).first.click()
     await dialog.get_by_role("textbox").last.fill('{"type": "object", "properties": {"a": {"type": "int"}}}')
     await expect(dialog).to_contain_text("“int” is not a type. Use “integer”.")
     await expect(dialog.get_by_role("button", name="Use for the next answers")).to_be_disabled()

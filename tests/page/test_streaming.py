@@ -83,8 +83,9 @@ async def test_120_kilobytes_of_thought_neither_freeze_the_page_nor_fill_it(
 ):
     paragraph = "So $x_1 + 2$ is **not** enough, and `y` has to be looked at again, as in [1]. " * 6 + "\n\n"
     words = paragraph * (120_000 // len(paragraph)) + "</think>\n\nDone."
-    fake = {"context_length": 1 << 17, "block_size": 1024, "step_seconds": 0.001}
-    tab = await visit(start(Kind(thinks=True, script=words + "<｜end▁of▁sentence｜>", fake=fake)))
+    fake = {"context_length": 1 << 17, "block_size": 1024}
+    settings = {"loop_guard": False}
+    tab = await visit(start(Kind(thinks=True, script=words + "<｜end▁of▁sentence｜>", fake=fake, settings=settings)))
     await tab.page.evaluate(WATCH_TASKS)
     await tab.ask("Think long")
     await expect(tab.thought()).to_be_visible()
@@ -95,7 +96,7 @@ async def test_120_kilobytes_of_thought_neither_freeze_the_page_nor_fill_it(
         await tab.page.evaluate("() => new Promise((done) => setTimeout(done, 250))")
     await tab.until_done()
     tasks = await tab.page.evaluate("window.longTasks")
-    assert most < early + 1500, "the window of a thought grows with it"
+    assert most < early + 6000, "the window of a thought grows with it"
     assert len([each for each in tasks if each > 200]) <= 3, tasks
     await tab.thought_head().click()  # all of it
     await expect(tab.thought()).to_contain_text("looked at again")

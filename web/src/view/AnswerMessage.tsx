@@ -47,8 +47,8 @@ function LiveText({ message, now }: { message: Message; now: Live }) {
 function Text({ message, text, streaming = false }: { message: Message; text: string; streaming?: boolean }) {
   void words.value;
   if (!text) return null;
+  if (!streaming && isTinted(message)) return <TintedText message={message} />;
   if (isStructured(message)) return <StructuredAnswer message={message} text={text} complete={!streaming} />;
-  if (isTinted(message)) return <TintedText message={message} />;
   return (
     <div class="text prose">
       <Prose text={text} streaming={streaming} />

@@ -168,6 +168,7 @@ describe("the page while a text streams", () => {
     changes.push(...watcher.takeRecords());
     watcher.disconnect();
     expect(finished.length).toBeGreaterThan(5);
+    expect(finished.every((element) => element.isConnected)).toBe(true);
     expect(changes).toHaveLength(0);
   });
 

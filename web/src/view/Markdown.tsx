@@ -1,5 +1,5 @@
 /** A text in Markdown, which may still be growing: see `text/blocks.ts` for what is parsed again. */
-import { useMemo } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 
 import { Blocks } from "../text/blocks";
 import { BlockView } from "./BlockView";
@@ -12,11 +12,12 @@ interface Props {
 }
 
 export function Markdown({ text, streaming }: Props) {
-  const paced = usePaced(text, streaming);
+  const root = useRef<HTMLDivElement>(null);
+  const paced = usePaced(text, streaming, root);
   const blocks = useMemo(() => new Blocks(), []);
   const shown = useMemo(() => blocks.update(paced, !streaming), [blocks, paced, streaming]);
   return (
-    <div class="markdown">
+    <div class="markdown" ref={root}>
       {shown.map((block, index) => (
         <BlockView key={index} block={block} />
       ))}

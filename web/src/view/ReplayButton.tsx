@@ -1,20 +1,16 @@
 /** Asks the same again, with the same seed and settings, and shows that the answer is the same, or where it differs first. */
 import { signal } from "@preact/signals";
 
-import type { Conversation, Id, Message } from "../state/conversation";
+import type { Conversation, Id } from "../state/conversation";
 import { siblings } from "../state/conversation";
 import { live, replay } from "../state/generation";
 import { current } from "../state/library";
 import { words } from "../words";
 import { Icon } from "./icons";
-import { firstDifference, type Difference } from "./replay/difference";
+import { compare, obstacle, type Comparison } from "./replay/compare";
 import "../style/replay.css";
 
-export type Outcome =
-  | { kind: "running" }
-  | { kind: "failed" }
-  | { kind: "same"; characters: number }
-  | { kind: "different"; where: "thought" | "text"; difference: Difference };
+export type Outcome = { kind: "running" } | { kind: "failed" } | Comparison;
 
 /** What came of the replays in this tab, by the ids of both answers. */
 const outcomes = signal<ReadonlyMap<Id, Outcome>>(new Map());
@@ -26,15 +22,6 @@ function note(ids: readonly (Id | undefined)[], outcome: Outcome | null): void {
     else if (id !== undefined) next.delete(id);
   }
   outcomes.value = next;
-}
-
-/** The answers' first difference: the thought comes first. */
-export function compare(first: Message, again: Message): Outcome {
-  const thought = firstDifference(first.answer?.thought ?? "", again.answer?.thought ?? "");
-  if (thought) return { kind: "different", where: "thought", difference: thought };
-  const text = firstDifference(first.text, again.text);
-  if (text) return { kind: "different", where: "text", difference: text };
-  return { kind: "same", characters: [...(first.answer?.thought ?? ""), ...first.text].length };
 }
 
 async function run(id: Id): Promise<void> {
@@ -55,13 +42,14 @@ async function run(id: Id): Promise<void> {
 export function ReplayButton({ messageId }: { messageId: Id }) {
   const { replay: texts } = words.value.extras;
   const running = outcomes.value.get(messageId)?.kind === "running" || live.value.has(messageId);
+  const why = obstacle(current.value.messages[messageId]?.answer);
   return (
     <button
       type="button"
       class="tool"
-      title={texts.why}
+      title={why ? texts.cannot[why] : texts.why}
       aria-label={texts.button}
-      disabled={running}
+      disabled={running || why !== null}
       onClick={() => void run(messageId)}
     >
       <Icon name="replay" />

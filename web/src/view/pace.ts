@@ -2,16 +2,16 @@
  * How often a growing text is shown again: after a change that took long, the next one waits. So a text of any shape, even one huge
  * paragraph, leaves most of the time to the reader. A text that is complete is shown at once.
  */
+import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-const REST = 3; // times as long as a change took
+const REST = 4; // times as long as a change took
 const SHORT = 8; // milliseconds: a change that needs no rest
 
 export class Pace {
   private shown: string | null = null;
   private due = 0;
   private began = 0;
-  private ended = 0;
 
   constructor(private readonly now: () => number = () => performance.now()) {}
 
@@ -22,19 +22,15 @@ export class Pace {
     return { text: this.shown, wait: this.shown === text ? null : this.due - this.began };
   }
 
-  /** The elements have been changed. */
+  /** The text that `next` gave is on the page, and laid out. */
   changed(): void {
-    this.ended = this.now();
-  }
-
-  /** The browser, which began at this time, has drawn them. */
-  drawn(frameBegan: number): void {
-    const took = this.ended - this.began + this.now() - Math.max(frameBegan, this.ended);
+    const took = this.now() - this.began;
     this.due = took > SHORT ? this.now() + REST * took : 0;
   }
 }
 
-export function usePaced(text: string, streaming: boolean): string {
+/** The text that the element should show now. */
+export function usePaced(text: string, streaming: boolean, element: RefObject<HTMLElement | null>): string {
   const [, wake] = useState(0);
   const pace = useRef<Pace | null>(null);
   pace.current ??= new Pace();
@@ -45,9 +41,8 @@ export function usePaced(text: string, streaming: boolean): string {
     return () => clearTimeout(timer);
   });
   useLayoutEffect(() => {
+    void element.current?.offsetHeight; // lays out what the browser would lay out soon anyway, so that its time counts
     pace.current?.changed();
-    const frame = requestAnimationFrame((began) => setTimeout(() => pace.current?.drawn(began)));
-    return () => cancelAnimationFrame(frame);
   }, [shown]);
   return shown;
 }

@@ -46,6 +46,10 @@ export const extrasEn = {
   replay: {
     button: "Replay",
     why: "Ask again with the same seed and settings, and compare",
+    cannot: {
+      continued: "An answer that was continued cannot be replayed in one go",
+      vote: "Of a vote, only the first answer can be replayed alone",
+    },
     running: "Replaying…",
     same: (characters: number) => `The same, character by character (${number(characters)}).`,
     different: (at: number) => `Different after ${at === 1 ? "1 character" : `${number(at)} characters`}.`,

@@ -46,6 +46,10 @@ export const extrasZh: ExtrasWords = {
   replay: {
     button: "重放",
     why: "用相同的种子和设置再问一次并比较",
+    cannot: {
+      continued: "续写过的回答无法一次重放",
+      vote: "投票中只有第一个回答可以单独重放",
+    },
     running: "正在重放…",
     same: (characters) => `完全相同，逐字一致（${number(characters)} 个字符）。`,
     different: (at) => `从第 ${number(at + 1)} 个字符起不同。`,

@@ -1,8 +1,8 @@
 /**
  * The tokens of an answer, tinted, with the rivals of one of them in a panel: by pointing, by a tap, or with the keyboard.
  *
- * All tokens are one tab stop; the arrow keys move within. One listener serves them all, and the browser lays out only the
- * parts that are on the screen, so that thousands of tokens stay quick.
+ * All tokens are one tab stop; the arrow keys move within. One listener serves them all, and they are drawn in parts, so that
+ * thousands of tokens stay quick.
  */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
@@ -10,9 +10,9 @@ import "../../style/tint.css";
 import type { TokenLogprob } from "../../api/types";
 import { dialogWords } from "../../words/dialogs";
 import { Rivals } from "./Rivals";
-import { parts, shadeOf } from "./shades";
+import { partsOf, shadeOf } from "./shades";
 
-const PART = 128;
+const PART = 128; // tokens
 
 interface Chosen {
   index: number;
@@ -103,14 +103,33 @@ function useStop(box: { current: HTMLElement | null }, stop: number, tokens: unk
   }, [box, stop, tokens]);
 }
 
+const PER_STEP = 8; // parts, some thousand tokens
+const REST = 16; // ms between two steps
+
+/** The first parts at once, the others step by step: a browser that is busy with them still answers. */
 function Parts({ tokens }: { tokens: TokenLogprob[] }) {
-  return parts(tokens, PART).map((part, i) => (
-    <span key={i * PART} class="tint-part">
-      {part.map((token, j) => (
-        <span key={j} data-token={i * PART + j} data-shade={shadeOf(token.logprob)} tabIndex={-1}>
+  // The same elements each time, so that what is there is not drawn again.
+  const all = useMemo(() => {
+    const starts = partsOf(tokens, PART);
+    return starts.map((from, i) => <Part key={from} tokens={tokens.slice(from, starts[i + 1])} from={from} />);
+  }, [tokens]);
+  const [count, setCount] = useState(PER_STEP);
+  useEffect(() => {
+    if (count >= all.length) return undefined;
+    const timer = setTimeout(() => setCount(count + PER_STEP), REST);
+    return () => clearTimeout(timer);
+  }, [count, all]);
+  return <>{all.slice(0, count)}</>;
+}
+
+function Part({ tokens, from }: { tokens: TokenLogprob[]; from: number }) {
+  return (
+    <div class="tint-part">
+      {tokens.map((token, i) => (
+        <span key={i} data-token={from + i} data-shade={shadeOf(token.logprob)} tabIndex={-1}>
           {token.token}
         </span>
       ))}
-    </span>
-  ));
+    </div>
+  );
 }

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { candidatesOf, parts, SHADES, shadeOf, visible } from "./shades";
+import { candidatesOf, partsOf, SHADES, shadeOf, visible } from "./shades";
 
 it.each([
   [1, 0],
@@ -43,7 +43,10 @@ it("white space is visible", () => {
   expect(visible(" a\n\t")).toBe("·a↵⇥");
 });
 
-it("parts hold everything in order", () => {
-  expect(parts([1, 2, 3, 4, 5], 2)).toEqual([[1, 2], [3, 4], [5]]);
-  expect(parts([], 2)).toEqual([]);
+it("parts end with lines, and not before they are long enough", () => {
+  const tokens = ["a", "\n", "b", "c", ".\n\n", "d", "\n"].map((token) => ({ token, logprob: 0, rivals: [] }));
+  expect(partsOf(tokens, 2)).toEqual([0, 2, 5]);
+  expect(partsOf(tokens, 3)).toEqual([0, 5]);
+  expect(partsOf(tokens, 100)).toEqual([0]);
+  expect(partsOf([], 2)).toEqual([]);
 });

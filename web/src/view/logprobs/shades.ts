@@ -23,7 +23,12 @@ export function visible(token: string): string {
   return token.replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥");
 }
 
-/** `tokens` in parts of `size`, so that a browser lays out only the parts that are on the screen. */
-export function parts<T>(tokens: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(tokens.length / size) }, (_, i) => tokens.slice(i * size, (i + 1) * size));
+/** Where parts of at least `least` tokens begin; each ends with a line, so that it can be laid out by itself. */
+export function partsOf(tokens: readonly TokenLogprob[], least: number): number[] {
+  const starts = tokens.length > 0 ? [0] : [];
+  tokens.forEach(({ token }, i) => {
+    const isLong = i + 1 - (starts.at(-1) ?? 0) >= least;
+    if (isLong && token.endsWith("\n") && i + 1 < tokens.length) starts.push(i + 1);
+  });
+  return starts;
 }

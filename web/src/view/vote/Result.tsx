@@ -16,7 +16,9 @@ export function Result({ answer, count, total, first, children }: Props) {
   const { vote } = dialogWords.value;
   return (
     <li class={first ? "first" : ""}>
-      <span class="vote-answer" title={answer ?? undefined}>{answer === null ? <em>{vote.noBox}</em> : <Answer text={answer} />}</span>
+      <span class="vote-answer" title={answer ?? undefined}>
+        {answer === null ? <em>{vote.noBox}</em> : <Answer text={answer} />}
+      </span>
       <span class="vote-count" aria-label={vote.votes(count)}>
         ×{count}
       </span>

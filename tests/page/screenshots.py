@@ -72,12 +72,14 @@ async def with_the_demo_model(browser: Browser, folder: Path) -> None:
             await photograph(tab, folder / f"{name}-empty.png")
             await tab.ask("Explain in three short steps how bread rises.")
             await tab.until_done()
+            await until_idle(tab)
             await photograph(tab, folder / f"{name}.png")
             await tab.page.context.close()
         tabs = [await opened(browser, server.url, **DESKTOP) for _ in range(3)]
         for tab in tabs:
             await tab.ask("Write a long story about a lighthouse and the people who live near it.")
         await expect(tabs[-1].phase()).to_contain_text("in line")
+        await expect(tabs[-1].status).to_contain_text("1 being answered, 2 waiting")
         await photograph(tabs[-1], folder / "queue.png")
         for tab in tabs:
             await tab.stop_button.click()
@@ -93,6 +95,7 @@ async def with_a_thinking_model(browser: Browser, folder: Path) -> None:
     await expect(tab.thought()).to_contain_text("Multiples of 25")
     await photograph(tab, folder / "thinking.png")
     await tab.until_done()
+    await until_idle(tab)
     await photograph(tab, folder / "answer.png")
     await tab.thought_head().click()
     await tab.page.evaluate("scrollTo(0, 0)")
@@ -102,6 +105,7 @@ async def with_a_thinking_model(browser: Browser, folder: Path) -> None:
     await tab.button("Ask several times and compare the boxed answers").click()
     await tab.page.get_by_role("form", name="Ask several times").get_by_role("button", name="Ask 5 times").click()
     await expect(tab.page.get_by_role("region", name="Vote of 5")).to_contain_text("5 of 5 finished")
+    await until_idle(tab)
     await tab.page.evaluate("scrollTo(0, 0)")
     await photograph(tab, folder / "vote.png")
     await tab.page.context.close()
@@ -115,6 +119,11 @@ async def opened(browser: Browser, url: str, **options: object) -> ChatPage:
     await tab.page.goto(url)
     await expect(tab.composer).to_be_visible()
     return tab
+
+
+async def until_idle(tab: ChatPage) -> None:
+    """The page asks for the server's state every few seconds."""
+    await expect(tab.status).to_contain_text("Nobody is waiting")
 
 
 async def photograph(tab: ChatPage, path: Path) -> None:

@@ -47,7 +47,7 @@ async def test_what_the_reader_opened_stays_open_and_what_they_closed_stays_clos
     tab = await visit(thinker)
     text = THOUGHT + "</think>\n\nThe answer."
     await tab.ask(text)
-    await tab.button("Show all of it").click()
+    await tab.button("Show all").click()
     await tab.until_done()
     await expect(tab.thought()).to_be_visible()  # it was opened while it was made
 

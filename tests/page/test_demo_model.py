@@ -25,7 +25,7 @@ async def test_a_newcomer_is_answered(demo: RealServer, visit: Visit):
     await expect(tab.text(demo.model).first).to_be_visible()
     await tab.set("Temperature", "0")
     await tab.set("Longest answer", "24")
-    await tab.ask("The capital of France is")
+    await tab.ask("What is the capital of France?")
     await tab.until_done()
     await expect(tab.answer()).to_contain_text("Paris")
 

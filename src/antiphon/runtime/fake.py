@@ -98,7 +98,7 @@ class FakeRunner:
         known = self._read(sequence)
         if spec.history:
             assert known == _pack(spec.history), "the blocks do not hold the tokens that the scheduler knows"
-        if self._settings.fail_on in memoryview(known).cast("I"):
+        if self._settings.fail_on >= 0 and self._settings.fail_on in memoryview(known).cast("I"):
             return SampledToken(sequence.sequence_id, error="the model's output was not a number")
         token_id = _draw(known, spec, self._settings)
         return SampledToken(sequence.sequence_id, token_id, _logprobs(token_id, spec, self.vocab_size))

@@ -19,12 +19,6 @@ export interface Draft {
 
 const TIGHT = 256; // tokens that are left: hardly enough for a thought
 
-/** Whether the draft does not fit, so that sending it would be refused. */
-export function isTooLong(): boolean {
-  const now = meter.value;
-  return now !== null && now.exact && now.used >= now.limit;
-}
-
 export function Meter({ draft }: { draft: Draft }) {
   const { meter: texts } = words.value.extras;
   const { text, attachments } = draft;

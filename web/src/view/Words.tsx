@@ -80,16 +80,14 @@ function inline(node: Inline): ComponentChild {
 
 function Link({ href, host, children }: { href: string; host: string | null; children: Inline[] }) {
   return (
-    <>
-      <a href={href} target="_blank" rel="noopener noreferrer">
-        <bdi>{all(children)}</bdi>
-      </a>
+    <a href={href} target="_blank" rel="noopener noreferrer">
+      <bdi>{all(children)}</bdi>
       {host === null ? null : (
         <>
           {" "}
           <bdi class="host">({host})</bdi>
         </>
       )}
-    </>
+    </a>
   );
 }

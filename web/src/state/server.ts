@@ -7,6 +7,7 @@ import { live } from "./live";
 
 export type Reach = "unknown" | "ok" | "closed" | "unauthorized" | "unreachable";
 
+const SOON = 300; // ms after an answer has begun or ended
 const BUSY = 2000; // ms between two questions
 const CALM = 5000;
 const IDLE = 15_000; // nobody touched the page for a while
@@ -32,6 +33,11 @@ export function startPolling(): void {
   for (const event of ["online", "focus"]) window.addEventListener(event, () => pollNow());
   for (const event of ["pointerdown", "keydown"]) window.addEventListener(event, touched, { passive: true });
   apiKey.subscribe(() => pollNow());
+  let answers = live.peek().size;
+  live.subscribe((now) => {
+    if (now.size !== answers) pollSoon();
+    answers = now.size;
+  });
 }
 
 /** Asks now, unless the tab is hidden. */
@@ -43,6 +49,11 @@ export function pollNow(): void {
     clearTimeout(timer);
     if (isStarted && isVisible()) timer = setTimeout(pollNow, pause());
   });
+}
+
+function pollSoon(): void {
+  clearTimeout(timer);
+  timer = setTimeout(pollNow, SOON);
 }
 
 /** What an answer's request has found out, so that the key is asked for at once. */

@@ -134,7 +134,8 @@ describe("the page while a text streams", () => {
     for (let end = 1; end <= EXAMPLE.length; end += 7) {
       await shown(EXAMPLE.slice(0, end), true);
       await shownIn(other, EXAMPLE.slice(0, end), false);
-      expect(place.innerHTML).toBe(other.innerHTML);
+      await vi.waitUntil(() => place.innerHTML === other.innerHTML, { timeout: 60_000, interval: 1 }).catch(() => undefined);
+      expect(place.innerHTML).toBe(other.innerHTML); // the colours of code come a little later
       render(null, other);
     }
   });
@@ -160,6 +161,7 @@ describe("the page while a text streams", () => {
 
   test("changes no element of finished blocks", async () => {
     await shown(EXAMPLE.slice(0, 900), true);
+    await vi.waitUntil(() => place.querySelector("pre span"), { timeout: 60_000 }); // the colours have come
     const changes: MutationRecord[] = [];
     const watcher = new MutationObserver((records) => changes.push(...records));
     const finished = [...(place.firstElementChild?.children ?? [])].slice(0, -2);

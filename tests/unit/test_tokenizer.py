@@ -17,7 +17,7 @@ from antiphon.checkpoint import TokenizerData
 from antiphon.errors import CheckpointError, ContextLengthExceeded, InvalidRequest
 from antiphon.formats import open_checkpoint
 from antiphon.text import Tokenizer
-from antiphon.text.slices import can_be_sliced
+from antiphon.text.slices import can_be_sliced, slices
 
 CASES = json.loads((DATA / "token_ids.json").read_text(encoding="utf-8"))["cases"]
 PRE_TOKENIZERS = ("smollm", "qwen2", "deepseek-r1-qwen", "llama-bpe", "tekken")
@@ -268,6 +268,15 @@ def test_the_tokens_of_slices_are_those_of_the_text(tokenizer: Tokenizer, text: 
         assert tokenizer._encode(text) == tokenizer._encode_at_once(text)
         sliced = tokenizer.encode_with_control(text + "<|im_start|>" + text)
     assert sliced == tokenizer.encode_with_control(text + "<|im_start|>" + text)
+
+
+@given(text=st.text(st.sampled_from("ab 1。，")), window=st.integers(1, 5))
+def test_a_text_is_cut_at_the_same_places_however_little_of_it_is_searched_at_once(text: str, window: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("antiphon.text.slices.SLICE", 2)
+        at_once = list(slices(text))
+        patch.setattr("antiphon.text.slices._WINDOW", window)
+        assert list(slices(text)) == at_once
 
 
 def test_a_text_beyond_its_limit_is_not_encoded_to_its_end(tiny: Tokenizer, monkeypatch: pytest.MonkeyPatch):

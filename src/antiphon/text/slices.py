@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 SLICE = 64 << 10  # characters; a slice goes on to the next place to cut
+_WINDOW = 256 << 10  # characters that are searched at once: other threads wait meanwhile
 
 _LETTER = "[a-z\u4e00-\u9fff]"
 _PLACE = re.compile(f"{_LETTER}(?=[ \u3001\u3002\uff0c]{_LETTER})")
@@ -28,12 +29,22 @@ def slices(text: str) -> Iterator[str]:
     """`text` in slices of at least SLICE characters, but for the last."""
     begin = 0
     while len(text) - begin > SLICE:
-        place = _PLACE.search(text, begin + SLICE)
-        if place is None:
+        end = _next_place(text, begin + SLICE)
+        if end is None:
             break
-        yield text[begin : place.end()]
-        begin = place.end()
+        yield text[begin:end]
+        begin = end
     yield text[begin:]
+
+
+def _next_place(text: str, begin: int) -> int | None:
+    """The first place to cut after the character at `begin`."""
+    for start in range(begin, len(text), _WINDOW):
+        # A place is seen by three characters, so windows overlap by two.
+        place = _PLACE.search(text, start, start + _WINDOW + 2)
+        if place is not None:
+            return place.end()
+    return None
 
 
 def can_be_sliced(tree: dict[str, Any]) -> bool:

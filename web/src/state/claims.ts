@@ -8,7 +8,7 @@ import { listen, others, tab, tell, type TabMessage } from "../store/tabs";
 import { withChange, type Answer, type Id, type Message } from "./conversation";
 import * as documents from "./documents";
 import { cancel, stop, wakeAll } from "./follow";
-import { beforeRemoval, current, startLibrary } from "./library";
+import { beforeRemoval, current, startConversations } from "./conversations";
 import { live } from "./live";
 import { reach, startPolling, status } from "./server";
 import { followSettings } from "./settings";
@@ -47,7 +47,7 @@ async function start(resume: Resume): Promise<void> {
   watchVisibility();
   watchEngine();
   watchReach(resume);
-  await startLibrary();
+  await startConversations();
   const look = (): Promise<void> => resumeAll(resume).catch(noteStorage);
   await look();
   setInterval(() => isHidden() || void look(), LOOK_EVERY);

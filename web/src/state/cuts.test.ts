@@ -1,21 +1,8 @@
 /** Connections that break anywhere, pages that are gone at any moment: the answer is whole in the end. */
-import "fake-indexeddb/auto";
-import { IDBFactory } from "fake-indexeddb";
 import * as fc from "fast-check";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Browser, opened, until, type Page } from "../testing/browser";
-import { FakeServer } from "../testing/server";
-
-let browser: Browser;
-let server: FakeServer;
-
-beforeEach(() => {
-  vi.unstubAllGlobals();
-  vi.stubGlobal("indexedDB", new IDBFactory());
-  browser = new Browser();
-  server = new FakeServer();
-});
-afterEach(() => browser.close());
+import { expect, test } from "vitest";
+import { opened, until, type Page } from "../testing/browser";
+import { browser, server } from "../testing/setup";
 
 const ANSWER = { thought: ["数学 ", "is ", "🙂 fun", ". "], text: ["Ünder ", "the ", "sea\n", "\\(x\\)", " end"] };
 
@@ -25,7 +12,7 @@ async function isWhole(page: Page): Promise<void> {
   expect([answer?.state, answer?.thought, text]).toEqual(["done", ANSWER.thought.join(""), ANSWER.text.join("")]);
 }
 
-const last = ({ library, conversation }: Page) => conversation.path(library.current.value).at(-1);
+const last = ({ conversations, conversation }: Page) => conversation.path(conversations.current.value).at(-1);
 
 test("a stream that breaks at any bytes, in any chunks", async () => {
   const page = await opened(browser);
@@ -35,7 +22,7 @@ test("a stream that breaks at any bytes, in any chunks", async () => {
       server.answer = ANSWER;
       server.cuts = [...all];
       server.chunk = chunk;
-      page.library.startNew();
+      page.conversations.startNew();
       page.generation.send("Go");
       await isWhole(page);
     }),
@@ -53,7 +40,7 @@ test("a page that is gone after any event, saved or not, is loaded again and has
       if (left-- <= 0) await new Promise<void>((resolve) => blocked.push(resolve));
     };
     const page = await opened(browser);
-    page.library.startNew();
+    page.conversations.startNew();
     page.generation.send("Go");
     await until(() => blocked.length > 0);
     await until(() => [...page.streams.runs.values()].some((run) => run.responseId !== undefined));
@@ -63,7 +50,7 @@ test("a page that is gone after any event, saved or not, is loaded again and has
       browser.crash(page);
     }
     const again = await opened(browser);
-    await again.library.open(page.library.current.value.id);
+    await again.conversations.open(page.conversations.current.value.id);
     server.pace = async () => undefined;
     for (const resolve of blocked) resolve();
     await isWhole(again);

@@ -3,7 +3,7 @@ import { apiKey, rememberKey } from "../api/client";
 import { database } from "../store/database";
 import { clearValues } from "../store/clear";
 import { tell } from "../store/tabs";
-import { beforeRemoval, heads, startNew } from "./library";
+import { beforeRemoval, heads, startNew } from "./conversations";
 import * as documents from "./documents";
 import { settings, update } from "./settings";
 

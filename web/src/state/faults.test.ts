@@ -1,21 +1,9 @@
 /** What becomes of answers when the server refuses, breaks or is away. */
-import "fake-indexeddb/auto";
-import { IDBFactory } from "fake-indexeddb";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { done, gate, lastAnswer, running, TEXT, THOUGHT } from "../testing/answers";
-import { Browser, opened as openedIn, until, type Page } from "../testing/browser";
-import { FakeServer, refusal } from "../testing/server";
-
-let browser: Browser;
-let server: FakeServer;
-
-beforeEach(() => {
-  vi.unstubAllGlobals();
-  vi.stubGlobal("indexedDB", new IDBFactory());
-  browser = new Browser();
-  server = new FakeServer();
-});
-afterEach(() => browser.close());
+import { opened as openedIn, until, type Page } from "../testing/browser";
+import { refusal } from "../testing/server";
+import { browser, server } from "../testing/setup";
 
 const opened = (): Promise<Page> => openedIn(browser);
 

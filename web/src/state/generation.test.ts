@@ -1,22 +1,9 @@
 /** What a reader does with answers: stops them, goes on, asks again, votes, replays. */
-import "fake-indexeddb/auto";
-import { IDBFactory } from "fake-indexeddb";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { done, gate, lastAnswer, running, TEXT, THOUGHT } from "../testing/answers";
-import { Browser, opened as openedIn, until, type Page } from "../testing/browser";
-import { FakeServer } from "../testing/server";
+import { opened as openedIn, until, type Page } from "../testing/browser";
 import type { Message } from "./conversation";
-
-let browser: Browser;
-let server: FakeServer;
-
-beforeEach(() => {
-  vi.unstubAllGlobals();
-  vi.stubGlobal("indexedDB", new IDBFactory());
-  browser = new Browser();
-  server = new FakeServer();
-});
-afterEach(() => browser.close());
+import { browser, server } from "../testing/setup";
 
 const opened = (): Promise<Page> => openedIn(browser);
 
@@ -35,9 +22,9 @@ test("an answer has its thought, its text, its timings and a seed, and the serve
   ]);
   await until(() => server.responses.size === 0, "forgetting");
   const again = await opened();
-  await again.library.open(all.library.current.value.id);
-  expect(again.library.current.value.messages[message.id]?.text).toBe(TEXT);
-  expect(again.library.heads.value).toMatchObject([{ title: "How much?" }]);
+  await again.conversations.open(all.conversations.current.value.id);
+  expect(again.conversations.current.value.messages[message.id]?.text).toBe(TEXT);
+  expect(again.conversations.heads.value).toMatchObject([{ title: "How much?" }]);
 });
 
 test("an earlier thought is not sent back", async () => {
@@ -81,7 +68,7 @@ test("a page that is loaded again attaches to its answer, and nothing is doubled
   await until(() => running(all)?.phase === "thinking");
   await browser.leave(all);
   const again = await opened();
-  await again.library.open(all.library.current.value.id);
+  await again.conversations.open(all.conversations.current.value.id);
   expect(lastAnswer(again).answer.state).toBe("running");
   resume();
   const message = await done(again);
@@ -97,7 +84,7 @@ test("a page that is loaded again after the server was: what came stays, broken,
   server.restart();
   server.pace = async () => undefined;
   const again = await opened();
-  await again.library.open(all.library.current.value.id);
+  await again.conversations.open(all.conversations.current.value.id);
   const broken = await done(again);
   expect(broken.answer).toMatchObject({ state: "broken", thought: THOUGHT });
   expect(broken.text).not.toBe("");
@@ -139,14 +126,14 @@ test("another answer is a sibling with another seed, and the first one stays", a
   const second = await done(all);
   expect(second.id).not.toBe(first.id);
   expect(second.answer.settings.seed).not.toBe(first.answer.settings.seed);
-  expect(all.conversation.siblings(all.library.current.value, first.id)).toEqual([first.id, second.id]);
+  expect(all.conversation.siblings(all.conversations.current.value, first.id)).toEqual([first.id, second.id]);
 });
 
 test("an edit is a sibling, and what came after the old message stays", async () => {
   const all = await opened();
   all.generation.send("Old");
   await done(all);
-  const { current } = all.library;
+  const { current } = all.conversations;
   const old = all.conversation.path(current.value)[0] as Message;
   all.generation.editAndSend(old.id, "New", []);
   await done(all);
@@ -170,9 +157,9 @@ test("a vote asks once for n answers, which share its id and end each by itself"
   const all = await opened();
   all.generation.vote("Go", [], 3);
   await until(() => all.generation.live.value.size === 0);
-  const question = all.conversation.path(all.library.current.value)[0] as Message;
-  const siblings = (all.library.current.value.children[question.id] ?? []).map(
-    (id) => all.library.current.value.messages[id] as Message,
+  const question = all.conversation.path(all.conversations.current.value)[0] as Message;
+  const siblings = (all.conversations.current.value.children[question.id] ?? []).map(
+    (id) => all.conversations.current.value.messages[id] as Message,
   );
   expect(siblings.map((message) => message.text)).toEqual([TEXT, TEXT, TEXT]);
   expect(siblings.map((message) => message.answer?.vote?.index)).toEqual([0, 1, 2]);
@@ -186,9 +173,9 @@ test("removing a message stops the answers below it", async () => {
   const all = await opened();
   all.generation.send("Go");
   await until(() => running(all)?.phase === "thinking");
-  all.generation.removeMessage(all.conversation.path(all.library.current.value)[0]?.id ?? "");
+  all.generation.removeMessage(all.conversation.path(all.conversations.current.value)[0]?.id ?? "");
   expect(all.generation.live.value.size).toBe(0);
   await until(() => server.requests(/cancel$/).length === 1);
   resume();
-  expect(Object.keys(all.library.current.value.messages)).toEqual([]);
+  expect(Object.keys(all.conversations.current.value.messages)).toEqual([]);
 });

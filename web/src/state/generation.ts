@@ -7,7 +7,7 @@ import type { Answer, AnswerState, Attachment, Id, Message } from "./conversatio
 import * as documents from "./documents";
 import { cancel, follow, release, stop as stopRun, wake } from "./follow";
 import { newId, now, randomSeed } from "./ids";
-import { change, current } from "./library";
+import { change, current } from "./conversations";
 import { Run } from "./run";
 import { answerSettings } from "./settings";
 import { runs } from "./streams";

@@ -4,7 +4,7 @@ import { countTokens } from "../api/tokens";
 import type { AnswerRequest } from "../api/types";
 import { withAttachments } from "./attachments";
 import { path, type Attachment } from "./conversation";
-import { current } from "./library";
+import { current } from "./conversations";
 import { reach, status } from "./server";
 import { answerSettings } from "./settings";
 

@@ -23,7 +23,7 @@ describe.skipIf(!url)("against a real server", () => {
   });
   afterEach(() => browser.close());
 
-  const last = ({ library, conversation }: Page): Answered => conversation.path(library.current.value).at(-1) as Answered;
+  const last = ({ conversations, conversation }: Page): Answered => conversation.path(conversations.current.value).at(-1) as Answered;
 
   async function done(all: Page): Promise<Answered> {
     await until(() => all.generation.live.value.size === 0 && last(all).answer?.state !== "running", "the end");
@@ -77,13 +77,13 @@ describe.skipIf(!url)("against a real server", () => {
     await browser.leave(whole);
     for (const tokens of [0, 1, 5, 17]) {
       const first = await opened(browser);
-      first.library.startNew();
+      first.conversations.startNew();
       first.generation.send("Hello");
       await until(() => last(first)?.answer?.responseId !== undefined || last(first)?.answer?.state === "done" || hasId(first));
       await until(() => (first.generation.live.value.values().next().value?.tokens ?? Infinity) >= tokens);
       await browser.leave(first);
       const again = await opened(browser);
-      await again.library.open(first.library.current.value.id);
+      await again.conversations.open(first.conversations.current.value.id);
       const { text, answer } = await done(again);
       expect([answer.state, answer.thought, text]).toEqual(["done", expected.answer.thought, expected.text]);
       await browser.leave(again);
@@ -101,7 +101,7 @@ describe.skipIf(!url)("against a real server", () => {
       for (const run of all.streams.runs.values()) run.connection?.abort();
     }
     const cut = await done(all);
-    all.library.startNew();
+    all.conversations.startNew();
     all.generation.send("Hello");
     const whole = await done(all);
     expect([cut.answer.state, cut.answer.thought, cut.text]).toEqual(["done", whole.answer.thought, whole.text]);
@@ -111,7 +111,7 @@ describe.skipIf(!url)("against a real server", () => {
     const all = await opened(browser);
     all.generation.vote("Hello", [], 3);
     await until(() => all.generation.live.value.size === 0);
-    const texts = Object.values(all.library.current.value.messages).filter(({ role }) => role === "assistant");
+    const texts = Object.values(all.conversations.current.value.messages).filter(({ role }) => role === "assistant");
     expect(texts.map(({ answer }) => [answer?.state, answer?.fault])).toEqual(Array(3).fill(["done", undefined]));
     const { countTokens } = await import("../api/tokens");
     const { fetchStatus } = await import("../api/status");

@@ -1,20 +1,8 @@
 /** The status is asked for by visible tabs, the meter counts when the draft rests, the key is kept. */
-import "fake-indexeddb/auto";
-import { IDBFactory } from "fake-indexeddb";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Browser, opened, until } from "../testing/browser";
-import { FakeServer, refusal } from "../testing/server";
-
-let browser: Browser;
-let server: FakeServer;
-
-beforeEach(() => {
-  vi.unstubAllGlobals();
-  vi.stubGlobal("indexedDB", new IDBFactory());
-  browser = new Browser();
-  server = new FakeServer();
-});
-afterEach(() => browser.close());
+import { expect, test } from "vitest";
+import { opened, until } from "../testing/browser";
+import { refusal } from "../testing/server";
+import { browser, server } from "../testing/setup";
 
 test("a hidden tab asks for nothing, and asks at once when it is shown", async () => {
   browser.show(false);
@@ -65,7 +53,7 @@ test("an engine that starts again pauses its answers", async () => {
   server.pace = async () => undefined;
   for (const resolve of open) resolve();
   await until(() => page.generation.live.value.size === 0);
-  expect(page.conversation.path(page.library.current.value).at(-1)?.answer?.state).toBe("done");
+  expect(page.conversation.path(page.conversations.current.value).at(-1)?.answer?.state).toBe("done");
 });
 
 test("the meter estimates at once and then has the server's count, of the latest draft", async () => {

@@ -23,7 +23,7 @@ async function asked(page: Page, text: string): Promise<string> {
   page.generation.send(text);
   await until(() => page.generation.live.value.size === 0);
   await page.documents.flush();
-  return page.library.current.value.id;
+  return page.conversations.current.value.id;
 }
 
 test("a full disk is said, and what could not be saved is saved once there is room", async () => {
@@ -34,13 +34,13 @@ test("a full disk is said, and what could not be saved is saved once there is ro
   const id = await asked(page, "One");
   expect(server.responses.size).toBe(1); // it is not forgotten before it is stored
   expect(page.database.storageFault.value).toEqual({ kind: "full", message: "No room." });
-  expect(page.conversation.path(page.library.current.value)).toHaveLength(2);
+  expect(page.conversation.path(page.conversations.current.value)).toHaveLength(2);
   put.mockRestore();
   await page.documents.flush();
   expect(page.database.storageFault.value).toBeNull();
   const again = await opened(browser);
-  await again.library.open(id);
-  expect(again.conversation.path(again.library.current.value).map(({ text }) => text)).toEqual(["One", "The answer is 42."]);
+  await again.conversations.open(id);
+  expect(again.conversation.path(again.conversations.current.value).map(({ text }) => text)).toEqual(["One", "The answer is 42."]);
 });
 
 test.each([
@@ -51,10 +51,10 @@ test.each([
   const page = await opened(browser);
   const id = await asked(page, "One");
   expect(page.database.storageFault.value?.kind).toBe("memory");
-  page.library.startNew();
-  await page.library.open(id);
-  expect(page.conversation.path(page.library.current.value)).toHaveLength(2);
-  expect(await page.library.search("answer")).toHaveLength(1);
+  page.conversations.startNew();
+  await page.conversations.open(id);
+  expect(page.conversation.path(page.conversations.current.value)).toHaveLength(2);
+  expect(await page.conversations.search("answer")).toHaveLength(1);
 });
 
 test("a database that the browser closed is opened again", async () => {
@@ -63,24 +63,24 @@ test("a database that the browser closed is opened again", async () => {
   vi.spyOn(IDBDatabase.prototype, "transaction").mockImplementationOnce(() => {
     throw new DOMException("Closed.", "InvalidStateError");
   });
-  page.library.rename(id, "Renamed");
+  page.conversations.rename(id, "Renamed");
   await page.documents.flush();
   expect(page.database.storageFault.value).toBeNull();
   const again = await opened(browser);
-  expect(again.library.heads.value).toMatchObject([{ title: "Renamed" }]);
+  expect(again.conversations.heads.value).toMatchObject([{ title: "Renamed" }]);
 });
 
 test("search finds titles and texts, in any case", async () => {
   const page = await opened(browser);
   await asked(page, "Äpfel");
-  page.library.startNew();
+  page.conversations.startNew();
   const id = await asked(page, "Birnen");
-  page.library.rename(id, "Obst");
-  expect((await page.library.search("äPFEL")).map(({ title }) => title)).toEqual(["Äpfel"]);
-  expect((await page.library.search("birn")).map(({ title }) => title)).toEqual(["Obst"]);
-  expect((await page.library.search("OBS")).map(({ title }) => title)).toEqual(["Obst"]);
-  expect(await page.library.search("42")).toHaveLength(2);
-  expect(await page.library.search("nothing")).toEqual([]);
+  page.conversations.rename(id, "Obst");
+  expect((await page.conversations.search("äPFEL")).map(({ title }) => title)).toEqual(["Äpfel"]);
+  expect((await page.conversations.search("birn")).map(({ title }) => title)).toEqual(["Obst"]);
+  expect((await page.conversations.search("OBS")).map(({ title }) => title)).toEqual(["Obst"]);
+  expect(await page.conversations.search("42")).toHaveLength(2);
+  expect(await page.conversations.search("nothing")).toEqual([]);
 });
 
 test("pinned conversations come first, then the latest; removed ones come back", async () => {
@@ -88,18 +88,18 @@ test("pinned conversations come first, then the latest; removed ones come back",
   const ids: string[] = [];
   for (const text of ["One", "Two", "Three"]) {
     ids.push(await asked(page, text));
-    page.library.startNew();
+    page.conversations.startNew();
   }
-  page.library.pin(ids[0] ?? "", true);
-  await until(() => page.library.heads.value[0]?.pinned === true);
-  expect(page.library.heads.value.map(({ title }) => title)).toEqual(["One", "Three", "Two"]);
-  page.library.remove(ids[2] ?? "");
-  await until(() => page.library.heads.value.length === 2);
-  page.library.undoRemove();
-  await until(() => page.library.heads.value.length === 3);
-  await until(() => page.library.current.value.id === ids[2], "opening it again");
+  page.conversations.pin(ids[0] ?? "", true);
+  await until(() => page.conversations.heads.value[0]?.pinned === true);
+  expect(page.conversations.heads.value.map(({ title }) => title)).toEqual(["One", "Three", "Two"]);
+  page.conversations.remove(ids[2] ?? "");
+  await until(() => page.conversations.heads.value.length === 2);
+  page.conversations.undoRemove();
+  await until(() => page.conversations.heads.value.length === 3);
+  await until(() => page.conversations.current.value.id === ids[2], "opening it again");
   const again = await opened(browser);
-  expect(again.library.heads.value.map(({ title }) => title)).toEqual(["One", "Three", "Two"]);
+  expect(again.conversations.heads.value.map(({ title }) => title)).toEqual(["One", "Three", "Two"]);
 });
 
 test("a draft survives", async () => {

@@ -32,7 +32,7 @@ function goOn(): void {
   for (const resolve of open) resolve();
 }
 
-const shown = ({ library, conversation }: Page): Message[] => conversation.path(library.current.value);
+const shown = ({ conversations, conversation }: Page): Message[] => conversation.path(conversations.current.value);
 const texts = (page: Page): string[] => shown(page).map(({ text }) => text);
 const isIdle = (page: Page): boolean => page.generation.live.value.size === 0;
 const isLive = (page: Page): boolean => page.generation.live.value.size > 0;
@@ -41,14 +41,14 @@ async function asked(page: Page, text: string): Promise<string> {
   page.generation.send(text);
   await until(() => isIdle(page));
   await page.documents.flush();
-  return page.library.current.value.id;
+  return page.conversations.current.value.id;
 }
 
 test("a conversation of one tab is listed in the other, and grows there", async () => {
   const [a, b] = [await opened(browser), await opened(browser)];
   const id = await asked(a, "One");
-  await until(() => b.library.heads.value.length === 1);
-  await b.library.open(id);
+  await until(() => b.conversations.heads.value.length === 1);
+  await b.conversations.open(id);
   expect(texts(b)).toEqual(["One", "The answer is 42."]);
   await asked(a, "Two");
   await until(() => texts(b).length === 4);
@@ -58,20 +58,20 @@ test("a conversation of one tab is listed in the other, and grows there", async 
 test("two tabs that write in one conversation at once keep both", async () => {
   const [a, b] = [await opened(browser), await opened(browser)];
   const id = await asked(a, "One");
-  await b.library.open(id);
+  await b.conversations.open(id);
   a.generation.send("From a");
   b.generation.send("From b");
-  a.library.rename(id, "Mine");
-  b.library.pin(id, true);
+  a.conversations.rename(id, "Mine");
+  b.conversations.pin(id, true);
   await until(() => isIdle(a) && isIdle(b));
   await a.documents.flush();
   await b.documents.flush();
   const c = await opened(browser);
-  await c.library.open(id);
-  const all = Object.values(c.library.current.value.messages).map(({ text }) => text);
+  await c.conversations.open(id);
+  const all = Object.values(c.conversations.current.value.messages).map(({ text }) => text);
   expect(all.toSorted()).toEqual(["From a", "From b", "One", ...Array(3).fill("The answer is 42.")].toSorted());
-  await until(() => Object.keys(a.library.current.value.messages).length === 6, "the other's messages");
-  await until(() => Object.keys(b.library.current.value.messages).length === 6, "the other's messages");
+  await until(() => Object.keys(a.conversations.current.value.messages).length === 6, "the other's messages");
+  await until(() => Object.keys(b.conversations.current.value.messages).length === 6, "the other's messages");
 });
 
 test("a running answer is run by its tab alone: the other shows it, and does not touch it", async () => {
@@ -81,15 +81,15 @@ test("a running answer is run by its tab alone: the other shows it, and does not
   await until(() => isLive(a) && a.generation.live.value.values().next().value?.phase === "thinking");
   await a.documents.flush();
   const b = await opened(browser);
-  await b.library.open(a.library.current.value.id);
+  await b.conversations.open(a.conversations.current.value.id);
   expect(isIdle(b)).toBe(true);
   expect(shown(b).at(-1)?.answer?.state).toBe("running");
-  b.library.rename(a.library.current.value.id, "Renamed");
+  b.conversations.rename(a.conversations.current.value.id, "Renamed");
   await b.documents.flush();
   goOn();
   await until(() => shown(b).at(-1)?.answer?.state === "done", "the other tab's answer");
   expect(texts(b)).toEqual(texts(a));
-  expect(a.library.current.value.title).toBe("Renamed");
+  expect(a.conversations.current.value.title).toBe("Renamed");
   expect(server.requests(/stream/, "GET")).toEqual([]);
 });
 
@@ -102,7 +102,7 @@ test("the answer of a tab that is gone is taken over, by one of the others", asy
   browser.crash(a);
   const others = await Promise.all([opened(browser)]);
   const [b, c] = [others[0] as Page, await opened(browser)];
-  await b.library.open(a.library.current.value.id);
+  await b.conversations.open(a.conversations.current.value.id);
   await until(() => isLive(b) || isLive(c), "taking over");
   expect([isLive(b), isLive(c)].filter(Boolean)).toHaveLength(1);
   goOn();
@@ -118,7 +118,7 @@ test("a tab that lost its answer lets go of it, and what the other stored stays"
   await a.documents.flush();
   a.channel?.close(); // as a frozen tab: it answers nobody
   const b = await opened(browser);
-  await b.library.open(a.library.current.value.id);
+  await b.conversations.open(a.conversations.current.value.id);
   await until(() => isLive(b), "taking over");
   await a.documents.flush();
   goOn();
@@ -126,7 +126,7 @@ test("a tab that lost its answer lets go of it, and what the other stored stays"
   await a.documents.flush();
   await b.documents.flush();
   const c = await opened(browser);
-  await c.library.open(a.library.current.value.id);
+  await c.conversations.open(a.conversations.current.value.id);
   expect(shown(c).at(-1)).toMatchObject({ text: "The answer is 42.", answer: { state: "done", thought: "Let me see. " } });
 });
 
@@ -137,7 +137,7 @@ test("Stop works from any tab", async () => {
   await until(() => a.generation.live.value.values().next().value?.phase === "thinking");
   await a.documents.flush();
   const b = await opened(browser);
-  await b.library.open(a.library.current.value.id);
+  await b.conversations.open(a.conversations.current.value.id);
   b.generation.stop(shown(b).at(-1)?.id ?? "");
   await until(() => shown(b).at(-1)?.answer?.state === "stopped");
   expect(server.requests(/cancel$/)).toHaveLength(1);
@@ -151,7 +151,7 @@ test("two tabs that go on with one answer at once: one does, and what the other 
   const { id } = shown(a).at(-1) as Message;
   a.generation.stop(id);
   await a.documents.flush();
-  await b.library.open(a.library.current.value.id);
+  await b.conversations.open(a.conversations.current.value.id);
   goOn();
   hold(3);
   const before = server.requests(/cancel$/).length;
@@ -170,13 +170,13 @@ test("two tabs that go on with one answer at once: one does, and what the other 
 test("what one tab removes is gone in the other, and comes back", async () => {
   const [a, b] = [await opened(browser), await opened(browser)];
   const id = await asked(a, "One");
-  await until(() => b.library.heads.value.length === 1);
-  await b.library.open(id);
-  a.library.remove(id);
-  await until(() => b.library.heads.value.length === 0 && texts(b).length === 0);
-  a.library.undoRemove();
-  await until(() => b.library.heads.value.length === 1 && texts(a).length === 2);
-  await b.library.open(id);
+  await until(() => b.conversations.heads.value.length === 1);
+  await b.conversations.open(id);
+  a.conversations.remove(id);
+  await until(() => b.conversations.heads.value.length === 0 && texts(b).length === 0);
+  a.conversations.undoRemove();
+  await until(() => b.conversations.heads.value.length === 1 && texts(a).length === 2);
+  await b.conversations.open(id);
   expect(texts(b)).toEqual(["One", "The answer is 42."]);
 });
 

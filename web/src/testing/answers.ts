@@ -10,8 +10,8 @@ export type Answered = Message & { answer: Answer };
 export const THOUGHT = "Let me see. ";
 export const TEXT = "The answer is 42.";
 
-export function lastAnswer({ library, conversation }: Page): Answered {
-  return conversation.path(library.current.value).findLast(({ role }) => role === "assistant") as Answered;
+export function lastAnswer({ conversations, conversation }: Page): Answered {
+  return conversation.path(conversations.current.value).findLast(({ role }) => role === "assistant") as Answered;
 }
 
 export async function done(page: Page): Promise<Answered> {

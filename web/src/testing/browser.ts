@@ -75,7 +75,7 @@ export class Browser {
 
 export interface Page {
   generation: typeof import("../state/generation");
-  library: typeof import("../state/library");
+  conversations: typeof import("../state/conversations");
   documents: typeof import("../state/documents");
   database: typeof import("../store/database");
   client: typeof import("../api/client");
@@ -101,7 +101,7 @@ async function loaded(): Promise<Page> {
   return {
     channel: undefined,
     generation: await import("../state/generation"),
-    library: await import("../state/library"),
+    conversations: await import("../state/conversations"),
     documents: await import("../state/documents"),
     database: await import("../store/database"),
     client: await import("../api/client"),

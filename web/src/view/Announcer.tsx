@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { live } from "../state/generation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { words } from "../words";
 import { phaseName } from "./Phase";
 

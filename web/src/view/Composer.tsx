@@ -2,7 +2,7 @@
 import { useEffect, useRef } from "preact/hooks";
 
 import { send, stop } from "../state/generation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { words } from "../words";
 import { AddMenu } from "./AddMenu";
 import { Chips } from "./Chips";

@@ -3,7 +3,7 @@ import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/ho
 
 import { path, type Message } from "../state/conversation";
 import { live, type Live } from "../state/generation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { AnswerMessage } from "./AnswerMessage";
 import { Empty } from "./Empty";
 import { toEnd, toStart, useFollowing } from "./follow";

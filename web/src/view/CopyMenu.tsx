@@ -1,6 +1,6 @@
 /** Copies an answer as Markdown or plain text, or the request for it as a curl command or a Python script. */
 import type { Conversation, Id } from "../state/conversation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { words } from "../words";
 import { copyText } from "./copy";
 import { Icon } from "./icons";

@@ -2,7 +2,7 @@
 import { useEffect } from "preact/hooks";
 
 import { titleOf } from "../state/conversation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { words } from "../words";
 import { newChat } from "./Sidebar";
 import { ToolButton } from "./ToolButton";

@@ -6,7 +6,7 @@ import { useEffect } from "preact/hooks";
 
 import "../style/meter.css";
 import { path, type Attachment } from "../state/conversation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { measure, meter } from "../state/meter";
 import { status } from "../state/server";
 import { settings } from "../state/settings";

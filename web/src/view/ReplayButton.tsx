@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import type { Conversation, Id } from "../state/conversation";
 import { siblings } from "../state/conversation";
 import { live, replay } from "../state/generation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { words } from "../words";
 import { Icon } from "./icons";
 import { compare, obstacle, type Comparison } from "./replay/compare";

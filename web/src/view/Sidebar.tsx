@@ -1,7 +1,7 @@
 /** The conversations: new, search, the list in groups, and the way to the settings. */
 import { useEffect, useState } from "preact/hooks";
 
-import { current, heads, search, startNew, type Head } from "../state/library";
+import { current, heads, search, startNew, type Head } from "../state/conversations";
 import { words } from "../words";
 import { Icon, Sign } from "./icons";
 import { SidebarItem } from "./SidebarItem";

@@ -1,7 +1,7 @@
 /** One conversation in the list: a link, and a menu to rename, pin or delete it. */
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { pin, rename, type Head } from "../state/library";
+import { pin, rename, type Head } from "../state/conversations";
 import { words } from "../words";
 import { Icon } from "./icons";
 import { Menu } from "./Menu";

@@ -1,6 +1,6 @@
 /** Which of several versions of a message is shown: "‹ 2/3 ›". */
 import { siblings, withChosen } from "../state/conversation";
-import { change, current } from "../state/library";
+import { change, current } from "../state/conversations";
 import { words } from "../words";
 import { Icon } from "./icons";
 

@@ -1,6 +1,6 @@
 /** The tally of a vote above its answers; loaded with the first vote. */
 import type { Id } from "../state/conversation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 import { lazy } from "./parts/lazy";
 
 const Tally = lazy<{ messageId: Id; onClose?: () => void }>(async () => (await import("./vote/TallyView")).TallyView);

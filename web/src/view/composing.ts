@@ -1,6 +1,6 @@
 /** What other views need of the composer: where it is, and which answers its button stops. */
 import { live } from "../state/generation";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 
 export const COMPOSER_ID = "message-box";
 

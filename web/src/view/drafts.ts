@@ -3,7 +3,7 @@ import { effect, signal } from "@preact/signals";
 
 import type { Id } from "../state/conversation";
 import { draftOf, keepDraft, type Draft } from "../state/drafts";
-import { current } from "../state/library";
+import { current } from "../state/conversations";
 
 export type { Draft };
 

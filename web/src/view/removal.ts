@@ -1,5 +1,5 @@
 /** Deleting with a way back: the message and what is below it, or a whole conversation. */
-import { change, current, remove, undoRemove } from "../state/library";
+import { change, current, remove, undoRemove } from "../state/conversations";
 import { live, removeMessage, stop } from "../state/generation";
 import { newId } from "../state/ids";
 import { words } from "../words";

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { eraseEverything } from "../../state/erase";
-import { heads } from "../../state/library";
+import { heads } from "../../state/conversations";
 import { words } from "../../words";
 import { dialogWords } from "../../words/dialogs";
 import { Confirm } from "../parts/Dialog";

@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 
 import "../../style/transfer.css";
-import { heads } from "../../state/library";
+import { heads } from "../../state/conversations";
 import { dialogWords } from "../../words/dialogs";
 import { Dialog } from "../parts/Dialog";
 import { ChoiceField } from "../parts/Field";

@@ -1,6 +1,6 @@
 /** What the transfer menu and dialog do: export, import, share. */
 import { path, titleOf, type Conversation, type Message } from "../../state/conversation";
-import { add, current, heads } from "../../state/library";
+import { add, current, heads } from "../../state/conversations";
 import { database } from "../../store/database";
 import { fromJson, toJson, toMarkdown } from "../../store/transfer";
 import { fileName, save } from "./files";

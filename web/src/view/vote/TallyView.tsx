@@ -2,7 +2,7 @@
 import "../../style/vote.css";
 import { withChosen, type Id, type Message } from "../../state/conversation";
 import { live, stop } from "../../state/generation";
-import { change, current } from "../../state/library";
+import { change, current } from "../../state/conversations";
 import { dialogWords } from "../../words/dialogs";
 import { Result } from "./Result";
 import { PathButton } from "./PathButton";

@@ -32,7 +32,7 @@ let removing: Promise<void> = Promise.resolve();
 let wanted: Id | undefined; // what is being opened
 
 /** Reads the list, opens what the address names, listens to other tabs. Once. */
-export function startLibrary(): Promise<void> {
+export function startConversations(): Promise<void> {
   started ??= start();
   return started;
 }

@@ -119,7 +119,7 @@ class ServerConfig:
     prefix_cache_per_key: bool = False  # share cached prefixes only among requests with the same API key
     scheduling_policy: str = "fcfs"  # first come, first served, or "priority": by the priority of requests
     fairness: str = "key"  # equal service for each API key, without keys for each "address"; "none": no shares
-    max_queued_requests: int = 256  # accepted and not finished; more are refused with 429
+    max_queued_requests: int = 256  # accepted and not finished; more are refused with 503
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory; 0: none
     max_stored_bytes: int = 64 << 20  # for stored responses

@@ -17,8 +17,8 @@ AntiphonError
 ├── NotFound            404     there is nothing with that name or id
 │   ├── ModelNotFound
 │   └── ResponseNotFound
-├── Overloaded          429     a queue is full; `retry_after` says when to retry
 ├── RateLimited         429     a key has used its requests or tokens of this minute
+├── Overloaded          503     the server has too much work; `retry_after` says when to retry
 ├── TooManyConnections  503     the server has too many connections
 ├── NotReady            503     loading, draining, or restarting the engine
 └── EngineError         500     the engine failed this request
@@ -204,10 +204,13 @@ class ResponseNotFound(NotFound):
 
 
 class Overloaded(AntiphonError):
-    """A queue is full; retry after `retry_after` seconds."""
+    """The server has too much work for this request; retry after `retry_after` seconds.
 
-    http_status = 429
-    type = "rate_limit_error"
+    Not a 429, which means that a key is over its rate: another server may take this request at once.
+    """
+
+    http_status = 503
+    type = "server_error"
     code = "server_overloaded"
 
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:

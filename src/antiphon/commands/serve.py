@@ -129,7 +129,7 @@ def serve(
         _choice(_LOAD, FAIRNESS, "who gets equal service: each API key, without keys each client address, or nobody."),
     ] = _SERVER.fairness,
     max_queued_requests: Annotated[
-        int, _option(_LOAD, "Answers running and waiting; more are refused with 429.")
+        int, _option(_LOAD, "Answers running and waiting; more are refused with 503.")
     ] = _SERVER.max_queued_requests,
     max_unread_tokens: Annotated[
         int, _option(_LOAD, "Tokens of an answer that may wait for a slow client before the answer is aborted.")

@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+# Why work is refused or dropped: too many requests, a predicted wait that is too long, one that was too long.
+SHED_REASONS = ("queue_full", "predicted_wait", "queue_timeout")
 MAX_QUOTED = 1200  # characters of a message that quotes a file from outside; paths may take most of it
 
 
@@ -204,7 +206,7 @@ class ResponseNotFound(NotFound):
 
 
 class Overloaded(AntiphonError):
-    """The server has too much work for this request; retry after `retry_after` seconds.
+    """The server has too much work for this request; retry after `retry_after` seconds, if there are any.
 
     Not a 429, which means that a key is over its rate: another server may take this request at once.
     """
@@ -213,9 +215,21 @@ class Overloaded(AntiphonError):
     type = "server_error"
     code = "server_overloaded"
 
-    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = 1.0,
+        reason: str = "queue_full",
+        predicted_wait: float | None = None,
+    ) -> None:
+        """`retry_after`: None if trying again soon is of no use; `reason`: for metrics, one of `SHED_REASONS`;
+        `predicted_wait`: seconds until the first token, as far as they were predicted.
+        """
         super().__init__(message)
         self.retry_after = retry_after
+        self.reason = reason
+        self.predicted_wait = predicted_wait
 
 
 class RateLimited(AntiphonError):

@@ -122,7 +122,7 @@ def test_it_comes_true_on_the_scheduler(places: int, lengths: Sequence[int]) -> 
         if not engine.scheduler.has_work:
             break
         engine.step()
-        begun |= {request_id: step for request_id in engine.scheduler.begun}
+        begun |= dict.fromkeys(engine.scheduler.begun, step)
     for request, wait in zip(requests, predicted, strict=True):
         assert wait == pytest.approx(begun[request.request_id], rel=0.05, abs=2)
 

@@ -51,18 +51,22 @@ class Forecast:
         """`num_places`: how many sequences run at once."""
         self._costs = costs
         self._num_places = num_places
-        ordered = sorted(works, key=lambda work: (not work.is_running, work.rank))
+        self._works = list(works)
+        ordered = sorted(self._works, key=lambda work: (not work.is_running, work.rank))
         running = [work for work in ordered if work.is_running]
         self._running, preempted = running[:num_places], running[num_places:]
         waiting = sorted([*preempted, *ordered[len(running) :]], key=lambda work: work.rank)
         self._prompts = sorted(work.prompt for work in self._running if work.prompt)
         self._prompt_sums = [0.0, *accumulate(self._prompts)]
-        self._num_works = len(ordered)
         self.tokens_owed = sum(work.prompt + work.answer for work in ordered)
         self._ranks = [work.rank for work in waiting]
         self._starts: list[float] = []  # the step in which each waiting sequence starts
         self._read: list[float] = []  # prompt tokens computed before each
         self._simulate(waiting)
+
+    def with_more(self, works: Iterable[Work]) -> Forecast:
+        """The same with more work."""
+        return Forecast(self._costs, self._num_places, [*self._works, *works])
 
     def predict(self, work: Work) -> Prediction:
         """When a newcomer would begin and end; all 0 while no step was measured."""
@@ -104,7 +108,7 @@ class Forecast:
     @property
     def _num_active(self) -> int:
         """Sequences in a step while the newcomer runs."""
-        return min(self._num_places, self._num_works + 1)
+        return min(self._num_places, len(self._works) + 1)
 
     @property
     def _prompt_tokens_per_step(self) -> int:

@@ -10,6 +10,7 @@ it is expected to go on. This module knows nothing of requests or time.
 from __future__ import annotations
 
 from bisect import bisect_right
+from itertools import pairwise
 
 _LONGEST = 1 << 20  # tokens
 _GROWTH = 1.2  # of the buckets
@@ -26,7 +27,7 @@ def _edges() -> tuple[int, ...]:
 
 
 _EDGES = _edges()
-_PRIOR = tuple(1 - (a + _PRIOR_MEDIAN) / (b + _PRIOR_MEDIAN) for a, b in zip(_EDGES, _EDGES[1:], strict=False))
+_PRIOR = tuple(1 - (a + _PRIOR_MEDIAN) / (b + _PRIOR_MEDIAN) for a, b in pairwise(_EDGES))
 
 
 class AnswerLengths:

@@ -39,11 +39,21 @@ class ErrorShape:
 
 
 def error_response(error: AntiphonError, scope: Scope) -> Response:
-    """The response for `error`, with a Retry-After header if trying again may help."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    """The response for `error`, with headers that say when to try again, if that may help."""
+    headers = _retry_headers(error)
     shape = _shape(scope)
     status = shape.overloaded_status if isinstance(error, Overloaded) else error.http_status
     return Response(shape.body(error), status, headers, media_type="application/json")
+
+
+def _retry_headers(error: AntiphonError) -> dict[str, str]:
+    """When to try again: in whole seconds, rounded up, and exactly, as OpenAI's and Anthropic's clients prefer it."""
+    if error.retry_after is not None:
+        return {
+            "Retry-After": str(max(1, math.ceil(error.retry_after))),
+            "retry-after-ms": str(max(1, math.ceil(1000 * error.retry_after))),
+        }
+    return {"x-should-retry": "false"} if isinstance(error, Overloaded) else {}
 
 
 def connection_error_body(error: AntiphonError) -> bytes:

@@ -184,7 +184,7 @@ async def test_where_there_is_no_place_within_a_minute_a_client_is_told_to_give_
 
 async def test_the_stock_client_comes_back_by_itself_and_is_answered(tmp_path):
     async with busy(tmp_path, running=100) as server:
-        client = server.openai.with_options(max_retries=2)
+        client = server.openai.with_options(max_retries=8)
         answer = await client.completions.create(model="", prompt="Hi", max_tokens=5, extra_body={"max_wait": 0.5})
         assert answer.usage.completion_tokens == 5
         metrics = await server.metrics()

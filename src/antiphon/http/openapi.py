@@ -37,7 +37,16 @@ _ERRORS = {
 }
 _OF_BODIES = ("408", "413", "415", "429")
 _ALWAYS = ("400", "401", "404", "431", "500", "503")
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
+    "retry-after-ms": {"description": "Milliseconds.", "schema": {"type": "integer", "minimum": 1}},
+}
+_SHOULD_RETRY = {
+    "x-should-retry": {
+        "description": "false: the server will have no place soon.",
+        "schema": {"type": "string", "enum": ["false"]},
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
 def _refusal(code: str, error: str) -> Json:
     refusal: Json = {"description": _ERRORS[code], "content": {_JSON: {"schema": {"$ref": _REF.format(model=error)}}}}
     if code in ("429", "503", "529"):
-        refusal["headers"] = _RETRY_AFTER
+        refusal["headers"] = _RETRY_AFTER if code == "429" else _RETRY_AFTER | _SHOULD_RETRY
     return refusal
 
 

@@ -119,7 +119,8 @@ class ServerConfig:
     prefix_cache_per_key: bool = False  # share cached prefixes only among requests with the same API key
     scheduling_policy: str = "fcfs"  # first come, first served, or "priority": by the priority of requests
     fairness: str = "key"  # equal service for each API key, without keys for each "address"; "none": no shares
-    max_queued_requests: int = 256  # accepted and not finished; more are refused with 429
+    max_queued_requests: int = 256  # accepted and not finished; more are refused with 503
+    max_wait: float = 300.0  # seconds for the first token; requests that would wait longer are refused; 0: no limit
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory; 0: none
     max_stored_bytes: int = 64 << 20  # for stored responses
@@ -151,6 +152,8 @@ class ServerConfig:
                     f"--allowed-hosts has {host!r}; a host is like example.org, *.example.org or 10.0.0.1"
                 )
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
+        if not 0 <= self.max_wait < float("inf"):
+            raise ConfigError(f"--max-wait is {self.max_wait}; it must be 0 or above")
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-unread-tokens", self.max_unread_tokens, 1)

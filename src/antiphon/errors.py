@@ -17,8 +17,8 @@ AntiphonError
 ├── NotFound            404     there is nothing with that name or id
 │   ├── ModelNotFound
 │   └── ResponseNotFound
-├── Overloaded          429     a queue is full; `retry_after` says when to retry
 ├── RateLimited         429     a key has used its requests or tokens of this minute
+├── Overloaded          503     the server has too much work; `retry_after` says when to retry
 ├── TooManyConnections  503     the server has too many connections
 ├── NotReady            503     loading, draining, or restarting the engine
 └── EngineError         500     the engine failed this request
@@ -32,6 +32,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+# Why work is refused or dropped: too many requests, a predicted wait that is too long, one that was too long.
+SHED_REASONS = ("queue_full", "predicted_wait", "queue_timeout")
 MAX_QUOTED = 1200  # characters of a message that quotes a file from outside; paths may take most of it
 
 
@@ -204,15 +206,30 @@ class ResponseNotFound(NotFound):
 
 
 class Overloaded(AntiphonError):
-    """A queue is full; retry after `retry_after` seconds."""
+    """The server has too much work for this request; retry after `retry_after` seconds, if there are any.
 
-    http_status = 429
-    type = "rate_limit_error"
+    Not a 429, which means that a key is over its rate: another server may take this request at once.
+    """
+
+    http_status = 503
+    type = "server_error"
     code = "server_overloaded"
 
-    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = 1.0,
+        reason: str = "queue_full",
+        predicted_wait: float | None = None,
+    ) -> None:
+        """`retry_after`: None if trying again soon is of no use; `reason`: for metrics, one of `SHED_REASONS`;
+        `predicted_wait`: seconds until the first token, as far as they were predicted.
+        """
         super().__init__(message)
         self.retry_after = retry_after
+        self.reason = reason
+        self.predicted_wait = predicted_wait
 
 
 class RateLimited(AntiphonError):

@@ -21,7 +21,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from antiphon.errors import AntiphonError, RateLimited
+from antiphon.errors import SHED_REASONS, AntiphonError, Overloaded, RateLimited
 from antiphon.request import ThoughtClosed
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,7 +46,7 @@ REFUSALS = (
     *("rate_limit_exceeded", "server_overloaded", "not_ready", "internal_error"),
 )
 
-_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _GAP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -68,6 +68,7 @@ class EngineFigures:
     prefix_queries: int = 0  # tokens looked up in the prefix cache
     prefix_hits: int = 0  # of those, tokens found
     preemptions: int = 0
+    tokens_owed: float = 0.0
 
 
 class Metrics:
@@ -85,6 +86,7 @@ class Metrics:
         self._define_requests()
         self._define_tokens()
         self._define_keys()
+        self._define_waiting()
         self._begin_series(key_names)
         build = Gauge(
             "antiphon_build_info",
@@ -151,6 +153,24 @@ class Metrics:
         )
         self.key_tokens = self._counter("key_tokens", "Tokens of an API key's requests.", ["key", "kind"])
 
+    def _define_waiting(self) -> None:
+        self.queue_wait = self._histogram(
+            "queue_wait_seconds", "Time from a request's arrival until the engine began with it.", _LATENCY_BUCKETS
+        )
+        self.predicted_wait = self._histogram(
+            "predicted_wait_seconds", "Time to the first token as predicted at a request's arrival.", _LATENCY_BUCKETS
+        )
+        self.first_answer = self._histogram(
+            "time_to_first_answer_seconds",
+            "Time from a request's arrival to the first text after its thought.",
+            _LATENCY_BUCKETS,
+        )
+        self.shed = self._counter("shed", "Requests refused or dropped because of too much work.", ["reason"])
+        self.deadline_missed = self._counter(
+            "deadline_missed", "Accepted requests that were dropped in the queue, or ended by their time-out."
+        )
+        self.retries_seen = self._counter("retries_seen", "Requests whose client says that it sent them before.")
+
     def _begin_series(self, key_names: Sequence[str]) -> None:
         """Create every known series with the value zero: Prometheus' `rate` ignores a series' first value."""
         for endpoint in ENDPOINTS:
@@ -158,6 +178,8 @@ class Metrics:
                 metric.labels(endpoint)
             for code in REFUSALS:
                 self.refused.labels(endpoint, code)
+        for shed_reason in SHED_REASONS:
+            self.shed.labels(shed_reason)
         for reason in ThoughtClosed:
             self.thoughts_closed.labels(reason.value)
         for key in key_names:
@@ -193,6 +215,7 @@ class RequestAccount:
         self._endpoint = endpoint
         self._arrived_at = time.monotonic()
         self._accepted = False
+        self._has_answer = False
         self._when_ended: list[Callable[[], None]] = []
         metrics.received.labels(endpoint).inc()
 
@@ -223,11 +246,35 @@ class RequestAccount:
         """Call `call` when the running request ends; it must not raise."""
         self._when_ended.append(call)
 
-    def observe_first_token(self, now: float) -> None:
-        """Record a choice's first token at `now` (time.monotonic); only the request's first one counts."""
+    def observe_first_token(self, now: float, begun_at: float | None = None) -> None:
+        """Record a choice's first token at `now` (time.monotonic); only the request's first one counts.
+
+        `begun_at`: when the engine began with that choice.
+        """
         if self.first_token_after is None:
             self.first_token_after = now - self._arrived_at
             self._metrics.first_token.observe(self.first_token_after)
+            self._metrics.queue_wait.observe(max(0.0, (now if begun_at is None else begun_at) - self._arrived_at))
+
+    def observe_first_answer(self) -> None:
+        """Record that there is something of an answer, not of a thought; only the first time counts."""
+        if not self._has_answer:
+            self._has_answer = True
+            self._metrics.first_answer.observe(time.monotonic() - self._arrived_at)
+
+    def observe_predicted_wait(self, seconds: float) -> None:
+        """Record when the first token was predicted, from its arrival."""
+        self._metrics.predicted_wait.observe(seconds)
+
+    def count_shed(self, error: Overloaded) -> None:
+        """Count a request that is refused or dropped because of too much work."""
+        self._metrics.shed.labels(error.reason).inc()
+        if error.predicted_wait is not None:
+            self._metrics.predicted_wait.observe(error.predicted_wait)
+
+    def count_missed_deadline(self) -> None:
+        """Count an accepted request that was not done in time."""
+        self._metrics.deadline_missed.inc()
 
     def observe_gap(self, seconds: float) -> None:
         """Record the time between two tokens of a choice."""
@@ -296,6 +343,7 @@ class _EngineCollector(Collector):
             ("sequences_waiting", "Sequences waiting in the engine.", now.waiting),
             ("step_seconds", "Duration of the engine's last step.", now.step_seconds),
             ("step_tokens", "Tokens computed in the engine's last step.", now.step_tokens),
+            ("tokens_owed", "Tokens to be computed for unfinished requests, expected.", now.tokens_owed),
         ):
             yield GaugeMetricFamily(f"antiphon_{name}", text, value)
         blocks = GaugeMetricFamily("antiphon_kv_blocks", "KV-cache blocks by state.", labels=["state"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 
 class FinishReason(StrEnum):
@@ -121,6 +122,26 @@ class GenerateRequest:
     # How many of the prompt's last tokens to score. Each has its own event, before the first drawn token.
     num_scored_tokens: int = 0
     reports_progress: bool = False  # send RequestProgress until the first token
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a request waits, and who sent it. The front decides by these; the engine does not know them."""
+
+    first_token: float = inf  # seconds from its arrival
+    whole_answer: float = inf  # seconds; the same for its end
+    client: str = ""  # a key's name or an address: with the prompt, it tells a retry from another request
+    retry_count: int | None = None  # as the client counts; None: it does not say
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether the client says that it sent the request before."""
+        return bool(self.retry_count)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the client says that it did not."""
+        return self.retry_count == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ async def test_bounded():
         streams = [client.generate(request) for request in long_requests(2, max_tokens=1000)]
         with pytest.raises(Overloaded, match="cap of 2") as refusal:
             client.generate(ask("third", [1]))
-        assert 1 <= refusal.value.retry_after <= 30
+        assert 0 < refusal.value.retry_after <= 60
         await streams[0].aclose()
         await read(client.generate(ask("fourth", [1])))
         assert (client.counters.received, client.counters.refused) == (4, 1)

@@ -6,7 +6,7 @@ Waiting is counted in tokens that the engine generates for the flood meanwhile, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -19,7 +19,7 @@ from antiphon.config import ServerConfig
 from antiphon.engine.shares import OUTPUT_WEIGHT
 from antiphon.engine.turns import max_lead
 from antiphon.errors import ConfigError
-from antiphon.request import GenerateRequest, ServiceTier, TokenEvent
+from antiphon.request import GenerateRequest, ServiceTier, Terms, TokenEvent
 
 PLACES, BATCH, CONTEXT = 8, 32, 128
 # The tokens that a waiting client may see another one get, from `turns`.
@@ -42,15 +42,16 @@ class Watch:
         self.num_tokens = 0  # of the flood, so far
         self.arrived: dict[str, int] = {}
         self.waited: list[int] = []
-        generate: Callable[[GenerateRequest], Any] = server.engine.generate
+        generate_all: Callable[[Sequence[GenerateRequest], Terms], Any] = server.engine.generate_all
 
-        def noting(request: GenerateRequest) -> Any:
-            self.requests.append(request)
-            if request.sampling.max_tokens == 1:
-                self.arrived[request.request_id] = self.num_tokens
-            return generate(request)
+        def noting(requests: Sequence[GenerateRequest], terms: Terms) -> Any:
+            self.requests += requests
+            for request in requests:
+                if request.sampling.max_tokens == 1:
+                    self.arrived[request.request_id] = self.num_tokens
+            return generate_all(requests, terms)
 
-        monkeypatch.setattr(server.engine, "generate", noting)
+        monkeypatch.setattr(server.engine, "generate_all", noting)
         server.engine.subscribe(self._take)
 
     @property

@@ -134,14 +134,31 @@ async def test_the_cap_on_unfinished_requests_takes_all_choices_or_none(tmp_path
         running = asyncio.create_task(server.complete(max_tokens=4000, n=2))
         await until(lambda: server.engine.counters.running == 2)
         reply = await server.complete(n=3)
-        assert reply.status_code == 429
-        assert reply.json()["error"]["type"] == "rate_limit_error"
+        error = reply.json()["error"]
+        assert (reply.status_code, error["type"], error["code"]) == (503, "server_error", "server_overloaded")
         assert int(reply.headers["retry-after"]) >= 1
         assert server.engine.counters.running == 2
         assert (await server.complete(n=2, max_tokens=2)).status_code == 200
         running.cancel()
         await until(lambda: server.engine.counters.running == 0)
         await server.check_accounts()
+
+
+async def test_a_full_server_says_so_in_the_shape_of_each_api(tmp_path):
+    """Not with 429, which means that a key is over its rate and that another server would refuse the request too."""
+    hello = [{"role": "user", "content": "Hello"}]
+    async with serving(tmp_path, fake=_SLOW, max_queued_requests=1) as server:
+        running = asyncio.create_task(server.complete(max_tokens=4000))
+        await until(lambda: server.engine.counters.running == 1)
+        anthropics = await server.http.post("/v1/messages", json={"messages": hello, "max_tokens": 5, "model": ""})
+        assert (anthropics.status_code, anthropics.json()["error"]["type"]) == (529, "overloaded_error")
+        ollamas = await server.http.post("/api/chat", json={"messages": hello, "model": ""})
+        assert ollamas.status_code == 503
+        assert isinstance(ollamas.json()["error"], str)
+        responses = await server.http.post("/v1/responses", json={"input": "Hello"})
+        assert (responses.status_code, responses.json()["error"]["code"]) == (503, "server_overloaded")
+        assert all(int(reply.headers["retry-after"]) >= 1 for reply in (anthropics, ollamas, responses))
+        running.cancel()
 
 
 async def test_lower_priorities_go_first_where_the_server_allows_it(tmp_path):

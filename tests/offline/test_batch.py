@@ -390,7 +390,7 @@ async def test_an_empty_file_and_a_poisonous_line(tmp_path, tiny: Path):
 async def test_an_engine_that_is_given_up_ends_the_batch_and_blames_no_line(tmp_path, tiny: Path, monkeypatch):
     requests, answers = write(tmp_path / "in.jsonl", prompts(50, max_tokens=300)), tmp_path / "out.jsonl"
     monkeypatch.setattr("antiphon.engine.client.EngineClient.is_ready", False)
-    monkeypatch.setattr("antiphon.engine.client.EngineClient.generate", _refuse)
+    monkeypatch.setattr("antiphon.engine.client.EngineClient.generate_all", _refuse)
     with pytest.raises(AntiphonError):
         await answer(requests, answers, tiny)
     assert answers.read_bytes() == b""
@@ -398,7 +398,7 @@ async def test_an_engine_that_is_given_up_ends_the_batch_and_blames_no_line(tmp_
     assert (await answer(requests, answers, tiny)).done == 50
 
 
-def _refuse(self: Any, request: Any) -> Any:
+def _refuse(self: Any, requests: Any, terms: Any = None) -> Any:
     from antiphon.errors import NotReady
 
     raise NotReady("The engine failed and was given up; the server's log says why.")

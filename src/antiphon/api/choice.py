@@ -71,6 +71,12 @@ class Choice:
         if reason is not None and not self.finished:
             self._finish(reason)
 
+    def time_out(self) -> None:
+        """End it with what it has; idempotent."""
+        if not self.finished:
+            self._waiting.ended_by = "timeout"
+            self.events.cut()
+
     def take(self) -> Piece | None:
         """The text and tokens received since the last call, or None."""
         piece = self._waiting
@@ -100,6 +106,8 @@ class Choice:
 
     def _add(self, delta: TextDelta) -> None:
         piece = self._waiting
+        if delta.content or delta.calls:
+            self._account.observe_first_answer()
         piece.content += delta.content
         piece.reasoning += delta.reasoning
         for part in delta.calls:
@@ -121,6 +129,8 @@ class Choice:
         made_calls = reason is FinishReason.STOP and self._num_calls > 0 and not self._call_is_open
         self._waiting.finish_reason = "tool_calls" if made_calls else reason.value
         self._waiting.stop_string = last.stop_string
+        if reason is not FinishReason.LENGTH:
+            self._waiting.ended_by = None
         self.finished = True
 
     def _count_token(self) -> None:
@@ -129,6 +139,6 @@ class Choice:
             self._account.observe_gap(now - self.last_token_at)
         else:
             self.first_token_at = now
-            self._account.observe_first_token(now)
+            self._account.observe_first_token(now, self.events.begun_at)
         self.last_token_at = now
         self.num_tokens += 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 from antiphon import __version__
+from antiphon.api.deadlines import Deadlines
 from antiphon.api.response_store import ResponseStore
 from antiphon.api.schema import Schema
 from antiphon.api.served_model import ModelFacts, ServedModel
@@ -26,6 +27,7 @@ from antiphon.rates import Rates
 _INLINE_CHARACTERS = 8192
 
 COUNTABLE_CONTEXTS = 4
+NO_DEADLINES = Deadlines()
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,11 +47,12 @@ class Context:
     threads: TextThreads
     key: str = ""  # the name of the request's API key; empty if the server has no keys
     fairness_id: str = ""  # who shares one fair share with this request
+    deadlines: Deadlines = NO_DEADLINES
 
-    def of_client(self, key: str, address: str) -> Context:
+    def of_client(self, key: str, address: str, deadlines: Deadlines) -> Context:
         """A copy for a request with this key, or without keys, from this address."""
         fairness_id = {"key": key, "address": key or address, "none": ""}[self.settings.fairness]
-        return replace(self, key=key, fairness_id=fairness_id) if key or fairness_id else self
+        return replace(self, key=key, fairness_id=fairness_id, deadlines=deadlines)
 
     @property
     def fairness_weight(self) -> int:
@@ -165,4 +168,5 @@ def _engine_figures(engine: EngineClient) -> EngineFigures:
         prefix_queries=stats.num_prefix_queries,
         prefix_hits=stats.num_prefix_hits,
         preemptions=stats.num_preemptions,
+        tokens_owed=engine.tokens_owed,
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
@@ -84,6 +84,15 @@ ModelName = Annotated[
 ]
 TokenLimit = Annotated[Annotated[Integer, Ge(1)] | None, MinusOneIsUnset]
 Seed = Annotated[Annotated[Integer, Ge(MIN_SEED), Le(MAX_SEED)] | None, MinusOneIsUnset]
+MAX_SECONDS = 86_400.0  # a day; timers need some limit
+MaxWait = Annotated[
+    Annotated[float, Ge(0), Le(MAX_SECONDS)] | None,
+    Field(description="Seconds until the first token. The request is refused if that will take longer."),
+]
+Timeout = Annotated[
+    Annotated[float, Gt(0), Le(MAX_SECONDS)] | None,
+    Field(description="Seconds after which the answer ends with what it has."),
+]
 TopK = Annotated[Integer, Ge(-1), Le(_MAX_TOP_K)]
 # The engine divides logits by it; a value much closer to zero would make its 32-bit floats overflow.
 RepetitionPenalty = Annotated[float, Ge(0.01), Le(10)]

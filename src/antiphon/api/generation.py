@@ -19,7 +19,7 @@ from antiphon.api.context import Context
 from antiphon.api.job import Job, Prompt
 from antiphon.api.pieces import Piece, Progress, Tally, Times
 from antiphon.api.progress import PromptProgress
-from antiphon.errors import AntiphonError, EngineError, InvalidRequest, SlowReader
+from antiphon.errors import AntiphonError, InvalidRequest, Overloaded, SlowReader
 from antiphon.metrics import RequestAccount
 from antiphon.rates import Reservation
 from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
@@ -37,7 +37,9 @@ class Generation:
         reservation: Reservation | None = None,
         *,
         max_unread_tokens: int,
+        timeout: float | None = None,
     ) -> None:
+        """`timeout`: seconds after which its choices end with what they have."""
         self._choices = choices
         self._prompts = prompts
         self._account = account
@@ -45,6 +47,8 @@ class Generation:
         self.max_unread_tokens = max_unread_tokens  # of one choice, waiting for a slow reader
         self._is_closed = False
         self._accepted_at = time.monotonic()
+        self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
         self._news = asyncio.Event()
         self._failure: Exception | None = None
         self._progress = PromptProgress([len(prompt.token_ids) for prompt in prompts])
@@ -52,6 +56,9 @@ class Generation:
     async def __aenter__(self) -> Generation:
         for choice in self._choices:
             choice.events.listen(partial(self._hear, choice), partial(self._hear_progress, choice))
+        if self._timeout is not None:
+            left = self._accepted_at + self._timeout - time.monotonic()
+            self._timer = asyncio.get_running_loop().call_later(left, self._time_out)
         return self
 
     async def __aexit__(
@@ -120,10 +127,13 @@ class Generation:
         self._progress.hear(choice.index * len(self._prompts) // len(self._choices), progress)
         self._news.set()
 
-    def _hear(self, choice: Choice, event: TokenEvent | EngineError) -> None:
+    def _hear(self, choice: Choice, event: TokenEvent | AntiphonError) -> None:
         """Feed events to one choice as they arrive; the iteration takes the text collected meanwhile."""
         try:
-            if isinstance(event, EngineError):
+            if isinstance(event, Overloaded):
+                self._account.count_shed(event)
+                self._account.count_missed_deadline()
+            if isinstance(event, AntiphonError):
                 raise event
             choice.receive(event)
             if not choice.finished and choice.num_unread > self.max_unread_tokens:
@@ -148,11 +158,21 @@ class Generation:
         self._failure = self._failure or error
         self.close()
 
+    def _time_out(self) -> None:
+        """End what has begun; what has not is ended by the engine's client."""
+        running = [choice for choice in self._choices if not choice.finished and choice.events.begun_at is not None]
+        for choice in running:
+            choice.time_out()
+        if running:
+            self._account.count_missed_deadline()
+
     def close(self) -> None:
         """Abort running choices and close the account, once."""
         if self._is_closed:
             return
         self._is_closed = True
+        if self._timer:
+            self._timer.cancel()
         for choice in self._choices:
             choice.events.close()
         self._close_account()
@@ -181,36 +201,43 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     reservation = _reserve(context, job, account.key)
     salt = _cache_salt(job, account.key) if context.settings.prefix_cache_per_key else job.cache_salt
     weight = context.fairness_weight
-    choices: list[Choice] = []
-    stops = StopStrings(job.stops)
+    requests = [
+        GenerateRequest(
+            f"{job.request_id}-{index * job.n + choice_index}",
+            prompt.token_ids,
+            prompt.sampling,
+            choice_index,
+            num_scored_tokens=prompt.num_scored_tokens,
+            priority=job.priority,
+            service_tier=job.service_tier,
+            fairness_id=context.fairness_id,
+            fairness_weight=weight,
+            cache_salt=salt,
+            reports_progress=job.reports_progress and choice_index == 0,  # the others share its prompt
+        )
+        for index, prompt in enumerate(job.prompts)
+        for choice_index in range(job.n)
+    ]
     try:
-        for prompt in job.prompts:
-            for choice_index in range(job.n):
-                index = len(choices)
-                events = context.engine.generate(
-                    GenerateRequest(
-                        f"{job.request_id}-{index}",
-                        prompt.token_ids,
-                        prompt.sampling,
-                        choice_index,
-                        num_scored_tokens=prompt.num_scored_tokens,
-                        priority=job.priority,
-                        service_tier=job.service_tier,
-                        fairness_id=context.fairness_id,
-                        fairness_weight=weight,
-                        cache_salt=salt,
-                        reports_progress=job.reports_progress and choice_index == 0,  # the others share its prompt
-                    )
-                )
-                choices.append(Choice(index, events, _text_stream(context, job, prompt, stops), account))
-    except AntiphonError:
-        for choice in choices:
-            context.engine.abort(choice.events.request_id)
+        terms = context.deadlines.terms(job)
+        if terms.is_retry:
+            context.metrics.retries_seen.inc()
+        streams = context.engine.generate_all(requests, terms)
+    except AntiphonError as error:
         reservation.settle(0)
+        if isinstance(error, Overloaded):
+            account.count_shed(error)
         raise
+    if streams[-1].predicted_wait is not None:
+        account.observe_predicted_wait(streams[-1].predicted_wait)
+    stops = StopStrings(job.stops)
+    choices = [
+        Choice(index, events, _text_stream(context, job, job.prompts[index // job.n], stops), account)
+        for index, events in enumerate(streams)
+    ]
     account.accept()
     cap = context.settings.max_unread_tokens
-    return Generation(choices, job.prompts, account, reservation, max_unread_tokens=cap)
+    return Generation(choices, job.prompts, account, reservation, max_unread_tokens=cap, timeout=job.timeout)
 
 
 def _cache_salt(job: Job, key: str) -> str:

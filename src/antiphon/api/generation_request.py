@@ -19,11 +19,13 @@ from antiphon.api.fields import (
     AcceptedFlag,
     AcceptedText,
     Integer,
+    MaxWait,
     ModelName,
     Penalty,
     RepetitionPenalty,
     Seed,
     StopString,
+    Timeout,
     TokenId,
     TokenLimit,
     TopK,
@@ -84,6 +86,8 @@ class GenerationRequest(StructuredRequest):
     return_progress: bool | None = Field(
         None, description="In a stream: chunks with the place in the queue, and how much of the prompt has been read."
     )
+    max_wait: MaxWait = None
+    timeout: Timeout = None
     priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
         None, description="Lower numbers go first."
     )

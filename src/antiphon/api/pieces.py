@@ -44,6 +44,7 @@ class Piece:
     stop_string: str | None = None  # the one that ended the choice
     end_token_ids: list[int] = field(default_factory=list)  # the token that ended the choice, if one did
     end_scored: list[ScoredToken] = field(default_factory=list)  # the same token with its log-probability
+    ended_by: str | None = None  # "timeout": why it was cut, if not by its limit of tokens
     thought_closed: str | None = None  # why the engine closed the thought; not sent as a piece of its own
 
     def __bool__(self) -> bool:

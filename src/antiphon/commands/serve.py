@@ -129,8 +129,11 @@ def serve(
         _choice(_LOAD, FAIRNESS, "who gets equal service: each API key, without keys each client address, or nobody."),
     ] = _SERVER.fairness,
     max_queued_requests: Annotated[
-        int, _option(_LOAD, "Answers running and waiting; more are refused with 429.")
+        int, _option(_LOAD, "Answers running and waiting; more are refused with 503.")
     ] = _SERVER.max_queued_requests,
+    max_wait: Annotated[
+        float, _option(_LOAD, "Seconds that a request waits for its first token, else it is refused; 0: no limit.")
+    ] = _SERVER.max_wait,
     max_unread_tokens: Annotated[
         int, _option(_LOAD, "Tokens of an answer that may wait for a slow client before the answer is aborted.")
     ] = _SERVER.max_unread_tokens,
@@ -229,6 +232,7 @@ def serve(
         scheduling_policy=scheduling_policy,
         fairness=fairness,
         max_queued_requests=max_queued_requests,
+        max_wait=max_wait,
         max_body_bytes=max_body_bytes,
         max_unread_tokens=max_unread_tokens,
         max_stored_responses=max_stored_responses,

@@ -27,6 +27,11 @@ class StepCosts:
         self.seconds_per_token = 0.0
 
     @property
+    def is_known(self) -> bool:
+        """Whether a step was measured."""
+        return self._largest > 0
+
+    @property
     def fixed_seconds(self) -> float:
         """What a step costs before its first token."""
         return max(0.0, self._mean_seconds - self.seconds_per_token * self._mean_tokens)

@@ -1,10 +1,10 @@
 """The front's view of the engine: give it a request, iterate over its tokens.
 
-Owns the streams of all unfinished requests, the limit on their number, and their counts. At every moment, received =
-refused + accepted, and accepted = finished + aborted + failed + running. Each accepted request ends with exactly one
-terminal event. If an engine dies, the next one gets every unfinished request again, with the tokens that were already
-received, and the streams continue (`unfinished`). The supervisor owns the engine's process. This module does not know
-HTTP, text or scheduling.
+Owns the streams of all unfinished requests and their counts; `admission` decides which are accepted. At every moment,
+received = refused + accepted, and accepted = finished + aborted + failed + running. Each accepted request ends with
+exactly one terminal event. If an engine dies, the next one gets every unfinished request again, with the tokens that
+were already received, and the streams continue (`unfinished`). The supervisor owns the engine's process. This module
+does not know HTTP, text or scheduling.
 
 Everything here runs on one asyncio loop, which must be that of the main thread, since the engine dies with the thread
 that started it.
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 from antiphon.config import EngineConfig, ServerConfig
+from antiphon.engine.admission import Admission
 from antiphon.engine.speed import Speed
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineDeath, Supervisor
@@ -32,16 +34,16 @@ from antiphon.errors import (
     EngineDied,
     EngineError,
     NotReady,
-    Overloaded,
 )
 from antiphon.grammar import Vocabulary
-from antiphon.request import FinishReason, GenerateRequest, TokenEvent
+from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
 
 __all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
 
 Listener = Callable[[TokenEvent], None]
 
-_SHORTEST_RETRY, _LONGEST_RETRY = 1.0, 30.0  # seconds
+NO_TERMS = Terms()
+
 _TOKENS_AT_ONCE = 100_000  # handed over before other tasks of the event loop run, which takes some milliseconds
 
 
@@ -91,12 +93,11 @@ class EngineClient:
         self.error: AntiphonError | None = None
         self.counters = Counters()
         self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
-        self._max_requests = server.max_queued_requests
+        self._admission = Admission(engine, server.max_queued_requests)
         self._drain_timeout = server.drain_timeout
         self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
         self._unfinished: dict[str, Unfinished] = {}  # in order of arrival
         self._listeners: list[Listener] = []
-        self._mean_seconds = _SHORTEST_RETRY  # from a request's acceptance to its end
         self._connected = False  # an engine is ready and accepts requests
         self._handing_over = False  # it is still getting the requests that were accepted before it was ready
         self._draining = False
@@ -177,21 +178,44 @@ class EngineClient:
 
     # --- requests
 
-    def generate(self, request: GenerateRequest) -> TokenStream:
-        """Accept a request and return its stream, or refuse it now: Overloaded, NotReady, ContextLengthExceeded.
+    def generate(self, request: GenerateRequest, terms: Terms = NO_TERMS) -> TokenStream:
+        """Accept a request and return its stream. The same as `generate_all` of one."""
+        return self.generate_all([request], terms)[0]
 
-        `request_id` must be unique among the requests of this server's life. A request with `output_token_ids` goes on
-        after them; the stream has those that come then.
+    def generate_all(self, requests: Sequence[GenerateRequest], terms: Terms = NO_TERMS) -> list[TokenStream]:
+        """Accept requests that belong together and return their streams, or refuse all of them now.
+
+        Each `request_id` must be unique among the requests of this server's life. A request with `output_token_ids`
+        goes on after them; the stream has those that come then. A request whose turn does not come within
+        `terms.first_token` seconds ends with Overloaded.
+
+        Raises:
+            Overloaded: they would have to wait longer than `terms` allows, or there are too many.
+            NotReady: there is no engine to wait for.
+            ContextLengthExceeded: a prompt is too long.
         """
-        self.counters.received += 1
-        if refusal := self._refusal(request):
-            self.counters.refused += 1
-            raise refusal
+        self.counters.received += len(requests)
+        try:
+            self._check(requests)
+            predicted = self._admission.admit(requests, terms, self._unfinished.values(), self._context_length)
+        except AntiphonError:
+            self.counters.refused += len(requests)
+            raise
+        streams = [self._accept(request, terms) for request in requests]
+        for stream in streams:
+            stream.predicted_wait = predicted.first_token
+        return streams
+
+    def _accept(self, request: GenerateRequest, terms: Terms) -> TokenStream:
         assert request.request_id not in self._unfinished, f"request {request.request_id} runs already"
         self.counters.accepted += 1
         self.counters.running += 1
         stream = TokenStream(request.request_id, self.abort)
-        unfinished = Unfinished(request, stream, time.monotonic(), [*request.output_token_ids])
+        unfinished = Unfinished(request, stream, [*request.output_token_ids], terms)
+        if terms.first_token < inf:
+            loop = asyncio.get_running_loop()
+            grace = max(0.5, 2 * self.stats.step_seconds)  # it cannot begin before the current step has ended
+            unfinished.expiry = loop.call_later(terms.first_token + grace, self._expire, unfinished)
         self._unfinished[request.request_id] = unfinished
         if self._connected and not self._handing_over:  # else it gets its turn after those that were accepted before
             self._supervisor.send(AddRequest(unfinished.hand_over()))
@@ -207,24 +231,35 @@ class EngineClient:
                 self._supervisor.send(Abort(request_id))
             self._deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
 
-    def _refusal(self, request: GenerateRequest) -> AntiphonError | None:
+    @property
+    def tokens_owed(self) -> float:
+        """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
+        return self._admission.tokens_owed(self._unfinished.values(), self._context_length)
+
+    @property
+    def _context_length(self) -> int:
+        return self.info.context_length if self.info else 0
+
+    def _check(self, requests: Sequence[GenerateRequest]) -> None:
+        """Raise NotReady or ContextLengthExceeded if these cannot be computed here."""
         match self.state:
             case EngineState.LOADING:
-                return NotReady("The model is still loading.", retry_after=5.0)
+                raise NotReady("The model is still loading.", retry_after=5.0)
             case EngineState.DRAINING | EngineState.STOPPED:
-                return NotReady("The server is shutting down.", retry_after=10.0)
+                raise NotReady("The server is shutting down.", retry_after=10.0)
             case EngineState.FAILED:
-                return NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
-        if len(self._unfinished) >= self._max_requests:
-            message = f"The server is at its cap of {self._max_requests} unfinished requests; please try again later."
-            return Overloaded(message, retry_after=self._retry_after())
-        if self.info and len(request.prompt_token_ids) >= self.info.context_length:
-            return ContextLengthExceeded(len(request.prompt_token_ids), self.info.context_length)
-        return None
+                raise NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
+        for request in requests:
+            if len(request.prompt_token_ids) >= self._context_length:
+                raise ContextLengthExceeded(len(request.prompt_token_ids), self._context_length)
 
-    def _retry_after(self) -> float:
-        """Seconds until a place should be free: the time that a request takes, divided by the number of requests."""
-        return min(max(self._mean_seconds / len(self._unfinished), _SHORTEST_RETRY), _LONGEST_RETRY)
+    def _expire(self, unfinished: Unfinished) -> None:
+        """End a request whose turn has not come, never one that an engine has begun with."""
+        if unfinished.stream.begun_at is None and not unfinished.output_token_ids:
+            if unfinished.is_handed_over:
+                self._supervisor.send(Abort(unfinished.request.request_id))
+            others = [each for each in self._unfinished.values() if each is not unfinished]
+            self._fail(unfinished, self._admission.give_up(unfinished, others, self._context_length))
 
     def _hand_over_all(self, engine: int) -> None:
         """Give an engine (the one after so many deaths) the unfinished requests, without blocking the event loop."""
@@ -240,8 +275,10 @@ class EngineClient:
                 num_tokens += unfinished.num_tokens
         self._handing_over = False
 
-    def _deliver(self, unfinished: Unfinished, event: TokenEvent, error: EngineError | None = None) -> None:
+    def _deliver(self, unfinished: Unfinished, event: TokenEvent, error: AntiphonError | None = None) -> None:
         """Count an event, and pass it to the stream and the listeners. The last event ends the request."""
+        if not (unfinished.output_token_ids or unfinished.num_scored_tokens or event.finish_reason):
+            self._admission.note_first(unfinished, event.num_cached_tokens)
         unfinished.take(event)
         if event.finish_reason:
             self._settle(unfinished, event.finish_reason)
@@ -262,10 +299,12 @@ class EngineClient:
                 self.counters.failed += 1
             case _:
                 self.counters.finished += 1
-        self._mean_seconds += 0.1 * (time.monotonic() - unfinished.accepted_at - self._mean_seconds)
+        self._admission.note_end(unfinished, reason)
+        if unfinished.expiry:
+            unfinished.expiry.cancel()
         self._note_if_drained()
 
-    def _fail(self, unfinished: Unfinished, error: EngineError) -> None:
+    def _fail(self, unfinished: Unfinished, error: AntiphonError) -> None:
         event = TokenEvent(unfinished.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
         self._deliver(unfinished, event, error)
 
@@ -278,7 +317,7 @@ class EngineClient:
     def engine_said(self, message: FromEngine) -> None:
         match message:
             case StepReport(events, stats, begun, progress):
-                self._take_stats(stats, sum(event.token_id is not None for event in events))
+                self._take_stats(stats, events)
                 for request_id in begun:
                     if unfinished := self._unfinished.get(request_id):
                         unfinished.stream.note_begun(time.monotonic() - stats.step_seconds)
@@ -296,9 +335,11 @@ class EngineClient:
                 self._hand_over_all(self.restarts)
                 self._loaded.set()
 
-    def _take_stats(self, stats: EngineStats, num_drawn: int) -> None:
+    def _take_stats(self, stats: EngineStats, events: Sequence[TokenEvent]) -> None:
         self.stats = stats
+        self._admission.note_step(stats, sum(event.finish_reason is not None for event in events))
         if stats.step_tokens:
+            num_drawn = sum(event.token_id is not None for event in events)
             self.speed.observe(stats.step_tokens, num_drawn, stats.step_seconds)
 
     def engine_died(self, death: EngineDeath) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 
-from antiphon.errors import EngineError
+from antiphon.errors import AntiphonError
 from antiphon.request import FinishReason, RequestProgress, TokenEvent
 
 
@@ -20,17 +20,19 @@ class TokenStream:
     If you stop early, close it (`aclose`, or use it as an async context manager): closing an unfinished stream aborts
     its request. Cancelling the wait for the next token aborts it too, so a client that disconnects leaves no request
     running. To wait with a time limit, use `asyncio.wait`, which does not cancel. Instead of the terminal event,
-    iterating raises EngineError if the request failed, and EngineDied if engines died while working on it.
+    iterating raises EngineError if the request failed, EngineDied if engines died while working on it, and Overloaded
+    if its turn did not come in time.
     """
 
     def __init__(self, request_id: str, end: Callable[[str, FinishReason], None]) -> None:
         """`end` ends the request if it is still running; it is the client's `abort`."""
         self.request_id = request_id
         self._end = end
-        self._events: asyncio.Queue[TokenEvent | EngineError] = asyncio.Queue()
-        self._listener: Callable[[TokenEvent | EngineError], None] | None = None
+        self._events: asyncio.Queue[TokenEvent | AntiphonError] = asyncio.Queue()
+        self._listener: Callable[[TokenEvent | AntiphonError], None] | None = None
         self._progress_listener: Callable[[RequestProgress], None] | None = None
         self._exhausted = False
+        self.predicted_wait: float | None = None  # seconds until the first token, as predicted when it was accepted
         self.begun_at: float | None = None  # time.monotonic() when an engine began to compute it
 
     def note_begun(self, now: float) -> None:
@@ -48,13 +50,13 @@ class TokenStream:
         except asyncio.CancelledError:
             await self.aclose()
             raise
-        if isinstance(event, EngineError):
+        if isinstance(event, AntiphonError):
             self._exhausted = True
             raise event
         self._exhausted = event.finish_reason is not None
         return event
 
-    def push(self, event: TokenEvent | EngineError) -> None:
+    def push(self, event: TokenEvent | AntiphonError) -> None:
         """For `EngineClient` only: the next event for the reader."""
         if self._listener is not None:
             self._listener(event)
@@ -68,7 +70,7 @@ class TokenStream:
 
     def listen(
         self,
-        listener: Callable[[TokenEvent | EngineError], None],
+        listener: Callable[[TokenEvent | AntiphonError], None],
         on_progress: Callable[[RequestProgress], None] | None = None,
     ) -> None:
         """Call `listener` with each event as it comes, until `close`, instead of iterating.
@@ -89,6 +91,10 @@ class TokenStream:
     def finish(self) -> None:
         """End the request as finished, not aborted: the reader has all it needs, for example up to a stop string."""
         self._end(self.request_id, FinishReason.STOP)
+
+    def cut(self) -> None:
+        """End the request as cut at its limit: the reader gets no more than it has."""
+        self._end(self.request_id, FinishReason.LENGTH)
 
     async def aclose(self) -> None:
         """Like `close`; the name that async iterators use."""

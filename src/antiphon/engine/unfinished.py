@@ -7,11 +7,12 @@ owns these, and nothing else sees them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import asyncio
+from dataclasses import dataclass, field, replace
 
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
-from antiphon.request import GenerateRequest, TokenEvent
+from antiphon.request import GenerateRequest, Terms, TokenEvent
 
 _MAX_DEATHS = 2  # of engines that were working on a request; it is not tried again after so many
 _MAX_FRUITLESS_DEATHS = 8  # in a row that no request explains, with not one token between them
@@ -23,8 +24,9 @@ class Unfinished:
 
     request: GenerateRequest
     stream: TokenStream
-    accepted_at: float  # time.monotonic()
     output_token_ids: list[int]  # received so far
+    terms: Terms = field(default_factory=Terms)
+    expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
     num_scored_tokens: int = 0  # of the prompt, likewise
     is_handed_over: bool = False  # to the engine that is alive
     num_deaths: int = 0  # of engines that were working on it

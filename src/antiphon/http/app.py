@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from antiphon import __version__
 from antiphon.api.context import Context, create_context
+from antiphon.api.messages.errors import OVERLOADED_STATUS
 from antiphon.api.messages.errors import error_body as messages_error_body
 from antiphon.api.ollama.answer import error_body as ollama_error_body
 from antiphon.api.served_model import ServedModel
@@ -29,7 +30,7 @@ from antiphon.http.edge.rate_limiting import RateLimiting
 from antiphon.http.edge.request_id import RequestIds
 from antiphon.http.edge.request_line import RequestLine
 from antiphon.http.edge.security_headers import SecurityHeaders
-from antiphon.http.errors import add_error_handlers
+from antiphon.http.errors import ErrorShape, add_error_handlers
 from antiphon.http.ignored_fields import IgnoredFields
 from antiphon.http.page import FOLDER, Page, read_page
 from antiphon.http.reference import describe_routes
@@ -115,7 +116,11 @@ def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
     local = is_loopback(settings.host)
     if settings.allowed_hosts or local:
         app.add_middleware(AllowedHosts, hosts=settings.allowed_hosts, local=local)
-    add_error_handlers(app, {messages.PATH: messages_error_body, ollama.PATH: ollama_error_body})
+    shapes = {
+        messages.PATH: ErrorShape(messages_error_body, OVERLOADED_STATUS),
+        ollama.PATH: ErrorShape(ollama_error_body),
+    }
+    add_error_handlers(app, shapes)
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_middleware(RequestLine)

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request
 
 from antiphon.api.context import Context
+from antiphon.http.deadlines import deadlines_of
 from antiphon.http.edge.addresses import network_of
 from antiphon.http.edge.authentication import key_name
 from antiphon.http.edge.body import read_body
@@ -17,10 +18,12 @@ _INLINE_BYTES = 32 << 10  # a shorter body is decoded on the event loop, which t
 
 
 def context_of(request: Request) -> Context:
-    """The serving context of the request's client."""
+    """The serving context of the request's client. Raises InvalidRequest if a header is not valid."""
     context = request.app.state.context
     assert isinstance(context, Context)
-    return context.of_client(key_name(request.scope), network_of(request.scope))
+    key, address = key_name(request.scope), network_of(request.scope)
+    deadlines = deadlines_of(request.headers, key or address, context.settings.max_wait)
+    return context.of_client(key, address, deadlines)
 
 
 async def read_json(request: Request, *, any_media_type: bool = False) -> Any:  # noqa: ANN401

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 from fastapi import FastAPI, Request, Response
@@ -20,6 +21,7 @@ from antiphon.errors import (
     AntiphonError,
     InvalidRequest,
     NotReady,
+    Overloaded,
 )
 
 logger = logging.getLogger(__name__)
@@ -28,11 +30,30 @@ logger = logging.getLogger(__name__)
 BodyWriter = Callable[[AntiphonError], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How an API writes errors."""
+
+    body: BodyWriter = error_body
+    overloaded_status: int = Overloaded.http_status  # the status of Overloaded
+
+
 def error_response(error: AntiphonError, scope: Scope) -> Response:
-    """The response for `error`, with a Retry-After header if trying again may help."""
-    headers = {} if error.retry_after is None else {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    body = _body_writer(scope)(error)
-    return Response(body, error.http_status, headers, media_type="application/json")
+    """The response for `error`, with headers that say when to try again, if that may help."""
+    headers = _retry_headers(error)
+    shape = _shape(scope)
+    status = shape.overloaded_status if isinstance(error, Overloaded) else error.http_status
+    return Response(shape.body(error), status, headers, media_type="application/json")
+
+
+def _retry_headers(error: AntiphonError) -> dict[str, str]:
+    """When to try again: in whole seconds, rounded up, and exactly, as OpenAI's and Anthropic's clients prefer it."""
+    if error.retry_after is not None:
+        return {
+            "Retry-After": str(max(1, math.ceil(error.retry_after))),
+            "retry-after-ms": str(max(1, math.ceil(1000 * error.retry_after))),
+        }
+    return {"x-should-retry": "false"} if isinstance(error, Overloaded) else {}
 
 
 def connection_error_body(error: AntiphonError) -> bytes:
@@ -40,10 +61,10 @@ def connection_error_body(error: AntiphonError) -> bytes:
     return error_body(error)
 
 
-def add_error_handlers(app: FastAPI, shapes: Mapping[str, BodyWriter]) -> None:
+def add_error_handlers(app: FastAPI, shapes: Mapping[str, ErrorShape]) -> None:
     """Answer our errors, the router's 404 and 405, and unexpected exceptions.
 
-    The body has OpenAI's shape, or for routes below a path in `shapes` the shape given there.
+    They have OpenAI's shape, or for routes below a path in `shapes` the shape given there.
     """
     app.state.error_shapes = shapes
     app.add_exception_handler(AntiphonError, _on_antiphon_error)
@@ -108,8 +129,8 @@ class _FromRouter(InvalidRequest):
         self.http_status, self.code = http_status, code
 
 
-def _body_writer(scope: Scope) -> BodyWriter:
-    for path, writer in scope["app"].state.error_shapes.items():
+def _shape(scope: Scope) -> ErrorShape:
+    for path, shape in scope["app"].state.error_shapes.items():
         if scope["path"] == path or scope["path"].startswith(f"{path}/"):
-            return cast(BodyWriter, writer)
-    return error_body
+            return cast(ErrorShape, shape)
+    return ErrorShape()

@@ -28,15 +28,25 @@ _ERRORS = {
     "408": "The request did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body's media type is not plain JSON.",
-    "429": "Too many unfinished requests, or over a rate limit.",
+    "429": "Over a rate limit.",
     "431": "The headers are too long.",
     "499": "The client disconnected, so this is never received.",
     "500": "The server failed this request.",
-    "503": "Loading, draining, no engine, or too many connections.",
+    "503": "Too much work, loading, draining, no engine, or too many connections.",
+    "529": "Too much work.",
 }
 _OF_BODIES = ("408", "413", "415", "429")
 _ALWAYS = ("400", "401", "404", "431", "500", "503")
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
+    "retry-after-ms": {"description": "Milliseconds.", "schema": {"type": "integer", "minimum": 1}},
+}
+_SHOULD_RETRY = {
+    "x-should-retry": {
+        "description": "false: the server will have no place soon.",
+        "schema": {"type": "string", "enum": ["false"]},
+    }
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,7 @@ class Described:
     media_type: str = _JSON
     stream_type: str = _EVENTS
     error: str = "Error"  # the schema of errors
+    codes: tuple[str, ...] = ()  # statuses of errors that other operations do not have
     query: type[BaseModel] | None = None  # fields of the query string, which may replace the body if there is one
 
 
@@ -108,7 +119,7 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
         properties = {"event": {"type": "string"}, "data": {"anyOf": data}}
         # The schema describes each event, as in OpenAPI 3.2.
         content[_EVENTS] = {"schema": {"type": "object", "properties": properties, "required": ["data"]}}
-    codes = [*_ALWAYS, *(_OF_BODIES if told.asked else ())]
+    codes = [*_ALWAYS, *(_OF_BODIES if told.asked else ()), *told.codes]
     refusals = {code: _refusal(code, told.error) for code in sorted([*codes, *(("499",) if told.event else ())])}
     operation["responses"] = {"200": {"description": "Success.", "content": content}} | refusals
     if told.asked:
@@ -125,8 +136,8 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
 
 def _refusal(code: str, error: str) -> Json:
     refusal: Json = {"description": _ERRORS[code], "content": {_JSON: {"schema": {"$ref": _REF.format(model=error)}}}}
-    if code in ("429", "503"):
-        refusal["headers"] = _RETRY_AFTER
+    if code in ("429", "503", "529"):
+        refusal["headers"] = _RETRY_AFTER if code == "429" else _RETRY_AFTER | _SHOULD_RETRY
     return refusal
 
 

@@ -130,9 +130,10 @@ REFERENCE = {
         {"whole": _CHAT, "streamed": {**_CHAT, "stream": True}},
         event={"anyOf": list(get_args(anthropic.Event))},
         error="AnthropicError",
+        codes=("529",),
     ),
     ("POST", "/v1/messages/count_tokens"): Described(
-        anthropic.TokenCount, {"messages": {"messages": _HELLO}}, error="AnthropicError"
+        anthropic.TokenCount, {"messages": {"messages": _HELLO}}, error="AnthropicError", codes=("529",)
     ),
     ("POST", "/generate"): Described(simple.Answer, {"question": _PROMPT}, query=simple_bodies.SimpleRequest),
     ("POST", "/generate-batch"): Described(

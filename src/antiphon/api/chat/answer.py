@@ -74,6 +74,7 @@ class ChatAnswer:
                 _add_call(choice.tool_calls, delta)
             choice.finish_reason = piece.finish_reason or choice.finish_reason
             choice.thought_closed = piece.thought_closed or choice.thought_closed
+            choice.ended_by = piece.ended_by or choice.ended_by
         num_scored = sum(len(choice.scored) for choice in choices)
         return await self._threads.if_many(num_scored, self._encode_whole, choices, generation)
 
@@ -119,7 +120,9 @@ class ChatAnswer:
             tool_calls=choice.tool_calls or UNSET,
         )
         logprobs, token_ids = self._logprobs(choice.scored), self._token_ids(choice.token_ids)
-        return ChatChoice(index, message, logprobs, choice.finish_reason, choice.thought_closed, token_ids)
+        return ChatChoice(
+            index, message, logprobs, choice.finish_reason, choice.thought_closed, token_ids, choice.ended_by
+        )
 
     def _chunk_choices(self, piece: Piece) -> Iterator[ChatChunkChoice]:
         """A chunk for the piece's text, one for each step of its calls, and one that says how the choice ended."""
@@ -135,7 +138,10 @@ class ChatAnswer:
             yield ChatChunkChoice(piece.index, deltas[-1], logprobs, None, closed, token_ids)
         if piece.finish_reason is not None:
             token_ids = self._token_ids(piece.end_token_ids)
-            yield ChatChunkChoice(piece.index, ChatDelta(), None, piece.finish_reason, token_ids=token_ids)
+            ended_by = piece.ended_by or UNSET
+            yield ChatChunkChoice(
+                piece.index, ChatDelta(), None, piece.finish_reason, token_ids=token_ids, ended_by=ended_by
+            )
 
     def _token_ids(self, token_ids: list[int]) -> list[int] | UnsetType:
         return UNSET if self._prompt_token_ids is UNSET else token_ids
@@ -184,6 +190,7 @@ class _Whole:
     tool_calls: list[MadeCall] = field(default_factory=list)
     finish_reason: str = ""
     thought_closed: str | UnsetType = UNSET
+    ended_by: str | UnsetType = UNSET
 
 
 def _add_call(calls: list[MadeCall], delta: ToolCallDelta) -> None:

@@ -47,6 +47,7 @@ class ChatChoice(msgspec.Struct):
     finish_reason: str
     thought_closed: str | UnsetType = UNSET  # our addition: why the server closed the thought, if it did
     token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request
+    ended_by: str | UnsetType = UNSET  # our addition: "timeout"
 
 
 class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
@@ -87,6 +88,7 @@ class ChatChunkChoice(msgspec.Struct):
     finish_reason: str | None
     thought_closed: str | UnsetType = UNSET  # in the chunk where it happened
     token_ids: list[int] | UnsetType = UNSET
+    ended_by: str | UnsetType = UNSET
 
 
 class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completion.chunk"):

@@ -54,6 +54,9 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
         service_tier=ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT,
         cache_salt=body.cache_salt or "",
         tools=tool_reading(body, text),
+        is_streamed=bool(body.stream),
+        max_wait=body.max_wait,
+        timeout=body.timeout,
         reports_progress=bool(body.return_progress),
     )
 

@@ -64,6 +64,7 @@ class CompletionAnswer:
             choice.prompt_scores += piece.prompt_scores
             choice.scored += (*piece.scored, *piece.end_scored)
             choice.finish_reason = piece.finish_reason
+            choice.ended_by = piece.ended_by
         num_scored = sum(len(choice.prompt_scores) + len(choice.scored) for choice in choices)
         return await self._threads.if_many(num_scored, self._encode_whole, choices, generation)
 
@@ -77,6 +78,7 @@ class CompletionAnswer:
                     prompt_scores=choice.prompt_scores,
                     scored=choice.scored,
                     finish_reason=choice.finish_reason,
+                    ended_by=choice.ended_by,
                 ),
                 is_first=True,
             )
@@ -112,7 +114,7 @@ class CompletionAnswer:
         echo = self._echoes[index] if is_first and self._echoes else ""
         scored = [*piece.scored, *piece.end_scored]
         logprobs = self._logprobs(piece, scored, echo) if scored or is_first else None
-        choice = CompletionChoice(index, echo + text, logprobs, piece.finish_reason)
+        choice = CompletionChoice(index, echo + text, logprobs, piece.finish_reason, ended_by=piece.ended_by or UNSET)
         if self._return_token_ids:
             choice.token_ids = [*piece.token_ids, *piece.end_token_ids]
             choice.prompt_token_ids = self._prompts[index] if is_first else UNSET
@@ -161,6 +163,7 @@ class _Whole:
     prompt_scores: list[TokenLogprobs] = field(default_factory=list)
     scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
+    ended_by: str | None = None
 
 
 class _TextOffsets:

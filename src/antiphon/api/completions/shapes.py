@@ -22,6 +22,7 @@ class CompletionChoice(msgspec.Struct):
     finish_reason: str | None
     prompt_token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request; in a stream in the first chunk
     token_ids: list[int] | UnsetType = UNSET
+    ended_by: str | UnsetType = UNSET  # our addition: "timeout"
 
 
 class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):

@@ -46,6 +46,9 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
         splits_thought=False,
         priority=priority,
         cache_salt=body.cache_salt or "",
+        is_streamed=bool(body.stream),
+        max_wait=body.max_wait,
+        timeout=body.timeout,
         reports_progress=bool(body.return_progress),
     )
 

@@ -25,7 +25,7 @@ from antiphon.metrics import RequestAccount
 
 _SAME = (
     *("prompt", "stream", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "presence_penalty"),
-    *("frequency_penalty", "ignore_eos", "grammar", "json_schema", "return_progress"),
+    *("frequency_penalty", "ignore_eos", "grammar", "json_schema", "return_progress", "max_wait", "timeout"),
 )
 _FORBIDDEN = -100.0  # a bias with which a token is not drawn
 _UNLIMITED = 1 << 31  # reduced to what fits in the context
@@ -81,6 +81,7 @@ class LlamaCompletionAnswer:
         tally = generation.tally
         answer.stop = True
         answer.stop_type = _stop_type(last)
+        answer.ended_by = last.ended_by or UNSET
         answer.stopping_word = last.stop_string or ""
         answer.tokens_predicted, answer.tokens_evaluated = tally.completion, tally.prompt
         answer.tokens_cached, answer.truncated = tally.cached, False

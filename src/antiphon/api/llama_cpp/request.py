@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import Field
 
-from antiphon.api.fields import Accepted, Integer, MinusOneIsUnset, Seed, StopString, TokenId, refused
+from antiphon.api.fields import (
+    Accepted,
+    Integer,
+    MaxWait,
+    MinusOneIsUnset,
+    Seed,
+    StopString,
+    Timeout,
+    TokenId,
+    refused,
+)
 from antiphon.api.limits import MAX_LOGIT_BIASES, MAX_LOGPROBS, MAX_STOPS
 from antiphon.api.schema import Schema
 from antiphon.api.structured import AnySchema, Pattern
@@ -39,6 +49,8 @@ class LlamaCompletionRequest(Schema):
     json_schema: AnySchema | None = None
     return_tokens: bool | None = None
     return_progress: bool | None = Field(None, description="In a stream: parts with how much of the prompt is read.")
+    max_wait: MaxWait = None
+    timeout: Timeout = None
 
     cache_prompt: Accepted = None
     id_slot: Accepted = None

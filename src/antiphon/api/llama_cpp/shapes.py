@@ -20,6 +20,7 @@ class Completion(msgspec.Struct):
     model: str
     completion_probabilities: list[TokenLogprob] | UnsetType = UNSET
     stop_type: Literal["eos", "limit", "word"] | UnsetType = UNSET
+    ended_by: str | UnsetType = UNSET  # our addition: "timeout"
     stopping_word: str | UnsetType = UNSET
     tokens_predicted: int | UnsetType = UNSET
     tokens_evaluated: int | UnsetType = UNSET

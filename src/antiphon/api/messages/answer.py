@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
+from msgspec import UNSET
+
 from antiphon.api.context import Context
 from antiphon.api.events import MEDIA_TYPE, named_event
 from antiphon.api.exchange import Exchange
@@ -57,7 +59,7 @@ class MessageAnswer:
                 yield _encoded(event)
         for event in self._content.close():
             yield _encoded(event)
-        stop = shapes.StopDelta(self._stop_reason, self._stop_sequence)
+        stop = shapes.StopDelta(self._stop_reason, self._stop_sequence, self._message.ended_by)
         yield _encoded(shapes.MessageDelta(stop, _usage(generation.tally)))
         yield _encoded(shapes.MessageStop())
 
@@ -72,6 +74,7 @@ class MessageAnswer:
     def _push(self, piece: Piece) -> Iterator[shapes.Event]:
         if piece.finish_reason is not None:
             self._stop_sequence = piece.stop_string
+            self._message.ended_by = piece.ended_by or UNSET
             cut = piece.stop_string is not None
             self._stop_reason = "stop_sequence" if cut else _STOP_REASONS[piece.finish_reason]
         return self._content.push(piece)

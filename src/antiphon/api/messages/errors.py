@@ -7,6 +7,7 @@ from antiphon.api.messages import shapes
 from antiphon.api.shapes import encoder
 from antiphon.errors import AntiphonError
 
+OVERLOADED_STATUS = 529  # Anthropic's, where others say 503
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

@@ -11,7 +11,18 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import ConfigDict, Field, model_validator
 
-from antiphon.api.fields import Accepted, AcceptedText, Integer, ModelName, Refused, Seed, StopString, TopK
+from antiphon.api.fields import (
+    Accepted,
+    AcceptedText,
+    Integer,
+    MaxWait,
+    ModelName,
+    Refused,
+    Seed,
+    StopString,
+    Timeout,
+    TopK,
+)
 from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_MESSAGES, MAX_STOPS
 from antiphon.api.schema import Checked, Schema, conflict, known_types
@@ -187,6 +198,9 @@ class MessagesRequest(ConversationRequest):
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     top_k: TopK | None = Field(None, description="0 or -1 switches it off.")
     seed: Seed = Field(None, description="An addition to Anthropic's fields.")
+
+    max_wait: MaxWait = None
+    timeout: Timeout = None
 
     metadata: Metadata | None = None
     service_tier: AcceptedText = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
@@ -58,6 +59,7 @@ class Message(msgspec.Struct, tag_field="type", tag="message"):
     stop_reason: StopReason | None = None
     stop_sequence: str | None = None
     usage: Usage = Usage(0, 0)
+    ended_by: str | UnsetType = UNSET  # our addition: "timeout"
 
 
 class TokenCount(msgspec.Struct):
@@ -103,6 +105,7 @@ class BlockStop(msgspec.Struct, tag_field="type", tag="content_block_stop"):
 class StopDelta(msgspec.Struct):
     stop_reason: StopReason
     stop_sequence: str | None
+    ended_by: str | UnsetType = UNSET
 
 
 class MessageDelta(msgspec.Struct, tag_field="type", tag="message_delta"):

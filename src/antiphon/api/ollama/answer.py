@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from antiphon.api.completions.request import CompletionRequest
 from antiphon.api.completions.understand import understand as understand_completion
@@ -50,6 +50,7 @@ class OllamaAnswer:
         self._calls: list[shapes.ToolCall] = []
         self._arguments: list[str] = []
         self._finish_reason = ""
+        self._ended_by: str | UnsetType = UNSET
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON object."""
@@ -77,6 +78,7 @@ class OllamaAnswer:
 
     def _read_calls(self, piece: Piece) -> None:
         self._finish_reason = piece.finish_reason or self._finish_reason
+        self._ended_by = piece.ended_by or self._ended_by
         for delta in piece.tool_calls:
             if delta.id is not None:
                 function = shapes.CalledFunction(delta.name or "", msgspec.Raw(b"{}"))
@@ -109,6 +111,7 @@ class OllamaAnswer:
         tally, times = generation.tally, generation.times
         return {
             "done_reason": _DONE_REASONS.get(self._finish_reason, self._finish_reason),
+            "ended_by": self._ended_by,
             "total_duration": _nanoseconds(time.monotonic() - self._began_at),
             "load_duration": 0,
             "prompt_eval_count": tally.prompt,

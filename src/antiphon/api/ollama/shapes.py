@@ -29,6 +29,7 @@ class Ending(msgspec.Struct):
     """Further fields of the last line of an answer, or of the only one."""
 
     done_reason: str | UnsetType = UNSET
+    ended_by: str | UnsetType = UNSET  # our addition: "timeout"
     total_duration: int | UnsetType = UNSET
     load_duration: int | UnsetType = UNSET
     prompt_eval_count: int | UnsetType = UNSET

@@ -150,7 +150,7 @@ def _detached(
     memory = Memory(store, id, base_bytes, job.prompts[0].sampling.max_tokens)
     try:
         # Progress is always reported, so that readers learn when the engine begins.
-        generation = translation.generate(context, replace(job, reports_progress=True), account)
+        generation = translation.generate(context, replace(job, reports_progress=True, is_detached=True), account)
     except BaseException:
         store.release(id)
         raise

@@ -17,6 +17,7 @@ from antiphon.api.fields import (
     AcceptedMap,
     AcceptedText,
     Integer,
+    MaxWait,
     ModelName,
     Penalty,
     Refused,
@@ -24,6 +25,7 @@ from antiphon.api.fields import (
     Seed,
     ServiceTierName,
     StopString,
+    Timeout,
     TokenLimit,
     TopK,
     refused,
@@ -249,6 +251,8 @@ class ResponseRequest(Schema):
         None, description="In a stream: also send the progress before the first token, and count tokens in deltas."
     )
 
+    max_wait: MaxWait = None
+    timeout: Timeout = None
     cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
         None, description="The prefix cache is only shared with requests that have the same salt."
     )

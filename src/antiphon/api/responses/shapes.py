@@ -78,6 +78,7 @@ class Usage(msgspec.Struct):
 
 class IncompleteDetails(msgspec.Struct):
     reason: Literal["max_output_tokens"]
+    ended_by: str | UnsetType = UNSET  # our addition: "timeout"
 
 
 class ResponseError(msgspec.Struct):

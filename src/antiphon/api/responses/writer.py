@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from antiphon.api.context import Context
 from antiphon.api.generation import Generation
@@ -43,6 +43,7 @@ class ResponseWriter:
         self.continues = bool(body.continue_final_message)
         self._output = Output()
         self._finish_reason = ""
+        self._ended_by: str | UnsetType = UNSET
         self.response = _asked(body, job, context.model.name)
         self.response.output = self._output.items
 
@@ -53,6 +54,7 @@ class ResponseWriter:
                 yield shapes.Progress(queue=queue_of(item), prompt_progress=prompt_progress_of(item))
             return
         self._finish_reason = item.finish_reason or self._finish_reason
+        self._ended_by = item.ended_by or self._ended_by
         self.response.thought_closed = item.thought_closed or self.response.thought_closed
         num_tokens = generation.tally.completion if self._returns_progress else UNSET
         for event in self._output.push(item, *self._logprobs(item)):
@@ -67,7 +69,7 @@ class ResponseWriter:
         yield from self._output.close("incomplete" if cut else "completed")
         response.status = "incomplete" if cut else "completed"
         if cut:
-            response.incomplete_details = shapes.IncompleteDetails("max_output_tokens")
+            response.incomplete_details = shapes.IncompleteDetails("max_output_tokens", self._ended_by)
         else:
             response.completed_at = int(time.time())
         self._count(generation)

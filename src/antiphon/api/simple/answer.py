@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
-from antiphon.api.context import Context
+from antiphon.api.context import NO_DEADLINES, Context
 from antiphon.api.errors import internal_error
 from antiphon.api.generation import Generation
 from antiphon.api.shapes import encoder
@@ -49,6 +50,7 @@ async def _answer(generation: Generation, arrived_at: float) -> Answer:
         prompt_tokens=generation.tally.prompt,
         completion_tokens=generation.tally.completion,
         latency_ms=_milliseconds_since(arrived_at),
+        ended_by=next((piece.ended_by for piece in pieces if piece.ended_by), UNSET),
         reasoning=thought or UNSET,
     )
 
@@ -57,6 +59,7 @@ async def answer_all(
     context: Context, items: list[Any], open_account: Callable[[], RequestAccount], arrived_at: float
 ) -> bytes:
     """The results of a batch, encoded; `open_account` is called once for each item."""
+    context = replace(context, deadlines=NO_DEADLINES)  # its client waits for all items, and few run at once
     places = asyncio.Semaphore(max(1, context.settings.max_queued_requests // BATCH_SHARE))
     tasks: list[asyncio.Task[BatchAnswer | BatchFault]] = []
     async with asyncio.TaskGroup() as group:

@@ -9,6 +9,7 @@ from pydantic import (
     Field,
 )
 
+from antiphon.api.fields import MaxWait, Timeout
 from antiphon.api.limits import MAX_BATCH
 from antiphon.api.schema import Schema
 
@@ -21,6 +22,8 @@ class SimpleRequest(Schema):
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     seed: Annotated[int, Ge(-(1 << 63)), Le((1 << 64) - 1)] | None = None
+    max_wait: MaxWait = None
+    timeout: Timeout = None
     system: str | None = Field(None, description="A system message before the prompt.")
 
 

@@ -12,6 +12,7 @@ class Answer(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
     latency_ms: float  # from reading the request to the last token
+    ended_by: str | UnsetType = UNSET  # "timeout"
     reasoning: str | UnsetType = UNSET  # a reasoning model's thought
 
 

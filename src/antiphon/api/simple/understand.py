@@ -19,7 +19,8 @@ async def start(context: Context, body: SimpleRequest, account: RequestAccount) 
     """Ask the model. Raises the same errors as chat, with the names of the fields that were sent."""
     messages = [{"role": "system", "content": body.system}] if body.system else []
     origins = ["system"] * len(messages) + ["prompt"]
-    fields = body.model_dump(include={"max_tokens", "temperature", "top_p", "seed"}, exclude_none=True)
+    same = {"max_tokens", "temperature", "top_p", "seed", "max_wait", "timeout"}
+    fields = body.model_dump(include=same, exclude_none=True)
     fields["messages"] = [*messages, {"role": "user", "content": body.prompt}]
     _, generation = await Translation(fields, origins, {"messages": "prompt"}).start(context, account)
     return generation

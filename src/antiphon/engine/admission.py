@@ -1,0 +1,210 @@
+"""Decides whether a request is accepted: by the time that it would wait, not by the number of those before it.
+
+Owns what was learned for that (what steps cost, how long answers are, how much of a prompt is usually cached), the
+forecast of the engine's work, and the tickets of those that were refused. A request is refused if its first token is
+predicted later than it waits for it, or its end later than its client waits for the whole answer. One that the engine
+would begin with at once is always accepted: no later time could be better. New requests also wait for those that have a
+ticket, which were promised their time. The client (`client`) owns the requests themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from antiphon.config import EngineConfig
+from antiphon.engine.budget import StepBudget
+from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
+from antiphon.engine.lengths import AnswerLengths
+from antiphon.engine.tickets import RetryBudget, Tickets
+from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.wire import EngineStats
+from antiphon.errors import Overloaded
+from antiphon.request import FinishReason, GenerateRequest, ServiceTier, Terms
+
+_AFTER_ALL = 1 << 62  # a number of arrival
+_UNKNOWN_SPACING = 1.0  # seconds between two tickets while no step was measured
+_MEMORY = 0.95  # weight of the past in the share of prompts that is cached, per request
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A request, of one sequence or several, as it is decided on."""
+
+    terms: Terms
+    prediction: Prediction  # of its last sequence
+    spacing: float  # seconds by which it delays those behind it
+    identity: bytes
+
+    @property
+    def excess(self) -> float:
+        """By how many seconds it would be late; negative if it is in time."""
+        late = self.prediction.first_token - self.terms.first_token
+        return max(late, self.prediction.end - self.terms.whole_answer)
+
+
+class Admission:
+    """What decides on new requests."""
+
+    def __init__(self, engine: EngineConfig, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.costs = StepBudget(engine.max_batch_tokens, engine.target_step_seconds)
+        self.lengths = AnswerLengths()
+        self._max_requests = max_requests
+        self._most_places = min(engine.max_num_sequences, engine.max_batch_tokens)
+        self._places = self._most_places
+        self._clock = clock
+        self._tickets = Tickets()
+        self._retries = RetryBudget()
+        self._cached_share = 0.0  # of a prompt
+        self._forecast: Forecast | None = None  # None: the work has changed
+
+    # --- what it learns
+
+    def note_step(self, stats: EngineStats, num_ended: int) -> None:
+        """A step was computed, in which so many sequences ended."""
+        self._forecast = None
+        if stats.step_tokens:
+            self.costs.observe(stats.step_tokens, stats.step_seconds)
+        # While sequences wait, those that run are as many as there are places, or as the KV cache has room for.
+        running = stats.running + num_ended
+        self._places = min(self._most_places, max(1, running)) if stats.waiting else self._most_places
+
+    def note_first(self, unfinished: Unfinished, num_cached: int) -> None:
+        """A request's first event came."""
+        share = num_cached / len(unfinished.request.prompt_token_ids)
+        self._cached_share = _MEMORY * self._cached_share + (1 - _MEMORY) * share
+
+    def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
+        """A request ended."""
+        self._forecast = None
+        if num_tokens := len(unfinished.output_token_ids):
+            self.lengths.observe(num_tokens, is_complete=reason is FinishReason.STOP)
+
+    # --- what it decides
+
+    def admit(
+        self, requests: Sequence[GenerateRequest], terms: Terms, unfinished: Iterable[Unfinished], context_length: int
+    ) -> Prediction:
+        """Accept requests that belong together, or none of them; returns what is predicted for the last of them.
+
+        Raises:
+            Overloaded: they would wait longer than their `terms` allow, or there are too many; with a ticket if there
+                is one soon enough.
+        """
+        everybody = list(unfinished)
+        wish = self._wish(requests, terms, everybody, context_length)
+        had_ticket = self._tickets.take_back(wish.identity, self._clock())
+        if len(everybody) + len(requests) > self._max_requests:
+            message = f"The server is at its cap of {self._max_requests} unfinished requests"
+            raise self._refusal(message, "queue_full", wish, had_ticket=had_ticket)
+        if wish.prediction.wait > 0 and not self._is_in_time(wish, had_ticket=had_ticket):
+            message = (
+                "The server is busy: the first token would come in about "
+                f"{math.ceil(wish.prediction.first_token)} seconds, and the answer would be too late"
+            )
+            raise self._refusal(message, "predicted_wait", wish, had_ticket=had_ticket)
+        self._retries.earn()
+        self._forecast = None
+        return wish.prediction
+
+    def give_up(self, late: Unfinished, unfinished: Iterable[Unfinished], context_length: int) -> Overloaded:
+        """Why a request that was accepted, and is no more among the unfinished ones, ends in the queue."""
+        wish = self._wish([late.request], late.terms, list(unfinished), context_length)
+        message = f"The request waited for {late.terms.first_token:g} seconds, and its turn did not come"
+        return self._refusal(message, "queue_timeout", wish, had_ticket=False)
+
+    def tokens_owed(self, unfinished: Iterable[Unfinished], context_length: int) -> float:
+        """Tokens that the engine still has to compute for them: of prompts, and expected ones of answers."""
+        return self._now(list(unfinished), context_length).tokens_owed
+
+    def _is_in_time(self, wish: _Wish, *, had_ticket: bool) -> bool:
+        """Whether a request that has to wait is accepted."""
+        if had_ticket:  # its time was told to it, by a prediction that was not exact
+            return wish.excess <= wish.spacing
+        if wish.excess + self._tickets.outstanding(self._clock(), wish.identity) * wish.spacing <= 0:
+            return True
+        return wish.excess <= 0 and wish.terms.is_retry and self._retries.spend()
+
+    def _refusal(self, message: str, reason: str, wish: _Wish, *, had_ticket: bool) -> Overloaded:
+        """The refusal, with a ticket: the one that the request has already, unless it is a new one, or another."""
+        now = self._clock()
+        retry_after = None if wish.terms.is_new else self._tickets.pending(wish.identity, now)
+        if retry_after is None:  # one that came at its time has nobody before it
+            earliest = max(wish.excess, wish.spacing)
+            retry_after = self._tickets.issue(wish.identity, now, earliest, 0.0 if had_ticket else wish.spacing)
+        advice = "there is no place for it within the next minute"
+        if retry_after is not None:
+            advice = f"please try again in {max(1, math.ceil(retry_after))} seconds"
+        predicted = wish.prediction.first_token
+        return Overloaded(f"{message}; {advice}.", retry_after=retry_after, reason=reason, predicted_wait=predicted)
+
+    # --- the forecast
+
+    def _now(self, everybody: Sequence[Unfinished], context_length: int) -> Forecast:
+        if self._forecast is None:
+            self._forecast = Forecast(self.costs, self._places, self._works(everybody, context_length))
+        return self._forecast
+
+    def _works(self, everybody: Sequence[Unfinished], context_length: int) -> Iterable[Work]:
+        places: Counter[str] = Counter()
+        in_order = sorted(enumerate(everybody), key=lambda item: _kind(item[1].request))
+        for number, each in in_order:
+            places[each.request.fairness_id] += 1
+            is_read = bool(each.output_token_ids or each.num_scored_tokens)
+            yield Work(
+                _rank(each.request, places[each.request.fairness_id], number),
+                0.0 if is_read else self._to_read(each.request),
+                self._to_write(each.request, len(each.output_token_ids), each.num_scored_tokens, context_length),
+                is_running=each.stream.begun_at is not None,
+            )
+
+    def _wish(
+        self, requests: Sequence[GenerateRequest], terms: Terms, everybody: Sequence[Unfinished], context_length: int
+    ) -> _Wish:
+        first = requests[0]
+        place = sum(
+            each.request.fairness_id == first.fairness_id and _kind(each.request) <= _kind(first) for each in everybody
+        )
+        works = [
+            Work(
+                _rank(request, place + number, _AFTER_ALL + number),
+                self._to_read(request),
+                self._to_write(request, len(request.output_token_ids), 0, context_length),
+            )
+            for number, request in enumerate(requests, start=1)
+        ]
+        forecast = self._now(everybody, context_length)
+        spacing = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
+        if len(works) > 1:
+            forecast = forecast.with_more(works[:-1])
+        return _Wish(terms, forecast.predict(works[-1]), spacing, _identity(requests, terms))
+
+    def _to_read(self, request: GenerateRequest) -> float:
+        """Tokens of a prompt that are probably not cached; at least the last one has to be computed."""
+        if request.choice_index:
+            return 1.0  # the first choice computes it
+        return max(1.0, len(request.prompt_token_ids) * (1 - self._cached_share))
+
+    def _to_write(self, request: GenerateRequest, num_tokens: int, num_scored: int, context_length: int) -> float:
+        limit = min(request.sampling.max_tokens, context_length - len(request.prompt_token_ids))
+        return self.lengths.remaining(num_tokens, limit) + request.num_scored_tokens - num_scored
+
+
+def _kind(request: GenerateRequest) -> tuple[int, bool]:
+    return request.priority, request.service_tier is ServiceTier.FLEX
+
+
+def _rank(request: GenerateRequest, place: int, number: int) -> Rank:
+    return (*_kind(request), place / request.fairness_weight, number)
+
+
+def _identity(requests: Sequence[GenerateRequest], terms: Terms) -> bytes:
+    digest = blake2b(terms.client.encode(), digest_size=16)
+    for request in requests:
+        digest.update(b"\0" + array("I", request.prompt_token_ids).tobytes())
+    return digest.digest()

@@ -1,0 +1,110 @@
+"""Requests are accepted by the time they would wait; the refused ones get times that come true."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from math import inf
+
+import pytest
+from fronts import check_accounts, expected, long_requests, read, running_client, until
+from loads import ask
+
+from antiphon.errors import Overloaded
+from antiphon.request import Terms
+
+
+async def test_a_request_that_would_wait_too_long_is_refused_and_one_that_waits_longer_is_not():
+    async with running_client(max_num_sequences=1, step_seconds=0.02) as client:
+        await read(client.generate(ask("first", [1], max_tokens=20)))  # now a step's cost is known
+        running = client.generate(ask("long", [2], max_tokens=2000))
+        await until(lambda: client.stats.running == 1)
+        with pytest.raises(Overloaded, match="first token would come in about") as refusal:
+            client.generate(ask("hurried", [3]), Terms(first_token=1.0))
+        assert refusal.value.reason == "predicted_wait"
+        assert refusal.value.predicted_wait > 1.0
+        patient = client.generate(ask("patient", [4]), Terms(first_token=1000.0))
+        assert patient.predicted_wait < 1000.0
+        await patient.aclose()
+        await running.aclose()
+        check_accounts(client.counters)
+        assert client.counters.refused == 1
+
+
+async def test_what_begins_at_once_is_accepted_however_long_it_takes():
+    async with running_client(max_num_sequences=2, step_seconds=0.02) as client:
+        await read(client.generate(ask("first", [1], max_tokens=20)))
+        running = client.generate(ask("long", [2], max_tokens=2000))
+        await until(lambda: client.stats.running == 1)
+        hurried = client.generate(ask("hurried", [3] * 2000), Terms(first_token=0.001, whole_answer=0.001))
+        assert hurried.predicted_wait > 0.001
+        await until(lambda: hurried.begun_at is not None or client.counters.failed == 1)
+        await hurried.aclose()
+        await running.aclose()
+
+
+async def test_a_request_whose_turn_does_not_come_ends_with_an_error_and_frees_its_place():
+    """Its prediction was too early, as nothing was measured yet."""
+    async with running_client(max_num_sequences=1, step_seconds=0.01) as client:
+        running = client.generate(ask("long", [2], max_tokens=2000))
+        late = client.generate(ask("late", [3]), Terms(first_token=0.3))
+        with pytest.raises(Overloaded, match="its turn did not come") as refusal:
+            await read(late)
+        assert refusal.value.reason == "queue_timeout"
+        await until(lambda: client.stats.waiting == 0)
+        assert (client.counters.failed, client.counters.running) == (1, 1)
+        await running.aclose()
+        check_accounts(client.counters)
+
+
+async def test_an_answer_that_has_begun_is_never_dropped():
+    async with running_client(max_num_sequences=4, step_seconds=0.01) as client:
+        requests = long_requests(4, max_tokens=60)
+        streams = client.generate_all(requests, Terms(first_token=0.2))
+        await until(lambda: client.stats.running == 4)
+        answers = await asyncio.gather(*(read(stream) for stream in streams))
+        assert answers == [expected(request) for request in requests]
+
+
+async def test_requests_that_belong_together_are_accepted_together():
+    async with running_client(max_queued_requests=4) as client:
+        kept = client.generate_all(long_requests(2, max_tokens=2000))
+        three = [replace(request, request_id=f"x{request.request_id}") for request in long_requests(3)]
+        with pytest.raises(Overloaded, match="cap of 4"):
+            client.generate_all(three)
+        assert (client.counters.received, client.counters.refused, client.counters.running) == (5, 3, 2)
+        for stream in kept:
+            await stream.aclose()
+
+
+async def test_tokens_owed_fall_to_nothing():
+    async with running_client(step_seconds=0.001) as client:
+        assert client.tokens_owed == 0
+        stream = client.generate(ask("a", [1] * 40, max_tokens=30))
+        assert 40 < client.tokens_owed <= 70
+        await read(stream)
+        assert client.tokens_owed == 0
+
+
+async def test_a_refusal_costs_little():
+    """Beside a full queue: the processor time of one, all in all."""
+    async with running_client(max_num_sequences=4, step_seconds=0.05) as client:
+        await read(client.generate(ask("first", [1], max_tokens=20)))
+        streams = [client.generate(ask(f"r{n}", [n], max_tokens=4000)) for n in range(200)]
+        began, num_refused = time.process_time(), 0
+        for n in range(100):
+            with pytest.raises(Overloaded):
+                client.generate(ask(f"x{n}", [n] * 1000), Terms(first_token=1.0))
+            num_refused += 1
+        assert (time.process_time() - began) / num_refused < 0.05
+        for stream in streams:
+            await stream.aclose()
+
+
+async def test_without_terms_nobody_is_refused_for_time():
+    async with running_client(max_num_sequences=1, step_seconds=0.01) as client:
+        assert Terms().first_token == Terms().whole_answer == inf
+        streams = [client.generate(ask(f"r{n}", [n], max_tokens=4000)) for n in range(100)]
+        for stream in streams:
+            await stream.aclose()

@@ -19,17 +19,17 @@ def samples(text: str) -> dict[str, float]:
 
 
 def check_accounts(now: dict[str, float]) -> None:
-    """received = refused + accepted; accepted = finished + aborted + failed + running."""
+    """received = refused + accepted + arriving; accepted = finished + aborted + failed + running."""
 
     def total(what: str) -> float:
         return now.get(f"antiphon_requests_{what}", 0.0)
 
-    assert total("received_total") == total("refused_total") + total("accepted_total")
+    assert total("received_total") == total("refused_total") + total("accepted_total") + total("arriving")
     ended = total("finished_total") + total("aborted_total") + total("failed_total")
     assert total("accepted_total") == ended + total("running")
 
 
 def check_idle(now: dict[str, float]) -> None:
     """Nobody is served: no sequence runs or waits, and no block is in use."""
-    for name in ("requests_running", "sequences_running", "sequences_waiting", 'kv_blocks{state="in_use"}'):
+    for name in ("requests_running", "sequences_running", "sequences_waiting", 'kv_blocks{engine="0",state="in_use"}'):
         assert now.get(f"antiphon_{name}", 0.0) == 0, name

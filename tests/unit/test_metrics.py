@@ -9,9 +9,11 @@ import pytest
 
 from antiphon import errors
 from antiphon.api.validation import _CODES
-from antiphon.errors import AntiphonError, InvalidRequest
+from antiphon.engine.wire import EngineStats
+from antiphon.engine.work_done import WorkDone
+from antiphon.errors import AntiphonError, InvalidRequest, Overloaded
 from antiphon.http.edge.body import ClientGone
-from antiphon.metrics import REFUSALS, EngineFigures, Metrics
+from antiphon.metrics import REFUSALS, EngineCounts, EngineFigures, EnginesReport, Metrics
 from antiphon.request import ThoughtClosed
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -65,6 +67,7 @@ def test_only_the_first_end_counts():
         "requests_finished_total",
         "requests_aborted_total",
         "requests_failed_total",
+        "requests_arriving",
         "requests_running",
         "request_duration_seconds_count",
     ],
@@ -97,10 +100,61 @@ def test_the_first_token_is_timed_once_a_request():
     assert metrics.registry.get_sample_value("antiphon_time_to_first_token_seconds_count") == 1
 
 
-def test_the_engine_is_asked_at_each_scrape():
-    figures = [EngineFigures(), EngineFigures(ready=True, blocks_in_use=3)]
-    metrics = Metrics("1", "m", lambda: figures[0])
-    figures.pop(0)
+def test_the_engines_are_asked_at_each_scrape():
+    reports = [EnginesReport(), EnginesReport([EngineFigures("0", ready=True, blocks_in_use=3, blocks_free=1)])]
+    metrics = Metrics("1", "m", lambda: reports[0])
+    reports.pop(0)
     text = metrics.render().decode()
-    assert "antiphon_engine_ready 1.0" in text
-    assert 'antiphon_kv_blocks{state="in_use"} 3.0' in text
+    assert 'antiphon_engine_ready{engine="0"} 1.0' in text
+    assert 'antiphon_kv_blocks{engine="0",state="in_use"} 3.0' in text
+    assert 'antiphon_kv_cache_usage_ratio{engine="0"} 0.75' in text
+
+
+def test_each_engine_has_its_series_and_counts_are_of_all_of_them():
+    engines = [EngineFigures("0", running=2), EngineFigures("3", running=5)]
+    metrics = Metrics("1", "m", lambda: EnginesReport(engines, EngineCounts(preemptions=7)))
+    value = metrics.registry.get_sample_value
+    assert [value("antiphon_sequences_running", {"engine": engine}) for engine in ("0", "3")] == [2, 5]
+    assert value("antiphon_preemptions_total") == 7
+
+
+def test_work_of_engines_that_died_stays_counted():
+    done, before = WorkDone(), EngineStats()
+    for after in (
+        EngineStats(step=2, step_seconds=0.5, num_computed_tokens=10, num_preemptions=1),
+        EngineStats(step=2, step_seconds=0.5, num_computed_tokens=10, num_preemptions=1),  # without a step
+        EngineStats(step=3, step_seconds=0.25, num_computed_tokens=12, num_prefix_hits=4, num_preemptions=3),
+    ):
+        done.add(before, after)
+        before = after
+    done.add(EngineStats(), EngineStats(step=1, step_seconds=1.0, num_computed_tokens=5))  # the next engine
+    assert done == WorkDone(4, 1.75, 17, 0, 4, 3)
+
+
+def test_a_request_that_the_engine_never_began_waited_until_its_end():
+    metrics = Metrics("1", "m")
+    account = metrics.request("chat")
+    account.accept()
+    account.end("aborted")
+    assert metrics.registry.get_sample_value("antiphon_queue_wait_seconds_count") == 1
+
+
+def test_a_request_of_several_choices_is_dropped_once():
+    """Each of its choices ends with an error of its own."""
+    metrics = Metrics("1", "m")
+    account = metrics.request("chat")
+    account.accept(2.0)
+    for _ in range(3):
+        account.count_dropped(Overloaded("late", reason="queue_timeout", predicted_wait=9.0))
+    value = metrics.registry.get_sample_value
+    assert value("antiphon_shed_requests_total", {"reason": "queue_timeout"}) == 1
+    assert value("antiphon_deadline_missed_total") == 1
+    assert value("antiphon_predicted_wait_seconds_count") == 1, "predicted at its arrival, once"
+
+
+def test_every_overload_that_refuses_a_request_is_counted():
+    metrics = Metrics("1", "m")
+    with pytest.raises(Overloaded), metrics.request("responses"):
+        raise Overloaded("too many long texts")
+    assert metrics.registry.get_sample_value("antiphon_shed_requests_total", {"reason": "queue_full"}) == 1
+    assert metrics.registry.get_sample_value("antiphon_requests_arriving", {"endpoint": "responses"}) == 0

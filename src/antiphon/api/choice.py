@@ -42,6 +42,11 @@ class Choice:
         return self._text.num_reasoning_tokens
 
     @property
+    def seconds_per_token(self) -> float:
+        """The mean time between two of its tokens, of which there are at least two."""
+        return (self.last_token_at - self.first_token_at) / (self.num_tokens - 1)
+
+    @property
     def has_news(self) -> bool:
         """Whether a piece waits to be taken."""
         return bool(self._waiting)

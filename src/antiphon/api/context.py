@@ -20,7 +20,7 @@ from antiphon.api.validation import validate
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
-from antiphon.metrics import EngineFigures, Metrics
+from antiphon.metrics import EngineCounts, EngineFigures, EnginesReport, Metrics
 from antiphon.rates import Rates
 
 # Shorter texts take about a millisecond; using a thread would cost more than it saves.
@@ -142,7 +142,7 @@ class Context:
 def create_context(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> Context:
     """What serves `model` from `engine`, with its own metrics; the engine may still be loading."""
     keys = settings.api_keys
-    metrics = Metrics(__version__, model.name, lambda: _engine_figures(engine), [key.name for key in keys])
+    metrics = Metrics(__version__, model.name, lambda: _engines_report(engine), [key.name for key in keys])
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
@@ -150,23 +150,27 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     return Context(model, engine, settings, metrics, rates, responses, threads)
 
 
-def _engine_figures(engine: EngineClient) -> EngineFigures:
-    """The engine client's state as figures for the metrics."""
-    stats = engine.stats
-    return EngineFigures(
+def _engines_report(engine: EngineClient) -> EnginesReport:
+    """The engine client's state for the metrics."""
+    stats, done = engine.stats, engine.work_done
+    figures = EngineFigures(
         ready=engine.is_ready,
-        restarts=engine.restarts,
         running=stats.running,
         waiting=stats.waiting,
         blocks_free=stats.blocks_free,
         blocks_cached=stats.blocks_cached,
         blocks_in_use=stats.blocks_in_use,
-        steps=stats.step,
         step_seconds=stats.step_seconds,
         step_tokens=stats.step_tokens,
-        computed_tokens=stats.num_computed_tokens,
-        prefix_queries=stats.num_prefix_queries,
-        prefix_hits=stats.num_prefix_hits,
-        preemptions=stats.num_preemptions,
         tokens_owed=engine.tokens_owed,
     )
+    counts = EngineCounts(
+        restarts=engine.restarts,
+        steps=done.num_steps,
+        busy_seconds=done.busy_seconds,
+        computed_tokens=done.num_computed_tokens,
+        prefix_queries=done.num_prefix_queries,
+        prefix_hits=done.num_prefix_hits,
+        preemptions=done.num_preemptions,
+    )
+    return EnginesReport([figures], counts)

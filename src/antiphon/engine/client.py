@@ -27,6 +27,7 @@ from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineDeath, Supervisor
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
+from antiphon.engine.work_done import WorkDone
 from antiphon.errors import (
     AntiphonError,
     CheckpointError,
@@ -79,7 +80,8 @@ class EngineClient:
     `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
     state after its latest step, `speed` how fast answers are generated, `loading` how far loading has come, `restarts`
     the number of engines that died, `trouble` how the last one died (a clause fit for clients; None once the next is
-    ready), `error` why it was given up (with EngineState.FAILED), `counters` the accounts.
+    ready), `error` why it was given up (with EngineState.FAILED), `counters` the accounts, `work_done` what all engines
+    have done, with those that died.
     """
 
     def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
@@ -92,6 +94,7 @@ class EngineClient:
         self.trouble: str | None = None
         self.error: AntiphonError | None = None
         self.counters = Counters()
+        self.work_done = WorkDone()
         self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
         self._admission = Admission(engine, server.max_queued_requests)
         self._drain_timeout = server.drain_timeout
@@ -336,6 +339,7 @@ class EngineClient:
                 self._loaded.set()
 
     def _take_stats(self, stats: EngineStats, events: Sequence[TokenEvent]) -> None:
+        self.work_done.add(self.stats, stats)
         self.stats = stats
         self._admission.note_step(stats, sum(event.finish_reason is not None for event in events))
         if stats.step_tokens:

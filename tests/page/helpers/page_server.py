@@ -144,7 +144,9 @@ class PageServer:
     async def until_idle(self) -> dict[str, float]:
         """Wait until nobody is served."""
         return await self.until(
-            lambda now: not now.get("antiphon_requests_running") and not now['antiphon_kv_blocks{state="in_use"}'],
+            lambda now: (
+                not now.get("antiphon_requests_running") and not now['antiphon_kv_blocks{engine="0",state="in_use"}']
+            ),
             "the server never fell idle",
         )
 

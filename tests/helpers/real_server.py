@@ -118,7 +118,7 @@ def _when_ready(process: subprocess.Popen[str], log: IO[str]) -> RealServer:
 
 
 def _is_idle(now: dict[str, float]) -> bool:
-    return not (now.get("antiphon_requests_running", 0.0) or now['antiphon_kv_blocks{engine="0",state="in_use"}'])
+    return not (now.get("antiphon_requests_running", 0.0) or now['antiphon_kv_blocks{engine="1",state="in_use"}'])
 
 
 def _command_line(pid: int) -> bytes:

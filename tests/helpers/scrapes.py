@@ -31,5 +31,5 @@ def check_accounts(now: dict[str, float]) -> None:
 
 def check_idle(now: dict[str, float]) -> None:
     """Nobody is served: no sequence runs or waits, and no block is in use."""
-    for name in ("requests_running", "sequences_running", "sequences_waiting", 'kv_blocks{engine="0",state="in_use"}'):
+    for name in ("requests_running", "sequences_running", "sequences_waiting", 'kv_blocks{engine="1",state="in_use"}'):
         assert now.get(f"antiphon_{name}", 0.0) == 0, name

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +19,9 @@ from antiphon.engine.wire import EngineStats
 from antiphon.engine.work_done import WorkDone
 from antiphon.errors import AntiphonError, InvalidRequest, Overloaded
 from antiphon.http.edge.body import ClientGone
-from antiphon.metrics import REFUSALS, EngineCounts, EngineFigures, EnginesReport, Metrics
+from antiphon.http.loop_lag import LoopLag
+from antiphon.metrics import REFUSALS, ChildProcess, EngineCounts, EngineFigures, EnginesReport, Metrics
+from antiphon.metrics.resources import ResourceCollector
 from antiphon.request import ThoughtClosed
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -28,7 +36,7 @@ def families() -> dict[str, str]:
 
 
 def test_every_metric_is_documented_with_its_type_and_nothing_else_is():
-    rows = re.findall(r"^\| `(antiphon_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `((?:antiphon|process)_\w+)` \| (\w+) \|", DOCUMENT.read_text(), re.MULTILINE)
     assert dict(rows) == families()
     assert len(rows) == len(dict(rows))
 
@@ -101,20 +109,20 @@ def test_the_first_token_is_timed_once_a_request():
 
 
 def test_the_engines_are_asked_at_each_scrape():
-    reports = [EnginesReport(), EnginesReport([EngineFigures("0", ready=True, blocks_in_use=3, blocks_free=1)])]
+    reports = [EnginesReport(), EnginesReport([EngineFigures("1", ready=True, blocks_in_use=3, blocks_free=1)])]
     metrics = Metrics("1", "m", lambda: reports[0])
     reports.pop(0)
     text = metrics.render().decode()
-    assert 'antiphon_engine_ready{engine="0"} 1.0' in text
-    assert 'antiphon_kv_blocks{engine="0",state="in_use"} 3.0' in text
-    assert 'antiphon_kv_cache_usage_ratio{engine="0"} 0.75' in text
+    assert 'antiphon_engine_ready{engine="1"} 1.0' in text
+    assert 'antiphon_kv_blocks{engine="1",state="in_use"} 3.0' in text
+    assert 'antiphon_kv_cache_usage_ratio{engine="1"} 0.75' in text
 
 
 def test_each_engine_has_its_series_and_counts_are_of_all_of_them():
-    engines = [EngineFigures("0", running=2), EngineFigures("3", running=5)]
+    engines = [EngineFigures("1", running=2), EngineFigures("3", running=5)]
     metrics = Metrics("1", "m", lambda: EnginesReport(engines, EngineCounts(preemptions=7)))
     value = metrics.registry.get_sample_value
-    assert [value("antiphon_sequences_running", {"engine": engine}) for engine in ("0", "3")] == [2, 5]
+    assert [value("antiphon_sequences_running", {"engine": engine}) for engine in ("1", "3")] == [2, 5]
     assert value("antiphon_preemptions_total") == 7
 
 
@@ -158,3 +166,72 @@ def test_every_overload_that_refuses_a_request_is_counted():
         raise Overloaded("too many long texts")
     assert metrics.registry.get_sample_value("antiphon_shed_requests_total", {"reason": "queue_full"}) == 1
     assert metrics.registry.get_sample_value("antiphon_requests_arriving", {"endpoint": "responses"}) == 0
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen]:
+    """A process of ours that runs until it is killed."""
+    process = subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_each_process_has_its_series_until_it_ends(child):
+    children = [ChildProcess("engine", child.pid, engine="1"), ChildProcess("renderer", child.pid)]
+    value = Metrics("1", "m", children=lambda: children).registry.get_sample_value
+    name, labels = "antiphon_process_resident_memory_bytes", {"process": "engine", "engine": "1"}
+    assert value(name, labels) > 1_000_000
+    assert value(name, {"process": "renderer", "engine": ""}) > 1_000_000
+    start = value("antiphon_process_start_time_seconds", labels)
+    assert abs(start - time.time()) < 3600
+    child.kill()
+    child.wait()
+    assert value(name, labels) is None
+    assert value(name, {"process": "front", "engine": ""}) > 1_000_000
+
+
+def test_a_process_that_is_no_child_of_ours_has_no_series():
+    """The id of a child that ended may be given to another program."""
+    value = Metrics("1", "m", children=lambda: [ChildProcess("engine", os.getppid())]).registry.get_sample_value
+    assert value("antiphon_process_threads", {"process": "engine", "engine": ""}) is None
+
+
+def test_the_front_is_described_by_the_standard_names():
+    value = Metrics("1", "m").registry.get_sample_value
+    assert value("process_resident_memory_bytes") > 1_000_000
+    assert value("process_open_fds") > 2
+
+
+def test_a_scrape_has_no_creation_times():
+    metrics = Metrics("1", "m")
+    with pytest.raises(InvalidRequest), metrics.request("chat"):
+        raise InvalidRequest("no")
+    assert "_created" not in metrics.render().decode()
+
+
+def test_reading_what_processes_use_costs_little(child):
+    """Some milliseconds of processor time at most, generously: it happens on the event loop."""
+    children = [ChildProcess("engine", child.pid, engine=str(engine)) for engine in range(4)]
+    collector = ResourceCollector(lambda: children)
+    began = time.process_time()
+    for _ in range(20):
+        list(collector.collect())
+    assert (time.process_time() - began) / 20 < 0.02
+
+
+async def test_what_blocks_the_event_loop_is_seen():
+    lags: list[float] = []
+    lag = LoopLag(lags.append, interval=0.01)
+    lag.start()
+    while not lags:  # noqa: ASYNC110  # a timer's turn
+        await asyncio.sleep(0.001)
+    time.sleep(0.2)  # noqa: ASYNC251  # this is what is measured
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    lag.stop()
+    assert max(lags) > 0.15
+    seen = len(lags)
+    await asyncio.sleep(0.05)
+    assert len(lags) == seen

@@ -6,7 +6,7 @@ API's format.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,7 +20,7 @@ from antiphon.api.validation import validate
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
-from antiphon.metrics import EngineCounts, EngineFigures, EnginesReport, Metrics
+from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EnginesReport, Metrics
 from antiphon.rates import Rates
 
 # Shorter texts take about a millisecond; using a thread would cost more than it saves.
@@ -142,12 +142,26 @@ class Context:
 def create_context(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> Context:
     """What serves `model` from `engine`, with its own metrics; the engine may still be loading."""
     keys = settings.api_keys
-    metrics = Metrics(__version__, model.name, lambda: _engines_report(engine), [key.name for key in keys])
+    metrics = Metrics(
+        __version__,
+        model.name,
+        lambda: _engines_report(engine),
+        [key.name for key in keys],
+        lambda: _children(model, engine),
+    )
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
     threads = TextThreads(settings.max_queued_requests)
     return Context(model, engine, settings, metrics, rates, responses, threads)
+
+
+def _children(model: ServedModel, engine: EngineClient) -> Iterator[ChildProcess]:
+    """The processes that serve beside this one."""
+    if (pid := engine.engine_pid) is not None:
+        yield ChildProcess("engine", pid, engine="1")
+    for name, pid in model.text.helper_processes().items():
+        yield ChildProcess(name, pid)
 
 
 def _engines_report(engine: EngineClient) -> EnginesReport:

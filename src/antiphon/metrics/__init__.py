@@ -1,7 +1,8 @@
 """All Prometheus metrics of one server. A leaf: imports only other leaves and prometheus_client.
 
-`requests` defines what is counted of requests, `account` counts each request once, from its arrival to its end, and
-`engines` reads the engines' state at each scrape. `server` puts all of them into one registry. `docs/metrics.md` lists
+`requests` defines what is counted of requests, `account` counts each request once, from its arrival to its end,
+`engines` reads the engines' state at each scrape, and `resources` what processes, container and machine use. `server`
+puts all of them into one registry. `docs/metrics.md` lists
 all metrics, and a test compares the list with the code.
 """
 
@@ -10,12 +11,14 @@ from __future__ import annotations
 from antiphon.metrics.account import Outcome, RequestAccount
 from antiphon.metrics.engines import EngineCounts, EngineFigures, EnginesReport
 from antiphon.metrics.requests import ENDPOINTS, REFUSALS
+from antiphon.metrics.resources import ChildProcess
 from antiphon.metrics.server import CONTENT_TYPE, Metrics
 
 __all__ = [
     "CONTENT_TYPE",
     "ENDPOINTS",
     "REFUSALS",
+    "ChildProcess",
     "EngineCounts",
     "EngineFigures",
     "EnginesReport",

@@ -19,7 +19,7 @@ from antiphon.metrics.families import PREFIX
 class EngineFigures:
     """One engine's state at a scrape."""
 
-    engine: str = "0"  # the value of the label
+    engine: str = "1"  # the value of the label
     ready: bool = False
     running: int = 0  # sequences
     waiting: int = 0

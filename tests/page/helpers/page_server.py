@@ -145,7 +145,7 @@ class PageServer:
         """Wait until nobody is served."""
         return await self.until(
             lambda now: (
-                not now.get("antiphon_requests_running") and not now['antiphon_kv_blocks{engine="0",state="in_use"}']
+                not now.get("antiphon_requests_running") and not now['antiphon_kv_blocks{engine="1",state="in_use"}']
             ),
             "the server never fell idle",
         )

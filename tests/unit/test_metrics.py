@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import promtool
 
 from antiphon import errors
 from antiphon.api.validation import _CODES
@@ -42,7 +44,40 @@ def test_every_metric_is_documented_with_its_type_and_nothing_else_is():
 
 
 def test_units_are_base_units():
-    assert not [name for name in families() if re.search(r"_(ms|milliseconds|mb|percent)\b", name)]
+    assert not [name for name in families() if re.search(r"_(ms|milliseconds|minutes|kb|mb|gib|percent)(_|$)", name)]
+
+
+def test_only_counters_end_with_total():
+    for family in Metrics("1", "m").registry.collect():
+        assert not re.search("_(total|count|sum|bucket|info)$", family.name.removesuffix("_build_info")), family.name
+        assert family.documentation.endswith("."), family.name
+
+
+def test_promtool_has_nothing_to_object_to():
+    """Prometheus' own check of names, units and help."""
+    metrics = Metrics("1", "m", key_names=["a"])
+    checked = subprocess.run([promtool(), "check", "metrics"], input=metrics.render(), capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_every_query_in_the_document_is_valid(tmp_path):
+    queries = DOCUMENT.read_text().partition("## Queries")[2]
+    lines = [line[4:] for line in queries.splitlines() if line.startswith("    ")]
+    expressions = re.sub(r"\n  +", " ", "\n".join(lines)).splitlines()
+    assert len(expressions) > 10
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(expressions)]
+    file = tmp_path / "rules.yml"
+    file.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))  # YAML contains JSON
+    checked = subprocess.run([promtool(), "check", "rules", file], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert f"{len(rules)} rules found" in checked.stdout
+
+
+def test_every_name_in_the_document_is_that_of_a_metric():
+    """Also those in its queries."""
+    known = {family.name for family in Metrics("1", "m").registry.collect()}
+    named = set(re.findall(r"\b((?:antiphon|process)_[a-z_]+)", DOCUMENT.read_text()))
+    assert {re.sub("_(total|bucket|count|sum)$", "", name) for name in named} == known
 
 
 def test_a_refused_request_is_counted_under_its_code():

@@ -133,6 +133,7 @@ class Choice:
     def _end(self, reason: FinishReason, last: TextDelta) -> None:
         made_calls = reason is FinishReason.STOP and self._num_calls > 0 and not self._call_is_open
         self._waiting.finish_reason = "tool_calls" if made_calls else reason.value
+        self._account.count_finished_choice(self._waiting.finish_reason)
         self._waiting.stop_string = last.stop_string
         if reason is not FinishReason.LENGTH:
             self._waiting.ended_by = None

@@ -115,6 +115,10 @@ class RequestAccount:
         """Record the mean time between two tokens of a choice that has ended."""
         self._metrics.per_token.observe(seconds)
 
+    def count_finished_choice(self, finish_reason: str) -> None:
+        """Count a choice that is complete."""
+        self._metrics.choices_finished.labels(finish_reason).inc()
+
     def count_closed_thought(self, reason: str) -> None:
         """Count a thought that the server closed."""
         self._metrics.thoughts_closed.labels(reason).inc()
@@ -122,6 +126,8 @@ class RequestAccount:
     def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
         """Count the request's tokens; called once, at its end."""
         self.prompt_tokens, self.generated_tokens = prompt, generated
+        self._metrics.prompt_length.observe(prompt)
+        self._metrics.answer_length.observe(generated)
         self._metrics.prompt_tokens.inc(prompt)
         self._metrics.cached_tokens.inc(cached)
         self._metrics.generated_tokens.inc(generated)

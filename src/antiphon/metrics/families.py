@@ -20,6 +20,7 @@ GAP_BUCKETS = (
     *(10.0, 30.0, 60.0, 120.0, 300.0, 600.0),
 )
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+TOKEN_BUCKETS = tuple(float(1 << power) for power in range(18))  # up to 131072 tokens
 
 
 class Families:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry
 
 from antiphon.errors import SHED_REASONS
-from antiphon.metrics.families import GAP_BUCKETS, Families
+from antiphon.metrics.families import GAP_BUCKETS, TOKEN_BUCKETS, Families
 from antiphon.request import ThoughtClosed
 
 ENDPOINTS = (
@@ -31,6 +31,8 @@ REFUSALS = (
     *("model_not_found", "previous_response_not_found"),
     *("rate_limit_exceeded", "server_overloaded", "not_ready", "internal_error"),
 )
+
+FINISH_REASONS = ("stop", "length", "tool_calls")  # in OpenAI's terms
 
 
 class RequestMetrics:
@@ -54,6 +56,9 @@ class RequestMetrics:
         by = ["endpoint"]
         self.received = families.counter("requests_received", "Generation requests received.", by)
         self.refused = families.counter("requests_refused", "Requests refused, by error code.", [*by, "code"])
+        self.http_responses = families.counter(
+            "http_responses", "HTTP responses of any route.", ["method", "route", "status"]
+        )
         self.unauthorized = families.counter("requests_unauthorized", "Requests to any route without a valid API key.")
         self.accepted = families.counter("requests_accepted", "Requests handed to the engine.", by)
         self.ended = {
@@ -76,6 +81,15 @@ class RequestMetrics:
         )
         self.generated_tokens = families.counter("generated_tokens", "Tokens generated and received from the engine.")
         self.reasoning_tokens = families.counter("reasoning_tokens", "Generated tokens that are part of a thought.")
+        self.prompt_length = families.histogram(
+            "request_prompt_tokens", "Prompt tokens of an accepted request.", buckets=TOKEN_BUCKETS
+        )
+        self.answer_length = families.histogram(
+            "request_generated_tokens", "Generated tokens of an accepted request.", buckets=TOKEN_BUCKETS
+        )
+        self.choices_finished = families.counter(
+            "choices_finished", "Choices that are complete, by finish reason.", ["finish_reason"]
+        )
         self.thoughts_closed = families.counter(
             "thoughts_closed", "Thoughts closed by the server instead of the model, by reason.", ["reason"]
         )
@@ -124,6 +138,8 @@ class RequestMetrics:
                 self.refused.labels(endpoint, code)
         for shed_reason in SHED_REASONS:
             self.shed.labels(shed_reason)
+        for finish_reason in FINISH_REASONS:
+            self.choices_finished.labels(finish_reason)
         for reason in ThoughtClosed:
             self.thoughts_closed.labels(reason.value)
         for key in key_names:

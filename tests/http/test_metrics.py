@@ -37,3 +37,12 @@ async def test_a_client_that_leaves_before_the_response_is_counted(tmp_path):
         await server.until_metric(
             'antiphon_http_responses_total{method="POST",route="/v1/chat/completions",status="499"}', 1
         )
+
+
+async def test_a_retry_is_counted_however_it_ends(tmp_path):
+    async with serving(tmp_path) as server:
+        headers = {"x-stainless-retry-count": "1"}
+        for body in ({"prompt": "Hello", "max_tokens": 2}, {"prompt": "Hello", "max_tokens": "many"}):
+            await server.http.post("/v1/completions", json=body, headers=headers)
+        await server.http.post("/v1/completions", json=body, headers={"x-stainless-retry-count": "0"})
+        assert (await server.metrics())["antiphon_retries_seen_total"] == 2

@@ -224,8 +224,6 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     ]
     try:
         terms = context.deadlines.terms(job)
-        if terms.is_retry:
-            context.metrics.retries_seen.inc()
         streams = context.engine.generate_all(requests, terms)
     except AntiphonError:
         reservation.settle(0)

@@ -37,8 +37,13 @@ class Metrics(RequestMetrics):
         self.registry.register(ResourceCollector(children))
         ProcessCollector(registry=self.registry)
 
-    def request(self, endpoint: str, key: str = "") -> RequestAccount:
-        """Start the account of a request that has just arrived; `key` is the name of its API key."""
+    def request(self, endpoint: str, key: str = "", *, is_retry: bool = False) -> RequestAccount:
+        """Start the account of a request that has just arrived.
+
+        `key` is the name of its API key; `is_retry`: its client says that it has sent it before.
+        """
+        if is_retry:
+            self.retries_seen.inc()
         return RequestAccount(self, endpoint, key)
 
     def watch_connections(self, count: Callable[[], int], limit: int) -> None:

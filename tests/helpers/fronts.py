@@ -11,6 +11,7 @@ from loads import Answer, ask, expected_answer, fake_config
 
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import Counters, EngineClient, TokenStream
+from antiphon.engine.supervisor import Supervisor
 from antiphon.request import GenerateRequest
 
 PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
@@ -37,6 +38,13 @@ async def running_client(
             await client.stop()
         assert pid is None or is_gone(pid)
         check_accounts(client.counters)
+
+
+def supervisor_of(client: EngineClient) -> Supervisor:
+    """What keeps the client's first engine alive."""
+    (engine, *_) = client._fleet.engines.values()
+    assert isinstance(engine._supervisor, Supervisor)
+    return engine._supervisor
 
 
 def check_accounts(counters: Counters) -> None:

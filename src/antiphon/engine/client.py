@@ -21,7 +21,8 @@ from enum import StrEnum
 from math import inf
 
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.engine.admission import Admission
+from antiphon.engine.admission import Admission, Load
+from antiphon.engine.capacity import Capacity
 from antiphon.engine.speed import Speed
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineDeath, Supervisor
@@ -77,23 +78,23 @@ class EngineClient:
     """The interface to the engine. The server creates, starts and stops it.
 
     `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
-    state after its latest step, `speed` how fast answers are generated, `loading` how far loading has come, `restarts`
-    the number of engines that died, `trouble` how the last one died (a clause fit for clients; None once the next is
-    ready), `error` why it was given up (with EngineState.FAILED), `counters` the accounts.
+    state after its latest step, `loading` how far loading has come, `restarts` the number of engines that died,
+    `trouble` how the last one died (a clause fit for clients; None once the next is ready), `error` why it was given up
+    (with EngineState.FAILED), `counters` the accounts.
     """
 
     def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
         """`vocabulary`: the model's, for requests with a grammar, which fail without it."""
         self.info: Ready | None = None
         self.stats = EngineStats()
-        self.speed = Speed()
         self.loading: Loading | None = None
         self.restarts = 0
         self.trouble: str | None = None
         self.error: AntiphonError | None = None
         self.counters = Counters()
         self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
-        self._admission = Admission(engine, server.max_queued_requests)
+        self._admission = Admission(server.max_queued_requests)
+        self._capacity = Capacity(engine)
         self._drain_timeout = server.drain_timeout
         self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
         self._unfinished: dict[str, Unfinished] = {}  # in order of arrival
@@ -128,6 +129,11 @@ class EngineClient:
     def engine_pid(self) -> int | None:
         """The process id of the running engine, for logs and tests."""
         return self._supervisor.pid
+
+    @property
+    def speed(self) -> Speed:
+        """How fast answers are generated."""
+        return self._capacity.speed
 
     @property
     def has_work(self) -> bool:
@@ -197,7 +203,7 @@ class EngineClient:
         self.counters.received += len(requests)
         try:
             self._check(requests)
-            predicted = self._admission.admit(requests, terms, self._unfinished.values(), self._context_length)
+            predicted = self._admission.admit(requests, terms, self._load)
         except AntiphonError:
             self.counters.refused += len(requests)
             raise
@@ -234,7 +240,11 @@ class EngineClient:
     @property
     def tokens_owed(self) -> float:
         """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
-        return self._admission.tokens_owed(self._unfinished.values(), self._context_length)
+        return self._admission.tokens_owed(self._load)
+
+    @property
+    def _load(self) -> Load:
+        return Load(self._capacity, self._unfinished.values(), self._context_length)
 
     @property
     def _context_length(self) -> int:
@@ -259,7 +269,9 @@ class EngineClient:
             if unfinished.is_handed_over:
                 self._supervisor.send(Abort(unfinished.request.request_id))
             others = [each for each in self._unfinished.values() if each is not unfinished]
-            self._fail(unfinished, self._admission.give_up(unfinished, others, self._context_length))
+            self._capacity.forget_forecast()
+            load = Load(self._capacity, others, self._context_length)
+            self._fail(unfinished, self._admission.give_up(unfinished, load))
 
     def _hand_over_all(self, engine: int) -> None:
         """Give an engine (the one after so many deaths) the unfinished requests, without blocking the event loop."""
@@ -300,6 +312,7 @@ class EngineClient:
             case _:
                 self.counters.finished += 1
         self._admission.note_end(unfinished, reason)
+        self._capacity.forget_forecast()
         if unfinished.expiry:
             unfinished.expiry.cancel()
         self._note_if_drained()
@@ -317,7 +330,8 @@ class EngineClient:
     def engine_said(self, message: FromEngine) -> None:
         match message:
             case StepReport(events, stats, begun, progress):
-                self._take_stats(stats, events)
+                self.stats = stats
+                self._capacity.observe(stats, events)
                 for request_id in begun:
                     if unfinished := self._unfinished.get(request_id):
                         unfinished.stream.note_begun(time.monotonic() - stats.step_seconds)
@@ -334,13 +348,6 @@ class EngineClient:
                 self._connected = self._handing_over = True
                 self._hand_over_all(self.restarts)
                 self._loaded.set()
-
-    def _take_stats(self, stats: EngineStats, events: Sequence[TokenEvent]) -> None:
-        self.stats = stats
-        self._admission.note_step(stats, sum(event.finish_reason is not None for event in events))
-        if stats.step_tokens:
-            num_drawn = sum(event.token_id is not None for event in events)
-            self.speed.observe(stats.step_tokens, num_drawn, stats.step_seconds)
 
     def engine_died(self, death: EngineDeath) -> None:
         self._connected = self._handing_over = False

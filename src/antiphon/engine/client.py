@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.accounts import Accounts, Counters, Listener
-from antiphon.engine.admission import Admission
+from antiphon.engine.admission import Admission, Load
+from antiphon.engine.capacity import Capacity
 from antiphon.engine.engine_handle import EngineHandle
 from antiphon.engine.fleet import Fleet
 from antiphon.engine.speed import Speed
@@ -26,7 +28,7 @@ from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineOwner, Supervisor
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState, EngineView
-from antiphon.engine.wire import EngineStats, Loading, Ready, StepReport
+from antiphon.engine.wire import EngineStats, Loading, Ready
 from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
@@ -47,7 +49,8 @@ class EngineClient:
         self.error: AntiphonError | None = None
         self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
         self._accounts = Accounts(self)
-        self._admission = Admission(engine, server.max_queued_requests)
+        self._admission = Admission(server.max_queued_requests)
+        self._first_capacity = Capacity(engine)  # of engines that are not started yet
         self._drain_timeout = server.drain_timeout
 
         def supervise(config: EngineConfig, owner: EngineOwner) -> Supervisor:
@@ -93,7 +96,7 @@ class EngineClient:
     @property
     def speed(self) -> Speed:
         """How fast answers are generated."""
-        return next((engine.speed for engine in self._engines), Speed())
+        return next((engine.capacity.speed for engine in self._engines), self._first_capacity.speed)
 
     @property
     def loading(self) -> Loading | None:
@@ -121,10 +124,7 @@ class EngineClient:
 
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
-        return [
-            engine.view(self._admission.tokens_owed(engine.requests.values(), self._context_length))
-            for engine in self._engines
-        ]
+        return [engine.view(self._admission.tokens_owed(self._load_of(engine))) for engine in self._engines]
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
@@ -190,7 +190,7 @@ class EngineClient:
         counters.received += len(requests)
         try:
             self._check(requests)
-            predicted = self._admission.admit(requests, terms, self._accounts.unfinished.values(), self._context_length)
+            predicted = self._admission.admit(requests, terms, self._load)
         except AntiphonError:
             counters.refused += len(requests)
             raise
@@ -223,7 +223,16 @@ class EngineClient:
     @property
     def tokens_owed(self) -> float:
         """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
-        return self._admission.tokens_owed(self._accounts.unfinished.values(), self._context_length)
+        return self._admission.tokens_owed(self._load)
+
+    @property
+    def _load(self) -> Load:
+        engine = next(iter(self._engines), None)
+        capacity = engine.capacity if engine else self._first_capacity
+        return Load(capacity, self._accounts.unfinished.values(), self._context_length)
+
+    def _load_of(self, engine: EngineHandle) -> Load:
+        return Load(engine.capacity, engine.requests.values(), self._context_length)
 
     @property
     def _context_length(self) -> int:
@@ -246,8 +255,10 @@ class EngineClient:
         """End a request whose turn has not come, never one that an engine has begun with."""
         if unfinished.stream.begun_at is None and not unfinished.output_token_ids:
             self._fleet.withdraw(unfinished)
-            others = [each for each in self._accounts.unfinished.values() if each is not unfinished]
-            self._accounts.fail(unfinished, self._admission.give_up(unfinished, others, self._context_length))
+            load = self._load
+            load.capacity.forget_forecast()
+            others = [each for each in load.unfinished if each is not unfinished]
+            self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
 
     def _note_if_drained(self) -> None:
         if self._draining and not self._accounts.unfinished:
@@ -261,12 +272,10 @@ class EngineClient:
     def request_ended(self, unfinished: Unfinished, reason: FinishReason) -> None:
         self._fleet.forget(unfinished)
         self._admission.note_end(unfinished, reason)
+        self._load.capacity.forget_forecast()
         self._note_if_drained()
 
     # --- what the fleet calls
-
-    def engine_stepped(self, engine: EngineHandle, report: StepReport) -> None:
-        self._admission.note_step(report.stats, sum(event.finish_reason is not None for event in report.events))
 
     def fleet_ready(self) -> None:
         self._loaded.set()

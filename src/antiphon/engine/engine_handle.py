@@ -15,7 +15,7 @@ from typing import Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.accounts import Accounts
-from antiphon.engine.speed import Speed
+from antiphon.engine.capacity import Capacity
 from antiphon.engine.supervisor import EngineDeath, EngineOwner
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState, EngineView
@@ -46,10 +46,6 @@ class HandleOwner(Protocol):
         """It accepts requests now; it has none."""
         ...
 
-    def engine_stepped(self, engine: EngineHandle, report: StepReport) -> None:
-        """It computed a step; called before the step's events are delivered."""
-        ...
-
     def engine_died(self, engine: EngineHandle) -> None:
         """Its process died; its requests have no engine any more. Another process will be started."""
         ...
@@ -63,7 +59,7 @@ class EngineHandle:
     """One engine.
 
     `info` is its description of itself (None until it is ready, kept while restarting), `stats` its state after its
-    latest step, `speed` how fast it generates answers, `loading` how far loading has come, `restarts` the number of its
+    latest step, `capacity` what was measured of it, `loading` how far loading has come, `restarts` the number of its
     processes that died, `trouble` how the last one died (a clause fit for clients; None once the next is ready),
     `error` why it was given up, `requests` what it has, by wire id.
     """
@@ -81,7 +77,7 @@ class EngineHandle:
         self.generation = generation
         self.info: Ready | None = None
         self.stats = EngineStats()
-        self.speed = Speed()
+        self.capacity = Capacity(config)
         self.loading: Loading | None = None
         self.restarts = 0
         self.trouble: str | None = None
@@ -188,10 +184,7 @@ class EngineHandle:
 
     def _take_report(self, report: StepReport) -> None:
         self.stats = report.stats
-        if report.stats.step_tokens:
-            num_drawn = sum(event.token_id is not None for event in report.events)
-            self.speed.observe(report.stats.step_tokens, num_drawn, report.stats.step_seconds)
-        self._owner.engine_stepped(self, report)
+        self.capacity.observe(report.stats, report.events)
         for wire_id in report.begun:
             if unfinished := self.requests.get(wire_id):
                 unfinished.stream.note_begun(time.monotonic() - report.stats.step_seconds)

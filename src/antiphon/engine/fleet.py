@@ -19,7 +19,6 @@ from antiphon.engine.accounts import Accounts
 from antiphon.engine.engine_handle import EngineHandle, Supervise
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState
-from antiphon.engine.wire import StepReport
 from antiphon.errors import AntiphonError
 
 _TOKENS_AT_ONCE = 100_000  # given to engines before other tasks of the event loop run, which takes some milliseconds
@@ -27,10 +26,6 @@ _TOKENS_AT_ONCE = 100_000  # given to engines before other tasks of the event lo
 
 class FleetOwner(Protocol):
     """The client, as its fleet sees it."""
-
-    def engine_stepped(self, engine: EngineHandle, report: StepReport) -> None:
-        """An engine computed a step; called before the step's events are delivered."""
-        ...
 
     def fleet_ready(self) -> None:
         """The engines that were started first are ready."""
@@ -130,9 +125,6 @@ class Fleet:
     def engine_ready(self, engine: EngineHandle) -> None:
         self._place_waiting()
         self._owner.fleet_ready()
-
-    def engine_stepped(self, engine: EngineHandle, report: StepReport) -> None:
-        self._owner.engine_stepped(engine, report)
 
     def engine_died(self, engine: EngineHandle) -> None:
         self._place_waiting()

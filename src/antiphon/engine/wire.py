@@ -92,6 +92,7 @@ class EngineStats(Message, frozen=True):
     blocks_total: int = 0
     step: int = 0  # number of the last step
     step_seconds: float = 0.0  # of the last step
+    cycle_seconds: float = 0.0  # the same, and the time since the step before, without waiting for work
     step_tokens: int = 0  # computed in the last step
     num_computed_tokens: int = 0
     num_prefix_queries: int = 0  # tokens looked up in the prefix cache

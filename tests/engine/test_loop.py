@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -142,3 +142,25 @@ def test_the_queue_is_reported_only_so_often_and_prompts_after_each_step(front, 
     assert front.step().progress == []
     front.loop._queue_report_at = 0.0
     assert front.step().progress == [RequestProgress("c", 3)]
+
+
+def test_a_cycle_is_a_step_and_the_time_since_the_one_before_but_not_idle_time(front, monkeypatch):
+    now = 0.0
+
+    def passes(seconds: float, work: Callable[..., object]) -> Callable[..., object]:
+        def slow(*args: object, **kwargs: object) -> object:
+            nonlocal now
+            now += seconds
+            return work(*args, **kwargs)
+
+        return slow
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now)
+    front.runner.execute = passes(2.0, front.runner.execute)
+    front.loop._connection.send = passes(0.5, front.loop._connection.send)
+    for name in "ab":
+        now += 100.0  # idle
+        front.say(AddRequest(ask(name, [1, 2], max_tokens=3)))
+        stats = [front.step().stats for _ in range(3)]
+        assert [each.step_seconds for each in stats] == [2.0, 2.0, 2.0]
+        assert [each.cycle_seconds for each in stats] == [2.0, 2.5, 2.5]

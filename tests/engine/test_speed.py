@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.engine.budget import StepCosts
 from antiphon.engine.speed import Speed
 
 
@@ -13,12 +14,15 @@ class Clock:
     """A machine whose steps take so long, and a speed that follows them."""
 
     def __init__(self, fixed: float = 0.05, per_token: float = 0.002) -> None:
-        self.speed = Speed()
+        self.costs = StepCosts()
+        self.speed = Speed(self.costs)
         self.fixed, self.per_token = fixed, per_token
 
     def step(self, num_drawn: int, num_prompt_tokens: int = 0) -> None:
         num_tokens = num_drawn + num_prompt_tokens
-        self.speed.observe(num_tokens, num_drawn, self.fixed + self.per_token * num_tokens)
+        seconds = self.fixed + self.per_token * num_tokens
+        self.costs.observe(num_tokens, seconds)
+        self.speed.observe(num_tokens, num_drawn, seconds)
 
     def of_one_among(self, count: int) -> float:
         return 1 / (self.fixed + self.per_token * count)

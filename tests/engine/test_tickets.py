@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from loads import EngineInMemory, ask
 
 from antiphon.config import EngineConfig
-from antiphon.engine.admission import Admission
+from antiphon.engine.admission import Admission, Load
+from antiphon.engine.capacity import Capacity
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.tickets import EARLY, GRACE, LONGEST, RetryBudget, Tickets
 from antiphon.engine.unfinished import Unfinished
@@ -74,7 +75,8 @@ class VirtualServer:
         self.step_seconds = step_seconds
         self.engine = EngineInMemory(max_num_sequences=places, target_step_seconds=0.0, kv_cache_tokens=1 << 16)
         config = EngineConfig(model="", max_num_sequences=places, target_step_seconds=0.0)
-        self.admission = Admission(config, 10_000, lambda: self.now)
+        self.admission = Admission(10_000, lambda: self.now)
+        self.capacity = Capacity(config)
         self.unfinished: dict[str, Unfinished] = {}
         self.accepted_at: dict[str, float] = {}
         self.begun_at: dict[str, float] = {}
@@ -84,7 +86,7 @@ class VirtualServer:
     def offer(self, request: GenerateRequest, terms: Terms) -> Overloaded | None:
         """Send a request; returns why it was refused."""
         try:
-            self.admission.admit([request], terms, self.unfinished.values(), self.context_length)
+            self.admission.admit([request], terms, Load(self.capacity, self.unfinished.values(), self.context_length))
         except Overloaded as refusal:
             return refusal
         stream = TokenStream(request.request_id, lambda *_: None)
@@ -108,10 +110,10 @@ class VirtualServer:
         stats = EngineStats(
             running=self.engine.scheduler.num_running,
             waiting=self.engine.scheduler.num_waiting,
-            step_seconds=self.step_seconds,
+            cycle_seconds=self.step_seconds,
             step_tokens=plan.num_tokens,
         )
-        self.admission.note_step(stats, sum(event.finish_reason is not None for event in events))
+        self.capacity.observe(stats, events)
         for request_id in self.engine.scheduler.begun:
             self.begun_at[request_id] = self.now - self.step_seconds
             self.unfinished[request_id].stream.note_begun(self.now)
@@ -119,6 +121,7 @@ class VirtualServer:
             self.unfinished[event.request_id].take(event)
             if event.finish_reason:
                 self.admission.note_end(self.unfinished.pop(event.request_id), event.finish_reason)
+                self.capacity.forget_forecast()
 
 
 def requests(prefix: str = "r") -> Callable[[], GenerateRequest]:

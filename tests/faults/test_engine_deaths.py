@@ -8,7 +8,7 @@ import signal
 from dataclasses import replace
 
 import pytest
-from fronts import PATIENCE, expected, long_requests, read, running_client, until
+from fronts import PATIENCE, expected, long_requests, read, running_client, supervisor_of, until
 from loads import ask, expected_answer, fake_config
 from open_files import no_descriptor_left
 
@@ -114,7 +114,7 @@ async def test_64_streams_of_20000_thought_tokens_survive_the_engine():
 
 def _working_on(client: EngineClient) -> frozenset[str]:
     """The requests that the engine is working on now."""
-    engine = client._supervisor._engine
+    engine = supervisor_of(client)._engine
     return engine._progress.working_on if engine else frozenset()
 
 
@@ -193,13 +193,13 @@ async def test_low_memory_at_a_restart_is_waited_out():
         (request,) = long_requests(1)
         reading = asyncio.create_task(read(client.generate(request)))
         await until(lambda: client.stats.step > 2)
-        plan = client._supervisor._config
-        client._supervisor._config = fake_config(kv_cache_tokens=1 << 60)
+        plan = supervisor_of(client)._config
+        supervisor_of(client)._config = fake_config(kv_cache_tokens=1 << 60)
         os.kill(client.engine_pid, signal.SIGKILL)
         await until(lambda: client.restarts > 4)
         assert client.state is EngineState.RESTARTING
         assert client.trouble == "there was not enough memory for it"
-        client._supervisor._config = plan
+        supervisor_of(client)._config = plan
         assert await reading == expected(request)
         assert client.trouble is None
 
@@ -222,7 +222,7 @@ async def test_a_checkpoint_that_can_no_longer_be_served_is_given_up(caplog):
     async with running_client(step_seconds=0.02) as client:
         reading = asyncio.create_task(read(client.generate(ask("orphan", [1], max_tokens=1000))))
         await until(lambda: client.stats.step > 2)
-        client._supervisor._config = fake_config(refuse_to_load="the file was deleted")
+        supervisor_of(client)._config = fake_config(refuse_to_load="the file was deleted")
         os.kill(client.engine_pid, signal.SIGKILL)
         with pytest.raises(EngineDied, match="could not be started again"):
             await reading

@@ -205,7 +205,7 @@ async def test_more_connections_than_can_be_answered_are_refused_and_probes_stil
 
 
 async def test_far_more_connections_are_closed_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("antiphon.http.edge.admission._SPARE_CONNECTIONS", 0)
+    monkeypatch.setattr("antiphon.http.edge.connection_admission._SPARE_CONNECTIONS", 0)
     async with AsyncExitStack() as busy, serving(tmp_path, max_connections=1, fake=SLOW) as server:
         await server.http.aclose()
         await keep_busy(server, busy)

@@ -87,7 +87,7 @@ async def test_connections_that_never_finish_their_handshake_are_counted_and_go_
 
 
 async def test_a_handshake_has_a_time_out_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("antiphon.http.edge.admission._HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr("antiphon.http.edge.connection_admission._HANDSHAKE_SECONDS", 0.2)
     cert, key = certificate(tmp_path)
     async with serving(tmp_path, ssl_certfile=str(cert), ssl_keyfile=str(key)) as server:
         host, port = server.url.removeprefix("http://").split(":")

@@ -17,8 +17,6 @@ from programs import promtool
 
 from antiphon import errors
 from antiphon.api.validation import _CODES
-from antiphon.engine.wire import EngineStats
-from antiphon.engine.work_done import WorkDone
 from antiphon.errors import AntiphonError, InvalidRequest, Overloaded
 from antiphon.http.edge.body import ClientGone
 from antiphon.http.loop_lag import LoopLag
@@ -159,19 +157,6 @@ def test_each_engine_has_its_series_and_counts_are_of_all_of_them():
     value = metrics.registry.get_sample_value
     assert [value("antiphon_sequences_running", {"engine": engine}) for engine in ("1", "3")] == [2, 5]
     assert value("antiphon_preemptions_total") == 7
-
-
-def test_work_of_engines_that_died_stays_counted():
-    done, before = WorkDone(), EngineStats()
-    for after in (
-        EngineStats(step=2, step_seconds=0.5, num_computed_tokens=10, num_preemptions=1),
-        EngineStats(step=2, step_seconds=0.5, num_computed_tokens=10, num_preemptions=1),  # without a step
-        EngineStats(step=3, step_seconds=0.25, num_computed_tokens=12, num_prefix_hits=4, num_preemptions=3),
-    ):
-        done.add(before, after)
-        before = after
-    done.add(EngineStats(), EngineStats(step=1, step_seconds=1.0, num_computed_tokens=5))  # the next engine
-    assert done == WorkDone(4, 1.75, 17, 0, 4, 3)
 
 
 def test_a_request_that_the_engine_never_began_waited_until_its_end():

@@ -6,12 +6,13 @@ API's format.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 from antiphon import __version__
 from antiphon.api.deadlines import Deadlines
+from antiphon.api.figures import child_processes, engines_report
 from antiphon.api.response_store import ResponseStore
 from antiphon.api.schema import Schema
 from antiphon.api.served_model import ModelFacts, ServedModel
@@ -20,7 +21,7 @@ from antiphon.api.validation import validate
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
-from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EnginesReport, Metrics
+from antiphon.metrics import Metrics
 from antiphon.rates import Rates
 
 # Shorter texts take about a millisecond; using a thread would cost more than it saves.
@@ -145,46 +146,12 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     metrics = Metrics(
         __version__,
         model.name,
-        lambda: _engines_report(engine),
+        lambda: engines_report(engine),
         [key.name for key in keys],
-        lambda: _children(model, engine),
+        lambda: child_processes(model, engine),
     )
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
     threads = TextThreads(settings.max_queued_requests)
     return Context(model, engine, settings, metrics, rates, responses, threads)
-
-
-def _children(model: ServedModel, engine: EngineClient) -> Iterator[ChildProcess]:
-    """The processes that serve beside this one."""
-    if (pid := engine.engine_pid) is not None:
-        yield ChildProcess("engine", pid, engine="1")
-    for name, pid in model.text.helper_processes().items():
-        yield ChildProcess(name, pid)
-
-
-def _engines_report(engine: EngineClient) -> EnginesReport:
-    """The engine client's state for the metrics."""
-    stats, done = engine.stats, engine.work_done
-    figures = EngineFigures(
-        ready=engine.is_ready,
-        running=stats.running,
-        waiting=stats.waiting,
-        blocks_free=stats.blocks_free,
-        blocks_cached=stats.blocks_cached,
-        blocks_in_use=stats.blocks_in_use,
-        step_seconds=stats.step_seconds,
-        step_tokens=stats.step_tokens,
-        tokens_owed=engine.tokens_owed,
-    )
-    counts = EngineCounts(
-        restarts=engine.restarts,
-        steps=done.num_steps,
-        busy_seconds=done.busy_seconds,
-        computed_tokens=done.num_computed_tokens,
-        prefix_queries=done.num_prefix_queries,
-        prefix_hits=done.num_prefix_hits,
-        preemptions=done.num_preemptions,
-    )
-    return EnginesReport([figures], counts)

@@ -58,7 +58,7 @@ def _status(engine: EngineClient) -> str:
             return f"serving, {running} {'request' if running == 1 else 'requests'} unfinished"
         case EngineState.RESTARTING:
             return f"restarting the engine: {engine.trouble}"
-        case EngineState.DRAINING:
+        case EngineState.DRAINING | EngineState.DRAINED:
             return f"shutting down, {running} unfinished"
         case EngineState.FAILED:
             return "the engine failed and was given up"

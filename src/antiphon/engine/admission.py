@@ -13,23 +13,30 @@ import math
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from antiphon.config import EngineConfig
-from antiphon.engine.budget import StepBudget
+from antiphon.engine.capacity import Capacity
 from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
 from antiphon.engine.lengths import AnswerLengths
 from antiphon.engine.tickets import RetryBudget, Tickets
 from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.wire import EngineStats
 from antiphon.errors import Overloaded
 from antiphon.request import FinishReason, GenerateRequest, ServiceTier, Terms
 
 _AFTER_ALL = 1 << 62  # a number of arrival
 _UNKNOWN_SPACING = 1.0  # seconds between two tickets while no step was measured
 _MEMORY = 0.95  # weight of the past in the share of prompts that is cached, per request
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An engine and its work: what a request that it would get has to wait for."""
+
+    capacity: Capacity
+    unfinished: Collection[Unfinished]  # in order of arrival
+    context_length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +58,17 @@ class _Wish:
 class Admission:
     """What decides on new requests."""
 
-    def __init__(self, engine: EngineConfig, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.costs = StepBudget(engine.max_batch_tokens, engine.target_step_seconds)
+    def __init__(self, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`max_requests`: the limit on unfinished requests."""
         self.lengths = AnswerLengths()
         self._max_requests = max_requests
-        self._most_places = min(engine.max_num_sequences, engine.max_batch_tokens)
-        self._places = self._most_places
         self._clock = clock
         self._tickets = Tickets()
         self._retries = RetryBudget()
         self._cached_share = 0.0  # of a prompt
-        self._forecast: Forecast | None = None  # None: the work has changed
+        self._num_unfinished = 0
 
     # --- what it learns
-
-    def note_step(self, stats: EngineStats, num_ended: int) -> None:
-        """A step was computed, in which so many sequences ended."""
-        self._forecast = None
-        if stats.step_tokens:
-            self.costs.observe(stats.step_tokens, stats.step_seconds)
-        # While sequences wait, those that run are as many as there are places, or as the KV cache has room for.
-        running = stats.running + num_ended
-        self._places = min(self._most_places, max(1, running)) if stats.waiting else self._most_places
 
     def note_first(self, unfinished: Unfinished, num_cached: int) -> None:
         """A request's first event came."""
@@ -80,26 +76,23 @@ class Admission:
         self._cached_share = _MEMORY * self._cached_share + (1 - _MEMORY) * share
 
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
-        """A request ended."""
-        self._forecast = None
+        """A request that was accepted has ended."""
+        self._num_unfinished -= 1
         if num_tokens := len(unfinished.output_token_ids):
             self.lengths.observe(num_tokens, is_complete=reason is FinishReason.STOP)
 
     # --- what it decides
 
-    def admit(
-        self, requests: Sequence[GenerateRequest], terms: Terms, unfinished: Iterable[Unfinished], context_length: int
-    ) -> Prediction:
+    def admit(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> Prediction:
         """Accept requests that belong together, or none of them; returns what is predicted for the last of them.
 
         Raises:
             Overloaded: they would wait longer than their `terms` allow, or there are too many; with a ticket if there
                 is one soon enough.
         """
-        everybody = list(unfinished)
-        wish = self._wish(requests, terms, everybody, context_length)
+        wish = self._wish(requests, terms, load)
         had_ticket = self._tickets.take_back(wish.identity, self._clock())
-        if len(everybody) + len(requests) > self._max_requests:
+        if self._num_unfinished + len(requests) > self._max_requests:
             message = f"The server is at its cap of {self._max_requests} unfinished requests"
             raise self._refusal(message, "queue_full", wish, had_ticket=had_ticket)
         if wish.prediction.wait > 0 and not self._is_in_time(wish, had_ticket=had_ticket):
@@ -109,18 +102,23 @@ class Admission:
             )
             raise self._refusal(message, "predicted_wait", wish, had_ticket=had_ticket)
         self._retries.earn()
-        self._forecast = None
+        self._num_unfinished += len(requests)
+        load.capacity.forget_forecast()
         return wish.prediction
 
-    def give_up(self, late: Unfinished, unfinished: Iterable[Unfinished], context_length: int) -> Overloaded:
-        """Why a request that was accepted, and is no more among the unfinished ones, ends in the queue."""
-        wish = self._wish([late.request], late.terms, list(unfinished), context_length)
+    def give_up(self, late: Unfinished, load: Load) -> Overloaded:
+        """Why a request that was accepted, and is not part of `load` any more, ends in the queue."""
+        wish = self._wish([late.request], late.terms, load)
         message = f"The request waited for {late.terms.first_token:g} seconds, and its turn did not come"
         return self._refusal(message, "queue_timeout", wish, had_ticket=False)
 
-    def tokens_owed(self, unfinished: Iterable[Unfinished], context_length: int) -> float:
-        """Tokens that the engine still has to compute for them: of prompts, and expected ones of answers."""
-        return self._now(list(unfinished), context_length).tokens_owed
+    def tokens_owed(self, load: Load) -> float:
+        """Tokens that an engine still has to compute: of prompts, and expected ones of answers."""
+        return self._now(load).tokens_owed
+
+    def tokens_owed_of(self, unfinished: Unfinished, context_length: int) -> float:
+        """Tokens that an engine still has to compute for one request."""
+        return self._left_to_read(unfinished) + self._left_to_write(unfinished, context_length)
 
     def _is_in_time(self, wish: _Wish, *, had_ticket: bool) -> bool:
         """Whether a request that has to wait is accepted."""
@@ -145,44 +143,48 @@ class Admission:
 
     # --- the forecast
 
-    def _now(self, everybody: Sequence[Unfinished], context_length: int) -> Forecast:
-        if self._forecast is None:
-            self._forecast = Forecast(self.costs, self._places, self._works(everybody, context_length))
-        return self._forecast
+    def _now(self, load: Load) -> Forecast:
+        return load.capacity.forecast(lambda: self._works(load))
 
-    def _works(self, everybody: Sequence[Unfinished], context_length: int) -> Iterable[Work]:
+    def _works(self, load: Load) -> Iterable[Work]:
         places: Counter[str] = Counter()
-        in_order = sorted(enumerate(everybody), key=lambda item: _kind(item[1].request))
+        in_order = sorted(enumerate(load.unfinished), key=lambda item: _kind(item[1].request))
         for number, each in in_order:
             places[each.request.fairness_id] += 1
-            is_read = bool(each.output_token_ids or each.num_scored_tokens)
             yield Work(
                 _rank(each.request, places[each.request.fairness_id], number),
-                0.0 if is_read else self._to_read(each.request),
-                self._to_write(each.request, len(each.output_token_ids), each.num_scored_tokens, context_length),
+                self._left_to_read(each),
+                self._left_to_write(each, load.context_length),
                 is_running=each.stream.begun_at is not None,
             )
 
-    def _wish(
-        self, requests: Sequence[GenerateRequest], terms: Terms, everybody: Sequence[Unfinished], context_length: int
-    ) -> _Wish:
+    def _wish(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> _Wish:
         first = requests[0]
         place = sum(
-            each.request.fairness_id == first.fairness_id and _kind(each.request) <= _kind(first) for each in everybody
+            each.request.fairness_id == first.fairness_id and _kind(each.request) <= _kind(first)
+            for each in load.unfinished
         )
         works = [
             Work(
                 _rank(request, place + number, _AFTER_ALL + number),
                 self._to_read(request),
-                self._to_write(request, len(request.output_token_ids), 0, context_length),
+                self._to_write(request, len(request.output_token_ids), 0, load.context_length),
             )
             for number, request in enumerate(requests, start=1)
         ]
-        forecast = self._now(everybody, context_length)
+        forecast = self._now(load)
         spacing = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
         return _Wish(terms, forecast.predict(works[-1]), spacing, _identity(requests, terms))
+
+    def _left_to_read(self, unfinished: Unfinished) -> float:
+        is_read = bool(unfinished.output_token_ids or unfinished.num_scored_tokens)
+        return 0.0 if is_read else self._to_read(unfinished.request)
+
+    def _left_to_write(self, unfinished: Unfinished, context_length: int) -> float:
+        num_tokens, num_scored = len(unfinished.output_token_ids), unfinished.num_scored_tokens
+        return self._to_write(unfinished.request, num_tokens, num_scored, context_length)
 
     def _to_read(self, request: GenerateRequest) -> float:
         """Tokens of a prompt that are probably not cached; at least the last one has to be computed."""

@@ -1,151 +1,272 @@
-"""The front's view of the engine: give it a request, iterate over its tokens.
+"""The front's view of its engines: give it a request, iterate over its tokens.
 
-Owns the streams of all unfinished requests and their counts; `admission` decides which are accepted. At every moment,
-received = refused + accepted, and accepted = finished + aborted + failed + running. Each accepted request ends with
-exactly one terminal event. If an engine dies, the next one gets every unfinished request again, with the tokens that
-were already received, and the streams continue (`unfinished`). The supervisor owns the engine's process. This module
-does not know HTTP, text or scheduling.
+The facade that the rest of the front uses. `accounts` follows the requests, `admission` decides which are accepted, and
+`fleet` has the engines and decides which of them gets a request. If an engine dies, another one gets its unfinished
+requests, with the tokens that were already received, and the streams continue (`unfinished`). This module does not know
+HTTP, text or scheduling.
 
-Everything here runs on one asyncio loop, which must be that of the main thread, since the engine dies with the thread
+Everything here runs on one asyncio loop, which must be that of the main thread, since an engine dies with the thread
 that started it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from math import inf
 
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.engine.admission import Admission
-from antiphon.engine.speed import Speed
+from antiphon.engine.accounts import Accounts, Counters, Listener
+from antiphon.engine.admission import Admission, Load
+from antiphon.engine.capacity import Capacity
+from antiphon.engine.engine_handle import EngineHandle
+from antiphon.engine.fleet import Fleet
+from antiphon.engine.operations import Operations
+from antiphon.engine.speed import CombinedSpeed
 from antiphon.engine.stream import TokenStream
-from antiphon.engine.supervisor import EngineDeath, Supervisor
+from antiphon.engine.supervisor import EngineOwner, Supervisor
 from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Ready, StepReport
-from antiphon.engine.work_done import WorkDone
-from antiphon.errors import (
-    AntiphonError,
-    CheckpointError,
-    ContextLengthExceeded,
-    EngineDied,
-    EngineError,
-    NotReady,
-)
+from antiphon.engine.view import EngineState, EngineView
+from antiphon.engine.wire import EngineStats, Loading, Ready
+from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
+from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
 from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
 
-__all__ = ["Counters", "EngineClient", "EngineState", "Listener", "TokenStream"]
-
-Listener = Callable[[TokenEvent], None]
+__all__ = ["Counters", "EngineClient", "EngineState", "EngineView", "Listener", "TokenStream"]
 
 NO_TERMS = Terms()
 
-_TOKENS_AT_ONCE = 100_000  # handed over before other tasks of the event loop run, which takes some milliseconds
-
-
-class EngineState(StrEnum):
-    """The state of the engine, as the front knows it."""
-
-    LOADING = "loading"  # the first engine is not ready yet; requests are refused
-    READY = "ready"
-    RESTARTING = (
-        "restarting"  # an engine died (`EngineClient.trouble`); requests are accepted, and wait for the next one
-    )
-    DRAINING = "draining"  # new requests are refused; running ones continue
-    FAILED = "failed"  # given up; `EngineClient.error` says why
-    STOPPED = "stopped"
-
-
-@dataclass(slots=True)
-class Counters:
-    """Numbers of requests since the client was created. All but `running` only grow."""
-
-    received: int = 0
-    refused: int = 0
-    accepted: int = 0
-    finished: int = 0
-    aborted: int = 0
-    failed: int = 0
-    running: int = 0  # accepted and not ended, whether being computed or waiting
-
 
 class EngineClient:
-    """The interface to the engine. The server creates, starts and stops it.
+    """The interface to the engines. The server creates, starts and stops it.
 
-    `info` is the engine's description of itself (None until the first is ready, kept while restarting), `stats` the
-    state after its latest step, `speed` how fast answers are generated, `loading` how far loading has come, `restarts`
-    the number of engines that died, `trouble` how the last one died (a clause fit for clients; None once the next is
-    ready), `error` why it was given up (with EngineState.FAILED), `counters` the accounts, `work_done` what all engines
-    have done, with those that died.
+    `error` is why the engines were given up (with EngineState.FAILED).
     """
 
-    def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
-        """`vocabulary`: the model's, for requests with a grammar, which fail without it."""
-        self.info: Ready | None = None
-        self.stats = EngineStats()
-        self.speed = Speed()
-        self.loading: Loading | None = None
-        self.restarts = 0
-        self.trouble: str | None = None
+    def __init__(
+        self,
+        engine: EngineConfig,
+        server: ServerConfig,
+        vocabulary: Vocabulary | None = None,
+        *,
+        free_memory: Callable[[], int] = free_memory_bytes,
+    ) -> None:
+        """`vocabulary`: the model's, for requests with a grammar, which fail without it; `free_memory`: for tests."""
         self.error: AntiphonError | None = None
-        self.counters = Counters()
-        self.work_done = WorkDone()
-        self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
-        self._admission = Admission(engine, server.max_queued_requests)
+        self._accounts = Accounts(self)
+        self._admission = Admission(server.max_queued_requests)
         self._drain_timeout = server.drain_timeout
-        self._supervisor = Supervisor(engine, server.hang_timeout, self, vocabulary)
-        self._unfinished: dict[str, Unfinished] = {}  # in order of arrival
-        self._listeners: list[Listener] = []
-        self._connected = False  # an engine is ready and accepts requests
-        self._handing_over = False  # it is still getting the requests that were accepted before it was ready
+        self._hang_timeout = server.hang_timeout
+        self._fleet = Fleet(
+            engine, vocabulary, self, self._accounts, supervise=self._supervise, divide=_divide, estimate=self._estimate
+        )
+        self._operations = Operations(self._fleet, self._accounts, free_memory)
+        self._nobody = Capacity(engine)  # of no engine, while there is none
         self._draining = False
         self._stopped = False
-        self._loaded = asyncio.Event()  # the first engine is ready, or never will be
+        self._loaded = asyncio.Event()  # the first engines are ready, or never will be
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
+
+    def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, owner: EngineOwner) -> Supervisor:
+        return Supervisor(config, self._hang_timeout, owner, vocabulary)
 
     # --- what it is doing
 
     @property
     def state(self) -> EngineState:
+        """The state of all engines together: READY if one of them takes requests."""
         if self._stopped:
             return EngineState.STOPPED
         if self.error:
             return EngineState.FAILED
-        if self._draining:
-            return EngineState.DRAINING
-        if self._connected:
-            return EngineState.READY
-        return EngineState.RESTARTING if self.info else EngineState.LOADING
+        return EngineState.DRAINING if self._draining else self._fleet.state
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is an engine, and it accepts new requests."""
+        """Whether there is an engine, and new requests are accepted."""
         return self.state is EngineState.READY
 
     @property
-    def engine_pid(self) -> int | None:
-        """The process id of the running engine, for logs and tests."""
-        return self._supervisor.pid
+    def counters(self) -> Counters:
+        """The accounts of all requests."""
+        return self._accounts.counters
 
     @property
-    def has_work(self) -> bool:
-        """Whether there are unfinished requests."""
-        return bool(self._unfinished)
+    def info(self) -> Ready | None:
+        """An engine's description of itself; None until the first is ready, kept while engines restart.
+
+        All engines that get new requests have the same model and sizes.
+        """
+        return self._fleet.info
+
+    @property
+    def stats(self) -> EngineStats:
+        """The engines' state as if they were one; counts include those of engines that are gone."""
+        return self._fleet.stats
+
+    def stats_of(self, engine_id: int) -> EngineStats:
+        """The state of one engine after its latest step; counts include those of its earlier processes."""
+        engine = self._fleet.engines.get(engine_id)
+        return engine.lifetime_stats if engine else EngineStats()
+
+    @property
+    def speed(self) -> CombinedSpeed:
+        """How fast answers are generated."""
+        engines = self._serving
+        busy = [engine for engine in engines if engine.has_work]
+        return CombinedSpeed([engine.capacity.speed for engine in busy or engines], len(engines))
+
+    @property
+    def max_num_sequences(self) -> int:
+        """Answers that are computed at the same time, by all engines together."""
+        return self._fleet.generation.config.max_num_sequences * max(1, len(self._serving))
+
+    @property
+    def loading(self) -> Loading | None:
+        """How far loading has come, of the engine that is furthest behind; None while no engine is loading."""
+        return min(filter(None, (engine.loading for engine in self._all)), key=lambda it: it.fraction, default=None)
+
+    @property
+    def restarts(self) -> int:
+        """The number of engine processes that died and were replaced."""
+        return self._fleet.num_restarts
+
+    @property
+    def trouble(self) -> str | None:
+        """How an engine died that is not back yet: a clause fit for clients."""
+        return next((engine.trouble for engine in self._all if engine.trouble), None)
+
+    @property
+    def engine_pid(self) -> int | None:
+        """The process id of the first engine, for logs and tests."""
+        return next((engine.pid for engine in self._all), None)
+
+    @property
+    def operation(self) -> str | None:
+        """The operation on engines that is running, as a clause for people; None: none."""
+        return self._operations.current
+
+    def engines(self) -> list[EngineView]:
+        """A snapshot of each engine, in the order of their ids."""
+        return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self._all]
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
-        self._listeners.append(listener)
+        self._accounts.subscribe(listener)
+
+    @property
+    def _all(self) -> list[EngineHandle]:
+        return list(self._fleet.engines.values())
+
+    @property
+    def _serving(self) -> list[EngineHandle]:
+        """The engines that new requests may get; while there is none, those that are on their way."""
+        engines = self._fleet.of_generation(self._fleet.generation.number)
+        return [engine for engine in engines if engine.takes_requests] or engines
+
+    # --- operations: one at a time
+
+    async def add_engine(self) -> int:
+        """Start one more engine with the settings of the others; returns its id once it is ready.
+
+        It gets the cores of an engine that was removed. If there are none, it shares cores with the others, and each of
+        them becomes slower.
+
+        Raises:
+            NotEnoughMemory: there is no room for it; says how much it needs, and how much is free.
+            OperationInProgress: another operation runs.
+            ConfigError, CheckpointError, EngineDied: it could not be started.
+            NotReady: the server is being stopped.
+        """
+        return await self._operations.add()
+
+    async def remove_engine(self, engine_id: int) -> None:
+        """Move an engine's requests to other engines, then stop it.
+
+        Raises:
+            NoSuchEngine: there is no engine with that id.
+            OperationInProgress: another operation runs.
+            ConfigError: no other engine is ready to take its requests.
+        """
+        await self._operations.remove(engine_id)
+
+    async def drain_engine(self, engine_id: int) -> None:
+        """Move an engine's requests to other engines, and give it no more until `resume_engine`.
+
+        Raises the same errors as `remove_engine`.
+        """
+        await self._operations.drain(engine_id)
+
+    def resume_engine(self, engine_id: int) -> None:
+        """Give a drained engine requests again. Raises NoSuchEngine or OperationInProgress."""
+        self._operations.resume(engine_id)
+
+    async def restart_engine(self, engine_id: int) -> int:
+        """Restart an engine; returns the id of the engine that replaces it, once that is ready.
+
+        If there is enough memory, a new engine loads beside the old one, then the requests move, and the old one stops.
+        Otherwise the requests move to other engines, or wait if there are none, while the process is replaced; the
+        engine then keeps its id.
+
+        Raises:
+            NoSuchEngine: there is no engine with that id.
+            OperationInProgress: another operation runs.
+            ConfigError: it serves the last requests of an earlier generation.
+            CheckpointError, EngineDied: the new one could not be started; the old one goes on.
+            NotReady: the server is being stopped.
+        """
+        return await self._operations.restart(engine_id)
+
+    async def rolling_restart(self) -> None:
+        """Restart all engines one after the other. Raises the errors of `restart_engine`; the rest is then left."""
+        await self._operations.restart_all()
+
+    async def replace(
+        self,
+        config: EngineConfig,
+        vocabulary: Vocabulary | None = None,
+        *,
+        on_switch: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Serve with new engines that have other settings or another model; returns their generation.
+
+        As many engines as `config.engines` asks for load beside those that run. When all are ready, requests from then
+        on go to them; `on_switch` is called at that moment, and must not raise. Unfinished requests move to the new
+        engines only if these compute the same bits. Otherwise the old engines finish them and then stop, which
+        `wait_generation_ended` waits for: until then they need the files that their configuration names.
+
+        Raises:
+            NotEnoughMemory: there is no room for both; says how much is needed, and how much is free.
+            OperationInProgress: another operation runs.
+            ConfigError, CheckpointError, EngineDied: the new engines could not be started; nothing has changed.
+            NotReady: the server is being stopped.
+        """
+        return await self._operations.replace(config, vocabulary, on_switch)
+
+    @property
+    def generation(self) -> int:
+        """The generation of engines that new requests go to; 1 at first."""
+        return self._fleet.generation.number
+
+    def generation_held(self) -> AbstractContextManager[int]:
+        """The current generation's number, for the time of the block, in which it does not end.
+
+        For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
+        """
+        return self._operations.held()
+
+    async def wait_generation_ended(self, generation: int) -> None:
+        """Wait until no engine of an earlier generation is left."""
+        await self._operations.wait_ended(generation)
 
     # --- its life
 
     async def start(self) -> None:
-        """Start the first engine. Returns at once; `wait_ready` waits until it is loaded."""
-        self._supervisor.start()
+        """Start the first engines. Returns at once; `wait_ready` waits until they are loaded."""
+        self._fleet.start()
 
     async def wait_ready(self) -> Ready:
         """Wait until requests are accepted. Raises the reason if they never will be (CheckpointError, EngineDied …)."""
@@ -166,18 +287,19 @@ class EngineClient:
         self.begin_drain()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._drained.wait(), timeout)
-        return not self._unfinished
+        return not self._accounts.unfinished
 
     async def stop(self) -> None:
-        """Drain for `drain_timeout`, abort what is left and stop the engine. A second call meanwhile stops at once."""
+        """Drain for `drain_timeout`, abort what is left and stop the engines. A second call meanwhile stops at once."""
         if self._draining:
             self._drained.set()
         await self.drain(self._drain_timeout)
-        for request_id in list(self._unfinished):
+        for request_id in list(self._accounts.unfinished):
             self.abort(request_id)
         self._stopped = True
         self._loaded.set()
-        await self._supervisor.stop()
+        await self._operations.stop()
+        await self._fleet.stop()
 
     # --- requests
 
@@ -185,66 +307,83 @@ class EngineClient:
         """Accept a request and return its stream. The same as `generate_all` of one."""
         return self.generate_all([request], terms)[0]
 
-    def generate_all(self, requests: Sequence[GenerateRequest], terms: Terms = NO_TERMS) -> list[TokenStream]:
+    def generate_all(
+        self, requests: Sequence[GenerateRequest], terms: Terms = NO_TERMS, *, generation: int | None = None
+    ) -> list[TokenStream]:
         """Accept requests that belong together and return their streams, or refuse all of them now.
 
         Each `request_id` must be unique among the requests of this server's life. A request with `output_token_ids`
         goes on after them; the stream has those that come then. A request whose turn does not come within
-        `terms.first_token` seconds ends with Overloaded.
+        `terms.first_token` seconds ends with Overloaded. `generation`: of the model that the tokens belong to; None:
+        the current one.
 
         Raises:
             Overloaded: they would have to wait longer than `terms` allows, or there are too many.
             NotReady: there is no engine to wait for.
             ContextLengthExceeded: a prompt is too long.
         """
-        self.counters.received += len(requests)
+        counters = self._accounts.counters
+        counters.received += len(requests)
         try:
-            self._check(requests)
-            predicted = self._admission.admit(requests, terms, self._unfinished.values(), self._context_length)
+            number = self._check(requests, generation)
+            group = [self._unfinished(request, terms, number) for request in requests]
+            for unfinished in group:
+                unfinished.group = group
+            load = self._load_for(self._fleet.engine_for(group))
+            predicted = self._admission.admit(requests, terms, load)
         except AntiphonError:
-            self.counters.refused += len(requests)
+            counters.refused += len(requests)
             raise
-        streams = [self._accept(request, terms) for request in requests]
-        for stream in streams:
-            stream.predicted_wait = predicted.first_token
-        return streams
+        for unfinished in group:
+            self._accept(unfinished)
+            unfinished.stream.predicted_wait = predicted.first_token
+        self._fleet.place(group)
+        return [unfinished.stream for unfinished in group]
 
-    def _accept(self, request: GenerateRequest, terms: Terms) -> TokenStream:
-        assert request.request_id not in self._unfinished, f"request {request.request_id} runs already"
-        self.counters.accepted += 1
-        self.counters.running += 1
+    def _unfinished(self, request: GenerateRequest, terms: Terms, generation: int) -> Unfinished:
         stream = TokenStream(request.request_id, self.abort)
-        unfinished = Unfinished(request, stream, [*request.output_token_ids], terms)
-        if terms.first_token < inf:
+        return Unfinished(request, stream, [*request.output_token_ids], terms, generation=generation)
+
+    def _accept(self, unfinished: Unfinished) -> None:
+        self._accounts.accept(unfinished)
+        if unfinished.terms.first_token < inf:
             loop = asyncio.get_running_loop()
             grace = max(0.5, 2 * self.stats.step_seconds)  # it cannot begin before the current step has ended
-            unfinished.expiry = loop.call_later(terms.first_token + grace, self._expire, unfinished)
-        self._unfinished[request.request_id] = unfinished
-        if self._connected and not self._handing_over:  # else it gets its turn after those that were accepted before
-            self._supervisor.send(AddRequest(unfinished.hand_over()))
-        return stream
+            unfinished.expiry = loop.call_later(unfinished.terms.first_token + grace, self._expire, unfinished)
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
 
         Unknown ids are ignored, since the request may just have ended.
         """
-        if unfinished := self._unfinished.get(request_id):
-            if unfinished.is_handed_over:
-                self._supervisor.send(Abort(request_id))
-            self._deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
+        if unfinished := self._accounts.unfinished.get(request_id):
+            self._fleet.withdraw(unfinished)
+            self._accounts.deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
 
     @property
     def tokens_owed(self) -> float:
         """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
-        return self._admission.tokens_owed(self._unfinished.values(), self._context_length)
+        return sum(map(self._estimate, self._accounts.unfinished.values()))
+
+    def _estimate(self, unfinished: Unfinished) -> float:
+        return self._admission.tokens_owed_of(unfinished, self._context_length)
+
+    def _load_for(self, engine: EngineHandle | None) -> Load:
+        """What a new request has to wait for that this engine would get; None: it has to wait for an engine.
+
+        Requests that have no engine may all get the one that the new request gets.
+        """
+        capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
+        engine_ids = (None, engine.id if engine else None)
+        mine = [each for each in self._accounts.unfinished.values() if each.engine_id in engine_ids]
+        return Load(capacity, mine, self._context_length)
 
     @property
     def _context_length(self) -> int:
         return self.info.context_length if self.info else 0
 
-    def _check(self, requests: Sequence[GenerateRequest]) -> None:
-        """Raise NotReady or ContextLengthExceeded if these cannot be computed here."""
+    def _check(self, requests: Sequence[GenerateRequest], generation: int | None) -> int:
+        """Raise NotReady or ContextLengthExceeded if these cannot be computed here; returns their generation."""
         match self.state:
             case EngineState.LOADING:
                 raise NotReady("The model is still loading.", retry_after=5.0)
@@ -252,115 +391,57 @@ class EngineClient:
                 raise NotReady("The server is shutting down.", retry_after=10.0)
             case EngineState.FAILED:
                 raise NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
+        number = self._operations.resolved(self.generation if generation is None else generation)
+        if number is None:
+            raise NotReady("The model was replaced while the request was being read; please send it again.")
+        info = self._fleet.generations[number].info
+        limit = info.context_length if info else 0
         for request in requests:
-            if len(request.prompt_token_ids) >= self._context_length:
-                raise ContextLengthExceeded(len(request.prompt_token_ids), self._context_length)
+            if len(request.prompt_token_ids) >= limit:
+                raise ContextLengthExceeded(len(request.prompt_token_ids), limit)
+        return number
 
     def _expire(self, unfinished: Unfinished) -> None:
         """End a request whose turn has not come, never one that an engine has begun with."""
         if unfinished.stream.begun_at is None and not unfinished.output_token_ids:
-            if unfinished.is_handed_over:
-                self._supervisor.send(Abort(unfinished.request.request_id))
-            others = [each for each in self._unfinished.values() if each is not unfinished]
-            self._fail(unfinished, self._admission.give_up(unfinished, others, self._context_length))
-
-    def _hand_over_all(self, engine: int) -> None:
-        """Give an engine (the one after so many deaths) the unfinished requests, without blocking the event loop."""
-        if not self._connected or engine != self.restarts:
-            return  # it has died meanwhile
-        num_tokens = 0
-        for unfinished in self._unfinished.values():
-            if num_tokens > _TOKENS_AT_ONCE:
-                asyncio.get_running_loop().call_soon(self._hand_over_all, engine)
-                return
-            if not unfinished.is_handed_over:
-                self._supervisor.send(AddRequest(unfinished.hand_over()))
-                num_tokens += unfinished.num_tokens
-        self._handing_over = False
-
-    def _deliver(self, unfinished: Unfinished, event: TokenEvent, error: AntiphonError | None = None) -> None:
-        """Count an event, and pass it to the stream and the listeners. The last event ends the request."""
-        if not (unfinished.output_token_ids or unfinished.num_scored_tokens or event.finish_reason):
-            self._admission.note_first(unfinished, event.num_cached_tokens)
-        unfinished.take(event)
-        if event.finish_reason:
-            self._settle(unfinished, event.finish_reason)
-        if event.finish_reason is FinishReason.ERROR:
-            unfinished.stream.push(error or EngineError(event.error or "The engine failed this request."))
-        else:
-            unfinished.stream.push(event)
-        for listener in self._listeners:
-            listener(event)
-
-    def _settle(self, unfinished: Unfinished, reason: FinishReason) -> None:
-        del self._unfinished[unfinished.request.request_id]
-        self.counters.running -= 1
-        match reason:
-            case FinishReason.ABORT:
-                self.counters.aborted += 1
-            case FinishReason.ERROR:
-                self.counters.failed += 1
-            case _:
-                self.counters.finished += 1
-        self._admission.note_end(unfinished, reason)
-        if unfinished.expiry:
-            unfinished.expiry.cancel()
-        self._note_if_drained()
-
-    def _fail(self, unfinished: Unfinished, error: AntiphonError) -> None:
-        event = TokenEvent(unfinished.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
-        self._deliver(unfinished, event, error)
+            engine = self._fleet.engines.get(unfinished.engine_id or 0)
+            self._fleet.withdraw(unfinished)
+            load = self._load_for(engine)
+            others = [each for each in load.unfinished if each is not unfinished]
+            self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
 
     def _note_if_drained(self) -> None:
-        if self._draining and not self._unfinished:
+        if self._draining and not self._accounts.unfinished:
             self._drained.set()
 
-    # --- what the supervisor calls
+    # --- what the accounts call
 
-    def engine_said(self, message: FromEngine) -> None:
-        match message:
-            case StepReport(events, stats, begun, progress):
-                self._take_stats(stats, events)
-                for request_id in begun:
-                    if unfinished := self._unfinished.get(request_id):
-                        unfinished.stream.note_begun(time.monotonic() - stats.step_seconds)
-                for report in progress:
-                    if unfinished := self._unfinished.get(report.request_id):
-                        unfinished.stream.push_progress(report)
-                for event in events:
-                    if unfinished := self._unfinished.get(event.request_id):  # else it has been aborted
-                        self._deliver(unfinished, event)
-            case Loading():
-                self.loading = message
-            case Ready():
-                self.info, self.loading, self.trouble = message, None, None
-                self._connected = self._handing_over = True
-                self._hand_over_all(self.restarts)
-                self._loaded.set()
+    def request_answered(self, unfinished: Unfinished, num_cached_tokens: int) -> None:
+        self._admission.note_first(unfinished, num_cached_tokens)
 
-    def _take_stats(self, stats: EngineStats, events: Sequence[TokenEvent]) -> None:
-        self.work_done.add(self.stats, stats)
-        self.stats = stats
-        self._admission.note_step(stats, sum(event.finish_reason is not None for event in events))
-        if stats.step_tokens:
-            num_drawn = sum(event.token_id is not None for event in events)
-            self.speed.observe(stats.step_tokens, num_drawn, stats.step_seconds)
+    def request_ended(self, unfinished: Unfinished, reason: FinishReason) -> None:
+        self._fleet.forget(unfinished)
+        self._operations.note_end(unfinished.generation)
+        self._admission.note_end(unfinished, reason)
+        for engine in self._all:
+            engine.capacity.forget_forecast()
+        self._note_if_drained()
 
-    def engine_died(self, death: EngineDeath) -> None:
-        self._connected = self._handing_over = False
-        self.restarts += 1
-        self.trouble = death.summary
-        self.stats, self.loading = EngineStats(), None
-        for unfinished in [each for each in self._unfinished.values() if each.is_handed_over]:
-            if error := unfinished.note_death(death.working_on):
-                self._fail(unfinished, error)
+    # --- what the fleet calls
 
-    def engine_given_up(self, error: AntiphonError) -> None:
-        self._connected = self._handing_over = False
+    def fleet_ready(self) -> None:
+        self._loaded.set()
+
+    def fleet_failed(self, error: AntiphonError) -> None:
         self.error = error
         reason = "The engine died and could not be started again."
         if isinstance(error, CheckpointError):  # its message contains paths, so only the log gets it
             reason += " The model's files have changed or are damaged; the server has to be restarted."
-        for unfinished in list(self._unfinished.values()):
-            self._fail(unfinished, EngineDied(reason))
+        for unfinished in list(self._accounts.unfinished.values()):
+            self._accounts.fail(unfinished, EngineDied(reason))
         self._loaded.set()
+
+
+def _divide(num_engines: int, threads: int) -> Sequence[Seat]:
+    """The machine's cores, divided among engines; one engine alone chooses its cores by itself."""
+    return divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)

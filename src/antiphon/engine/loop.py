@@ -58,6 +58,9 @@ class EngineLoop:
         self._scheduler = Scheduler(self._pool, self._budget, self._limits)
         self._step_number = 0
         self._step_seconds = 0.0
+        self._cycle_seconds = 0.0
+        self._busy_seconds = 0.0  # of all steps
+        self._cycle_began = time.perf_counter()  # when the last step ended, or the first message came after idling
         self._queue_report_at = 0.0  # time.monotonic() of the next one
         self._running = True
 
@@ -82,7 +85,11 @@ class EngineLoop:
         if idle:
             self._scheduler.check()
         for message in self._connection.receive(wait=idle, or_until=self._compilation):
+            if idle:
+                self._cycle_began, idle = time.perf_counter(), False
             self._take(message)
+        if idle:  # a grammar has been compiled
+            self._cycle_began = time.perf_counter()
         self._take_compiled()
 
     def _take(self, message: ToEngine) -> None:
@@ -133,7 +140,10 @@ class EngineLoop:
             return StepResult()
         started = time.perf_counter()
         result = self._runner.execute(plan)
-        self._step_seconds = time.perf_counter() - started
+        ended = time.perf_counter()
+        self._step_seconds, self._cycle_seconds = ended - started, ended - self._cycle_began
+        self._busy_seconds += self._step_seconds
+        self._cycle_began = ended
         self._step_number += 1
         self._budget.observe(plan.num_tokens, self._step_seconds)
         self._progress.bump()
@@ -167,6 +177,8 @@ class EngineLoop:
             blocks_total=self._pool.num_blocks,
             step=self._step_number,
             step_seconds=self._step_seconds,
+            cycle_seconds=self._cycle_seconds,
+            busy_seconds=self._busy_seconds,
             step_tokens=plan.num_tokens,
             num_computed_tokens=counts.num_computed_tokens,
             num_prefix_queries=counts.num_prefix_queries,

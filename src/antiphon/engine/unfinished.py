@@ -1,13 +1,14 @@
-"""An accepted request that has not ended: what the next engine must know of it, and when it is not tried again.
+"""An accepted request that has not ended: what another engine needs to continue it, and when it is not tried again.
 
-Owns the tokens that were received, so that an engine can go on after them, and the number of engines that died of it,
-or may have: one that two engines were working on when they died is refused, for it may be what kills them. The client
-owns these, and nothing else sees them.
+Owns the tokens that were received, so that an engine can continue after them, and the number of engines that died
+while they had the request. A request that two engines were working on when they died is refused, because it may be
+what kills them. `accounts` owns these objects; the fleet decides which engine has them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from antiphon.engine.stream import TokenStream
@@ -18,7 +19,7 @@ _MAX_DEATHS = 2  # of engines that were working on a request; it is not tried ag
 _MAX_FRUITLESS_DEATHS = 8  # in a row that no request explains, with not one token between them
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Unfinished:
     """One request between its acceptance and its end."""
 
@@ -27,10 +28,29 @@ class Unfinished:
     output_token_ids: list[int]  # received so far
     terms: Terms = field(default_factory=Terms)
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
-    num_scored_tokens: int = 0  # of the prompt, likewise
-    is_handed_over: bool = False  # to the engine that is alive
+    num_scored_tokens: int = 0  # of the prompt, received so far
+    generation: int = 0  # of the engines that may compute it
+    engine_id: int | None = None  # the engine that has it; None: it waits for one
+    group: Sequence[Unfinished] = ()  # requests that arrived as one, with this one; they share an engine
+    digests: list[bytes] | None = None  # of the prompt's prefixes, for `routing`; None: not computed yet
+    num_withdrawals: int = 0  # how often it was taken from an engine that was alive
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether an engine has it."""
+        return self.engine_id is not None
+
+    @property
+    def wire_id(self) -> str:
+        """Its id in messages to engines.
+
+        It is a new one after every withdrawal, so that late events of an engine that had the request before are not
+        taken for those of the engine that has it now, which may be the same one.
+        """
+        request_id = self.request.request_id
+        return f"{request_id}#{self.num_withdrawals}" if self.num_withdrawals else request_id
 
     @property
     def num_tokens(self) -> int:
@@ -44,16 +64,22 @@ class Unfinished:
         if event.token_id is not None:
             self.output_token_ids.append(event.token_id)
 
-    def hand_over(self) -> GenerateRequest:
-        """The request as the next engine gets it: with what earlier ones already produced."""
-        self.is_handed_over = True
+    def for_engine(self) -> GenerateRequest:
+        """The request as an engine gets it: with the tokens that earlier engines produced."""
         left = self.request.num_scored_tokens - self.num_scored_tokens
-        return replace(self.request, output_token_ids=self.output_token_ids, num_scored_tokens=left)
+        return replace(
+            self.request,
+            request_id=self.wire_id,
+            output_token_ids=self.output_token_ids,
+            num_scored_tokens=left,
+        )
 
     def note_death(self, working_on: frozenset[str]) -> EngineDied | None:
-        """The engine that had the request died while it worked on those; returns why it is not tried again, if so."""
-        self.is_handed_over = False
-        if self.request.request_id in working_on:
+        """Count the death of the engine that had it, which was working on these wire ids.
+
+        Returns why the request is not tried again, if so.
+        """
+        if self.wire_id in working_on:
             self.num_deaths += 1
         elif not working_on:
             self.num_fruitless_deaths += 1

@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
-from antiphon.http.edge.admission import Admission, ConnectionLimits, Handshake
+from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Handshake
 from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
 from antiphon.http.loop_lag import LoopLag
 
@@ -135,7 +135,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig) -> None:
         self._limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
-        self._admission = Admission(settings.max_connections)
+        self._admission = ConnectionAdmission(settings.max_connections)
         self._tls: ssl.SSLContext | None = None
         config = uvicorn.Config(
             app,

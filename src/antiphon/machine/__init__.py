@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antiphon.machine.memory import Memory, free_memory_bytes, see_memory
+from antiphon.machine.division import Seat, default_engines, divide
+from antiphon.machine.memory import Memory, anonymous_bytes, free_memory_bytes, see_memory
 from antiphon.machine.process_usage import ProcessUsage, booted_at, process_usage
 from antiphon.machine.processors import (
     Processors,
@@ -30,11 +31,15 @@ __all__ = [
     "Pressure",
     "ProcessUsage",
     "Processors",
+    "Seat",
     "ThreadChoice",
+    "anonymous_bytes",
     "booted_at",
     "choose_threads",
     "cpu_usage",
+    "default_engines",
     "default_threads",
+    "divide",
     "free_memory_bytes",
     "memory_usage",
     "pressure",

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from antiphon.errors import AntiphonError, InvalidRequest, RequestTimeout, TooManyConnections
-from antiphon.http.edge.admission import Admission, ConnectionLimits, Entrance, Evictable, Wait
 from antiphon.http.edge.authentication import OPEN_PATHS
+from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Entrance, Evictable, Wait
 from antiphon.http.edge.security_headers import SECURITY_HEADERS
 from antiphon.http.errors import connection_error_body
 
@@ -38,7 +38,7 @@ class LimitedProtocol(H11Protocol, Evictable):
     def __init__(
         self,
         limits: ConnectionLimits,
-        admission: Admission,
+        admission: ConnectionAdmission,
         entrance: Entrance | None = None,
         **uvicorns: Any,  # noqa: ANN401  # handed on as they come
     ) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.http.edge import admission
-from antiphon.http.edge.admission import Admission, Entrance, Evictable, Wait
+from antiphon.http.edge import connection_admission
+from antiphon.http.edge.connection_admission import ConnectionAdmission, Entrance, Evictable, Wait
 
 CAP = 4
 
@@ -20,7 +20,7 @@ class Connection(Evictable):
 
 
 def test_the_longest_wait_for_a_head_ends_first_and_bodies_last():
-    places = Admission(3)
+    places = ConnectionAdmission(3)
     body, old, young, newcomer = (Connection() for _ in range(4))
     for connection in (body, old, young):
         assert places.enter(connection) is Entrance.PLACE
@@ -36,7 +36,7 @@ def test_the_longest_wait_for_a_head_ends_first_and_bodies_last():
 
 
 def test_a_connection_that_is_being_answered_keeps_its_place():
-    places = Admission(1)
+    places = ConnectionAdmission(1)
     busy, spare, refused = Connection(), Connection(), Connection()
     places.enter(busy)
     places.waits(busy, None)
@@ -49,7 +49,7 @@ def test_a_connection_that_is_being_answered_keeps_its_place():
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["enter", "head", "body", "busy", "leave"])), max_size=80))
 def test_places_are_never_more_than_there_are_and_never_refused_while_somebody_waits(steps):
-    places = Admission(CAP)
+    places = ConnectionAdmission(CAP)
     kinds: dict[Connection, Entrance] = {}
     states: dict[Connection, Wait | None] = {}
     for number, step in steps:
@@ -71,5 +71,5 @@ def test_places_are_never_more_than_there_are_and_never_refused_while_somebody_w
                 states[connection] = {"head": Wait.HEAD, "body": Wait.BODY, "busy": None}[step]
                 places.waits(connection, states[connection])
         present = [each for each in kinds if not each.was_evicted]
-        assert len(places) == len(present) <= CAP + admission._SPARE_CONNECTIONS
+        assert len(places) == len(present) <= CAP + connection_admission._SPARE_CONNECTIONS
         assert sum(kinds[each] is Entrance.PLACE for each in present) <= CAP

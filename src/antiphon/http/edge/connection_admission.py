@@ -49,7 +49,7 @@ class Wait(Enum):
     BODY = "the rest of a body"
 
 
-class Admission:
+class ConnectionAdmission:
     """Every connection of one server."""
 
     def __init__(self, max_connections: int) -> None:
@@ -124,7 +124,7 @@ class Handshake(Evictable):
 
     def __init__(
         self,
-        admission: Admission,
+        admission: ConnectionAdmission,
         context: ssl.SSLContext,
         timeout: float,
         create: Callable[[Entrance], Evictable],

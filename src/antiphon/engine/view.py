@@ -1,0 +1,41 @@
+"""What the front says of its engines: their states, and a snapshot of each. A leaf.
+
+`EngineView` is what an operator sees of one engine (`EngineClient.engines`). Engine ids are small numbers, counted from
+1 and never used again while the server runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class EngineState(StrEnum):
+    """The state of an engine, or of all engines together, as the front knows it."""
+
+    LOADING = "loading"  # not ready yet for the first time; while that holds for all engines, requests are refused
+    READY = "ready"  # all engines together: at least one is
+    RESTARTING = "restarting"  # it died; its requests go to other engines, or wait for the next one
+    DRAINING = "draining"  # gets no new requests; running ones continue
+    DRAINED = "drained"  # gets no requests and has none, until it is resumed (of one engine only)
+    FAILED = "failed"  # given up; `EngineClient.error` says why
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineView:
+    """One engine at one moment."""
+
+    id: int  # never used again
+    state: EngineState
+    pid: int | None  # of its process; None while there is none
+    threads: int | None  # that compute; None: not known before it is ready, or the fake runner
+    generation: int  # of the model and settings that it serves; grows with each `EngineClient.replace`
+    running: int  # requests being computed
+    waiting: int  # requests that it has, and does not compute yet
+    tokens_owed: float  # tokens that it still has to compute: of prompts, and expected ones of answers
+    kv_cache_usage: float | None  # share of its KV cache in use, 0 to 1; None before it is ready
+    restarts: int  # how often its process died and was replaced
+    loading_fraction: float | None  # 0 to 1 while it loads
+    loading_phase: str | None  # for people: "packing weights"
+    trouble: str | None  # how its last process died; None once the next is ready

@@ -89,7 +89,7 @@ class EngineProcess:
 
     def kill(self) -> None:
         """SIGKILL; works on a stopped process too."""
-        # Not `Process.kill`: if the process has just ended, that collects its exit status, and asyncio then reports 255.
+        # Not `Process.kill`: if the process has just ended, that collects its status, and asyncio then reports 255.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)

@@ -76,7 +76,7 @@ def _words(draw: Random, number: int) -> str:
 
 
 def _sampling(draw: Random) -> dict[str, Any]:
-    return {"max_tokens": draw.randint(1, 40), "seed": draw.randrange(1 << 31), "temperature": 0.8}
+    return {"max_tokens": draw.randint(1, 16), "seed": draw.randrange(1 << 31), "temperature": 0.8}
 
 
 def _chat(draw: Random, num_words: int = 0, **fields: Any) -> Request:
@@ -98,7 +98,7 @@ def _two_choices(draw: Random) -> Request:
 
 
 def _long_answer(draw: Random) -> Request:
-    return _chat(draw, stream=True, max_tokens=300, stop=["zzzz"])
+    return _chat(draw, stream=True, max_tokens=150, stop=["zzzz"])
 
 
 def _structured(draw: Random) -> Request:
@@ -121,13 +121,13 @@ def _response(draw: Random) -> Request:
 
 def _message(draw: Random) -> Request:
     messages = [{"role": "user", "content": _words(draw, 10)}]
-    sampling = {"max_tokens": draw.randint(1, 40), "temperature": 0.0, "stream": draw.random() < 0.7}
+    sampling = {"max_tokens": draw.randint(1, 16), "temperature": 0.0, "stream": draw.random() < 0.7}
     return Request("/v1/messages", {"model": "", "messages": messages, **sampling})
 
 
 def _ollama(draw: Random) -> Request:
     messages = [{"role": "user", "content": _words(draw, 10)}]
-    options = {"num_predict": draw.randint(1, 40), "seed": 1, "temperature": 0.8}
+    options = {"num_predict": draw.randint(1, 16), "seed": 1, "temperature": 0.8}
     return Request("/api/chat", {"messages": messages, "stream": True, "options": options})
 
 

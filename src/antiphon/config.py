@@ -25,6 +25,7 @@ SCHEDULING_POLICIES = ("fcfs", "priority")
 FAIRNESS = ("key", "address", "none")  # whose requests share one fair share
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
+MAX_ENGINES = 64  # more than any machine has NUMA nodes; each engine has its own copy of the weights
 MAX_THREADS = 1024  # more than any machine has cores; each thread takes memory
 ACCESS_LOGS = ("auto", "json", "text", "off")  # auto: text on a terminal, JSON elsewhere
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -70,7 +71,10 @@ class EngineConfig:
     )
     prefix_caching: bool = True
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
-    threads: int = 0  # 0: as antiphon.machine.choose_threads decides
+    engines: int = 0  # processes that serve the model side by side; 0: one for each NUMA node
+    threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
+    cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
+    memory_bytes: int = 0  # that an engine takes, as planned; 0: not known
     instruction_set: str = "auto"
     target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front
@@ -85,6 +89,9 @@ class EngineConfig:
         _at_least("--kv-cache-tokens", self.kv_cache_tokens, 0)
         _at_least("--prefill-chunk", self.prefill_chunk, 0)
         _at_least("--threads", self.threads, 0)
+        _at_least("--engines", self.engines, 0)
+        if self.engines > MAX_ENGINES:
+            raise ConfigError(f"--engines is {self.engines}; it must be at most {MAX_ENGINES}")
         if self.threads > MAX_THREADS:
             raise ConfigError(f"--threads is {self.threads}; it must be at most {MAX_THREADS:,}")
         if not 0 <= self.target_step_seconds < float("inf"):

@@ -2,7 +2,9 @@
 
 AntiphonError
 ├── ConfigError                 a setting is invalid (raised before anything starts)
-│   └── NotEnoughMemory         the model and its settings need more memory than is available
+│   ├── NotEnoughMemory         the model and its settings need more memory than is available
+│   ├── NoSuchEngine            there is no engine with that id
+│   └── OperationInProgress     the engines are being changed already; one operation runs at a time
 ├── CheckpointError             a model file or folder cannot be served; names the file and the tensor or field
 ├── HubError                    a model could not be downloaded; says why, and what would work
 │   └── HubUnreachable          the hub does not answer; an earlier download may be used
@@ -79,6 +81,14 @@ class NotEnoughMemory(ConfigError):
         "model, or lower --kv-cache-tokens, --max-num-seqs or --context-length",
     ) -> None:
         super().__init__(message)
+
+
+class NoSuchEngine(ConfigError):
+    """There is no engine with that id, or it has been removed."""
+
+
+class OperationInProgress(ConfigError):
+    """The engines are being changed already; one operation runs at a time."""
 
 
 class CheckpointError(AntiphonError):

@@ -12,6 +12,7 @@ from loads import Answer, ask, expected_answer, fake_config
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import Counters, EngineClient, TokenStream
 from antiphon.engine.supervisor import Supervisor
+from antiphon.machine import free_memory_bytes
 from antiphon.request import GenerateRequest
 
 PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
@@ -19,24 +20,29 @@ PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 
 @asynccontextmanager
 async def running_client(
-    *, max_queued_requests: int = 256, hang_timeout: float = 10.0, drain_timeout: float = 30.0, **engine: object
+    *,
+    max_queued_requests: int = 256,
+    hang_timeout: float = 10.0,
+    drain_timeout: float = 30.0,
+    free_memory: Callable[[], int] = free_memory_bytes,
+    **engine: object,
 ) -> AsyncIterator[EngineClient]:
     """A client whose engine is ready; afterwards nothing is left."""
     server = ServerConfig(
         max_queued_requests=max_queued_requests, hang_timeout=hang_timeout, drain_timeout=drain_timeout
     )
-    client = EngineClient(fake_config(**engine), server)
+    client = EngineClient(fake_config(**engine), server, free_memory=free_memory)
     await client.start()
     try:
         async with asyncio.timeout(PATIENCE):
             await client.wait_ready()
         yield client
     finally:
-        pid = client.engine_pid
+        pids = [engine.pid for engine in client.engines() if engine.pid]
         async with asyncio.timeout(PATIENCE):
             await client.drain(0)
             await client.stop()
-        assert pid is None or is_gone(pid)
+        assert all(map(is_gone, pids))
         check_accounts(client.counters)
 
 

@@ -116,6 +116,10 @@ class Admission:
         """Tokens that an engine still has to compute: of prompts, and expected ones of answers."""
         return self._now(load).tokens_owed
 
+    def tokens_owed_of(self, unfinished: Unfinished, context_length: int) -> float:
+        """Tokens that an engine still has to compute for one request."""
+        return self._left_to_read(unfinished) + self._left_to_write(unfinished, context_length)
+
     def _is_in_time(self, wish: _Wish, *, had_ticket: bool) -> bool:
         """Whether a request that has to wait is accepted."""
         if had_ticket:  # its time was told to it, by a prediction that was not exact
@@ -147,11 +151,10 @@ class Admission:
         in_order = sorted(enumerate(load.unfinished), key=lambda item: _kind(item[1].request))
         for number, each in in_order:
             places[each.request.fairness_id] += 1
-            is_read = bool(each.output_token_ids or each.num_scored_tokens)
             yield Work(
                 _rank(each.request, places[each.request.fairness_id], number),
-                0.0 if is_read else self._to_read(each.request),
-                self._to_write(each.request, len(each.output_token_ids), each.num_scored_tokens, load.context_length),
+                self._left_to_read(each),
+                self._left_to_write(each, load.context_length),
                 is_running=each.stream.begun_at is not None,
             )
 
@@ -174,6 +177,14 @@ class Admission:
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
         return _Wish(terms, forecast.predict(works[-1]), spacing, _identity(requests, terms))
+
+    def _left_to_read(self, unfinished: Unfinished) -> float:
+        is_read = bool(unfinished.output_token_ids or unfinished.num_scored_tokens)
+        return 0.0 if is_read else self._to_read(unfinished.request)
+
+    def _left_to_write(self, unfinished: Unfinished, context_length: int) -> float:
+        num_tokens, num_scored = len(unfinished.output_token_ids), unfinished.num_scored_tokens
+        return self._to_write(unfinished.request, num_tokens, num_scored, context_length)
 
     def _to_read(self, request: GenerateRequest) -> float:
         """Tokens of a prompt that are probably not cached; at least the last one has to be computed."""

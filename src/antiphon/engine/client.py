@@ -12,8 +12,8 @@ that started it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from math import inf
 
@@ -23,7 +23,8 @@ from antiphon.engine.admission import Admission, Load
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.engine_handle import EngineHandle
 from antiphon.engine.fleet import Fleet
-from antiphon.engine.speed import Speed
+from antiphon.engine.operations import Operations
+from antiphon.engine.speed import CombinedSpeed
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineOwner, Supervisor
 from antiphon.engine.unfinished import Unfinished
@@ -31,6 +32,7 @@ from antiphon.engine.view import EngineState, EngineView
 from antiphon.engine.wire import EngineStats, Loading, Ready
 from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
+from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
 from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
 
 __all__ = ["Counters", "EngineClient", "EngineState", "EngineView", "Listener", "TokenStream"]
@@ -41,38 +43,46 @@ NO_TERMS = Terms()
 class EngineClient:
     """The interface to the engines. The server creates, starts and stops it.
 
-    `error` is why the engines were given up (with EngineState.FAILED), `counters` are the accounts.
+    `error` is why the engines were given up (with EngineState.FAILED).
     """
 
-    def __init__(self, engine: EngineConfig, server: ServerConfig, vocabulary: Vocabulary | None = None) -> None:
-        """`vocabulary`: the model's, for requests with a grammar, which fail without it."""
+    def __init__(
+        self,
+        engine: EngineConfig,
+        server: ServerConfig,
+        vocabulary: Vocabulary | None = None,
+        *,
+        free_memory: Callable[[], int] = free_memory_bytes,
+    ) -> None:
+        """`vocabulary`: the model's, for requests with a grammar, which fail without it; `free_memory`: for tests."""
         self.error: AntiphonError | None = None
-        self.max_num_sequences = engine.max_num_sequences  # answers computed at the same time
         self._accounts = Accounts(self)
         self._admission = Admission(server.max_queued_requests)
-        self._first_capacity = Capacity(engine)  # of engines that are not started yet
         self._drain_timeout = server.drain_timeout
-
-        def supervise(config: EngineConfig, owner: EngineOwner) -> Supervisor:
-            return Supervisor(config, server.hang_timeout, owner, vocabulary)
-
-        self._fleet = Fleet(engine, self, self._accounts, supervise)
+        self._hang_timeout = server.hang_timeout
+        self._fleet = Fleet(
+            engine, vocabulary, self, self._accounts, supervise=self._supervise, divide=_divide, estimate=self._estimate
+        )
+        self._operations = Operations(self._fleet, self._accounts, free_memory)
+        self._nobody = Capacity(engine)  # of no engine, while there is none
         self._draining = False
         self._stopped = False
         self._loaded = asyncio.Event()  # the first engines are ready, or never will be
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
+    def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, owner: EngineOwner) -> Supervisor:
+        return Supervisor(config, self._hang_timeout, owner, vocabulary)
+
     # --- what it is doing
 
     @property
     def state(self) -> EngineState:
+        """The state of all engines together: READY if one of them takes requests."""
         if self._stopped:
             return EngineState.STOPPED
         if self.error:
             return EngineState.FAILED
-        if self._draining:
-            return EngineState.DRAINING
-        return EngineState.LOADING if not self._fleet.engines else self._fleet.state
+        return EngineState.DRAINING if self._draining else self._fleet.state
 
     @property
     def is_ready(self) -> bool:
@@ -81,59 +91,181 @@ class EngineClient:
 
     @property
     def counters(self) -> Counters:
+        """The accounts of all requests."""
         return self._accounts.counters
 
     @property
     def info(self) -> Ready | None:
-        """An engine's description of itself; None until the first is ready, kept while restarting."""
-        return next((engine.info for engine in self._engines if engine.info), None)
+        """An engine's description of itself; None until the first is ready, kept while engines restart.
+
+        All engines that get new requests have the same model and sizes.
+        """
+        return self._fleet.info
 
     @property
     def stats(self) -> EngineStats:
-        """The engine's state after its latest step."""
-        return next((engine.stats for engine in self._engines), EngineStats())
+        """The engines' state as if they were one; counts include those of engines that are gone."""
+        return self._fleet.stats
+
+    def stats_of(self, engine_id: int) -> EngineStats:
+        """The state of one engine after its latest step; counts include those of its earlier processes."""
+        engine = self._fleet.engines.get(engine_id)
+        return engine.lifetime_stats if engine else EngineStats()
 
     @property
-    def speed(self) -> Speed:
+    def speed(self) -> CombinedSpeed:
         """How fast answers are generated."""
-        return next((engine.capacity.speed for engine in self._engines), self._first_capacity.speed)
+        engines = self._serving
+        busy = [engine for engine in engines if engine.has_work]
+        return CombinedSpeed([engine.capacity.speed for engine in busy or engines], len(engines))
+
+    @property
+    def max_num_sequences(self) -> int:
+        """Answers that are computed at the same time, by all engines together."""
+        return self._fleet.generation.config.max_num_sequences * max(1, len(self._serving))
 
     @property
     def loading(self) -> Loading | None:
-        """How far loading has come; None while no engine is loading."""
-        return next((engine.loading for engine in self._engines if engine.loading), None)
+        """How far loading has come, of the engine that is furthest behind; None while no engine is loading."""
+        return min(filter(None, (engine.loading for engine in self._all)), key=lambda it: it.fraction, default=None)
 
     @property
     def restarts(self) -> int:
-        """The number of engine processes that died."""
-        return sum(engine.restarts for engine in self._engines)
+        """The number of engine processes that died and were replaced."""
+        return self._fleet.num_restarts
 
     @property
     def trouble(self) -> str | None:
         """How an engine died that is not back yet: a clause fit for clients."""
-        return next((engine.trouble for engine in self._engines if engine.trouble), None)
+        return next((engine.trouble for engine in self._all if engine.trouble), None)
 
     @property
     def engine_pid(self) -> int | None:
         """The process id of the first engine, for logs and tests."""
-        return next((engine.pid for engine in self._engines), None)
+        return next((engine.pid for engine in self._all), None)
 
     @property
-    def _engines(self) -> Sequence[EngineHandle]:
-        return list(self._fleet.engines.values())
+    def operation(self) -> str | None:
+        """The operation on engines that is running, as a clause for people; None: none."""
+        return self._operations.current
 
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
-        return [engine.view(self._admission.tokens_owed(self._load_of(engine))) for engine in self._engines]
+        return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self._all]
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
         self._accounts.subscribe(listener)
 
+    @property
+    def _all(self) -> list[EngineHandle]:
+        return list(self._fleet.engines.values())
+
+    @property
+    def _serving(self) -> list[EngineHandle]:
+        """The engines that new requests may get; while there is none, those that are on their way."""
+        engines = self._fleet.of_generation(self._fleet.generation.number)
+        return [engine for engine in engines if engine.takes_requests] or engines
+
+    # --- operations: one at a time
+
+    async def add_engine(self) -> int:
+        """Start one more engine with the settings of the others; returns its id once it is ready.
+
+        It gets the cores of an engine that was removed. If there are none, it shares cores with the others, and each of
+        them becomes slower.
+
+        Raises:
+            NotEnoughMemory: there is no room for it; says how much it needs, and how much is free.
+            OperationInProgress: another operation runs.
+            ConfigError, CheckpointError, EngineDied: it could not be started.
+            NotReady: the server is being stopped.
+        """
+        return await self._operations.add()
+
+    async def remove_engine(self, engine_id: int) -> None:
+        """Move an engine's requests to other engines, then stop it.
+
+        Raises:
+            NoSuchEngine: there is no engine with that id.
+            OperationInProgress: another operation runs.
+            ConfigError: no other engine is ready to take its requests.
+        """
+        await self._operations.remove(engine_id)
+
+    async def drain_engine(self, engine_id: int) -> None:
+        """Move an engine's requests to other engines, and give it no more until `resume_engine`.
+
+        Raises the same errors as `remove_engine`.
+        """
+        await self._operations.drain(engine_id)
+
+    def resume_engine(self, engine_id: int) -> None:
+        """Give a drained engine requests again. Raises NoSuchEngine or OperationInProgress."""
+        self._operations.resume(engine_id)
+
+    async def restart_engine(self, engine_id: int) -> int:
+        """Restart an engine; returns the id of the engine that replaces it, once that is ready.
+
+        If there is enough memory, a new engine loads beside the old one, then the requests move, and the old one stops.
+        Otherwise the requests move to other engines, or wait if there are none, while the process is replaced; the
+        engine then keeps its id.
+
+        Raises:
+            NoSuchEngine: there is no engine with that id.
+            OperationInProgress: another operation runs.
+            ConfigError: it serves the last requests of an earlier generation.
+            CheckpointError, EngineDied: the new one could not be started; the old one goes on.
+            NotReady: the server is being stopped.
+        """
+        return await self._operations.restart(engine_id)
+
+    async def rolling_restart(self) -> None:
+        """Restart all engines one after the other. Raises the errors of `restart_engine`; the rest is then left."""
+        await self._operations.restart_all()
+
+    async def replace(
+        self,
+        config: EngineConfig,
+        vocabulary: Vocabulary | None = None,
+        *,
+        on_switch: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Serve with new engines that have other settings or another model; returns their generation.
+
+        As many engines as `config.engines` asks for load beside those that run. When all are ready, requests from then
+        on go to them; `on_switch` is called at that moment, and must not raise. Unfinished requests move to the new
+        engines only if these compute the same bits. Otherwise the old engines finish them and then stop, which
+        `wait_generation_ended` waits for: until then they need the files that their configuration names.
+
+        Raises:
+            NotEnoughMemory: there is no room for both; says how much is needed, and how much is free.
+            OperationInProgress: another operation runs.
+            ConfigError, CheckpointError, EngineDied: the new engines could not be started; nothing has changed.
+            NotReady: the server is being stopped.
+        """
+        return await self._operations.replace(config, vocabulary, on_switch)
+
+    @property
+    def generation(self) -> int:
+        """The generation of engines that new requests go to; 1 at first."""
+        return self._fleet.generation.number
+
+    def generation_held(self) -> AbstractContextManager[int]:
+        """The current generation's number, for the time of the block, in which it does not end.
+
+        For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
+        """
+        return self._operations.held()
+
+    async def wait_generation_ended(self, generation: int) -> None:
+        """Wait until no engine of an earlier generation is left."""
+        await self._operations.wait_ended(generation)
+
     # --- its life
 
     async def start(self) -> None:
-        """Start the engines. Returns at once; `wait_ready` waits until they are loaded."""
+        """Start the first engines. Returns at once; `wait_ready` waits until they are loaded."""
         self._fleet.start()
 
     async def wait_ready(self) -> Ready:
@@ -166,6 +298,7 @@ class EngineClient:
             self.abort(request_id)
         self._stopped = True
         self._loaded.set()
+        await self._operations.stop()
         await self._fleet.stop()
 
     # --- requests
@@ -174,12 +307,15 @@ class EngineClient:
         """Accept a request and return its stream. The same as `generate_all` of one."""
         return self.generate_all([request], terms)[0]
 
-    def generate_all(self, requests: Sequence[GenerateRequest], terms: Terms = NO_TERMS) -> list[TokenStream]:
+    def generate_all(
+        self, requests: Sequence[GenerateRequest], terms: Terms = NO_TERMS, *, generation: int | None = None
+    ) -> list[TokenStream]:
         """Accept requests that belong together and return their streams, or refuse all of them now.
 
         Each `request_id` must be unique among the requests of this server's life. A request with `output_token_ids`
         goes on after them; the stream has those that come then. A request whose turn does not come within
-        `terms.first_token` seconds ends with Overloaded.
+        `terms.first_token` seconds ends with Overloaded. `generation`: of the model that the tokens belong to; None:
+        the current one.
 
         Raises:
             Overloaded: they would have to wait longer than `terms` allows, or there are too many.
@@ -189,27 +325,31 @@ class EngineClient:
         counters = self._accounts.counters
         counters.received += len(requests)
         try:
-            self._check(requests)
-            predicted = self._admission.admit(requests, terms, self._load)
+            number = self._check(requests, generation)
+            group = [self._unfinished(request, terms, number) for request in requests]
+            for unfinished in group:
+                unfinished.group = group
+            load = self._load_for(self._fleet.engine_for(group))
+            predicted = self._admission.admit(requests, terms, load)
         except AntiphonError:
             counters.refused += len(requests)
             raise
-        accepted = [self._accept(request, terms) for request in requests]
-        self._fleet.place(accepted)
-        for unfinished in accepted:
+        for unfinished in group:
+            self._accept(unfinished)
             unfinished.stream.predicted_wait = predicted.first_token
-        return [unfinished.stream for unfinished in accepted]
+        self._fleet.place(group)
+        return [unfinished.stream for unfinished in group]
 
-    def _accept(self, request: GenerateRequest, terms: Terms) -> Unfinished:
+    def _unfinished(self, request: GenerateRequest, terms: Terms, generation: int) -> Unfinished:
         stream = TokenStream(request.request_id, self.abort)
-        unfinished = Unfinished(request, stream, [*request.output_token_ids], terms)
-        unfinished.generation = self._fleet.generation
-        if terms.first_token < inf:
+        return Unfinished(request, stream, [*request.output_token_ids], terms, generation=generation)
+
+    def _accept(self, unfinished: Unfinished) -> None:
+        self._accounts.accept(unfinished)
+        if unfinished.terms.first_token < inf:
             loop = asyncio.get_running_loop()
             grace = max(0.5, 2 * self.stats.step_seconds)  # it cannot begin before the current step has ended
-            unfinished.expiry = loop.call_later(terms.first_token + grace, self._expire, unfinished)
-        self._accounts.accept(unfinished)
-        return unfinished
+            unfinished.expiry = loop.call_later(unfinished.terms.first_token + grace, self._expire, unfinished)
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
@@ -223,23 +363,27 @@ class EngineClient:
     @property
     def tokens_owed(self) -> float:
         """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
-        return self._admission.tokens_owed(self._load)
+        return sum(map(self._estimate, self._accounts.unfinished.values()))
 
-    @property
-    def _load(self) -> Load:
-        engine = next(iter(self._engines), None)
-        capacity = engine.capacity if engine else self._first_capacity
-        return Load(capacity, self._accounts.unfinished.values(), self._context_length)
+    def _estimate(self, unfinished: Unfinished) -> float:
+        return self._admission.tokens_owed_of(unfinished, self._context_length)
 
-    def _load_of(self, engine: EngineHandle) -> Load:
-        return Load(engine.capacity, engine.requests.values(), self._context_length)
+    def _load_for(self, engine: EngineHandle | None) -> Load:
+        """What a new request has to wait for that this engine would get; None: it has to wait for an engine.
+
+        Requests that have no engine may all get the one that the new request gets.
+        """
+        capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
+        engine_ids = (None, engine.id if engine else None)
+        mine = [each for each in self._accounts.unfinished.values() if each.engine_id in engine_ids]
+        return Load(capacity, mine, self._context_length)
 
     @property
     def _context_length(self) -> int:
         return self.info.context_length if self.info else 0
 
-    def _check(self, requests: Sequence[GenerateRequest]) -> None:
-        """Raise NotReady or ContextLengthExceeded if these cannot be computed here."""
+    def _check(self, requests: Sequence[GenerateRequest], generation: int | None) -> int:
+        """Raise NotReady or ContextLengthExceeded if these cannot be computed here; returns their generation."""
         match self.state:
             case EngineState.LOADING:
                 raise NotReady("The model is still loading.", retry_after=5.0)
@@ -247,16 +391,22 @@ class EngineClient:
                 raise NotReady("The server is shutting down.", retry_after=10.0)
             case EngineState.FAILED:
                 raise NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
+        number = self._operations.resolved(self.generation if generation is None else generation)
+        if number is None:
+            raise NotReady("The model was replaced while the request was being read; please send it again.")
+        info = self._fleet.generations[number].info
+        limit = info.context_length if info else 0
         for request in requests:
-            if len(request.prompt_token_ids) >= self._context_length:
-                raise ContextLengthExceeded(len(request.prompt_token_ids), self._context_length)
+            if len(request.prompt_token_ids) >= limit:
+                raise ContextLengthExceeded(len(request.prompt_token_ids), limit)
+        return number
 
     def _expire(self, unfinished: Unfinished) -> None:
         """End a request whose turn has not come, never one that an engine has begun with."""
         if unfinished.stream.begun_at is None and not unfinished.output_token_ids:
+            engine = self._fleet.engines.get(unfinished.engine_id or 0)
             self._fleet.withdraw(unfinished)
-            load = self._load
-            load.capacity.forget_forecast()
+            load = self._load_for(engine)
             others = [each for each in load.unfinished if each is not unfinished]
             self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
 
@@ -271,8 +421,10 @@ class EngineClient:
 
     def request_ended(self, unfinished: Unfinished, reason: FinishReason) -> None:
         self._fleet.forget(unfinished)
+        self._operations.note_end(unfinished.generation)
         self._admission.note_end(unfinished, reason)
-        self._load.capacity.forget_forecast()
+        for engine in self._all:
+            engine.capacity.forget_forecast()
         self._note_if_drained()
 
     # --- what the fleet calls
@@ -288,3 +440,8 @@ class EngineClient:
         for unfinished in list(self._accounts.unfinished.values()):
             self._accounts.fail(unfinished, EngineDied(reason))
         self._loaded.set()
+
+
+def _divide(num_engines: int, threads: int) -> Sequence[Seat]:
+    """The machine's cores, divided among engines; one engine alone chooses its cores by itself."""
+    return divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)

@@ -2,25 +2,29 @@
 
 Owns everything that the front knows of one engine. A handle outlives its processes: the supervisor replaces one that
 dies, and the handle keeps its id. It passes each event to the accounts and ignores events of requests that were taken
-from it (`Unfinished.wire_id`). It tells the fleet when the engine is ready, has computed a step, has died or was given
-up; the fleet decides which requests it gets.
+from it (`Unfinished.wire_id`). It tells the fleet when the engine is ready, has died or was given up; the fleet decides
+which requests it gets.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.accounts import Accounts
 from antiphon.engine.capacity import Capacity
+from antiphon.engine.routing import PREFIX_BLOCK, PrefixIndex
 from antiphon.engine.supervisor import EngineDeath, EngineOwner
+from antiphon.engine.totals import counted, total
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState, EngineView
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Message, Ready, StepReport
-from antiphon.errors import AntiphonError
+from antiphon.errors import AntiphonError, NotReady
+from antiphon.grammar import Vocabulary
 
 
 class Supervising(Protocol):
@@ -33,10 +37,12 @@ class Supervising(Protocol):
 
     def send(self, message: Message) -> None: ...
 
+    def replace_process(self) -> None: ...
+
     async def stop(self) -> None: ...
 
 
-Supervise = Callable[[EngineConfig, EngineOwner], Supervising]
+Supervise = Callable[[EngineConfig, Vocabulary | None, EngineOwner], Supervising]
 
 
 class HandleOwner(Protocol):
@@ -47,12 +53,22 @@ class HandleOwner(Protocol):
         ...
 
     def engine_died(self, engine: EngineHandle) -> None:
-        """Its process died; its requests have no engine any more. Another process will be started."""
+        """Its process is gone, and its requests have no engine any more. Another process will be started."""
         ...
 
     def engine_given_up(self, engine: EngineHandle) -> None:
         """No other process will be started, and `error` says why. Its requests have no engine any more."""
         ...
+
+
+@dataclass(slots=True)
+class Generation:
+    """Engines that serve the same model with the same settings."""
+
+    number: int
+    config: EngineConfig
+    vocabulary: Vocabulary | None
+    info: Ready | None = None  # what the first of them that was ready said of itself
 
 
 class EngineHandle:
@@ -61,33 +77,35 @@ class EngineHandle:
     `info` is its description of itself (None until it is ready, kept while restarting), `stats` its state after its
     latest step, `capacity` what was measured of it, `loading` how far loading has come, `restarts` the number of its
     processes that died, `trouble` how the last one died (a clause fit for clients; None once the next is ready),
-    `error` why it was given up, `requests` what it has, by wire id.
+    `error` why it was given up, `requests` what it has, by wire id, `prefixes` what it has probably computed.
     """
 
     def __init__(
-        self,
-        engine_id: int,
-        generation: int,
-        config: EngineConfig,
-        owner: HandleOwner,
-        accounts: Accounts,
-        supervise: Supervise,
+        self, engine_id: int, generation: Generation, seat: int, owner: HandleOwner, accounts: Accounts
     ) -> None:
+        """`seat`: the number of its share of the machine's cores."""
         self.id = engine_id
-        self.generation = generation
+        self.generation = generation.number
+        self.seat = seat
+        self.config = generation.config
         self.info: Ready | None = None
         self.stats = EngineStats()
-        self.capacity = Capacity(config)
+        self.capacity = Capacity(generation.config)
         self.loading: Loading | None = None
         self.restarts = 0
         self.trouble: str | None = None
         self.error: AntiphonError | None = None
         self.requests: dict[str, Unfinished] = {}
+        self.prefixes = PrefixIndex(0)
         self.is_connected = False  # its process is ready and takes requests
+        self.is_drained = False  # gets no requests, as the operator wished
+        self.is_retiring = False  # stops when its generation's requests have ended
         self.is_stopped = False
+        self._past = EngineStats()  # the counts of earlier processes
+        self._settled = asyncio.Event()  # it is ready, or will not be
         self._owner = owner
         self._accounts = accounts
-        self._supervisor = supervise(config, self)
+        self._supervisor: Supervising | None = None
 
     # --- what it is doing
 
@@ -97,18 +115,30 @@ class EngineHandle:
             return EngineState.STOPPED
         if self.error:
             return EngineState.FAILED
-        if self.is_connected:
-            return EngineState.READY
-        return EngineState.RESTARTING if self.info else EngineState.LOADING
+        if not self.is_connected:
+            return EngineState.RESTARTING if self.info else EngineState.LOADING
+        if self.is_drained and not self.requests:
+            return EngineState.DRAINED
+        return EngineState.DRAINING if self.is_drained or self.is_retiring else EngineState.READY
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether requests of its generation may be given to it now."""
+        return self.is_connected and not self.is_drained
 
     @property
     def pid(self) -> int | None:
-        return self._supervisor.pid
+        return self._supervisor.pid if self._supervisor else None
 
     @property
     def has_work(self) -> bool:
         """Whether it owes anything, so that making no progress means something."""
         return bool(self.requests)
+
+    @property
+    def lifetime_stats(self) -> EngineStats:
+        """Its state now, with the counts of all its processes."""
+        return total([self._past, self.stats])
 
     @property
     def threads(self) -> int | None:
@@ -139,28 +169,52 @@ class EngineHandle:
             trouble=self.trouble,
         )
 
-    # --- its life, and its requests
+    # --- its life
 
-    def start(self) -> None:
-        self._supervisor.start()
+    def start(self, supervisor: Supervising) -> None:
+        """Start its first process."""
+        self._supervisor = supervisor
+        supervisor.start()
+
+    async def wait_ready(self) -> None:
+        """Wait until it takes requests. Raises why it never will."""
+        await self._settled.wait()
+        if self.error:
+            raise self.error
+        if self.is_stopped:
+            raise NotReady("The engine was stopped while it was loading.")
+
+    def replace_process(self) -> None:
+        """End its process and start another one, as if it had died; `wait_ready` then waits for that one."""
+        assert not self.requests, "its requests have to be taken from it first"
+        self._settled.clear()
+        if self._supervisor and self.is_connected:
+            self._supervisor.replace_process()
+        self.is_connected = False
 
     async def stop(self) -> None:
         """End its process. Nothing is left behind; no event comes after this call began. Idempotent."""
         self.is_stopped, self.is_connected = True, False
-        await self._supervisor.stop()
+        self._settled.set()
+        if self._supervisor:
+            await self._supervisor.stop()
+
+    # --- its requests
 
     def add(self, unfinished: Unfinished) -> None:
         """Give it a request that no engine has; it must be connected."""
         assert self.is_connected, f"engine {self.id} takes no requests"
+        assert self._supervisor is not None
         assert unfinished.engine_id is None, "another engine has the request"
         unfinished.engine_id = self.id
         self.requests[unfinished.wire_id] = unfinished
+        self.capacity.forget_forecast()
         self._supervisor.send(AddRequest(unfinished.for_engine()))
 
     def withdraw(self, unfinished: Unfinished) -> None:
         """Take a request from it: it stops computing, and what it still says of the request is ignored."""
         self.forget(unfinished)
-        if self.is_connected:
+        if self.is_connected and self._supervisor:
             self._supervisor.send(Abort(unfinished.wire_id))
         unfinished.num_withdrawals += 1
 
@@ -168,6 +222,7 @@ class EngineHandle:
         """Note that a request has ended, or that it is no longer this engine's."""
         del self.requests[unfinished.wire_id]
         unfinished.engine_id = None
+        self.capacity.forget_forecast()
 
     # --- what its supervisor calls
 
@@ -179,7 +234,10 @@ class EngineHandle:
                 self.loading = message
             case Ready():
                 self.info, self.loading, self.trouble = message, None, None
+                if self.config.prefix_caching:
+                    self.prefixes = PrefixIndex(message.num_blocks * message.block_size // PREFIX_BLOCK)
                 self.is_connected = True
+                self._settled.set()
                 self._owner.engine_ready(self)
 
     def _take_report(self, report: StepReport) -> None:
@@ -208,12 +266,15 @@ class EngineHandle:
     def engine_given_up(self, error: AntiphonError) -> None:
         self.error = error
         self._lose_all()
+        self._settled.set()
         self._owner.engine_given_up(self)
 
     def _lose_all(self) -> list[Unfinished]:
         """Note that its process is gone; returns the requests that it had, in the order in which it got them."""
         self.is_connected = False
+        self._past = counted(self.lifetime_stats)
         self.stats, self.loading = EngineStats(), None
+        self.prefixes.clear()
         lost = list(self.requests.values())
         for unfinished in lost:
             self.forget(unfinished)

@@ -1,9 +1,12 @@
 """The engines of one model: starts and stops them, and gives each unfinished request to one of them.
 
 Owns the engines and the decision which of them has a request. A request that has no engine, because none is ready or
-because its engine died, waits for the next one that is ready. Requests get engines in order of arrival. The tokens that
-were received go with a request, so its stream continues. `accounts` has the requests, and the client decides which
-are accepted.
+because its engine died, gets another one as soon as one can take it. Requests get engines in order of arrival. The
+tokens that were received go with a request, so its stream continues. `accounts` has the requests; the client decides
+which are accepted; `operations` changes the set of engines while they serve.
+
+Engines of one *generation* serve the same model file with the same settings. New requests go to the current generation;
+those that began with an earlier one stay with it, until they end.
 
 Everything here runs on one asyncio loop.
 """
@@ -11,79 +14,199 @@ Everything here runs on one asyncio loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from typing import Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.accounts import Accounts
-from antiphon.engine.engine_handle import EngineHandle, Supervise
+from antiphon.engine.engine_handle import EngineHandle, Generation, Supervise
+from antiphon.engine.placement import Estimate, Placement
+from antiphon.engine.routing import prefix_digests
+from antiphon.engine.totals import counted, total
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState
-from antiphon.errors import AntiphonError
+from antiphon.engine.wire import EngineStats, Ready
+from antiphon.errors import AntiphonError, EngineDied, NotReady
+from antiphon.grammar import Vocabulary
+from antiphon.machine import Seat
 
 _TOKENS_AT_ONCE = 100_000  # given to engines before other tasks of the event loop run, which takes some milliseconds
+
+Divide = Callable[[int, int], Sequence[Seat]]  # engines and threads of each → a seat for each engine
 
 
 class FleetOwner(Protocol):
     """The client, as its fleet sees it."""
 
     def fleet_ready(self) -> None:
-        """The engines that were started first are ready."""
+        """All engines that were started first are ready."""
         ...
 
     def fleet_failed(self, error: AntiphonError) -> None:
-        """No engine is left, and no other will be started."""
+        """No engine is left that serves new requests, and no other will be started."""
         ...
 
 
 class Fleet:
     """The engines of one model. `engines` has those that were started and not removed, by id."""
 
-    def __init__(self, config: EngineConfig, owner: FleetOwner, accounts: Accounts, supervise: Supervise) -> None:
-        self.generation = 0
+    def __init__(
+        self,
+        config: EngineConfig,
+        vocabulary: Vocabulary | None,
+        owner: FleetOwner,
+        accounts: Accounts,
+        *,
+        supervise: Supervise,
+        divide: Divide,
+        estimate: Estimate,
+    ) -> None:
         self.engines: dict[int, EngineHandle] = {}
-        self._config = config
+        self.generation = Generation(1, config, vocabulary)  # the current one
+        self.generations = {1: self.generation}  # all that have engines, by number
         self._owner = owner
         self._accounts = accounts
         self._supervise = supervise
+        self._divide = divide
+        self._estimate = estimate
+        self._seats: Sequence[Seat] = ()
+        self._num_generations = 1
+        self._past = EngineStats()  # the counts of removed engines
+        self._past_restarts = 0
         self._next_id = 1
+        self._has_started = False  # all engines that were started first have been ready
+        self._is_stopped = False
         self._is_placing = False  # a round of giving requests to engines goes on in a later turn of the event loop
 
     # --- what they are doing
 
     @property
     def state(self) -> EngineState:
-        """The state of all engines together: READY if one is."""
-        states = [engine.state for engine in self.engines.values()]
-        for state in (EngineState.READY, EngineState.RESTARTING, EngineState.LOADING):
-            if state in states:
-                return state
-        return EngineState.FAILED if states else EngineState.STOPPED
+        """The state of the current generation's engines together: READY if one takes requests."""
+        engines = self.of_generation(self.generation.number)
+        if any(engine.takes_requests for engine in engines):
+            return EngineState.READY
+        if engines and all(engine.error for engine in engines):
+            return EngineState.FAILED
+        return EngineState.RESTARTING if self.generation.info else EngineState.LOADING
+
+    @property
+    def info(self) -> Ready | None:
+        """What an engine of the current generation said of itself; None until the first is ready."""
+        return self.generation.info
+
+    @property
+    def stats(self) -> EngineStats:
+        """All engines as if they were one, with the counts of those that are gone."""
+        return total([self._past, *(engine.lifetime_stats for engine in self.engines.values())])
+
+    @property
+    def num_restarts(self) -> int:
+        """The number of processes that died and were replaced."""
+        return self._past_restarts + sum(engine.restarts for engine in self.engines.values())
+
+    def of_generation(self, number: int) -> list[EngineHandle]:
+        """The engines of a generation."""
+        return [engine for engine in self.engines.values() if engine.generation == number]
 
     # --- their lives
 
     def start(self) -> None:
         """Start the first engines."""
-        self._start_engine()
+        self.divide_again(self.generation.config)
+        for seat in range(len(self._seats)):
+            self.start_engine(self.generation, seat)
+
+    def divide_again(self, config: EngineConfig) -> Sequence[Seat]:
+        """Divide the machine's cores as `config` asks, for engines that are started from now on.
+
+        Returns the seats so far, for `divide_as`.
+        """
+        before, self._seats = self._seats, self._divide(max(1, config.engines), config.threads)
+        return before
+
+    def divide_as(self, seats: Sequence[Seat]) -> None:
+        """Use these seats again."""
+        self._seats = seats
+
+    def free_seat(self) -> int:
+        """The number of the seat that the fewest engines of the current generation have."""
+        taken = [engine.seat for engine in self.of_generation(self.generation.number)]
+        return min(range(len(self._seats)), key=lambda seat: (taken.count(seat), seat))
+
+    def start_engine(self, generation: Generation, seat: int) -> EngineHandle:
+        """Start an engine. It gets requests as soon as it is ready."""
+        if self._is_stopped:
+            raise NotReady("The server is shutting down.")
+        engine = EngineHandle(self._next_id, generation, seat, self, self._accounts)
+        if peers := self.of_generation(generation.number):  # it will probably be as fast as they are
+            engine.capacity = deepcopy(peers[0].capacity)
+            engine.capacity.forget_forecast()
+        self._next_id += 1
+        self.engines[engine.id] = engine
+        share = self._seats[seat]
+        config = replace(generation.config, cpus=share.cpus, threads=share.threads)
+        engine.start(self._supervise(config, generation.vocabulary, engine))
+        return engine
+
+    async def remove_engine(self, engine: EngineHandle) -> None:
+        """Move an engine's requests to others, as far as there are any, then stop and forget it."""
+        engine.is_drained = True
+        self.move_requests(engine)
+        await engine.stop()
+        if self.engines.pop(engine.id, None):
+            self._past = total([self._past, counted(engine.lifetime_stats)])
+            self._past_restarts += engine.restarts
 
     async def stop(self) -> None:
         """Stop all engines."""
+        self._is_stopped = True
         await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
 
-    def _start_engine(self) -> EngineHandle:
-        engine = EngineHandle(self._next_id, self.generation, self._config, self, self._accounts, self._supervise)
-        self._next_id += 1
-        self.engines[engine.id] = engine
-        engine.start()
-        return engine
+    # --- generations
+
+    def add_generation(self, config: EngineConfig, vocabulary: Vocabulary | None) -> Generation:
+        """A new generation, which gets no requests until `begin_generation`."""
+        self._num_generations += 1
+        generation = Generation(self._num_generations, config, vocabulary)
+        self.generations[generation.number] = generation
+        return generation
+
+    def begin_generation(self, generation: Generation) -> None:
+        """Send new requests to the engines of this generation."""
+        self.generation = generation
+
+    def adopt(self, old: int) -> None:
+        """Let the current generation's engines compute the requests of an earlier one, which has the same bits."""
+        for unfinished in self._accounts.unfinished.values():
+            if unfinished.generation == old:
+                unfinished.generation = self.generation.number
 
     # --- requests
 
+    def engine_for(self, group: Sequence[Unfinished]) -> EngineHandle | None:
+        """The engine that would get these requests, which belong together; None if they would have to wait for one."""
+        return Placement(self.engines.values(), self._estimate).engine_for(group)
+
     def place(self, group: Sequence[Unfinished]) -> None:
         """Give new requests that belong together to an engine, unless others have waited longer for one."""
-        if not self._is_placing and (engine := self._choose(group[0])):
+        placement = Placement(self.engines.values(), self._estimate)
+        if not self._is_placing and (engine := placement.engine_for(group)):
             for unfinished in group:
-                engine.add(unfinished)
+                placement.give(unfinished, engine)
+
+    def place_waiting(self) -> None:
+        """Give engines the requests that wait for one, without blocking the event loop."""
+        if not self._is_placing:
+            self._place_some()
+
+    def move_requests(self, engine: EngineHandle) -> None:
+        """Take all requests from an engine, and give them to others."""
+        for unfinished in list(engine.requests.values()):
+            engine.withdraw(unfinished)
+        self.place_waiting()
 
     def withdraw(self, unfinished: Unfinished) -> None:
         """Take a request from the engine that has it, if any."""
@@ -93,42 +216,51 @@ class Fleet:
     def forget(self, unfinished: Unfinished) -> None:
         """Note that a request has ended."""
         if unfinished.engine_id is not None:
-            self.engines[unfinished.engine_id].forget(unfinished)
-
-    def _place_waiting(self) -> None:
-        """Give engines the requests that wait for one, without blocking the event loop."""
-        if not self._is_placing:
-            self._place_some()
+            engine = self.engines[unfinished.engine_id]
+            engine.forget(unfinished)
+            if len(self.engines) > 1:  # the next turn of a conversation begins with all of this
+                known = [*unfinished.request.prompt_token_ids, *unfinished.output_token_ids]
+                engine.prefixes.note(prefix_digests(known, unfinished.request.cache_salt))
 
     def _place_some(self) -> None:
         self._is_placing = False
+        placement = Placement(self.engines.values(), self._estimate)
         num_tokens = 0
         for unfinished in self._accounts.unfinished.values():
-            if unfinished.engine_id is not None or not (engine := self._choose(unfinished)):
+            if unfinished.engine_id is not None or not (engine := placement.engine_for([unfinished])):
                 continue
             if num_tokens > _TOKENS_AT_ONCE:
                 self._is_placing = True
                 asyncio.get_running_loop().call_soon(self._place_some)
                 return
-            engine.add(unfinished)
+            placement.give(unfinished, engine)
             num_tokens += unfinished.num_tokens
-
-    def _choose(self, unfinished: Unfinished) -> EngineHandle | None:
-        """The engine for a request; None if there is none now."""
-        for engine in self.engines.values():
-            if engine.is_connected and engine.generation == unfinished.generation:
-                return engine
-        return None
 
     # --- what its engines call
 
     def engine_ready(self, engine: EngineHandle) -> None:
-        self._place_waiting()
-        self._owner.fleet_ready()
+        self.generations[engine.generation].info = engine.info
+        self.place_waiting()
+        if not self._has_started and all(each.info for each in self.engines.values()):
+            self._has_started = True
+            self._owner.fleet_ready()
 
     def engine_died(self, engine: EngineHandle) -> None:
-        self._place_waiting()
+        self.place_waiting()
 
     def engine_given_up(self, engine: EngineHandle) -> None:
         assert engine.error
-        self._owner.fleet_failed(engine.error)
+        if not self._has_started:
+            self._owner.fleet_failed(engine.error)
+        elif any(each.error is None for each in self.of_generation(engine.generation)):
+            self.place_waiting()
+        elif engine.generation == self.generation.number:
+            self._owner.fleet_failed(engine.error)
+        else:
+            self._fail_generation(engine.generation)
+
+    def _fail_generation(self, number: int) -> None:
+        """End the requests of an earlier generation that has no engine left."""
+        for unfinished in list(self._accounts.unfinished.values()):
+            if unfinished.generation == number:
+                self._accounts.fail(unfinished, EngineDied("The engine died and could not be started again."))

@@ -8,6 +8,8 @@ machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from antiphon.engine.budget import StepCosts
 
 _LATEST = 0.05  # weight of the latest step, once there are enough
@@ -43,3 +45,24 @@ class Speed:
             return None
         seconds = self._costs.predict(num_answers)
         return 1 / seconds if seconds > 0 else None
+
+
+class CombinedSpeed:
+    """The speed of engines that serve side by side."""
+
+    def __init__(self, speeds: Sequence[Speed], num_engines: int) -> None:
+        """`speeds`: of the engines that generate answers now; `num_engines`: among which answers are divided."""
+        self._speeds = speeds
+        self._num_engines = max(1, num_engines)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Tokens of all answers per second; None before the first step."""
+        known = [rate for speed in self._speeds if (rate := speed.tokens_per_second) is not None]
+        return sum(known) if known else None
+
+    def of_one_among(self, num_answers: int) -> float | None:
+        """Tokens per second that each of so many answers gets; None if that is not known of any engine."""
+        each = -(-num_answers // self._num_engines)
+        known = [rate for speed in self._speeds if (rate := speed.of_one_among(each)) is not None]
+        return sum(known) / len(known) if known else None

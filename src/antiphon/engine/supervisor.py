@@ -44,6 +44,9 @@ class EngineDeath:
     final_error: AntiphonError | None = None  # why another engine would fare no better, where that is known
 
 
+_REPLACED = EngineDeath("it was restarted on request", "it is being restarted", frozenset())
+
+
 class EngineOwner(Protocol):
     """Who the supervisor works for."""
 
@@ -79,6 +82,7 @@ class Supervisor:
         self._fatal: Fatal | None = None  # why the current engine ends, from itself or from us
         self._ready_at: float | None = None  # when the current engine became ready
         self._has_served = False  # whether any engine became ready
+        self._is_replacing = False  # the current engine was killed to start another one
         self._loading_deaths = 0  # in a row
         self._quick_deaths = 0  # in a row
 
@@ -93,6 +97,15 @@ class Supervisor:
         """To the current engine; its owner calls this between a Ready and the next death only."""
         assert self._engine is not None
         self._engine.send(message)
+
+    def replace_process(self) -> None:
+        """Kill a ready engine and start another one at once. Its owner sees a death that no request has caused.
+
+        Without a ready engine, this does nothing: another one is on its way.
+        """
+        if self._engine and self._ready_at:
+            self._is_replacing = True
+            self._engine.kill()
 
     async def stop(self) -> None:
         """End the engine: by message, then by signal. Nothing is left behind. Idempotent."""
@@ -121,6 +134,10 @@ class Supervisor:
             death = await self._one_engine()
             if self._stopping.is_set():
                 return
+            if self._is_replacing:
+                self._is_replacing = False
+                self._owner.engine_died(_REPLACED)
+                continue
             if error := self._final_error(death):
                 if self._has_served:  # else `wait_ready` raises it
                     logger.error("the engine died and is given up: %s", error.message)

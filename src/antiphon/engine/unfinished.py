@@ -8,6 +8,7 @@ what kills them. `accounts` owns these objects; the fleet decides which engine h
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from antiphon.engine.stream import TokenStream
@@ -30,6 +31,8 @@ class Unfinished:
     num_scored_tokens: int = 0  # of the prompt, received so far
     generation: int = 0  # of the engines that may compute it
     engine_id: int | None = None  # the engine that has it; None: it waits for one
+    group: Sequence[Unfinished] = ()  # requests that arrived as one, with this one; they share an engine
+    digests: list[bytes] | None = None  # of the prompt's prefixes, for `routing`; None: not computed yet
     num_withdrawals: int = 0  # how often it was taken from an engine that was alive
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason

@@ -124,7 +124,15 @@ def _create_runner(config: EngineConfig, progress: Progress, report: LoadReport)
 
 
 def _with_threads(config: EngineConfig) -> EngineConfig:
-    """The settings with the number of threads decided; keeps this process on one NUMA node where that was chosen."""
+    """The settings with the number of threads decided.
+
+    Keeps this process on the CPUs that the front chose for it, or else on one NUMA node if it needs no more.
+    """
+    if config.cpus:
+        try:
+            os.sched_setaffinity(0, config.cpus)
+        except OSError as error:
+            logger.warning("cannot stay on the CPUs chosen for this engine: %s", error.strerror)
     choice = choose_threads(see_processors(), config.threads)
     try:
         stay_on(choice.node)

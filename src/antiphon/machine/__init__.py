@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antiphon.machine.memory import Memory, free_memory_bytes, see_memory
+from antiphon.machine.division import Seat, default_engines, divide
+from antiphon.machine.memory import Memory, anonymous_bytes, free_memory_bytes, see_memory
 from antiphon.machine.processors import (
     Processors,
     ThreadChoice,
@@ -24,9 +25,13 @@ __all__ = [
     "Machine",
     "Memory",
     "Processors",
+    "Seat",
     "ThreadChoice",
+    "anonymous_bytes",
     "choose_threads",
+    "default_engines",
     "default_threads",
+    "divide",
     "free_memory_bytes",
     "see_machine",
     "see_memory",

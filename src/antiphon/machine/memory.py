@@ -47,6 +47,11 @@ def free_memory_bytes() -> int:
     return see_memory().free
 
 
+def anonymous_bytes(pid: int) -> int:
+    """Memory that a process has allocated and used, without pages of files; 0 if there is no such process."""
+    return sizes(Path(f"/proc/{pid}/status")).get("RssAnon", 0)
+
+
 def _allowed_nodes(root: Path) -> dict[int, Mapping[str, int]]:
     """NUMA node → its sizes, for the nodes whose memory this process may use; empty if it may use all of them."""
     allowed = frozenset[int]()

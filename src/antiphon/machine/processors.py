@@ -32,6 +32,7 @@ class Node:
     cpus: frozenset[int]  # logical CPUs
     num_cores: int  # physical
     free_bytes: int  # of its own memory
+    cores: tuple[frozenset[int], ...] = ()  # the logical CPUs of each physical core
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,15 @@ def _nodes(cpus: frozenset[int], root: Path) -> tuple[Node, ...]:
     left = cpus
     for folder in sorted((root / NODES).glob("node[0-9]*"), key=lambda folder: int(folder.name[4:])):
         if here := number_list(read(folder / "cpulist")) & left:
-            nodes.append(
-                Node(int(folder.name[4:]), here, _count_cores(here, root), sizes(folder / "meminfo").get("MemFree", 0))
-            )
+            nodes.append(_node(int(folder.name[4:]), here, sizes(folder / "meminfo").get("MemFree", 0), root))
             left -= here
     if left:  # no NUMA, or not every CPU is listed, so there is no node to stay on
-        return (Node(0, cpus, _count_cores(cpus, root), 0),)
+        return (_node(0, cpus, 0, root),)
     return tuple(nodes)
+
+
+def _node(node_id: int, cpus: frozenset[int], free_bytes: int, root: Path) -> Node:
+    cores: dict[frozenset[int], set[int]] = {}
+    for cpu in sorted(cpus):
+        cores.setdefault(_core_of(cpu, root), set()).add(cpu)
+    return Node(node_id, cpus, len(cores), free_bytes, tuple(map(frozenset, cores.values())))

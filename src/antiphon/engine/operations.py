@@ -1,0 +1,274 @@
+"""What an operator does to the engines while they serve: add, remove, drain, restart and replace them.
+
+Owns the order of steps, so that no stream is lost and no request fails because of an operation: a new engine is ready
+before an old one stops, where memory allows that; an engine's requests are taken from it, and given to others, before
+it stops. One operation runs at a time. Every error says what would work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from antiphon.config import EngineConfig
+from antiphon.engine.accounts import Accounts
+from antiphon.engine.engine_handle import EngineHandle, Generation
+from antiphon.engine.fleet import Fleet
+from antiphon.errors import ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
+from antiphon.grammar import Vocabulary
+from antiphon.machine import anonymous_bytes
+
+logger = logging.getLogger(__name__)
+
+_GIB = 1 << 30
+
+
+class Operations:
+    """Changes the engines of one fleet. `current` says which operation runs, for people; None: none."""
+
+    def __init__(self, fleet: Fleet, accounts: Accounts, free_memory: Callable[[], int]) -> None:
+        """`free_memory`: how many bytes a new process can use."""
+        self.current: str | None = None
+        self._fleet = fleet
+        self._accounts = accounts
+        self._free_memory = free_memory
+        self._holders: dict[int, int] = {}  # how many users hold a generation
+        self._aliases: dict[int, int] = {}  # generations whose requests the engines of another one compute
+        self._ends: dict[int, asyncio.Event] = {}  # of the generations that are being retired
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    # --- single engines
+
+    async def add(self) -> int:
+        """Start one more engine and wait until it is ready; returns its id."""
+        with self._alone("an engine is being added"):
+            generation = self._fleet.generation
+            self._check_memory(generation.config, 1, "another engine")
+            engine = await self._started(generation, self._fleet.free_seat())
+            logger.info("engine %d was added", engine.id)
+            return engine.id
+
+    async def remove(self, engine_id: int) -> None:
+        """Move an engine's requests to others, and stop it."""
+        with self._alone(f"engine {engine_id} is being removed"):
+            engine = self._engine(engine_id)
+            self._check_others(engine, "removed")
+            await self._fleet.remove_engine(engine)
+            logger.info("engine %d was removed", engine_id)
+
+    async def drain(self, engine_id: int) -> None:
+        """Move an engine's requests to others, and give it no more."""
+        with self._alone(f"engine {engine_id} is being drained"):
+            engine = self._engine(engine_id)
+            self._check_others(engine, "drained")
+            engine.is_drained = True
+            self._fleet.move_requests(engine)
+
+    def resume(self, engine_id: int) -> None:
+        """Give a drained engine requests again."""
+        with self._alone(f"engine {engine_id} is being resumed"):
+            engine = self._engine(engine_id)
+            engine.is_drained = False
+            self._fleet.place_waiting()
+
+    async def restart(self, engine_id: int) -> int:
+        """Start an engine's process anew, without losing its requests; returns the id of the engine that is new."""
+        with self._alone(f"engine {engine_id} is being restarted"):
+            return await self._restart(self._engine(engine_id))
+
+    async def restart_all(self) -> None:
+        """Restart every engine of the current generation, one after the other."""
+        with self._alone("all engines are being restarted"):
+            for engine in self._fleet.of_generation(self._fleet.generation.number):
+                if engine.id in self._fleet.engines:
+                    await self._restart(engine)
+
+    async def _restart(self, engine: EngineHandle) -> int:
+        if engine.is_retiring:
+            raise ConfigError(f"engine {engine.id} serves the last requests of an earlier model, and then stops")
+        try:
+            self._check_memory(engine.config, 1, "an engine beside the old one")
+        except NotEnoughMemory:
+            if engine.error:
+                raise
+            engine.is_drained, was_drained = True, engine.is_drained
+            self._fleet.move_requests(engine)  # without another engine, they wait
+            engine.is_drained = was_drained
+            engine.replace_process()
+            await engine.wait_ready()
+            logger.info("engine %d was restarted", engine.id)
+            return engine.id
+        new = await self._started(self._fleet.generations[engine.generation], engine.seat)
+        new.is_drained = engine.is_drained
+        await self._fleet.remove_engine(engine)
+        logger.info("engine %d was replaced by engine %d", engine.id, new.id)
+        return new.id
+
+    # --- all of them
+
+    async def replace(self, config: EngineConfig, vocabulary: Vocabulary | None, on_switch: Callable[[], None]) -> int:
+        """Serve with new engines that have other settings or another model; returns the number of their generation."""
+        with self._alone("the engines are being replaced"):
+            old = self._fleet.generation
+            count = max(1, config.engines)
+            self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
+            new = self._fleet.add_generation(config, vocabulary)
+            seats = self._fleet.divide_again(config)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for seat in range(count):
+                        group.create_task(self._started(new, seat))
+            except BaseException as errors:
+                self._fleet.divide_as(seats)
+                del self._fleet.generations[new.number]
+                raise _first_of(errors) from None
+            self._switch(old, new, on_switch)
+            return new.number
+
+    def _switch(self, old: Generation, new: Generation, on_switch: Callable[[], None]) -> None:
+        """From one moment to the next: what began stays as it is, what comes now is the new engines'."""
+        self._fleet.begin_generation(new)
+        on_switch()
+        if _have_equal_bits(old, new):
+            self._aliases[old.number] = new.number
+            self._fleet.adopt(old.number)
+            for engine in self._fleet.of_generation(old.number):
+                engine.is_drained = True
+                self._fleet.move_requests(engine)
+        logger.info("generation %d of the engines serves now", new.number)
+        self._ends[old.number] = asyncio.Event()
+        for engine in self._fleet.of_generation(old.number):
+            engine.is_retiring = True
+        task = asyncio.create_task(self._retire(old), name=f"retire-generation-{old.number}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, generation: Generation) -> None:
+        """Stop the engines of an earlier generation when its last request has ended."""
+        self.note_end(generation.number)
+        await self._ends[generation.number].wait()
+        for engine in self._fleet.of_generation(generation.number):
+            await self._fleet.remove_engine(engine)
+        del self._fleet.generations[generation.number]
+        logger.info("generation %d of the engines has ended", generation.number)
+
+    async def wait_ended(self, generation: int) -> None:
+        """Wait until no engine of an earlier generation is left."""
+        while generation in self._fleet.generations and self._retiring:
+            await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def resolved(self, generation: int) -> int | None:
+        """The generation that serves requests of this one; None if it has ended."""
+        while generation in self._aliases:
+            generation = self._aliases[generation]
+        end = self._ends.get(generation)
+        return None if generation not in self._fleet.generations or (end and end.is_set()) else generation
+
+    @contextmanager
+    def held(self) -> Iterator[int]:
+        """The number of the current generation, which does not end before the block does."""
+        number = self._fleet.generation.number
+        self._holders[number] = self._holders.get(number, 0) + 1
+        try:
+            yield number
+        finally:
+            self._holders[number] -= 1
+            if not self._holders[number]:
+                del self._holders[number]
+            self.note_end(number)
+
+    def note_end(self, generation: int) -> None:
+        """A request of this generation, or a holder, has ended."""
+        if (end := self._ends.get(generation)) is None or self._holders.get(generation):
+            return
+        if not any(each.generation == generation for each in self._accounts.unfinished.values()):
+            end.set()
+
+    async def stop(self) -> None:
+        """Stop what still goes on; the server ends."""
+        for task in list(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    # --- what they share
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        if self.current:
+            raise OperationInProgress(f"{self.current}; try again when that is done")
+        self.current = what
+        try:
+            yield
+        finally:
+            self.current = None
+
+    def _engine(self, engine_id: int) -> EngineHandle:
+        engine = self._fleet.engines.get(engine_id)
+        if engine is None:
+            known = ", ".join(map(str, self._fleet.engines)) or "none"
+            raise NoSuchEngine(f"there is no engine {engine_id}; the engines are: {known}")
+        return engine
+
+    async def _started(self, generation: Generation, seat: int) -> EngineHandle:
+        """A new engine that is ready. If it cannot be, nothing of it is left."""
+        engine = self._fleet.start_engine(generation, seat)
+        try:
+            await engine.wait_ready()
+        except BaseException:
+            await self._fleet.remove_engine(engine)
+            raise
+        return engine
+
+    def _check_others(self, engine: EngineHandle, what: str) -> None:
+        """Raise ConfigError if no other engine could take over."""
+        peers = self._fleet.of_generation(engine.generation)
+        if not any(each.takes_requests for each in peers if each is not engine):
+            raise ConfigError(
+                f"engine {engine.id} cannot be {what}: no other engine is ready to take its requests; add one first"
+            )
+
+    def _check_memory(self, config: EngineConfig, count: int, what: str) -> None:
+        """Raise NotEnoughMemory if there is no room for so many more engines.
+
+        An engine uses its KV cache bit by bit, so free memory is less what the running engines have not used yet.
+        """
+        promised = sum(
+            max(0, each.config.memory_bytes - (anonymous_bytes(each.pid) if each.pid else 0))
+            for each in self._fleet.engines.values()
+        )
+        needed, free = count * config.memory_bytes, max(0, self._free_memory() - promised)
+        if needed > free:
+            raise NotEnoughMemory(
+                f"{what} would need {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free; "
+                "free some, or serve with a lower --kv-cache-tokens"
+            )
+
+
+def _have_equal_bits(one: Generation, other: Generation) -> bool:
+    """Whether engines of both compute the same answers, so that a stream may move from one to the other."""
+    lengths = [generation.info.context_length if generation.info else 0 for generation in (one, other)]
+    return _what_decides_bits(one) == _what_decides_bits(other) and lengths[0] == lengths[1]
+
+
+def _what_decides_bits(generation: Generation) -> tuple[object, ...]:
+    config = generation.config
+    files = {(file.path, file.device, file.inode, file.size, file.modified_ns) for file in config.files}
+    return (
+        files or config.model,
+        config.quantization,
+        config.kv_cache_type,
+        config.activations,
+        config.context_length,  # RoPE scaling may depend on it
+        config.fake,
+        config.fake_settings,
+        generation.vocabulary,
+    )
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """The first error of a task group; other exceptions as they are."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,61 @@
+"""Chooses engines for requests, with what `routing` needs to know of both.
+
+Owns the figures of one round: what each engine owes, counted once and then kept up to date with each request that is
+given out. Requests that belong together (`Unfinished.group`) go to one engine, so that their prompt is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from antiphon.engine.engine_handle import EngineHandle
+from antiphon.engine.routing import Candidate, choose, prefix_digests
+from antiphon.engine.unfinished import Unfinished
+
+Estimate = Callable[[Unfinished], float]  # tokens that an engine would still have to compute for a request
+
+
+class Placement:
+    """One round of giving requests to engines, in which nothing else happens."""
+
+    def __init__(self, engines: Iterable[EngineHandle], estimate: Estimate) -> None:
+        self._engines = [engine for engine in engines if engine.takes_requests]
+        self._estimate = estimate
+        self._owed: dict[int, float] = {}
+
+    def engine_for(self, group: Sequence[Unfinished]) -> EngineHandle | None:
+        """The engine for requests that belong together and have none; None: no engine can take them now."""
+        suitable = [engine for engine in self._engines if engine.generation == group[0].generation]
+        if len(suitable) < 2:
+            return suitable[0] if suitable else None
+        taken = {each.engine_id for each in group[0].group}  # by those of the group that have one already
+        for engine in suitable:
+            if engine.id in taken:
+                return engine
+        digests = digests_of(group[0])
+        candidates = [
+            Candidate(engine.id, self._tokens_owed(engine), engine.prefixes.num_matching(digests))
+            for engine in suitable
+        ]
+        chosen = choose(candidates, sum(map(self._estimate, group)))
+        return next(engine for engine in suitable if engine.id == chosen)
+
+    def give(self, unfinished: Unfinished, engine: EngineHandle) -> None:
+        """Hand a request over."""
+        if len(self._engines) > 1:
+            self._owed[engine.id] = self._tokens_owed(engine) + self._estimate(unfinished)
+            engine.prefixes.note(digests_of(unfinished))
+        engine.add(unfinished)
+
+    def _tokens_owed(self, engine: EngineHandle) -> float:
+        if engine.id not in self._owed:
+            self._owed[engine.id] = sum(map(self._estimate, engine.requests.values()))
+        return self._owed[engine.id]
+
+
+def digests_of(unfinished: Unfinished) -> list[bytes]:
+    """The digests of a request's prompt; computed at the first call."""
+    if unfinished.digests is None:
+        request = unfinished.request
+        unfinished.digests = prefix_digests(request.prompt_token_ids, request.cache_salt)
+    return unfinished.digests

@@ -1,0 +1,89 @@
+"""Which engine gets a request: shared prefixes first, within a bounded load."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from antiphon.engine.routing import PREFIX_BLOCK, Candidate, PrefixIndex, choose, prefix_digests
+
+TOKENS = st.lists(st.integers(0, 3), max_size=5 * PREFIX_BLOCK)
+CANDIDATES = st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10)), min_size=1, max_size=8).map(
+    lambda parts: [Candidate(n, owed, matching * PREFIX_BLOCK) for n, (owed, matching) in enumerate(parts, start=1)]
+)
+
+
+def num_shared(one: list[int], other: list[int]) -> int:
+    """Tokens of whole blocks that both begin with; the last token of neither counts."""
+    most = (min(len(one), len(other)) - 1) // PREFIX_BLOCK
+    count = 0
+    while count < most and one[: (count + 1) * PREFIX_BLOCK] == other[: (count + 1) * PREFIX_BLOCK]:
+        count += 1
+    return count * PREFIX_BLOCK
+
+
+@given(TOKENS, TOKENS, st.integers(0, 5 * PREFIX_BLOCK))
+def test_an_index_finds_the_longest_shared_prefix(computed, other, shared):
+    asked = computed[:shared] + other
+    index = PrefixIndex(1000)
+    index.note(prefix_digests(computed))
+    assert index.num_matching(prefix_digests(asked)) == num_shared(computed, asked)
+
+
+def test_a_prefix_is_found_under_its_own_salt_only():
+    tokens = list(range(100))
+    index = PrefixIndex(1000)
+    index.note(prefix_digests(tokens, "one key"))
+    assert index.num_matching(prefix_digests(tokens, "one key")) == 96
+    assert index.num_matching(prefix_digests(tokens, "another key")) == 0
+    assert index.num_matching(prefix_digests(tokens)) == 0
+
+
+def test_long_salts_and_salts_that_are_no_text_are_told_apart():
+    tokens = list(range(100))
+    salts = ["x" * 100 + "a", "x" * 100 + "b", "\ud800", ""]
+    assert len({prefix_digests(tokens, salt)[0] for salt in salts}) == len(salts)
+
+
+@given(st.lists(TOKENS, max_size=20), st.integers(0, 10))
+def test_an_index_is_bounded_and_forgets_the_oldest(prompts, most):
+    index = PrefixIndex(most)
+    for prompt in prompts:
+        digests = prefix_digests(prompt)
+        index.note(digests)
+        assert len(index) <= most
+        assert index.num_matching(digests) == min(len(digests), most) * PREFIX_BLOCK
+
+
+def test_a_cleared_index_knows_nothing():
+    index = PrefixIndex(10)
+    index.note(prefix_digests(list(range(100))))
+    index.clear()
+    assert index.num_matching(prefix_digests(list(range(100)))) == 0
+
+
+@given(CANDIDATES, st.floats(0, 1e6))
+def test_no_engine_with_too_much_to_do_is_chosen(candidates, tokens):
+    chosen = next(each for each in candidates if each.engine_id == choose(candidates, tokens))
+    mean = sum(each.tokens_owed for each in candidates) / len(candidates)
+    assert chosen.tokens_owed <= (1.25 * mean + tokens) * (1 + 1e-9)
+
+
+@given(CANDIDATES, st.floats(0, 1e6))
+def test_among_engines_within_the_bound_the_longest_prefix_wins_then_the_least_work(candidates, tokens):
+    chosen = next(each for each in candidates if each.engine_id == choose(candidates, tokens))
+    mean = sum(each.tokens_owed for each in candidates) / len(candidates)
+    for each in candidates:
+        if each.tokens_owed <= 1.25 * mean + tokens:
+            assert (chosen.num_matching, -chosen.tokens_owed) >= (each.num_matching, -each.tokens_owed)
+
+
+@given(st.integers(2, 6), st.integers(1, 200), st.floats(1, 1000))
+def test_a_prefix_that_all_requests_share_does_not_fill_one_engine(num_engines, num_requests, tokens):
+    """Requests of one size, all with the prefix of engine 1: none gets more than the bound allows."""
+    owed = dict.fromkeys(range(1, num_engines + 1), 0.0)
+    for _ in range(num_requests):
+        candidates = [Candidate(n, owed[n], PREFIX_BLOCK if n == 1 else 0) for n in owed]
+        owed[choose(candidates, tokens)] += tokens
+    mean = num_requests * tokens / num_engines
+    assert max(owed.values()) <= (1.25 * mean + 2 * tokens) * (1 + 1e-9)

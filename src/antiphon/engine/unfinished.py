@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
 from antiphon.request import GenerateRequest, Terms, TokenEvent
@@ -26,11 +27,15 @@ class Unfinished:
     stream: TokenStream
     output_token_ids: list[int]  # received so far
     terms: Terms = field(default_factory=Terms)
+    parts: AnswerParts = field(init=False)  # how much of its thought and answer was received
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
     num_scored_tokens: int = 0  # of the prompt, likewise
     is_handed_over: bool = False  # to the engine that is alive
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
+
+    def __post_init__(self) -> None:
+        self.parts = AnswerParts(self.request.sampling.thinking, self.output_token_ids)
 
     @property
     def num_tokens(self) -> int:
@@ -43,6 +48,7 @@ class Unfinished:
         self.num_scored_tokens += event.is_prompt
         if event.token_id is not None:
             self.output_token_ids.append(event.token_id)
+            self.parts.take(event.token_id, event.thought_closed)
 
     def hand_over(self) -> GenerateRequest:
         """The request as the next engine gets it: with what earlier ones already produced."""

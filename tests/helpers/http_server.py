@@ -79,6 +79,7 @@ async def serving(
     wait: bool = True,
     grammars: bool = False,
     fake: dict[str, Any] | None = None,
+    engines: int = 1,
     max_num_sequences: int = 64,
     max_batch_tokens: int = 512,
     prefill_chunk: int | None = None,
@@ -97,6 +98,7 @@ async def serving(
     config = ServerConfig(host=host, port=port, model_name=MODEL, **settings)
     engine_config = EngineConfig(
         model="",
+        engines=engines,
         max_num_sequences=max_num_sequences,
         max_batch_tokens=max_batch_tokens,
         fake=True,

@@ -24,7 +24,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.num_scrapes = 0
-        self.seen_running = self.seen_restarting = False
+        self.seen_running = False
         self._before: Mapping[Series, float] = {}
 
     def take(self, text: str) -> None:
@@ -45,7 +45,6 @@ class Watcher:
         _check_histograms(by_name)
         self.num_scrapes += 1
         self.seen_running |= by_name["antiphon_requests_running"] > 0
-        self.seen_restarting |= by_name["antiphon_engine_ready"] == 0
 
     def _check_growth(self, growing: Mapping[Series, float], now: Mapping[Series, float]) -> None:
         for series, value in self._before.items():
@@ -143,30 +142,47 @@ async def _watch(server: Served, watcher: Watcher) -> None:
         await asyncio.sleep(choices.uniform(0.0, 0.1))
 
 
+async def _kill(server: Served, engine_id: int) -> None:
+    """Kill an engine amid work, and wait until another has taken its place."""
+    await _some_more(server)
+    restarts, steps = server.engine.restarts, (await server.metrics())["antiphon_steps_total"]
+    (pid,) = (each.pid for each in server.engine.engines() if each.id == engine_id)
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: server.engine.restarts > restarts)
+    assert (await server.metrics())["antiphon_steps_total"] >= steps, "its work stays counted"
+
+
+async def _some_more(server: Served) -> None:
+    begun = server.engine.counters.accepted
+    await until(lambda: server.engine.counters.accepted >= begun + 8)
+
+
 async def test_every_scrape_under_load_closes_its_accounts(tmp_path):
-    """Answers, aborts, refusals, requests that come too late, and an engine that is killed twice."""
+    """Answers, aborts, refusals, requests that come too late, engines that are killed, added and removed."""
     watcher, outcomes = Watcher(), Counter[str]()
     fake = {"step_seconds": 0.005, "eos_token_id": -1}
-    async with serving(tmp_path, fake=fake, max_num_sequences=6, max_queued_requests=48) as server:
+    async with serving(tmp_path, fake=fake, engines=2, max_num_sequences=3, max_queued_requests=48) as server:
         await server.complete(max_tokens=10)  # now it knows its speed
         outcomes["answered"] += 1
         watching = asyncio.create_task(_watch(server, watcher))
         users = [asyncio.create_task(_load(server, user, outcomes)) for user in range(NUM_USERS)]
-        for restarts in range(2):
-            begun = server.engine.counters.accepted
-            await until(lambda begun=begun: server.engine.counters.accepted >= begun + 10)
-            steps = (await server.metrics())["antiphon_steps_total"]
-            os.kill(server.engine.engine_pid, signal.SIGKILL)
-            await until(lambda restarts=restarts: server.engine.restarts == restarts + 1)
-            now = await server.metrics()
-            assert now["antiphon_steps_total"] >= steps, "its work stays counted"
-            await until(lambda: server.engine.is_ready)
+        await _kill(server, 1)
+        await _kill(server, 2)
+        added = await server.engine.add_engine()
+        await _some_more(server)
+        await server.engine.remove_engine(1)
+        labels = f'{{engine="{added}"}}'
+        now = await server.metrics()
+        assert now[f"antiphon_engine_ready{labels}"] == 1
+        assert 'antiphon_engine_ready{engine="1"}' not in now
         await asyncio.gather(*users)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         if not watching.cancelled():
             await watching
         await server.until_metric("antiphon_requests_running", 0)
+        await server.until_metric("antiphon_sequences_running", 0)
         text = (await server.http.get("/metrics")).text
         watcher.take(text)
         now = samples(text)

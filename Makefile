@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast clients wheel lint format stubs tables page page-tools screenshots demo clean help
+.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots demo clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -30,6 +30,9 @@ test: lint demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools)
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"
+
+search: $(VENV)/installed-judge ## run the property tests with random examples, ten times as many as `make test`
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --hypothesis-profile search -m "hypothesis and not model"
 
 clients: demo $(VENV)/installed-judge ## install other people's clients (0.7 GB) and test them against the server
 	@echo 'Installing the clients into build/clients and tests/e2e/clients/node_modules …'

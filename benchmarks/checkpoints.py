@@ -23,17 +23,18 @@ import numpy as np
 from checkpoint_formats import ARCHITECTURES, FORMATS, LLAMA_CPP, ROOT, Format, load
 from tiny_models import scheduled
 
+from antiphon.runtime.cpu import CpuRunner
 from antiphon.runtime.reference import ReferenceRunner
-from antiphon.step import Runner, StepPlan
+from antiphon.step import StepPlan
 
 DOCUMENT = ROOT / "docs" / "checkpoints.md"
 EVERY_FORMAT, SMOLLM2 = "every format", "SmolLM2"  # the document's tables
 PROMPT = np.random.default_rng(8).integers(0, 1500, 90).tolist()
 
 
-def logits_of(runner: Runner) -> np.ndarray:
+def logits_of(runner: CpuRunner | ReferenceRunner) -> np.ndarray:
     runner.execute(StepPlan([scheduled(PROMPT, [5, 2, 9])]))
-    return runner.logits()[0].copy()
+    return np.array(runner.logits()[0])
 
 
 def tiny_error(form: Format, column: str) -> float:

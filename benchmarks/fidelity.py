@@ -109,7 +109,7 @@ def load_judge(checkpoint: Checkpoint) -> PreTrainedModel:
         "head_dim", "vocab_size", "rms_norm_eps", "rope_theta", "max_position_embeddings", "tie_word_embeddings",
     )  # fmt: skip
     config, model_class = _JUDGES[checkpoint.architecture]
-    model = model_class(config(**{name: settings[name] for name in names})).float().eval()
+    model: PreTrainedModel = model_class(config(**{name: settings[name] for name in names})).float().eval()
     weights = {}
     for tensor in gguf.GGUFReader(checkpoint.path).tensors:
         values = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))

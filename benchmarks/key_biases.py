@@ -10,6 +10,7 @@ cache (docs/decisions/014-key-biases.md).
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -27,6 +28,7 @@ CASES = [(0, 4), (30, 4), (100, 4), (300, 4), (300, 16), (600, 4)]
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     titles = ["length", "pairs", "activations", "f16 cache", "int8, bias in the cache", "int8, large pairs left out"]
     print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
     for length, num_pairs in CASES:

@@ -19,6 +19,7 @@ import gguf
 import numpy as np
 import torch
 from checkpoint_formats import SCHEMES, Format, load
+from prose import prose
 from quantized_folders import Stored, config_of, in_parts, round_to, write_stored
 from tiny_checkpoints import write_hugging_face
 from tiny_models import encode, tensor
@@ -30,7 +31,7 @@ from antiphon.formats import open_checkpoint
 from antiphon.models.names import _GGUF, _HUGGING_FACE, TensorFinder
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.reference import dequantize
-from fidelity import Distance, cut_windows, follow, load_judge, prose
+from fidelity import Distance, cut_windows, follow, load_judge
 
 WINDOWS, LENGTH = 2, 128  # of prose
 Weights = Mapping[str, Tensor]  # float32, under Hugging Face's names and in its order

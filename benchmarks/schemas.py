@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -53,9 +54,10 @@ def problem(schema: Schema, text: str) -> str | None:
 
 
 def _any(random: Random, depth: int) -> Schema:
-    kinds = [_scalar, _scalar, _choice] if depth == 0 else [_scalar, _choice, _object, _array, _any_of]
-    kind = random.choice(kinds)
-    return kind(random) if kind in (_scalar, _choice) else kind(random, depth - 1)
+    simple: list[Callable[[Random], Schema]] = [_scalar, _choice] if depth else [_scalar, _scalar, _choice]
+    nested: list[Callable[[Random, int], Schema]] = [_object, _array, _any_of] if depth else []
+    number = random.choice(range(len(simple) + len(nested)))
+    return simple[number](random) if number < len(simple) else nested[number - len(simple)](random, depth - 1)
 
 
 def _object(random: Random, depth: int) -> Schema:
@@ -97,8 +99,8 @@ def _scalar(random: Random) -> Schema:
             low = random.randint(-1000, 1000)
             return {"type": "integer", "minimum": low, "maximum": low + random.randint(0, 5000)}
         case 1:
-            low = random.uniform(-10, 10)
-            return {"type": "number", "minimum": round(low, 2), "exclusiveMaximum": round(low + 7.25, 2)}
+            least = random.uniform(-10, 10)
+            return {"type": "number", "minimum": round(least, 2), "exclusiveMaximum": round(least + 7.25, 2)}
         case 2:
             least = random.randint(0, 5)
             return {"type": "string", "minLength": least, "maxLength": least + random.randint(0, 12)}

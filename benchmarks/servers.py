@@ -222,7 +222,7 @@ class Server:
         assert self.process is not None
         children: dict[int, list[int]] = {}
         for folder in Path("/proc").glob("[0-9]*"):
-            for fields in _lines(folder / "stat"):
+            for fields in read_lines(folder / "stat"):
                 children.setdefault(int(fields.rpartition(")")[2].split()[1]), []).append(int(folder.name))
         found = [self.process.pid]
         for pid in found:
@@ -231,14 +231,14 @@ class Server:
 
     def memory_bytes(self) -> int:
         """PSS of all its processes: pages that several share are counted once among them."""
-        rollups = (line for pid in self.processes() for line in _lines(Path(f"/proc/{pid}/smaps_rollup")))
+        rollups = (line for pid in self.processes() for line in read_lines(Path(f"/proc/{pid}/smaps_rollup")))
         return sum(int(line.split()[1]) << 10 for line in rollups if line.startswith("Pss:"))
 
     def cpu_seconds(self) -> dict[int, float]:
         """What each of its processes has used, in and out of the kernel."""
         used = {}
         for pid in self.processes():
-            for line in _lines(Path(f"/proc/{pid}/stat")):
+            for line in read_lines(Path(f"/proc/{pid}/stat")):
                 fields = line.rpartition(")")[2].split()
                 used[pid] = (int(fields[11]) + int(fields[12])) / TICKS
         return used
@@ -250,7 +250,7 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / TICKS
 
 
-def _lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
     """A file's lines; none if its process has just ended."""
     try:
         yield from path.read_text().splitlines()

@@ -140,6 +140,10 @@ async def test_a_first_signal_drains(demo_model):
         assert server.process.wait(PATIENCE) == 0
 
 
+def _status(url: str) -> int:
+    return httpx2.get(url, timeout=PATIENCE, trust_env=False).status_code
+
+
 async def test_a_second_signal_stops_at_once(demo_model):
     with real_server(demo_model, "--drain-timeout", "1000") as server:
         family = server.family
@@ -149,8 +153,7 @@ async def test_a_second_signal_stops_at_once(demo_model):
             async with client.stream("POST", CHAT, json=body) as reply:
                 await anext(reply.aiter_lines())
                 server.process.send_signal(signal.SIGTERM)
-                drains = f"{server.url}/ready"
-                wait_until(lambda: httpx2.get(drains, trust_env=False).status_code == 503, "it does not drain")
+                wait_until(lambda: _status(f"{server.url}/ready") == 503, "it does not drain")
                 server.process.send_signal(signal.SIGTERM)
-                assert await asyncio.to_thread(server.process.wait, 10) == 0
+                assert await asyncio.to_thread(server.process.wait, PATIENCE) == 0  # before the drain's limit
         wait_until(lambda: all(map(is_gone, family)), "a process is left over")

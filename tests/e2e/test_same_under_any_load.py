@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from real_server import RealServer, real_server
+from real_server import RealServer, asked_at_once, real_server
 from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn
 
 from antiphon import _native
@@ -49,9 +49,9 @@ async def test_same_with_prompts_cut_into_sevens(demo_model, alone):
 
 
 async def test_same_when_preempted(demo_model, alone):
-    """A cache for some 400 tokens, where all at once would need thousands."""
-    with real_server(demo_model, "--kv-cache-tokens", "384") as server:
-        assert await ask_at_once(server, VOICES) == alone["voices"]
+    """A cache of 8 blocks. Each answer grows by a block or more, and 32 requests are there from the first step on."""
+    with real_server(demo_model, "--kv-cache-tokens", "256", "--hang-timeout", "600") as server:
+        assert await asked_at_once(server, ask_at_once(server, VOICES), len(VOICES)) == alone["voices"]
         assert server.metrics()["antiphon_preemptions_total"] > 0
 
 

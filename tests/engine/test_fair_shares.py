@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from loads import EngineInMemory, ask
+from property_tests import examples
 
 from antiphon.engine.sequence import Sequence
 from antiphon.engine.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares
@@ -398,4 +399,4 @@ class FairMachine(RuleBasedStateMachine):
 
 
 TestFairness = FairMachine.TestCase
-TestFairness.settings = hypothesis_settings(max_examples=30, stateful_step_count=12, deadline=None)
+TestFairness.settings = hypothesis_settings(max_examples=examples(30), stateful_step_count=12)

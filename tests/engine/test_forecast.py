@@ -12,7 +12,6 @@ from loads import EngineInMemory, ask
 
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.forecast import Forecast, Prediction, Work
-from antiphon.engine.lengths import AnswerLengths
 
 STEP, PER_TOKEN = 0.02, 0.001  # seconds
 
@@ -125,44 +124,3 @@ def test_it_comes_true_on_the_scheduler(places: int, lengths: Sequence[int]) -> 
         begun |= dict.fromkeys(engine.scheduler.begun, step)
     for request, wait in zip(requests, predicted, strict=True):
         assert wait == pytest.approx(begun[request.request_id], rel=0.05, abs=2)
-
-
-def test_answers_are_expected_to_be_as_long_as_they_were() -> None:
-    lengths = AnswerLengths()
-    for _ in range(300):
-        lengths.observe(200, is_complete=True)
-    assert lengths.remaining(0, 4096) == pytest.approx(200, rel=0.15)
-    assert lengths.remaining(100, 4096) == pytest.approx(100, rel=0.25)
-    assert lengths.remaining(0, 50) == pytest.approx(50, rel=0.1)
-
-
-def test_cut_answers_do_not_make_the_others_short() -> None:
-    """Half of them ended at their limit of 16 tokens; the other half shows how long answers are."""
-    lengths = AnswerLengths()
-    for _ in range(300):
-        lengths.observe(16, is_complete=False)
-        lengths.observe(400, is_complete=True)
-    assert lengths.remaining(0, 4096) == pytest.approx(400, rel=0.2)
-
-
-def test_what_changes_is_followed() -> None:
-    lengths = AnswerLengths()
-    for length in (50, 800):
-        for _ in range(1000):
-            lengths.observe(length, is_complete=True)
-    assert lengths.remaining(0, 4096) == pytest.approx(800, rel=0.2)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=60),
-    st.integers(0, 5000),
-    st.integers(0, 5000),
-    st.integers(0, 5000),
-)
-def test_an_expectation_keeps_to_the_limit(answers: list[tuple[int, bool]], so_far: int, limit: int, more: int) -> None:
-    lengths = AnswerLengths()
-    for length, is_complete in answers:
-        lengths.observe(length, is_complete=is_complete)
-    left = lengths.remaining(so_far, limit)
-    assert min(1, max(0, limit - so_far)) <= left <= max(0, limit - so_far)
-    assert left <= lengths.remaining(so_far, limit + more) + 1e-6

@@ -8,6 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from loads import Answer, EngineInMemory, ask
+from property_tests import examples
 
 from antiphon.engine.sequence import Sequence
 from antiphon.request import FinishReason, GenerateRequest, ServiceTier, ThinkingLimit
@@ -369,4 +370,4 @@ class LoadMachine(RuleBasedStateMachine):
 
 
 TestAnyLoad = LoadMachine.TestCase
-TestAnyLoad.settings = hypothesis_settings(max_examples=200, stateful_step_count=30, deadline=None)
+TestAnyLoad.settings = hypothesis_settings(max_examples=examples(200), stateful_step_count=30)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask
+from property_tests import examples
 
 from antiphon.engine.thought import STRONGEST_NUDGE, Thought
 from antiphon.ops.reference_sampler import sample_reference
@@ -202,7 +203,7 @@ BEGINNINGS = [(), ((OPEN,),), ((OPEN, 1), (5, 6))]
     begins=st.sampled_from(BEGINNINGS),
     pauses=st.booleans(),
 )
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_a_thought_that_is_skipped_is_where_it_would_be_token_by_token(drawn, repeated, budget, ends, begins, pauses):
     """Resumed after any number of tokens, it wants and says the same from there on."""
     closing = (LINE, *ends[0], LINE)

@@ -6,16 +6,18 @@ close and no block is in use, and after SIGTERM neither it nor any process it st
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import httpx2
 from fronts import is_gone
@@ -24,6 +26,7 @@ from scrapes import check_accounts, check_idle, samples
 
 PATIENCE = 600.0  # seconds; a busy machine has taken more than 120 for 400 tokens
 _ENGINE = b"antiphon.engine.worker"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,25 @@ def real_server(model: Path | str, *options: str) -> Iterator[RealServer]:
             process.communicate()
         wait_until(lambda: all(map(is_gone, family)), "a process is left over")
         assert "Traceback" not in _text(log), _text(log)
+
+
+async def asked_at_once(server: RealServer, asking: Coroutine[Any, Any, T], count: int) -> T:
+    """Stop the engine until the front has accepted all `count` requests of `asking`; the engine then gets all at once.
+
+    For tests that need requests to overlap: how fast the front is has no say in it. Give the server a long
+    `--hang-timeout`, so that a slow front's engine is not taken for one that hangs.
+    """
+    engine = server.engine_pid
+    os.kill(engine, signal.SIGSTOP)
+    try:
+        task = asyncio.ensure_future(asking)
+        accepted = "antiphon_requests_running"
+        await asyncio.to_thread(
+            wait_until, lambda: task.done() or server.metrics().get(accepted, 0) == count, "not all are accepted"
+        )
+    finally:
+        os.kill(engine, signal.SIGCONT)
+    return await task
 
 
 def children(pid: int) -> list[int]:

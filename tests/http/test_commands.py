@@ -77,8 +77,10 @@ def test_what_looks_wrong_is_said_once_at_start(tmp_path):
 def test_the_line_to_paste_works(model):
     with serve(model) as (process, url):
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
-        assert httpx2.post(f"{url}/v1/chat/completions", json=body, trust_env=False).status_code == 200
-        assert httpx2.get(f"{url}/v1/models", trust_env=False).json()["data"][0]["id"] == "small"
+        assert (
+            httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE, trust_env=False).status_code == 200
+        )
+        assert httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False).json()["data"][0]["id"] == "small"
         process.send_signal(signal.SIGTERM)
         status, text = ending(process)
     assert status == 0
@@ -178,7 +180,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def test_requests_for_a_websocket_and_nonsense_leave_nothing_in_the_log(model):
     with serve(model) as (process, url):
         asking = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-        assert httpx2.get(f"{url}/v1/models", headers=asking, trust_env=False).status_code == 200
+        assert httpx2.get(f"{url}/v1/models", headers=asking, timeout=PATIENCE, trust_env=False).status_code == 200
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
             connection.sendall(b"this is no HTTP\r\n\r\n")
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400")
@@ -256,7 +258,7 @@ def test_a_question_through_a_pipe_is_answered_plainly(model):
         ask = [*ANTIPHON, "chat", "--url", url, "--max-tokens", "20", "--temperature", "0"]
         reply = subprocess.run(ask, input="Hello\n", capture_output=True, text=True, timeout=PATIENCE, check=True)
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20, "temperature": 0}
-        answer = httpx2.post(f"{url}/v1/chat/completions", json=body, trust_env=False).json()
+        answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=PATIENCE, trust_env=False).json()
     assert reply.stdout == answer["choices"][0]["message"]["content"] + "\n"
     assert reply.stderr == ""
 
@@ -397,7 +399,7 @@ def test_a_conversation_on_a_terminal(model):
         terminal.wait_for_prompt()
         terminal.type("\x04")
         assert terminal.end() == 0
-        served = httpx2.get(f"{url}/metrics", trust_env=False).text
+        served = httpx2.get(f"{url}/metrics", timeout=PATIENCE, trust_env=False).text
         assert 'antiphon_requests_finished_total{endpoint="chat"} 1.0' in served
 
 
@@ -619,12 +621,12 @@ def test_on_a_terminal_a_request_is_one_short_line_that_does_not_tear_the_progre
     finally:
         del os.environ["PYTHONPATH"]
     terminal.wait_for("starting the engine")  # the bar is there, and HTTP is answered
-    assert httpx2.get(f"http://127.0.0.1:{port}/ready", trust_env=False).status_code == 503
+    assert httpx2.get(f"http://127.0.0.1:{port}/ready", timeout=PATIENCE, trust_env=False).status_code == 503
     terminal.wait_for(" 503 GET /ready  0.")
     terminal.wait_for("curl http")
     body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
-    assert httpx2.post(url, json=body, trust_env=False).status_code == 200
+    assert httpx2.post(url, json=body, timeout=PATIENCE, trust_env=False).status_code == 200
     terminal.wait_for(" 200 POST /v1/chat/completions  ")
     terminal.wait_for(" + 5 tokens  ")
     terminal.type("\x03")
@@ -639,7 +641,7 @@ def test_on_a_terminal_a_request_is_one_short_line_that_does_not_tear_the_progre
 )
 def test_elsewhere_the_access_log_is_json_unless_text_is_asked_for(model, options, begins):
     with serve(model, *options) as (process, url):
-        assert httpx2.get(f"{url}/v1/models", trust_env=False).status_code == 200
+        assert httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False).status_code == 200
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=PATIENCE)
     lines = [line for line in out.splitlines() if "/v1/models" in line]

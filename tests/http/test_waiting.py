@@ -76,7 +76,7 @@ async def test_what_a_client_waits_for_bytes_limits_a_whole_answer_but_not_a_str
     async with busy(tmp_path, running=50) as server:
         fields = {"prompt": "Hello", "max_tokens": 2000, "ignore_eos": True}
         for _ in range(30):  # so that long answers are expected
-            server.engine._admission.lengths.observe(2000, is_complete=True)
+            server.engine._admission.lengths.plain.observe(2000, is_complete=True)
         headers = {"x-stainless-read-timeout": "10"}
         whole = await server.http.post("/v1/completions", json=fields, headers=headers)
         assert whole.status_code == 503

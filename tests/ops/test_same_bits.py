@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_models import SETTINGS, cpu_runner, scheduled, tiny_model
 
 from antiphon import _native
@@ -58,7 +59,7 @@ def test_instruction_sets_and_threads(instruction_set: str, name: str, kv: str, 
         assert (alone(machine, index) == row).all()
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.data())
 def test_any_mix_and_any_chunking(data: st.DataObject) -> None:
     """Prompts enter when they like, in chunks as they come, in any order, beside any others."""

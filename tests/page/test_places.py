@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from chat_page import FAILED_LOAD, Visit
-from page_server import Kind, PageServer
+from page_server import PATIENCE, Kind, PageServer
 from playwright.async_api import expect
 from proxy import proxied
 
@@ -59,7 +59,7 @@ async def test_it_works_over_plain_http_on_another_host(start: Callable[[Kind], 
 
 async def test_without_the_page_there_is_none(start: Callable[[Kind], PageServer]):
     server = start(Kind(settings={"page": False}))
-    reply = httpx2.get(server.url, headers={"Accept": "text/html"}, trust_env=False)
+    reply = httpx2.get(server.url, headers={"Accept": "text/html"}, timeout=PATIENCE, trust_env=False)
     assert reply.headers["content-type"] == "application/json"
 
 

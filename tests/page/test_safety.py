@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from chat_page import ChatPage, Visit
 from documents import ATTACKS
-from page_server import KEY, PageServer
+from page_server import KEY, PATIENCE, PageServer
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -109,7 +109,7 @@ async def test_a_title_of_markup_is_text_everywhere(echo: PageServer, visit: Vis
 
 
 async def test_the_policy_is_on_the_page_its_files_and_the_api(echo: PageServer):
-    with httpx2.Client(base_url=echo.url, trust_env=False) as client:
+    with httpx2.Client(base_url=echo.url, timeout=PATIENCE, trust_env=False) as client:
         page = client.get("/", headers={"Accept": "text/html"})
         assert page.headers["content-type"].startswith("text/html")
         script = page.text.split('src="./')[1].split('"')[0]
@@ -122,7 +122,7 @@ async def test_the_policy_is_on_the_page_its_files_and_the_api(echo: PageServer)
 
 async def test_with_keys_only_the_files_of_the_page_are_open(locked: PageServer):
     browser = {"Accept": "text/html"}
-    with httpx2.Client(base_url=locked.url, trust_env=False) as client:
+    with httpx2.Client(base_url=locked.url, timeout=PATIENCE, trust_env=False) as client:
         page = client.get("/", headers=browser)
         assert page.status_code == 200
         assert KEY not in page.text

@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer
@@ -67,7 +68,7 @@ AB = st.text("ab", max_size=40)
 
 
 @given(AB, st.lists(st.text("ab", min_size=1, max_size=6), max_size=5), st.lists(st.integers(0, 40), max_size=6))
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_stop_strings_are_found_however_the_text_is_cut(text: str, stops: list[str], cuts: list[int]) -> None:
     search = StopSearch(StopStrings(stops))
     sent = ""
@@ -100,10 +101,10 @@ def test_nothing_comes_after_a_stop_string() -> None:
 
 def test_sixteen_long_stop_strings_cost_linear_time() -> None:
     search = StopSearch(StopStrings(["a" * 1000 + letter for letter in "bcdefghijklmnopq"]))
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(50_000):
         search.push("a" * 8)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert len(search.finish()) == 1000
 
 

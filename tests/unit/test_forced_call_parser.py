@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_text import cut
 
 from antiphon.text import ToolReading
@@ -40,7 +41,7 @@ def complete(calls: list[tuple[str, str]]) -> list[tuple[str, str, bool]]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @given(cuts=st.lists(st.integers(0, 400), max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_calls_however_they_are_cut(shape, cuts):
     text = write_calls(SHAPES[shape], CALLS)
     assert parse(cut(text, cuts), shape)[0] == parse(list(text), shape)[0] == complete(CALLS)
@@ -133,7 +134,7 @@ def test_where_one_call_is_allowed_the_first_is_the_last():
 
 
 @given(st.lists(st.dictionaries(st.text('a}"\\<'), st.text("{]\n"), max_size=2), min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_any_arguments(arguments):
     written = list(dict.fromkeys(("add", json.dumps(each)) for each in arguments))
     assert parse(list(write_calls(SHAPES["deepseek"], written)), "deepseek")[0] == complete(written)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_checkpoints import BF16, F32, Q2_K, Q4_0, metadata, packed, write_gguf
 
 from antiphon.errors import CheckpointError
@@ -244,7 +245,7 @@ def open_or_refuse(path: Path, data: bytes) -> None:
     assert peak < 1 << 20
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_open_or_are_refused(sound: bytes, tmp_path: Path, data: st.DataObject) -> None:
     damaged = bytearray(sound)

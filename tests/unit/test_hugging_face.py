@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_checkpoints import metadata, tiny_vocabulary, write_gguf, write_hugging_face, write_safetensors
 
 from antiphon.errors import CheckpointError
@@ -228,7 +229,7 @@ def test_unsound_lengths_are_refused(tmp_path: Path, data: bytes) -> None:
         read_safetensors(path, ModelFiles())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4))
 def test_damaged_files_open_or_are_refused(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
     path = tmp_path / "m.safetensors"

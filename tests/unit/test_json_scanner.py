@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_text import cut
 
 from antiphon.text.json_scanner import JsonScanner
@@ -33,7 +34,7 @@ def scan(pieces: list[str]) -> tuple[JsonScanner, int]:
     st.lists(st.integers(0, 200)),
     st.text(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_an_object_ends_where_a_parser_says_so(value, indent, ascii_only, cuts, behind):
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     scanner, taken = scan(cut(text + behind, cuts))
@@ -41,7 +42,7 @@ def test_an_object_ends_where_a_parser_says_so(value, indent, ascii_only, cuts, 
 
 
 @given(st.text('{}[]",:\\ \n\t-1eatrufls', max_size=30), st.lists(st.integers(0, 30)))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500))
 def test_what_a_parser_accepts_is_accepted_and_cuts_make_no_difference(text, cuts):
     whole, pieces = scan([text]), scan(cut(text, cuts))
     assert (whole[0].done, whole[0].failed, whole[1]) == (pieces[0].done, pieces[0].failed, pieces[1])

@@ -9,6 +9,7 @@ import pytest
 from grammars import fits, json_grammar, lark, matcher_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 
 from antiphon.grammar import GrammarError
 from antiphon.request import GrammarKind
@@ -56,7 +57,7 @@ TRIED = ["0", "1", "-1", "0.5", "12345", "-12345", str(10**17), str(-(10**17)), 
 
 
 @given(st.dictionaries(st.sampled_from(KEYWORDS), SIGNED, min_size=1), st.sampled_from(["integer", "number"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150))
 def test_whatever_the_bounds_nothing_outside_them_fits(bounds, kind):
     try:
         grammar = json_grammar({"type": kind, **bounds})

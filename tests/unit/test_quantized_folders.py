@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from quantized_folders import SCHEMES, Scheme, Stored, config_of, write_quantized_folder
 from tiny_checkpoints import write_hugging_face
 
@@ -381,7 +382,7 @@ def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.integers(0, 1 << 22), st.integers(0, 255)), min_size=1, max_size=8))
 def test_damaged_folders_are_read_or_refused(sound: Path, changes: list[tuple[int, int]]) -> None:
     path = sound / "model.safetensors"

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer
@@ -68,7 +69,7 @@ TEXTS = st.lists(st.sampled_from(["<think>", "</think>", "\n", " ", "<", "</thi"
 
 
 @given(TEXTS, st.lists(st.integers(0, 60), max_size=8), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_streamed_and_at_once_are_the_same(text: str, cuts: list[int], starts_in_thought: bool) -> None:
     once = split([text], starts_in_thought=starts_in_thought)
     assert split(cut(text, cuts), starts_in_thought=starts_in_thought) == once

@@ -151,9 +151,9 @@ def test_long_texts_take_linear_time(tiny: Tokenizer, text: str) -> None:
     """Ten times the length within about ten times the time; quadratic would be a hundred."""
 
     def seconds(length: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         tiny.encode_with_control(text * (length // len(text)) + "x")
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     seconds(1_000)
     short = min(seconds(20_000) for _ in range(3))
@@ -161,16 +161,22 @@ def test_long_texts_take_linear_time(tiny: Tokenizer, text: str) -> None:
 
 
 def test_encoding_lets_other_threads_run() -> None:
+    """A busy machine may keep this thread from running for most of a try; the interpreter's lock would in each."""
     text = " ".join(f"word{n}" for n in range(50_000))
-    worker = threading.Thread(target=TINY.encode, args=(text,))
-    longest, start = 0.0, time.perf_counter()
-    last = start
-    worker.start()
-    while worker.is_alive():
-        time.sleep(0.001)
-        now = time.perf_counter()
-        longest, last = max(longest, now - last), now
-    assert longest < 0.6 * (last - start), "the interpreter lock was held for most of it"
+
+    def longest_pause() -> float:
+        """As a share of the time that encoding takes."""
+        worker = threading.Thread(target=TINY.encode, args=(text,))
+        longest, start = 0.0, time.perf_counter()
+        last = start
+        worker.start()
+        while worker.is_alive():
+            time.sleep(0.001)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        return longest / (last - start)
+
+    assert any(longest_pause() < 0.6 for _ in range(20)), "the interpreter's lock was held for most of it"
 
 
 def test_bytes_outside_the_vocabulary_are_dropped_and_still_part_words() -> None:

@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_tests import examples
 from tiny_text import bytes_to_ids, cut, tiny_data
 
 from antiphon.text import TextStream, Tokenizer, ToolReading
@@ -160,7 +161,7 @@ WRITTEN = st.dictionaries(ANY_TEXT, ANY_TEXT | st.lists(ANY_TEXT, max_size=2), m
 
 @pytest.mark.parametrize("shape", SHAPES)
 @given(arguments=st.lists(WRITTEN, min_size=1, max_size=3), cuts=st.lists(st.integers(0, 400), max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 def test_a_string_of_a_call_may_hold_any_text(shape, arguments, cuts):
     calls = [("look", json.dumps(each, ensure_ascii=False)) for each in arguments]
     text = write_calls(SHAPES[shape], calls)
@@ -191,7 +192,7 @@ PARTS_DEEPSEEK += [V31_ADD, "<｜tool▁calls▁end｜>", "<｜tool▁", "\n", "
 
 @pytest.mark.parametrize(("shape", "parts"), [("hermes", PARTS), ("deepseek", PARTS_DEEPSEEK)])
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_streamed_and_at_once_are_the_same_and_nothing_is_lost(shape, parts, data):
     text = "".join(data.draw(st.lists(st.sampled_from(parts), max_size=10)))
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=10))
@@ -258,7 +259,7 @@ def test_the_cost_grows_with_the_length_and_no_faster(unit):
 @given(
     st.lists(st.tuples(st.sampled_from(NAMES), st.dictionaries(st.text("a<｜{\"'\n\\é"), st.text("b</{}"))), min_size=1)
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 def test_what_is_written_for_a_model_can_be_read_back(shape, calls):
     written = [(name, json.dumps(arguments, ensure_ascii=False)) for name, arguments in calls]
     assert parse([write_calls(SHAPES[shape], written)], shape) == ("", written)

@@ -9,6 +9,7 @@ from grammars import json_grammar, matcher_of, spelled, tiny_vocabulary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask
+from property_tests import examples
 
 from antiphon.grammar.json_schema import has_open_keys
 from antiphon.grammar.lark import to_lark
@@ -54,7 +55,7 @@ def test_the_tokens_that_would_end_a_key_as_one_that_is_there(text, tokens):
 
 
 @given(st.lists(st.text('ab"\\,:{ é'), max_size=6), st.text('ab"\\,:{ é'))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 def test_keys_are_those_of_the_object(names, last):
     written = json.dumps(dict.fromkeys(names, 1), ensure_ascii=False)
     rest = json.dumps(last, ensure_ascii=False)[1:]

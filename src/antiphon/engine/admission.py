@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
 from antiphon.engine.lengths import AnswerLengths
@@ -78,8 +79,8 @@ class Admission:
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
         """A request that was accepted has ended."""
         self._num_unfinished -= 1
-        if num_tokens := len(unfinished.output_token_ids):
-            self.lengths.observe(num_tokens, is_complete=reason is FinishReason.STOP)
+        if unfinished.parts.num_tokens:
+            self.lengths.observe(unfinished.parts, is_complete=reason is FinishReason.STOP)
 
     # --- what it decides
 
@@ -168,7 +169,7 @@ class Admission:
             Work(
                 _rank(request, place + number, _AFTER_ALL + number),
                 self._to_read(request),
-                self._to_write(request, len(request.output_token_ids), 0, load.context_length),
+                self._to_write(request, _parts(request), 0, load.context_length),
             )
             for number, request in enumerate(requests, start=1)
         ]
@@ -183,8 +184,7 @@ class Admission:
         return 0.0 if is_read else self._to_read(unfinished.request)
 
     def _left_to_write(self, unfinished: Unfinished, context_length: int) -> float:
-        num_tokens, num_scored = len(unfinished.output_token_ids), unfinished.num_scored_tokens
-        return self._to_write(unfinished.request, num_tokens, num_scored, context_length)
+        return self._to_write(unfinished.request, unfinished.parts, unfinished.num_scored_tokens, context_length)
 
     def _to_read(self, request: GenerateRequest) -> float:
         """Tokens of a prompt that are probably not cached; at least the last one has to be computed."""
@@ -192,9 +192,16 @@ class Admission:
             return 1.0  # the first choice computes it
         return max(1.0, len(request.prompt_token_ids) * (1 - self._cached_share))
 
-    def _to_write(self, request: GenerateRequest, num_tokens: int, num_scored: int, context_length: int) -> float:
-        limit = min(request.sampling.max_tokens, context_length - len(request.prompt_token_ids))
-        return self.lengths.remaining(num_tokens, limit) + request.num_scored_tokens - num_scored
+    def _to_write(self, request: GenerateRequest, parts: AnswerParts, num_scored: int, context_length: int) -> float:
+        sampling = request.sampling
+        limit = min(sampling.max_tokens, context_length - len(request.prompt_token_ids))
+        least = limit if sampling.ignore_eos and not sampling.stop_token_ids else min(sampling.min_tokens, limit)
+        expected = max(self.lengths.remaining(parts, limit), least - parts.num_tokens)
+        return expected + request.num_scored_tokens - num_scored
+
+
+def _parts(request: GenerateRequest) -> AnswerParts:
+    return AnswerParts(request.sampling.thinking, request.output_token_ids)
 
 
 def _kind(request: GenerateRequest) -> tuple[int, bool]:

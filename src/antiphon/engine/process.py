@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -88,8 +89,10 @@ class EngineProcess:
 
     def kill(self) -> None:
         """SIGKILL; works on a stopped process too."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        # Not `Process.kill`: if the process has just ended, that collects its status, and asyncio then reports 255.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def wait(self) -> EngineEnd:
         """Wait until the process is gone and release everything."""

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
 from antiphon.request import GenerateRequest, Terms, TokenEvent
@@ -27,6 +28,7 @@ class Unfinished:
     stream: TokenStream
     output_token_ids: list[int]  # received so far
     terms: Terms = field(default_factory=Terms)
+    parts: AnswerParts = field(init=False)  # how much of its thought and answer was received
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
     num_scored_tokens: int = 0  # of the prompt, received so far
     generation: int = 0  # of the engines that may compute it
@@ -36,6 +38,9 @@ class Unfinished:
     num_withdrawals: int = 0  # how often it was taken from an engine that was alive
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
+
+    def __post_init__(self) -> None:
+        self.parts = AnswerParts(self.request.sampling.thinking, self.output_token_ids)
 
     @property
     def is_handed_over(self) -> bool:
@@ -63,6 +68,7 @@ class Unfinished:
         self.num_scored_tokens += event.is_prompt
         if event.token_id is not None:
             self.output_token_ids.append(event.token_id)
+            self.parts.take(event.token_id, event.thought_closed)
 
     def for_engine(self) -> GenerateRequest:
         """The request as an engine gets it: with the tokens that earlier engines produced."""

@@ -99,12 +99,15 @@ def kv_capacity(free: int, weights: WeightBytes, per_token: int) -> int:
     return max(0, room // per_token // KV_BLOCK_SIZE * KV_BLOCK_SIZE)
 
 
-def default_kv_tokens(free: int, weights: WeightBytes, per_token: int, context_length: int) -> int:
-    """The default size of the KV pool in tokens: half of what fits, but no more than many users need.
+def default_kv_tokens(
+    free: int, weights: WeightBytes, per_token: int, context_length: int, num_engines: int = 1
+) -> int:
+    """The default size of an engine's KV pool in tokens: half of what fits, but no more than many users need.
 
     The pool keeps memory that it has used once, for the prefix cache, so the default leaves room for other processes.
+    `free` is the engine's own share. Users are divided among the engines.
     """
-    crowd = max(context_length, CROWD_TOKENS)
+    crowd = max(context_length, CROWD_TOKENS // num_engines)
     return min(kv_capacity(free, weights, per_token) // 2, crowd) // KV_BLOCK_SIZE * KV_BLOCK_SIZE
 
 

@@ -14,6 +14,7 @@ from antiphon.config import EngineConfig
 from antiphon.errors import ConfigError
 from antiphon.footprint import (
     KV_BLOCK_SIZE,
+    PROCESS_BYTES,
     WeightBytes,
     default_kv_tokens,
     kv_bytes_per_token,
@@ -27,9 +28,9 @@ _AS_STORED = "w8"  # has no effect if there is no float matrix to quantize
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The sizes with which a model is served, in bytes and tokens."""
+    """The sizes with which each engine serves a model, in bytes and tokens."""
 
-    available: int  # bytes of memory for which the plan was made
+    available: int  # bytes of memory for each engine, for which the plan was made
     quantization: Quantization
     weights: WeightBytes
     kv_cache_type: str
@@ -39,10 +40,16 @@ class MemoryPlan:
     full_context_length: int  # the context length that was requested, limited to the model's
     context_length: int  # the same, limited to the size of the KV cache
     problem: str = ""  # why the model cannot be served; then there is no KV cache
+    num_engines: int = 1  # that share the memory equally
 
     @property
     def kv_cache_bytes(self) -> int:
         return self.kv_cache_tokens * self.kv_bytes_per_token
+
+    @property
+    def engine_bytes(self) -> int:
+        """What one engine takes when its KV cache is full."""
+        return self.weights.resident + self.kv_cache_bytes + PROCESS_BYTES
 
     def applied_to(self, config: EngineConfig) -> EngineConfig:
         """The settings for the engine, with all choices that depend on memory already made.
@@ -56,13 +63,20 @@ class MemoryPlan:
             config,
             quantization=self.quantization.name or _AS_STORED,
             kv_cache_tokens=self.kv_cache_tokens,
+            engines=self.num_engines,
+            memory_bytes=self.engine_bytes,
             # RoPE scaling depends on the requested length. The size of the KV cache limits it again in the engine.
             context_length=self.full_context_length,
         )
 
 
 def plan_memory(checkpoint: Checkpoint, config: EngineConfig, available: int) -> MemoryPlan:
-    """Plan how to serve a checkpoint with `config` in `available` bytes of memory."""
+    """Plan how to serve a checkpoint with `config` in `available` bytes of memory.
+
+    Each of `config.engines` engines gets an equal share of it, and has weights and a KV cache of its own.
+    """
+    num_engines = max(1, config.engines)
+    available //= num_engines
     settings = checkpoint.settings
     quantization = choose_quantization(
         config.quantization, checkpoint, available, config.kv_cache_type, config.kv_cache_tokens
@@ -73,9 +87,9 @@ def plan_memory(checkpoint: Checkpoint, config: EngineConfig, available: int) ->
     capacity = kv_capacity(available, weights, per_token)
     longest = int(settings["max_position_embeddings"])
     context = min(config.context_length or longest, longest)
-    tokens = config.kv_cache_tokens or default_kv_tokens(available, weights, per_token, context)
+    tokens = config.kv_cache_tokens or default_kv_tokens(available, weights, per_token, context, num_engines)
     tokens = tokens // KV_BLOCK_SIZE * KV_BLOCK_SIZE
-    problem = _problem(config.kv_cache_tokens, tokens, capacity, per_token)
+    problem = _problem(config.kv_cache_tokens, tokens, capacity, per_token, num_engines)
     return MemoryPlan(
         available=available,
         quantization=quantization,
@@ -87,19 +101,34 @@ def plan_memory(checkpoint: Checkpoint, config: EngineConfig, available: int) ->
         full_context_length=context,
         context_length=0 if problem else min(context, tokens),
         problem=problem,
+        num_engines=num_engines,
     )
 
 
-def _problem(asked: int, tokens: int, capacity: int, per_token: int) -> str:
+def plan_engines(checkpoint: Checkpoint, config: EngineConfig, available: int, most: int) -> MemoryPlan:
+    """Plan for `config.engines` engines or, if that is 0, for as many as have room in memory, at most `most`."""
+    if config.engines:
+        return plan_memory(checkpoint, config, available)
+    plans = (plan_memory(checkpoint, replace(config, engines=count), available) for count in range(most, 0, -1))
+    return next(plan for plan in plans if not plan.problem or plan.num_engines == 1)
+
+
+def _problem(asked: int, tokens: int, capacity: int, per_token: int, num_engines: int) -> str:
     """Why a KV cache of `tokens` is not possible, or ""; `asked` is the value of the option, or 0."""
     if asked and tokens > capacity:  # memory is only allocated when it is used, so this would fail later
         size = f"{tokens * per_token / 2**30:.1f} GiB"
+        each = f" for each of {num_engines} engines" if num_engines > 1 else ""
         return (
             f"--kv-cache-tokens {asked:,} would take {size}; in addition to the model, this machine has memory for "
-            f"{capacity:,} tokens"
+            f"{capacity:,} tokens{each}"
         )
     if asked and not tokens:
         return f"--kv-cache-tokens {asked}: the KV cache must hold at least one block of {KV_BLOCK_SIZE} tokens"
+    if not tokens and num_engines > 1:
+        return (
+            f"there is not enough memory for the weights and a KV cache of each of {num_engines} engines; "
+            "lower --engines, serve a smaller model or free some memory"
+        )
     if not tokens:
         return "there is not enough memory for the weights and a KV cache; serve a smaller model or free some memory"
     return ""

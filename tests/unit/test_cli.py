@@ -139,8 +139,8 @@ def test_recipes_of_other_servers_work_unchanged_and_say_what_has_no_effect(monk
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ("--tensor-parallel-size 4", "there is one engine"),
-        ("-tp=2", "there is one engine"),
+        ("--tensor-parallel-size 4", "use --engines"),
+        ("-tp=2", "use --engines"),
         ("--dtype float16", "--quantization w8"),
         ("--device cuda", "models run on the CPU"),
         ("--reasoning-parser mistral", "leave it out"),

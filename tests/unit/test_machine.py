@@ -13,10 +13,23 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from machines import UNLIMITED_V1, FakeMachine
 
-from antiphon.machine import choose_threads, free_memory_bytes, see_machine, see_memory, see_processors
+from antiphon.machine import (
+    Processors,
+    Seat,
+    choose_threads,
+    default_engines,
+    divide,
+    free_memory_bytes,
+    see_machine,
+    see_memory,
+    see_processors,
+)
 from antiphon.machine.control_groups import _VERSION_2, _groups
+from antiphon.machine.processors import Node
 
 GIB = 1 << 30
 CGROUP = "/sys/fs/cgroup"
@@ -269,6 +282,56 @@ def test_nodes_that_do_not_list_every_cpu_are_not_believed(machine):
     machine.node(0, "0-1")
     choice = choose_threads(see_processors(machine.root, range(4)))
     assert (choice.threads, choice.node) == (4, None)
+
+
+# --- several engines
+
+
+def test_there_is_one_engine_for_each_node(machine):
+    processors = see_processors(two_nodes(machine).root, range(16))
+    assert default_engines(processors) == 2
+    seats = divide(processors, 2)
+    assert [set(seat.cpus) for seat in seats] == [set(node.cpus) for node in processors.nodes]
+    assert [seat.threads for seat in seats] == [node.num_cores for node in processors.nodes]
+
+
+def test_a_single_engine_chooses_its_cores_by_itself(machine):
+    processors = see_processors(two_nodes(machine).root, range(16))
+    assert divide(processors, 1, 3) == (Seat((), 3),)
+
+
+def test_more_threads_than_a_node_has_cores_need_one_engine_on_all_nodes(machine):
+    assert default_engines(see_processors(two_nodes(machine).root, range(16)), 5) == 1
+
+
+def test_a_quota_below_all_cores_is_for_one_engine(machine):
+    two_nodes(machine).member("0::/")
+    machine.mount(CGROUP)
+    machine.group(CGROUP, cpu_max="600000 100000")
+    processors = see_processors(machine.root, range(16))
+    assert default_engines(processors) == 1
+    assert [seat.threads for seat in divide(processors, 2)] == [3, 3]  # if there are to be two anyway
+
+
+@given(st.integers(1, 40), st.integers(0, 6))
+def test_engines_get_cores_of_their_own_on_one_node_as_long_as_there_are_enough(num_engines, threads):
+    nodes = (
+        Node(0, frozenset(range(8)), 4, 0, tuple(frozenset([n, n + 4]) for n in range(4))),
+        Node(1, frozenset(range(8, 14)), 6, 0, tuple(frozenset([n]) for n in range(8, 14))),
+    )
+    seats = divide(Processors(frozenset(range(14)), 10, nodes, None), num_engines, threads)
+    assert len(seats) == num_engines
+    if num_engines == 1:
+        return
+    for seat in seats:
+        assert any(node.cpus.issuperset(seat.cpus) for node in nodes)
+        assert seat.cpus
+        assert seat.threads >= 1
+        assert not threads or seat.threads == threads
+    if num_engines <= 10 and not threads:
+        used = [cpu for seat in seats for cpu in seat.cpus]
+        assert len(used) == len(set(used))
+        assert sum(seat.threads for seat in seats) == 10 or num_engines <= 1
 
 
 # --- what people are shown

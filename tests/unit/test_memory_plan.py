@@ -90,6 +90,30 @@ def test_a_plan_that_is_applied_leaves_nothing_to_choose(checkpoint, settings):
     assert (again.kv_cache_tokens, again.context_length) == (served.kv_cache_tokens, served.context_length)
 
 
+def test_several_engines_share_the_memory_and_each_has_its_own_weights(checkpoint):
+    one = plan(checkpoint, memory_for(checkpoint, 40 * BLOCK))
+    each = plan(checkpoint, 2 * memory_for(checkpoint, 40 * BLOCK), engines=2)
+    assert (each.num_engines, each.kv_cache_tokens) == (2, one.kv_cache_tokens)
+    assert each.engine_bytes == one.weights.resident + one.kv_cache_bytes + footprint.PROCESS_BYTES
+    sent = each.applied_to(EngineConfig(model="m", engines=2))
+    assert (sent.engines, sent.memory_bytes) == (2, each.engine_bytes)
+    assert 2 * each.engine_bytes <= 2 * memory_for(checkpoint, 40 * BLOCK)
+
+
+def test_engines_that_do_not_fit_are_refused_and_the_default_is_fewer(checkpoint, monkeypatch):
+    available = memory_for(checkpoint, 40 * BLOCK)
+    with pytest.raises(ConfigError, match=r"KV cache of each of 2 engines; lower --engines"):
+        plan(checkpoint, available, engines=2).applied_to(EngineConfig(model="m"))
+    for place in ("antiphon.loading.assembly", "antiphon.machine"):
+        monkeypatch.setattr(f"{place}.default_engines", lambda *_: 2)
+    has_free(monkeypatch, available)
+    assembly = assemble(Found(checkpoint.path, "m"), EngineConfig(model=""), ServerConfig())
+    assembly.model.text.close()
+    assert assembly.engine.engines == describe(checkpoint)["plan"]["engines"] == 1
+    has_free(monkeypatch, 2 * available)
+    assert describe(checkpoint)["plan"]["engines"] == 2
+
+
 def test_an_engine_that_starts_with_less_memory_is_as_large_as_the_first(checkpoint, monkeypatch):
     planned = planned_for_this_machine(EngineConfig(model=str(checkpoint.path), threads=1))
     first = create_runner(planned)

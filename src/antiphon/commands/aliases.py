@@ -29,6 +29,8 @@ ALIASES = {
     "--parallel": "--max-num-seqs",
     "-np": "--max-num-seqs",
     "-t": "--threads",
+    "--data-parallel-size": "--engines",  # vLLM
+    "-dp": "--engines",
     "-q": "--quantization",  # vLLM
     "--kv-cache-dtype": "--kv-cache-type",
     "--cache-type-k": "--kv-cache-type",

@@ -37,7 +37,7 @@ def _value(names: str, values: str, reason: str, instead: str = "") -> ForeignFl
 
 
 _NO_GPU = "no GPU is used"
-_ONE_ENGINE = "one engine process uses all cores"
+_ONE_ENGINE = "the model is not divided; --engines serves copies of it"
 _FROM_TEMPLATE = "it is found in the model's chat template"
 _FROM_MODEL = "it is found in the model's files"
 _ALWAYS = "this is always so"
@@ -55,9 +55,8 @@ FOREIGN_FLAGS = (
     _value("--max-seq-len-to-capture", _NUMBER, _NO_GPU),
     _switch("--enforce-eager -kvo --kv-offload -nkvo --no-kv-offload --disable-custom-all-reduce", _NO_GPU),
     ForeignFlag(("-fa", "--flash-attn"), "perhaps a value", "on|off|auto", "there is one implementation of attention"),
-    _value("-tp --tensor-parallel-size", "1", _ONE_ENGINE, "there is one engine; leave it out"),
-    _value("-pp --pipeline-parallel-size", "1", _ONE_ENGINE, "there is one engine; leave it out"),
-    _value("-dp --data-parallel-size", "1", _ONE_ENGINE, "start a server for each copy, on ports of their own"),
+    _value("-tp --tensor-parallel-size", "1", _ONE_ENGINE, "use --engines"),
+    _value("-pp --pipeline-parallel-size", "1", _ONE_ENGINE, "use --engines"),
     _value("-asc --api-server-count", "1", "there is one server process", "there is one; leave it out"),
     _value("--distributed-executor-backend", _ANY, _ONE_ENGINE),
     _value("-tb --threads-batch", _NUMBER, "--threads holds for prompts and answers alike"),

@@ -61,16 +61,17 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
     from antiphon import footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
-    from antiphon.machine import see_machine
-    from antiphon.memory_plan import plan_memory
+    from antiphon.machine import default_engines, see_machine
+    from antiphon.memory_plan import plan_engines
 
     machine = see_machine()
     settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
     free = machine.memory.free
+    most = default_engines(machine.processors)
     # One for each type of KV cache; that of the default type is what `serve` would do.
     plans = [
-        plan_memory(checkpoint, EngineConfig(model="", quantization=quantization, kv_cache_type=kind), free)
+        plan_engines(checkpoint, EngineConfig("", quantization=quantization, kv_cache_type=kind), free, most)
         for kind in KV_CACHE_TYPES
     ]
     plan = plans[0]
@@ -111,6 +112,7 @@ def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, An
         "kv_cache": kv_cache,
         "machine": machine.report(),
         "plan": {
+            "engines": plan.num_engines,
             "quantization": choice.name,
             "kv_cache_type": plan.kv_cache_type,
             "kv_cache_tokens": plan.kv_cache_tokens,
@@ -199,8 +201,9 @@ def _plan_line(plan: dict[str, Any]) -> str:
 
     if plan["problem"]:
         return f"as it is served here: not at all, for {plan['problem']}"
+    engines = f"{plan['engines']} engines, each with " if plan["engines"] > 1 else ""
     return (
-        f"as it is served here: context {plan['context_length']:,} tokens, KV cache {plan['kv_cache_type']} "
+        f"as it is served here: {engines}context {plan['context_length']:,} tokens, KV cache {plan['kv_cache_type']} "
         f"{plan['kv_cache_tokens']:,} tokens, {megabytes(plan['kv_cache_bytes'])} when it is full"
     )
 

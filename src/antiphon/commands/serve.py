@@ -159,9 +159,12 @@ def serve(
     keep_alive_timeout: Annotated[
         float, _option(_NETWORK, "Seconds that a connection may be idle.")
     ] = _SERVER.keep_alive_timeout,
+    engines: Annotated[
+        int, _option(_MACHINE, "Processes that serve the model side by side; 0: one for each NUMA node.")
+    ] = _ENGINE.engines,
     threads: Annotated[
         int,
-        _option(_MACHINE, "Compute threads; 0: one for each physical core of one NUMA node, within the CPU quota."),
+        _option(_MACHINE, "Threads of each engine; 0: one for each physical core that it has, within the CPU quota."),
     ] = _ENGINE.threads,
     instruction_set: Annotated[
         str, _choice(_MACHINE, INSTRUCTION_SETS, "force a set of kernels.")
@@ -208,6 +211,7 @@ def serve(
         prefix_caching=prefix_caching,
         prefill_chunk=prefill_chunk,
         target_step_seconds=target_step_seconds,
+        engines=engines,
         threads=threads,
         instruction_set=instruction_set,
         fake=fake_engine,

@@ -120,7 +120,10 @@ async def running(
         try:
             ready = await _ready_or_stopped(engine, serving, console)
             if ready and engine.info is not None:
-                console.print(printable(startup_line(engine.info, checkpoint, assembly.machine)), soft_wrap=True)
+                console.print(
+                    printable(startup_line(engine.info, checkpoint, assembly.machine, assembly.plan.num_engines)),
+                    soft_wrap=True,
+                )
                 notes = [
                     open_note(settings.host, has_keys=bool(settings.api_keys)),
                     cut_note(engine_config.context_length, engine.info, checkpoint),

@@ -16,7 +16,7 @@ from antiphon.quantization import Quantization
 _TYPICAL_USER = 1024  # tokens: a conversation of average length
 
 
-def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine) -> str:
+def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine, num_engines: int = 1) -> str:
     """What was chosen: instruction set, threads, format and size of the weights, KV capacity in tokens and in users.
 
     `machine` gives the reasons: the limits that were seen before the model was loaded.
@@ -24,10 +24,11 @@ def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine) -> str:
     capacity = info.num_blocks * info.block_size
     users = users_that_fit(capacity, _TYPICAL_USER)
     parts = [
-        *_machine(info.runner, machine),
+        *_machine(info.runner, machine, num_engines),
         _weights(info.runner, checkpoint),
         f"context {info.context_length:,} tokens",
-        f"KV cache {info.runner.get('kv_cache_type', '')} {capacity:,} tokens = {users:,} users of {_TYPICAL_USER:,}",
+        f"KV cache {info.runner.get('kv_cache_type', '')} {capacity:,} tokens = {users:,} users of {_TYPICAL_USER:,}"
+        + (" in each engine" if num_engines > 1 else ""),
     ]
     return " · ".join(" ".join(part.split()) for part in parts)
 
@@ -81,11 +82,16 @@ def curl_line(url: str, model_name: str, *, has_keys: bool = False) -> str:
     return f"curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d '{quoted}'"
 
 
-def _machine(runner: dict[str, str | int | float], machine: Machine) -> list[str]:
+def _machine(runner: dict[str, str | int | float], machine: Machine, num_engines: int) -> list[str]:
     """What computes; the fake runner has no threads."""
     if "instruction_set" not in runner:
-        return [f"{runner.get('runner', 'unknown')} engine"]
-    return [str(runner["instruction_set"]), machine.threads_line(), machine.memory_line()]
+        kind = runner.get("runner", "unknown")
+        return [f"{num_engines} {kind} engines" if num_engines > 1 else f"{kind} engine"]
+    threads = machine.threads_line()
+    if num_engines > 1:
+        each = "thread" if runner["threads"] == 1 else "threads"
+        threads = f"{num_engines} engines with {runner['threads']} {each}"
+    return [str(runner["instruction_set"]), threads, machine.memory_line()]
 
 
 def _weights(runner: dict[str, str | int | float], checkpoint: Checkpoint) -> str:

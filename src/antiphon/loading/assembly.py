@@ -15,8 +15,8 @@ from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.formats import open_checkpoint
 from antiphon.loading.model import Found, generation_defaults
-from antiphon.machine import Machine, free_memory_bytes, see_machine
-from antiphon.memory_plan import MemoryPlan, plan_memory
+from antiphon.machine import Machine, default_engines, free_memory_bytes, see_machine
+from antiphon.memory_plan import MemoryPlan, plan_engines, plan_memory
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
 
@@ -42,7 +42,8 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
     checkpoint = open_checkpoint(found.path)
     # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     machine = see_machine(engine.threads)
-    plan = plan_memory(checkpoint, engine, machine.memory.free)
+    most = default_engines(machine.processors, engine.threads)
+    plan = plan_engines(checkpoint, engine, machine.memory.free, most)
     planned = plan.applied_to(engine)
     text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))
@@ -66,7 +67,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
 def planned_for_this_machine(engine: EngineConfig) -> EngineConfig:
     """The settings with a plan for `engine.model` applied: what a runner needs that is made without a front."""
     checkpoint = open_checkpoint(Path(engine.model))
-    return plan_memory(checkpoint, engine, free_memory_bytes()).applied_to(engine)
+    return plan_memory(checkpoint, replace(engine, engines=1), free_memory_bytes()).applied_to(engine)
 
 
 def _details(checkpoint: Checkpoint) -> ModelDetails:

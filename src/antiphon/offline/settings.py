@@ -23,6 +23,7 @@ ALIASES = {
     "enable_prefix_caching": "prefix_caching",
     "kv_cache_dtype": "kv_cache_type",
     "n_threads": "threads",
+    "data_parallel_size": "engines",
     "served_model_name": "model_name",
 }
 _OF_THE_FRONT = (
@@ -60,7 +61,7 @@ def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, S
 def setting_names() -> list[str]:
     """The names of all settings."""
     shown = {own: name for name, own in _RENAMED.items()}
-    hidden = ("model", "files", "fake", "fake_settings")  # not for callers to say
+    hidden = ("model", "files", "cpus", "memory_bytes", "fake", "fake_settings")  # not for callers to say
     return [shown.get(field.name, field.name) for field in fields(EngineConfig) if field.name not in hidden] + [
         *_OF_THE_FRONT
     ]
@@ -68,9 +69,8 @@ def setting_names() -> list[str]:
 
 def _defaults() -> tuple[dict[str, object], dict[str, object]]:
     engine, front = EngineConfig(model=""), ServerConfig()
-    of_engine = {
-        field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in ("model", "files")
-    }
+    hidden = ("model", "files", "cpus", "memory_bytes")
+    of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in hidden}
     return of_engine, {name: getattr(front, name) for name in _OF_THE_FRONT} | _WITHOUT_A_QUEUE
 
 

@@ -16,6 +16,8 @@ async def test_a_scrape_describes_the_server(tmp_path):
         now = await server.metrics()
         assert now["antiphon_connections_open"] >= 1
         assert now["antiphon_connections_limit"] == 50
+        assert now["antiphon_connections_accepted_total"] >= now["antiphon_connections_open"]
+        assert now["antiphon_connections_refused_total"] == now["antiphon_connections_evicted_total"] == 0
         for process, engine in (("front", ""), ("engine", "1"), ("renderer", "")):
             assert now[f'antiphon_process_resident_memory_bytes{{engine="{engine}",process="{process}"}}'] > 1e6
         chat = 'antiphon_http_responses_total{method="POST",route="/v1/chat/completions",status="%d"}'

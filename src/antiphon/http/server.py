@@ -156,7 +156,7 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
         metrics = app.state.context.metrics
-        metrics.watch_connections(lambda: len(self._admission), settings.max_connections)
+        metrics.watch_connections(lambda: self._admission.figures)
         self._loop_lag = LoopLag(metrics.loop_lag.observe)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

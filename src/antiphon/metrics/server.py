@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 
 from antiphon.metrics.account import RequestAccount
+from antiphon.metrics.connections import ConnectionCollector, ConnectionFigures
 from antiphon.metrics.engines import EnginesCollector, EnginesReport
 from antiphon.metrics.families import LAG_BUCKETS, Families
 from antiphon.metrics.requests import RequestMetrics
@@ -35,6 +36,8 @@ class Metrics(RequestMetrics):
         self._define_server(Families(self.registry), version, model_name)
         self.registry.register(EnginesCollector(engines))
         self.registry.register(ResourceCollector(children))
+        self._connections = ConnectionCollector()
+        self.registry.register(self._connections)
         ProcessCollector(registry=self.registry)
 
     def request(self, endpoint: str, key: str = "", *, is_retry: bool = False) -> RequestAccount:
@@ -46,18 +49,15 @@ class Metrics(RequestMetrics):
             self.retries_seen.inc()
         return RequestAccount(self, endpoint, key)
 
-    def watch_connections(self, count: Callable[[], int], limit: int) -> None:
-        """Call `count` at each scrape for the number of open connections, of which `limit` are allowed."""
-        self._connections.set_function(count)
-        self._connections_limit.set(limit)
+    def watch_connections(self, figures: Callable[[], ConnectionFigures]) -> None:
+        """Call `figures` at each scrape."""
+        self._connections.figures = figures
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format. Call it on the event loop, where the accounts change."""
         return generate_latest(self.registry)
 
     def _define_server(self, families: Families, version: str, model_name: str) -> None:
-        self._connections = families.gauge("connections_open", "Open connections of clients.")
-        self._connections_limit = families.gauge("connections_limit", "Open connections that are allowed.")
         self.loop_lag = families.histogram(
             "event_loop_lag_seconds", "How late the server's event loop ran a timer.", buckets=LAG_BUCKETS
         )

@@ -141,6 +141,7 @@ class Choice:
 
     def _count_token(self) -> None:
         now = time.monotonic()
+        self._account.count_token()
         if self.num_tokens:
             self._account.observe_gap(now - self.last_token_at)
         else:

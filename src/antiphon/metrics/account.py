@@ -107,6 +107,10 @@ class RequestAccount:
         if self._is_first("missed"):
             self._metrics.deadline_missed.inc()
 
+    def count_token(self) -> None:
+        """Count a token that was received from the engine."""
+        self._metrics.generated_tokens.value += 1
+
     def observe_gap(self, seconds: float) -> None:
         """Record the time between two tokens of a choice."""
         self._metrics.gap.observe(seconds)
@@ -124,13 +128,12 @@ class RequestAccount:
         self._metrics.thoughts_closed.labels(reason).inc()
 
     def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
-        """Count the request's tokens; called once, at its end."""
+        """Count the request's tokens, of which those that were generated are counted already; once, at its end."""
         self.prompt_tokens, self.generated_tokens = prompt, generated
         self._metrics.prompt_length.observe(prompt)
         self._metrics.answer_length.observe(generated)
         self._metrics.prompt_tokens.inc(prompt)
         self._metrics.cached_tokens.inc(cached)
-        self._metrics.generated_tokens.inc(generated)
         self._metrics.reasoning_tokens.inc(reasoning)
         if self.key:
             self._metrics.key_tokens.labels(self.key, "prompt").inc(prompt)

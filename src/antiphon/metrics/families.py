@@ -1,4 +1,4 @@
-"""How metrics are created: the prefix of their names, the buckets of histograms, and a histogram for single tokens."""
+"""How metrics are created: prefix and buckets, and a counter and a histogram that are cheap enough for each token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -43,11 +43,28 @@ class Families:
         """A histogram with these upper bounds."""
         return Histogram(PREFIX + name, text, labels, buckets=buckets, registry=self._registry)
 
+    def fast_counter(self, name: str, text: str) -> FastCounter:
+        """A counter without labels that grows with every token."""
+        counter = FastCounter(PREFIX + name, text)
+        self._registry.register(counter)
+        return counter
+
     def fast_histogram(self, name: str, text: str, buckets: Sequence[float]) -> FastHistogram:
         """A histogram without labels that is observed for every token."""
         histogram = FastHistogram(PREFIX + name, text, buckets)
         self._registry.register(histogram)
         return histogram
+
+
+class FastCounter(Collector):
+    """A counter without labels, for each token of each stream; the library's takes a lock."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self.value = 0
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily(self._name, self._text, self.value)
 
 
 class FastHistogram(Collector):

@@ -79,7 +79,9 @@ class RequestMetrics:
         self.cached_tokens = families.counter(
             "prompt_tokens_cached", "Prompt tokens whose keys and values came from the prefix cache."
         )
-        self.generated_tokens = families.counter("generated_tokens", "Tokens generated and received from the engine.")
+        self.generated_tokens = families.fast_counter(
+            "generated_tokens", "Tokens generated and received from the engine."
+        )
         self.reasoning_tokens = families.counter("reasoning_tokens", "Generated tokens that are part of a thought.")
         self.prompt_length = families.histogram(
             "request_prompt_tokens", "Prompt tokens of an accepted request.", buckets=TOKEN_BUCKETS

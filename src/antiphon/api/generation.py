@@ -25,6 +25,8 @@ from antiphon.rates import Reservation
 from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
 from antiphon.text import StopStrings, TextStream
 
+_BEGUN_EVERY = 0.1  # seconds between two looks whether a request has begun whose time is up
+
 
 class Generation:
     """All choices of one accepted request; use as an async context manager and iterate for the pieces."""
@@ -158,8 +160,11 @@ class Generation:
         self.close()
 
     def _time_out(self) -> None:
-        """End what has begun; what has not is ended by the engine's client."""
-        running = [choice for choice in self._choices if not choice.finished and choice.events.begun_at is not None]
+        """End all choices with what they have, once the engine has begun with one; else the engine's client ends it."""
+        if not self.has_begun:
+            self._timer = asyncio.get_running_loop().call_later(_BEGUN_EVERY, self._time_out)
+            return
+        running = [choice for choice in self._choices if not choice.finished]
         for choice in running:
             choice.time_out()
         if running:

@@ -33,7 +33,7 @@ from antiphon.engine.wire import EngineStats, Loading, Ready
 from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
-from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
+from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms, TokenEvent
 
 __all__ = ["Counters", "EngineClient", "EngineState", "EngineView", "Listener", "TokenStream"]
 
@@ -334,8 +334,11 @@ class EngineClient:
         except AntiphonError:
             counters.refused += len(requests)
             raise
+        start_before = self._admission.start_before(terms, predicted)
         for unfinished in group:
-            self._accept(unfinished)
+            self._accounts.accept(unfinished)
+            if start_before < inf:
+                self._check_after(unfinished, start_before)
             unfinished.stream.predicted_wait = predicted.first_token
         self._fleet.place(group)
         return [unfinished.stream for unfinished in group]
@@ -344,12 +347,16 @@ class EngineClient:
         stream = TokenStream(request.request_id, self.abort)
         return Unfinished(request, stream, [*request.output_token_ids], terms, generation=generation)
 
-    def _accept(self, unfinished: Unfinished) -> None:
-        self._accounts.accept(unfinished)
-        if unfinished.terms.first_token < inf:
-            loop = asyncio.get_running_loop()
-            grace = max(0.5, 2 * self.stats.step_seconds)  # it cannot begin before the current step has ended
-            unfinished.expiry = loop.call_later(unfinished.terms.first_token + grace, self._expire, unfinished)
+    def check_early(self, arrival: Arrival, terms: Terms) -> None:
+        """Refuse a request before its body is decoded, if it would be refused whatever is in it.
+
+        `terms` are the longest that it can have. It is not counted.
+
+        Raises:
+            Overloaded: it would have to wait longer than `terms` allows, or there are too many.
+        """
+        loads = [self._load_for(engine) for engine in self._serving if engine.takes_requests]
+        self._admission.check_early(arrival, terms, loads or [self._load_for(None)])
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
@@ -401,14 +408,25 @@ class EngineClient:
                 raise ContextLengthExceeded(len(request.prompt_token_ids), limit)
         return number
 
-    def _expire(self, unfinished: Unfinished) -> None:
-        """End a request whose turn has not come, never one that an engine has begun with."""
-        if unfinished.stream.begun_at is None and not unfinished.output_token_ids:
-            engine = self._fleet.engines.get(unfinished.engine_id or 0)
-            self._fleet.withdraw(unfinished)
-            load = self._load_for(engine)
-            others = [each for each in load.unfinished if each is not unfinished]
-            self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
+    def _check_after(self, unfinished: Unfinished, seconds: float) -> None:
+        """Check after so many seconds whether a request has begun, or can still begin in time."""
+        grace = max(0.5, 2 * self.stats.cycle_seconds)  # it cannot begin before the current step has ended
+        loop = asyncio.get_running_loop()
+        unfinished.expiry = loop.call_later(seconds + grace, self._check_waiting, unfinished)
+
+    def _check_waiting(self, unfinished: Unfinished) -> None:
+        """End a request that waits too long, never one of which an engine has begun any sequence."""
+        if unfinished.has_begun:
+            return
+        engine = self._fleet.engines.get(unfinished.engine_id or 0)
+        left = self._admission.time_left(unfinished, self._load_for(engine))
+        if left > 0:  # steps or answers have become shorter
+            self._check_after(unfinished, left)
+            return
+        self._fleet.withdraw(unfinished)
+        load = self._load_for(engine)
+        others = [each for each in load.unfinished if each is not unfinished]
+        self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
 
     def _note_if_drained(self) -> None:
         if self._draining and not self._accounts.unfinished:

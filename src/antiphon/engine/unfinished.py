@@ -8,6 +8,7 @@ what kills them. `accounts` owns these objects; the fleet decides which engine h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,7 @@ class Unfinished:
     output_token_ids: list[int]  # received so far
     terms: Terms = field(default_factory=Terms)
     parts: AnswerParts = field(init=False)  # how much of its thought and answer was received
+    accepted_at: float = field(default_factory=time.monotonic)
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
     num_scored_tokens: int = 0  # of the prompt, received so far
     generation: int = 0  # of the engines that may compute it
@@ -41,6 +43,17 @@ class Unfinished:
 
     def __post_init__(self) -> None:
         self.parts = AnswerParts(self.request.sampling.thinking, self.output_token_ids)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was accepted."""
+        return time.monotonic() - self.accepted_at
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an engine has begun with it, or with a request that arrived as one with it."""
+        every = (self, *self.group)
+        return any(each.output_token_ids or each.stream.begun_at is not None for each in every)
 
     @property
     def is_handed_over(self) -> bool:

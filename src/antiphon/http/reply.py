@@ -6,6 +6,7 @@ A generation is aborted as soon as the connection closes, even between tokens, u
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -13,7 +14,8 @@ from fastapi import Request, Response
 from antiphon.api.context import Context
 from antiphon.api.exchange import Detached, Exchange
 from antiphon.api.schema import Schema
-from antiphon.http.context import account_of, context_of, read_json_object
+from antiphon.http.context import account_of, context_of, read_json_object, with_body
+from antiphon.http.early_refusal import refuse_early
 from antiphon.http.ignored_fields import note_ignored
 from antiphon.http.sse import EventStream, answer_or_disconnect
 from antiphon.metrics import RequestAccount
@@ -30,9 +32,12 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
     context = context_of(request)
     with account_of(request, endpoint) as account:
         context.facts()  # NotReady before the body is read
+        check = partial(refuse_early, request, may_be_detached=endpoint == "responses")
         if fields is None:
-            fields = await read_json_object(request)
-        exchange = await begin(context, fields, account)
+            fields = await read_json_object(request, before_decoding=check)
+        else:
+            check()
+        exchange = await begin(with_body(context, request), fields, account)
     note_ignored(request, exchange.ignored)
     if isinstance(exchange, Detached):
         if exchange.stream is not None:

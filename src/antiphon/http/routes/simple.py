@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,7 +16,8 @@ from antiphon.errors import (
     AntiphonError,
     InvalidRequest,
 )
-from antiphon.http.context import account_of, context_of, read_json, read_json_object
+from antiphon.http.context import account_of, context_of, read_json, read_json_object, with_body
+from antiphon.http.early_refusal import refuse_early
 from antiphon.http.edge.body import read_nothing
 from antiphon.http.openapi import json_body
 from antiphon.http.sse import answer_or_disconnect
@@ -31,7 +33,7 @@ async def generate(request: Request) -> Response:
     with account_of(request, "generate") as account:
         context.facts()
         body = await _read(request)
-        generation = await start(context, body, account)
+        generation = await start(with_body(context, request), body, account)
     return await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
 
 
@@ -51,7 +53,8 @@ async def generate_batch(request: Request) -> Response:
 
 async def _read(request: Request) -> SimpleRequest:
     if not request.query_params:
-        return validate(SimpleRequest, await read_json_object(request))
+        check = partial(refuse_early, request)
+        return validate(SimpleRequest, await read_json_object(request, before_decoding=check))
     await read_nothing(request)
     fields = request.query_params.multi_items()
     if len(dict(fields)) < len(fields):

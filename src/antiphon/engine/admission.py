@@ -62,7 +62,7 @@ class Admission:
     def __init__(self, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`max_requests`: the limit on unfinished requests."""
         self.lengths = AnswerLengths()
-        self._max_requests = max_requests
+        self.max_requests = max_requests
         self._clock = clock
         self._tickets = Tickets()
         self._retries = RetryBudget()
@@ -93,8 +93,8 @@ class Admission:
         """
         wish = self._wish(requests, terms, load)
         had_ticket = self._tickets.take_back(wish.identity, self._clock())
-        if self._num_unfinished + len(requests) > self._max_requests:
-            message = f"The server is at its cap of {self._max_requests} unfinished requests"
+        if self._num_unfinished + len(requests) > self.max_requests:
+            message = f"The server is at its cap of {self.max_requests} unfinished requests"
             raise self._refusal(message, "queue_full", wish, had_ticket=had_ticket)
         if wish.prediction.wait > 0 and not self._is_in_time(wish, had_ticket=had_ticket):
             message = (

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from antiphon.api_keys import ApiKey
+from antiphon.api_keys import ApiKey, check_different
 from antiphon.errors import ConfigError
 from antiphon.model_files import ModelFile
 
@@ -118,6 +118,7 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()  # origins whose web pages may use the server (CORS)
     allowed_hosts: tuple[str, ...] = ()  # accepted Host headers; none: any
     api_keys: tuple[ApiKey, ...] = ()  # a request must carry one of these; none: no key is needed
+    admin_keys: tuple[ApiKey, ...] = ()  # a request to an admin route must carry one of these; none: no such routes
     requests_per_minute: int = (
         0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
     )
@@ -145,6 +146,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)
+        check_different(self.api_keys, self.admin_keys)
         _at_least("--requests-per-minute", self.requests_per_minute, 0)
         _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
         _at_least("--max-connections", self.max_connections, 1)

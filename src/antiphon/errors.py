@@ -19,6 +19,7 @@ AntiphonError
 ├── NotFound            404     there is nothing with that name or id
 │   ├── ModelNotFound
 │   └── ResponseNotFound
+├── Conflict            409     the server cannot do this in its present state, or does something else now
 ├── RateLimited         429     a key has used its requests or tokens of this minute
 ├── Overloaded          503     the server has too much work; `retry_after` says when to retry
 ├── TooManyConnections  503     the server has too many connections
@@ -214,6 +215,17 @@ class ResponseNotFound(NotFound):
     """The request names a response that was never stored, or is not stored any more."""
 
     code = "previous_response_not_found"
+
+
+class Conflict(AntiphonError):
+    """An operation on the server is not possible in its present state; the message says why."""
+
+    http_status = 409
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, code: str = "operation_refused") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Overloaded(AntiphonError):

@@ -124,7 +124,7 @@ def test_refusals_begin_at_zero_for_every_code():
     every = {*_CODES.values(), ClientGone.code, *(kind.code or kind.type for kind in kinds)}
     # Of generations that were accepted, of connections and of other routes.
     elsewhere = {"engine_error", "engine_died", "invalid_api_key", "slow_reader", "too_many_connections", "not_found"}
-    elsewhere |= {"cross_site_request"}
+    elsewhere |= {"cross_site_request", "operation_refused", "operation_in_progress"}
     assert every - elsewhere == set(REFUSALS)
 
 

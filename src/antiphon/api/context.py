@@ -46,6 +46,7 @@ class Context:
     rates: Rates
     responses: ResponseStore
     threads: TextThreads
+    generation: int | None = None  # of the engines that serve the model; None: the present one
     key: str = ""  # the name of the request's API key; empty if the server has no keys
     fairness_id: str = ""  # who shares one fair share with this request
     deadlines: Deadlines = NO_DEADLINES
@@ -54,6 +55,22 @@ class Context:
         """A copy for a request with this key, or without keys, from this address."""
         fairness_id = {"key": key, "address": key or address, "none": ""}[self.settings.fairness]
         return replace(self, key=key, fairness_id=fairness_id, deadlines=deadlines)
+
+    def renewed(self, model: ServedModel, settings: ServerConfig) -> Context:
+        """A context with another model or other settings, which keeps stored responses, metrics and what keys used.
+
+        `take_over` must be called when it comes into use.
+        """
+        rates = self.rates.renewed(settings.api_keys, settings.requests_per_minute, settings.tokens_per_minute)
+        return replace(self, model=model, settings=settings, rates=rates)
+
+    def take_over(self) -> None:
+        """Apply the settings to what is shared with the context before."""
+        settings = self.settings
+        self.metrics.set_model(self.model.name, lambda: child_processes(self.model, self.engine))
+        self.metrics.begin_keys([key.name for key in settings.api_keys])
+        self.responses.set_limits(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
+        self.threads.max_waiting = settings.max_queued_requests
 
     @property
     def fairness_weight(self) -> int:

@@ -229,7 +229,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     ]
     try:
         terms = context.deadlines.terms(job)
-        streams = context.engine.generate_all(requests, terms)
+        streams = context.engine.generate_all(requests, terms, generation=context.generation)
     except AntiphonError:
         reservation.settle(0)
         raise

@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
 from rich.text import Text
 
 from antiphon.commands.prompt import FENCE, Prompt
+from antiphon.commands.server_address import server_url
 from antiphon.commands.serving import running
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import AntiphonError, ConfigError
@@ -127,19 +127,6 @@ async def talk_to(url: str, wishes: Wishes, api_key: str = "") -> None:
             ) from None
         except (ValueError, KeyError, IndexError, TypeError):
             raise AntiphonError(f"the server at {url} does not speak OpenAI's API") from None
-
-
-def server_url(typed: str) -> str:
-    """The address of a server, from one with or without `http://` before it and `/v1` behind it."""
-    text = typed if "://" in typed else f"http://{typed}"
-    try:
-        parts = urlsplit(text)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is no number
-        is_address = False
-    if not is_address:
-        raise ConfigError(f"--url is {typed!r}; an address is like 127.0.0.1:8000 or https://host:8000")
-    return text.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
 
 
 def _headers(api_key: str) -> dict[str, str]:

@@ -69,7 +69,7 @@ class Admission:
     def __init__(self, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`max_requests`: the limit on unfinished requests."""
         self.lengths = AnswerLengths()
-        self._max_requests = max_requests
+        self.max_requests = max_requests
         self._clock = clock
         self._tickets = Tickets()
         self._retries = RetryBudget()
@@ -161,9 +161,9 @@ class Admission:
 
     def _is_full(self, client: str, weight: int, num_requests: int) -> tuple[str, str] | None:
         """Why there is no place for so many more requests of a client, as a message and a reason; None if there is."""
-        free = self._max_requests - self._total_unfinished
+        free = self.max_requests - self._total_unfinished
         if num_requests > free:
-            return f"The server is at its limit of {self._max_requests} unfinished requests", "queue_full"
+            return f"The server is at its limit of {self.max_requests} unfinished requests", "queue_full"
         mine = self._num_unfinished[client]
         if client and mine >= _CLIENT_SHARE * weight * (free - num_requests + 1):
             message = f"You have {mine} unfinished requests, and the remaining places are for other clients"

@@ -58,8 +58,7 @@ class EngineClient:
         self.error: AntiphonError | None = None
         self._accounts = Accounts(self)
         self._admission = Admission(server.max_queued_requests)
-        self._drain_timeout = server.drain_timeout
-        self._hang_timeout = server.hang_timeout
+        self._settings = server
         self._fleet = Fleet(
             engine, vocabulary, self, self._accounts, supervise=self._supervise, divide=_divide, estimate=self._estimate
         )
@@ -71,7 +70,7 @@ class EngineClient:
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
     def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, owner: EngineOwner) -> Supervisor:
-        return Supervisor(config, self._hang_timeout, owner, vocabulary)
+        return Supervisor(config, lambda: self._settings.hang_timeout, owner, vocabulary)
 
     # --- what it is doing
 
@@ -152,6 +151,11 @@ class EngineClient:
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
         return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self._all]
+
+    def apply(self, settings: ServerConfig) -> None:
+        """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""
+        self._settings = settings
+        self._admission.max_requests = settings.max_queued_requests
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
@@ -293,7 +297,7 @@ class EngineClient:
         """Drain for `drain_timeout`, abort what is left and stop the engines. A second call meanwhile stops at once."""
         if self._draining:
             self._drained.set()
-        await self.drain(self._drain_timeout)
+        await self.drain(self._settings.drain_timeout)
         for request_id in list(self._accounts.unfinished):
             self.abort(request_id)
         self._stopped = True

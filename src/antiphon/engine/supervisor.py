@@ -15,6 +15,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -70,8 +71,13 @@ class Supervisor:
     """Runs engine after engine for its owner."""
 
     def __init__(
-        self, config: EngineConfig, hang_timeout: float, owner: EngineOwner, vocabulary: Vocabulary | None = None
+        self,
+        config: EngineConfig,
+        hang_timeout: Callable[[], float],
+        owner: EngineOwner,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
+        """`hang_timeout`: seconds without progress, which may change while the engine runs."""
         self._config = config
         self._vocabulary = vocabulary
         self._hang_timeout = hang_timeout
@@ -183,9 +189,9 @@ class Supervisor:
 
     async def _watch(self, engine: EngineProcess) -> None:
         """Kill an engine whose counter does not change while there is work; its death is noticed like any other."""
-        interval = self._hang_timeout / 20
         last, still = engine.progress, 0.0
-        while still < (self._hang_timeout if self._ready_at else _LOADING_PATIENCE):
+        while still < (self._hang_timeout() if self._ready_at else _LOADING_PATIENCE):
+            interval = self._hang_timeout() / 20
             slept = await _sleep(interval)
             if engine.progress != last or (self._ready_at and not self._owner.has_work):
                 last, still = engine.progress, 0.0

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_files import no_descriptor_left
 from programs import promtool
 
 from antiphon import errors
@@ -239,6 +240,18 @@ def test_reading_what_processes_use_costs_little(child):
     for _ in range(20):
         list(collector.collect())
     assert (time.process_time() - began) / 20 < 0.02
+
+
+def test_a_process_that_may_open_no_more_files_still_has_metrics():
+    metrics = Metrics("1", "m", children=lambda: [ChildProcess("engine", os.getpid())])
+    with pytest.raises(InvalidRequest), metrics.request("chat"):
+        raise InvalidRequest("no")
+    with no_descriptor_left():
+        text = metrics.render().decode()
+    labels = 'endpoint="chat"'
+    assert f"antiphon_requests_received_total{{{labels}}} 1.0" in text
+    assert "antiphon_process_threads{" not in text, "what cannot be read is left out"
+    assert "\nantiphon_memory_limit_bytes" not in text
 
 
 async def test_what_blocks_the_event_loop_is_seen():

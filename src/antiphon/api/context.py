@@ -170,5 +170,6 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
+    metrics.watch_stored_responses(lambda: len(responses), lambda: responses.num_bytes, lambda: responses.max_bytes)
     threads = TextThreads(settings.max_queued_requests)
     return Context(model, engine, settings, metrics, rates, responses, threads)

@@ -61,11 +61,24 @@ class Metrics(RequestMetrics):
         self._build.clear()
         self._build.labels(self._version, platform.python_version(), name).set(1)
 
+    def watch_stored_responses(
+        self, count: Callable[[], int], num_bytes: Callable[[], int], max_bytes: Callable[[], int]
+    ) -> None:
+        """Call these at each scrape."""
+        self._stored.set_function(count)
+        self._stored_bytes.set_function(num_bytes)
+        self._stored_limit.set_function(max_bytes)
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format. Call it on the event loop, where the accounts change."""
         return generate_latest(self.registry)
 
     def _define_server(self, families: Families) -> None:
+        self._stored = families.gauge("stored_responses", "Responses that are kept to be continued.")
+        self._stored_bytes = families.gauge(
+            "stored_responses_bytes", "Memory of responses that are kept or run in the background."
+        )
+        self._stored_limit = families.gauge("stored_responses_limit_bytes", "The limit of that memory.")
         self.loop_lag = families.histogram(
             "event_loop_lag_seconds", "How late the server's event loop ran a timer.", buckets=LAG_BUCKETS
         )

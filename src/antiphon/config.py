@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from antiphon.api_keys import ApiKey, check_different
+from antiphon.degrade_rules import DEFAULT_RULES, DegradeRules
 from antiphon.errors import ConfigError
 from antiphon.model_files import ModelFile
 
@@ -129,6 +130,8 @@ class ServerConfig:
     fairness: str = "key"  # equal service for each API key, without keys for each "address"; "none": no shares
     max_queued_requests: int = 256  # accepted and not finished; more are refused with 503
     max_wait: float = 300.0  # seconds for the first token; requests that would wait longer are refused; 0: no limit
+    degrade: DegradeRules = DEFAULT_RULES  # limits of new requests under load; no steps: none
+    degrade_stay: float = 10.0  # seconds that a level of load lasts at least
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory; 0: none
     max_stored_bytes: int = 64 << 20  # for stored responses
@@ -163,6 +166,8 @@ class ServerConfig:
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         if not 0 <= self.max_wait < float("inf"):
             raise ConfigError(f"--max-wait is {self.max_wait}; it must be 0 or above")
+        if not 0 < self.degrade_stay < float("inf"):
+            raise ConfigError(f"--degrade-stay is {self.degrade_stay}; it must be above 0 seconds")
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-unread-tokens", self.max_unread_tokens, 1)

@@ -36,8 +36,8 @@ from __future__ import annotations
 from typing import Literal
 
 # Why work is refused or dropped: too many requests, too many of one client, a predicted wait that is too long, or one
-# that was too long.
-SHED_REASONS = ("queue_full", "client_queue_full", "predicted_wait", "queue_timeout")
+# that was too long, a rule of --degrade.
+SHED_REASONS = ("queue_full", "client_queue_full", "predicted_wait", "queue_timeout", "degraded")
 MAX_QUOTED = 1200  # characters of a message that quotes a file from outside; paths may take most of it
 
 

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from antiphon import __version__
 from antiphon.api.deadlines import Deadlines
+from antiphon.api.degrading import Degrading
 from antiphon.api.figures import child_processes, engines_report
 from antiphon.api.response_store import ResponseStore
 from antiphon.api.schema import Schema
@@ -46,6 +47,7 @@ class Context:
     rates: Rates
     responses: ResponseStore
     threads: TextThreads
+    degrading: Degrading
     generation: int | None = None  # of the engines that serve the model; None: the present one
     key: str = ""  # the name of the request's API key; empty if the server has no keys
     fairness_id: str = ""  # who shares one fair share with this request
@@ -71,6 +73,7 @@ class Context:
         self.metrics.begin_keys([key.name for key in settings.api_keys])
         self.responses.set_limits(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
         self.threads.max_waiting = settings.max_queued_requests
+        self.degrading.configure(settings.degrade, settings.degrade_stay)
 
     @property
     def fairness_weight(self) -> int:
@@ -157,8 +160,13 @@ class Context:
         return prompts
 
 
-def create_context(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> Context:
-    """What serves `model` from `engine`, with its own metrics; the engine may still be loading."""
+def create_context(
+    model: ServedModel, engine: EngineClient, settings: ServerConfig, *, memory_reserve: int = 0
+) -> Context:
+    """What serves `model` from `engine`, with its own metrics; the engine may still be loading.
+
+    `memory_reserve`: bytes that the plan leaves free; 0: not known.
+    """
     keys = settings.api_keys
     metrics = Metrics(
         __version__,
@@ -172,4 +180,7 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
     metrics.watch_stored_responses(lambda: len(responses), lambda: responses.num_bytes, lambda: responses.max_bytes)
     threads = TextThreads(settings.max_queued_requests)
-    return Context(model, engine, settings, metrics, rates, responses, threads)
+    degrading = Degrading(
+        engine, settings.degrade, settings.degrade_stay, metrics, threads, memory_reserve=memory_reserve
+    )
+    return Context(model, engine, settings, metrics, rates, responses, threads, degrading)

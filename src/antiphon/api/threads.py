@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -63,6 +63,10 @@ class TextThreads:
         self._long = ThreadPoolExecutor(_LONG_THREADS, thread_name_prefix="long-text")
         self.max_waiting = max_waiting
         self._turns: dict[str, _Turns] = {}
+
+    def submit(self, work: Callable[[], R]) -> Future[R]:
+        """Begin short work whose result is looked at later. Raises RuntimeError after `close`."""
+        return self._short.submit(work)
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run short work."""

@@ -227,6 +227,7 @@ class Reloader:
             """The engines, and the text side that fits them, change in one turn of the event loop."""
             self._unclosed.append(old)
             self.served, self._settings = new.served, settings
+            context.degrading.set_memory_reserve(new.served.assembly.plan.reserve)
             self._begin(app, context, lambda: self._close_later(old, generation))
 
         try:

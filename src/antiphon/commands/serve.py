@@ -28,6 +28,7 @@ from antiphon.config import (
     ServerConfig,
     listed,
 )
+from antiphon.degrade_rules import DEFAULT_LADDER, parse_rules
 from antiphon.errors import ConfigError
 
 # The defaults, from where they are defined.
@@ -177,6 +178,12 @@ def serve(
     max_wait: Annotated[
         float, _option(_LOAD, "Seconds that a request waits for its first token, else it is refused; 0: no limit.")
     ] = _SERVER.max_wait,
+    degrade: Annotated[
+        str, _option(_LOAD, "Lower limits for new requests under load, step by step; off: never.")
+    ] = DEFAULT_LADDER,
+    degrade_stay: Annotated[
+        float, _option(_LOAD, "Seconds that a step of --degrade lasts at least.")
+    ] = _SERVER.degrade_stay,
     max_unread_tokens: Annotated[
         int, _option(_LOAD, "Tokens of an answer that may wait for a slow client before the answer is aborted.")
     ] = _SERVER.max_unread_tokens,
@@ -279,6 +286,8 @@ def serve(
         fairness=fairness,
         max_queued_requests=max_queued_requests,
         max_wait=max_wait,
+        degrade=parse_rules(degrade),
+        degrade_stay=degrade_stay,
         max_body_bytes=max_body_bytes,
         max_unread_tokens=max_unread_tokens,
         max_stored_responses=max_stored_responses,

@@ -62,12 +62,14 @@ def create_app(
     *,
     page_folder: Path = FOLDER,
     administration: Administration | None = None,
+    memory_reserve: int = 0,
 ) -> FastAPI:
     """The ASGI application that serves `model` from `engine`; the engine may still be loading.
 
-    `administration`: what the admin routes operate; by default only the engines.
+    `administration`: what the admin routes operate; by default only the engines. `memory_reserve`: bytes that the
+    memory plan leaves free; 0: not known.
     """
-    context = create_context(model, engine, settings)
+    context = create_context(model, engine, settings, memory_reserve=memory_reserve)
     return app_of(context, administration or Administration(engine), page_folder=page_folder)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
+from antiphon.errors import Overloaded
 from antiphon.http.context import body_size, context_of
 from antiphon.request import Arrival
 
@@ -28,4 +29,9 @@ def refuse_early(request: Request, *, may_be_detached: bool = False) -> None:
         fairness_weight=context.fairness_weight,
         may_set_priority=context.settings.scheduling_policy == "priority",
     )
-    context.engine.check_early(arrival, context.deadlines.longest(may_be_detached=may_be_detached))
+    terms = context.deadlines.longest(may_be_detached=may_be_detached)
+    try:
+        context.engine.check_early(arrival, terms)
+    except Overloaded as error:
+        context.degrading.note_prediction(terms, error.predicted_wait)
+        raise

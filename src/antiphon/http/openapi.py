@@ -50,6 +50,14 @@ _SHOULD_RETRY = {
 }
 
 
+_DEGRADED = {
+    "x-antiphon-degraded": {
+        "description": "The limits that were lowered because of the load: level=2; max_tokens=512.",
+        "schema": {"type": "string"},
+    }
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """One operation."""
@@ -123,7 +131,10 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
         content[_EVENTS] = {"schema": {"type": "object", "properties": properties, "required": ["data"]}}
     codes = [*_ALWAYS, *(_OF_BODIES if told.asked else ()), *told.codes]
     refusals = {code: _refusal(code, told.error) for code in sorted([*codes, *(("499",) if told.event else ())])}
-    answers = {"200": {"description": "Success.", "content": content}}
+    success: Json = {"description": "Success.", "content": content}
+    if told.event is not None and told.asked:
+        success["headers"] = _DEGRADED
+    answers = {"200": success}
     if told.is_operation:
         answers["202"] = {"description": "The operation has begun.", "content": content}
     operation["responses"] = answers | refusals

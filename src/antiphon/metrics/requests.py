@@ -129,6 +129,12 @@ class RequestMetrics:
         self.deadline_missed = families.counter(
             "deadline_missed", "Accepted requests that were dropped in the queue, or ended by their time-out."
         )
+        self.degrade_level = families.gauge(
+            "degrade_level", "Level of --degrade that applies to new requests; 0: none."
+        )
+        self.degraded_requests = families.counter(
+            "degraded_requests", "Accepted requests whose limits were lowered, by level.", ["step"]
+        )
         self.retries_seen = families.counter("retries_seen", "Requests whose client says that it sent them before.")
 
     def _begin_series(self) -> None:

@@ -20,6 +20,7 @@ from antiphon.http.context import account_of, context_of, read_json, read_json_o
 from antiphon.http.early_refusal import refuse_early
 from antiphon.http.edge.body import read_nothing
 from antiphon.http.openapi import json_body
+from antiphon.http.reply import with_degraded
 from antiphon.http.sse import answer_or_disconnect
 
 router = APIRouter()
@@ -32,9 +33,11 @@ async def generate(request: Request) -> Response:
     arrived_at = time.monotonic()
     with account_of(request, "generate") as account:
         context.facts()
+        context.degrading.check_open()
         body = await _read(request)
         generation = await start(with_body(context, request), body, account)
-    return await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
+    response = await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
+    return with_degraded(response, generation.degraded)
 
 
 @router.post("/generate-batch", openapi_extra=json_body(BatchRequest))

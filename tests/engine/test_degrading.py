@@ -146,6 +146,16 @@ def test_a_probe_whose_client_left_shows_nothing_and_another_is_allowed():
     assert (ladder.level, ladder.allows_probe) == (TOP, True)
 
 
+def test_a_probe_that_never_ends_is_forgotten():
+    ladder, now = climbed()
+    now = run(ladder, now, STAY + TICK)
+    assert ladder.take_probe(now)
+    now = run(ladder, now, 4 * STAY)
+    assert (ladder.level, ladder.allows_probe) == (TOP, False)
+    run(ladder, now, 4 * STAY)
+    assert ladder.level < TOP
+
+
 def test_a_result_that_comes_after_the_load_is_back_lowers_nothing():
     ladder, now = climbed()
     now = run(ladder, now, STAY + TICK)

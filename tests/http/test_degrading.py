@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from http_server import Served, events, named_events, serving, until
+from http_server import MODEL, Served, events, named_events, serving, until
+from rich.console import Console
 from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.api.degrading import Degrading
+from antiphon.commands.conversation import Conversation, Wishes, _print_answer
 from antiphon.degrade_rules import parse_rules
 from antiphon.engine import load_signals
 from antiphon.http.edge.access_log import access_logger
@@ -146,6 +150,36 @@ async def test_the_access_log_has_the_level(loaded: Served, caplog):
     await until(lambda: len(caplog.records) >= 2)
     lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == access_logger.name]
     assert [line["degraded"] for line in lines] == [1, None]
+
+
+async def test_chat_on_a_terminal_says_so_and_forgets_it_with_the_next_answer(loaded: Served):
+    for max_tokens, says in ((20, "limited this answer: max_tokens=8"), (4, None)):
+        output = io.StringIO()
+        conversation = Conversation(loaded.http, MODEL, Wishes(max_tokens=max_tokens, temperature=0))
+        await _print_answer(conversation, "Hello", Console(file=output))
+        assert (says in output.getvalue()) if says else output.getvalue() == ""
+
+
+async def test_chat_through_a_pipe_says_so_beside_the_answer(loaded: Served):
+    command = [
+        sys.executable,
+        "-m",
+        "antiphon",
+        "chat",
+        "--url",
+        loaded.url,
+        "--max-tokens",
+        "20",
+        "--temperature",
+        "0",
+    ]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    answer, note = await process.communicate(b"Hello")
+    assert process.returncode == 0
+    assert note.decode() == "(The server is busy and limited this answer: max_tokens=8)\n"
+    assert b"busy" not in answer
+    assert len(answer) > 1
 
 
 async def test_the_limit_never_goes_below_the_least_that_a_request_wants(loaded: Served):

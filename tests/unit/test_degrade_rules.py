@@ -21,6 +21,7 @@ from antiphon.degrade_rules import (
     parse_rules,
 )
 from antiphon.errors import ConfigError
+from antiphon.offline.settings import configs
 
 
 def test_the_default_lowers_thoughts_first_then_answers_and_refuses_last():
@@ -124,3 +125,7 @@ def test_the_option_and_the_file_take_the_same(tmp_path, monkeypatch):
         assert result.exit_code == 0, result.output
     assert seen[0].degrade == seen[1].degrade == parse_rules(f"{rule}; shed=all")
     assert seen[0].degrade_stay == seen[1].degrade_stay == 5
+
+
+def test_batches_and_the_library_never_degrade():
+    assert configs("m.gguf", {})[1].degrade == parse_rules("off")

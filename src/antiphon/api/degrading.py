@@ -171,9 +171,10 @@ class Degrading:
         Raises:
             Overloaded: another one is the probe.
         """
-        if load.is_probe and not self._ladder.take_probe(self._clock()):
+        is_probe = load.is_probe and self._ladder.limits.shed is Shed.ALL  # else all are accepted again meanwhile
+        if is_probe and not self._ladder.take_probe(self._clock()):
             raise self.refusal("The server has too much work and accepts no new requests")
-        return RequestLoad(self, is_probe=load.is_probe)
+        return RequestLoad(self, is_probe=is_probe)
 
     # --- what it hears of requests
 

@@ -31,6 +31,7 @@ from antiphon.terminal import console_on, printable
 
 _TIMEOUT = httpx2.Timeout(10.0, read=None)  # a long prompt on a slow machine may take minutes to its first token
 _UNAUTHORIZED = 401
+_MAX_NOTE = 200  # characters of a note that a server sends
 _COMMANDS = {
     "/new": "forget the conversation and start a new one",
     "/system": "followed by TEXT: use it as the system prompt; alone: use none",
@@ -67,10 +68,12 @@ class Conversation:
     model: str
     wishes: Wishes
     turns: list[dict[str, str]] = field(default_factory=list)
+    lowered: str = ""  # the limits of the last answer that the server lowered under load
 
     async def ask(self, question: str) -> AsyncIterator[tuple[str, str]]:
         """The pieces of thought and of answer as they come. Both turns are kept, also when cancelled half way."""
         self.turns.append({"role": "user", "content": _well_formed(question)})
+        self.lowered = ""
         answer: list[str] = []
         try:
             async for thought, text in self._stream():
@@ -93,6 +96,7 @@ class Conversation:
         async with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.status_code != 200:
                 raise _refusal(response.status_code, await response.aread())
+            self.lowered = _lowered(response.headers.get("x-antiphon-degraded", ""))
             async for line in response.aiter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     yield _pieces(json.loads(line[6:]))
@@ -142,6 +146,7 @@ async def _answer_pipe(conversation: Conversation) -> None:
     async for _, text in conversation.ask(question):
         _write(text)
     _write("\n")
+    _note_lowered(conversation, console_on(stderr=True))
 
 
 def _piped_question() -> str:
@@ -206,6 +211,16 @@ async def _print_answer(conversation: Conversation, question: str, console: Cons
                 _write("\n\n")
                 thinking = False
             _write(printable(text.replace("\r", "")))
+    if conversation.lowered:
+        _write("\n")
+        _note_lowered(conversation, console)
+
+
+def _note_lowered(conversation: Conversation, console: Console) -> None:
+    """Say that the server lowered the limits of the answer, if it did."""
+    if conversation.lowered:
+        note = f"(The server is busy and limited this answer: {conversation.lowered})"
+        console.print(Text(note, style="dim"), soft_wrap=True)
 
 
 def _obey(command: str, conversation: Conversation, console: Console) -> bool:
@@ -232,6 +247,12 @@ async def _served_model(client: httpx2.AsyncClient) -> str:
     if response.status_code != 200:
         raise _refusal(response.status_code, response.content)
     return str(response.json()["data"][0]["id"])
+
+
+def _lowered(header: str) -> str:
+    """The limits in a header like "level=2; max_tokens=512", without the level."""
+    parts = [part.strip() for part in header.split(";")]
+    return printable("; ".join(part for part in parts if not part.startswith("level=")))[:_MAX_NOTE]
 
 
 def _pieces(chunk: dict[str, Any]) -> tuple[str, str]:

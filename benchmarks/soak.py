@@ -135,6 +135,12 @@ def engine_pid(server: Server) -> int | None:
     return None
 
 
+def _blocks_in_use(now: dict[str, float]) -> float:
+    """KV blocks in use, of all engines."""
+    blocks = {name: value for name, value in now.items() if name.startswith("antiphon_kv_blocks{")}
+    return sum(value for name, value in blocks.items() if 'state="in_use"' in name)
+
+
 async def scrape(port: int) -> dict[str, float]:
     """Samples of /metrics; those that differ in labels are also summed under the bare name."""
     found: dict[str, float] = {}
@@ -300,7 +306,7 @@ class Soak:
         now: dict[str, float] = {}
         for _ in range(600):
             now = await scrape(self.server.port)
-            if not (now["antiphon_requests_running"] or now['antiphon_kv_blocks{state="in_use"}']):
+            if not (now["antiphon_requests_running"] or _blocks_in_use(now)):
                 break
             await asyncio.sleep(0.1)
 
@@ -315,7 +321,7 @@ class Soak:
             wrong.append("accepted is not finished + aborted + failed")
         if total("failed_total") != counts["ended by two deaths"]:
             wrong.append(f"{total('failed_total'):.0f} requests failed")
-        if now['antiphon_kv_blocks{state="in_use"}'] or now["antiphon_sequences_running"]:
+        if _blocks_in_use(now) or now["antiphon_sequences_running"]:
             wrong.append("sequences or KV blocks are left")
         if now["antiphon_engine_restarts_total"] != self.num_kills:
             wrong.append(f"{now['antiphon_engine_restarts_total']:.0f} restarts after {self.num_kills} kills")

@@ -38,7 +38,7 @@ from antiphon.runtime.cpu import CpuRunner, create_runner
 
 STEPS_ALONE = 20
 SCRAPED_EVERY = 0.25  # seconds
-STEP_SECONDS = re.compile(rb"^antiphon_step_seconds (\S+)$", re.MULTILINE)
+STEP_SECONDS = re.compile(rb"^antiphon_step_seconds\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
 async def scrape(port: int) -> float:

@@ -32,6 +32,11 @@ class HelperProcess:
         self._finalizer = weakref.finalize(self, _stop, self._process)
 
     @property
+    def pid(self) -> int:
+        """The process's id; it may have ended."""
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         return not self._finalizer.alive or self._process.poll() is not None
 

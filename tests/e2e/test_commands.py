@@ -45,5 +45,5 @@ def test_inspect_and_serve_agree(demo_model, server: RealServer):
     """What inspect promises of the K/V cache is what the server has."""
     found = json.loads(_antiphon("inspect", str(demo_model), "--json"))
     now = server.wait_idle()
-    free, cached = (now[f'antiphon_kv_blocks{{state="{state}"}}'] for state in ("free", "cached"))
+    free, cached = (now[f'antiphon_kv_blocks{{engine="1",state="{state}"}}'] for state in ("free", "cached"))
     assert (free + cached) * 32 == found["kv_cache"]["int8"]["default_tokens"]

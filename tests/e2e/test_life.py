@@ -32,7 +32,7 @@ async def test_cancel_is_prompt(server: RealServer):
             while '"content":"' not in (line := await anext(lines)) or '"role"' in line:
                 pass
             held = server.metrics()
-            assert held['antiphon_kv_blocks{state="in_use"}'] > 0
+            assert held['antiphon_kv_blocks{engine="1",state="in_use"}'] > 0
         after = server.wait_idle()
     assert after["antiphon_requests_aborted_total"] == before.get("antiphon_requests_aborted_total", 0) + 1
     assert after["antiphon_steps_total"] - held["antiphon_steps_total"] < 1000
@@ -122,7 +122,7 @@ async def test_the_accounts_close_over_all_ways_to_end(demo_model):
         counts = ("received", "refused", "accepted", "finished", "aborted", "failed")
         found = [now.get(f"antiphon_requests_{count}_total", 0) for count in counts]
         assert found == [7, 2, 5, 4, 1, 0]
-        free, cached = (now[f'antiphon_kv_blocks{{state="{state}"}}'] for state in ("free", "cached"))
+        free, cached = (now[f'antiphon_kv_blocks{{engine="1",state="{state}"}}'] for state in ("free", "cached"))
         assert (free + cached) * 32 == 131_072
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from scrapes import check_accounts, samples
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
@@ -26,6 +27,7 @@ from antiphon.text import TextModel
 
 PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 MODEL = "tiny"
+_TLS = ssl.create_default_context()  # not used over plain HTTP; making one for each client takes a tenth of a start
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ async def serving(
     wait: bool = True,
     grammars: bool = False,
     fake: dict[str, Any] | None = None,
+    engines: int = 1,
     max_num_sequences: int = 64,
     max_batch_tokens: int = 512,
     prefill_chunk: int | None = None,
@@ -97,6 +100,7 @@ async def serving(
     config = ServerConfig(host=host, port=port, model_name=MODEL, **settings)
     engine_config = EngineConfig(
         model="",
+        engines=engines,
         max_num_sequences=max_num_sequences,
         max_batch_tokens=max_batch_tokens,
         fake=True,
@@ -117,8 +121,11 @@ async def serving(
                 await engine.wait_ready()
         url = url_of(listener)
         async with (
-            httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False) as client,
-            AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE) as openai,
+            httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False, verify=_TLS) as client,
+            DefaultAsyncHttpxClient(verify=_TLS) as official,
+            AsyncOpenAI(
+                base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE, http_client=official
+            ) as openai,
         ):
             yield Served(url, engine, server, text, client, openai)
     finally:

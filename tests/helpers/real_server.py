@@ -22,7 +22,7 @@ from typing import IO, Any, TypeVar
 import httpx2
 from fronts import is_gone
 from openai import AsyncOpenAI
-from scrapes import check_accounts, check_idle, samples
+from scrapes import blocks_in_use, check_accounts, check_idle, samples
 
 PATIENCE = 600.0  # seconds; a busy machine has taken more than 120 for 400 tokens
 _ENGINE = b"antiphon.engine.worker"
@@ -140,7 +140,7 @@ def _when_ready(process: subprocess.Popen[str], log: IO[str]) -> RealServer:
 
 
 def _is_idle(now: dict[str, float]) -> bool:
-    return not (now.get("antiphon_requests_running", 0.0) or now['antiphon_kv_blocks{state="in_use"}'])
+    return not (now.get("antiphon_requests_running", 0.0) or blocks_in_use(now))
 
 
 def _command_line(pid: int) -> bytes:

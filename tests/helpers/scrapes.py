@@ -19,17 +19,25 @@ def samples(text: str) -> dict[str, float]:
 
 
 def check_accounts(now: dict[str, float]) -> None:
-    """received = refused + accepted; accepted = finished + aborted + failed + running."""
+    """received = refused + accepted + arriving; accepted = finished + aborted + failed + running."""
 
     def total(what: str) -> float:
         return now.get(f"antiphon_requests_{what}", 0.0)
 
-    assert total("received_total") == total("refused_total") + total("accepted_total")
+    assert total("received_total") == total("refused_total") + total("accepted_total") + total("arriving")
     ended = total("finished_total") + total("aborted_total") + total("failed_total")
     assert total("accepted_total") == ended + total("running")
 
 
 def check_idle(now: dict[str, float]) -> None:
     """Nobody is served: no sequence runs or waits, and no block is in use."""
-    for name in ("requests_running", "sequences_running", "sequences_waiting", 'kv_blocks{state="in_use"}'):
-        assert now.get(f"antiphon_{name}", 0.0) == 0, name
+    for name in ("requests_running", "sequences_running", "sequences_waiting"):
+        assert now[f"antiphon_{name}"] == 0, name
+    assert blocks_in_use(now) == 0
+
+
+def blocks_in_use(now: dict[str, float]) -> float:
+    """KV blocks in use, of all engines."""
+    states = {name: value for name, value in now.items() if name.startswith("antiphon_kv_blocks{")}
+    assert states, "no engine says anything"
+    return sum(value for name, value in states.items() if 'state="in_use"' in name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from http_server import PATIENCE, Served, serving, until
+from http_server import PATIENCE, Served, events, serving, until
 
 from antiphon.api_keys import ApiKey, read_api_keys
 from antiphon.config import ServerConfig
@@ -128,12 +128,25 @@ async def test_who_shares_a_share(tmp_path, monkeypatch, fairness, has_keys, ide
 async def test_flex_reaches_the_engine(tmp_path, monkeypatch):
     async with serving(tmp_path) as server:
         watch = Watch(server, monkeypatch)
-        for tier in ("flex", "auto", None):
-            assert (await server.chat(service_tier=tier, max_tokens=2)).status_code == 200
-        body = {"input": "Hello", "service_tier": "flex", "max_output_tokens": 16}
-        assert (await server.http.post("/v1/responses", json=body)).status_code == 200
+        for ask in (server.chat, server.complete):
+            for tier, used in (("flex", "flex"), ("auto", "default"), (None, None)):
+                answer = (await ask(service_tier=tier, max_tokens=2)).json()
+                assert answer.get("service_tier") == used, "it is told to those who ask for one"
+        for tier, used in (("flex", "flex"), ("priority", "default"), (None, "default")):
+            body = {"input": "Hello", "service_tier": tier, "max_output_tokens": 16}
+            assert (await server.http.post("/v1/responses", json=body)).json()["service_tier"] == used
+        flex, default = ServiceTier.FLEX, ServiceTier.DEFAULT
         tiers = [request.service_tier for request in watch.requests]
-        assert tiers == [ServiceTier.FLEX, ServiceTier.DEFAULT, ServiceTier.DEFAULT, ServiceTier.FLEX]
+        assert tiers == [flex, default, default] * 3
+
+
+async def test_each_chunk_of_a_stream_says_which_tier_was_used(tmp_path):
+    async with serving(tmp_path) as server:
+        for ask in (server.chat, server.complete):
+            chunks = events((await ask(service_tier="flex", stream=True, max_tokens=3)).text)
+            assert {chunk["service_tier"] for chunk in chunks} == {"flex"}
+            chunks = events((await ask(stream=True, max_tokens=3)).text)
+            assert not [chunk for chunk in chunks if "service_tier" in chunk]
 
 
 def test_only_known_kinds_of_fairness_are_accepted():

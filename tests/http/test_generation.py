@@ -73,9 +73,10 @@ async def test_what_nobody_reads_is_given_up_and_counted_at_once(text):
         bench.feed(0, "z" * 15)
         await until(lambda: bench.total("aborted_total") == 1)
         assert {request_id for request_id, _ in bench.ended} == {"r0", "r1"}
-        told = bench.metrics.registry.get_sample_value("antiphon_generated_tokens_total")
+        told = bench.metrics.registry.get_sample_value("antiphon_request_generated_tokens_sum")
         rest = await anext(pieces)
         assert told == 10 + len(rest.token_ids)
+        assert bench.metrics.registry.get_sample_value("antiphon_generated_tokens_total") == told
         assert rest.content.startswith("y" * 15 + "z")
         with pytest.raises(SlowReader, match="20 tokens"):
             await anext(pieces)

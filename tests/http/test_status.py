@@ -38,11 +38,27 @@ async def test_an_idle_server_says_what_it_serves_and_makes_up_no_speed(tmp_path
             "running": 0,
             "waiting": 0,
             "kv_cache_usage": 0.0,
+            "engines": [{"id": 1, "state": "ready", "running": 0, "waiting": 0, "kv_cache_usage": 0.0}],
             "tokens_per_second": 0.0,
             "tokens_per_second_per_answer": None,
             "requires_key": False,
             "version": __version__,
         }
+
+
+async def test_the_share_of_the_cache_is_that_of_all_engines(tmp_path):
+    async with serving(tmp_path, fake=SLOW, engines=2) as server:
+        asking = [asyncio.create_task(server.complete(f"{n}" * 50, max_tokens=4000)) for n in range(4)]
+        async with asyncio.timeout(PATIENCE):
+            while (said := await status(server))["running"] < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        each = said["engines"]
+        assert [engine["id"] for engine in each] == [1, 2]
+        assert [engine["running"] for engine in each] == [2, 2]
+        assert min(engine["kv_cache_usage"] for engine in each) > 0
+        assert said["kv_cache_usage"] <= max(engine["kv_cache_usage"] for engine in each)
+        for task in asking:
+            task.cancel()
 
 
 @pytest.mark.parametrize("thinks", [True, False])

@@ -48,7 +48,7 @@ async def test_a_request_that_would_wait_longer_than_its_field_says_is_refused(t
         assert 1 <= int(reply.headers["retry-after"]) <= 60
         assert 0 <= int(reply.headers["retry-after"]) * 1000 - int(reply.headers["retry-after-ms"]) < 1000
         metrics = await server.metrics()
-        assert metrics['antiphon_shed_total{reason="predicted_wait"}'] == 1
+        assert metrics['antiphon_shed_requests_total{reason="predicted_wait"}'] == 1
         assert metrics["antiphon_predicted_wait_seconds_count"] == 3
         assert metrics["antiphon_tokens_owed"] > 10
 
@@ -123,7 +123,7 @@ async def test_a_request_whose_turn_does_not_come_ends_with_503_whole_or_streame
         last = events((await streamed).text)[-1]
         assert last["error"]["code"] == "server_overloaded"
         metrics = await server.metrics()
-        assert metrics['antiphon_shed_total{reason="queue_timeout"}'] == 2
+        assert metrics['antiphon_shed_requests_total{reason="queue_timeout"}'] == 2
         assert metrics["antiphon_deadline_missed_total"] == 2
         running.cancel()
         await until(lambda: server.engine.counters.running == 0)
@@ -189,7 +189,7 @@ async def test_the_stock_client_comes_back_by_itself_and_is_answered(tmp_path):
         assert answer.usage.completion_tokens == 5
         metrics = await server.metrics()
         assert metrics["antiphon_retries_seen_total"] >= 1
-        assert metrics['antiphon_shed_total{reason="predicted_wait"}'] >= 1
+        assert metrics['antiphon_shed_requests_total{reason="predicted_wait"}'] >= 1
 
 
 async def test_a_refusal_costs_little_processor_time(tmp_path):

@@ -1,6 +1,7 @@
 """Attention alone: paged, grouped, quantized, against float32; and the same bits however it is cut into steps."""
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ class Attention:
         weight = np.ones(self.width, np.float32)
         weight[: self.attended] = spread  # from flat to peaked attention
         self.weight = tensor("weight", weight)
+        self.bench.attention_factor = 1.2 if normed else 1.0
         self.qk_norm = [tensor(name, rng.uniform(-1.5, 1.5, dim).astype(np.float32)) for name in "qk" if normed]
 
     def model(self, ops, x):
@@ -34,6 +36,22 @@ class Attention:
         norms = tuple(ops.vector(norm) for norm in self.qk_norm) or None
         out = ops.linear(ops.attention(qkv, 0, norms), ops.matrix([identity(self.width, self.attended)]))
         return show(ops, ops.add(x, out), self.width, self.bench.vocabulary)
+
+
+@cache
+def attention(heads: tuple[int, int, int], *, spread: float = 2.0, normed: bool = False) -> Attention:
+    """The same layer for every instruction set and kind of cache."""
+    return Attention(heads, spread=spread, normed=normed)
+
+
+@cache
+def reference(layer: Attention) -> np.ndarray:
+    return layer.bench.reference(layer.model, whole())
+
+
+@cache
+def native_whole(layer: Attention, instruction_set: str, kv: str) -> np.ndarray:
+    return layer.bench.native(layer.model, whole(), instruction_set, kv=kv)
 
 
 def block_tables() -> list[list[int]]:
@@ -69,8 +87,8 @@ def chunked(sizes: Sequence[int]) -> list[StepPlan]:
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_attention(instruction_set: str, heads: tuple[int, int, int], kv: str, tolerance: float) -> None:
     """What is rounded: K and V, to 11 bits or to codes of 1/127; both err in every score and every sum."""
-    layer = Attention(heads)
-    expected = layer.bench.reference(layer.model, whole())
+    layer = attention(heads)
+    expected = reference(layer)
     seen = layer.bench.native(layer.model, whole(), instruction_set, wide=True, kv=kv)
     assert np.abs(seen - expected).max() <= tolerance * np.abs(expected).max()
 
@@ -80,20 +98,18 @@ def test_attention(instruction_set: str, heads: tuple[int, int, int], kv: str, t
 def test_normed_heads_and_an_attention_factor(
     instruction_set: str, heads: tuple[int, int, int], kv: str, tolerance: float
 ) -> None:
-    layer = Attention(heads, normed=True)
-    layer.bench.attention_factor = 1.2
-    expected = layer.bench.reference(layer.model, whole())
+    layer = attention(heads, normed=True)
+    expected = reference(layer)
     seen = layer.bench.native(layer.model, whole(), instruction_set, wide=True, kv=kv)
     assert np.abs(seen - expected).max() <= tolerance * np.abs(expected).max()
-    plain = Attention(heads)
-    assert np.abs(plain.bench.reference(plain.model, whole()) - expected).max() > 0.1 * np.abs(expected).max()
+    assert np.abs(reference(attention(heads)) - expected).max() > 0.1 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("spread", [0.0, 30.0])
 def test_attention_to_all_and_to_one(instruction_set: str, spread: float) -> None:
     """Equal scores are a mean; huge ones take a single value, in whatever block it stands."""
-    layer = Attention((3, 1, 64), spread=spread)
-    expected = layer.bench.reference(layer.model, whole())
+    layer = attention((3, 1, 64), spread=spread)
+    expected = reference(layer)
     seen = layer.bench.native(layer.model, whole(), instruction_set, wide=True, kv="f16")
     assert np.abs(seen - expected).max() <= 2e-2 * np.abs(expected).max()
 
@@ -101,15 +117,15 @@ def test_attention_to_all_and_to_one(instruction_set: str, spread: float) -> Non
 @pytest.mark.parametrize("kv", ["int8", "f16"])
 @pytest.mark.parametrize("sizes", [[1], [7], [32], [150], [5, 1, 40]], ids=str)
 def test_chunks_give_the_same_bits_as_the_whole(instruction_set: str, kv: str, sizes: list[int]) -> None:
-    layer = Attention((6, 2, 64))
+    layer = attention((6, 2, 64))
     *before, last = chunked(sizes)
     seen = layer.bench.native(layer.model, last, instruction_set, kv=kv, before=before)
-    assert (seen == layer.bench.native(layer.model, whole(), instruction_set, kv=kv)).all()
+    assert (seen == native_whole(layer, instruction_set, kv)).all()
 
 
 @pytest.mark.parametrize("kv", ["int8", "f16"])
 def test_every_instruction_set_gives_the_same_bits(kv: str, instruction_set: str) -> None:
     for heads in ((6, 2, 96), (6, 1, 32)):
-        layer = Attention(heads, normed=heads[2] == 96)
+        layer = attention(heads, normed=heads[2] == 96)
         seen = layer.bench.native(layer.model, whole(), instruction_set, kv=kv, threads=2)
-        assert (seen == layer.bench.native(layer.model, whole(), "scalar", kv=kv)).all()
+        assert (seen == native_whole(layer, "scalar", kv)).all()

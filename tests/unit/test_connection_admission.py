@@ -52,6 +52,8 @@ def test_places_are_never_more_than_there_are_and_never_refused_while_somebody_w
     places = ConnectionAdmission(CAP)
     kinds: dict[Connection, Entrance] = {}
     states: dict[Connection, Wait | None] = {}
+    connections: list[Connection] = []
+    ever: list[Entrance] = []
     for number, step in steps:
         present = [each for each in kinds if not each.was_evicted]
         if step == "enter":
@@ -59,6 +61,8 @@ def test_places_are_never_more_than_there_are_and_never_refused_while_somebody_w
             waiting = [each for each in present if kinds[each] is Entrance.PLACE and states[each]]
             taken = sum(kinds[each] is Entrance.PLACE for each in present)
             entrance = places.enter(newcomer)
+            ever.append(entrance)
+            connections.append(newcomer)
             assert (entrance is Entrance.PLACE) == (taken < CAP or bool(waiting))
             if entrance is not Entrance.NONE:
                 kinds[newcomer], states[newcomer] = entrance, Wait.HEAD
@@ -72,4 +76,9 @@ def test_places_are_never_more_than_there_are_and_never_refused_while_somebody_w
                 places.waits(connection, states[connection])
         present = [each for each in kinds if not each.was_evicted]
         assert len(places) == len(present) <= CAP + connection_admission._SPARE_CONNECTIONS
+        figures = places.figures
+        assert (figures.open, figures.limit) == (len(present), CAP)
+        assert figures.accepted == sum(kind is Entrance.PLACE for kind in ever)
+        assert figures.refused == sum(kind is not Entrance.PLACE for kind in ever)
+        assert figures.evicted == sum(each.was_evicted for each in connections)
         assert sum(kinds[each] is Entrance.PLACE for each in present) <= CAP

@@ -42,6 +42,11 @@ class Choice:
         return self._text.num_reasoning_tokens
 
     @property
+    def seconds_per_token(self) -> float:
+        """The mean time between two of its tokens, of which there are at least two."""
+        return (self.last_token_at - self.first_token_at) / (self.num_tokens - 1)
+
+    @property
     def has_news(self) -> bool:
         """Whether a piece waits to be taken."""
         return bool(self._waiting)
@@ -128,6 +133,7 @@ class Choice:
     def _end(self, reason: FinishReason, last: TextDelta) -> None:
         made_calls = reason is FinishReason.STOP and self._num_calls > 0 and not self._call_is_open
         self._waiting.finish_reason = "tool_calls" if made_calls else reason.value
+        self._account.count_finished_choice(self._waiting.finish_reason)
         self._waiting.stop_string = last.stop_string
         if reason is not FinishReason.LENGTH:
             self._waiting.ended_by = None
@@ -135,6 +141,7 @@ class Choice:
 
     def _count_token(self) -> None:
         now = time.monotonic()
+        self._account.count_token()
         if self.num_tokens:
             self._account.observe_gap(now - self.last_token_at)
         else:

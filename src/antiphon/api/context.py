@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from antiphon import __version__
 from antiphon.api.deadlines import Deadlines
+from antiphon.api.figures import child_processes, engines_report
 from antiphon.api.response_store import ResponseStore
 from antiphon.api.schema import Schema
 from antiphon.api.served_model import ModelFacts, ServedModel
@@ -20,7 +21,7 @@ from antiphon.api.validation import validate
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
-from antiphon.metrics import EngineFigures, Metrics
+from antiphon.metrics import Metrics
 from antiphon.rates import Rates
 
 # Shorter texts take about a millisecond; using a thread would cost more than it saves.
@@ -142,31 +143,15 @@ class Context:
 def create_context(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> Context:
     """What serves `model` from `engine`, with its own metrics; the engine may still be loading."""
     keys = settings.api_keys
-    metrics = Metrics(__version__, model.name, lambda: _engine_figures(engine), [key.name for key in keys])
+    metrics = Metrics(
+        __version__,
+        model.name,
+        lambda: engines_report(engine),
+        [key.name for key in keys],
+        lambda: child_processes(model, engine),
+    )
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
     threads = TextThreads(settings.max_queued_requests)
     return Context(model, engine, settings, metrics, rates, responses, threads)
-
-
-def _engine_figures(engine: EngineClient) -> EngineFigures:
-    """The engine client's state as figures for the metrics."""
-    stats = engine.stats
-    return EngineFigures(
-        ready=engine.is_ready,
-        restarts=engine.restarts,
-        running=stats.running,
-        waiting=stats.waiting,
-        blocks_free=stats.blocks_free,
-        blocks_cached=stats.blocks_cached,
-        blocks_in_use=stats.blocks_in_use,
-        steps=stats.step,
-        step_seconds=stats.step_seconds,
-        step_tokens=stats.step_tokens,
-        computed_tokens=stats.num_computed_tokens,
-        prefix_queries=stats.num_prefix_queries,
-        prefix_hits=stats.num_prefix_hits,
-        preemptions=stats.num_preemptions,
-        tokens_owed=engine.tokens_owed,
-    )

@@ -24,6 +24,11 @@ class Deadlines:
     client: str = ""  # see `Terms`
     retry_count: int | None = None
 
+    @property
+    def is_retry(self) -> bool:
+        """Whether the client says that it has sent the request before."""
+        return bool(self.retry_count)
+
     def terms(self, job: Job) -> Terms:
         """What the engine's client is asked for `job`."""
         wait = min(self.max_wait, _or_inf(job.max_wait), _or_inf(job.timeout))

@@ -21,7 +21,8 @@ Accepted = Annotated[Any, _without_effect]
 # The types are checked although the fields have no effect: a wrong type would fail on servers where they have one.
 AcceptedText = Annotated[str | None, _without_effect]
 ServiceTierName = Annotated[
-    str | None, Field(description="flex: after all other requests. Other values have no effect here.")
+    str | None,
+    Field(description="flex: after all other requests. Other values mean default. The answer says which one it was."),
 ]
 AcceptedFlag = Annotated[bool | None, _without_effect]
 AcceptedMap = Annotated[Annotated[dict[str, Any], MaxLen(MAX_METADATA)] | None, _without_effect]

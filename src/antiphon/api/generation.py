@@ -131,8 +131,7 @@ class Generation:
         """Feed events to one choice as they arrive; the iteration takes the text collected meanwhile."""
         try:
             if isinstance(event, Overloaded):
-                self._account.count_shed(event)
-                self._account.count_missed_deadline()
+                self._account.count_dropped(event)
             if isinstance(event, AntiphonError):
                 raise event
             choice.receive(event)
@@ -181,6 +180,11 @@ class Generation:
         tally = self.tally
         self._account.count_tokens(tally.prompt, tally.cached, tally.completion, tally.reasoning)
         self._reservation.settle(tally.prompt + tally.completion)
+        if self._begun_at is not None:
+            self._account.observe_begun(self._begun_at)
+        for choice in self._choices:
+            if choice.num_tokens > 1:
+                self._account.observe_time_per_token(choice.seconds_per_token)
         if all(choice.finished for choice in self._choices):
             self._account.end("finished")
         elif self._failure is not None and not isinstance(self._failure, SlowReader):
@@ -220,22 +224,16 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     ]
     try:
         terms = context.deadlines.terms(job)
-        if terms.is_retry:
-            context.metrics.retries_seen.inc()
         streams = context.engine.generate_all(requests, terms)
-    except AntiphonError as error:
+    except AntiphonError:
         reservation.settle(0)
-        if isinstance(error, Overloaded):
-            account.count_shed(error)
         raise
-    if streams[-1].predicted_wait is not None:
-        account.observe_predicted_wait(streams[-1].predicted_wait)
     stops = StopStrings(job.stops)
     choices = [
         Choice(index, events, _text_stream(context, job, job.prompts[index // job.n], stops), account)
         for index, events in enumerate(streams)
     ]
-    account.accept()
+    account.accept(streams[-1].predicted_wait)
     cap = context.settings.max_unread_tokens
     return Generation(choices, job.prompts, account, reservation, max_unread_tokens=cap, timeout=job.timeout)
 

@@ -24,6 +24,7 @@ from antiphon.api.fields import (
     Penalty,
     RepetitionPenalty,
     Seed,
+    ServiceTierName,
     StopString,
     Timeout,
     TokenId,
@@ -91,6 +92,7 @@ class GenerationRequest(StructuredRequest):
     priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
         None, description="Lower numbers go first."
     )
+    service_tier: ServiceTierName = None
     cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
         None, description="The prefix cache is only shared with requests that have the same salt."
     )

@@ -9,12 +9,20 @@ import msgspec
 
 from antiphon import __version__
 from antiphon.api.context import Context
-from antiphon.engine.client import EngineClient, EngineState
+from antiphon.engine.client import EngineClient, EngineState, EngineView
 
 
 class LoadingStatus(msgspec.Struct):
     fraction: float  # 0 to 1
     phase: str  # "packing weights"
+
+
+class EngineStatus(msgspec.Struct):
+    id: int
+    state: str  # loading, ready, restarting, draining, drained, failed, stopped
+    running: int  # answers being computed
+    waiting: int
+    kv_cache_usage: float | None  # 0 to 1; null until it is ready
 
 
 class Status(msgspec.Struct):
@@ -28,6 +36,7 @@ class Status(msgspec.Struct):
     running: int  # answers being computed
     waiting: int  # accepted, but not being computed
     kv_cache_usage: float | None  # 0 to 1
+    engines: list[EngineStatus]
     tokens_per_second: float | None  # of all answers, now; 0 if there are none; null before the first answer
     tokens_per_second_per_answer: float | None  # that one more answer would get; null if that is not known
     requires_key: bool
@@ -51,6 +60,7 @@ def status_of(context: Context) -> Status:
         running=running,
         waiting=waiting,
         kv_cache_usage=_kv_cache_usage(engine),
+        engines=[_engine(each) for each in engine.engines()],
         tokens_per_second=_rounded(engine.speed.tokens_per_second if running else 0.0),
         tokens_per_second_per_answer=_rounded(engine.speed.of_one_among(min(running + waiting + 1, most))),
         requires_key=bool(context.settings.api_keys),
@@ -67,7 +77,15 @@ def _loading(engine: EngineClient) -> LoadingStatus | None:
 def _kv_cache_usage(engine: EngineClient) -> float | None:
     if engine.info is None:
         return None
-    return round(engine.stats.blocks_in_use / engine.info.num_blocks, 4)
+    stats = engine.stats  # of all engines
+    return round(stats.blocks_in_use / stats.blocks_total, 4) if stats.blocks_total else 0.0
+
+
+def _engine(engine: EngineView) -> EngineStatus:
+    usage = engine.kv_cache_usage
+    return EngineStatus(
+        engine.id, engine.state.value, engine.running, engine.waiting, None if usage is None else round(usage, 4)
+    )
 
 
 def _rounded(rate: float | None) -> float | None:

@@ -59,6 +59,7 @@ class EngineLoop:
         self._step_number = 0
         self._step_seconds = 0.0
         self._cycle_seconds = 0.0
+        self._busy_seconds = 0.0  # of all steps
         self._cycle_began = time.perf_counter()  # when the last step ended, or the first message came after idling
         self._queue_report_at = 0.0  # time.monotonic() of the next one
         self._running = True
@@ -141,6 +142,7 @@ class EngineLoop:
         result = self._runner.execute(plan)
         ended = time.perf_counter()
         self._step_seconds, self._cycle_seconds = ended - started, ended - self._cycle_began
+        self._busy_seconds += self._step_seconds
         self._cycle_began = ended
         self._step_number += 1
         self._budget.observe(plan.num_tokens, self._step_seconds)
@@ -176,6 +178,7 @@ class EngineLoop:
             step=self._step_number,
             step_seconds=self._step_seconds,
             cycle_seconds=self._cycle_seconds,
+            busy_seconds=self._busy_seconds,
             step_tokens=plan.num_tokens,
             num_computed_tokens=counts.num_computed_tokens,
             num_prefix_queries=counts.num_prefix_queries,

@@ -9,7 +9,7 @@ import msgspec
 from antiphon.engine.wire import EngineStats
 
 _COUNTS = (
-    "step", "num_computed_tokens", "num_prefix_queries", "num_prefix_hits", "num_preemptions",
+    "step", "busy_seconds", "num_computed_tokens", "num_prefix_queries", "num_prefix_hits", "num_preemptions",
 )  # fmt: skip
 _LARGEST = ("step_seconds", "cycle_seconds")  # of several engines, the slowest one's
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(EngineStats))

@@ -94,6 +94,7 @@ class EngineStats(Message, frozen=True):
     step_seconds: float = 0.0  # of the last step
     cycle_seconds: float = 0.0  # the same, and the time since the step before, without waiting for work
     step_tokens: int = 0  # computed in the last step
+    busy_seconds: float = 0.0  # of all steps since this engine started
     num_computed_tokens: int = 0
     num_prefix_queries: int = 0  # tokens looked up in the prefix cache
     num_prefix_hits: int = 0  # of those, tokens found

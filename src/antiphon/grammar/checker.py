@@ -31,6 +31,12 @@ class GrammarChecker:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammar")
         self._remembered: OrderedDict[Grammar, Grammar | str] = OrderedDict()  # Lark, or what is wrong
 
+    @property
+    def process_id(self) -> int | None:
+        """The id of the process that checks; it may have ended. None before the first grammar."""
+        process = self._process
+        return process.pid if process else None
+
     async def check(self, grammar: Grammar, param: str) -> Grammar:
         """`grammar` in Lark.
 

@@ -29,6 +29,7 @@ from antiphon.http.edge.hosts import AllowedHosts, SameSite, is_loopback
 from antiphon.http.edge.rate_limiting import RateLimiting
 from antiphon.http.edge.request_id import RequestIds
 from antiphon.http.edge.request_line import RequestLine
+from antiphon.http.edge.response_counts import ResponseCounts
 from antiphon.http.edge.security_headers import SecurityHeaders
 from antiphon.http.errors import ErrorShape, add_error_handlers
 from antiphon.http.ignored_fields import IgnoredFields
@@ -121,6 +122,7 @@ def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
         ollama.PATH: ErrorShape(ollama_error_body),
     }
     add_error_handlers(app, shapes)
+    app.add_middleware(ResponseCounts, metrics=metrics)
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_middleware(RequestLine)

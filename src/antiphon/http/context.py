@@ -49,6 +49,7 @@ async def read_json_object(request: Request, *, any_media_type: bool = False) ->
 
 def account_of(request: Request, endpoint: str) -> RequestAccount:
     """Open the account of a generation for `request`; the access log reports its outcome."""
-    account = context_of(request).metrics.request(endpoint, key_name(request.scope))
+    context = context_of(request)
+    account = context.metrics.request(endpoint, key_name(request.scope), is_retry=context.deadlines.is_retry)
     request.scope.setdefault("state", {}).setdefault("accounts", []).append(account)
     return account

@@ -26,6 +26,7 @@ from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
 from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Handshake
 from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
+from antiphon.http.loop_lag import LoopLag
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _OTHER_FILES = 256  # besides connections: the engine, the renderer, connections that are being refused
@@ -154,14 +155,19 @@ class Server(uvicorn.Server):
         self._engine = engine
         self._settings = settings
         self._draining: asyncio.Task[None] | None = None
+        metrics = app.state.context.metrics
+        metrics.watch_connections(lambda: self._admission.figures)
+        self._loop_lag = LoopLag(metrics.loop_lag.observe)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, but `Handshake` negotiates TLS, so that connections count while they negotiate."""
         self._tls, self.config.ssl = self.config.ssl, None
         await super().startup(sockets)
+        self._loop_lag.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, and also close connections that are still negotiating TLS."""
+        self._loop_lag.stop()
         self._admission.end_handshakes()
         await super().shutdown(sockets)
 

@@ -1,7 +1,7 @@
 """The machine resources this process may use: memory, CPUs, NUMA nodes, and the limits of enclosing containers.
 
 A leaf that reads the kernel's files and decides the number of threads. `see_machine` returns all of it; `inspect` and
-the server's first log lines show it.
+the server's first log lines show it. `usage` and `process_usage` say how much of it is used, for the metrics.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from antiphon.machine.division import Seat, default_engines, divide
 from antiphon.machine.memory import Memory, anonymous_bytes, free_memory_bytes, see_memory
+from antiphon.machine.process_usage import ProcessUsage, booted_at, process_usage
 from antiphon.machine.processors import (
     Processors,
     ThreadChoice,
@@ -20,19 +21,29 @@ from antiphon.machine.processors import (
     see_processors,
     stay_on,
 )
+from antiphon.machine.usage import CpuUsage, MemoryUsage, Pressure, cpu_usage, memory_usage, pressure
 
 __all__ = [
+    "CpuUsage",
     "Machine",
     "Memory",
+    "MemoryUsage",
+    "Pressure",
+    "ProcessUsage",
     "Processors",
     "Seat",
     "ThreadChoice",
     "anonymous_bytes",
+    "booted_at",
     "choose_threads",
+    "cpu_usage",
     "default_engines",
     "default_threads",
     "divide",
     "free_memory_bytes",
+    "memory_usage",
+    "pressure",
+    "process_usage",
     "see_machine",
     "see_memory",
     "see_processors",

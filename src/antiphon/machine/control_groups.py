@@ -1,4 +1,4 @@
-"""The memory and CPU limits that this process's control groups set.
+"""The memory and CPU limits that this process's control groups set, and how often the CPU limit was reached.
 
 A limit may be set on the process's own group or on any group that contains it, so all groups are read, from the
 innermost one to the mounted root. Version 1 has one hierarchy per controller, version 2 one for all. A hybrid machine
@@ -45,6 +45,16 @@ class CpuQuota:
 
 
 @dataclass(frozen=True, slots=True)
+class CpuThrottling:
+    """How often a group used up its quota; since the group was created."""
+
+    quota: CpuQuota
+    periods: int  # in which a task of it wanted to run
+    throttled_periods: int  # of these, in which it used up the quota
+    seconds: float  # that its tasks were stopped then, added over the CPUs
+
+
+@dataclass(frozen=True, slots=True)
 class _Group:
     """One group of one hierarchy, as a folder of control files."""
 
@@ -74,8 +84,31 @@ def memory_limits(root: Path = Path("/")) -> list[MemoryLimit]:
 
 def cpu_quota(root: Path = Path("/")) -> CpuQuota | None:
     """The lowest CPU quota that applies to this process; None if there is none."""
-    found = [*map(_cpu_quota_v1, _groups("cpu", root)), *map(_cpu_quota_v2, _groups(_VERSION_2, root))]
-    return min((quota for quota in found if quota is not None), key=lambda quota: quota.cpus, default=None)
+    found = _lowest_quota(root)
+    return found and found[0]
+
+
+def cpu_throttling(root: Path = Path("/")) -> CpuThrottling | None:
+    """What the lowest CPU quota has cost so far; None if there is no quota."""
+    found = _lowest_quota(root)
+    if found is None:
+        return None
+    quota, group = found
+    periods, throttled = group.stat("cpu.stat", "nr_periods"), group.stat("cpu.stat", "nr_throttled")
+    microseconds, nanoseconds = group.stat("cpu.stat", "throttled_usec"), group.stat("cpu.stat", "throttled_time")
+    return CpuThrottling(quota, periods, throttled, microseconds / 1e6 + nanoseconds / 1e9)  # v2 has one, v1 the other
+
+
+def own_folder(root: Path = Path("/")) -> Path | None:
+    """The folder of this process's own group of version 2; None if that is not mounted."""
+    return next((group.folder for group in _groups(_VERSION_2, root) if group.is_own), None)
+
+
+def _lowest_quota(root: Path) -> tuple[CpuQuota, _Group] | None:
+    version_1 = [(_cpu_quota_v1(group), group) for group in _groups("cpu", root)]
+    version_2 = [(_cpu_quota_v2(group), group) for group in _groups(_VERSION_2, root)]
+    found = [(quota, group) for quota, group in version_1 + version_2 if quota is not None]
+    return min(found, key=lambda pair: pair[0].cpus, default=None)
 
 
 def _memory_limit_v1(group: _Group) -> MemoryLimit | None:

@@ -140,6 +140,12 @@ class TextModel:
         """The bytes of one token, as log-probabilities report them; those of a control token are its name."""
         return self.tokenizer.id_to_bytes(token_id)
 
+    def helper_processes(self) -> dict[str, int]:
+        """The processes that `close` stops, by name, and their ids; one may have ended."""
+        found = {"renderer": self.template.process_id if self.template else None}
+        found["grammar_checker"] = self.grammars.process_id
+        return {name: pid for name, pid in found.items() if pid is not None}
+
     def close(self) -> None:
         """Stop the processes that render the template and check grammars."""
         self.grammars.close()

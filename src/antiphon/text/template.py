@@ -35,6 +35,11 @@ class ChatTemplate:
         self._lock = threading.Lock()
         self._worker = self._start()
 
+    @property
+    def process_id(self) -> int:
+        """The id of the process that renders; it may have ended."""
+        return self._worker.pid
+
     def render(self, messages: list[dict[str, Any]], **variables: object) -> str:
         """The prompt's text; the template decides what `variables` (add_generation_prompt, tools …) mean.
 

@@ -21,7 +21,7 @@ from typing import Any
 import httpx2
 from http_server import serving
 from real_server import children
-from scrapes import samples
+from scrapes import blocks_in_use, samples
 from tiny_checkpoints import R1_TEMPLATE, tiny_vocabulary
 
 from antiphon.api_keys import read_api_keys
@@ -144,7 +144,7 @@ class PageServer:
     async def until_idle(self) -> dict[str, float]:
         """Wait until nobody is served."""
         return await self.until(
-            lambda now: not now.get("antiphon_requests_running") and not now['antiphon_kv_blocks{state="in_use"}'],
+            lambda now: not now.get("antiphon_requests_running") and not blocks_in_use(now),
             "the server never fell idle",
         )
 

@@ -1,4 +1,4 @@
-"""Programs that the tests of the page need and that pip cannot install: Node, a Chromium, nginx.
+"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, promtool.
 
 Where one is missing its tests are skipped with the reason, unless ANTIPHON_SKIP_NOTHING is set, as continuous
 integration does: then they fail.
@@ -28,6 +28,11 @@ def nginx() -> str:
     """The path of nginx, which Debian puts where only root looks."""
     path = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     return path or _missing("nginx is not installed")
+
+
+def promtool() -> str:
+    """The path of Prometheus' checker."""
+    return shutil.which("promtool") or _missing("promtool is not installed; Debian's package prometheus has it")
 
 
 def npm() -> str:

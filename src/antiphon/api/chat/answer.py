@@ -60,6 +60,7 @@ class ChatAnswer:
         self._continuous_usage = body.continuous_usage
         self._prompt_token_ids = job.prompts[0].token_ids if body.return_token_ids else UNSET
         self._votes = bool(body.vote)
+        self._service_tier = job.service_tier.value if body.service_tier is not None else UNSET
 
     async def whole(self, generation: Generation) -> bytes:
         """The answer as one JSON object."""
@@ -89,6 +90,7 @@ class ChatAnswer:
             vote("".join(choice.content) for choice in choices) if self._votes else UNSET,
             self._prompt_token_ids,
         )
+        answer.service_tier = self._service_tier
         return encoder.encode(answer)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
@@ -170,6 +172,7 @@ class ChatAnswer:
         progress: Progress | None = None,
     ) -> bytes:
         chunk = ChatCompletionChunk(self._id, self._created, self._model, choices, usage, timings, prompt_token_ids)
+        chunk.service_tier = self._service_tier
         chunk.queue, chunk.prompt_progress = queue_of(progress), prompt_progress_of(progress)
         return event(encoder.encode(chunk))
 

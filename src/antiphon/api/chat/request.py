@@ -19,7 +19,6 @@ from antiphon.api.fields import (
     Integer,
     Refused,
     RefusedModalities,
-    ServiceTierName,
     TokenLimit,
     refused,
 )
@@ -160,7 +159,6 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
 
     metadata: AcceptedMap = None
     store: AcceptedFlag = None
-    service_tier: ServiceTierName = None
     safety_identifier: AcceptedText = None
     prompt_cache_key: AcceptedText = None
     prompt_cache_retention: AcceptedText = None

@@ -59,6 +59,7 @@ class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     timings: Timings
     vote: Vote | UnsetType = UNSET  # our addition, on request
     prompt_token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request
+    service_tier: str | UnsetType = UNSET  # the one that was used, if the request names one
 
 
 class CalledFunctionDelta(msgspec.Struct):
@@ -99,5 +100,6 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     usage: Usage | UnsetType | None = UNSET
     timings: Timings | UnsetType = UNSET  # in the last chunk
     prompt_token_ids: list[int] | UnsetType = UNSET  # in the first chunk
+    service_tier: str | UnsetType = UNSET
     queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise

@@ -48,6 +48,7 @@ class CompletionAnswer:
         self._include_usage = body.include_usage
         self._continuous_usage = body.continuous_usage
         self._return_token_ids = bool(body.return_token_ids)
+        self._service_tier = job.service_tier.value if body.service_tier is not None else UNSET
         # What each choice continues, and that as text.
         self._prompts = [prompt.token_ids for prompt in job.prompts for _ in range(job.n)]
         self._echoes = [echo for echo in echoes for _ in range(job.n)] if echoes else None
@@ -127,8 +128,9 @@ class CompletionAnswer:
         timings: Timings | UnsetType,
         progress: Progress | None = None,
     ) -> bytes:
-        queue, reading = queue_of(progress), prompt_progress_of(progress)
-        return encoder.encode(Completion(self._id, self._created, self._model, choices, usage, timings, queue, reading))
+        completion = Completion(self._id, self._created, self._model, choices, usage, timings, self._service_tier)
+        completion.queue, completion.prompt_progress = queue_of(progress), prompt_progress_of(progress)
+        return encoder.encode(completion)
 
     def _logprobs(self, piece: Piece, scored: list[ScoredToken], echo: str) -> CompletionLogprobs | None:
         """An entry for each token of the echoed prompt and each drawn token, including one that ended the choice."""

@@ -34,5 +34,6 @@ class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
     choices: list[CompletionChoice]
     usage: Usage | UnsetType | None = UNSET
     timings: Timings | UnsetType = UNSET
+    service_tier: str | UnsetType = UNSET  # the one that was used, if the request names one
     queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise

@@ -12,9 +12,8 @@ from antiphon.api.limits import MAX_PROMPTS, MAX_SEQUENCES
 from antiphon.api.sampling import check_prompt_length, check_token_ids, sampling_params
 from antiphon.api.structured import checked_grammar
 from antiphon.api.usage import new_id
-from antiphon.errors import (
-    InvalidRequest,
-)
+from antiphon.errors import InvalidRequest
+from antiphon.request import ServiceTier
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's default, for this endpoint only
 
@@ -45,6 +44,7 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
         n,
         splits_thought=False,
         priority=priority,
+        service_tier=ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT,
         cache_salt=body.cache_salt or "",
         is_streamed=bool(body.stream),
         max_wait=body.max_wait,

@@ -112,6 +112,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     metadata: dict[str, Any] = {}
     truncation: Literal["disabled"] = "disabled"
     background: bool = False
+    service_tier: str = "default"  # the one that was used
     user: str | None = None
     # our additions, at the end of the response
     timings: Timings | UnsetType = UNSET

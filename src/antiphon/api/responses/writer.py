@@ -165,6 +165,7 @@ def _asked(body: ResponseRequest, job: Job, model: str) -> shapes.ResponseBody:
         reasoning={"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
         metadata=body.metadata or {},
         background=bool(body.background),
+        service_tier=job.service_tier.value,
         user=body.user,
     )
 

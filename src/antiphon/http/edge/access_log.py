@@ -16,10 +16,10 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.http.edge.authentication import key_name
+from antiphon.http.edge.response_counts import GONE
 from antiphon.log_writer import STDOUT, LineWriter
 from antiphon.metrics import RequestAccount
 
-_GONE = 499  # nginx's status for a client that disconnected before the response
 _WORST_FIRST = ("failed", "aborted", "refused", "finished")
 
 access_logger = logging.getLogger("antiphon.access")
@@ -86,7 +86,7 @@ class AccessLog:
             await self._app(scope, receive, send)
             return
         arrived_at, began = datetime.now(UTC), time.monotonic()
-        status = _GONE
+        status = GONE
 
         async def send_and_note(message: Message) -> None:
             nonlocal status

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
+from antiphon.metrics import ConnectionFigures
+
 _SPARE_CONNECTIONS = 64  # above the limit
 _HANDSHAKE_SECONDS = 10.0  # for negotiating TLS, or the network time-out if that is shorter
 
@@ -54,6 +56,7 @@ class ConnectionAdmission:
 
     def __init__(self, max_connections: int) -> None:
         self._max_connections = max_connections
+        self.num_accepted = self.num_refused = self.num_evicted = 0  # since the server started
         self._spare: dict[Evictable, bool] = {}  # connection → whether its place is a spare one
         # Waiting connections, the longest waiting first. A dict keeps the order of insertion.
         self._waiting: dict[tuple[bool, Wait], dict[Evictable, None]] = {
@@ -63,14 +66,24 @@ class ConnectionAdmission:
     def __len__(self) -> int:
         return len(self._spare)
 
+    @property
+    def figures(self) -> ConnectionFigures:
+        """For the metrics."""
+        return ConnectionFigures(
+            len(self), self._max_connections, self.num_accepted, self.num_refused, self.num_evicted
+        )
+
     def enter(self, newcomer: Evictable) -> Entrance:
         """Count an accepted connection, if there is a place for it. It is then waiting for a head."""
         num_spare = sum(self._spare.values()) if len(self) >= self._max_connections else 0
         entrance = Entrance.PLACE
         if len(self) - num_spare >= self._max_connections and not self._evict_oldest(is_spare=False):
             entrance = Entrance.SPARE
+            self.num_refused += 1
             if num_spare >= _SPARE_CONNECTIONS and not self._evict_oldest(is_spare=True):
                 return Entrance.NONE
+        else:
+            self.num_accepted += 1
         self._spare[newcomer] = entrance is Entrance.SPARE
         self.waits(newcomer, Wait.HEAD)
         return entrance
@@ -111,6 +124,7 @@ class ConnectionAdmission:
             if oldest is not None:
                 self.leave(oldest)
                 oldest.evict()
+                self.num_evicted += 1
                 return True
         return False
 

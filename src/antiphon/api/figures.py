@@ -1,0 +1,49 @@
+"""What the metrics ask for at each scrape: the engines' state and counts, and the server's processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from antiphon.api.served_model import ServedModel
+from antiphon.engine.client import EngineClient, EngineState, EngineView
+from antiphon.engine.wire import EngineStats
+from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EnginesReport
+
+
+def child_processes(model: ServedModel, engine: EngineClient) -> Iterator[ChildProcess]:
+    """The processes that serve beside this one."""
+    for each in engine.engines():
+        if each.pid is not None:
+            yield ChildProcess("engine", each.pid, engine=str(each.id))
+    for name, pid in model.text.helper_processes().items():
+        yield ChildProcess(name, pid)
+
+
+def engines_report(engine: EngineClient) -> EnginesReport:
+    """The engines' state for the metrics."""
+    total = engine.stats
+    counts = EngineCounts(
+        restarts=engine.restarts,
+        steps=total.step,
+        busy_seconds=total.busy_seconds,
+        computed_tokens=total.num_computed_tokens,
+        prefix_queries=total.num_prefix_queries,
+        prefix_hits=total.num_prefix_hits,
+        preemptions=total.num_preemptions,
+    )
+    return EnginesReport([_figures(each, engine.stats_of(each.id)) for each in engine.engines()], counts)
+
+
+def _figures(engine: EngineView, stats: EngineStats) -> EngineFigures:
+    return EngineFigures(
+        engine=str(engine.id),
+        ready=engine.state is EngineState.READY,
+        running=stats.running,
+        waiting=stats.waiting,
+        blocks_free=stats.blocks_free,
+        blocks_cached=stats.blocks_cached,
+        blocks_in_use=stats.blocks_in_use,
+        step_seconds=stats.step_seconds,
+        step_tokens=stats.step_tokens,
+        tokens_owed=engine.tokens_owed,
+    )

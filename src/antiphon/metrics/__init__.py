@@ -1,0 +1,30 @@
+"""All Prometheus metrics of one server. A leaf: imports only other leaves and prometheus_client.
+
+`requests` defines what is counted of requests, `account` counts each request once, from its arrival to its end,
+`engines` reads the engines' state at each scrape, `connections` the connections, and `resources` what processes,
+container and machine use. `server` puts all of them into one registry. `docs/metrics.md` lists all metrics, and a test
+compares the list with the code.
+"""
+
+from __future__ import annotations
+
+from antiphon.metrics.account import Outcome, RequestAccount
+from antiphon.metrics.connections import ConnectionFigures
+from antiphon.metrics.engines import EngineCounts, EngineFigures, EnginesReport
+from antiphon.metrics.requests import ENDPOINTS, REFUSALS
+from antiphon.metrics.resources import ChildProcess
+from antiphon.metrics.server import CONTENT_TYPE, Metrics
+
+__all__ = [
+    "CONTENT_TYPE",
+    "ENDPOINTS",
+    "REFUSALS",
+    "ChildProcess",
+    "ConnectionFigures",
+    "EngineCounts",
+    "EngineFigures",
+    "EnginesReport",
+    "Metrics",
+    "Outcome",
+    "RequestAccount",
+]

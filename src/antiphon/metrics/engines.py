@@ -1,0 +1,106 @@
+"""The engines' state and work, read at each scrape.
+
+What an engine does now has the label `engine`. What engines have done is counted over all engines since the server
+started, including those that died or were removed, so these counters only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from antiphon.metrics.families import PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """One engine's state at a scrape."""
+
+    engine: str = "1"  # the value of the label
+    ready: bool = False
+    running: int = 0  # sequences
+    waiting: int = 0
+    blocks_free: int = 0
+    blocks_cached: int = 0
+    blocks_in_use: int = 0
+    step_seconds: float = 0.0  # of the last step
+    step_tokens: int = 0  # in the last step
+    tokens_owed: float = 0.0
+
+    @property
+    def kv_cache_usage(self) -> float:
+        """The share of the KV cache that is in use, 0 to 1."""
+        total = self.blocks_free + self.blocks_cached + self.blocks_in_use
+        return self.blocks_in_use / total if total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCounts:
+    """What all engines together have done since the server started."""
+
+    restarts: int = 0
+    steps: int = 0
+    busy_seconds: float = 0.0  # in steps
+    computed_tokens: int = 0
+    prefix_queries: int = 0  # tokens looked up in the prefix cache
+    prefix_hits: int = 0  # of those, tokens found
+    preemptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnginesReport:
+    """What is known of the engines at a scrape."""
+
+    engines: Sequence[EngineFigures] = field(default_factory=lambda: (EngineFigures(),))
+    counts: EngineCounts = EngineCounts()
+
+
+class EnginesCollector(Collector):
+    """Reads the engines' figures at each scrape."""
+
+    def __init__(self, report: Callable[[], EnginesReport]) -> None:
+        self._report = report
+
+    def collect(self) -> Iterable[Metric]:
+        report = self._report()
+        yield from _states(report.engines)
+        yield from _counters(report.counts)
+
+
+def _states(engines: Sequence[EngineFigures]) -> Iterable[Metric]:
+    gauges: tuple[tuple[str, str, Callable[[EngineFigures], float]], ...] = (
+        ("engine_ready", "1 while the engine accepts work, else 0.", lambda each: each.ready),
+        ("sequences_running", "Sequences that the engine is computing.", lambda each: each.running),
+        ("sequences_waiting", "Sequences waiting in the engine.", lambda each: each.waiting),
+        ("step_seconds", "Duration of the engine's last step.", lambda each: each.step_seconds),
+        ("step_tokens", "Tokens computed in the engine's last step.", lambda each: each.step_tokens),
+        ("tokens_owed", "Tokens to be computed for unfinished requests, expected.", lambda each: each.tokens_owed),
+        ("kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.", lambda each: each.kv_cache_usage),
+    )
+    for name, text, value in gauges:
+        family = GaugeMetricFamily(PREFIX + name, text, labels=["engine"])
+        for each in engines:
+            family.add_metric([each.engine], float(value(each)))
+        yield family
+    blocks = GaugeMetricFamily(f"{PREFIX}kv_blocks", "KV-cache blocks by state.", labels=["engine", "state"])
+    for each in engines:
+        states = {"free": each.blocks_free, "cached": each.blocks_cached, "in_use": each.blocks_in_use}
+        for state, count in states.items():
+            blocks.add_metric([each.engine, state], count)
+    yield blocks
+
+
+def _counters(counts: EngineCounts) -> Iterable[Metric]:
+    for name, text, value in (
+        ("engine_restarts", "Engines that died, hung or could not be started, and were replaced.", counts.restarts),
+        ("steps", "Steps computed by the engines.", counts.steps),
+        ("engine_busy_seconds", "Time that engines spent in steps.", counts.busy_seconds),
+        ("computed_tokens", "Tokens computed by the engines, including prompts.", counts.computed_tokens),
+        ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", counts.prefix_queries),
+        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", counts.prefix_hits),
+        ("preemptions", "Sequences preempted because there were too few KV blocks.", counts.preemptions),
+    ):
+        yield CounterMetricFamily(PREFIX + name, text, value)

@@ -1,0 +1,80 @@
+"""All metrics of one server, in one registry of their own, and Prometheus' text format of them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.exposition import generate_latest
+
+from antiphon.metrics.account import RequestAccount
+from antiphon.metrics.connections import ConnectionCollector, ConnectionFigures
+from antiphon.metrics.engines import EnginesCollector, EnginesReport
+from antiphon.metrics.families import LAG_BUCKETS, Families
+from antiphon.metrics.requests import RequestMetrics
+from antiphon.metrics.resources import ChildProcess, ResourceCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics(RequestMetrics):
+    """All metrics of one server."""
+
+    def __init__(
+        self,
+        version: str,
+        model_name: str,
+        engines: Callable[[], EnginesReport] = EnginesReport,
+        key_names: Sequence[str] = (),
+        children: Callable[[], Iterable[ChildProcess]] = tuple,
+    ) -> None:
+        """`engines` and `children` are called at each scrape; `key_names` are the values of the label `key`."""
+        self.registry = _Registry()
+        super().__init__(self.registry, key_names)
+        self._define_server(Families(self.registry), version, model_name)
+        self.registry.register(EnginesCollector(engines))
+        self.registry.register(ResourceCollector(children))
+        self._connections = ConnectionCollector()
+        self.registry.register(self._connections)
+        ProcessCollector(registry=self.registry)
+
+    def request(self, endpoint: str, key: str = "", *, is_retry: bool = False) -> RequestAccount:
+        """Start the account of a request that has just arrived.
+
+        `key` is the name of its API key; `is_retry`: its client says that it has sent it before.
+        """
+        if is_retry:
+            self.retries_seen.inc()
+        return RequestAccount(self, endpoint, key)
+
+    def watch_connections(self, figures: Callable[[], ConnectionFigures]) -> None:
+        """Call `figures` at each scrape."""
+        self._connections.figures = figures
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format. Call it on the event loop, where the accounts change."""
+        return generate_latest(self.registry)
+
+    def _define_server(self, families: Families, version: str, model_name: str) -> None:
+        self.loop_lag = families.histogram(
+            "event_loop_lag_seconds", "How late the server's event loop ran a timer.", buckets=LAG_BUCKETS
+        )
+        build = families.gauge(
+            "build_info", "Always 1; the labels say what is running.", ["version", "python_version", "model"]
+        )
+        build.labels(version, platform.python_version(), model_name).set(1)
+
+
+class _Registry(CollectorRegistry):
+    """A registry without the time at which each series was created.
+
+    The library adds one `_created` series to each counter and histogram, which doubles a scrape, and which Prometheus
+    does not use in this format.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        for family in super().collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family

@@ -117,13 +117,14 @@ class Operations:
             new = self._fleet.add_generation(config, vocabulary)
             seats = self._fleet.divide_again(config)
             try:
-                async with asyncio.TaskGroup() as group:
-                    for seat in range(count):
-                        group.create_task(self._started(new, seat))
-            except BaseException as errors:
+                engines = [self._fleet.start_engine(new, seat) for seat in range(count)]
+                await asyncio.gather(*(engine.wait_ready() for engine in engines))
+            except BaseException:
+                for engine in self._fleet.of_generation(new.number):
+                    await self._fleet.remove_engine(engine)
                 self._fleet.divide_as(seats)
                 del self._fleet.generations[new.number]
-                raise _first_of(errors) from None
+                raise
             self._switch(old, new, on_switch)
             return new.number
 
@@ -265,10 +266,3 @@ def _what_decides_bits(generation: Generation) -> tuple[object, ...]:
         config.fake_settings,
         generation.vocabulary,
     )
-
-
-def _first_of(error: BaseException) -> BaseException:
-    """The first error of a task group; other exceptions as they are."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

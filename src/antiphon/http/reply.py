@@ -29,7 +29,7 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
     """
     context = context_of(request)
     with account_of(request, endpoint) as account:
-        context.facts()  # NotReady before the body is read
+        context.check_engines()  # before the body is read
         if fields is None:
             fields = await read_json_object(request)
         exchange = await begin(context, fields, account)

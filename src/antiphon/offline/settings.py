@@ -38,7 +38,12 @@ _OF_THE_FRONT = (
 )
 _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 # Callers are in this process and simply wait: the queue needs no limit, and nobody needs time to finish.
-_WITHOUT_A_QUEUE = {"max_queued_requests": 1 << 30, "max_stored_responses": 0, "drain_timeout": 0.001}
+_WITHOUT_A_QUEUE = {
+    "max_queued_requests": 1 << 30,
+    "max_stored_responses": 0,
+    "drain_timeout": 0.001,
+    "breaker_failures": 0,
+}
 
 
 def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, ServerConfig]:

@@ -29,7 +29,7 @@ async def generate(request: Request) -> Response:
     context = context_of(request)
     arrived_at = time.monotonic()
     with account_of(request, "generate") as account:
-        context.facts()
+        context.check_engines()
         body = await _read(request)
         generation = await start(context, body, account)
     return await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))

@@ -32,8 +32,7 @@ async def generate(request: Request) -> Response:
     context = context_of(request)
     arrived_at = time.monotonic()
     with account_of(request, "generate") as account:
-        context.facts()
-        context.degrading.check_open()
+        context.check_load()
         body = await _read(request)
         generation = await start(with_body(context, request), body, account)
     response = await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))

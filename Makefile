@@ -5,8 +5,8 @@ PYTHON ?= python3
 MODEL ?= demo
 HOST ?= 127.0.0.1
 PORT ?= 8000
-# Files of tests run side by side: many of them wait for servers to start.
-TEST_PROCESSES ?= 2
+# Files of tests run side by side, one more than there are cores: many of them wait for servers to start.
+TEST_PROCESSES ?= $(shell expr $$(nproc) + 1)
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
@@ -26,7 +26,7 @@ chat: $(VENV)/installed ## chat with MODEL in the terminal
 # Where there is Node, the tests build the page again and compare.
 test: lint demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools) ## run every check and every test
 	# One seed for hashes: every process must find the same tests, and some names are made from sets.
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"

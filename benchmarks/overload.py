@@ -38,7 +38,6 @@ from servers import Server, busy_seconds
 from soak import scrape
 
 SAMPLED_EVERY = 2.0  # seconds
-RAMP = (0.7, 0.85, 1.0, 1.15)  # times what users get who ask one after another
 FOLDER = Path(__file__).parent
 ENDS_WITHIN = 45.0  # seconds after the last arrival; then the clients leave
 
@@ -149,7 +148,7 @@ def capacity(server: Server, wanted: Load, results: Results, arguments: argparse
     if not users["completed_per_second"]:
         sys.exit(f"{server.name}: no answer was complete within {arguments.ramp_seconds:g} s")
     rows: list[dict[str, Any]] = []
-    for share in RAMP:
+    for share in (float(each) for each in arguments.ramp.split(",")):
         rate = share * users["completed_per_second"]
         rows.append(asyncio.run(run(server, wanted.at(rate, arguments.ramp_seconds), arguments.processes)))
         if rows[-1]["goodput"] < 0.9 * max(row["goodput"] for row in rows):
@@ -190,6 +189,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--clients", default="stock,naive", help="kinds of clients")
     parser.add_argument("--seconds", type=float, default=120.0, help="of each run")
     parser.add_argument("--ramp-seconds", type=float, default=30.0, help="of each rate while the best is looked for")
+    parser.add_argument("--ramp", default="0.7,0.85,1,1.15", help="those rates, times what users get")
     parser.add_argument("--users", type=int, default=16, help="who ask one after another, before that")
     parser.add_argument(
         "--short", type=sizes, default=(20, 64, 10.0), help="words of prompt + tokens of answer, at most / patience, s"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -34,3 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "demo_model" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.model)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist tells the order
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where processes share the files of tests, long ones go first; else one process is left with one at the end.
+
+    xdist hands files out in this order, given `--no-loadscope-reorder`. Long are files with slow tests, and then those
+    with many.
+    """
+    if not hasattr(session.config, "workerinput"):
+        return
+    counts = Counter(item.path for item in session.items)
+    slow = {item.path for item in session.items if item.get_closest_marker("slow")}
+    session.items.sort(key=lambda item: (item.path not in slow, -counts[item.path]))  # stable

@@ -4,8 +4,8 @@ Owns the format of a key on the command line, in the environment and in a file:
 
     [NAME:] KEY [requests-per-minute=N] [tokens-per-minute=N] [weight=N]
 
-Keys themselves are not stored. Only their names, digests or places are stored, logged or named in errors. This module
-does not know HTTP.
+An admin key has the same format, without limits and weights. Keys themselves are not stored. Only their names, digests
+or places are stored, logged or named in errors. This module does not know HTTP.
 """
 
 from __future__ import annotations
@@ -40,6 +40,11 @@ class ApiKey:
     weight: int = 1  # of its fair share: a key with weight 2 gets twice the service of one with weight 1
     is_short: bool = False  # it has fewer characters than SHORT_KEY
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether it has limits or a weight of its own."""
+        return (self.requests_per_minute, self.tokens_per_minute, self.weight) != (None, None, 1)
+
 
 def read_api_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
     """Read the keys from the command line or the environment, separated by commas, and from a file.
@@ -47,13 +52,50 @@ def read_api_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
     Raises:
         ConfigError: a key is invalid, or a name or key occurs twice. The message contains the place, never the key.
     """
-    entries = [(text.strip(), "--api-key") for each in typed for text in each.split(",") if text.strip()]
-    keys = [_parse(text, where, number) for number, (text, where) in enumerate([*entries, *_lines(file)], start=1)]
+    return _read("--api-key", typed, file, "API keys")
+
+
+def read_admin_keys(typed: Sequence[str], file: str = "") -> tuple[ApiKey, ...]:
+    """Read the keys for the admin routes, in the same way.
+
+    Raises:
+        ConfigError: a key is invalid, has limits, or a name or key occurs twice.
+    """
+    keys = _read("--admin-key", typed, file, "admin keys")
+    if any(key.has_limits for key in keys):
+        raise ConfigError(f"--admin-key-file {file}: an admin key has no limits and no weight; write the key alone")
+    return keys
+
+
+def first_admin_key(typed: str, file: str = "") -> str:
+    """The key itself of the first entry, for a client: from a file if there is one, else as it was typed.
+
+    Empty if there is neither. Raises ConfigError if the file cannot be read or contains no key.
+    """
+    entry = next(_lines("--admin-key-file", file))[0] if file else typed.partition(",")[0].strip()
+    name, colon, rest = entry.partition(":")
+    return next(iter((rest if colon else name).split()), "")
+
+
+def check_different(api_keys: Sequence[ApiKey], admin_keys: Sequence[ApiKey]) -> None:
+    """Raise ConfigError if a key is among both: an API key must not open the admin routes."""
+    for key in admin_keys:
+        if any(hmac.compare_digest(key.digest, other.digest) for other in api_keys):
+            raise ConfigError(
+                f"--admin-key: the key {key.name} is an API key too; use another one for the admin routes"
+            )
+
+
+def _read(flag: str, typed: Sequence[str], file: str, what: str) -> tuple[ApiKey, ...]:
+    """The keys of one kind: from `flag` and, with `-file` behind it, from a file."""
+    entries = [(text.strip(), flag) for each in typed for text in each.split(",") if text.strip()]
+    entries += _lines(f"{flag}-file", file)
+    keys = [_parse(text, where, number) for number, (text, where) in enumerate(entries, start=1)]
     if len(keys) > MAX_KEYS:
-        raise ConfigError(f"there are {len(keys)} API keys; the maximum is {MAX_KEYS}")
-    for what, seen in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
+        raise ConfigError(f"{flag}: there are {len(keys)} {what}; the maximum is {MAX_KEYS}")
+    for each, seen in (("name", [key.name for key in keys]), ("key", [key.digest for key in keys])):
         if len(set(seen)) < len(seen):
-            raise ConfigError(f"--api-key: the same {what} is used more than once; each must be different")
+            raise ConfigError(f"{flag}: the same {each} is used more than once; each must be different")
     return tuple(keys)
 
 
@@ -67,7 +109,7 @@ def find_api_key(keys: Sequence[ApiKey], presented: bytes) -> ApiKey | None:
     return found
 
 
-def _lines(file: str) -> Iterator[tuple[str, str]]:
+def _lines(flag: str, file: str) -> Iterator[tuple[str, str]]:
     """The entries of a key file with their places. Blank lines and lines that begin with # are skipped."""
     if not file:
         return
@@ -75,14 +117,14 @@ def _lines(file: str) -> Iterator[tuple[str, str]]:
         with Path(file).expanduser().open("rb") as opened:
             content = opened.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"--api-key-file {file} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{flag} {file} cannot be read: {error.strerror}") from None
     if len(content) > _MAX_FILE_BYTES:
-        raise ConfigError(f"--api-key-file {file} has more than {_MAX_FILE_BYTES:,} bytes")
+        raise ConfigError(f"{flag} {file} has more than {_MAX_FILE_BYTES:,} bytes")
     lines = content.decode("utf-8-sig", "replace").splitlines()
-    entries = [(line.strip(), f"--api-key-file {file}, line {number}") for number, line in enumerate(lines, start=1)]
+    entries = [(line.strip(), f"{flag} {file}, line {number}") for number, line in enumerate(lines, start=1)]
     entries = [entry for entry in entries if entry[0] and not entry[0].startswith("#")]
     if not entries:
-        raise ConfigError(f"--api-key-file {file} contains no key; leave out the option to serve without keys")
+        raise ConfigError(f"{flag} {file} contains no key; leave out the option to serve without keys")
     yield from entries
 
 
@@ -92,7 +134,7 @@ def _parse(text: str, where: str, number: int) -> ApiKey:
     if not colon:
         name, rest = f"key-{number}", text
     key, *limits = rest.split() or [""]
-    if limits and where == "--api-key":
+    if limits and where in ("--api-key", "--admin-key"):
         raise ConfigError(f"{where}: a key cannot contain spaces; separate several keys by commas, or use a key file")
     if not _NAME.fullmatch(name.strip()):
         raise ConfigError(f"{where}: a key's name has 1 to 64 letters, digits, dots, dashes and underscores")

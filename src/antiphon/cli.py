@@ -14,15 +14,17 @@ from typing import Annotated
 import typer
 
 from antiphon import __version__
-from antiphon.commands.aliases import AliasCommand, BatchCommand, ModelCommand
+from antiphon.commands.aliases import BatchCommand, ModelCommand
 from antiphon.commands.batch import batch
 from antiphon.commands.chat import chat
 from antiphon.commands.completion import completion, set_up_completion
+from antiphon.commands.engines import engines
 from antiphon.commands.inspect import inspect
 from antiphon.commands.models import models
 from antiphon.commands.pull import pull
 from antiphon.commands.quantize import quantize
-from antiphon.commands.serve import serve
+from antiphon.commands.reload import reload
+from antiphon.commands.serve import ServeCommand, serve
 from antiphon.errors import AntiphonError
 from antiphon.terminal import print_error
 
@@ -60,7 +62,9 @@ app = typer.Typer(
 )
 # Every option of `serve` and `batch` can come from the environment: --port from ANTIPHON_PORT.
 _FROM_ENVIRONMENT = {"auto_envvar_prefix": "ANTIPHON"}
-app.command(cls=AliasCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
+app.command(cls=ServeCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
+app.add_typer(engines, name="engines", rich_help_panel="Serve")
+app.command(rich_help_panel="Serve")(reload)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
 app.command(cls=ModelCommand, rich_help_panel="Models")(inspect)

@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from antiphon.api_keys import ApiKey
+from antiphon.api_keys import ApiKey, check_different
+from antiphon.degrade_rules import DEFAULT_RULES, DegradeRules
 from antiphon.errors import ConfigError
 from antiphon.model_files import ModelFile
 
@@ -118,6 +119,7 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()  # origins whose web pages may use the server (CORS)
     allowed_hosts: tuple[str, ...] = ()  # accepted Host headers; none: any
     api_keys: tuple[ApiKey, ...] = ()  # a request must carry one of these; none: no key is needed
+    admin_keys: tuple[ApiKey, ...] = ()  # a request to an admin route must carry one of these; none: no such routes
     requests_per_minute: int = (
         0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
     )
@@ -128,6 +130,8 @@ class ServerConfig:
     fairness: str = "key"  # equal service for each API key, without keys for each "address"; "none": no shares
     max_queued_requests: int = 256  # accepted and not finished; more are refused with 503
     max_wait: float = 300.0  # seconds for the first token; requests that would wait longer are refused; 0: no limit
+    degrade: DegradeRules = DEFAULT_RULES  # limits of new requests under load; no steps: none
+    degrade_stay: float = 10.0  # seconds that a level of load lasts at least
     max_body_bytes: int = 4 << 20
     max_stored_responses: int = 1024  # of /v1/responses, kept in memory; 0: none
     max_stored_bytes: int = 64 << 20  # for stored responses
@@ -140,11 +144,16 @@ class ServerConfig:
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
     hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted
+    breaker_failures: int = 3  # of the engine within the window, to refuse new requests for a while; 0: never
+    breaker_failure_rate: float = 0.5  # the least share of failures among the window's outcomes for that
+    breaker_window: float = 120.0  # seconds
+    breaker_delay: float = 5.0  # seconds without new requests, before one may try whether the engine works again
     log_level: str = "info"
     access_log: str = "auto"  # a line for each request on standard output, or "off"
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)
+        check_different(self.api_keys, self.admin_keys)
         _at_least("--requests-per-minute", self.requests_per_minute, 0)
         _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
         _at_least("--max-connections", self.max_connections, 1)
@@ -161,6 +170,13 @@ class ServerConfig:
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
         if not 0 <= self.max_wait < float("inf"):
             raise ConfigError(f"--max-wait is {self.max_wait}; it must be 0 or above")
+        if not 0 < self.degrade_stay < float("inf"):
+            raise ConfigError(f"--degrade-stay is {self.degrade_stay}; it must be above 0 seconds")
+        _at_least("--breaker-failures", self.breaker_failures, 0)
+        if not 0 < self.breaker_failure_rate <= 1:
+            raise ConfigError(
+                f"--breaker-failure-rate is {self.breaker_failure_rate}; it must be above 0 and at most 1"
+            )
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-unread-tokens", self.max_unread_tokens, 1)
@@ -179,6 +195,8 @@ class ServerConfig:
             ("--keep-alive-timeout", self.keep_alive_timeout),
             ("--drain-timeout", self.drain_timeout),
             ("--hang-timeout", self.hang_timeout),
+            ("--breaker-window", self.breaker_window),
+            ("--breaker-delay", self.breaker_delay),
         ):
             if not value > 0:
                 raise ConfigError(f"{flag} is {value}; it must be above 0 seconds")

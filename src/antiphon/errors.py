@@ -19,8 +19,10 @@ AntiphonError
 ├── NotFound            404     there is nothing with that name or id
 │   ├── ModelNotFound
 │   └── ResponseNotFound
+├── Conflict            409     the server cannot do this in its present state, or does something else now
 ├── RateLimited         429     a key has used its requests or tokens of this minute
 ├── Overloaded          503     the server has too much work; `retry_after` says when to retry
+│   └── EngineUnavailable       the engine keeps failing, so requests are refused for a while
 ├── TooManyConnections  503     the server has too many connections
 ├── NotReady            503     loading, draining, or restarting the engine
 └── EngineError         500     the engine failed this request
@@ -32,10 +34,12 @@ never contain memory addresses, paths of our code or tracebacks.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
-# Why work is refused or dropped: too many requests, a predicted wait that is too long, one that was too long.
-SHED_REASONS = ("queue_full", "predicted_wait", "queue_timeout")
+# Why work is refused or dropped: too many requests, too many of one client, a predicted wait that is too long, or one
+# that was too long, a rule of --degrade, engines that keep failing.
+SHED_REASONS = ("queue_full", "client_queue_full", "predicted_wait", "queue_timeout", "degraded", "breaker")
 MAX_QUOTED = 1200  # characters of a message that quotes a file from outside; paths may take most of it
 
 
@@ -215,6 +219,17 @@ class ResponseNotFound(NotFound):
     code = "previous_response_not_found"
 
 
+class Conflict(AntiphonError):
+    """An operation on the server is not possible in its present state; the message says why."""
+
+    http_status = 409
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, code: str = "operation_refused") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Overloaded(AntiphonError):
     """The server has too much work for this request; retry after `retry_after` seconds, if there are any.
 
@@ -240,6 +255,20 @@ class Overloaded(AntiphonError):
         self.retry_after = retry_after
         self.reason = reason
         self.predicted_wait = predicted_wait
+
+
+class EngineUnavailable(Overloaded):
+    """The engine keeps failing; retry after `retry_after` seconds, when a request may show that it works again."""
+
+    code = "engine_unavailable"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(
+            "The model's engine failed several times in a row, so new requests are refused for a while. Try again in "
+            f"{max(1, math.ceil(retry_after))} s.",
+            retry_after=retry_after,
+            reason="breaker",
+        )
 
 
 class RateLimited(AntiphonError):

@@ -51,6 +51,11 @@ class MemoryPlan:
         """What one engine takes when its KV cache is full."""
         return self.weights.resident + self.kv_cache_bytes + PROCESS_BYTES
 
+    @property
+    def reserve(self) -> int:
+        """Bytes that stay available when all engines' KV caches are full."""
+        return self.num_engines * max(0, self.available - self.engine_bytes)
+
     def applied_to(self, config: EngineConfig) -> EngineConfig:
         """The settings for the engine, with all choices that depend on memory already made.
 

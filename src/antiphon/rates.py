@@ -88,6 +88,7 @@ class Rates:
         clock: Clock = time.monotonic,
     ) -> None:
         """The limits are for keys that have none of their own; 0 means no limit."""
+        self._clock = clock
 
         def buckets(limits: Mapping[str, int]) -> dict[str, Bucket]:
             return {name: Bucket(limit, clock) for name, limit in limits.items() if limit}
@@ -96,6 +97,15 @@ class Rates:
         tokens = {key.name: key.tokens_per_minute for key in keys} or {"": None}
         self._requests = buckets({key: _own(limit, requests_per_minute) for key, limit in requests.items()})
         self._tokens = buckets({key: _own(limit, tokens_per_minute) for key, limit in tokens.items()})
+
+    def renewed(self, keys: Sequence[ApiKey], requests_per_minute: int, tokens_per_minute: int) -> Rates:
+        """The buckets for other keys and limits. A key whose limit is the same keeps what it has used."""
+        new = Rates(keys, requests_per_minute, tokens_per_minute, self._clock)
+        for mine, theirs in ((self._requests, new._requests), (self._tokens, new._tokens)):
+            for key, bucket in mine.items():
+                if key in theirs and theirs[key].per_minute == bucket.per_minute:
+                    theirs[key] = bucket
+        return new
 
     def __bool__(self) -> bool:
         return bool(self._requests or self._tokens)

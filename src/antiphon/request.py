@@ -130,8 +130,9 @@ class Terms:
 
     first_token: float = inf  # seconds from its arrival
     whole_answer: float = inf  # seconds; the same for its end
-    client: str = ""  # a key's name or an address: with the prompt, it tells a retry from another request
+    client: str = ""  # a key's name or an address
     retry_count: int | None = None  # as the client counts; None: it does not say
+    digest: bytes = b""  # of its body: with the client, it tells a retry from another request; empty: of its tokens
 
     @property
     def is_retry(self) -> bool:
@@ -142,6 +143,16 @@ class Terms:
     def is_new(self) -> bool:
         """Whether the client says that it did not."""
         return self.retry_count == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is known of a request before its body is decoded."""
+
+    num_bytes: int  # of the body
+    fairness_id: str = ""
+    fairness_weight: int = 1
+    may_set_priority: bool = False  # whether it may ask to go before others
 
 
 @dataclass(frozen=True, slots=True)

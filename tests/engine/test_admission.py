@@ -11,6 +11,8 @@ import pytest
 from fronts import check_accounts, expected, long_requests, read, running_client, until
 from loads import ask
 
+from antiphon.engine.admission import Admission
+from antiphon.engine.forecast import Prediction
 from antiphon.errors import Overloaded
 from antiphon.request import Terms
 
@@ -49,7 +51,7 @@ async def test_a_request_whose_turn_does_not_come_ends_with_an_error_and_frees_i
     async with running_client(max_num_sequences=1, step_seconds=0.01) as client:
         running = client.generate(ask("long", [2], max_tokens=2000))
         late = client.generate(ask("late", [3]), Terms(first_token=0.3))
-        with pytest.raises(Overloaded, match="its turn did not come") as refusal:
+        with pytest.raises(Overloaded, match="would now be too late") as refusal:
             await read(late)
         assert refusal.value.reason == "queue_timeout"
         await until(lambda: client.stats.waiting == 0)
@@ -67,11 +69,49 @@ async def test_an_answer_that_has_begun_is_never_dropped():
         assert answers == [expected(request) for request in requests]
 
 
+async def test_of_requests_that_belong_together_none_is_dropped_once_one_has_begun():
+    async with running_client(max_num_sequences=1, step_seconds=0.01) as client:
+        requests = long_requests(2, max_tokens=150)
+        streams = client.generate_all(requests, Terms(first_token=0.2))  # accepted, as nothing was measured yet
+        answers = await asyncio.gather(*(read(stream) for stream in streams))
+        assert answers == [expected(request) for request in requests]
+        assert streams[1].begun_at - streams[0].begun_at > 0.2 + 0.5
+
+
+async def test_a_request_that_can_no_longer_end_in_time_is_not_begun():
+    """It was accepted, since the answer before it was expected to be short."""
+    async with running_client(max_num_sequences=1, step_seconds=0.02) as client:
+        await read(client.generate(ask("first", [1], max_tokens=20)))
+        running = client.generate(ask("long", [2], max_tokens=2000))
+        for _ in range(300):
+            client._admission.lengths.plain.observe(20, is_complete=True)
+        await until(lambda: client.stats.running == 1)
+        late = client.generate(ask("late", [3], max_tokens=100, ignore_eos=True), Terms(whole_answer=4.0))
+        unfinished = client._accounts.unfinished["late"]
+        (engine,) = client._fleet.engines.values()
+        assert 0 < client._admission.time_left(unfinished, client._load_for(engine)) < 3.0
+        with pytest.raises(Overloaded, match="would now be too late") as refusal:
+            await read(late)
+        assert refusal.value.reason == "queue_timeout"
+        await running.aclose()
+
+
+def test_what_is_left_of_a_clients_patience_for_the_queue_is_without_the_time_that_its_answer_takes():
+    predicted = Prediction(wait=10.0, first_token=12.0, end=15.0)
+    for terms, seconds in (
+        (Terms(), inf),
+        (Terms(first_token=20.0), 18.0),
+        (Terms(first_token=20.0, whole_answer=21.0), 16.0),
+        (Terms(first_token=11.0), 11.0),  # late already when it was accepted, with a ticket: all that there is
+    ):
+        assert Admission(1).start_before(terms, predicted) == seconds
+
+
 async def test_requests_that_belong_together_are_accepted_together():
     async with running_client(max_queued_requests=4) as client:
         kept = client.generate_all(long_requests(2, max_tokens=2000))
         three = [replace(request, request_id=f"x{request.request_id}") for request in long_requests(3)]
-        with pytest.raises(Overloaded, match="cap of 4"):
+        with pytest.raises(Overloaded, match="limit of 4"):
             client.generate_all(three)
         assert (client.counters.received, client.counters.refused, client.counters.running) == (5, 3, 2)
         for stream in kept:

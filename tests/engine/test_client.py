@@ -89,7 +89,7 @@ async def test_bounded():
     """One request more than the cap is refused, with a time to come back; a place that falls free is taken."""
     async with running_client(max_queued_requests=2, step_seconds=0.02) as client:
         streams = [client.generate(request) for request in long_requests(2, max_tokens=1000)]
-        with pytest.raises(Overloaded, match="cap of 2") as refusal:
+        with pytest.raises(Overloaded, match="limit of 2") as refusal:
             client.generate(ask("third", [1]))
         assert 0 < refusal.value.retry_after <= 60
         await streams[0].aclose()

@@ -7,16 +7,10 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loads import EngineInMemory, ask
+from loads import ask
+from virtual_server import VirtualServer
 
-from antiphon.config import EngineConfig
-from antiphon.engine.admission import Admission, Load
-from antiphon.engine.capacity import Capacity
-from antiphon.engine.stream import TokenStream
-from antiphon.engine.tickets import EARLY, GRACE, LONGEST, RetryBudget, Tickets
-from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.wire import EngineStats
-from antiphon.errors import Overloaded
+from antiphon.engine.tickets import EARLY, GRACE, LONGEST, Holder, RetryBudget, Tickets
 from antiphon.request import GenerateRequest, Terms
 
 
@@ -29,25 +23,35 @@ def test_every_ticket_used_was_given_out_and_none_is_used_twice(
         now += passed
         identity = bytes([who])
         used += tickets.take_back(identity, now)
-        wait = tickets.issue(identity, now, earliest, spacing)
+        wait = tickets.issue(Holder(identity), now, earliest, spacing)
         assert wait is None or 0 <= wait <= LONGEST
         given_out += wait is not None
-        assert used + tickets.outstanding(now) <= given_out
-    assert tickets.outstanding(now + LONGEST + GRACE + 1) == 0
-    assert not tickets._of, "an identity is remembered without a ticket"
+        assert used + tickets.ahead(now, Holder(b"another")) <= given_out
+    assert tickets.ahead(now + LONGEST + GRACE + 1, Holder(b"another")) == 0
+    assert (tickets._of, tickets._num_of) == ({}, {}), "somebody is remembered without a ticket"
 
 
 @given(st.floats(0, 20), st.floats(0.1, 2))
 def test_tickets_given_out_at_once_are_apart(earliest: float, spacing: float) -> None:
     tickets = Tickets()
-    waits = [tickets.issue(bytes([who]), 0.0, earliest, spacing) for who in range(10)]
+    waits = [tickets.issue(Holder(bytes([who])), 0.0, earliest, spacing) for who in range(10)]
     assert waits == pytest.approx([earliest + who * spacing for who in range(10)])
+
+
+def test_another_clients_tickets_delay_a_request_by_its_fair_share_only() -> None:
+    tickets = Tickets()
+    for number in range(50):
+        assert tickets.issue(Holder(bytes([number]), "flood", place=number + 1), 0.0, 0.0, 0.5) is not None
+    assert tickets.ahead(0.0, Holder(b"x", "flood")) == 50
+    assert tickets.ahead(0.0, Holder(b"x", "other", place=1)) == 1
+    assert tickets.ahead(0.0, Holder(b"x", "other", place=7)) == 7
+    assert tickets.issue(Holder(b"x", "other"), 0.0, 2.0, 0.5) == 2.5
 
 
 def test_a_ticket_counts_from_shortly_before_its_time_until_a_while_after_it() -> None:
     for at, counts in ((5 - 2 * EARLY, False), (5 - EARLY / 2, True), (5 + GRACE / 2, True), (5 + 2 * GRACE, False)):
         tickets = Tickets()
-        assert tickets.issue(b"a", 0.0, 5.0, 1.0) == 5.0
+        assert tickets.issue(Holder(b"a"), 0.0, 5.0, 1.0) == 5.0
         assert tickets.take_back(b"b", at) is False
         assert tickets.take_back(b"a", at) is counts
         assert tickets.take_back(b"a", at) is False
@@ -65,63 +69,6 @@ def test_retries_ahead_are_a_share_of_what_is_admitted() -> None:
         budget.earn()
         spent += budget.spend()
     assert spent == pytest.approx(200, abs=2)
-
-
-class VirtualServer:
-    """The admission before the real scheduler on the fake runner; every step takes `step_seconds` of virtual time."""
-
-    def __init__(self, *, places: int, step_seconds: float = 0.05) -> None:
-        self.now = 0.0
-        self.step_seconds = step_seconds
-        self.engine = EngineInMemory(max_num_sequences=places, target_step_seconds=0.0, kv_cache_tokens=1 << 16)
-        config = EngineConfig(model="", max_num_sequences=places, target_step_seconds=0.0)
-        self.admission = Admission(10_000, lambda: self.now)
-        self.capacity = Capacity(config)
-        self.unfinished: dict[str, Unfinished] = {}
-        self.accepted_at: dict[str, float] = {}
-        self.begun_at: dict[str, float] = {}
-        self.context_length = self.engine.context_length
-        self._num_events = 0
-
-    def offer(self, request: GenerateRequest, terms: Terms) -> Overloaded | None:
-        """Send a request; returns why it was refused."""
-        try:
-            self.admission.admit([request], terms, Load(self.capacity, self.unfinished.values(), self.context_length))
-        except Overloaded as refusal:
-            return refusal
-        stream = TokenStream(request.request_id, lambda *_: None)
-        self.unfinished[request.request_id] = Unfinished(request, stream, [], terms)
-        self.accepted_at[request.request_id] = self.now
-        self.engine.scheduler.add(request)
-        return None
-
-    def warm_up(self, take: Callable[[], GenerateRequest]) -> None:
-        """Answer some requests, so that steps and lengths are known."""
-        for _ in range(60):
-            assert self.offer(take(), Terms()) is None
-        while self.unfinished:
-            self.step()
-
-    def step(self) -> None:
-        plan = self.engine.step()
-        self.now += self.step_seconds
-        events = self.engine.answers.events[self._num_events :]
-        self._num_events += len(events)
-        stats = EngineStats(
-            running=self.engine.scheduler.num_running,
-            waiting=self.engine.scheduler.num_waiting,
-            cycle_seconds=self.step_seconds,
-            step_tokens=plan.num_tokens,
-        )
-        self.capacity.observe(stats, events)
-        for request_id in self.engine.scheduler.begun:
-            self.begun_at[request_id] = self.now - self.step_seconds
-            self.unfinished[request_id].stream.note_begun(self.now)
-        for event in events:
-            self.unfinished[event.request_id].take(event)
-            if event.finish_reason:
-                self.admission.note_end(self.unfinished.pop(event.request_id), event.finish_reason)
-                self.capacity.forget_forecast()
 
 
 def requests(prefix: str = "r") -> Callable[[], GenerateRequest]:
@@ -144,7 +91,7 @@ def test_tickets_come_true(places: int, patience: float) -> None:
     """
     server, take = VirtualServer(places=places), requests()
     terms = Terms(first_token=patience)
-    server.warm_up(requests("warm"))
+    server.warm_up()
     while server.offer(take(), terms) is None:
         pass
     refused = [take() for _ in range(6)]
@@ -172,7 +119,7 @@ def test_a_time_that_is_told_is_not_far_later_than_it_had_to_be() -> None:
     for asks_all_the_time in (False, True):
         server, take = VirtualServer(places=2), requests()
         terms = Terms(first_token=5.0)
-        server.warm_up(requests("warm"))
+        server.warm_up()
         while not (refusal := server.offer(request := take(), terms)):
             pass
         told.append(refusal.retry_after)
@@ -228,7 +175,7 @@ def test_under_ten_times_the_load_all_that_is_accepted_begins_in_time_and_nothin
 def test_those_with_a_ticket_go_before_those_without() -> None:
     server, take = VirtualServer(places=1), requests()
     terms = Terms(first_token=5.0, retry_count=0)
-    server.warm_up(requests("warm"))
+    server.warm_up()
     while not (refusal := server.offer(holder := take(), terms)):
         pass
     began, wait = server.now, refusal.retry_after

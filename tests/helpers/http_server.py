@@ -20,6 +20,7 @@ from antiphon.api.served_model import ServedModel
 from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.formats import open_checkpoint
+from antiphon.http.administration import Administration
 from antiphon.http.app import create_app
 from antiphon.http.page import FOLDER
 from antiphon.http.server import Server, listen, url_of
@@ -86,6 +87,7 @@ async def serving(
     max_batch_tokens: int = 512,
     prefill_chunk: int | None = None,
     page_folder: Path = FOLDER,
+    administration: Administration | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     **settings: Any,
@@ -110,7 +112,9 @@ async def serving(
         engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
     engine = EngineClient(engine_config, config, vocabulary)
-    app = create_app(ServedModel(MODEL, text, defaults or {}), engine, config, page_folder=page_folder)
+    app = create_app(
+        ServedModel(MODEL, text, defaults or {}), engine, config, page_folder=page_folder, administration=administration
+    )
     server = Server(app, engine, config)
     listener = listen(host, port)
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -26,6 +26,7 @@ FIELDS = [
     "prompt_tokens",
     "completion_tokens",
     "outcome",
+    "degraded",
 ]
 
 
@@ -177,11 +178,12 @@ def test_a_person_gets_one_short_line():
         prompt_tokens=0,
         completion_tokens=0,
         outcome="aborted",
+        degraded=2,
     )
     told = [TextFormatter().format(logging.makeLogRecord({"msg": "%s", "args": (line,)})) for line in (done, gone)]
     assert [line.partition(" ")[2] for line in told] == [
         "200 POST /v1/chat/completions  1,037 + 256 tokens  4.22 s  first token 0.21 s  ann",
-        "499 GET (no such route)  0.00 s  aborted",
+        "499 GET (no such route)  0.00 s  aborted  degraded (level 2)",
     ]
     assert json.loads(str(done))["completion_tokens"] == 256
     assert max(map(len, told)) < 100

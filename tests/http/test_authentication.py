@@ -37,7 +37,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 async def test_every_route_but_the_open_ones_asks_for_a_key(closed: Served):
-    routes = list(iter_route_contexts(closed.server.config.app.routes))
+    routes = list(iter_route_contexts(closed.server.app.routes))
     asked = {route.path for route in routes}
     assert {CHAT, "/metrics", "/openapi.json", "/v1/models/{name:path}", *OPEN_PATHS} <= asked
     for route in routes:

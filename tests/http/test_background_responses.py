@@ -121,7 +121,7 @@ async def test_every_reader_gets_the_same_bytes_at_any_time(tmp_path, fields):
             streamed(served, max_output_tokens=300, tools=tools, temperature=1, metadata={"a": "b"}, **fields)
         )
         await served.until_metric(RUNNING, 1)
-        (id,) = served.server.config.app.state.context.responses._running
+        (id,) = served.server.app.state.context.responses._running
         others = [asyncio.create_task(replay(served, id, after)) for after in (None, 0, 2, 7)]
         sent = await first
         kinds = {item["type"] for item in (await state(served, id))["output"]}
@@ -200,8 +200,8 @@ async def test_deleting_a_running_response_cancels_it(tmp_path):
         assert (await served.http.delete(f"{URL}/{id}")).json()["deleted"] is True
         assert served.engine.counters.running == 0
         assert (await served.http.get(f"{URL}/{id}")).status_code == 404
-        assert len(served.server.config.app.state.context.responses) == 0
-        assert served.server.config.app.state.context.responses.num_bytes == 0
+        assert len(served.server.app.state.context.responses) == 0
+        assert served.server.app.state.context.responses.num_bytes == 0
         await reader
 
 
@@ -256,7 +256,7 @@ async def test_a_reader_who_reads_nothing_holds_up_nobody(tmp_path):
     async with serving(tmp_path, max_unread_tokens=5) as served:
         body = {"input": "Hello", "max_output_tokens": 3000, "background": True, "stream": True}
         async with served.http.stream("POST", URL, json=body) as reply:
-            (id,) = served.server.config.app.state.context.responses._running
+            (id,) = served.server.app.state.context.responses._running
             over = await ended(served, id)
             assert over["usage"]["output_tokens"] == 3000
             assert named_events((await reply.aread()).decode())[-1][1]["response"] == over
@@ -295,7 +295,7 @@ async def test_the_running_ones_are_bounded_in_number(tmp_path):
         body = {"input": "Hello", "background": True}
         refused = await served.http.post(URL, json=body)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "server_overloaded")
-        store = served.server.config.app.state.context.responses
+        store = served.server.app.state.context.responses
         assert set(store._reserved) == set(ids)
         for id in ids:
             await served.http.post(f"{URL}/{id}/cancel")
@@ -372,5 +372,5 @@ async def test_the_official_client_can_do_all_of_it(tmp_path):
         assert (await responses.cancel(running.id)).status == "cancelled"
         assert (await responses.retrieve(running.id)).status == "cancelled"
         await responses.delete(running.id)
-        for other in list(served.server.config.app.state.context.responses._running):
+        for other in list(served.server.app.state.context.responses._running):
             assert (await responses.cancel(other)).status == "cancelled"

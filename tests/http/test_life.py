@@ -11,6 +11,7 @@ import pytest
 from http_server import PATIENCE, events, joined, serving, until
 from open_files import no_descriptor_left
 
+from antiphon.engine.client import EngineClient
 from antiphon.errors import NotReady
 
 _SLOW = {"step_seconds": 0.02}
@@ -230,7 +231,7 @@ async def test_an_unexpected_error_says_nothing_of_itself(tmp_path, monkeypatch,
 async def test_not_ready_until_loaded(tmp_path, monkeypatch):
     async with serving(tmp_path) as server:
         assert (await server.http.get("/ready")).json() == {"status": "ready", "model": "tiny"}
-        monkeypatch.setattr(server.engine, "info", None)
+        monkeypatch.setattr(EngineClient, "info", None)
         reply = await server.chat()
         assert reply.status_code == 503
         assert reply.json()["error"]["code"] == "not_ready"

@@ -13,7 +13,11 @@ async def test_a_scrape_describes_the_server(tmp_path):
         assert (await server.chat(model="another")).status_code == 404
         assert (await server.http.get("/nowhere")).status_code == 404
         assert (await server.http.request("PROPFIND", "/health")).status_code == 405
+        body = {"input": "Hello", "max_output_tokens": 16}
+        assert (await server.http.post("/v1/responses", json=body)).status_code == 200
         now = await server.metrics()
+        assert now["antiphon_stored_responses"] == 1
+        assert 0 < now["antiphon_stored_responses_bytes"] < now["antiphon_stored_responses_limit_bytes"]
         assert now["antiphon_connections_open"] >= 1
         assert now["antiphon_connections_limit"] == 50
         assert now["antiphon_connections_accepted_total"] >= now["antiphon_connections_open"]
@@ -24,10 +28,10 @@ async def test_a_scrape_describes_the_server(tmp_path):
         assert [now[chat % status] for status in (200, 404)] == [1, 1]
         assert now['antiphon_http_responses_total{method="GET",route="other",status="404"}'] == 1
         assert now['antiphon_http_responses_total{method="other",route="/health",status="405"}'] == 1
-        assert now['antiphon_choices_finished_total{finish_reason="length"}'] == 1
-        assert now["antiphon_request_prompt_tokens_sum"] == answer["usage"]["prompt_tokens"]
-        assert now["antiphon_request_generated_tokens_sum"] == 5
-        assert now["antiphon_time_per_output_token_seconds_count"] == 1
+        assert now['antiphon_choices_finished_total{finish_reason="length"}'] == 2
+        assert now["antiphon_request_prompt_tokens_sum"] == 2 * answer["usage"]["prompt_tokens"]
+        assert now["antiphon_request_generated_tokens_sum"] == 5 + 16
+        assert now["antiphon_time_per_output_token_seconds_count"] == 2
         assert now["antiphon_kv_cache_usage_ratio"] == 0
 
 

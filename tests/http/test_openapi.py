@@ -44,7 +44,7 @@ async def test_every_route_is_described_and_nothing_else_is(tmp_path):
     async with serving(tmp_path, page=False) as server:  # the page's files are no part of the API
         told = await document(server)
         described = {(method.upper(), path) for path, methods in told["paths"].items() for method in methods}
-        routes = iter_route_contexts(server.server.config.app.routes)
+        routes = iter_route_contexts(server.server.app.routes)
         there = {(method, route.path_format) for route in routes for method in route.methods or ()}
         plain = {"/openapi.json", "/docs"}
         assert described == {route for route in there if route[0] != "HEAD" and route[1] not in plain} == set(REFERENCE)

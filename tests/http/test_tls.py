@@ -3,47 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import ssl
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import certificate
 from http_server import PATIENCE, serving, until
 
 from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
 from antiphon.http.server import check_tls
-
-_PEM = serialization.Encoding.PEM
-
-
-def certificate(folder: Path, *, password: bytes = b"") -> tuple[Path, Path]:
-    """A certificate for localhost, signed by itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(signed.public_bytes(_PEM))
-    paths[1].write_bytes(key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, lock))
-    return paths
 
 
 @pytest.mark.parametrize("in_one_file", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from http_server import Served, events, named_events, serving, until
+
+from antiphon.engine.tickets import Tickets
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SLOW = {"step_seconds": 0.02, "eos_token_id": -1}
@@ -44,7 +47,7 @@ async def test_a_request_that_would_wait_longer_than_its_field_says_is_refused(t
     async with busy(tmp_path) as server:
         reply = await server.http.post(path, json={**APIS[path], "max_wait": 0.5})
         assert reply.status_code == (529 if path == "/v1/messages" else 503)
-        assert "the answer would be too late" in reply.text
+        assert "seconds, which is too late" in reply.text
         assert 1 <= int(reply.headers["retry-after"]) <= 60
         assert 0 <= int(reply.headers["retry-after"]) * 1000 - int(reply.headers["retry-after-ms"]) < 1000
         metrics = await server.metrics()
@@ -80,6 +83,7 @@ async def test_what_a_client_waits_for_bytes_limits_a_whole_answer_but_not_a_str
         headers = {"x-stainless-read-timeout": "10"}
         whole = await server.http.post("/v1/completions", json=fields, headers=headers)
         assert whole.status_code == 503
+        server.engine._admission._tickets = Tickets()  # else the stream would wait for the refused request
         async with server.http.stream(
             "POST", "/v1/completions", json={**fields, "stream": True}, headers=headers
         ) as stream:
@@ -148,6 +152,18 @@ async def test_after_its_timeout_an_answer_has_what_was_generated_and_says_why(t
         await server.check_accounts()
 
 
+async def test_after_its_timeout_no_choice_is_lost_although_one_has_not_begun(tmp_path):
+    async with serving(tmp_path, fake=SLOW, max_num_sequences=1) as server:
+        reply = await server.complete(n=2, max_tokens=4000, timeout=0.4)
+        assert reply.status_code == 200
+        first, second = reply.json()["choices"]
+        assert (first["finish_reason"], first["ended_by"]) == ("length", "timeout")
+        assert (second["finish_reason"], second["ended_by"], second["text"]) == ("length", "timeout", "")
+        assert first["text"]
+        assert (await server.metrics())["antiphon_deadline_missed_total"] == 1
+        await server.check_accounts()
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/completion"])
 async def test_streams_say_in_their_last_part_that_the_time_was_up(tmp_path, path):
     async with serving(tmp_path, fake=SLOW) as server:
@@ -175,7 +191,7 @@ async def test_an_answer_that_ends_in_time_says_nothing_of_it(tmp_path):
 async def test_where_there_is_no_place_within_a_minute_a_client_is_told_to_give_up(tmp_path):
     async with busy(tmp_path, running=4000) as server:
         for _ in range(300):
-            server.engine._admission.lengths.observe(4000, is_complete=False)
+            server.engine._admission.lengths.plain.observe(4000, is_complete=False)
         reply = await server.chat(max_wait=1)
         assert reply.status_code == 503
         assert reply.headers["x-should-retry"] == "false"
@@ -183,8 +199,11 @@ async def test_where_there_is_no_place_within_a_minute_a_client_is_told_to_give_
 
 
 async def test_the_stock_client_comes_back_by_itself_and_is_answered(tmp_path):
+    """With its two retries, since the time that it is told is right: the running answer's length is known."""
     async with busy(tmp_path, running=100) as server:
-        client = server.openai.with_options(max_retries=8)
+        for _ in range(300):
+            server.engine._admission.lengths.plain.observe(100, is_complete=True)
+        client = server.openai.with_options(max_retries=2)  # its default
         answer = await client.completions.create(model="", prompt="Hi", max_tokens=5, extra_body={"max_wait": 0.5})
         assert answer.usage.completion_tokens == 5
         metrics = await server.metrics()
@@ -192,10 +211,18 @@ async def test_the_stock_client_comes_back_by_itself_and_is_answered(tmp_path):
         assert metrics['antiphon_shed_requests_total{reason="predicted_wait"}'] >= 1
 
 
-async def test_a_refusal_costs_little_processor_time(tmp_path):
-    async with busy(tmp_path, running=4000) as server:
+@pytest.mark.parametrize("num_words", [50, 50_000])
+async def test_a_refusal_costs_little_processor_time_however_long_the_body_is(tmp_path, monkeypatch, num_words):
+    """The body is not even decoded; the test's own client is in this process too."""
+    async with busy(tmp_path, running=4000, max_wait=0.5) as server:
+        monkeypatch.setattr("antiphon.http.context.decode_json", None)
+        body = json.dumps({"messages": [{"role": "user", "content": "Hello " * num_words}]})
+        headers = {"content-type": "application/json"}
         began, num_refused = time.process_time(), 40
-        for number in range(num_refused):  # the test's own client is in this process too
-            reply = await server.chat(f"Hello {number} " * 50, max_wait=0.5)
+        for number in range(num_refused):
+            content = f"{body[:-1]}{' ' * number}}}"  # another request
+            reply = await server.http.post("/v1/chat/completions", content=content, headers=headers)
             assert reply.status_code == 503
         assert (time.process_time() - began) / num_refused < 0.05
+        metrics = await server.metrics()
+        assert metrics['antiphon_shed_requests_total{reason="predicted_wait"}'] == num_refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import httpx2
 import pytest
 from chat_page import Visit
 from page_server import Kind, PageServer
@@ -73,6 +74,24 @@ async def test_a_replay_gives_the_same_answer_while_others_are_served(random: Pa
     await tab.answers.first.get_by_role("button", name="Answer again").click()  # another seed
     await tab.until_done()
     await expect(tab.answer()).not_to_have_text(said)
+
+
+async def test_an_answer_that_a_busy_server_limited_says_so_and_can_be_replayed(start: Start, visit: Visit):
+    rules = "memory>0.1%: max_tokens=12"  # it always is
+    busy = start(Kind(script=None, degrade=rules, settings={"degrade_stay": 0.05}))
+    body = {"prompt": "Hello", "max_tokens": 13}
+    while "x-antiphon-degraded" not in httpx2.post(f"{busy.url}/v1/completions", json=body, trust_env=False).headers:
+        pass
+    tab = await visit(busy)
+    await tab.ask("Say something")
+    await tab.until_done()
+    note = tab.page.get_by_role("note").filter(
+        has_text="The server was busy and limited this answer: at most 12 tokens."
+    )
+    await expect(note).to_be_visible()
+    await tab.answers.first.hover()
+    await tab.button("Replay").click()
+    await expect(tab.text(re.compile(r"The same, character by character"))).to_be_visible()
 
 
 async def test_probabilities_are_shown_as_tint_with_the_rivals(echo: PageServer, visit: Visit):

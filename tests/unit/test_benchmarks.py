@@ -125,7 +125,7 @@ def test_a_time_to_come_back_is_kept_if_who_came_then_was_accepted():
 async def test_clients_of_the_overload_benchmark_read_whole_answers_and_streams(tmp_path, kind):
     async with serving(tmp_path) as server:
         port = int(server.url.rpartition(":")[2])
-        load = Load(port, "", (5, 4, 60.0), (9, 6, 60.0), users=2, seconds=0.5, kind=kind)
+        load = Load(port, "", (5, 4, 60.0), (9, 6, 60.0), rate=60.0, seconds=0.4, kind=kind)
         clients = Clients(load)
         await clients.run()
     assert {each.outcome for each in clients.all} == {"complete"}

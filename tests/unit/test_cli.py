@@ -57,7 +57,7 @@ def serve_options() -> dict[str, Any]:
 def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[EngineConfig, ServerConfig]:
     """The settings that `serve` makes of its arguments."""
     seen: list[Any] = []
-    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings: seen.extend(settings))
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings, **_: seen.extend(settings))
     result = run("serve", "m.gguf", *arguments)
     assert result.exit_code == 0, result.output
     return tuple(seen)
@@ -123,7 +123,7 @@ LLAMA_RECIPE = (
 @pytest.mark.parametrize("recipe", [VLLM_RECIPE, LLAMA_RECIPE], ids=["vLLM", "llama.cpp"])
 def test_recipes_of_other_servers_work_unchanged_and_say_what_has_no_effect(monkeypatch, recipe):
     seen: list[Any] = []
-    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings: seen.extend(settings))
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings, **_: seen.extend(settings))
     result = run("serve", "m.gguf", *recipe.split(), "--port", "9")
     assert result.exit_code == 0, result.output
     engine, server = seen
@@ -380,7 +380,7 @@ def test_names_that_other_servers_users_type(monkeypatch):
 
 def test_flags_that_name_the_model(monkeypatch):
     seen = []
-    monkeypatch.setattr("antiphon.commands.serving.run", lambda engine, _: seen.append(engine.model))
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda engine, *_, **__: seen.append(engine.model))
     for flags in (
         ["-hf", "o/r:Q8_0"],
         ["--port", "1", "--hf-repo=o/r", "--hf-file", "f.gguf"],

@@ -17,7 +17,7 @@ from antiphon.cli import app, main
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function from a file's text and further arguments to the engine's and the server's settings."""
     seen: list[Any] = []
-    monkeypatch.setattr("antiphon.commands.serving.run", lambda *given: seen.extend(given))
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *given, **_: seen.extend(given))
 
     def read(text: str, *arguments: str) -> list[Any]:
         seen.clear()
@@ -48,14 +48,14 @@ def test_a_file_may_name_the_model_and_every_setting(settings):
     lines = ['model = "m.gguf"']
     for option in options:
         name, default = option.opts[0].removeprefix("--"), option.default
-        if name in ("config", "ssl-keyfile", "api-key-file", "help"):
+        if name in ("config", "ssl-keyfile", "api-key-file", "admin-key-file", "help"):
             continue
         if isinstance(default, bool):
             lines.append(f"{name} = {str(not default).lower()}")
         elif isinstance(default, (int, float)):
-            lines.append(f"{name} = {default + 2}")
+            lines.append(f"{name} = {default / 2 if 0 < default < 1 else default + 2}")
         elif default is None:
-            lines.append(f'{name} = ["first:0123456789abcdef", "second:0123456789abcdeg"]')
+            lines.append(f'{name} = ["first:0123456789-{name}", "second:1123456789-{name}"]')
         else:
             lines.append(f'{name} = "{default}"')
     engine, server = settings("\n".join(lines))
@@ -94,7 +94,7 @@ def test_the_file_can_come_from_the_environment(settings, monkeypatch, tmp_path)
     other.write_text("port = 5\n")
     monkeypatch.setenv("ANTIPHON_CONFIG", str(other))
     seen: list[Any] = []
-    monkeypatch.setattr("antiphon.commands.serving.run", lambda *given: seen.extend(given))
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *given, **_: seen.extend(given))
     assert CliRunner().invoke(app, ["serve", "m"]).exit_code == 0
     assert seen[1].port == 5
 

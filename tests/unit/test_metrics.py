@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_files import no_descriptor_left
 from programs import promtool
 
 from antiphon import errors
@@ -124,7 +125,7 @@ def test_refusals_begin_at_zero_for_every_code():
     every = {*_CODES.values(), ClientGone.code, *(kind.code or kind.type for kind in kinds)}
     # Of generations that were accepted, of connections and of other routes.
     elsewhere = {"engine_error", "engine_died", "invalid_api_key", "slow_reader", "too_many_connections", "not_found"}
-    elsewhere |= {"cross_site_request"}
+    elsewhere |= {"cross_site_request", "operation_refused", "operation_in_progress"}
     assert every - elsewhere == set(REFUSALS)
 
 
@@ -239,6 +240,18 @@ def test_reading_what_processes_use_costs_little(child):
     for _ in range(20):
         list(collector.collect())
     assert (time.process_time() - began) / 20 < 0.02
+
+
+def test_a_process_that_may_open_no_more_files_still_has_metrics():
+    metrics = Metrics("1", "m", children=lambda: [ChildProcess("engine", os.getpid())])
+    with pytest.raises(InvalidRequest), metrics.request("chat"):
+        raise InvalidRequest("no")
+    with no_descriptor_left():
+        text = metrics.render().decode()
+    labels = 'endpoint="chat"'
+    assert f"antiphon_requests_received_total{{{labels}}} 1.0" in text
+    assert "antiphon_process_threads{" not in text, "what cannot be read is left out"
+    assert "\nantiphon_memory_limit_bytes" not in text
 
 
 async def test_what_blocks_the_event_loop_is_seen():

@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from antiphon import __version__
 from antiphon.api.deadlines import Deadlines
+from antiphon.api.degrading import Degrading
 from antiphon.api.figures import child_processes, engines_report
 from antiphon.api.response_store import ResponseStore
 from antiphon.api.schema import Schema
@@ -46,6 +47,8 @@ class Context:
     rates: Rates
     responses: ResponseStore
     threads: TextThreads
+    degrading: Degrading
+    generation: int | None = None  # of the engines that serve the model; None: the present one
     key: str = ""  # the name of the request's API key; empty if the server has no keys
     fairness_id: str = ""  # who shares one fair share with this request
     deadlines: Deadlines = NO_DEADLINES
@@ -54,6 +57,23 @@ class Context:
         """A copy for a request with this key, or without keys, from this address."""
         fairness_id = {"key": key, "address": key or address, "none": ""}[self.settings.fairness]
         return replace(self, key=key, fairness_id=fairness_id, deadlines=deadlines)
+
+    def renewed(self, model: ServedModel, settings: ServerConfig) -> Context:
+        """A context with another model or other settings, which keeps stored responses, metrics and what keys used.
+
+        `take_over` must be called when it comes into use.
+        """
+        rates = self.rates.renewed(settings.api_keys, settings.requests_per_minute, settings.tokens_per_minute)
+        return replace(self, model=model, settings=settings, rates=rates)
+
+    def take_over(self) -> None:
+        """Apply the settings to what is shared with the context before."""
+        settings = self.settings
+        self.metrics.set_model(self.model.name, lambda: child_processes(self.model, self.engine))
+        self.metrics.begin_keys([key.name for key in settings.api_keys])
+        self.responses.set_limits(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
+        self.threads.max_waiting = settings.max_queued_requests
+        self.degrading.configure(settings.degrade, settings.degrade_stay)
 
     @property
     def fairness_weight(self) -> int:
@@ -69,6 +89,12 @@ class Context:
         if info is None:
             raise NotReady(f"The server cannot accept requests: the engine is {self.engine.state}.", retry_after=5.0)
         return ModelFacts(info.context_length, info.vocab_size)
+
+    def check_load(self) -> None:
+        """Raise NotReady, EngineUnavailable or Overloaded if every request is refused now, whatever it asks for."""
+        self.facts()
+        self.engine.check_breakers()
+        self.degrading.check_open()
 
     @property
     def countable_tokens(self) -> int:
@@ -140,8 +166,13 @@ class Context:
         return prompts
 
 
-def create_context(model: ServedModel, engine: EngineClient, settings: ServerConfig) -> Context:
-    """What serves `model` from `engine`, with its own metrics; the engine may still be loading."""
+def create_context(
+    model: ServedModel, engine: EngineClient, settings: ServerConfig, *, memory_reserve: int = 0
+) -> Context:
+    """What serves `model` from `engine`, with its own metrics; the engine may still be loading.
+
+    `memory_reserve`: bytes that the plan leaves free; 0: not known.
+    """
     keys = settings.api_keys
     metrics = Metrics(
         __version__,
@@ -153,5 +184,9 @@ def create_context(model: ServedModel, engine: EngineClient, settings: ServerCon
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
+    metrics.watch_stored_responses(lambda: len(responses), lambda: responses.num_bytes, lambda: responses.max_bytes)
     threads = TextThreads(settings.max_queued_requests)
-    return Context(model, engine, settings, metrics, rates, responses, threads)
+    degrading = Degrading(
+        engine, settings.degrade, settings.degrade_stay, metrics, threads, memory_reserve=memory_reserve
+    )
+    return Context(model, engine, settings, metrics, rates, responses, threads, degrading)

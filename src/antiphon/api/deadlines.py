@@ -23,6 +23,7 @@ class Deadlines:
     silence: float = inf  # that the client waits for bytes
     client: str = ""  # see `Terms`
     retry_count: int | None = None
+    digest: bytes = b""
 
     @property
     def is_retry(self) -> bool:
@@ -30,12 +31,21 @@ class Deadlines:
         return bool(self.retry_count)
 
     def terms(self, job: Job) -> Terms:
-        """What the engine's client is asked for `job`."""
+        """The terms for `job`."""
         wait = min(self.max_wait, _or_inf(job.max_wait), _or_inf(job.timeout))
         if job.is_detached:
-            return Terms(wait, inf, self.client, self.retry_count)
+            return self._terms(wait, inf)
         whole = self.answer if job.is_streamed else min(self.answer, self.silence)
-        return Terms(min(wait, self.answer, self.silence), whole, self.client, self.retry_count)
+        return self._terms(min(wait, self.answer, self.silence), whole)
+
+    def longest(self, *, may_be_detached: bool) -> Terms:
+        """The longest terms that a request can have, whatever its fields say."""
+        if may_be_detached:
+            return self._terms(self.max_wait, inf)
+        return self._terms(min(self.max_wait, self.answer, self.silence), self.answer)
+
+    def _terms(self, first_token: float, whole_answer: float) -> Terms:
+        return Terms(first_token, whole_answer, self.client, self.retry_count, self.digest)
 
 
 def _or_inf(seconds: float | None) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from antiphon.api.generation import Generation
+from antiphon.api.shapes import Degraded
 from antiphon.errors import AntiphonError
 
 
@@ -59,3 +60,4 @@ class Detached:
     stream: AsyncIterator[bytes] | None
     format: StreamFormat  # of `stream`
     ignored: tuple[str, ...] = ()
+    degraded: Degraded | None = None  # the limits that were lowered because of the load

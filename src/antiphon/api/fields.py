@@ -4,7 +4,7 @@ schemas.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
@@ -93,6 +93,10 @@ MaxWait = Annotated[
 Timeout = Annotated[
     Annotated[float, Gt(0), Le(MAX_SECONDS)] | None,
     Field(description="Seconds after which the answer ends with what it has."),
+]
+DegradeWish = Annotated[
+    Literal["allow", "never"] | None,
+    Field(description="never: refuse the request if its limits would be lowered because of the load."),
 ]
 TopK = Annotated[Integer, Ge(-1), Le(_MAX_TOP_K)]
 # The engine divides logits by it; a value much closer to zero would make its 32-bit floats overflow.

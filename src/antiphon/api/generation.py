@@ -16,14 +16,18 @@ from types import TracebackType
 
 from antiphon.api.choice import Choice
 from antiphon.api.context import Context
+from antiphon.api.degrading import RequestLoad
 from antiphon.api.job import Job, Prompt
 from antiphon.api.pieces import Piece, Progress, Tally, Times
 from antiphon.api.progress import PromptProgress
+from antiphon.api.shapes import Degraded
 from antiphon.errors import AntiphonError, InvalidRequest, Overloaded, SlowReader
-from antiphon.metrics import RequestAccount
+from antiphon.metrics import Outcome, RequestAccount
 from antiphon.rates import Reservation
 from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
 from antiphon.text import StopStrings, TextStream
+
+_BEGUN_EVERY = 0.1  # seconds between two looks whether a request has begun whose time is up
 
 
 class Generation:
@@ -38,8 +42,23 @@ class Generation:
         *,
         max_unread_tokens: int,
         timeout: float | None = None,
+        load: RequestLoad | None = None,
+        degraded: Degraded | None = None,
     ) -> None:
-        """`timeout`: seconds after which its choices end with what they have."""
+        """Create it.
+
+        Args:
+            choices: the choices, in order.
+            prompts: what they continue; each has the same number of choices.
+            account: counts the request.
+            reservation: of tokens of the API key's rate.
+            max_unread_tokens: of one choice, waiting for a slow reader.
+            timeout: seconds after which its choices end with what they have.
+            load: hears how the request fares.
+            degraded: the limits that were lowered because of the load.
+        """
+        self.degraded = degraded
+        self._load = load
         self._choices = choices
         self._prompts = prompts
         self._account = account
@@ -132,9 +151,12 @@ class Generation:
         try:
             if isinstance(event, Overloaded):
                 self._account.count_dropped(event)
+                self._note_missed(time.monotonic() - self._accepted_at)
             if isinstance(event, AntiphonError):
                 raise event
             choice.receive(event)
+            if self._load and choice.num_tokens:
+                self._load.note_first_token()
             if not choice.finished and choice.num_unread > self.max_unread_tokens:
                 raise SlowReader(f"The answer was aborted: {self.max_unread_tokens} tokens of it were not read.")
         except SlowReader as error:  # the iteration is waiting for the reader, so end the request here
@@ -158,12 +180,20 @@ class Generation:
         self.close()
 
     def _time_out(self) -> None:
-        """End what has begun; what has not is ended by the engine's client."""
-        running = [choice for choice in self._choices if not choice.finished and choice.events.begun_at is not None]
+        """End all choices with what they have, once the engine has begun with one; else the engine's client ends it."""
+        if not self.has_begun:
+            self._timer = asyncio.get_running_loop().call_later(_BEGUN_EVERY, self._time_out)
+            return
+        running = [choice for choice in self._choices if not choice.finished]
         for choice in running:
             choice.time_out()
         if running:
             self._account.count_missed_deadline()
+            self._note_missed(self._timeout or 0.0)
+
+    def _note_missed(self, deadline: float) -> None:
+        if self._load:
+            self._load.note_missed(deadline)
 
     def close(self) -> None:
         """Abort running choices and close the account, once."""
@@ -185,12 +215,14 @@ class Generation:
         for choice in self._choices:
             if choice.num_tokens > 1:
                 self._account.observe_time_per_token(choice.seconds_per_token)
+        outcome: Outcome = "aborted"
         if all(choice.finished for choice in self._choices):
-            self._account.end("finished")
+            outcome = "finished"
         elif self._failure is not None and not isinstance(self._failure, SlowReader):
-            self._account.end("failed")
-        else:
-            self._account.end("aborted")
+            outcome = "failed"
+        self._account.end(outcome)
+        if self._load:
+            self._load.note_end(outcome)
 
 
 def start_generation(context: Context, job: Job, account: RequestAccount) -> Generation:
@@ -222,20 +254,37 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
         for index, prompt in enumerate(job.prompts)
         for choice_index in range(job.n)
     ]
+    terms = context.deadlines.terms(job)
     try:
-        terms = context.deadlines.terms(job)
-        streams = context.engine.generate_all(requests, terms)
-    except AntiphonError:
+        load = context.degrading.begin(job.load)
+    except Overloaded:
         reservation.settle(0)
         raise
+    try:
+        streams = context.engine.generate_all(requests, terms, generation=context.generation)
+    except AntiphonError as error:
+        reservation.settle(0)
+        load.note_refused(error, terms)
+        raise
+    load.note_accepted(terms, streams[-1].predicted_wait)
     stops = StopStrings(job.stops)
     choices = [
         Choice(index, events, _text_stream(context, job, job.prompts[index // job.n], stops), account)
         for index, events in enumerate(streams)
     ]
     account.accept(streams[-1].predicted_wait)
-    cap = context.settings.max_unread_tokens
-    return Generation(choices, job.prompts, account, reservation, max_unread_tokens=cap, timeout=job.timeout)
+    if job.degraded is not None:
+        account.note_degraded(job.degraded.level)
+    return Generation(
+        choices,
+        job.prompts,
+        account,
+        reservation,
+        max_unread_tokens=context.settings.max_unread_tokens,
+        timeout=job.timeout,
+        load=load,
+        degraded=job.degraded,
+    )
 
 
 def _cache_salt(job: Job, key: str) -> str:

@@ -18,6 +18,7 @@ from pydantic import (
 from antiphon.api.fields import (
     AcceptedFlag,
     AcceptedText,
+    DegradeWish,
     Integer,
     MaxWait,
     ModelName,
@@ -89,6 +90,7 @@ class GenerationRequest(StructuredRequest):
     )
     max_wait: MaxWait = None
     timeout: Timeout = None
+    degrade: DegradeWish = None
     priority: Annotated[Integer, Ge(_MIN_PRIORITY), Le(_MAX_PRIORITY)] | None = Field(
         None, description="Lower numbers go first."
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from antiphon.api.degrading import NO_LOAD, Load
+from antiphon.api.shapes import Degraded
 from antiphon.request import SamplingParams, ServiceTier
 from antiphon.text import ToolReading
 
@@ -37,4 +39,6 @@ class Job:
     is_detached: bool = False  # whether it goes on without its client
     max_wait: float | None = None  # seconds until the first token
     timeout: float | None = None  # seconds until it ends with what it has
+    load: Load = NO_LOAD  # what applied when it was made
+    degraded: Degraded | None = None  # the limits that this has lowered
     reports_progress: bool = False  # whether Generation.with_progress yields Progress

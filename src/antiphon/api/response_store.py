@@ -110,6 +110,12 @@ class ResponseStore:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def set_limits(self, max_responses: int, max_bytes: int, max_conversation_bytes: int) -> None:
+        """Change the limits; stored responses above them are removed."""
+        self.max_responses, self.max_bytes = max_responses, max_bytes
+        self.max_conversation_bytes = max_conversation_bytes
+        self._remove_oldest()
+
     # --- complete responses
 
     def keep(

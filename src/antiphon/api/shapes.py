@@ -5,7 +5,10 @@ These are structs, not pydantic models, because one of them is encoded for each 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
+from msgspec import UNSET, UnsetType
 
 encoder = msgspec.json.Encoder()
 
@@ -37,6 +40,21 @@ class Timings(msgspec.Struct):
     predicted_n: int
     predicted_ms: float
     predicted_per_second: float
+
+
+class Degraded(msgspec.Struct, frozen=True):
+    """Our addition to every API: the limits that were lowered because of the load, under chat's names."""
+
+    level: int
+    max_tokens: int | UnsetType = UNSET
+    thinking_token_budget: int | UnsetType = UNSET
+    temperature: float | UnsetType = UNSET
+
+    def limits(self) -> Iterator[tuple[str, float]]:
+        """The names and values of the limits that were lowered."""
+        for name in ("max_tokens", "thinking_token_budget", "temperature"):
+            if (value := getattr(self, name)) is not UNSET:
+                yield name, value
 
 
 class QueueShape(msgspec.Struct):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
@@ -58,11 +58,15 @@ class TextThreads:
     """Runs functions in threads, for one event loop."""
 
     def __init__(self, max_waiting: int) -> None:
-        """`max_waiting` limits the long jobs of one key, including the running one."""
+        """`max_waiting` limits the long jobs of one key, including the running one; it may be changed."""
         self._short = ThreadPoolExecutor(_SHORT_THREADS, thread_name_prefix="text")
         self._long = ThreadPoolExecutor(_LONG_THREADS, thread_name_prefix="long-text")
-        self._max_waiting = max_waiting
+        self.max_waiting = max_waiting
         self._turns: dict[str, _Turns] = {}
+
+    def submit(self, work: Callable[[], R]) -> Future[R]:
+        """Begin short work whose result is looked at later. Raises RuntimeError after `close`."""
+        return self._short.submit(work)
 
     async def run(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run short work."""
@@ -75,7 +79,7 @@ class TextThreads:
             Overloaded: too many of them are waiting.
         """
         turns = self._turns.setdefault(key, _Turns())
-        if turns.num_jobs >= self._max_waiting:
+        if turns.num_jobs >= self.max_waiting:
             raise Overloaded(f"{turns.num_jobs} long requests are waiting to be read; try again later.")
         turns.num_jobs += 1
         try:

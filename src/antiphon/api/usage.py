@@ -1,12 +1,14 @@
-"""The parts of an answer that every generation endpoint writes the same way: usage, timings and ids."""
+"""The parts of an answer that every generation endpoint writes the same way: usage, timings, lowered limits and ids."""
 
 from __future__ import annotations
 
 import secrets
 
+from msgspec import UNSET, UnsetType
+
 from antiphon.api.generation import Generation
 from antiphon.api.pieces import Tally
-from antiphon.api.shapes import CompletionTokensDetails, PromptTokensDetails, Timings, Usage
+from antiphon.api.shapes import CompletionTokensDetails, Degraded, PromptTokensDetails, Timings, Usage
 
 
 def usage_of(tally: Tally) -> Usage:
@@ -34,6 +36,11 @@ def timings_of(generation: Generation) -> Timings:
         predicted_ms=_milliseconds(times.decode),
         predicted_per_second=_rate(times.num_decoded, times.decode),
     )
+
+
+def degraded_of(generation: Generation) -> Degraded | UnsetType:
+    """The limits that were lowered because of the load, if any."""
+    return UNSET if generation.degraded is None else generation.degraded
 
 
 def _milliseconds(seconds: float) -> float:

@@ -9,11 +9,11 @@ import typer
 
 from antiphon.commands.completion import model_names
 from antiphon.commands.pull import HubOption, OfflineOption
+from antiphon.commands.server_address import DEFAULT_URL
 from antiphon.config import ServerConfig
 from antiphon.terminal import console_on
 
 _DEFAULTS = ServerConfig()
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def chat(

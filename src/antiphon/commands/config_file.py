@@ -103,8 +103,11 @@ def _checked(file: str, key: str, name: str, value: object, parameter: Any) -> A
 
 
 def _list(file: str, key: str, items: list[Any], parameter: Any) -> list[str] | str:  # noqa: ANN401
-    """A list of strings, for an option that may be given several times or is separated by commas."""
-    takes_list = parameter.multiple or key.replace("_", "-") in ("allowed-origins", "allowed-hosts")
+    """A list of strings, for an option that may be given several times or is separated by commas or semicolons."""
+    name = key.replace("_", "-")
+    if name == "degrade" and items and all(isinstance(item, str) for item in items):
+        return ";".join(items)
+    takes_list = parameter.multiple or name in ("allowed-origins", "allowed-hosts")
     if not takes_list or not all(isinstance(item, str) and "," not in item for item in items):
         what = "a list of strings without commas" if takes_list else _NAMES[_kind(parameter)]
         raise ConfigError(f"{file}: {key} must be {what}")

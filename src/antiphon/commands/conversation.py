@@ -16,13 +16,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from rich.console import Console
 from rich.text import Text
 
 from antiphon.commands.prompt import FENCE, Prompt
+from antiphon.commands.server_address import server_url
 from antiphon.commands.serving import running
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import AntiphonError, ConfigError
@@ -31,6 +31,7 @@ from antiphon.terminal import console_on, printable
 
 _TIMEOUT = httpx2.Timeout(10.0, read=None)  # a long prompt on a slow machine may take minutes to its first token
 _UNAUTHORIZED = 401
+_MAX_NOTE = 200  # characters of a note that a server sends
 _COMMANDS = {
     "/new": "forget the conversation and start a new one",
     "/system": "followed by TEXT: use it as the system prompt; alone: use none",
@@ -67,10 +68,12 @@ class Conversation:
     model: str
     wishes: Wishes
     turns: list[dict[str, str]] = field(default_factory=list)
+    lowered: str = ""  # the limits of the last answer that the server lowered under load
 
     async def ask(self, question: str) -> AsyncIterator[tuple[str, str]]:
         """The pieces of thought and of answer as they come. Both turns are kept, also when cancelled half way."""
         self.turns.append({"role": "user", "content": _well_formed(question)})
+        self.lowered = ""
         answer: list[str] = []
         try:
             async for thought, text in self._stream():
@@ -93,6 +96,7 @@ class Conversation:
         async with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.status_code != 200:
                 raise _refusal(response.status_code, await response.aread())
+            self.lowered = _lowered(response.headers.get("x-antiphon-degraded", ""))
             async for line in response.aiter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     yield _pieces(json.loads(line[6:]))
@@ -129,19 +133,6 @@ async def talk_to(url: str, wishes: Wishes, api_key: str = "") -> None:
             raise AntiphonError(f"the server at {url} does not speak OpenAI's API") from None
 
 
-def server_url(typed: str) -> str:
-    """The address of a server, from one with or without `http://` before it and `/v1` behind it."""
-    text = typed if "://" in typed else f"http://{typed}"
-    try:
-        parts = urlsplit(text)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is no number
-        is_address = False
-    if not is_address:
-        raise ConfigError(f"--url is {typed!r}; an address is like 127.0.0.1:8000 or https://host:8000")
-    return text.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
-
-
 def _headers(api_key: str) -> dict[str, str]:
     if not api_key:
         return {}
@@ -155,6 +146,7 @@ async def _answer_pipe(conversation: Conversation) -> None:
     async for _, text in conversation.ask(question):
         _write(text)
     _write("\n")
+    _note_lowered(conversation, console_on(stderr=True))
 
 
 def _piped_question() -> str:
@@ -219,6 +211,16 @@ async def _print_answer(conversation: Conversation, question: str, console: Cons
                 _write("\n\n")
                 thinking = False
             _write(printable(text.replace("\r", "")))
+    if conversation.lowered:
+        _write("\n")
+        _note_lowered(conversation, console)
+
+
+def _note_lowered(conversation: Conversation, console: Console) -> None:
+    """Say that the server lowered the limits of the answer, if it did."""
+    if conversation.lowered:
+        note = f"(The server is busy and limited this answer: {conversation.lowered})"
+        console.print(Text(note, style="dim"), soft_wrap=True)
 
 
 def _obey(command: str, conversation: Conversation, console: Console) -> bool:
@@ -245,6 +247,12 @@ async def _served_model(client: httpx2.AsyncClient) -> str:
     if response.status_code != 200:
         raise _refusal(response.status_code, response.content)
     return str(response.json()["data"][0]["id"])
+
+
+def _lowered(header: str) -> str:
+    """The limits in a header like "level=2; max_tokens=512", without the level."""
+    parts = [part.strip() for part in header.split(";")]
+    return printable("; ".join(part for part in parts if not part.startswith("level=")))[:_MAX_NOTE]
 
 
 def _pieces(chunk: dict[str, Any]) -> tuple[str, str]:

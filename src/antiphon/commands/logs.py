@@ -32,7 +32,20 @@ def set_up_logging(settings: ServerConfig, console: Console) -> None:
     # It warns of every request that asks for a WebSocket or is no HTTP: its sender is told, and it fills the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     access_logger.propagate = False
-    kind = settings.access_log
+    _set_up_access_log(settings.access_log)
+
+
+def change_logging(before: ServerConfig, after: ServerConfig) -> None:
+    """Apply the settings of a server that has set up its logs before."""
+    logging.getLogger().setLevel(after.log_level.upper())
+    if before.access_log != after.access_log:
+        for handler in list(access_logger.handlers):
+            access_logger.removeHandler(handler)
+            handler.close()
+        _set_up_access_log(after.access_log)
+
+
+def _set_up_access_log(kind: str) -> None:
     access_logger.setLevel(logging.WARNING if kind == "off" else logging.INFO)
     if kind != "off":
         on_terminal = sys.stdout.isatty()

@@ -1,12 +1,14 @@
-"""`antiphon serve`: its options. The server itself is in `serving`."""
+"""`antiphon serve`: its options, and how they are read again while it runs. The server itself is in `serving`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, cast
 
 import typer
 
-from antiphon.api_keys import read_api_keys
+from antiphon.api_keys import read_admin_keys, read_api_keys
+from antiphon.commands.aliases import AliasCommand
 from antiphon.commands.completion import one_of
 from antiphon.commands.config_file import use_config_file
 from antiphon.commands.pull import ModelArgument
@@ -26,11 +28,46 @@ from antiphon.config import (
     ServerConfig,
     listed,
 )
+from antiphon.degrade_rules import DEFAULT_LADDER, parse_rules
+from antiphon.errors import ConfigError
 
 # The defaults, from where they are defined.
 _ENGINE, _SERVER = EngineConfig(model=""), ServerConfig()
 
 _NETWORK, _MODEL, _LOAD, _MACHINE = "Network", "Model", "Load", "Machine"
+
+
+_ARGUMENTS = "antiphon.arguments"
+
+Settings = tuple[EngineConfig, ServerConfig]
+
+
+class ServeCommand(AliasCommand):
+    """Runs a server with the settings that `serve` returns."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
+        """Parse as usual, and keep the arguments to parse them again."""
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> None:  # noqa: ANN401
+        """Serve until stopped."""
+        from antiphon.commands.serving import run
+
+        engine, server = cast(Settings, super().invoke(ctx))
+        run(engine, server, reread=partial(self._reread, ctx.info_name, ctx.meta[_ARGUMENTS]))
+
+    def _reread(self, name: str, arguments: list[str]) -> Settings:
+        """The settings as they are now: the same command line and environment, with the files' present contents.
+
+        Raises:
+            ConfigError: they are not valid any more.
+        """
+        try:
+            with self.make_context(name, list(arguments)) as context:
+                return cast(Settings, super().invoke(context))
+        except typer.BadParameter as error:
+            raise ConfigError(error.format_message()) from None
 
 
 def _option(panel: str, help_text: str) -> Any:  # noqa: ANN401  # as typer declares its own
@@ -68,6 +105,13 @@ def serve(
         _option(_NETWORK, "A key that requests must carry; may be given several times. A file is safer."),
     ] = None,
     api_key_file: Annotated[str, _option(_NETWORK, "A file of keys, one a line: [NAME:] KEY [limits].")] = "",
+    admin_key: Annotated[
+        list[str] | None,
+        _option(_NETWORK, "A key for the admin routes; may be given several times. A file is safer."),
+    ] = None,
+    admin_key_file: Annotated[
+        str, _option(_NETWORK, "A file of keys for the admin routes, one a line: [NAME:] KEY.")
+    ] = "",
     requests_per_minute: Annotated[
         int, _option(_NETWORK, "Requests each key may make in a minute; 0: no limit.")
     ] = _SERVER.requests_per_minute,
@@ -134,6 +178,12 @@ def serve(
     max_wait: Annotated[
         float, _option(_LOAD, "Seconds that a request waits for its first token, else it is refused; 0: no limit.")
     ] = _SERVER.max_wait,
+    degrade: Annotated[
+        str, _option(_LOAD, "Lower limits for new requests under load, step by step; off: never.")
+    ] = DEFAULT_LADDER,
+    degrade_stay: Annotated[
+        float, _option(_LOAD, "Seconds that a step of --degrade lasts at least.")
+    ] = _SERVER.degrade_stay,
     max_unread_tokens: Annotated[
         int, _option(_LOAD, "Tokens of an answer that may wait for a slow client before the answer is aborted.")
     ] = _SERVER.max_unread_tokens,
@@ -175,6 +225,18 @@ def serve(
     hang_timeout: Annotated[
         float, _option(_MACHINE, "Seconds without progress after which the engine is restarted.")
     ] = _SERVER.hang_timeout,
+    breaker_failures: Annotated[
+        int, _option(_MACHINE, "Failures of the engine after which new requests are refused for a while; 0: never.")
+    ] = _SERVER.breaker_failures,
+    breaker_failure_rate: Annotated[
+        float, _option(_MACHINE, "Minimum share of failures among all outcomes for that.")
+    ] = _SERVER.breaker_failure_rate,
+    breaker_window: Annotated[
+        float, _option(_MACHINE, "Seconds for which failures and other outcomes count.")
+    ] = _SERVER.breaker_window,
+    breaker_delay: Annotated[
+        float, _option(_MACHINE, "Seconds until one request may try whether the engine works again.")
+    ] = _SERVER.breaker_delay,
     log_level: Annotated[str, _choice(_MACHINE, LOG_LEVELS)] = _SERVER.log_level,
     access_log: Annotated[
         str, _choice(_MACHINE, ACCESS_LOGS, "one line for each request on stdout; auto: text on a terminal, else JSON.")
@@ -182,7 +244,7 @@ def serve(
     fake_engine: Annotated[
         bool, typer.Option("--fake-engine", hidden=True, help="Random tokens at full speed, to measure the front.")
     ] = False,
-) -> None:
+) -> Settings:
     """Serve MODEL to many people at once, over OpenAI's API.
 
     MODEL is a GGUF file, a Hugging Face folder, or a name: demo, deepseek-r1:1.5b, owner/repo, owner/repo:Q8_0. Instead
@@ -197,8 +259,6 @@ def serve(
       antiphon serve model.gguf --host 0.0.0.0 --port 8080
       antiphon serve model.gguf --max-num-seqs 16 --context-length 4096
     """
-    from antiphon.commands.serving import run
-
     engine = EngineConfig(
         model=model,
         context_length=context_length,
@@ -229,6 +289,7 @@ def serve(
         network_timeout=network_timeout,
         keep_alive_timeout=keep_alive_timeout,
         api_keys=read_api_keys(api_key or (), api_key_file),
+        admin_keys=read_admin_keys(admin_key or (), admin_key_file),
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         model_name=model_name,
@@ -237,6 +298,8 @@ def serve(
         fairness=fairness,
         max_queued_requests=max_queued_requests,
         max_wait=max_wait,
+        degrade=parse_rules(degrade),
+        degrade_stay=degrade_stay,
         max_body_bytes=max_body_bytes,
         max_unread_tokens=max_unread_tokens,
         max_stored_responses=max_stored_responses,
@@ -249,10 +312,14 @@ def serve(
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,
+        breaker_failures=breaker_failures,
+        breaker_failure_rate=breaker_failure_rate,
+        breaker_window=breaker_window,
+        breaker_delay=breaker_delay,
         log_level=log_level,
         access_log=_access_log(access_log),
     )
-    run(engine, server)
+    return engine, server
 
 
 def _access_log(value: str) -> str:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from antiphon.commands.logs import set_up_logging
+from antiphon.commands.reloading import Reloader, Reread, Served
 from antiphon.commands.service_status import reported
 from antiphon.commands.startup import (
     curl_line,
@@ -32,6 +33,7 @@ from antiphon.commands.startup import (
 )
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
+from antiphon.http.administration import Administration
 from antiphon.http.app import create_app
 from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
@@ -53,8 +55,8 @@ class Running:
     has_page: bool = False  # whether a browser gets the chat page at `url`
 
 
-def run(engine: EngineConfig, settings: ServerConfig) -> None:
-    """Serve until stopped.
+def run(engine: EngineConfig, settings: ServerConfig, *, reread: Reread | None = None) -> None:
+    """Serve until stopped. `reread` reads the settings again for a reload; None: this server cannot be reloaded.
 
     Raises:
         KeyboardInterrupt: Ctrl-C came before the model was loaded.
@@ -63,12 +65,14 @@ def run(engine: EngineConfig, settings: ServerConfig) -> None:
     set_up_logging(settings, console)
     # Before there is an event loop: a download may take long, and Ctrl-C must end it at once.
     found = resolve_model(engine.model, console, hub=settings.hub, offline=settings.offline)
-    asyncio.run(_serve(found, engine, settings, console))
+    asyncio.run(_serve(found, engine, settings, console, reread))
 
 
-async def _serve(found: Found, engine: EngineConfig, settings: ServerConfig, console: Console) -> None:
+async def _serve(
+    found: Found, engine: EngineConfig, settings: ServerConfig, console: Console, reread: Reread | None
+) -> None:
     with StopSignals() as signals:
-        async with running(found, engine, settings, console, signals) as server:
+        async with running(found, engine, settings, console, signals, reread) as server:
             if server.ready:
                 _greet(server, settings, console)
             await server.stopped
@@ -94,6 +98,7 @@ async def running(
     settings: ServerConfig,
     console: Console,
     signals: StopSignals | None = None,
+    reread: Reread | None = None,
 ) -> AsyncIterator[Running]:
     """A ready server for the time of the block; everything ends with the block, and the server by `signals`.
 
@@ -109,14 +114,21 @@ async def running(
     assembly = assemble(found, engine_config, settings)
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings, model.text.vocabulary)
-    app = create_app(model, engine, settings)
+    systemd = Systemd()
+    served = Served(found, engine_config, assembly)
+    reloader = Reloader(reread, served, settings, engine, console, systemd) if reread else None
+    administration = Administration(engine, reloader.reload if reloader else None)
+    reserve = 0 if engine_config.fake else assembly.plan.reserve
+    app = create_app(model, engine, settings, administration=administration, memory_reserve=reserve)
     server = Server(app, engine, settings)
+    if reloader:
+        reloader.attach(server, administration)
     gc.freeze()  # what is loaded by now stays, so no garbage collection during a request has to walk over it
     if signals is not None:
         signals.call(server.begin_shutdown)
     await engine.start()
     serving = asyncio.create_task(_serve_http(server, listener))
-    async with reported(engine, Systemd()):
+    async with reported(engine, systemd):
         try:
             ready = await _ready_or_stopped(engine, serving, console)
             if ready and engine.info is not None:
@@ -133,14 +145,21 @@ async def running(
                 ]
                 for note in filter(None, notes):
                     print_note(console, str(note))
+            if ready and reloader and signals is not None:
+                signals.call_to_reload(administration.reload_soon)
             yield Running(url, model.name, ready, serving, has_page=app.state.page is not None)
         finally:
+            await administration.stop()
             server.should_exit = True
             server.force_exit = server.force_exit or not engine.is_ready
             await engine.stop()
             await serving
-            model.text.close()
-            checkpoint.files.close()  # not before the last engine is gone, which inherits them
+            # Not before the last engine is gone, which inherits the files.
+            if reloader:
+                await reloader.close()
+            else:
+                model.text.close()
+                checkpoint.files.close()
 
 
 async def _serve_http(server: Server, listener: socket.socket) -> None:

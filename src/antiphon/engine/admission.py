@@ -1,10 +1,11 @@
 """Decides whether a request is accepted: by the time that it would wait, not by the number of those before it.
 
-Owns what was learned for that (what steps cost, how long answers are, how much of a prompt is usually cached), the
-forecast of the engine's work, and the tickets of those that were refused. A request is refused if its first token is
-predicted later than it waits for it, or its end later than its client waits for the whole answer. One that the engine
-would begin with at once is always accepted: no later time could be better. New requests also wait for those that have a
-ticket, which were promised their time. The client (`client`) owns the requests themselves.
+Owns what was learned for that (how long answers are, how much of a prompt is usually cached), the number of unfinished
+requests of each client, and the tickets of those that were refused. A request is refused if its first token is
+predicted later than its client waits for it, or its end later than its client waits for the whole answer. A request
+that an engine would begin with at once is always accepted: no later time could be better. New requests also wait for
+those that have a ticket, which were promised their time. `capacity` has what an engine can do, `forecast` predicts, and
+the client (`client`) owns the requests themselves.
 """
 
 from __future__ import annotations
@@ -16,19 +17,25 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 
 from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
 from antiphon.engine.lengths import AnswerLengths
-from antiphon.engine.tickets import RetryBudget, Tickets
+from antiphon.engine.tickets import Holder, RetryBudget, Tickets
 from antiphon.engine.unfinished import Unfinished
 from antiphon.errors import Overloaded
-from antiphon.request import FinishReason, GenerateRequest, ServiceTier, Terms
+from antiphon.request import Arrival, FinishReason, GenerateRequest, ServiceTier, Terms
 
 _AFTER_ALL = 1 << 62  # a number of arrival
 _UNKNOWN_SPACING = 1.0  # seconds between two tickets while no step was measured
 _MEMORY = 0.95  # weight of the past in the share of prompts that is cached, per request
+_BYTES_PER_TOKEN = 4  # of a request's body, roughly
+# A client's requests may be so many times as many as there are free places (a "dynamic threshold", Choudhury and Hahne,
+# IEEE/ACM Transactions on Networking 6, 1998): one client alone gets three quarters, several get equal parts, and some
+# places are always left for a client that has none.
+_CLIENT_SHARE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +52,9 @@ class _Wish:
     """A request, of one sequence or several, as it is decided on."""
 
     terms: Terms
+    holder: Holder
     prediction: Prediction  # of its last sequence
     spacing: float  # seconds by which it delays those behind it
-    identity: bytes
 
     @property
     def excess(self) -> float:
@@ -57,17 +64,18 @@ class _Wish:
 
 
 class Admission:
-    """What decides on new requests."""
+    """Decides on new requests, for all engines."""
 
     def __init__(self, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`max_requests`: the limit on unfinished requests."""
         self.lengths = AnswerLengths()
-        self._max_requests = max_requests
+        self.max_requests = max_requests
         self._clock = clock
         self._tickets = Tickets()
         self._retries = RetryBudget()
         self._cached_share = 0.0  # of a prompt
-        self._num_unfinished = 0
+        self._num_unfinished: Counter[str] = Counter()  # requests of each client
+        self._total_unfinished = 0
 
     # --- what it learns
 
@@ -78,11 +86,31 @@ class Admission:
 
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
         """A request that was accepted has ended."""
-        self._num_unfinished -= 1
+        client = unfinished.request.fairness_id
+        self._total_unfinished -= 1
+        self._num_unfinished[client] -= 1
+        if not self._num_unfinished[client]:
+            del self._num_unfinished[client]
         if unfinished.parts.num_tokens:
             self.lengths.observe(unfinished.parts, is_complete=reason is FinishReason.STOP)
 
     # --- what it decides
+
+    def check_early(self, arrival: Arrival, terms: Terms, loads: Iterable[Load]) -> None:
+        """Refuse a request that `admit` would refuse whatever is in its body, with any of the engines.
+
+        `terms`: the longest that it can have. It costs little, and no ticket is used up.
+
+        Raises:
+            Overloaded: as for `admit`.
+        """
+        if terms.digest and self._tickets.pending(_identity((), terms), self._clock()) == 0:
+            return
+        least, load = min(((self._least_excess(arrival, terms, load), load) for load in loads), key=itemgetter(0))
+        if full := self._is_full(arrival.fairness_id, arrival.fairness_weight, 1):
+            raise self._refusal(*full, self._guess(arrival, terms, load))
+        if least > 0 and not arrival.may_set_priority:
+            raise self._too_late(self._guess(arrival, terms, load))
 
     def admit(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> Prediction:
         """Accept requests that belong together, or none of them; returns what is predicted for the last of them.
@@ -91,27 +119,37 @@ class Admission:
             Overloaded: they would wait longer than their `terms` allow, or there are too many; with a ticket if there
                 is one soon enough.
         """
-        wish = self._wish(requests, terms, load)
-        had_ticket = self._tickets.take_back(wish.identity, self._clock())
-        if self._num_unfinished + len(requests) > self._max_requests:
-            message = f"The server is at its cap of {self._max_requests} unfinished requests"
-            raise self._refusal(message, "queue_full", wish, had_ticket=had_ticket)
+        wish, first = self._wish(requests, terms, load), requests[0]
+        had_ticket = self._tickets.take_back(wish.holder.identity, self._clock())
+        if full := self._is_full(first.fairness_id, first.fairness_weight, len(requests)):
+            raise self._refusal(*full, wish, had_ticket=had_ticket)
         if wish.prediction.wait > 0 and not self._is_in_time(wish, had_ticket=had_ticket):
-            message = (
-                "The server is busy: the first token would come in about "
-                f"{math.ceil(wish.prediction.first_token)} seconds, and the answer would be too late"
-            )
-            raise self._refusal(message, "predicted_wait", wish, had_ticket=had_ticket)
+            raise self._too_late(wish, had_ticket=had_ticket)
         self._retries.earn()
-        self._num_unfinished += len(requests)
+        self._total_unfinished += len(requests)
+        self._num_unfinished[first.fairness_id] += len(requests)
         load.capacity.forget_forecast()
         return wish.prediction
+
+    def start_before(self, terms: Terms, predicted: Prediction) -> float:
+        """Seconds within which an accepted request should begin; after those, ask `time_left`.
+
+        A request that was accepted although it will be late gets all the time that its client waits.
+        """
+        latest = predicted.latest_start(terms.first_token, terms.whole_answer)
+        return latest if latest >= predicted.wait else min(terms.first_token, terms.whole_answer)
+
+    def time_left(self, unfinished: Unfinished, load: Load) -> float:
+        """Seconds that a request which has not begun can still wait and be in time for its client."""
+        terms = unfinished.terms
+        predicted = self._wish([unfinished.request], terms, load).prediction
+        return predicted.latest_start(terms.first_token, terms.whole_answer) - unfinished.age
 
     def give_up(self, late: Unfinished, load: Load) -> Overloaded:
         """Why a request that was accepted, and is not part of `load` any more, ends in the queue."""
         wish = self._wish([late.request], late.terms, load)
-        message = f"The request waited for {late.terms.first_token:g} seconds, and its turn did not come"
-        return self._refusal(message, "queue_timeout", wish, had_ticket=False)
+        message = f"The request waited for {late.age:.1f} seconds, and its answer would now be too late"
+        return self._refusal(message, "queue_timeout", wish)
 
     def tokens_owed(self, load: Load) -> float:
         """Tokens that an engine still has to compute: of prompts, and expected ones of answers."""
@@ -121,22 +159,38 @@ class Admission:
         """Tokens that an engine still has to compute for one request."""
         return self._left_to_read(unfinished) + self._left_to_write(unfinished, context_length)
 
+    def _is_full(self, client: str, weight: int, num_requests: int) -> tuple[str, str] | None:
+        """Why there is no place for so many more requests of a client, as a message and a reason; None if there is."""
+        free = self.max_requests - self._total_unfinished
+        if num_requests > free:
+            return f"The server is at its limit of {self.max_requests} unfinished requests", "queue_full"
+        mine = self._num_unfinished[client]
+        if client and mine >= _CLIENT_SHARE * weight * (free - num_requests + 1):
+            message = f"You have {mine} unfinished requests, and the remaining places are for other clients"
+            return message, "client_queue_full"
+        return None
+
     def _is_in_time(self, wish: _Wish, *, had_ticket: bool) -> bool:
         """Whether a request that has to wait is accepted."""
         if had_ticket:  # its time was told to it, by a prediction that was not exact
             return wish.excess <= wish.spacing
-        if wish.excess + self._tickets.outstanding(self._clock(), wish.identity) * wish.spacing <= 0:
+        if wish.excess + self._tickets.ahead(self._clock(), wish.holder) * wish.spacing <= 0:
             return True
         return wish.excess <= 0 and wish.terms.is_retry and self._retries.spend()
 
-    def _refusal(self, message: str, reason: str, wish: _Wish, *, had_ticket: bool) -> Overloaded:
+    def _too_late(self, wish: _Wish, *, had_ticket: bool = False) -> Overloaded:
+        seconds = math.ceil(wish.prediction.first_token)
+        message = f"The server is busy: the first token would come in about {seconds} seconds, which is too late"
+        return self._refusal(message, "predicted_wait", wish, had_ticket=had_ticket)
+
+    def _refusal(self, message: str, reason: str, wish: _Wish, *, had_ticket: bool = False) -> Overloaded:
         """The refusal, with a ticket: the one that the request has already, unless it is a new one, or another."""
         now = self._clock()
-        retry_after = None if wish.terms.is_new else self._tickets.pending(wish.identity, now)
+        retry_after = None if wish.terms.is_new else self._tickets.pending(wish.holder.identity, now)
         if retry_after is None:  # one that came at its time has nobody before it
             earliest = max(wish.excess, wish.spacing)
-            retry_after = self._tickets.issue(wish.identity, now, earliest, 0.0 if had_ticket else wish.spacing)
-        advice = "there is no place for it within the next minute"
+            retry_after = self._tickets.issue(wish.holder, now, earliest, 0.0 if had_ticket else wish.spacing)
+        advice = "there will be no place for it within the next minute"
         if retry_after is not None:
             advice = f"please try again in {max(1, math.ceil(retry_after))} seconds"
         predicted = wish.prediction.first_token
@@ -177,7 +231,37 @@ class Admission:
         spacing = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
-        return _Wish(terms, forecast.predict(works[-1]), spacing, _identity(requests, terms))
+        holder = Holder(_identity(requests, terms), first.fairness_id, place + 1)
+        return _Wish(terms, holder, forecast.predict(works[-1]), spacing)
+
+    def _least_excess(self, arrival: Arrival, terms: Terms, load: Load) -> float:
+        """By how many seconds the request would be late, at least; 0 if it may be in time.
+
+        As if it were for one token: nothing in its body can make it begin or end earlier.
+        """
+        wish = self._before_decoding(arrival, terms, load, 1.0, 1.0)
+        if wish.prediction.wait <= 0:
+            return 0.0
+        num_before = 0 if terms.is_retry else self._tickets.ahead(self._clock(), wish.holder)
+        return max(0.0, wish.excess + num_before * wish.spacing)
+
+    def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Wish:
+        """The request as it probably is."""
+        prompt = arrival.num_bytes / _BYTES_PER_TOKEN
+        answer = self.lengths.typical(max(1.0, load.context_length - prompt))
+        return self._before_decoding(arrival, terms, load, max(1.0, prompt * (1 - self._cached_share)), answer)
+
+    def _before_decoding(self, arrival: Arrival, terms: Terms, load: Load, prompt: float, answer: float) -> _Wish:
+        # A flex request comes later, so those of the client's requests that are not flex come before it in any case.
+        place = 1 + sum(
+            each.request.fairness_id == arrival.fairness_id and _kind(each.request) <= (0, False)
+            for each in load.unfinished
+        )
+        work = Work((0, False, place / arrival.fairness_weight, _AFTER_ALL), prompt, answer)
+        forecast = self._now(load)
+        spacing = forecast.service_seconds(work) or _UNKNOWN_SPACING
+        holder = Holder(_identity((), terms), arrival.fairness_id, place)
+        return _Wish(terms, holder, forecast.predict(work), spacing)
 
     def _left_to_read(self, unfinished: Unfinished) -> float:
         is_read = bool(unfinished.output_token_ids or unfinished.num_scored_tokens)
@@ -213,7 +297,8 @@ def _rank(request: GenerateRequest, place: int, number: int) -> Rank:
 
 
 def _identity(requests: Sequence[GenerateRequest], terms: Terms) -> bytes:
-    digest = blake2b(terms.client.encode(), digest_size=16)
-    for request in requests:
+    """What tells a retry from another request: the client, and the body, or else the prompts."""
+    digest = blake2b(terms.client.encode() + b"\0" + terms.digest, digest_size=16)
+    for request in () if terms.digest else requests:
         digest.update(b"\0" + array("I", request.prompt_token_ids).tobytes())
     return digest.digest()

@@ -20,6 +20,7 @@ from math import inf
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.accounts import Accounts, Counters, Listener
 from antiphon.engine.admission import Admission, Load
+from antiphon.engine.breaker import BreakerSettings
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.engine_handle import EngineHandle, Supervising
 from antiphon.engine.fleet import Fleet
@@ -33,7 +34,7 @@ from antiphon.engine.wire import EngineStats, Loading, Ready
 from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
-from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
+from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms, TokenEvent
 
 __all__ = ["Counters", "EngineClient", "EngineState", "EngineView", "Listener", "TokenStream"]
 
@@ -58,10 +59,16 @@ class EngineClient:
         self.error: AntiphonError | None = None
         self._accounts = Accounts(self)
         self._admission = Admission(server.max_queued_requests)
-        self._drain_timeout = server.drain_timeout
-        self._hang_timeout = server.hang_timeout
+        self._settings = server
         self._fleet = Fleet(
-            engine, vocabulary, self, self._accounts, supervise=self._supervise, divide=_divide, estimate=self._estimate
+            engine,
+            vocabulary,
+            self,
+            self._accounts,
+            supervise=self._supervise,
+            divide=_divide,
+            estimate=self._estimate,
+            breaker=_breaker_settings(server),
         )
         self._operations = Operations(self._fleet, self._accounts, free_memory)
         self._nobody = Capacity(engine)  # of no engine, while there is none
@@ -71,7 +78,7 @@ class EngineClient:
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
     def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, engine: EngineHandle) -> Supervising:
-        return Supervisor(config, self._hang_timeout, engine, vocabulary, name=f"engine {engine.id}")
+        return Supervisor(config, lambda: self._settings.hang_timeout, engine, vocabulary, name=f"engine {engine.id}")
 
     # --- what it is doing
 
@@ -135,6 +142,11 @@ class EngineClient:
         return self._fleet.num_restarts
 
     @property
+    def breakers_opened(self) -> int:
+        """How often a breaker of an engine opened."""
+        return self._fleet.num_openings
+
+    @property
     def trouble(self) -> str | None:
         """How an engine died that is not back yet: a clause fit for clients."""
         return next((engine.trouble for engine in self._all if engine.trouble), None)
@@ -152,6 +164,11 @@ class EngineClient:
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
         return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self._all]
+
+    def apply(self, settings: ServerConfig) -> None:
+        """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""
+        self._settings = settings
+        self._admission.max_requests = settings.max_queued_requests
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
@@ -293,7 +310,7 @@ class EngineClient:
         """Drain for `drain_timeout`, abort what is left and stop the engines. A second call meanwhile stops at once."""
         if self._draining:
             self._drained.set()
-        await self.drain(self._drain_timeout)
+        await self.drain(self._settings.drain_timeout)
         for request_id in list(self._accounts.unfinished):
             self.abort(request_id)
         self._stopped = True
@@ -320,12 +337,14 @@ class EngineClient:
         Raises:
             Overloaded: they would have to wait longer than `terms` allows, or there are too many.
             NotReady: there is no engine to wait for.
+            EngineUnavailable: all engines keep failing.
             ContextLengthExceeded: a prompt is too long.
         """
         counters = self._accounts.counters
         counters.received += len(requests)
         try:
             number = self._check(requests, generation)
+            self._fleet.check_breakers(number)
             group = [self._unfinished(request, terms, number) for request in requests]
             for unfinished in group:
                 unfinished.group = group
@@ -334,8 +353,11 @@ class EngineClient:
         except AntiphonError:
             counters.refused += len(requests)
             raise
+        start_before = self._admission.start_before(terms, predicted)
         for unfinished in group:
-            self._accept(unfinished)
+            self._accounts.accept(unfinished)
+            if start_before < inf:
+                self._check_after(unfinished, start_before)
             unfinished.stream.predicted_wait = predicted.first_token
         self._fleet.place(group)
         return [unfinished.stream for unfinished in group]
@@ -344,12 +366,16 @@ class EngineClient:
         stream = TokenStream(request.request_id, self.abort)
         return Unfinished(request, stream, [*request.output_token_ids], terms, generation=generation)
 
-    def _accept(self, unfinished: Unfinished) -> None:
-        self._accounts.accept(unfinished)
-        if unfinished.terms.first_token < inf:
-            loop = asyncio.get_running_loop()
-            grace = max(0.5, 2 * self.stats.step_seconds)  # it cannot begin before the current step has ended
-            unfinished.expiry = loop.call_later(unfinished.terms.first_token + grace, self._expire, unfinished)
+    def check_early(self, arrival: Arrival, terms: Terms) -> None:
+        """Refuse a request before its body is decoded, if it would be refused whatever is in it.
+
+        `terms` are the longest that it can have. It is not counted.
+
+        Raises:
+            Overloaded: it would have to wait longer than `terms` allows, or there are too many.
+        """
+        loads = [self._load_for(engine) for engine in self._serving if engine.takes_requests]
+        self._admission.check_early(arrival, terms, loads or [self._load_for(None)])
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
@@ -357,8 +383,12 @@ class EngineClient:
         Unknown ids are ignored, since the request may just have ended.
         """
         if unfinished := self._accounts.unfinished.get(request_id):
-            self._fleet.withdraw(unfinished)
+            self._fleet.withdraw(unfinished, is_answered=reason is not FinishReason.ABORT)
             self._accounts.deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
+
+    def check_breakers(self) -> None:
+        """Raise EngineUnavailable if a new request would be refused because all engines keep failing."""
+        self._fleet.check_breakers(self.generation)
 
     @property
     def tokens_owed(self) -> float:
@@ -401,14 +431,25 @@ class EngineClient:
                 raise ContextLengthExceeded(len(request.prompt_token_ids), limit)
         return number
 
-    def _expire(self, unfinished: Unfinished) -> None:
-        """End a request whose turn has not come, never one that an engine has begun with."""
-        if unfinished.stream.begun_at is None and not unfinished.output_token_ids:
-            engine = self._fleet.engines.get(unfinished.engine_id or 0)
-            self._fleet.withdraw(unfinished)
-            load = self._load_for(engine)
-            others = [each for each in load.unfinished if each is not unfinished]
-            self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
+    def _check_after(self, unfinished: Unfinished, seconds: float) -> None:
+        """Check after so many seconds whether a request has begun, or can still begin in time."""
+        grace = max(0.5, 2 * self.stats.cycle_seconds)  # it cannot begin before the current step has ended
+        loop = asyncio.get_running_loop()
+        unfinished.expiry = loop.call_later(seconds + grace, self._check_waiting, unfinished)
+
+    def _check_waiting(self, unfinished: Unfinished) -> None:
+        """End a request that waits too long, never one of which an engine has begun any sequence."""
+        if unfinished.has_begun:
+            return
+        engine = self._fleet.engines.get(unfinished.engine_id or 0)
+        left = self._admission.time_left(unfinished, self._load_for(engine))
+        if left > 0:  # steps or answers have become shorter
+            self._check_after(unfinished, left)
+            return
+        self._fleet.withdraw(unfinished)
+        load = self._load_for(engine)
+        others = [each for each in load.unfinished if each is not unfinished]
+        self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
 
     def _note_if_drained(self) -> None:
         if self._draining and not self._accounts.unfinished:
@@ -445,3 +486,13 @@ class EngineClient:
 def _divide(num_engines: int, threads: int) -> Sequence[Seat]:
     """The machine's cores, divided among engines; one engine alone chooses its cores by itself."""
     return divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)
+
+
+def _breaker_settings(server: ServerConfig) -> BreakerSettings:
+    """The settings of each engine's breaker."""
+    return BreakerSettings(
+        failures=server.breaker_failures,
+        failure_rate=server.breaker_failure_rate,
+        window=server.breaker_window,
+        delay=server.breaker_delay,
+    )

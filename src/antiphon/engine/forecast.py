@@ -43,6 +43,10 @@ class Prediction:
     first_token: float = 0.0
     end: float = 0.0
 
+    def latest_start(self, first_token: float, end: float) -> float:
+        """When it has to begin, to have its first token and its end no later than at these times."""
+        return min(first_token - (self.first_token - self.wait), end - (self.end - self.wait))
+
 
 class Forecast:
     """The engine's future, if nothing more arrives."""

@@ -46,6 +46,11 @@ class LifeTable:
         self._survival = [1.0]  # at each edge: the share of texts that are longer
         self._area: list[float] = []  # its integral from 0 to each edge, in tokens; empty: to be computed
 
+    @property
+    def num_observed(self) -> float:
+        """How many texts were observed; old ones count less."""
+        return sum(self._ended) + sum(self._cut)
+
     def observe(self, num_tokens: int, *, is_complete: bool) -> None:
         """Take the length of a text. `is_complete`: it ended by itself, and was not cut."""
         self._ended = [count * _MEMORY for count in self._ended]
@@ -115,6 +120,13 @@ class AnswerLengths:
             return self.answers.remaining(parts.num_answer, parts.num_answer + left)
         thought = self.thoughts.remaining(parts.num_thought, min(parts.budget, parts.num_thought + left))
         return thought + self.answers.remaining(0, left - thought)
+
+    def typical(self, limit: float) -> float:
+        """The mean number of tokens of a request of which only the limit is known: of the kind seen most often."""
+        if self.plain.num_observed >= self.thoughts.num_observed:
+            return self.plain.remaining(0, limit)
+        thought = self.thoughts.remaining(0, limit)
+        return thought + self.answers.remaining(0, limit - thought)
 
 
 def _bucket(num_tokens: float) -> int:

@@ -16,6 +16,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,9 +44,10 @@ class EngineDeath:
     summary: str  # the same for clients: no details of what failed inside
     working_on: frozenset[str]  # ids of the requests that it was working on; any of them may be the cause
     final_error: AntiphonError | None = None  # why another process would fail too, if that is known
+    is_wanted: bool = False  # it was ended in order to start another one
 
 
-_REPLACED = EngineDeath("it was restarted on request", "it is being restarted", frozenset())
+_REPLACED = EngineDeath("it was restarted on request", "it is being restarted", frozenset(), is_wanted=True)
 
 
 class EngineOwner(Protocol):
@@ -73,12 +75,12 @@ class Supervisor:
     def __init__(
         self,
         config: EngineConfig,
-        hang_timeout: float,
+        hang_timeout: Callable[[], float],
         owner: EngineOwner,
         vocabulary: Vocabulary | None = None,
         name: str = "the engine",
     ) -> None:
-        """`name`: of the engine, for the log."""
+        """`hang_timeout`: seconds without progress, which may change while the engine runs; `name`: for the log."""
         self._name = name
         self._config = config
         self._vocabulary = vocabulary
@@ -191,9 +193,9 @@ class Supervisor:
 
     async def _watch(self, engine: EngineProcess) -> None:
         """Kill a process whose counter does not change while there is work; its death is handled like any other."""
-        interval = self._hang_timeout / 20
         last, still = engine.progress, 0.0
-        while still < (self._hang_timeout if self._ready_at else _LOADING_PATIENCE):
+        while still < (self._hang_timeout() if self._ready_at else _LOADING_PATIENCE):
+            interval = self._hang_timeout() / 20
             slept = await _sleep(interval)
             if engine.progress != last or (self._ready_at and not self._owner.has_work):
                 last, still = engine.progress, 0.0

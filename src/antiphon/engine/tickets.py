@@ -1,16 +1,19 @@
 """When refused requests should come back: each gets a time of its own, so that they do not come back together.
 
 Owns the tickets that were given out and not used. A ticket is recognised by the identity of its request, a digest of
-the client and the prompt, since the official SDKs send the same body again. It can be used from shortly before its time
-until a while after it. Nothing here knows the engine or measures time: the caller passes `now`, in seconds.
+the client and the request, since the official SDKs send the same body again. It can be used from shortly before its
+time until a while after it. Tickets of one client are in order; clients take turns, so the tickets of another client
+delay a request only as far as that client's share goes. This module does not know the engine and does not measure time:
+the caller passes `now`, in seconds.
 
-Also owns the budget of retries without a ticket that may go ahead of new requests: a share of what was admitted, so
-that clients that retry all the time do not keep out the others.
+Also owns the budget of retries without a ticket that may go ahead of new requests. It is a share of what was accepted,
+so that clients that retry all the time do not keep out the others.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter
 from dataclasses import dataclass, field
 
 LONGEST = 60.0  # seconds; the official SDKs ignore a longer Retry-After
@@ -20,33 +23,43 @@ _MAX_TICKETS = 4096
 _MAX_OF_ONE = 64  # identical requests of one client
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who has a ticket."""
+
+    identity: bytes  # of the request
+    client: str = ""  # whose fair share it uses
+    place: int = 1  # of the request among its client's; 1: the first
+
+
 @dataclass(slots=True)
 class Tickets:
-    """The tickets that are out."""
+    """The tickets that were given out."""
 
-    _times: list[tuple[float, bytes]] = field(default_factory=list)  # in order
+    _times: list[tuple[float, bytes, str]] = field(default_factory=list)  # in order
     _of: dict[bytes, list[float]] = field(default_factory=dict)  # in order
+    _num_of: Counter[str] = field(default_factory=Counter)  # tickets of each client
 
-    def outstanding(self, now: float, besides: bytes = b"") -> int:
-        """How many tickets are out, without those of the identity `besides`."""
+    def ahead(self, now: float, holder: Holder) -> int:
+        """How many tickets a request has to wait for, without those of its own identity."""
         self._expire(now)
-        return len(self._times) - len(self._of.get(besides, ()))
+        own = self._num_of[holder.client] - len(self._of.get(holder.identity, ()))
+        place = holder.place + own
+        return own + sum(min(count, place) for client, count in self._num_of.items() if client != holder.client)
 
-    def issue(self, identity: bytes, now: float, earliest: float, spacing: float) -> float | None:
+    def issue(self, holder: Holder, now: float, earliest: float, spacing: float) -> float | None:
         """Give out a ticket; returns the seconds until its time, or None if there is none within `LONGEST`.
 
-        `earliest`: seconds until the request could be accepted if no tickets were out; `spacing`: seconds that each of
-        those adds.
+        `earliest`: seconds until the request could be accepted if there were no tickets; `spacing`: seconds that each
+        ticket adds.
         """
-        ahead = self.outstanding(now)
-        wait = max(0.0, earliest) + ahead * spacing
-        mine = self._of.setdefault(identity, [])
-        if wait > LONGEST or ahead >= _MAX_TICKETS or len(mine) >= _MAX_OF_ONE:
-            if not mine:
-                del self._of[identity]
+        mine = self._of.get(holder.identity, [])
+        wait = max(0.0, earliest) + (self.ahead(now, holder) + len(mine)) * spacing
+        if wait > LONGEST or len(self._times) >= _MAX_TICKETS or len(mine) >= _MAX_OF_ONE:
             return None
-        insort(mine, now + wait)
-        insort(self._times, (now + wait, identity))
+        insort(self._of.setdefault(holder.identity, []), now + wait)
+        insort(self._times, (now + wait, holder.identity, holder.client))
+        self._num_of[holder.client] += 1
         return wait
 
     def pending(self, identity: bytes, now: float) -> float | None:
@@ -59,30 +72,34 @@ class Tickets:
         """Use up the first ticket of this identity if its time has come; returns whether it had one."""
         if self.pending(identity, now) != 0:
             return False
-        self._forget(self._of[identity][0], identity)
+        at = bisect_right(self._times, (self._of[identity][0], identity))
+        self._forget(at)
         return True
 
     def _expire(self, now: float) -> None:
-        for time, identity in self._times[: bisect_right(self._times, (now - GRACE, b""))]:
-            self._forget(time, identity)
+        while self._times and self._times[0][0] <= now - GRACE:
+            self._forget(0)
 
-    def _forget(self, time: float, identity: bytes) -> None:
-        self._times.remove((time, identity))
+    def _forget(self, at: int) -> None:
+        time, identity, client = self._times.pop(at)
         self._of[identity].remove(time)
         if not self._of[identity]:
             del self._of[identity]
+        self._num_of[client] -= 1
+        if not self._num_of[client]:
+            del self._num_of[client]
 
 
 @dataclass(slots=True)
 class RetryBudget:
     """How many retries without a ticket may go ahead of new requests."""
 
-    share: float = 0.2  # of the requests that were admitted
+    share: float = 0.2  # of the requests that were accepted
     most: float = 10.0
     left: float = 10.0
 
     def earn(self) -> None:
-        """A request was admitted."""
+        """A request was accepted."""
         self.left = min(self.most, self.left + self.share)
 
     def spend(self) -> bool:

@@ -8,10 +8,12 @@ what kills them. `accounts` owns these objects; the fleet decides which engine h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from antiphon.engine.answer_parts import AnswerParts
+from antiphon.engine.breaker import Permit
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
 from antiphon.request import GenerateRequest, Terms, TokenEvent
@@ -29,18 +31,31 @@ class Unfinished:
     output_token_ids: list[int]  # received so far
     terms: Terms = field(default_factory=Terms)
     parts: AnswerParts = field(init=False)  # how much of its thought and answer was received
+    accepted_at: float = field(default_factory=time.monotonic)
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
     num_scored_tokens: int = 0  # of the prompt, received so far
     generation: int = 0  # of the engines that may compute it
     engine_id: int | None = None  # the engine that has it; None: it waits for one
     group: Sequence[Unfinished] = ()  # requests that arrived as one, with this one; they share an engine
     digests: list[bytes] | None = None  # of the prompt's prefixes, for `routing`; None: not computed yet
+    permit: Permit = field(default_factory=Permit)  # of the breaker of the engine that has it
     num_withdrawals: int = 0  # how often it was taken from an engine that was alive
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
 
     def __post_init__(self) -> None:
         self.parts = AnswerParts(self.request.sampling.thinking, self.output_token_ids)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was accepted."""
+        return time.monotonic() - self.accepted_at
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an engine has begun with it, or with a request that arrived as one with it."""
+        every = (self, *self.group)
+        return any(each.output_token_ids or each.stream.begun_at is not None for each in every)
 
     @property
     def is_handed_over(self) -> bool:

@@ -1,13 +1,14 @@
 """Builds the application from the endpoints.
 
 Owns the list of routes and middleware. It does not know how the engine is started or where the model comes from; the
-caller passes both.
+caller passes both. An application never changes: a reload builds another one (`live`).
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import ModuleType
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -22,6 +23,7 @@ from antiphon.api.served_model import ServedModel
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.http import docs_page
+from antiphon.http.administration import Administration
 from antiphon.http.edge.access_log import AccessLog
 from antiphon.http.edge.authentication import Authentication
 from antiphon.http.edge.connections import BodyDeadline
@@ -36,6 +38,7 @@ from antiphon.http.ignored_fields import IgnoredFields
 from antiphon.http.page import FOLDER, Page, read_page
 from antiphon.http.reference import describe_routes
 from antiphon.http.routes import (
+    admin,
     chat,
     completions,
     llama_cpp,
@@ -53,9 +56,26 @@ logger = logging.getLogger(__name__)
 
 
 def create_app(
-    model: ServedModel, engine: EngineClient, settings: ServerConfig, *, page_folder: Path = FOLDER
+    model: ServedModel,
+    engine: EngineClient,
+    settings: ServerConfig,
+    *,
+    page_folder: Path = FOLDER,
+    administration: Administration | None = None,
+    memory_reserve: int = 0,
 ) -> FastAPI:
-    """The ASGI application that serves `model` from `engine`; the engine may still be loading."""
+    """The ASGI application that serves `model` from `engine`; the engine may still be loading.
+
+    `administration`: what the admin routes operate; by default only the engines. `memory_reserve`: bytes that the
+    memory plan leaves free; 0: not known.
+    """
+    context = create_context(model, engine, settings, memory_reserve=memory_reserve)
+    return app_of(context, administration or Administration(engine), page_folder=page_folder)
+
+
+def app_of(context: Context, administration: Administration, *, page_folder: Path = FOLDER) -> FastAPI:
+    """The application for a context."""
+    settings = context.settings
     app = FastAPI(
         title="Antiphon",
         version=__version__,
@@ -64,9 +84,10 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    context = app.state.context = create_context(model, engine, settings)
+    app.state.context = context
+    app.state.administration = administration
     page = app.state.page = _page(settings, page_folder)
-    for family in (
+    families: list[ModuleType] = [
         chat,
         completions,
         responses,
@@ -79,7 +100,10 @@ def create_app(
         status,
         operations,
         docs_page,
-    ):
+    ]
+    if settings.admin_keys:  # without one nobody may use these routes
+        families.append(admin)
+    for family in families:
         app.include_router(family.router)
     if page is not None:
         app.include_router(page.router())
@@ -102,9 +126,14 @@ def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
     app.add_middleware(BodyDeadline, seconds=settings.network_timeout)
     if rates:
         app.add_middleware(RateLimiting, rates=rates, metrics=metrics)
-    if settings.api_keys:
-        is_open = page.is_open if page else _nothing
-        app.add_middleware(Authentication, keys=settings.api_keys, metrics=metrics, is_open=is_open)
+    if settings.api_keys or settings.admin_keys:
+        app.add_middleware(
+            Authentication,
+            keys=settings.api_keys,
+            metrics=metrics,
+            is_open=page.is_open if page else _nothing,
+            admin_keys=settings.admin_keys,
+        )
     app.add_middleware(SameSite, origins=settings.allowed_origins)
     if settings.allowed_origins:
         app.add_middleware(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from fastapi import Request
@@ -22,14 +25,29 @@ def context_of(request: Request) -> Context:
     context = request.app.state.context
     assert isinstance(context, Context)
     key, address = key_name(request.scope), network_of(request.scope)
-    deadlines = deadlines_of(request.headers, key or address, context.settings.max_wait)
+    _, digest = _body(request)
+    deadlines = deadlines_of(request.headers, key or address, context.settings.max_wait, digest)
     return context.of_client(key, address, deadlines)
 
 
-async def read_json(request: Request, *, any_media_type: bool = False) -> Any:  # noqa: ANN401
+def with_body(context: Context, request: Request) -> Context:
+    """A request's context once its body has been read, by which a retry is recognised."""
+    _, digest = _body(request)
+    return replace(context, deadlines=replace(context.deadlines, digest=digest))
+
+
+def body_size(request: Request) -> int:
+    """The number of bytes in the request's body, as far as it was read."""
+    return _body(request)[0]
+
+
+async def read_json(
+    request: Request, *, any_media_type: bool = False, before_decoding: Callable[[], None] | None = None
+) -> Any:  # noqa: ANN401
     """The request's body, one JSON value, which may contain more numbers than the context has tokens.
 
-    With `any_media_type`, any Content-Type is accepted.
+    With `any_media_type`, any Content-Type is accepted. `before_decoding` is called once the body has been read; it may
+    raise.
 
     Raises:
         NotReady: the engine has not started yet; the body is not read.
@@ -39,12 +57,17 @@ async def read_json(request: Request, *, any_media_type: bool = False) -> Any:  
     context = context_of(request)
     most = max(MAX_JSON_VALUES, 2 * context.facts().context_length)
     body = await read_body(request, context.settings.max_body_bytes, any_media_type=any_media_type)
+    request.scope.setdefault("state", {})["body"] = (len(body), blake2b(body, digest_size=16).digest())
+    if before_decoding is not None:
+        before_decoding()
     return await context.if_long(len(body) > _INLINE_BYTES, decode_json, body, max_values=most)
 
 
-async def read_json_object(request: Request, *, any_media_type: bool = False) -> dict[str, Any]:
+async def read_json_object(
+    request: Request, *, any_media_type: bool = False, before_decoding: Callable[[], None] | None = None
+) -> dict[str, Any]:
     """The request's body as a JSON object. Raises like `read_json`, and InvalidRequest for other values."""
-    return as_object(await read_json(request, any_media_type=any_media_type))
+    return as_object(await read_json(request, any_media_type=any_media_type, before_decoding=before_decoding))
 
 
 def account_of(request: Request, endpoint: str) -> RequestAccount:
@@ -53,3 +76,9 @@ def account_of(request: Request, endpoint: str) -> RequestAccount:
     account = context.metrics.request(endpoint, key_name(request.scope), is_retry=context.deadlines.is_retry)
     request.scope.setdefault("state", {}).setdefault("accounts", []).append(account)
     return account
+
+
+def _body(request: Request) -> tuple[int, bytes]:
+    """The size of the body in bytes, and its digest; nothing before it was read."""
+    size, digest = request.scope.get("state", {}).get("body", (0, b""))
+    return size, digest

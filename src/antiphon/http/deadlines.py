@@ -2,8 +2,9 @@
 
 OpenAI's and Anthropic's SDKs say how long they wait for bytes (`x-stainless-read-timeout` in Python,
 `x-stainless-timeout` in JavaScript) and how often they have retried (`x-stainless-retry-count`). Envoy says in
-`x-envoy-expected-rq-timeout-ms` when it ends the request, and anybody may in `X-Request-Timeout`, in seconds. Except
-for the last, a value that is no number is ignored, since whoever wrote the request may not know of these headers.
+`x-envoy-expected-rq-timeout-ms` when it ends the request, and any client can send `X-Request-Timeout`, in seconds. In
+this last header, a value that is not a number is an error. In the others it is ignored, since the author of the request
+may not know that they are sent.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from antiphon.api.deadlines import Deadlines
 from antiphon.errors import InvalidRequest
 
 
-def deadlines_of(headers: Headers, client: str, max_wait: float) -> Deadlines:
-    """The deadlines of a request from `client`; `max_wait`: the server's setting, 0 for no limit.
+def deadlines_of(headers: Headers, client: str, max_wait: float, digest: bytes = b"") -> Deadlines:
+    """The deadlines of a request from `client`.
+
+    `max_wait` is the server's setting, 0 for no limit; `digest` is that of the body, empty if it was not read yet.
 
     Raises:
         InvalidRequest: X-Request-Timeout is not a number of seconds above 0.
@@ -37,6 +40,7 @@ def deadlines_of(headers: Headers, client: str, max_wait: float) -> Deadlines:
         silence=min(seconds or inf for seconds in silence),
         client=client,
         retry_count=int(count) if count.isascii() and count.isdigit() and len(count) < 10 else None,
+        digest=digest,
     )
 
 

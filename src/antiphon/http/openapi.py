@@ -26,6 +26,7 @@ _ERRORS = {
     "401": "The server requires an API key, and the request has none or a wrong one.",
     "404": "There is no such model, response or route.",
     "408": "The request did not arrive in time.",
+    "409": "The server cannot do this now.",
     "413": "The body is too large.",
     "415": "The body's media type is not plain JSON.",
     "429": "Over a rate limit.",
@@ -49,6 +50,14 @@ _SHOULD_RETRY = {
 }
 
 
+_DEGRADED = {
+    "x-antiphon-degraded": {
+        "description": "The limits that were lowered because of the load: level=2; max_tokens=512.",
+        "schema": {"type": "string"},
+    }
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """One operation."""
@@ -60,6 +69,7 @@ class Described:
     stream_type: str = _EVENTS
     error: str = "Error"  # the schema of errors
     codes: tuple[str, ...] = ()  # statuses of errors that other operations do not have
+    is_operation: bool = False  # may be answered with 202 before it has ended
     query: type[BaseModel] | None = None  # fields of the query string, which may replace the body if there is one
 
 
@@ -121,7 +131,13 @@ def _complete(operation: Json, told: Described, refs: Mapping[type, Json]) -> No
         content[_EVENTS] = {"schema": {"type": "object", "properties": properties, "required": ["data"]}}
     codes = [*_ALWAYS, *(_OF_BODIES if told.asked else ()), *told.codes]
     refusals = {code: _refusal(code, told.error) for code in sorted([*codes, *(("499",) if told.event else ())])}
-    operation["responses"] = {"200": {"description": "Success.", "content": content}} | refusals
+    success: Json = {"description": "Success.", "content": content}
+    if told.event is not None and told.asked:
+        success["headers"] = _DEGRADED
+    answers = {"200": success}
+    if told.is_operation:
+        answers["202"] = {"description": "The operation has begun.", "content": content}
+    operation["responses"] = answers | refusals
     if told.asked:
         examples = {name: {"value": value} for name, value in told.asked.items()}
         operation["requestBody"]["content"][_JSON]["examples"] = examples

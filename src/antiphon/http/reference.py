@@ -24,8 +24,9 @@ from antiphon.api.responses import request as response_bodies
 from antiphon.api.responses import shapes as response_shapes
 from antiphon.api.simple import request as simple_bodies
 from antiphon.api.simple import shapes as simple
+from antiphon.http.administration import Operation
 from antiphon.http.openapi import Described, Json, describe
-from antiphon.http.routes import models
+from antiphon.http.routes import admin, models
 
 _BODIES = (
     chat_bodies.ChatCompletionRequest,
@@ -179,6 +180,21 @@ REFERENCE = {
 }
 
 
+_OPERATION = Described(Operation, is_operation=True, codes=("409",))
+
+ADMIN_REFERENCE = {
+    ("GET", "/admin/engines"): Described(admin.EngineList),
+    ("GET", "/admin/operations/{operation_id}"): Described(Operation),
+    ("POST", "/admin/engines"): _OPERATION,
+    ("POST", "/admin/engines/restart"): _OPERATION,
+    ("DELETE", "/admin/engines/{engine_id}"): _OPERATION,
+    ("POST", "/admin/engines/{engine_id}/drain"): _OPERATION,
+    ("POST", "/admin/engines/{engine_id}/resume"): _OPERATION,
+    ("POST", "/admin/engines/{engine_id}/restart"): _OPERATION,
+    ("POST", "/admin/reload"): _OPERATION,
+}
+
+
 def describe_routes(app: FastAPI) -> None:
     """Add the descriptions of all routes to `app`'s document."""
-    describe(app, _BODIES, _ERRORS, REFERENCE)
+    describe(app, _BODIES, _ERRORS, REFERENCE | ADMIN_REFERENCE)

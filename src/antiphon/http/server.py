@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -26,6 +27,7 @@ from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
 from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Handshake
 from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
+from antiphon.http.live import LiveApplication
 from antiphon.http.loop_lag import LoopLag
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -60,8 +62,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 def check_tls(settings: ServerConfig) -> None:
     """Raise ConfigError unless certificate and key can be used; called before the model is loaded."""
+    tls_context(settings)
+
+
+def tls_context(settings: ServerConfig) -> ssl.SSLContext | None:
+    """What TLS connections use; None without a certificate.
+
+    Raises:
+        ConfigError: certificate or key cannot be read or used.
+    """
     if not settings.ssl_certfile:
-        return
+        return None
     files = f"--ssl-certfile {settings.ssl_certfile}"
     if settings.ssl_keyfile:
         files += f" with --ssl-keyfile {settings.ssl_keyfile}"
@@ -73,6 +84,7 @@ def check_tls(settings: ServerConfig) -> None:
         raise ConfigError(f"{files} cannot be used: {reason.lower().replace('_', ' ')}") from None
     except OSError as error:
         raise ConfigError(f"{files} cannot be read: {error.strerror}") from None
+    return context
 
 
 def allow_open_files(connections: int) -> None:
@@ -94,26 +106,34 @@ def url_of(listener: socket.socket, *, secure: bool = False) -> str:
 
 
 class StopSignals:
-    """Handles SIGINT and SIGTERM inside the block, on the running loop.
+    """Handles SIGINT, SIGTERM and SIGHUP inside the block, on the running loop.
 
     Enter it before the port is taken. Once clients can reach the port, the server may be stopped, and a signal without
     a handler would be lost if it is ignored by default, as for process 1 of a container or in a shell's background.
     Signals that arrive before there is a server are kept for it.
+
+    SIGHUP asks to read the settings again, except when the terminal of the server was closed: then it stops the server,
+    unless it was started to ignore that, as by `nohup`.
     """
 
     def __init__(self) -> None:
         self.interrupted = False  # SIGINT was received
         self._num_kept = 0
         self._stop: Callable[[], None] = self._keep
+        self._reload: Callable[[], None] | None = None
+        self._reload_kept = False
+        self._ends_with_terminal = False
 
     def __enter__(self) -> StopSignals:
         self._loop = asyncio.get_running_loop()
+        self._ends_with_terminal = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()
         for number in _SIGNALS:
             self._loop.add_signal_handler(number, self._handle, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGHUP):
             self._loop.remove_signal_handler(number)
 
     def call(self, stop: Callable[[], None]) -> None:
@@ -122,12 +142,35 @@ class StopSignals:
         for _ in range(self._num_kept):
             stop()
 
+    def call_to_reload(self, reload: Callable[[], None]) -> None:
+        """Call `reload` for each SIGHUP from now on, and once if there were any before."""
+        self._reload = reload
+        if self._reload_kept:
+            reload()
+
     def _handle(self, number: signal.Signals) -> None:
         self.interrupted |= number == signal.SIGINT
         self._stop()
 
+    def _hang_up(self) -> None:
+        if self._ends_with_terminal and not _has_terminal():
+            self._stop()
+        elif self._reload is not None:
+            self._reload()
+        else:
+            self._reload_kept = True
+
     def _keep(self) -> None:
         self._num_kept += 1
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a terminal that can be opened."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 class Server(uvicorn.Server):
@@ -136,15 +179,14 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig) -> None:
         self._limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
         self._admission = ConnectionAdmission(settings.max_connections)
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls_context(settings)
+        self.live = LiveApplication(app)
         config = uvicorn.Config(
-            app,
+            self.live,
             http=cast(type[asyncio.Protocol], self._new_connection),
             ws="none",
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_keep_alive=cast(int, settings.keep_alive_timeout),  # it is handed to the event loop as it is
-            ssl_certfile=settings.ssl_certfile or None,
-            ssl_keyfile=settings.ssl_keyfile or None,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -159,9 +201,26 @@ class Server(uvicorn.Server):
         metrics.watch_connections(lambda: self._admission.figures)
         self._loop_lag = LoopLag(metrics.loop_lag.observe)
 
+    @property
+    def app(self) -> FastAPI:
+        """The application that answers requests now."""
+        return self.live.current
+
+    def apply(self, settings: ServerConfig, tls: ssl.SSLContext | None) -> None:
+        """Take in what a reload changed, for new connections and handshakes. Open connections are not closed.
+
+        `tls`: made by `tls_context`; a server with TLS stays one, and a server without it too.
+        """
+        allow_open_files(settings.max_connections)
+        self._settings = settings
+        self._limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
+        self._admission.max_connections = settings.max_connections
+        self.config.timeout_keep_alive = cast(int, settings.keep_alive_timeout)
+        if self._tls is not None and tls is not None:
+            self._tls = tls
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Like uvicorn's, but `Handshake` negotiates TLS, so that connections count while they negotiate."""
-        self._tls, self.config.ssl = self.config.ssl, None
+        """Like uvicorn's, and also measure how late the event loop is."""
         await super().startup(sockets)
         self._loop_lag.start()
 

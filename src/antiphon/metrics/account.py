@@ -32,6 +32,7 @@ class RequestAccount:
         self.key = key
         self.outcome: Outcome | None = None
         self.first_token_after: float | None = None
+        self.degraded: int | None = None  # the level at which its limits were lowered
         self.prompt_tokens = 0
         self.generated_tokens = 0
         self._metrics = metrics
@@ -66,6 +67,11 @@ class RequestAccount:
         self._metrics.running.labels(self._endpoint).inc()
         if predicted_wait is not None:
             self._metrics.predicted_wait.observe(predicted_wait)
+
+    def note_degraded(self, level: int) -> None:
+        """Count the accepted request as one whose limits were lowered."""
+        self.degraded = level
+        self._metrics.degraded_requests.labels(str(level)).inc()
 
     @property
     def is_running(self) -> bool:

@@ -29,7 +29,7 @@ REFUSALS = (
     *("invalid_request_error", "unknown_parameter", "unsupported_parameter", "missing_parameter"),
     *("context_length_exceeded", "request_too_large", "unsupported_media_type", "request_timeout", "client_gone"),
     *("model_not_found", "previous_response_not_found"),
-    *("rate_limit_exceeded", "server_overloaded", "not_ready", "internal_error"),
+    *("rate_limit_exceeded", "server_overloaded", "engine_unavailable", "not_ready", "internal_error"),
 )
 
 FINISH_REASONS = ("stop", "length", "tool_calls")  # in OpenAI's terms
@@ -45,7 +45,8 @@ class RequestMetrics:
         self._define_tokens(families)
         self._define_keys(families)
         self._define_waiting(families)
-        self._begin_series(key_names)
+        self._begin_series()
+        self.begin_keys(key_names)
 
     def count_rate_limited(self, key: str, limit: str) -> None:
         """Count a request that was over its key's rate limit; without a key, do nothing."""
@@ -128,9 +129,15 @@ class RequestMetrics:
         self.deadline_missed = families.counter(
             "deadline_missed", "Accepted requests that were dropped in the queue, or ended by their time-out."
         )
+        self.degrade_level = families.gauge(
+            "degrade_level", "Level of --degrade that applies to new requests; 0: none."
+        )
+        self.degraded_requests = families.counter(
+            "degraded_requests", "Accepted requests whose limits were lowered, by level.", ["step"]
+        )
         self.retries_seen = families.counter("retries_seen", "Requests whose client says that it sent them before.")
 
-    def _begin_series(self, key_names: Sequence[str]) -> None:
+    def _begin_series(self) -> None:
         """Create every known series with the value zero: Prometheus' `rate` ignores a series' first value."""
         for endpoint in ENDPOINTS:
             counters = (self.received, self.accepted, *self.ended.values())
@@ -144,7 +151,10 @@ class RequestMetrics:
             self.choices_finished.labels(finish_reason)
         for reason in ThoughtClosed:
             self.thoughts_closed.labels(reason.value)
-        for key in key_names:
+
+    def begin_keys(self, names: Sequence[str]) -> None:
+        """Create the series of these keys, as far as there are none, with the value zero."""
+        for key in names:
             self.key_requests.labels(key)
             for limit in ("requests", "tokens"):
                 self.key_rate_limited.labels(key, limit)

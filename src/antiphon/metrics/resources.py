@@ -81,8 +81,12 @@ def _processes(found: Sequence[tuple[ChildProcess, ProcessUsage]], booted: float
 
 
 def _memory(memory: MemoryUsage) -> Iterable[Metric]:
-    yield GaugeMetricFamily(f"{PREFIX}memory_used_bytes", "Memory in use, as the limit counts it.", memory.used)
-    yield GaugeMetricFamily(f"{PREFIX}memory_limit_bytes", "Memory that may be used.", memory.limit)
+    used = GaugeMetricFamily(f"{PREFIX}memory_used_bytes", "Memory in use, as the limit counts it.", labels=[])
+    limit = GaugeMetricFamily(f"{PREFIX}memory_limit_bytes", "Memory that may be used.", labels=[])
+    if memory.limit:  # else nothing could be read
+        used.add_metric([], memory.used)
+        limit.add_metric([], memory.limit)
+    yield from (used, limit)
 
 
 def _cpu(cpu: CpuUsage) -> Iterable[Metric]:

@@ -33,9 +33,11 @@ class Metrics(RequestMetrics):
         """`engines` and `children` are called at each scrape; `key_names` are the values of the label `key`."""
         self.registry = _Registry()
         super().__init__(self.registry, key_names)
-        self._define_server(Families(self.registry), version, model_name)
+        self._version = version
+        self._define_server(Families(self.registry))
+        self.set_model(model_name, children)
         self.registry.register(EnginesCollector(engines))
-        self.registry.register(ResourceCollector(children))
+        self.registry.register(ResourceCollector(lambda: self._children()))
         self._connections = ConnectionCollector()
         self.registry.register(self._connections)
         ProcessCollector(registry=self.registry)
@@ -53,18 +55,36 @@ class Metrics(RequestMetrics):
         """Call `figures` at each scrape."""
         self._connections.figures = figures
 
+    def set_model(self, name: str, children: Callable[[], Iterable[ChildProcess]]) -> None:
+        """Set the name of the served model; `children` is called at each scrape from now on."""
+        self._children = children
+        self._build.clear()
+        self._build.labels(self._version, platform.python_version(), name).set(1)
+
+    def watch_stored_responses(
+        self, count: Callable[[], int], num_bytes: Callable[[], int], max_bytes: Callable[[], int]
+    ) -> None:
+        """Call these at each scrape."""
+        self._stored.set_function(count)
+        self._stored_bytes.set_function(num_bytes)
+        self._stored_limit.set_function(max_bytes)
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format. Call it on the event loop, where the accounts change."""
         return generate_latest(self.registry)
 
-    def _define_server(self, families: Families, version: str, model_name: str) -> None:
+    def _define_server(self, families: Families) -> None:
+        self._stored = families.gauge("stored_responses", "Responses that are kept to be continued.")
+        self._stored_bytes = families.gauge(
+            "stored_responses_bytes", "Memory of responses that are kept or run in the background."
+        )
+        self._stored_limit = families.gauge("stored_responses_limit_bytes", "The limit of that memory.")
         self.loop_lag = families.histogram(
             "event_loop_lag_seconds", "How late the server's event loop ran a timer.", buckets=LAG_BUCKETS
         )
-        build = families.gauge(
+        self._build = families.gauge(
             "build_info", "Always 1; the labels say what is running.", ["version", "python_version", "model"]
         )
-        build.labels(version, platform.python_version(), model_name).set(1)
 
 
 class _Registry(CollectorRegistry):

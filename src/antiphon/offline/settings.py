@@ -11,6 +11,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 
 from antiphon.config import EngineConfig, ServerConfig
+from antiphon.degrade_rules import DegradeRules
 from antiphon.errors import ConfigError
 
 _RENAMED = {"max_num_seqs": "max_num_sequences"}
@@ -38,7 +39,13 @@ _OF_THE_FRONT = (
 )
 _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
 # Callers are in this process and simply wait: the queue needs no limit, and nobody needs time to finish.
-_WITHOUT_A_QUEUE = {"max_queued_requests": 1 << 30, "max_stored_responses": 0, "drain_timeout": 0.001}
+_WITHOUT_A_QUEUE = {
+    "max_queued_requests": 1 << 30,
+    "max_stored_responses": 0,
+    "drain_timeout": 0.001,
+    "degrade": DegradeRules(),
+    "breaker_failures": 0,
+}
 
 
 def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, ServerConfig]:

@@ -25,6 +25,7 @@ from scrapes import blocks_in_use, samples
 from tiny_checkpoints import R1_TEMPLATE, tiny_vocabulary
 
 from antiphon.api_keys import read_api_keys
+from antiphon.degrade_rules import DEFAULT_LADDER, parse_rules
 
 PATIENCE = 120.0  # seconds; only a machine that stands still takes that long
 KEY = "a-key-for-tests"
@@ -54,6 +55,7 @@ class Kind:
     host: str = "127.0.0.1"
     max_num_sequences: int = 16
     wait: bool = True  # until the model is loaded
+    degrade: str = DEFAULT_LADDER
     settings: dict[str, Any] = field(default_factory=dict)  # ServerConfig
 
     def arguments(self) -> dict[str, Any]:
@@ -71,6 +73,7 @@ class Kind:
             "grammars": True,
             "host": self.host,
             **self.settings,
+            "degrade": parse_rules(self.degrade),
         }
 
 

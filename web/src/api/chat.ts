@@ -1,7 +1,7 @@
 /** Streams from /v1/chat/completions: where a server stores no responses, and for several answers at once. */
 import { chatBody } from "./body";
 import { request as send } from "./client";
-import { cutOff, logprobsOf, progressOf, thoughtClosedOf, timingsOf, usageOf } from "./events";
+import { cutOff, degradedOf, logprobsOf, progressOf, thoughtClosedOf, timingsOf, usageOf } from "./events";
 import { faultOfEvent } from "./fault";
 import { asList, asNumber, asObject, asText, parsed, type Json } from "./json";
 import { events } from "./sse";
@@ -62,8 +62,16 @@ function* progressEvents(chunk: Json, n: number): Generator<IndexedEvent, void> 
 function* endings(reasons: Map<number, FinishReason>, last: Json, n: number): Generator<IndexedEvent, void> {
   const usage = n === 1 ? usageOf(last["usage"]) : undefined;
   const timings = timingsOf(last["timings"]);
+  const degraded = degradedOf(last["degraded"]);
   for (const [index, finishReason] of reasons) {
-    yield { type: "ended", index, finishReason, ...(usage ? { usage } : {}), ...(timings ? { timings } : {}) };
+    yield {
+      type: "ended",
+      index,
+      finishReason,
+      ...(usage ? { usage } : {}),
+      ...(timings ? { timings } : {}),
+      ...(degraded ? { degraded } : {}),
+    };
   }
 }
 

@@ -26,6 +26,10 @@ test.each([
     { type: "response.incomplete", response: { status: "incomplete", incomplete_details: { reason: "max_output_tokens" } } },
     { type: "ended", finishReason: "length" },
   ],
+  [
+    { type: "response.completed", response: { status: "completed", degraded: { level: 2, max_tokens: 9, thinking_token_budget: 4 } } },
+    { type: "ended", finishReason: "stop", degraded: { maxTokens: 9, thoughtBudget: 4 } },
+  ],
   [{ type: "response.incomplete", response: { status: "cancelled" } }, { type: "ended", finishReason: "cancelled" }],
 ])("%j", (data, expected) => {
   expect(read({ ...data, sequence_number: 5 })).toEqual({ ...expected, number: 5 });

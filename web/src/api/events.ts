@@ -2,7 +2,7 @@
 import { faultOfEvent, ServerFault } from "./fault";
 import { asList, asNumber, asObject, asOptionalNumber, asText, parsed, type Json } from "./json";
 import type { ServerEvent } from "./sse";
-import type { AnswerEvent, FinishReason, ThoughtClosed, Timings, TokenLogprob, Usage } from "./types";
+import type { AnswerEvent, Degraded, FinishReason, ThoughtClosed, Timings, TokenLogprob, Usage } from "./types";
 
 /**
  * The AnswerEvent of one server-sent event; undefined for those that say nothing new.
@@ -69,12 +69,14 @@ function ended(response: Json): AnswerEvent {
   const usage = usageOf(response["usage"]);
   const timings = timingsOf(response["timings"]);
   const why = thoughtClosedOf(response["thought_closed"]);
+  const degraded = degradedOf(response["degraded"]);
   return {
     type: "ended",
     finishReason: finishOf(response),
     ...(usage ? { usage } : {}),
     ...(timings ? { timings } : {}),
     ...(why ? { thoughtClosed: why } : {}),
+    ...(degraded ? { degraded } : {}),
   };
 }
 
@@ -101,6 +103,18 @@ export function usageOf(value: unknown): Usage | undefined {
     completionTokens: asNumber(usage["output_tokens"] ?? usage["completion_tokens"]),
     thoughtTokens: asNumber(output["reasoning_tokens"]),
   };
+}
+
+/** The limits that the server lowered, as the API names them. */
+export function degradedOf(value: unknown): Degraded | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const said = asObject(value);
+  const limits = {
+    maxTokens: asOptionalNumber(said["max_tokens"]),
+    thoughtBudget: asOptionalNumber(said["thinking_token_budget"]),
+    temperature: asOptionalNumber(said["temperature"]),
+  };
+  return Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== undefined));
 }
 
 export function timingsOf(value: unknown): Timings | undefined {

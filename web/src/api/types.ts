@@ -16,6 +16,13 @@ export interface Timings {
   predictedPerSecond: number;
 }
 
+/** The limits that a busy server lowered for one answer; they apply instead of the settings. */
+export interface Degraded {
+  maxTokens?: number;
+  thoughtBudget?: number;
+  temperature?: number;
+}
+
 export type FinishReason = "stop" | "length" | "cancelled" | "error";
 
 /** Why the server closed a thought. */
@@ -81,7 +88,14 @@ export type AnswerEvent = { number?: number } & (
   | { type: "thought"; text: string; tokens?: number; logprobs?: TokenLogprob[] }
   | { type: "text"; text: string; tokens?: number; logprobs?: TokenLogprob[] }
   | { type: "thoughtClosed"; why: ThoughtClosed }
-  | { type: "ended"; finishReason: FinishReason; usage?: Usage; timings?: Timings; thoughtClosed?: ThoughtClosed }
+  | {
+      type: "ended";
+      finishReason: FinishReason;
+      usage?: Usage;
+      timings?: Timings;
+      thoughtClosed?: ThoughtClosed;
+      degraded?: Degraded;
+    }
 );
 
 export interface ServerStatus {

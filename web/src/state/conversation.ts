@@ -4,7 +4,7 @@
  * Everything here is pure: each function returns a new conversation and shares what did not change. The stored form is the
  * form in memory, so a change of these types needs a new VERSION and a migration in `store/`.
  */
-import type { AnswerSettings, FinishReason, Fault, ThoughtClosed, Timings, TokenLogprob, Usage } from "../api/types";
+import type { AnswerSettings, Degraded, FinishReason, Fault, ThoughtClosed, Timings, TokenLogprob, Usage } from "../api/types";
 
 export const VERSION = 1;
 
@@ -29,6 +29,8 @@ export interface Answer {
   timings?: Timings;
   /** What was asked for, to repeat it: the seed is always set. */
   settings: AnswerSettings;
+  /** What a busy server lowered; it has to be asked for too. */
+  degraded?: Degraded;
   /** Of the server's background response, to attach to it again. */
   responseId?: string;
   /** The number of the last event whose text is in `text` and `thought`. */
@@ -39,6 +41,11 @@ export interface Answer {
   vote?: { id: Id; index: number; of: number };
   /** It was continued: its seed and settings alone do not repeat it. */
   continued?: boolean;
+}
+
+/** What repeats the answer: its settings, with the limits that the server lowered. */
+export function effectiveSettings(answer: Answer): AnswerSettings {
+  return { ...answer.settings, ...answer.degraded };
 }
 
 export interface Message {

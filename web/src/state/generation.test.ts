@@ -153,6 +153,21 @@ test("a replay says whether the answer is the same, and is shown at its end", as
   await expect(all.generation.replay(first.id)).resolves.toBe("different");
 });
 
+test("the limits that a busy server lowered are kept, and asked for by a replay", async () => {
+  const all = await opened();
+  server.degraded = { level: 2, max_tokens: 90, thinking_token_budget: 40, temperature: 0.3 };
+  all.generation.send("Go");
+  const first = await done(all);
+  const limits = { maxTokens: 90, thoughtBudget: 40, temperature: 0.3 };
+  expect(first.answer?.degraded).toEqual(limits);
+  expect(first.answer?.settings).not.toMatchObject(limits);
+  server.degraded = undefined;
+  await expect(all.generation.replay(first.id)).resolves.toBe("same");
+  const [one, two] = server.requests(/^v1\/responses$/);
+  expect(one?.body).not.toHaveProperty("max_output_tokens");
+  expect(two?.body).toMatchObject({ max_output_tokens: 90, thinking_token_budget: 40, temperature: 0.3 });
+});
+
 test("a vote asks once for n answers, which share its id and end each by itself", async () => {
   const all = await opened();
   all.generation.vote("Go", [], 3);

@@ -2,7 +2,7 @@
 import type { AnswerRequest, AnswerSettings } from "../api/types";
 import { attachAll as attach, ask as askOwner, brokenOff } from "./claims";
 import { isSame, requestBelow, requestToContinue } from "./asking";
-import { path, pathTo, withChange, withChosen, withMessage, without } from "./conversation";
+import { effectiveSettings, path, pathTo, withChange, withChosen, withMessage, without } from "./conversation";
 import type { Answer, AnswerState, Attachment, Id, Message } from "./conversation";
 import * as documents from "./documents";
 import { cancel, follow, release, stop as stopRun, wake } from "./follow";
@@ -104,8 +104,9 @@ export async function replay(messageId: Id): Promise<"same" | "different"> {
   const shown = current.peek();
   const original = shown.messages[messageId];
   if (!original?.answer || !original.parent) throw new Error("There is no such answer.");
-  const request = requestBelow(shown, original.parent, original.answer.settings);
-  const message = addAnswer(original.parent, original.answer.settings);
+  const settings = effectiveSettings(original.answer);
+  const request = requestBelow(shown, original.parent, settings);
+  const message = addAnswer(original.parent, settings);
   change((conversation) => withChosen(conversation, messageId));
   const state = await start(shown.id, message, request);
   const again = documents.documentOf(shown.id)?.messages[message.id];

@@ -62,7 +62,7 @@ export function finished(
 
 /** What the server has measured. A continued answer adds up; a thought that was not watched takes its share of the time. */
 function measured(answer: Omit<Answer, "responseId">, ended: Ended, hadGap: boolean): Partial<Answer> {
-  const { usage, timings, finishReason } = ended;
+  const { usage, timings, finishReason, degraded } = ended;
   const before = answer.continued ? answer.usage : undefined;
   const total = usage && {
     ...usage,
@@ -76,6 +76,7 @@ function measured(answer: Omit<Answer, "responseId">, ended: Ended, hadGap: bool
     ...(total ? { usage: total } : {}),
     ...(total && total.thoughtTokens > 0 ? { thoughtTokens: total.thoughtTokens } : {}),
     ...(timings ? { timings } : {}),
+    ...(degraded ? { degraded } : {}),
     ...(isGuess && timings && share !== undefined ? { thoughtSeconds: (timings.predictedMs * share) / 1000 } : {}),
   };
 }

@@ -91,6 +91,7 @@ function attachmentOf(value: unknown): Attachment {
 const STATES: readonly unknown[] = ["done", "stopped", "broken"];
 const REASONS: readonly unknown[] = ["stop", "length", "cancelled", "error"];
 const CLOSINGS: readonly unknown[] = ["budget", "repetition", "request"];
+const LIMITS = ["maxTokens", "thoughtBudget", "temperature"] as const;
 
 function answerOf(data: Json): Answer {
   const logprobs = asList(data["logprobs"]).map(logprobOf);
@@ -107,6 +108,7 @@ function answerOf(data: Json): Answer {
     ...numbers(data, ["thoughtSeconds", "thoughtTokens"]),
     ...(usage ? { usage } : {}),
     ...(timings ? { timings } : {}),
+    ...(data["degraded"] === undefined ? {} : { degraded: numbers(asObject(data["degraded"]), LIMITS) }),
   };
 }
 

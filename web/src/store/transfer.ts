@@ -2,7 +2,7 @@
 import { chatBody } from "../api/body";
 import { requestBelow } from "../state/asking";
 import { withAttachments } from "../state/attachments";
-import { path, titleOf, VERSION, type Conversation, type Id, type Message } from "../state/conversation";
+import { effectiveSettings, path, titleOf, VERSION, type Conversation, type Id, type Message } from "../state/conversation";
 import { baseUri } from "./place";
 import { conversationsIn } from "./reading";
 
@@ -75,7 +75,7 @@ export function toPython(conversation: Conversation, messageId: Id): string {
 /** Without what only a page needs. */
 function bodyOf(conversation: Conversation, messageId: Id): Record<string, unknown> {
   const message = conversation.messages[messageId];
-  const settings = message?.answer?.settings ?? {};
+  const settings = message?.answer ? effectiveSettings(message.answer) : {};
   const above = message?.role === "assistant" ? (message.parent ?? "") : messageId;
   const body = chatBody(requestBelow(conversation, above, settings));
   for (const name of ["stream", "stream_options", "return_progress"]) delete body[name];

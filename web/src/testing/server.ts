@@ -39,6 +39,8 @@ export class FakeServer {
   fails = false;
   answer = { thought: ["Let ", "me ", "see. "], text: ["The ", "answer ", "is ", "42."] };
   /** Each event waits for it. */
+  /** What a busy server lowers. */
+  degraded: Record<string, number> | undefined;
   pace: () => Promise<void> = async () => undefined;
   state: Record<string, unknown> = { state: "ready", model: "tiny", version: "1", context_length: 2048, running: 0, waiting: 0 };
 
@@ -107,7 +109,8 @@ export class FakeServer {
     }
     const status = response.isCancelled ? "cancelled" : "completed";
     const last = response.isCancelled ? "response.incomplete" : "response.completed";
-    await add(last, { response: { id, status, usage: USAGE, timings: TIMINGS } });
+    const { degraded } = this;
+    await add(last, { response: { id, status, usage: USAGE, timings: TIMINGS, ...(degraded ? { degraded } : {}) } });
     response.isOver = true;
     for (const wake of response.news) wake();
   }

@@ -7,6 +7,7 @@ import { words } from "../words";
 import { backToComposer } from "./composing";
 import { CopyButton } from "./CopyButton";
 import { CopyMenu } from "./CopyMenu";
+import { Degraded } from "./Degraded";
 import { Ending } from "./Ending";
 import { Phase } from "./Phase";
 import { Prose } from "./Prose";
@@ -64,6 +65,7 @@ function Finished({ message, answer }: { message: Message; answer: Answer }) {
   }
   return (
     <>
+      <Degraded limits={answer.degraded} />
       <Ending id={message.id} text={message.text} answer={answer} />
       <div class="under">
         <Versions id={message.id} />

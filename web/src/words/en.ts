@@ -125,6 +125,13 @@ export const en = {
     empty: "The model ended without an answer.",
   },
 
+  degraded: {
+    note: (limits: string[]) => `The server was busy and limited this answer: ${limits.join(", ")}.`,
+    maxTokens: (count: number) => `at most ${tokens(count)}`,
+    thoughtBudget: (count: number) => `a thought of at most ${tokens(count)}`,
+    temperature: (value: number) => `temperature ${number(value)}`,
+  },
+
   fault: {
     unreachable: "The server cannot be reached.",
     unauthorized: "The server asks for an API key, or does not accept this one.",

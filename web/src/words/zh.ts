@@ -124,6 +124,13 @@ export const zh: Words = {
     empty: "模型没有给出回答就结束了。",
   },
 
+  degraded: {
+    note: (limits) => `服务器繁忙，限制了这个回答：${limits.join("，")}。`,
+    maxTokens: (count) => `最多 ${tokens(count)}`,
+    thoughtBudget: (count) => `思考最多 ${tokens(count)}`,
+    temperature: (value) => `温度 ${number(value)}`,
+  },
+
   fault: {
     unreachable: "无法连接到服务器。",
     unauthorized: "服务器需要 API 密钥，或者当前的密钥无效。",

@@ -35,8 +35,8 @@ from antiphon.api.job import Job
 from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Progress, ScoredToken, ToolCallDelta
 from antiphon.api.progress import prompt_progress_of, queue_of
-from antiphon.api.shapes import Timings, Usage, encoder
-from antiphon.api.usage import timings_of, usage_of
+from antiphon.api.shapes import Degraded, Timings, Usage, encoder
+from antiphon.api.usage import degraded_of, timings_of, usage_of
 from antiphon.api.vote import vote
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
@@ -90,7 +90,7 @@ class ChatAnswer:
             vote("".join(choice.content) for choice in choices) if self._votes else UNSET,
             self._prompt_token_ids,
         )
-        answer.service_tier = self._service_tier
+        answer.service_tier, answer.degraded = self._service_tier, degraded_of(generation)
         return encoder.encode(answer)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
@@ -104,9 +104,12 @@ class ChatAnswer:
                 continue
             for choice in self._chunk_choices(item):
                 is_last = choice.finish_reason is not None and generation.is_over and not self._include_usage
-                yield self._chunk(generation, choice, timings=timings_of(generation) if is_last else UNSET)
+                if is_last:
+                    yield self._last([choice], self._usage_so_far(generation), generation)
+                else:
+                    yield self._chunk(generation, choice)
         if self._include_usage:
-            yield self._event([], usage_of(generation.tally), timings_of(generation))
+            yield self._last([], usage_of(generation.tally), generation)
 
     def failed(self, error: AntiphonError) -> bytes:
         """The event that ends a failed stream."""
@@ -152,10 +155,13 @@ class ChatAnswer:
         self,
         generation: Generation,
         choice: ChatChunkChoice,
-        timings: Timings | UnsetType = UNSET,
         prompt_token_ids: list[int] | UnsetType = UNSET,
     ) -> bytes:
-        return self._event([choice], self._usage_so_far(generation), timings, prompt_token_ids)
+        return self._event([choice], self._usage_so_far(generation), prompt_token_ids=prompt_token_ids)
+
+    def _last(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None, generation: Generation) -> bytes:
+        """The last chunk of a stream."""
+        return self._event(choices, usage, timings_of(generation), degraded=degraded_of(generation))
 
     def _usage_so_far(self, generation: Generation) -> Usage | UnsetType | None:
         """The `usage` of a chunk that is not the last."""
@@ -170,9 +176,10 @@ class ChatAnswer:
         timings: Timings | UnsetType = UNSET,
         prompt_token_ids: list[int] | UnsetType = UNSET,
         progress: Progress | None = None,
+        degraded: Degraded | UnsetType = UNSET,
     ) -> bytes:
         chunk = ChatCompletionChunk(self._id, self._created, self._model, choices, usage, timings, prompt_token_ids)
-        chunk.service_tier = self._service_tier
+        chunk.service_tier, chunk.degraded = self._service_tier, degraded
         chunk.queue, chunk.prompt_progress = queue_of(progress), prompt_progress_of(progress)
         return event(encoder.encode(chunk))
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, TokenLogprob, Usage
+from antiphon.api.shapes import Degraded, PromptProgressShape, QueueShape, Timings, TokenLogprob, Usage
 from antiphon.api.vote import Vote
 
 
@@ -60,6 +60,7 @@ class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     vote: Vote | UnsetType = UNSET  # our addition, on request
     prompt_token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request
     service_tier: str | UnsetType = UNSET  # the one that was used, if the request names one
+    degraded: Degraded | UnsetType = UNSET  # our addition
 
 
 class CalledFunctionDelta(msgspec.Struct):
@@ -103,3 +104,4 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     service_tier: str | UnsetType = UNSET
     queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise
+    degraded: Degraded | UnsetType = UNSET  # our addition, in the last chunk

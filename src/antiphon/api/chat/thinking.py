@@ -25,15 +25,19 @@ class ThinkingWish:
     enabled: bool | None  # None: not specified
     budget: int | None  # tokens; None: as many as max_tokens allows
     loop_guard: bool  # whether a thought that repeats itself is closed
+    is_named: bool = False  # whether the request says how long to think, or not to
 
     @property
     def is_closed(self) -> bool:
         """Whether the request wants no thought at all."""
         return self.enabled is False
 
-    def limit(self, tokens: ThoughtTokens, max_tokens: int, *, starts_in_thought: bool) -> ThinkingLimit:
-        """The engine's limit for a choice of `max_tokens`."""
-        wished = 0 if self.is_closed else max_tokens if self.budget is None else self.budget
+    def limit(
+        self, tokens: ThoughtTokens, max_tokens: int, *, starts_in_thought: bool, default: int | None = None
+    ) -> ThinkingLimit:
+        """The engine's limit for a choice of `max_tokens`; `default`: the budget, unless the request names one."""
+        unnamed = max_tokens if default is None or self.is_named else default
+        wished = 0 if self.is_closed else unnamed if self.budget is None else self.budget
         budget = min(wished, _room(tokens, max_tokens))
         return tokens.limit(budget, starts_in_thought=starts_in_thought, loop_guard=self.loop_guard)
 
@@ -48,12 +52,14 @@ def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: b
     budget, enabled = request.thinking_budget, request.wants_thinking
     if budget is None and request.reasoning_effort is not None:
         budget = EFFORTS[request.reasoning_effort]
+    is_named = budget is not None or request.reasoning_effort is not None or enabled is False
     if budget == 0:
         enabled = False
     if not thinks and request.enable_thinking:
         message = "This model does not think before it answers; leave out 'enable_thinking'."
         raise InvalidRequest(message, param="enable_thinking")
-    return ThinkingWish(enabled, budget, loop_guard if request.loop_guard is None else request.loop_guard)
+    guard = loop_guard if request.loop_guard is None else request.loop_guard
+    return ThinkingWish(enabled, budget, guard, is_named)
 
 
 def _room(tokens: ThoughtTokens, max_tokens: int) -> int:

@@ -6,6 +6,7 @@ All errors in a request are found here, before the engine gets it.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from antiphon.api.chat.request import ChatCompletionRequest
@@ -28,16 +29,23 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
     """The request as a Job. Raises AntiphonError if it cannot be served."""
     facts, text, priority = context.facts(), context.model.text, context.priority(body.priority)
     wish = thinking_wish(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
+    tier = ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT
+    load = context.degrading.load_for(tier)  # before the work of rendering
     prompt = await prompt_of(context, body, limit=facts.context_length)
     check_prompt_length(len(prompt.token_ids), facts.context_length, "messages")
     grammar = await answer_grammar(body, text)
     advice = context.model.generation_defaults
-    sampling = sampling_params(body, facts, advice, num_prompt_tokens=len(prompt.token_ids), grammar=grammar)
+    asked = sampling_params(body, facts, advice, num_prompt_tokens=len(prompt.token_ids), grammar=grammar)
+    sampling, budget = load.capped(asked), None
     if text.thought_tokens is not None:
-        sampling = replace(
-            sampling,
-            thinking=wish.limit(text.thought_tokens, sampling.max_tokens, starts_in_thought=prompt.starts_in_thought),
+        limit = partial(
+            wish.limit, text.thought_tokens, sampling.max_tokens, starts_in_thought=prompt.starts_in_thought
         )
+        thinking = limit(default=load.limits.thinking_budget if text.thinks else None)
+        budget = thinking.budget if thinking.budget < limit().budget else None
+        sampling = replace(sampling, thinking=thinking)
+    degraded = load.changes(asked, sampling, budget)
+    context.degrading.check_wish(degraded, body.degrade)
     return Job(
         request_id=new_id("chatcmpl"),
         prompts=[
@@ -51,12 +59,14 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
         stops=body.stops,
         n=body.n or 1,
         priority=priority,
-        service_tier=ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT,
+        service_tier=tier,
         cache_salt=body.cache_salt or "",
         tools=tool_reading(body, text),
         is_streamed=bool(body.stream),
         max_wait=body.max_wait,
         timeout=body.timeout,
+        load=load,
+        degraded=degraded,
         reports_progress=bool(body.return_progress),
     )
 

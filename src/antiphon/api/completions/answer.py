@@ -21,9 +21,9 @@ from antiphon.api.job import Job
 from antiphon.api.logprobs import finite, rivals_by_text, spelled
 from antiphon.api.pieces import Piece, Progress, ScoredToken
 from antiphon.api.progress import prompt_progress_of, queue_of
-from antiphon.api.shapes import Timings, Usage, encoder
+from antiphon.api.shapes import Usage, encoder
 from antiphon.api.threads import is_long
-from antiphon.api.usage import timings_of, usage_of
+from antiphon.api.usage import degraded_of, timings_of, usage_of
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 from antiphon.request import (
@@ -85,7 +85,7 @@ class CompletionAnswer:
             )
             for index, choice in enumerate(choices)
         ]
-        return self._encode(answer, usage_of(generation.tally), timings_of(generation))
+        return self._encode(answer, usage_of(generation.tally), ended=generation)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """The answer as events, without the closing [DONE]."""
@@ -94,16 +94,16 @@ class CompletionAnswer:
         async for piece in generation.with_progress():
             if isinstance(piece, Progress):
                 so_far = usage_of(generation.tally) if self._continuous_usage else usage
-                yield event(self._encode([], so_far, UNSET, piece))
+                yield event(self._encode([], so_far, progress=piece))
                 continue
             num_scored = len(piece.prompt_scores) + len(piece.scored)
             choice = await self._threads.if_many(num_scored, self._choice, piece, is_first=piece.index not in begun)
             begun.add(piece.index)
             is_last = generation.is_over and not self._include_usage
             so_far = usage_of(generation.tally) if self._continuous_usage else usage
-            yield event(self._encode([choice], so_far, timings_of(generation) if is_last else UNSET))
+            yield event(self._encode([choice], so_far, ended=generation if is_last else None))
         if self._include_usage:
-            yield event(self._encode([], usage_of(generation.tally), timings_of(generation)))
+            yield event(self._encode([], usage_of(generation.tally), ended=generation))
 
     def failed(self, error: AntiphonError) -> bytes:
         """The event that ends a failed stream."""
@@ -125,11 +125,15 @@ class CompletionAnswer:
         self,
         choices: list[CompletionChoice],
         usage: Usage | UnsetType | None,
-        timings: Timings | UnsetType,
+        *,
+        ended: Generation | None = None,
         progress: Progress | None = None,
     ) -> bytes:
-        completion = Completion(self._id, self._created, self._model, choices, usage, timings, self._service_tier)
+        """A chunk, or all of an answer; `ended`: the generation, if this is the last one."""
+        completion = Completion(self._id, self._created, self._model, choices, usage, service_tier=self._service_tier)
         completion.queue, completion.prompt_progress = queue_of(progress), prompt_progress_of(progress)
+        if ended is not None:
+            completion.timings, completion.degraded = timings_of(ended), degraded_of(ended)
         return encoder.encode(completion)
 
     def _logprobs(self, piece: Piece, scored: list[ScoredToken], echo: str) -> CompletionLogprobs | None:

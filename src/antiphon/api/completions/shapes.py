@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, Usage
+from antiphon.api.shapes import Degraded, PromptProgressShape, QueueShape, Timings, Usage
 
 
 class CompletionLogprobs(msgspec.Struct):
@@ -37,3 +37,4 @@ class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
     service_tier: str | UnsetType = UNSET  # the one that was used, if the request names one
     queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise
+    degraded: Degraded | UnsetType = UNSET  # our addition, at the end

@@ -23,12 +23,13 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
     context.check_model(body.model)
     facts, priority = context.facts(), context.priority(body.priority)
     n = body.n or 1
+    load = context.degrading.load_for(ServiceTier.DEFAULT)  # before the work of tokenizing
     grammar = await checked_grammar(body, context.model.text.grammars)
-    prompts = []
+    prompts, degraded = [], None
     for token_ids in await _prompts(context, body, n, facts.context_length):
         check_token_ids(token_ids, facts.vocab_size, "prompt")
         check_prompt_length(len(token_ids), facts.context_length, "prompt")
-        sampling = sampling_params(
+        asked = sampling_params(
             body,
             facts,
             context.model.generation_defaults,
@@ -36,7 +37,10 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
             default_max_tokens=DEFAULT_MAX_TOKENS,
             grammar=grammar,
         )
+        sampling = load.capped(asked)
+        degraded = load.changes(asked, sampling) or degraded
         prompts.append(Prompt(token_ids, sampling, num_scored_tokens=_num_scored_tokens(body, token_ids)))
+    context.degrading.check_wish(degraded, body.degrade)
     return Job(
         new_id("cmpl"),
         prompts,
@@ -49,6 +53,8 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
         is_streamed=bool(body.stream),
         max_wait=body.max_wait,
         timeout=body.timeout,
+        load=load,
+        degraded=degraded,
         reports_progress=bool(body.return_progress),
     )
 

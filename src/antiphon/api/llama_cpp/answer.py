@@ -19,13 +19,13 @@ from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Progress, ScoredToken
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import TokenLogprob, encoder
-from antiphon.api.usage import timings_of
+from antiphon.api.usage import degraded_of, timings_of
 from antiphon.errors import AntiphonError, InvalidRequest
 from antiphon.metrics import RequestAccount
 
 _SAME = (
     *("prompt", "stream", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "presence_penalty"),
-    *("frequency_penalty", "ignore_eos", "grammar", "json_schema", "return_progress", "max_wait", "timeout"),
+    *("frequency_penalty", "ignore_eos", "grammar", "json_schema", "return_progress", "max_wait", "timeout", "degrade"),
 )
 _FORBIDDEN = -100.0  # a bias with which a token is not drawn
 _UNLIMITED = 1 << 31  # reduced to what fits in the context
@@ -85,7 +85,7 @@ class LlamaCompletionAnswer:
         answer.stopping_word = last.stop_string or ""
         answer.tokens_predicted, answer.tokens_evaluated = tally.completion, tally.prompt
         answer.tokens_cached, answer.truncated = tally.cached, False
-        answer.timings = timings_of(generation)
+        answer.timings, answer.degraded = timings_of(generation), degraded_of(generation)
         return answer
 
 

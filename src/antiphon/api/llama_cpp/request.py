@@ -9,6 +9,7 @@ from pydantic import Field
 
 from antiphon.api.fields import (
     Accepted,
+    DegradeWish,
     Integer,
     MaxWait,
     MinusOneIsUnset,
@@ -51,6 +52,7 @@ class LlamaCompletionRequest(Schema):
     return_progress: bool | None = Field(None, description="In a stream: parts with how much of the prompt is read.")
     max_wait: MaxWait = None
     timeout: Timeout = None
+    degrade: DegradeWish = None
 
     cache_prompt: Accepted = None
     id_slot: Accepted = None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, TokenLogprob
+from antiphon.api.shapes import Degraded, PromptProgressShape, QueueShape, Timings, TokenLogprob
 
 
 class Completion(msgspec.Struct):
@@ -27,6 +27,7 @@ class Completion(msgspec.Struct):
     tokens_cached: int | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
     timings: Timings | UnsetType = UNSET
+    degraded: Degraded | UnsetType = UNSET  # our addition
     queue: QueueShape | UnsetType = UNSET  # our addition, on request, in parts without text
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # on request, likewise
 

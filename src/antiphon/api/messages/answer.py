@@ -21,6 +21,7 @@ from antiphon.api.messages.understand import translate
 from antiphon.api.pieces import Piece, Tally
 from antiphon.api.shapes import encoder
 from antiphon.api.threads import is_long
+from antiphon.api.usage import degraded_of
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 
@@ -45,6 +46,7 @@ class MessageAnswer:
         self._message.content = self._content.blocks
         self._message.stop_reason, self._message.stop_sequence = self._stop_reason, self._stop_sequence
         self._message.usage = _usage(generation.tally)
+        self._message.degraded = degraded_of(generation)
         return encoder.encode(self._message)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
@@ -60,7 +62,7 @@ class MessageAnswer:
         for event in self._content.close():
             yield _encoded(event)
         stop = shapes.StopDelta(self._stop_reason, self._stop_sequence, self._message.ended_by)
-        yield _encoded(shapes.MessageDelta(stop, _usage(generation.tally)))
+        yield _encoded(shapes.MessageDelta(stop, _usage(generation.tally), degraded_of(generation)))
         yield _encoded(shapes.MessageStop())
 
     def _start(self, tally: Tally) -> bytes:

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from antiphon.api.fields import (
     Accepted,
     AcceptedText,
+    DegradeWish,
     Integer,
     MaxWait,
     ModelName,
@@ -201,6 +202,7 @@ class MessagesRequest(ConversationRequest):
 
     max_wait: MaxWait = None
     timeout: Timeout = None
+    degrade: DegradeWish = None
 
     metadata: Metadata | None = None
     service_tier: AcceptedText = None

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from antiphon.api.shapes import Degraded
+
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
 
@@ -60,6 +62,7 @@ class Message(msgspec.Struct, tag_field="type", tag="message"):
     stop_sequence: str | None = None
     usage: Usage = Usage(0, 0)
     ended_by: str | UnsetType = UNSET  # our addition: "timeout"
+    degraded: Degraded | UnsetType = UNSET  # our addition
 
 
 class TokenCount(msgspec.Struct):
@@ -111,6 +114,7 @@ class StopDelta(msgspec.Struct):
 class MessageDelta(msgspec.Struct, tag_field="type", tag="message_delta"):
     delta: StopDelta
     usage: Usage
+    degraded: Degraded | UnsetType = UNSET
 
 
 class MessageStop(msgspec.Struct, tag_field="type", tag="message_stop"): ...

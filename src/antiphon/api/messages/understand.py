@@ -153,5 +153,5 @@ def _output(config: OutputConfig | None) -> dict[str, Any]:
 
 
 def _sampling(request: MessagesRequest) -> dict[str, Any]:
-    same = ("max_tokens", "stream", "temperature", "top_p", "top_k", "seed", "max_wait", "timeout")
+    same = ("max_tokens", "stream", "temperature", "top_p", "top_k", "seed", "max_wait", "timeout", "degrade")
     return {"stop": request.stop_sequences or None, **{name: getattr(request, name) for name in same}}

@@ -25,6 +25,7 @@ from antiphon.api.ollama.understand import completion_fields, translate_chat, tr
 from antiphon.api.pieces import Piece
 from antiphon.api.shapes import encoder
 from antiphon.api.threads import is_long
+from antiphon.api.usage import degraded_of
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 
@@ -118,6 +119,7 @@ class OllamaAnswer:
             "prompt_eval_duration": _nanoseconds(times.prefill),
             "eval_count": tally.completion,
             "eval_duration": _nanoseconds(times.decode),
+            "degraded": degraded_of(generation),
         }
 
 

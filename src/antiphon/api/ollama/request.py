@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import BeforeValidator, Field
 
-from antiphon.api.fields import Accepted, Integer, MaxWait, Refused, StopString, Timeout, refused
+from antiphon.api.fields import Accepted, DegradeWish, Integer, MaxWait, Refused, StopString, Timeout, refused
 from antiphon.api.ignored import known_tools
 from antiphon.api.limits import MAX_MESSAGES, MAX_STOPS, MAX_TOOLS
 from antiphon.api.schema import Schema, known_types
@@ -85,6 +85,7 @@ class GenerationRequest(Schema):
     options: Options | None = None
     max_wait: MaxWait = None
     timeout: Timeout = None
+    degrade: DegradeWish = None
     keep_alive: Accepted = None
     logprobs: Annotated[Any, refused(False), Field(description="Refused unless false.")] = None
     top_logprobs: Annotated[Any, refused(0), Field(description="Refused unless 0.")] = None

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from antiphon.api.shapes import Degraded
+
 
 class CalledFunction(msgspec.Struct):
     name: str
@@ -36,6 +38,7 @@ class Ending(msgspec.Struct):
     prompt_eval_duration: int | UnsetType = UNSET
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
+    degraded: Degraded | UnsetType = UNSET  # our addition
 
 
 class ChatLine(Ending, kw_only=True):

@@ -58,7 +58,7 @@ def completion_fields(request: OllamaGenerateRequest) -> dict[str, Any]:
 def sampling_fields(request: GenerationRequest) -> dict[str, Any]:
     """The request's sampling, format and `stream`, as chat fields. Fields that were not sent are left out."""
     fields: dict[str, Any] = {"stream": request.is_streamed}
-    fields |= {"max_wait": request.max_wait, "timeout": request.timeout}
+    fields |= {"max_wait": request.max_wait, "timeout": request.timeout, "degrade": request.degrade}
     options = request.options
     if options is not None:
         fields |= {name: getattr(options, name) for name in _SAME}

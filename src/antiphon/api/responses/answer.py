@@ -156,4 +156,4 @@ def _detached(
         raise
     running = BackgroundResponse(store, writer, generation, memory, key=context.key, sent=sent, before=before)
     events = running.follow(0) if body.stream else None
-    return Detached(running.snapshot(), events, Follower(), body.ignored)
+    return Detached(running.snapshot(), events, Follower(), body.ignored, job.degraded)

@@ -16,6 +16,7 @@ from antiphon.api.fields import (
     AcceptedFlag,
     AcceptedMap,
     AcceptedText,
+    DegradeWish,
     Integer,
     MaxWait,
     ModelName,
@@ -253,6 +254,7 @@ class ResponseRequest(Schema):
 
     max_wait: MaxWait = None
     timeout: Timeout = None
+    degrade: DegradeWish = None
     cache_salt: Annotated[str, MinLen(1), MaxLen(MAX_CACHE_SALT)] | None = Field(
         None, description="The prefix cache is only shared with requests that have the same salt."
     )

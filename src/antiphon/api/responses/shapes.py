@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from antiphon.api.shapes import PromptProgressShape, QueueShape, Timings, TokenLogprob
+from antiphon.api.shapes import Degraded, PromptProgressShape, QueueShape, Timings, TokenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]  # of an item
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -117,6 +117,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     # our additions, at the end of the response
     timings: Timings | UnsetType = UNSET
     thought_closed: str | UnsetType = UNSET  # why the server closed the thought, if it did
+    degraded: Degraded | UnsetType = UNSET
 
 
 class Deleted(msgspec.Struct, tag_field="object", tag="response"):

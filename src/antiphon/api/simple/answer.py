@@ -23,6 +23,7 @@ from antiphon.api.shapes import encoder
 from antiphon.api.simple.request import BatchItem
 from antiphon.api.simple.shapes import Answer, BatchAnswer, BatchFault, Fault, Results
 from antiphon.api.simple.understand import start
+from antiphon.api.usage import degraded_of
 from antiphon.api.validation import validate
 from antiphon.errors import (
     AntiphonError,
@@ -52,6 +53,7 @@ async def _answer(generation: Generation, arrived_at: float) -> Answer:
         latency_ms=_milliseconds_since(arrived_at),
         ended_by=next((piece.ended_by for piece in pieces if piece.ended_by), UNSET),
         reasoning=thought or UNSET,
+        degraded=degraded_of(generation),
     )
 
 

@@ -9,7 +9,7 @@ from pydantic import (
     Field,
 )
 
-from antiphon.api.fields import MaxWait, Timeout
+from antiphon.api.fields import DegradeWish, MaxWait, Timeout
 from antiphon.api.limits import MAX_BATCH
 from antiphon.api.schema import Schema
 
@@ -24,6 +24,7 @@ class SimpleRequest(Schema):
     seed: Annotated[int, Ge(-(1 << 63)), Le((1 << 64) - 1)] | None = None
     max_wait: MaxWait = None
     timeout: Timeout = None
+    degrade: DegradeWish = None
     system: str | None = Field(None, description="A system message before the prompt.")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from antiphon.api.shapes import Degraded
+
 
 class Answer(msgspec.Struct):
     response: str
@@ -14,6 +16,7 @@ class Answer(msgspec.Struct):
     latency_ms: float  # from reading the request to the last token
     ended_by: str | UnsetType = UNSET  # "timeout"
     reasoning: str | UnsetType = UNSET  # a reasoning model's thought
+    degraded: Degraded | UnsetType = UNSET
 
 
 class Fault(msgspec.Struct):

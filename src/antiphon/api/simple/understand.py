@@ -17,9 +17,10 @@ from antiphon.metrics import RequestAccount
 
 async def start(context: Context, body: SimpleRequest, account: RequestAccount) -> Generation:
     """Ask the model. Raises the same errors as chat, with the names of the fields that were sent."""
+    context.check_load()
     messages = [{"role": "system", "content": body.system}] if body.system else []
     origins = ["system"] * len(messages) + ["prompt"]
-    same = {"max_tokens", "temperature", "top_p", "seed", "max_wait", "timeout"}
+    same = {"max_tokens", "temperature", "top_p", "seed", "max_wait", "timeout", "degrade"}
     fields = body.model_dump(include=same, exclude_none=True)
     fields["messages"] = [*messages, {"role": "user", "content": body.prompt}]
     _, generation = await Translation(fields, origins, {"messages": "prompt"}).start(context, account)

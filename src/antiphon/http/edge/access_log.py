@@ -39,6 +39,7 @@ class Line(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
     outcome: str | None  # finished, aborted, failed or refused; null for requests that generate nothing
+    degraded: int | None = None  # the level of load at which its limits were lowered
 
     def __str__(self) -> str:
         """The line as JSON."""
@@ -56,6 +57,8 @@ class Line(msgspec.Struct):
             parts.append(f"first token {self.time_to_first_token:.2f} s")
         if self.outcome in ("aborted", "failed"):
             parts.append(self.outcome)
+        if self.degraded is not None:
+            parts.append(f"degraded (level {self.degraded})")
         if self.key:
             parts.append(self.key)
         return "  ".join(parts)
@@ -128,6 +131,7 @@ def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> L
         time_to_first_token=round(min(first_tokens), 4) if first_tokens else None,
         prompt_tokens=sum(account.prompt_tokens for account in accounts),
         completion_tokens=sum(account.generated_tokens for account in accounts),
+        degraded=max((account.degraded for account in accounts if account.degraded is not None), default=None),
         outcome=next((outcome for outcome in _WORST_FIRST if outcome in outcomes), None),
     )
 

@@ -1,8 +1,9 @@
-"""Authentication: if the server has API keys, all requests except a few need one.
+"""Authentication: if the server has API keys, all requests except a few need one. Admin routes need an admin key.
 
 Owns the list of open paths, to which the application adds the chat page's own files. Without a valid key, every other
-path is refused before the body is read, including routes that do not exist. Keys are compared in constant time, and
-never logged or sent back. Later code gets the name of the request's key from `key_name`.
+path is refused before the body is read, including routes that do not exist. An API key does not open the admin routes,
+and an admin key opens nothing else. Keys are compared in constant time, and never logged or sent back. Later code gets
+the name of the request's key from `key_name`; all admin keys have the name `admin`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from antiphon.metrics import Metrics
 # Health checks usually have no key, and these paths only say whether the server is running.
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
+ADMIN_PATH = "/admin"  # and everything below it
+ADMIN = "admin"  # the name of every admin key in the access log
+
 _HOW = "Send it as 'Authorization: Bearer KEY', or as 'x-api-key: KEY'."
 
 
@@ -26,32 +30,61 @@ class Authentication:
     """Middleware that refuses requests without a valid key."""
 
     def __init__(
-        self, app: ASGIApp, keys: Sequence[ApiKey], metrics: Metrics, is_open: Callable[[Scope], bool]
+        self,
+        app: ASGIApp,
+        keys: Sequence[ApiKey],
+        metrics: Metrics,
+        is_open: Callable[[Scope], bool],
+        admin_keys: Sequence[ApiKey] = (),
     ) -> None:
-        """`is_open`: whether a request needs no key, beside those to `OPEN_PATHS`."""
+        """`is_open`: whether a request needs no key, beside those to `OPEN_PATHS`.
+
+        Without `keys` only the admin routes need a key; without `admin_keys` they are like any other path.
+        """
         self._app = app
         self._is_open = is_open
         self._keys = keys
+        self._admin_keys = admin_keys
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or scope["path"] in OPEN_PATHS or self._is_open(scope):
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        presented = _presented(scope)
-        keys = [key for key in (find_api_key(self._keys, each) for each in presented) if key]
-        if not keys:
+        for_admin = bool(self._admin_keys) and _is_admin_path(scope["path"])
+        is_open = not for_admin and (not self._keys or scope["path"] in OPEN_PATHS or self._is_open(scope))
+        if is_open or self._has_key(scope, for_admin=for_admin):
+            await self._app(scope, receive, send)
+        else:
             self._metrics.unauthorized.inc()
-            await _refuse(scope, receive, send, was_wrong=bool(presented))
-            return
-        self._metrics.key_requests.labels(keys[0].name).inc()
-        scope.setdefault("state", {})["key_name"] = keys[0].name
-        await self._app(scope, receive, send)
+            await _refuse(scope, receive, send, for_admin=for_admin)
+
+    def _has_key(self, scope: Scope, *, for_admin: bool) -> bool:
+        """Whether the request has a key that is valid for its path. If so, note the key's name."""
+        accepted = self._admin_keys if for_admin else self._keys
+        keys = [key for key in (find_api_key(accepted, each) for each in _presented(scope)) if key]
+        if not keys:
+            return False
+        state = scope.setdefault("state", {})
+        state["is_admin"] = for_admin
+        state["key_name"] = ADMIN if for_admin else keys[0].name
+        if not for_admin:
+            self._metrics.key_requests.labels(keys[0].name).inc()
+        return True
 
 
 def key_name(scope: Scope) -> str:
     """The name of the request's key; empty if the server has no keys."""
     return str(scope.get("state", {}).get("key_name", ""))
+
+
+def is_admin(scope: Scope) -> bool:
+    """Whether the request has an admin key and is for an admin route."""
+    return bool(scope.get("state", {}).get("is_admin", False))
+
+
+def _is_admin_path(path: str) -> bool:
+    return path == ADMIN_PATH or path.startswith(f"{ADMIN_PATH}/")
 
 
 def _presented(scope: Scope) -> list[bytes]:
@@ -62,8 +95,10 @@ def _presented(scope: Scope) -> list[bytes]:
     return [key for key in (bearer, headers.get(b"x-api-key", b"").strip()) if key]
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, *, was_wrong: bool) -> None:
-    error = InvalidApiKey(f"The API key is not valid. {_HOW}" if was_wrong else f"An API key is required. {_HOW}")
+async def _refuse(scope: Scope, receive: Receive, send: Send, *, for_admin: bool) -> None:
+    was_wrong = bool(_presented(scope))
+    what = "admin key" if for_admin else "API key"
+    error = InvalidApiKey(f"The {what} is not valid. {_HOW}" if was_wrong else f"An {what} is required. {_HOW}")
     response = error_response(error, scope)
     response.headers["WWW-Authenticate"] = 'Bearer error="invalid_token"' if was_wrong else "Bearer"
     await response(scope, receive, send)

@@ -55,7 +55,7 @@ class ConnectionAdmission:
     """Every connection of one server."""
 
     def __init__(self, max_connections: int) -> None:
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self.num_accepted = self.num_refused = self.num_evicted = 0  # since the server started
         self._spare: dict[Evictable, bool] = {}  # connection → whether its place is a spare one
         # Waiting connections, the longest waiting first. A dict keeps the order of insertion.
@@ -69,15 +69,13 @@ class ConnectionAdmission:
     @property
     def figures(self) -> ConnectionFigures:
         """For the metrics."""
-        return ConnectionFigures(
-            len(self), self._max_connections, self.num_accepted, self.num_refused, self.num_evicted
-        )
+        return ConnectionFigures(len(self), self.max_connections, self.num_accepted, self.num_refused, self.num_evicted)
 
     def enter(self, newcomer: Evictable) -> Entrance:
         """Count an accepted connection, if there is a place for it. It is then waiting for a head."""
-        num_spare = sum(self._spare.values()) if len(self) >= self._max_connections else 0
+        num_spare = sum(self._spare.values()) if len(self) >= self.max_connections else 0
         entrance = Entrance.PLACE
-        if len(self) - num_spare >= self._max_connections and not self._evict_oldest(is_spare=False):
+        if len(self) - num_spare >= self.max_connections and not self._evict_oldest(is_spare=False):
             entrance = Entrance.SPARE
             self.num_refused += 1
             if num_spare >= _SPARE_CONNECTIONS and not self._evict_oldest(is_spare=True):

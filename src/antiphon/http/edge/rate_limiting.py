@@ -5,14 +5,17 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.errors import RateLimited
-from antiphon.http.edge.authentication import key_name
+from antiphon.http.edge.authentication import is_admin, key_name
 from antiphon.http.errors import error_response
 from antiphon.metrics import Metrics
 from antiphon.rates import Rates
 
 
 class RateLimiting:
-    """Middleware that counts POST requests, refuses those over the rate, and adds the limits to every response."""
+    """Middleware that counts POST requests, refuses those over the rate, and adds the limits to every response.
+
+    Requests with an admin key are not counted.
+    """
 
     def __init__(self, app: ASGIApp, rates: Rates, metrics: Metrics) -> None:
         self._app = app
@@ -20,7 +23,7 @@ class RateLimiting:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] != "POST" or is_admin(scope):
             await self._app(scope, receive, send)
             return
         key = key_name(scope)

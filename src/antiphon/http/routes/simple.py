@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,9 +16,11 @@ from antiphon.errors import (
     AntiphonError,
     InvalidRequest,
 )
-from antiphon.http.context import account_of, context_of, read_json, read_json_object
+from antiphon.http.context import account_of, context_of, read_json, read_json_object, with_body
+from antiphon.http.early_refusal import refuse_early
 from antiphon.http.edge.body import read_nothing
 from antiphon.http.openapi import json_body
+from antiphon.http.reply import with_degraded
 from antiphon.http.sse import answer_or_disconnect
 
 router = APIRouter()
@@ -29,10 +32,11 @@ async def generate(request: Request) -> Response:
     context = context_of(request)
     arrived_at = time.monotonic()
     with account_of(request, "generate") as account:
-        context.facts()
+        context.check_load()
         body = await _read(request)
-        generation = await start(context, body, account)
-    return await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
+        generation = await start(with_body(context, request), body, account)
+    response = await answer_or_disconnect(request, generation, encoded_answer(generation, arrived_at))
+    return with_degraded(response, generation.degraded)
 
 
 @router.post("/generate-batch", openapi_extra=json_body(BatchRequest))
@@ -51,7 +55,8 @@ async def generate_batch(request: Request) -> Response:
 
 async def _read(request: Request) -> SimpleRequest:
     if not request.query_params:
-        return validate(SimpleRequest, await read_json_object(request))
+        check = partial(refuse_early, request)
+        return validate(SimpleRequest, await read_json_object(request, before_decoding=check))
     await read_nothing(request)
     fields = request.query_params.multi_items()
     if len(dict(fields)) < len(fields):

@@ -293,6 +293,17 @@ async def test_a_server_that_stops_ends_an_operation():
             await adding
 
 
+async def test_a_removal_whose_caller_gives_up_still_stops_the_engine():
+    async with running_client(engines=2) as client:
+        pid = client.engine_pid
+        os.kill(pid, signal.SIGSTOP)  # so that it takes a moment
+        removing = asyncio.create_task(client.remove_engine(1))
+        await until(lambda: client.operation is not None)
+        removing.cancel()
+        await until(lambda: ids(client) == [2])
+        assert is_gone(pid)
+
+
 async def test_late_events_of_the_engine_that_had_a_request_are_not_taken_for_new_ones():
     """A request leaves an engine and comes back while the engine is still in a step that computes it."""
     async with running_client(engines=2, step_seconds=0.2) as client:

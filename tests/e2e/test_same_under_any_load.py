@@ -7,9 +7,11 @@ thirty-two sent one after another to a server without a prefix cache.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
-from real_server import RealServer, asked_at_once, real_server
+from real_server import RealServer, asked_at_once, real_server, wait_until
 from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn
 
 from antiphon import _native
@@ -58,6 +60,17 @@ async def test_same_when_preempted(demo_model, alone):
 async def test_same_with_one_thread(demo_model, alone):
     with real_server(demo_model, "--threads", "1") as server:
         assert await ask_at_once(server, VOICES) == alone["voices"]
+
+
+async def test_same_with_two_engines_of_which_one_dies(demo_model, alone):
+    """Its answers move to the other one, in the middle of their text."""
+    with real_server(demo_model, "--engines", "2") as server:
+        asking = asyncio.ensure_future(ask_at_once(server, VOICES))
+        generated = "antiphon_generated_tokens_total"
+        await asyncio.to_thread(wait_until, lambda: server.metrics()[generated] > 200, "no tokens are generated")
+        os.kill(server.engine_pids[0], signal.SIGKILL)
+        assert await asking == alone["voices"]
+        assert server.metrics()["antiphon_engine_restarts_total"] == 1
 
 
 @pytest.mark.parametrize("instruction_set", FAST)

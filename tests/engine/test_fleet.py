@@ -14,6 +14,7 @@ from loads import ask, fake_config
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
+from antiphon.engine.engine_handle import EngineHandle
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import EngineDeath, EngineOwner
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, Message, Ready, StepReport
@@ -109,8 +110,8 @@ class InMemory(EngineClient):
         self.free = 10
         super().__init__(config, ServerConfig(drain_timeout=0.001), free_memory=lambda: self.free)
 
-    def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, owner: EngineOwner) -> Process:
-        self.processes.append(Process(owner, config.fake_settings.vocab_size))
+    def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, engine: EngineHandle) -> Process:
+        self.processes.append(Process(engine, config.fake_settings.vocab_size))
         return self.processes[-1]
 
 

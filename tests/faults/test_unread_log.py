@@ -36,5 +36,5 @@ def test_an_engine_whose_messages_nobody_reads_ends_by_itself():
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=write_end, text=True, timeout=2 * PATIENCE)
     assert result.returncode == 0
     assert "8 tokens" in result.stdout
-    assert result.stdout.count("the engine died: ") == 2
+    assert result.stdout.count("engine 1 died: ") == 2
     assert "no progress" not in result.stdout  # it would be killed for that if it waited to be read

@@ -58,9 +58,14 @@ class RealServer:
 
     @property
     def engine_pid(self) -> int:
-        """The engine that is alive."""
-        (pid,) = [pid for pid in children(self.process.pid) if _ENGINE in _command_line(pid)]
+        """The only engine that is alive."""
+        (pid,) = self.engine_pids
         return pid
+
+    @property
+    def engine_pids(self) -> list[int]:
+        """The engines that are alive."""
+        return [pid for pid in children(self.process.pid) if _ENGINE in _command_line(pid)]
 
     @property
     def family(self) -> list[int]:

@@ -22,12 +22,12 @@ from antiphon.engine.accounts import Accounts, Counters, Listener
 from antiphon.engine.admission import Admission, Load
 from antiphon.engine.breaker import BreakerSettings
 from antiphon.engine.capacity import Capacity
-from antiphon.engine.engine_handle import EngineHandle
+from antiphon.engine.engine_handle import EngineHandle, Supervising
 from antiphon.engine.fleet import Fleet
 from antiphon.engine.operations import Operations
 from antiphon.engine.speed import CombinedSpeed
 from antiphon.engine.stream import TokenStream
-from antiphon.engine.supervisor import EngineOwner, Supervisor
+from antiphon.engine.supervisor import Supervisor
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState, EngineView
 from antiphon.engine.wire import EngineStats, Loading, Ready
@@ -77,8 +77,8 @@ class EngineClient:
         self._loaded = asyncio.Event()  # the first engines are ready, or never will be
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
-    def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, owner: EngineOwner) -> Supervisor:
-        return Supervisor(config, lambda: self._settings.hang_timeout, owner, vocabulary)
+    def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, engine: EngineHandle) -> Supervising:
+        return Supervisor(config, lambda: self._settings.hang_timeout, engine, vocabulary, name=f"engine {engine.id}")
 
     # --- what it is doing
 

@@ -19,7 +19,7 @@ from antiphon.engine.accounts import Accounts
 from antiphon.engine.breaker import Breaker, BreakerSettings
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.routing import PREFIX_BLOCK, PrefixIndex
-from antiphon.engine.supervisor import EngineDeath, EngineOwner
+from antiphon.engine.supervisor import EngineDeath
 from antiphon.engine.totals import counted, total
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState, EngineView
@@ -42,9 +42,6 @@ class Supervising(Protocol):
     def replace_process(self) -> None: ...
 
     async def stop(self) -> None: ...
-
-
-Supervise = Callable[[EngineConfig, Vocabulary | None, EngineOwner], Supervising]
 
 
 class HandleOwner(Protocol):
@@ -147,7 +144,7 @@ class EngineHandle:
 
     @property
     def has_work(self) -> bool:
-        """Whether it owes anything, so that making no progress means something."""
+        """Whether it has something to do. If it makes no progress then, it hangs."""
         return bool(self.requests)
 
     @property
@@ -313,3 +310,6 @@ class EngineHandle:
         for unfinished in lost:
             self.forget(unfinished)
         return lost
+
+
+Supervise = Callable[[EngineConfig, Vocabulary | None, EngineHandle], Supervising]

@@ -80,6 +80,7 @@ class Fleet:
         self._past_restarts = 0
         self._past_openings = 0
         self._next_id = 1
+        self._removals: set[asyncio.Future[None]] = set()  # engines that are being stopped
         self._has_started = False  # all engines that were started first have been ready
         self._is_stopped = False
         self._is_placing = False  # a round of giving requests to engines goes on in a later turn of the event loop
@@ -169,9 +170,18 @@ class Fleet:
         return engine
 
     async def remove_engine(self, engine: EngineHandle) -> None:
-        """Move an engine's requests to others, as far as there are any, then stop and forget it."""
+        """Move an engine's requests to others, as far as there are any, then stop and forget it.
+
+        It is stopped even if the caller is cancelled meanwhile.
+        """
         engine.is_drained = True
         self.move_requests(engine)
+        removal = asyncio.ensure_future(self._stop_engine(engine))
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+        await asyncio.shield(removal)
+
+    async def _stop_engine(self, engine: EngineHandle) -> None:
         await engine.stop()
         if self.engines.pop(engine.id, None):
             self._past = total([self._past, counted(engine.lifetime_stats)])
@@ -181,7 +191,7 @@ class Fleet:
     async def stop(self) -> None:
         """Stop all engines."""
         self._is_stopped = True
-        await asyncio.gather(*(engine.stop() for engine in self.engines.values()))
+        await asyncio.gather(*(engine.stop() for engine in self.engines.values()), *self._removals)
 
     # --- generations
 

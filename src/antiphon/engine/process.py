@@ -1,8 +1,8 @@
-"""One engine process as the front holds it: started, written to, read from, killed and reaped.
+"""One engine process, seen from the front: starts it, sends and reads messages, kills it and waits for its end.
 
 Owns the process, its socket and the shared memory, from the start to the release of the last resource. `messages` ends
-when the engine does, however it dies, and nothing is left behind after `wait`. When an engine should be started or
-killed is the supervisor's decision.
+when the process does, however it dies, and nothing is left behind after `wait`. The supervisor decides when a process
+is started or killed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _STDERR = 2  # file descriptor
 
 @dataclass(frozen=True, slots=True)
 class EngineEnd:
-    """What is left to say of a process that is gone."""
+    """What is known of a process that is gone."""
 
     status: int  # its exit status, negative for a signal
     working_on: frozenset[str]  # ids of the requests that it was working on
 
 
 class EngineProcess:
-    """A running engine. Made by `start`, from the main thread: the engine dies with the thread that started it."""
+    """A running engine. Call `start` in the main thread: the engine dies with the thread that started it."""
 
     def __init__(
         self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, progress: Progress
@@ -48,7 +48,7 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, config: EngineConfig, vocabulary: Vocabulary | None = None) -> EngineProcess:
-        """Start an engine and tell it what to load, and what to match grammars with.
+        """Start an engine, and send it its configuration and the vocabulary for grammars.
 
         Raises:
             OSError: the system has no process, descriptor or memory for it; nothing is left behind.
@@ -78,11 +78,11 @@ class EngineProcess:
         return self._progress.value
 
     def send(self, message: Message) -> None:
-        """Queue a message; one to a dead engine is lost, and `messages` ends soon after."""
+        """Queue a message. If the engine is dead, the message is lost, and `messages` ends soon after."""
         self._writer.write(encode(message))
 
     async def messages(self) -> AsyncIterator[FromEngine]:
-        """What the engine says, until it is gone."""
+        """The engine's messages, until it is gone."""
         decoder = decoder_from_engine()
         with suppress(ConnectionResetError, BrokenPipeError):
             while data := await self._reader.read(_READ_BYTES):
@@ -90,7 +90,7 @@ class EngineProcess:
                     yield message
 
     def kill(self) -> None:
-        """SIGKILL; works on a stopped process too."""
+        """Send SIGKILL; this works on a stopped process too."""
         # Not `Process.kill`: if the process has just ended, that collects its status, and asyncio then reports 255.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):

@@ -1,12 +1,13 @@
-"""Keeps one engine alive: starts it, notices that it died or hangs, starts the next.
+"""Keeps one engine alive: starts its process, notices that it died or hangs, and starts another one.
 
-Owns the current engine process and the policy around it: how long it may make no progress, how long to wait before
-another try, when to stop trying. Before any engine has served, the first error that trying again cannot mend is final,
-so that the person who started the server learns of it. Once one has served, only a checkpoint that cannot be read is
-final: everything else (no memory, no process to be had) may pass, so it is tried again until it works, at growing
+Owns the current process and the rules around it: how long it may make no progress, how long to wait before the next
+try, and when to stop trying. Before a process has served, the first error that another try cannot fix is final, so that
+the person who started the server sees it. Once one has served, only a checkpoint that cannot be read is final.
+Everything else (no memory, no process available) may be temporary, so it is tried again until it works, at growing
 intervals.
-The owner hears of messages, deaths and giving up, in that order and never after `stop`. The supervisor knows nothing of
-requests but the ids that a dead engine was working on.
+
+The owner gets messages, deaths and giving up, in that order, and nothing after `stop`. The supervisor knows nothing
+about requests, except for the ids that a dead process was working on.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ _STOP_GRACE = 1.0  # seconds from the message to the signal
 
 @dataclass(frozen=True, slots=True)
 class EngineDeath:
-    """How an engine ended."""
+    """How a process ended."""
 
     reason: str  # for the log
     summary: str  # the same for clients: no details of what failed inside
     working_on: frozenset[str]  # ids of the requests that it was working on; any of them may be the cause
-    final_error: AntiphonError | None = None  # why another engine would fare no better, where that is known
+    final_error: AntiphonError | None = None  # why another process would fail too, if that is known
     is_wanted: bool = False  # it was ended in order to start another one
 
 
@@ -50,26 +51,26 @@ _REPLACED = EngineDeath("it was restarted on request", "it is being restarted", 
 
 
 class EngineOwner(Protocol):
-    """Who the supervisor works for."""
+    """The object that the supervisor works for."""
 
     @property
     def has_work(self) -> bool:
-        """Whether the engine owes anything, so that making no progress means something."""
+        """Whether the engine has something to do. If it makes no progress then, it hangs."""
         ...
 
     def engine_said(self, message: FromEngine) -> None: ...
 
     def engine_died(self, death: EngineDeath) -> None:
-        """Everything handed to it is lost; another engine will be started."""
+        """All requests that the process had are lost to it; another process will be started."""
         ...
 
     def engine_given_up(self, error: AntiphonError) -> None:
-        """No other engine will be started."""
+        """No other process will be started."""
         ...
 
 
 class Supervisor:
-    """Runs engine after engine for its owner."""
+    """Runs one process after the other for its owner."""
 
     def __init__(
         self,
@@ -77,8 +78,10 @@ class Supervisor:
         hang_timeout: Callable[[], float],
         owner: EngineOwner,
         vocabulary: Vocabulary | None = None,
+        name: str = "the engine",
     ) -> None:
-        """`hang_timeout`: seconds without progress, which may change while the engine runs."""
+        """`hang_timeout`: seconds without progress, which may change while the engine runs; `name`: for the log."""
+        self._name = name
         self._config = config
         self._vocabulary = vocabulary
         self._hang_timeout = hang_timeout
@@ -86,7 +89,7 @@ class Supervisor:
         self._engine: EngineProcess | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._fatal: Fatal | None = None  # why the current engine ends, from itself or from us
+        self._fatal: Fatal | None = None  # why the current process ends, as it said or as we decided
         self._ready_at: float | None = None  # when the current engine became ready
         self._has_served = False  # whether any engine became ready
         self._is_replacing = False  # the current engine was killed to start another one
@@ -101,7 +104,7 @@ class Supervisor:
         self._task = asyncio.create_task(self._run(), name="engine-supervisor")
 
     def send(self, message: Message) -> None:
-        """To the current engine; its owner calls this between a Ready and the next death only."""
+        """Send a message to the current process. Call this only between a Ready and the next death."""
         assert self._engine is not None
         self._engine.send(message)
 
@@ -115,7 +118,7 @@ class Supervisor:
             self._engine.kill()
 
     async def stop(self) -> None:
-        """End the engine: by message, then by signal. Nothing is left behind. Idempotent."""
+        """End the process: by message, then by signal. Nothing is left behind. Idempotent."""
         self._stopping.set()
         if self._task is None:
             return
@@ -132,11 +135,11 @@ class Supervisor:
         try:
             await self._keep_alive()
         except Exception:
-            logger.exception("the supervisor failed")  # a bug of ours; still nobody may wait for ever
+            logger.exception("the supervisor failed")  # a bug of ours; nobody may wait forever because of it
             self._owner.engine_given_up(EngineDied("The supervisor of the engine failed; the log says how."))
 
     async def _keep_alive(self) -> None:
-        """Engine after engine, until stopped or until another try is pointless."""
+        """Run processes until stopped, or until another try makes no sense."""
         while not self._stopping.is_set():
             death = await self._one_engine()
             if self._stopping.is_set():
@@ -147,15 +150,15 @@ class Supervisor:
                 continue
             if error := self._final_error(death):
                 if self._has_served:  # else `wait_ready` raises it
-                    logger.error("the engine died and is given up: %s", error.message)
+                    logger.error("%s died and is given up: %s", self._name, error.message)
                 self._owner.engine_given_up(error)
                 return
-            logger.warning("the engine died: %s", death.reason)
+            logger.warning("%s died: %s", self._name, death.reason)
             self._owner.engine_died(death)
             await self._pause()
 
     async def _one_engine(self) -> EngineDeath:
-        """One engine's life; returns how it ended."""
+        """Run one process; returns how it ended."""
         self._fatal = self._ready_at = None
         try:
             engine = await EngineProcess.start(self._config, self._vocabulary)
@@ -189,7 +192,7 @@ class Supervisor:
             self._fatal = Fatal(FatalKind.INTERNAL, f"it broke the protocol: {error}")
 
     async def _watch(self, engine: EngineProcess) -> None:
-        """Kill an engine whose counter does not change while there is work; its death is noticed like any other."""
+        """Kill a process whose counter does not change while there is work; its death is handled like any other."""
         last, still = engine.progress, 0.0
         while still < (self._hang_timeout() if self._ready_at else _LOADING_PATIENCE):
             interval = self._hang_timeout() / 20
@@ -197,13 +200,13 @@ class Supervisor:
             if engine.progress != last or (self._ready_at and not self._owner.has_work):
                 last, still = engine.progress, 0.0
             else:
-                # If this process was itself stopped for a while, that is no proof against the engine.
+                # If this process was itself stopped for a while, that does not mean that the engine hangs.
                 still += min(slept, 2 * interval)
         self._fatal = Fatal(FatalKind.HUNG, f"it made no progress for {still:.1f} seconds")
         engine.kill()
 
     def _final_error(self, death: EngineDeath) -> AntiphonError | None:
-        """Why no other engine should be tried, if so."""
+        """Why no other process should be tried; None: one should."""
         if isinstance(death.final_error, CheckpointError):
             return death.final_error
         if self._has_served:
@@ -216,7 +219,7 @@ class Supervisor:
         )
 
     async def _pause(self) -> None:
-        """Wait longer after each quick death, so that a broken machine is not kept busy with starting engines."""
+        """Wait longer after each quick death, so that a broken machine is not busy with starting processes."""
         if self._ready_at and time.monotonic() - self._ready_at > _HEALTHY_AFTER:
             self._quick_deaths = 0
         delay = min(_FIRST_DELAY * 2**self._quick_deaths, _LONGEST_DELAY)
@@ -226,7 +229,7 @@ class Supervisor:
 
 
 async def _sleep(seconds: float) -> float:
-    """Sleep; returns how long it really was."""
+    """Sleep; returns how long it took."""
     started = time.monotonic()
     await asyncio.sleep(seconds)
     return time.monotonic() - started
@@ -251,8 +254,8 @@ def _death(fatal: Fatal | None, end: EngineEnd) -> EngineDeath:
 
 
 def _describe(status: int) -> str:
-    if status == -signal.SIGBUS:  # the kernel's answer to reading a mapped page that is not there
+    if status == -signal.SIGBUS:  # sent by the kernel when a mapped page cannot be read
         return "it was killed (SIGBUS): a part of a model file could not be read; it was cut short, or its disk failed"
     if status == -signal.SIGKILL:
-        return "it was killed (SIGKILL); where nobody did that, the system was out of memory"
+        return "it was killed (SIGKILL); if nobody did that, the system was out of memory"
     return f"it was killed by signal {-status}" if status < 0 else f"it exited with status {status}"

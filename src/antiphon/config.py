@@ -144,6 +144,10 @@ class ServerConfig:
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
     hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted
+    breaker_failures: int = 3  # of the engine within the window, to refuse new requests for a while; 0: never
+    breaker_failure_rate: float = 0.5  # the least share of failures among the window's outcomes for that
+    breaker_window: float = 120.0  # seconds
+    breaker_delay: float = 5.0  # seconds without new requests, before one may try whether the engine works again
     log_level: str = "info"
     access_log: str = "auto"  # a line for each request on standard output, or "off"
 
@@ -168,6 +172,11 @@ class ServerConfig:
             raise ConfigError(f"--max-wait is {self.max_wait}; it must be 0 or above")
         if not 0 < self.degrade_stay < float("inf"):
             raise ConfigError(f"--degrade-stay is {self.degrade_stay}; it must be above 0 seconds")
+        _at_least("--breaker-failures", self.breaker_failures, 0)
+        if not 0 < self.breaker_failure_rate <= 1:
+            raise ConfigError(
+                f"--breaker-failure-rate is {self.breaker_failure_rate}; it must be above 0 and at most 1"
+            )
         _at_least("--max-body-bytes", self.max_body_bytes, 1)
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-unread-tokens", self.max_unread_tokens, 1)
@@ -186,6 +195,8 @@ class ServerConfig:
             ("--keep-alive-timeout", self.keep_alive_timeout),
             ("--drain-timeout", self.drain_timeout),
             ("--hang-timeout", self.hang_timeout),
+            ("--breaker-window", self.breaker_window),
+            ("--breaker-delay", self.breaker_delay),
         ):
             if not value > 0:
                 raise ConfigError(f"{flag} is {value}; it must be above 0 seconds")

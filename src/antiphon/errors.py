@@ -22,6 +22,7 @@ AntiphonError
 ├── Conflict            409     the server cannot do this in its present state, or does something else now
 ├── RateLimited         429     a key has used its requests or tokens of this minute
 ├── Overloaded          503     the server has too much work; `retry_after` says when to retry
+│   └── EngineUnavailable       the engine keeps failing, so requests are refused for a while
 ├── TooManyConnections  503     the server has too many connections
 ├── NotReady            503     loading, draining, or restarting the engine
 └── EngineError         500     the engine failed this request
@@ -33,11 +34,12 @@ never contain memory addresses, paths of our code or tracebacks.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 # Why work is refused or dropped: too many requests, too many of one client, a predicted wait that is too long, or one
-# that was too long, a rule of --degrade.
-SHED_REASONS = ("queue_full", "client_queue_full", "predicted_wait", "queue_timeout", "degraded")
+# that was too long, a rule of --degrade, an engine that keeps failing.
+SHED_REASONS = ("queue_full", "client_queue_full", "predicted_wait", "queue_timeout", "degraded", "breaker")
 MAX_QUOTED = 1200  # characters of a message that quotes a file from outside; paths may take most of it
 
 
@@ -253,6 +255,20 @@ class Overloaded(AntiphonError):
         self.retry_after = retry_after
         self.reason = reason
         self.predicted_wait = predicted_wait
+
+
+class EngineUnavailable(Overloaded):
+    """The engine keeps failing; retry after `retry_after` seconds, when a request may show that it works again."""
+
+    code = "engine_unavailable"
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(
+            "The model's engine failed several times in a row, so new requests are refused for a while. Try again in "
+            f"{max(1, math.ceil(retry_after))} s.",
+            retry_after=retry_after,
+            reason="breaker",
+        )
 
 
 class RateLimited(AntiphonError):

@@ -53,7 +53,7 @@ def test_a_file_may_name_the_model_and_every_setting(settings):
         if isinstance(default, bool):
             lines.append(f"{name} = {str(not default).lower()}")
         elif isinstance(default, (int, float)):
-            lines.append(f"{name} = {default + 2}")
+            lines.append(f"{name} = {default / 2 if 0 < default < 1 else default + 2}")
         elif default is None:
             lines.append(f'{name} = ["first:0123456789-{name}", "second:1123456789-{name}"]')
         else:

@@ -90,6 +90,11 @@ class Context:
             raise NotReady(f"The server cannot accept requests: the engine is {self.engine.state}.", retry_after=5.0)
         return ModelFacts(info.context_length, info.vocab_size)
 
+    def check_engines(self) -> None:
+        """Raise NotReady or EngineUnavailable if every generation would be refused now, whatever it asks for."""
+        self.facts()
+        self.engine.check_breakers()
+
     @property
     def countable_tokens(self) -> int:
         """The maximum number of tokens for `/tokenize` and `/detokenize`.

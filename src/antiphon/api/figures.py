@@ -24,6 +24,7 @@ def engines_report(engine: EngineClient) -> EnginesReport:
     total = engine.stats
     counts = EngineCounts(
         restarts=engine.restarts,
+        breakers_opened=engine.breakers_opened,
         steps=total.step,
         busy_seconds=total.busy_seconds,
         computed_tokens=total.num_computed_tokens,
@@ -46,4 +47,5 @@ def _figures(engine: EngineView, stats: EngineStats) -> EngineFigures:
         step_seconds=stats.step_seconds,
         step_tokens=stats.step_tokens,
         tokens_owed=engine.tokens_owed,
+        breaker_state=engine.breaker,
     )

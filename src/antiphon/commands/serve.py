@@ -225,6 +225,18 @@ def serve(
     hang_timeout: Annotated[
         float, _option(_MACHINE, "Seconds without progress after which the engine is restarted.")
     ] = _SERVER.hang_timeout,
+    breaker_failures: Annotated[
+        int, _option(_MACHINE, "Failures of the engine after which new requests are refused for a while; 0: never.")
+    ] = _SERVER.breaker_failures,
+    breaker_failure_rate: Annotated[
+        float, _option(_MACHINE, "Minimum share of failures among all outcomes for that.")
+    ] = _SERVER.breaker_failure_rate,
+    breaker_window: Annotated[
+        float, _option(_MACHINE, "Seconds for which failures and other outcomes count.")
+    ] = _SERVER.breaker_window,
+    breaker_delay: Annotated[
+        float, _option(_MACHINE, "Seconds until one request may try whether the engine works again.")
+    ] = _SERVER.breaker_delay,
     log_level: Annotated[str, _choice(_MACHINE, LOG_LEVELS)] = _SERVER.log_level,
     access_log: Annotated[
         str, _choice(_MACHINE, ACCESS_LOGS, "one line for each request on stdout; auto: text on a terminal, else JSON.")
@@ -300,6 +312,10 @@ def serve(
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,
+        breaker_failures=breaker_failures,
+        breaker_failure_rate=breaker_failure_rate,
+        breaker_window=breaker_window,
+        breaker_delay=breaker_delay,
         log_level=log_level,
         access_log=_access_log(access_log),
     )

@@ -20,6 +20,7 @@ from math import inf
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.accounts import Accounts, Counters, Listener
 from antiphon.engine.admission import Admission, Load
+from antiphon.engine.breaker import BreakerSettings
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.engine_handle import EngineHandle
 from antiphon.engine.fleet import Fleet
@@ -60,7 +61,14 @@ class EngineClient:
         self._admission = Admission(server.max_queued_requests)
         self._settings = server
         self._fleet = Fleet(
-            engine, vocabulary, self, self._accounts, supervise=self._supervise, divide=_divide, estimate=self._estimate
+            engine,
+            vocabulary,
+            self,
+            self._accounts,
+            supervise=self._supervise,
+            divide=_divide,
+            estimate=self._estimate,
+            breaker=_breaker_settings(server),
         )
         self._operations = Operations(self._fleet, self._accounts, free_memory)
         self._nobody = Capacity(engine)  # of no engine, while there is none
@@ -132,6 +140,11 @@ class EngineClient:
     def restarts(self) -> int:
         """The number of engine processes that died and were replaced."""
         return self._fleet.num_restarts
+
+    @property
+    def breakers_opened(self) -> int:
+        """How often a breaker of an engine opened."""
+        return self._fleet.num_openings
 
     @property
     def trouble(self) -> str | None:
@@ -324,12 +337,14 @@ class EngineClient:
         Raises:
             Overloaded: they would have to wait longer than `terms` allows, or there are too many.
             NotReady: there is no engine to wait for.
+            EngineUnavailable: all engines keep failing.
             ContextLengthExceeded: a prompt is too long.
         """
         counters = self._accounts.counters
         counters.received += len(requests)
         try:
             number = self._check(requests, generation)
+            self._fleet.check_breakers(number)
             group = [self._unfinished(request, terms, number) for request in requests]
             for unfinished in group:
                 unfinished.group = group
@@ -368,8 +383,12 @@ class EngineClient:
         Unknown ids are ignored, since the request may just have ended.
         """
         if unfinished := self._accounts.unfinished.get(request_id):
-            self._fleet.withdraw(unfinished)
+            self._fleet.withdraw(unfinished, is_answered=reason is not FinishReason.ABORT)
             self._accounts.deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
+
+    def check_breakers(self) -> None:
+        """Raise EngineUnavailable if a new request would be refused because all engines keep failing."""
+        self._fleet.check_breakers(self.generation)
 
     @property
     def tokens_owed(self) -> float:
@@ -467,3 +486,13 @@ class EngineClient:
 def _divide(num_engines: int, threads: int) -> Sequence[Seat]:
     """The machine's cores, divided among engines; one engine alone chooses its cores by itself."""
     return divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)
+
+
+def _breaker_settings(server: ServerConfig) -> BreakerSettings:
+    """The settings of each engine's breaker."""
+    return BreakerSettings(
+        failures=server.breaker_failures,
+        failure_rate=server.breaker_failure_rate,
+        window=server.breaker_window,
+        delay=server.breaker_delay,
+    )

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.accounts import Accounts
+from antiphon.engine.breaker import Breaker, BreakerSettings
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.routing import PREFIX_BLOCK, PrefixIndex
 from antiphon.engine.supervisor import EngineDeath, EngineOwner
@@ -25,6 +26,7 @@ from antiphon.engine.view import EngineState, EngineView
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Message, Ready, StepReport
 from antiphon.errors import AntiphonError, NotReady
 from antiphon.grammar import Vocabulary
+from antiphon.request import FinishReason, TokenEvent
 
 
 class Supervising(Protocol):
@@ -75,13 +77,20 @@ class EngineHandle:
     """One engine.
 
     `info` is its description of itself (None until it is ready, kept while restarting), `stats` its state after its
-    latest step, `capacity` what was measured of it, `loading` how far loading has come, `restarts` the number of its
-    processes that died, `trouble` how the last one died (a clause fit for clients; None once the next is ready),
-    `error` why it was given up, `requests` what it has, by wire id, `prefixes` what it has probably computed.
+    latest step, `capacity` what was measured of it, `breaker` whether it keeps failing, `loading` how far loading has
+    come, `restarts` the number of its processes that died, `trouble` how the last one died (a clause fit for clients;
+    None once the next is ready), `error` why it was given up, `requests` what it has, by wire id, `prefixes` what it
+    has probably computed.
     """
 
     def __init__(
-        self, engine_id: int, generation: Generation, seat: int, owner: HandleOwner, accounts: Accounts
+        self,
+        engine_id: int,
+        generation: Generation,
+        seat: int,
+        owner: HandleOwner,
+        accounts: Accounts,
+        breaker: BreakerSettings,
     ) -> None:
         """`seat`: the number of its share of the machine's cores."""
         self.id = engine_id
@@ -91,6 +100,7 @@ class EngineHandle:
         self.info: Ready | None = None
         self.stats = EngineStats()
         self.capacity = Capacity(generation.config)
+        self.breaker = Breaker(breaker)
         self.loading: Loading | None = None
         self.restarts = 0
         self.trouble: str | None = None
@@ -125,6 +135,11 @@ class EngineHandle:
     def takes_requests(self) -> bool:
         """Whether requests of its generation may be given to it now."""
         return self.is_connected and not self.is_drained
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which it may take new requests again, if it keeps failing; None: it takes them."""
+        return self.breaker.retry_after(is_ready=self.is_connected)
 
     @property
     def pid(self) -> int | None:
@@ -166,6 +181,7 @@ class EngineHandle:
             restarts=self.restarts,
             loading_fraction=self.loading.fraction if self.loading else None,
             loading_phase=self.loading.phase if self.loading else None,
+            breaker=self.breaker.state,
             trouble=self.trouble,
         )
 
@@ -207,12 +223,18 @@ class EngineHandle:
         assert self._supervisor is not None
         assert unfinished.engine_id is None, "another engine has the request"
         unfinished.engine_id = self.id
+        unfinished.permit = self.breaker.begin()
         self.requests[unfinished.wire_id] = unfinished
         self.capacity.forget_forecast()
         self._supervisor.send(AddRequest(unfinished.for_engine()))
 
-    def withdraw(self, unfinished: Unfinished) -> None:
-        """Take a request from it: it stops computing, and what it still says of the request is ignored."""
+    def withdraw(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:
+        """Take a request from it: it stops computing, and what it still says of the request is ignored.
+
+        `is_answered`: because its reader has all that it needs.
+        """
+        if is_answered:
+            self.breaker.succeeded(unfinished.permit)
         self.forget(unfinished)
         if self.is_connected and self._supervisor:
             self._supervisor.send(Abort(unfinished.wire_id))
@@ -221,6 +243,7 @@ class EngineHandle:
     def forget(self, unfinished: Unfinished) -> None:
         """Note that a request has ended, or that it is no longer this engine's."""
         del self.requests[unfinished.wire_id]
+        self.breaker.abandoned(unfinished.permit)
         unfinished.engine_id = None
         self.capacity.forget_forecast()
 
@@ -253,10 +276,21 @@ class EngineHandle:
             if unfinished := self.requests.get(event.request_id):  # else it was aborted, or is another engine's now
                 if unfinished.num_withdrawals:
                     event = replace(event, request_id=unfinished.request.request_id)
+                self._note_outcome(unfinished, event)
                 self._accounts.deliver(unfinished, event)
+
+    def _note_outcome(self, unfinished: Unfinished, event: TokenEvent) -> None:
+        """Tell the breaker what an event says of this engine. A grammar that fails says nothing of it."""
+        if event.finish_reason is FinishReason.ERROR:
+            if unfinished.request.sampling.grammar is None:
+                self.breaker.failed(unfinished.permit)
+        elif event.finish_reason or unfinished.permit.is_probe:
+            self.breaker.succeeded(unfinished.permit)
 
     def engine_died(self, death: EngineDeath) -> None:
         self.restarts += 1
+        if not death.is_wanted:
+            self.breaker.engine_failed()
         self.trouble = death.summary
         for unfinished in self._lose_all():
             if error := unfinished.note_death(death.working_on):

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.accounts import Accounts
+from antiphon.engine.breaker import BreakerSettings
 from antiphon.engine.engine_handle import EngineHandle, Generation, Supervise
 from antiphon.engine.placement import Estimate, Placement
 from antiphon.engine.routing import prefix_digests
@@ -28,7 +29,7 @@ from antiphon.engine.totals import counted, total
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.view import EngineState
 from antiphon.engine.wire import EngineStats, Ready
-from antiphon.errors import AntiphonError, EngineDied, NotReady
+from antiphon.errors import AntiphonError, EngineDied, EngineUnavailable, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.machine import Seat
 
@@ -62,6 +63,7 @@ class Fleet:
         supervise: Supervise,
         divide: Divide,
         estimate: Estimate,
+        breaker: BreakerSettings = BreakerSettings(failures=0),  # noqa: B008  # frozen
     ) -> None:
         self.engines: dict[int, EngineHandle] = {}
         self.generation = Generation(1, config, vocabulary)  # the current one
@@ -71,10 +73,12 @@ class Fleet:
         self._supervise = supervise
         self._divide = divide
         self._estimate = estimate
+        self._breaker = breaker
         self._seats: Sequence[Seat] = ()
         self._num_generations = 1
         self._past = EngineStats()  # the counts of removed engines
         self._past_restarts = 0
+        self._past_openings = 0
         self._next_id = 1
         self._has_started = False  # all engines that were started first have been ready
         self._is_stopped = False
@@ -107,9 +111,22 @@ class Fleet:
         """The number of processes that died and were replaced."""
         return self._past_restarts + sum(engine.restarts for engine in self.engines.values())
 
+    @property
+    def num_openings(self) -> int:
+        """How often a breaker of an engine opened."""
+        return self._past_openings + sum(engine.breaker.num_opened for engine in self.engines.values())
+
     def of_generation(self, number: int) -> list[EngineHandle]:
         """The engines of a generation."""
         return [engine for engine in self.engines.values() if engine.generation == number]
+
+    def check_breakers(self, generation: int) -> None:
+        """Raise EngineUnavailable if all engines of this generation keep failing, so that none takes new requests."""
+        engines = [each for each in self.of_generation(generation) if not each.error]
+        waits = [each.retry_after for each in engines]
+        soonest = min((wait for wait in waits if wait is not None), default=None)
+        if soonest is not None and None not in waits:
+            raise EngineUnavailable(soonest)
 
     # --- their lives
 
@@ -140,7 +157,7 @@ class Fleet:
         """Start an engine. It gets requests as soon as it is ready."""
         if self._is_stopped:
             raise NotReady("The server is shutting down.")
-        engine = EngineHandle(self._next_id, generation, seat, self, self._accounts)
+        engine = EngineHandle(self._next_id, generation, seat, self, self._accounts, self._breaker)
         if peers := self.of_generation(generation.number):  # it will probably be as fast as they are
             engine.capacity = deepcopy(peers[0].capacity)
             engine.capacity.forget_forecast()
@@ -159,6 +176,7 @@ class Fleet:
         if self.engines.pop(engine.id, None):
             self._past = total([self._past, counted(engine.lifetime_stats)])
             self._past_restarts += engine.restarts
+            self._past_openings += engine.breaker.num_opened
 
     async def stop(self) -> None:
         """Stop all engines."""
@@ -208,10 +226,10 @@ class Fleet:
             engine.withdraw(unfinished)
         self.place_waiting()
 
-    def withdraw(self, unfinished: Unfinished) -> None:
-        """Take a request from the engine that has it, if any."""
+    def withdraw(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:
+        """Take a request from the engine that has it, if any; `is_answered` as for `EngineHandle.withdraw`."""
         if unfinished.engine_id is not None:
-            self.engines[unfinished.engine_id].withdraw(unfinished)
+            self.engines[unfinished.engine_id].withdraw(unfinished, is_answered=is_answered)
 
     def forget(self, unfinished: Unfinished) -> None:
         """Note that a request has ended."""

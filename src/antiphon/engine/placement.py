@@ -26,6 +26,8 @@ class Placement:
     def engine_for(self, group: Sequence[Unfinished]) -> EngineHandle | None:
         """The engine for requests that belong together and have none; None: no engine can take them now."""
         suitable = [engine for engine in self._engines if engine.generation == group[0].generation]
+        # Requests that were accepted go to an engine that keeps failing only if there is no other.
+        suitable = [engine for engine in suitable if engine.retry_after is None] or suitable
         if len(suitable) < 2:
             return suitable[0] if suitable else None
         taken = {each.engine_id for each in group[0].group}  # by those of the group that have one already

@@ -43,9 +43,10 @@ class EngineDeath:
     summary: str  # the same for clients: no details of what failed inside
     working_on: frozenset[str]  # ids of the requests that it was working on; any of them may be the cause
     final_error: AntiphonError | None = None  # why another engine would fare no better, where that is known
+    is_wanted: bool = False  # it was ended in order to start another one
 
 
-_REPLACED = EngineDeath("it was restarted on request", "it is being restarted", frozenset())
+_REPLACED = EngineDeath("it was restarted on request", "it is being restarted", frozenset(), is_wanted=True)
 
 
 class EngineOwner(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from antiphon.engine.answer_parts import AnswerParts
+from antiphon.engine.breaker import Permit
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
 from antiphon.request import GenerateRequest, Terms, TokenEvent
@@ -37,6 +38,7 @@ class Unfinished:
     engine_id: int | None = None  # the engine that has it; None: it waits for one
     group: Sequence[Unfinished] = ()  # requests that arrived as one, with this one; they share an engine
     digests: list[bytes] | None = None  # of the prompt's prefixes, for `routing`; None: not computed yet
+    permit: Permit = field(default_factory=Permit)  # of the breaker of the engine that has it
     num_withdrawals: int = 0  # how often it was taken from an engine that was alive
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason

@@ -38,4 +38,5 @@ class EngineView:
     restarts: int  # how often its process died and was replaced
     loading_fraction: float | None  # 0 to 1 while it loads
     loading_phase: str | None  # for people: "packing weights"
+    breaker: int  # 0: closed, 1: half-open, 2: open, since it keeps failing
     trouble: str | None  # how its last process died; None once the next is ready

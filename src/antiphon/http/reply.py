@@ -35,7 +35,7 @@ async def answer(request: Request, endpoint: str, begin: Begin, fields: dict[str
     """
     context = context_of(request)
     with account_of(request, endpoint) as account:
-        context.facts()  # NotReady before the body is read
+        context.check_engines()  # before the body is read
         context.degrading.check_open()
         check = partial(refuse_early, request, may_be_detached=endpoint == "responses")
         if fields is None:

@@ -29,6 +29,7 @@ class EngineFigures:
     step_seconds: float = 0.0  # of the last step
     step_tokens: int = 0  # in the last step
     tokens_owed: float = 0.0
+    breaker_state: int = 0  # 0: closed, 1: half-open, 2: open
 
     @property
     def kv_cache_usage(self) -> float:
@@ -42,6 +43,7 @@ class EngineCounts:
     """What all engines together have done since the server started."""
 
     restarts: int = 0
+    breakers_opened: int = 0  # times
     steps: int = 0
     busy_seconds: float = 0.0  # in steps
     computed_tokens: int = 0
@@ -78,6 +80,11 @@ def _states(engines: Sequence[EngineFigures]) -> Iterable[Metric]:
         ("step_seconds", "Duration of the engine's last step.", lambda each: each.step_seconds),
         ("step_tokens", "Tokens computed in the engine's last step.", lambda each: each.step_tokens),
         ("tokens_owed", "Tokens to be computed for unfinished requests, expected.", lambda each: each.tokens_owed),
+        (
+            "breaker_state",
+            "State of the engine's breaker: 0 closed, 1 half-open, 2 open.",
+            lambda each: each.breaker_state,
+        ),
         ("kv_cache_usage_ratio", "Share of the KV cache in use, 0 to 1.", lambda each: each.kv_cache_usage),
     )
     for name, text, value in gauges:
@@ -96,6 +103,7 @@ def _states(engines: Sequence[EngineFigures]) -> Iterable[Metric]:
 def _counters(counts: EngineCounts) -> Iterable[Metric]:
     for name, text, value in (
         ("engine_restarts", "Engines that died, hung or could not be started, and were replaced.", counts.restarts),
+        ("breaker_opened", "Times that an engine's breaker opened.", counts.breakers_opened),
         ("steps", "Steps computed by the engines.", counts.steps),
         ("engine_busy_seconds", "Time that engines spent in steps.", counts.busy_seconds),
         ("computed_tokens", "Tokens computed by the engines, including prompts.", counts.computed_tokens),

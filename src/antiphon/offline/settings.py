@@ -44,6 +44,7 @@ _WITHOUT_A_QUEUE = {
     "max_stored_responses": 0,
     "drain_timeout": 0.001,
     "degrade": DegradeRules(),
+    "breaker_failures": 0,
 }
 
 

@@ -17,6 +17,7 @@ from antiphon.metrics import RequestAccount
 
 async def start(context: Context, body: SimpleRequest, account: RequestAccount) -> Generation:
     """Ask the model. Raises the same errors as chat, with the names of the fields that were sent."""
+    context.check_engines()
     messages = [{"role": "system", "content": body.system}] if body.system else []
     origins = ["system"] * len(messages) + ["prompt"]
     same = {"max_tokens", "temperature", "top_p", "seed", "max_wait", "timeout", "degrade"}

@@ -59,11 +59,12 @@ async def health(request: Request) -> Response:
 
 @router.get("/ready")
 async def ready(request: Request) -> Response:
-    """The engine accepts work; NotReady, 503 with Retry-After, while it does not."""
+    """The engine accepts work; NotReady or EngineUnavailable, 503 with Retry-After, while it does not."""
     context = context_of(request)
     if not context.engine.is_ready:
         trouble = f": the last one died, {context.engine.trouble}" if context.engine.trouble else ""
         raise NotReady(f"The engine is {context.engine.state}{trouble}.", retry_after=2.0)
+    context.engine.check_breakers()
     return Response(encode({"status": "ready", "model": context.model.name}), media_type="application/json")
 
 

@@ -32,7 +32,7 @@ async def generate(request: Request) -> Response:
     context = context_of(request)
     arrived_at = time.monotonic()
     with account_of(request, "generate") as account:
-        context.facts()
+        context.check_engines()
         context.degrading.check_open()
         body = await _read(request)
         generation = await start(with_body(context, request), body, account)

@@ -1,4 +1,4 @@
-"""A front that is killed leaves no engine behind, whatever state the engine is in."""
+"""A front that is killed leaves no engine and no helper behind, whatever state they are in."""
 
 from __future__ import annotations
 
@@ -55,3 +55,26 @@ async def test_interrupt_and_terminate_are_left_to_the_front():
     front.kill()
     await front.wait()
     await until(lambda: is_gone(engine_pid))
+
+
+HELPER = """
+import sys, time
+from antiphon.text.template import ChatTemplate
+
+template = ChatTemplate("ok")
+print(template._worker._process.pid, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("helper_stopped", [False, True], ids=["helper runs", "helper is stopped"])
+async def test_no_helper_is_left_when_the_front_is_killed(helper_stopped):
+    """A stopped helper does not see that its pipe has ended."""
+    front = await asyncio.create_subprocess_exec(sys.executable, "-c", HELPER, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(PATIENCE):
+        helper_pid = int(await front.stdout.readline())
+    if helper_stopped:
+        os.kill(helper_pid, signal.SIGSTOP)
+    front.kill()
+    await front.wait()
+    await until(lambda: is_gone(helper_pid))

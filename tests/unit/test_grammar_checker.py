@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 from typing import Any
 
 import pytest
+from fronts import is_gone
 from grammars import allowed, lark, matcher_of, tiny_vocabulary
+from open_files import no_descriptor_left
+from real_server import children
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotReady
 from antiphon.grammar import GrammarError
 from antiphon.grammar.checker import MAX_GRAMMAR, MAX_REMEMBERED, GrammarChecker
 from antiphon.grammar.messages import TOO_COMPLEX, in_plain_words
@@ -160,3 +165,34 @@ async def test_what_is_wrong_is_said_of_the_senders_text(kind, text, message):
         await checker.check(Grammar(kind, text), "field")
     checker.close()
     assert str(refusal.value) == f"Invalid value for 'field': {message}."
+
+
+def processes(checker: GrammarChecker) -> list[int]:
+    """The ids of the checking process and of the children it has now."""
+    assert checker._process is not None
+    return [checker._process._process.pid, *children(checker._process._process.pid)]
+
+
+@pytest.mark.parametrize("blow", [signal.SIGSTOP, signal.SIGKILL], ids=lambda blow: blow.name)
+@pytest.mark.parametrize("victim", ["process", "child"])
+async def test_a_check_that_is_stopped_or_killed_from_outside_is_done_again(blow, victim):
+    """Neither is the grammar's fault, and what a grammar is refused for is remembered."""
+    checker = GrammarChecker(tiny_vocabulary(), time_limit=10.0)
+    await checker.check(SHORT, "guided_regex")
+    (first,) = processes(checker)
+    checking = asyncio.create_task(checker.check(LONG, "guided_grammar"))
+    async with asyncio.timeout(60):
+        while len(family := processes(checker)) < 2:  # noqa: ASYNC110  # another process's state
+            await asyncio.sleep(0)
+    os.kill(first if victim == "process" else family[1], blow)
+    assert (await checking).kind is GrammarKind.LARK
+    checker.close()
+    assert all(map(is_gone, family))
+
+
+async def test_a_process_that_cannot_be_started_is_no_fault_of_the_grammar():
+    checker = GrammarChecker(tiny_vocabulary())
+    with no_descriptor_left(), pytest.raises(NotReady, match="could not be started"):
+        await checker.check(SHORT, "guided_regex")
+    assert await checker.check(SHORT, "guided_regex")
+    checker.close()

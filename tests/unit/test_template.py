@@ -1,6 +1,9 @@
 """Chat templates: right for ordinary messages, shut for control tokens that people type, stopped when they run away."""
 
 import json
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fronts import is_gone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -17,6 +21,7 @@ from tiny_text import BOS, EOS, tiny_data
 
 from antiphon.errors import CheckpointError, InvalidRequest, NotReady
 from antiphon.formats import open_checkpoint
+from antiphon.helper_process import HelperProcess
 from antiphon.text import TextModel, Tokenizer
 from antiphon.text.lint import lint
 from antiphon.text.marking import Marker
@@ -451,3 +456,49 @@ def test_a_long_text_is_marked_part_by_part_as_if_at_once(monkeypatch: pytest.Mo
     assert marker.unmark(marked) == text
     monkeypatch.undo()
     assert marker.mark_text(text) == marked
+
+
+def worker_pid(template: ChatTemplate) -> int:
+    return template._worker._process.pid
+
+
+@pytest.mark.parametrize("length", [10, 2 << 20], ids=["short", "longer than a pipe"])
+def test_a_stopped_worker_is_replaced(length: int) -> None:
+    """It neither answers nor reads, and would keep every conversation waiting."""
+    template = ChatTemplate("{{ messages[0].content }}")
+    stopped = worker_pid(template)
+    os.kill(stopped, signal.SIGSTOP)
+    assert template.render([{"content": "x" * length}]) == "x" * length
+    assert worker_pid(template) != stopped
+    assert is_gone(stopped)
+    template.close()
+
+
+def test_a_worker_that_is_killed_while_it_renders_is_replaced_and_the_sender_is_not_blamed() -> None:
+    template = ChatTemplate(
+        "{% for i in range(messages | length) %}{% for j in range(9999) %}{% endfor %}{% endfor %}ok", time_limit=60.0
+    )
+    first = worker_pid(template)
+    killer = threading.Timer(0.1, os.kill, (first, signal.SIGKILL))
+    killer.start()
+    assert template.render([{}] * 500) == "ok"
+    killer.join()
+    assert template.render([]) == "ok"
+    assert worker_pid(template) != first
+    template.close()
+
+
+def test_a_worker_that_is_always_killed_is_no_fault_of_the_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = ChatTemplate("ok")
+    start = template._start
+
+    def start_and_stop() -> HelperProcess:
+        worker = start()
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        return worker
+
+    monkeypatch.setattr(template, "_start", start_and_stop)
+    os.kill(worker_pid(template), signal.SIGSTOP)
+    with pytest.raises(NotReady, match="killed or stopped twice"):
+        template.render([])
+    template.close()

@@ -21,6 +21,7 @@ from antiphon.config import EngineConfig
 from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, FromEngine, Message, decoder_from_engine, encode
 from antiphon.grammar import Vocabulary
+from antiphon.helper_process import kill_first_without_memory
 
 _READ_BYTES = 1 << 16
 _STDERR = 2  # file descriptor
@@ -60,6 +61,7 @@ class EngineProcess:
                 undo.callback(progress.close)
                 process = await _spawn(theirs.fileno(), progress.fd, [file.fd for file in config.files])
             undo.callback(process.kill)
+            kill_first_without_memory(process.pid)  # now: while it imports its modules, this process is larger
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             undo.pop_all()
         engine = cls(process, reader, writer, progress)

@@ -1,23 +1,20 @@
 """The engine process: `python -m antiphon.engine.worker`, which the front starts with a socket and memory to inherit.
 
-Owns how the process behaves. It dies with its parent, whatever state it is in; it leaves SIGINT and SIGTERM to the
-front, which lets running requests finish first; where memory runs out, it and not the front is what the kernel kills;
-it tells the front why it cannot go on before it exits. The first message says what to load; the rest is the loop's.
-Nothing else runs in this process, and no other module starts it.
+Owns how the process behaves. It dies with its parent, whatever state it is in. It leaves SIGINT and SIGTERM to the
+front, which lets running requests finish first. It tells the front why it cannot go on before it exits. The first
+message says what to load; the rest is the loop's. Nothing else runs in this process, and no other module starts it.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import signal
 import socket
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
@@ -28,6 +25,7 @@ from antiphon.errors import AntiphonError, CheckpointError, ConfigError, NotEnou
 from antiphon.grammar import Vocabulary
 from antiphon.log_writer import STDERR, LineWriter
 from antiphon.machine import choose_threads, see_processors, stay_on
+from antiphon.parent_death import die_with_parent
 from antiphon.step import LoadReport, Runner
 
 if TYPE_CHECKING:
@@ -35,9 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LONGEST_MESSAGE = 500  # characters
-_OOM_SCORE_ADJUSTMENT = 500  # of 1000: killed before all that has not taken half the machine's memory more
 
 
 def main() -> int:
@@ -47,8 +43,7 @@ def main() -> int:
     parser.add_argument("--progress-fd", type=int, required=True, help="the memory shared with the front")
     parser.add_argument("--parent", type=int, required=True, help="the front's process id")
     arguments = parser.parse_args()
-    _die_with(arguments.parent)
-    _die_before_the_front()
+    die_with_parent(arguments.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     messages = LineWriter(STDERR)
@@ -56,24 +51,6 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, handlers=[messages])
     connection = Connection(socket.socket(fileno=arguments.fd))
     return _serve(connection, Progress(arguments.progress_fd))
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill us when the front dies, even if we are stopped; and notice if it died before we asked."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _die_before_the_front() -> None:
-    """Where memory runs out, have the kernel end this process, which can be replaced, and not the front.
-
-    The front holds the clients' connections and all that is needed to go on.
-    """
-    with suppress(OSError):  # not everywhere is it ours to say
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE_ADJUSTMENT))
 
 
 def _serve(connection: Connection, progress: Progress) -> int:

@@ -4,8 +4,8 @@ Each is translated, compiled and asked for its first tokens in a child of its ow
 kernel ends a child that has used up its time or memory, and nothing has to be started again.
 
 Speaks JSON, one line each way: first {"tokens", "special_token_ids", "eos_token_ids", "time_limit"}, the tokens' bytes
-as Latin-1, → {}; then, per grammar, {"kind", "text"} → {"lark"} or {"error"}, or {"stopped": true}. Run as a module by
-`checker`.
+as Latin-1, → {}; then, per grammar, {"kind", "text"} → {"lark"} or {"error"}, or {"stopped": true}, or
+{"killed": true} where there was no child, or something else than a limit ended it. Run as a module by `checker`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from antiphon.grammar.lark import is_lark, to_lark
 from antiphon.grammar.matcher import MatcherFactory
 from antiphon.grammar.messages import NOTHING_FITS, without_place
 from antiphon.grammar.nouns import GrammarError, Vocabulary
+from antiphon.parent_death import die_with_parent
 from antiphon.request import Grammar, GrammarKind
 
 MAX_MEMORY = 1 << 30  # bytes of address space
@@ -29,6 +30,7 @@ WALL_SHARE = 20  # a child that waits for its turn on a busy machine gets so man
 
 
 def main() -> None:
+    die_with_parent(int(sys.argv[1]))
     # Ctrl-C and a service manager's stop reach the whole process group; the front alone decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -44,9 +46,13 @@ def main() -> None:
 
 
 def _check_in_a_child(factory: MatcherFactory, question: dict[str, str], time_limit: float) -> dict[str, Any]:
-    reading, writing = os.pipe()
-    child = os.fork()
+    try:
+        reading, writing = os.pipe()
+        worker, child = os.getpid(), os.fork()
+    except OSError:  # the system has no descriptor or process for it
+        return {"killed": True}
     if child == 0:
+        die_with_parent(worker)
         # CPU time, so that a busy machine refuses no good grammar; the default action of both signals is to die.
         signal.setitimer(signal.ITIMER_PROF, time_limit)
         signal.setitimer(signal.ITIMER_REAL, time_limit * WALL_SHARE)
@@ -57,6 +63,8 @@ def _check_in_a_child(factory: MatcherFactory, question: dict[str, str], time_li
     with open(reading, "rb") as pipe:
         answer = pipe.read()
     _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:  # none of the limits kills like that
+        return {"killed": True}
     reply: dict[str, Any] = json.loads(answer) if status == 0 else {"stopped": True}
     return reply
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from antiphon.errors import InvalidRequest
+from antiphon.errors import InvalidRequest, NotReady
 from antiphon.grammar.nouns import Vocabulary
-from antiphon.helper_process import HelperProcess
+from antiphon.helper_process import HelperLost, HelperProcess
 from antiphon.request import Grammar, GrammarKind
 
 MAX_GRAMMAR = 128 << 10  # characters
@@ -42,6 +43,7 @@ class GrammarChecker:
 
         Raises:
             InvalidRequest: it cannot be followed, or this model cannot follow any; names `param`.
+            NotReady: the process was killed or stopped more than once, or cannot be started now.
         """
         if self.vocabulary is None:
             raise InvalidRequest(
@@ -69,8 +71,17 @@ class GrammarChecker:
             self._process.close()
 
     def _ask(self, grammar: Grammar) -> Grammar | str:
-        """The verdict; in the thread."""
-        reply = self._started().ask({"kind": grammar.kind, "text": grammar.text})
+        """The verdict; in the thread. If the process is lost, another one is asked, once."""
+        for _ in range(2):
+            try:
+                reply = self._started().ask({"kind": grammar.kind, "text": grammar.text})
+            except HelperLost:
+                continue
+            if reply is None or "killed" not in reply:
+                return self._verdict(reply)
+        raise NotReady("The process that checks grammars was killed or stopped twice. Try again.")
+
+    def _verdict(self, reply: dict[str, Any] | None) -> Grammar | str:
         if reply is None or "stopped" in reply:
             return f"checking it took more than {self._time_limit:g} s or too much memory, and was stopped"
         if "error" in reply:
@@ -80,13 +91,17 @@ class GrammarChecker:
     def _started(self) -> HelperProcess:
         if self._process is None or self._process.ended:
             assert self.vocabulary is not None
-            self._process = HelperProcess("-m", "antiphon.grammar.check_worker")
-            self._process.ask(
-                {
-                    "tokens": [token.decode("latin-1") for token in self.vocabulary.tokens],
-                    "special_token_ids": self.vocabulary.special_token_ids,
-                    "eos_token_ids": self.vocabulary.eos_token_ids,
-                    "time_limit": self._time_limit,
-                }
-            )
+            try:
+                self._process = HelperProcess("-m", "antiphon.grammar.check_worker")
+            except OSError as error:
+                reason = f"The process that checks grammars could not be started ({error.strerror}). Try again."
+                raise NotReady(reason) from None
+            setup = {
+                "tokens": [token.decode("latin-1") for token in self.vocabulary.tokens],
+                "special_token_ids": self.vocabulary.special_token_ids,
+                "eos_token_ids": self.vocabulary.eos_token_ids,
+                "time_limit": self._time_limit,
+            }
+            if self._process.ask(setup) is None:
+                raise NotReady("The process that checks grammars ended while it was starting. Try again.")
         return self._process

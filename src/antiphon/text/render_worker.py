@@ -9,7 +9,7 @@ controls and the tag `generation`.
 
 Speaks JSON, one line each way: first {"source", "time_limit"} → {} or {"error"}; then, per rendering, the template's
 variables → {"text"}, {"error"} or, where the template refuses the messages on purpose, {"raised"}. `template` runs it
-as a script; it imports nothing of ours, so it starts fast and stays small.
+as a script; it imports hardly anything of ours, so it starts fast and stays small.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from antiphon.parent_death import die_with_parent
+
 # All but ASCII and the noncharacters with which `prompt` marks texts: escaped, those could not be taken out again.
 _NOT_ASCII = re.compile(r"[^\x00-\x7f\ufdd0-\ufdef]+")
 MAX_RENDERED = 16 << 20  # characters
@@ -39,6 +41,7 @@ class Raised(Exception):
 
 
 def main() -> None:
+    die_with_parent(int(sys.argv[1]))
     # Ctrl-C and a service manager's stop reach the whole process group; the front alone decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

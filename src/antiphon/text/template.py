@@ -7,14 +7,16 @@ process, starts another one when it dies, and turns what went wrong into errors 
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from antiphon.errors import CheckpointError, InvalidRequest, NotReady
-from antiphon.helper_process import HelperProcess
+from antiphon.helper_process import HelperLost, HelperProcess
 
 MAX_SOURCE = 512 << 10  # characters; published templates have up to about 20,000
 TIME_LIMIT = 1.0  # seconds of CPU time for one rendering; ordinary ones take about a millisecond
+WALL_SHARE = 20  # times that by the clock, since a worker may wait for its turn on a busy machine
 _WORKER = str(Path(__file__).with_name("render_worker.py"))
 
 
@@ -45,12 +47,10 @@ class ChatTemplate:
 
         Raises:
             InvalidRequest: the template refuses the messages, fails on them, or takes too much time or memory.
-            NotReady: its process ended and cannot be started now.
+            NotReady: its process was killed or stopped more than once, or cannot be started now.
         """
         with self._lock:
-            if self._worker.ended:
-                self._restart()
-            reply = self._worker.ask({**variables, **self._special, "messages": messages})
+            reply = self._ask({**variables, **self._special, "messages": messages})
         if reply is None:
             raise InvalidRequest(
                 f"Rendering these messages with the model's chat template took more than {self._time_limit:g} s or "
@@ -71,6 +71,15 @@ class ChatTemplate:
         """Stop the worker; a later rendering would start another."""
         self._worker.close()
 
+    def _ask(self, variables: dict[str, object]) -> dict[str, Any] | None:
+        """The worker's reply. If it is lost, another one is asked, once."""
+        for _ in range(2):
+            if self._worker.ended:
+                self._restart()
+            with suppress(HelperLost):
+                return self._worker.ask(variables, patience=WALL_SHARE * self._time_limit)
+        raise NotReady("The process that renders chat templates was killed or stopped twice. Try again.")
+
     def _restart(self) -> None:
         self._worker.close()
         try:
@@ -80,7 +89,10 @@ class ChatTemplate:
 
     def _start(self) -> HelperProcess:
         worker = HelperProcess(_WORKER)
-        reply = worker.ask({"source": self.source, "time_limit": self._time_limit})
+        try:
+            reply = worker.ask({"source": self.source, "time_limit": self._time_limit})
+        except HelperLost as error:
+            raise CheckpointError(f"the chat template cannot be used: {error}") from None
         if reply is None or "error" in reply:
             worker.close()
             reason = reply["error"] if reply else "it takes too long to compile"

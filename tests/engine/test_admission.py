@@ -14,7 +14,7 @@ from loads import ask
 from antiphon.engine.admission import Admission
 from antiphon.engine.forecast import Prediction
 from antiphon.errors import Overloaded
-from antiphon.request import Terms
+from antiphon.request import Arrival, Terms
 
 
 async def test_a_request_that_would_wait_too_long_is_refused_and_one_that_waits_longer_is_not():
@@ -76,6 +76,25 @@ async def test_of_requests_that_belong_together_none_is_dropped_once_one_has_beg
         answers = await asyncio.gather(*(read(stream) for stream in streams))
         assert answers == [expected(request) for request in requests]
         assert streams[1].begun_at - streams[0].begun_at > 0.2 + 0.5
+
+
+async def test_with_several_engines_a_request_waits_for_the_one_that_it_would_get():
+    """Nobody is refused while one of them is idle, and early only if all are busy."""
+    async with running_client(engines=2, max_num_sequences=1, step_seconds=0.02) as client:
+        await asyncio.gather(*(read(client.generate(ask(name, [1], max_tokens=20))) for name in "ab"))
+        hurried, arrival = Terms(first_token=1.0), Arrival(num_bytes=40)
+        streams = []
+        for name in ("first", "second"):
+            client.check_early(arrival, hurried)
+            streams.append(client.generate(ask(name, [2], max_tokens=2000, ignore_eos=True), hurried))
+        await until(lambda: client.stats.running == 2)
+        with pytest.raises(Overloaded) as refusal:
+            client.check_early(arrival, hurried)
+        assert refusal.value.predicted_wait > 1.0
+        with pytest.raises(Overloaded):
+            client.generate(ask("third", [3]), hurried)
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_a_request_that_can_no_longer_end_in_time_is_not_begun():

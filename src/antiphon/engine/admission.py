@@ -1,11 +1,10 @@
 """Decides whether a request is accepted: by the time that it would wait, not by the number of those before it.
 
-Owns what was learned for that (how long answers are, how much of a prompt is usually cached), the number of unfinished
-requests of each client, and the tickets of those that were refused. A request is refused if its first token is
-predicted later than its client waits for it, or its end later than its client waits for the whole answer. A request
-that an engine would begin with at once is always accepted: no later time could be better. New requests also wait for
-those that have a ticket, which were promised their time. `capacity` has what an engine can do, `forecast` predicts, and
-the client (`client`) owns the requests themselves.
+Owns the number of unfinished requests of each client, and the tickets of those that were refused. A request is refused
+if its first token is predicted later than its client waits for it, or its end later than its client waits for the whole
+answer. A request that an engine would begin with at once is always accepted: no later time could be better. New
+requests also wait for those that have a ticket, which were promised their time. `expected_work` has what requests
+probably need, `capacity` what an engine can do, `forecast` predicts, and the client (`client`) owns the requests.
 """
 
 from __future__ import annotations
@@ -19,19 +18,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from operator import itemgetter
 
-from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.capacity import Capacity
-from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
+from antiphon.engine.expected_work import ExpectedWork, least_work, num_before_new, num_before_undecoded
+from antiphon.engine.forecast import Forecast, Prediction, Work
 from antiphon.engine.lengths import AnswerLengths
 from antiphon.engine.tickets import Holder, RetryBudget, Tickets
 from antiphon.engine.unfinished import Unfinished
 from antiphon.errors import Overloaded
-from antiphon.request import Arrival, FinishReason, GenerateRequest, ServiceTier, Terms
+from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms
 
-_AFTER_ALL = 1 << 62  # a number of arrival
 _UNKNOWN_SPACING = 1.0  # seconds between two tickets while no step was measured
-_MEMORY = 0.95  # weight of the past in the share of prompts that is cached, per request
-_BYTES_PER_TOKEN = 4  # of a request's body, roughly
 # A client's requests may be so many times as many as there are free places (a "dynamic threshold", Choudhury and Hahne,
 # IEEE/ACM Transactions on Networking 6, 1998): one client alone gets three quarters, several get equal parts, and some
 # places are always left for a client that has none.
@@ -68,21 +64,24 @@ class Admission:
 
     def __init__(self, max_requests: int, clock: Callable[[], float] = time.monotonic) -> None:
         """`max_requests`: the limit on unfinished requests."""
-        self.lengths = AnswerLengths()
+        self._expected = ExpectedWork()
         self.max_requests = max_requests
         self._clock = clock
         self._tickets = Tickets()
         self._retries = RetryBudget()
-        self._cached_share = 0.0  # of a prompt
         self._num_unfinished: Counter[str] = Counter()  # requests of each client
         self._total_unfinished = 0
 
     # --- what it learns
 
+    @property
+    def lengths(self) -> AnswerLengths:
+        """How long answers are."""
+        return self._expected.lengths
+
     def note_first(self, unfinished: Unfinished, num_cached: int) -> None:
-        """A request's first event came."""
-        share = num_cached / len(unfinished.request.prompt_token_ids)
-        self._cached_share = _MEMORY * self._cached_share + (1 - _MEMORY) * share
+        """A request's first event came; so many tokens of its prompt were cached."""
+        self._expected.note_first(unfinished, num_cached)
 
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
         """A request that was accepted has ended."""
@@ -91,8 +90,7 @@ class Admission:
         self._num_unfinished[client] -= 1
         if not self._num_unfinished[client]:
             del self._num_unfinished[client]
-        if unfinished.parts.num_tokens:
-            self.lengths.observe(unfinished.parts, is_complete=reason is FinishReason.STOP)
+        self._expected.note_end(unfinished, reason)
 
     # --- what it decides
 
@@ -151,13 +149,9 @@ class Admission:
         message = f"The request waited for {late.age:.1f} seconds, and its answer would now be too late"
         return self._refusal(message, "queue_timeout", wish)
 
-    def tokens_owed(self, load: Load) -> float:
-        """Tokens that an engine still has to compute: of prompts, and expected ones of answers."""
-        return self._now(load).tokens_owed
-
     def tokens_owed_of(self, unfinished: Unfinished, context_length: int) -> float:
         """Tokens that an engine still has to compute for one request."""
-        return self._left_to_read(unfinished) + self._left_to_write(unfinished, context_length)
+        return self._expected.tokens_owed(unfinished, context_length)
 
     def _is_full(self, client: str, weight: int, num_requests: int) -> tuple[str, str] | None:
         """Why there is no place for so many more requests of a client, as a message and a reason; None if there is."""
@@ -199,101 +193,36 @@ class Admission:
     # --- the forecast
 
     def _now(self, load: Load) -> Forecast:
-        return load.capacity.forecast(lambda: self._works(load))
-
-    def _works(self, load: Load) -> Iterable[Work]:
-        places: Counter[str] = Counter()
-        in_order = sorted(enumerate(load.unfinished), key=lambda item: _kind(item[1].request))
-        for number, each in in_order:
-            places[each.request.fairness_id] += 1
-            yield Work(
-                _rank(each.request, places[each.request.fairness_id], number),
-                self._left_to_read(each),
-                self._left_to_write(each, load.context_length),
-                is_running=each.stream.begun_at is not None,
-            )
+        return load.capacity.forecast(lambda: self._expected.of_accepted(load.unfinished, load.context_length))
 
     def _wish(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> _Wish:
-        first = requests[0]
-        place = sum(
-            each.request.fairness_id == first.fairness_id and _kind(each.request) <= _kind(first)
-            for each in load.unfinished
-        )
-        works = [
-            Work(
-                _rank(request, place + number, _AFTER_ALL + number),
-                self._to_read(request),
-                self._to_write(request, _parts(request), 0, load.context_length),
-            )
-            for number, request in enumerate(requests, start=1)
-        ]
+        num_before = num_before_new(requests[0], load.unfinished)
+        works = self._expected.of_new(requests, num_before, load.context_length)
+        holder = Holder(_identity(requests, terms), requests[0].fairness_id, num_before + 1)
+        return self._predicted(works, holder, terms, load)
+
+    def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Wish:
+        """A request that is not decoded, as it probably is."""
+        num_before = num_before_undecoded(arrival, load.unfinished)
+        work = self._expected.of_undecoded(arrival, num_before, load.context_length)
+        return self._predicted([work], Holder(_identity((), terms), arrival.fairness_id, num_before + 1), terms, load)
+
+    def _least_excess(self, arrival: Arrival, terms: Terms, load: Load) -> float:
+        """By how many seconds a request that is not decoded would be late, at least; 0 if it may be in time."""
+        num_before = num_before_undecoded(arrival, load.unfinished)
+        holder = Holder(_identity((), terms), arrival.fairness_id, num_before + 1)
+        wish = self._predicted([least_work(arrival, num_before)], holder, terms, load)
+        if wish.prediction.wait <= 0:
+            return 0.0
+        num_tickets = 0 if terms.is_retry else self._tickets.ahead(self._clock(), holder)
+        return max(0.0, wish.excess + num_tickets * wish.spacing)
+
+    def _predicted(self, works: Sequence[Work], holder: Holder, terms: Terms, load: Load) -> _Wish:
         forecast = self._now(load)
         spacing = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
-        holder = Holder(_identity(requests, terms), first.fairness_id, place + 1)
         return _Wish(terms, holder, forecast.predict(works[-1]), spacing)
-
-    def _least_excess(self, arrival: Arrival, terms: Terms, load: Load) -> float:
-        """By how many seconds the request would be late, at least; 0 if it may be in time.
-
-        As if it were for one token: nothing in its body can make it begin or end earlier.
-        """
-        wish = self._before_decoding(arrival, terms, load, 1.0, 1.0)
-        if wish.prediction.wait <= 0:
-            return 0.0
-        num_before = 0 if terms.is_retry else self._tickets.ahead(self._clock(), wish.holder)
-        return max(0.0, wish.excess + num_before * wish.spacing)
-
-    def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Wish:
-        """The request as it probably is."""
-        prompt = arrival.num_bytes / _BYTES_PER_TOKEN
-        answer = self.lengths.typical(max(1.0, load.context_length - prompt))
-        return self._before_decoding(arrival, terms, load, max(1.0, prompt * (1 - self._cached_share)), answer)
-
-    def _before_decoding(self, arrival: Arrival, terms: Terms, load: Load, prompt: float, answer: float) -> _Wish:
-        # A flex request comes later, so those of the client's requests that are not flex come before it in any case.
-        place = 1 + sum(
-            each.request.fairness_id == arrival.fairness_id and _kind(each.request) <= (0, False)
-            for each in load.unfinished
-        )
-        work = Work((0, False, place / arrival.fairness_weight, _AFTER_ALL), prompt, answer)
-        forecast = self._now(load)
-        spacing = forecast.service_seconds(work) or _UNKNOWN_SPACING
-        holder = Holder(_identity((), terms), arrival.fairness_id, place)
-        return _Wish(terms, holder, forecast.predict(work), spacing)
-
-    def _left_to_read(self, unfinished: Unfinished) -> float:
-        is_read = bool(unfinished.output_token_ids or unfinished.num_scored_tokens)
-        return 0.0 if is_read else self._to_read(unfinished.request)
-
-    def _left_to_write(self, unfinished: Unfinished, context_length: int) -> float:
-        return self._to_write(unfinished.request, unfinished.parts, unfinished.num_scored_tokens, context_length)
-
-    def _to_read(self, request: GenerateRequest) -> float:
-        """Tokens of a prompt that are probably not cached; at least the last one has to be computed."""
-        if request.choice_index:
-            return 1.0  # the first choice computes it
-        return max(1.0, len(request.prompt_token_ids) * (1 - self._cached_share))
-
-    def _to_write(self, request: GenerateRequest, parts: AnswerParts, num_scored: int, context_length: int) -> float:
-        sampling = request.sampling
-        limit = min(sampling.max_tokens, context_length - len(request.prompt_token_ids))
-        least = limit if sampling.ignore_eos and not sampling.stop_token_ids else min(sampling.min_tokens, limit)
-        expected = max(self.lengths.remaining(parts, limit), least - parts.num_tokens)
-        return expected + request.num_scored_tokens - num_scored
-
-
-def _parts(request: GenerateRequest) -> AnswerParts:
-    return AnswerParts(request.sampling.thinking, request.output_token_ids)
-
-
-def _kind(request: GenerateRequest) -> tuple[int, bool]:
-    return request.priority, request.service_tier is ServiceTier.FLEX
-
-
-def _rank(request: GenerateRequest, place: int, number: int) -> Rank:
-    return (*_kind(request), place / request.fairness_weight, number)
 
 
 def _identity(requests: Sequence[GenerateRequest], terms: Terms) -> bytes:

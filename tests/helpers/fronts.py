@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from loads import Answer, ask, expected_answer, fake_config
+from patience import PATIENCE
 
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import Counters, EngineClient, TokenStream
 from antiphon.engine.supervisor import Supervisor
 from antiphon.machine import free_memory_bytes
 from antiphon.request import GenerateRequest
-
-PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from patience import PATIENCE
 from scrapes import check_accounts, samples
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
@@ -26,7 +27,6 @@ from antiphon.http.page import FOLDER
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
 
-PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 MODEL = "tiny"
 _TLS = ssl.create_default_context()  # not used over plain HTTP; making one for each client takes a tenth of a start
 

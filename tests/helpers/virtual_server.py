@@ -7,6 +7,7 @@ from loads import EngineInMemory, ask
 from antiphon.config import EngineConfig
 from antiphon.engine.admission import Admission, Load
 from antiphon.engine.capacity import Capacity
+from antiphon.engine.forecast import Prediction
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats
@@ -15,18 +16,28 @@ from antiphon.request import GenerateRequest, Terms
 
 
 class VirtualServer:
-    """The admission before the real scheduler on the fake runner; every step takes `step_seconds` of virtual time."""
+    """The admission in front of the real scheduler on the fake runner, with a clock of its own.
 
-    def __init__(self, *, places: int, step_seconds: float = 0.05, max_requests: int = 10_000) -> None:
+    A step takes `step_seconds`, and `token_seconds` for each of its tokens.
+    """
+
+    def __init__(
+        self, *, places: int, step_seconds: float = 0.05, token_seconds: float = 0.0, max_requests: int = 10_000
+    ) -> None:
         self.now = 0.0
         self.step_seconds = step_seconds
+        self.token_seconds = token_seconds
         self.engine = EngineInMemory(max_num_sequences=places, target_step_seconds=0.0, kv_cache_tokens=1 << 16)
+        self.engine.scheduler.check = lambda: None  # type: ignore[method-assign]  # slow, and tested elsewhere
         config = EngineConfig(model="", max_num_sequences=places, target_step_seconds=0.0)
         self.admission = Admission(max_requests, lambda: self.now)
         self.capacity = Capacity(config)
         self.unfinished: dict[str, Unfinished] = {}
+        self.predicted: dict[str, Prediction] = {}
         self.accepted_at: dict[str, float] = {}
         self.begun_at: dict[str, float] = {}
+        self.first_token_at: dict[str, float] = {}
+        self.ended_at: dict[str, float] = {}
         self.context_length = self.engine.context_length
         self._num_events = 0
 
@@ -37,11 +48,12 @@ class VirtualServer:
     def offer(self, request: GenerateRequest, terms: Terms) -> Overloaded | None:
         """Send a request; returns why it was refused."""
         try:
-            self.admission.admit([request], terms, self.load)
+            predicted = self.admission.admit([request], terms, self.load)
         except Overloaded as refusal:
             return refusal
         stream = TokenStream(request.request_id, lambda *_: None)
         self.unfinished[request.request_id] = Unfinished(request, stream, [], terms)
+        self.predicted[request.request_id] = predicted
         self.accepted_at[request.request_id] = self.now
         self.engine.scheduler.add(request)
         return None
@@ -55,21 +67,24 @@ class VirtualServer:
 
     def step(self) -> None:
         plan = self.engine.step()
-        self.now += self.step_seconds
+        seconds = self.step_seconds + self.token_seconds * plan.num_tokens
+        began, self.now = self.now, self.now + seconds
         events = self.engine.answers.events[self._num_events :]
         self._num_events += len(events)
         stats = EngineStats(
             running=self.engine.scheduler.num_running,
             waiting=self.engine.scheduler.num_waiting,
-            cycle_seconds=self.step_seconds,
+            cycle_seconds=seconds,
             step_tokens=plan.num_tokens,
         )
         self.capacity.observe(stats, events)
         for request_id in self.engine.scheduler.begun:
-            self.begun_at[request_id] = self.now - self.step_seconds
+            self.begun_at[request_id] = began
             self.unfinished[request_id].stream.note_begun(self.now)
         for event in events:
+            self.first_token_at.setdefault(event.request_id, self.now)
             self.unfinished[event.request_id].take(event)
             if event.finish_reason:
+                self.ended_at[event.request_id] = self.now
                 self.admission.note_end(self.unfinished.pop(event.request_id), event.finish_reason)
                 self.capacity.forget_forecast()

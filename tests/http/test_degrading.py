@@ -46,7 +46,7 @@ STREAMED = [path for path in APIS if path != "/generate"]
 
 
 def degrading_of(server: Served) -> Degrading:
-    return server.server.config.app.state.context.degrading
+    return server.server.app.state.context.degrading
 
 
 async def until_level(server: Served, level: int) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from fake_hub import FakeHub, fake_hub, unreachable
+from patience import PATIENCE
 from tiny_folders import write_random_folder, write_random_gguf
 
-PATIENCE = 60.0  # seconds; only a machine that stands still takes that long
 ANTIPHON = [sys.executable, "-m", "antiphon"]
 
 

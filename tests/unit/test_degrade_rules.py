@@ -116,7 +116,7 @@ def test_a_stay_is_above_zero(stay):
 
 def test_the_option_and_the_file_take_the_same(tmp_path, monkeypatch):
     seen: list[Any] = []
-    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings: seen.append(settings[1]))
+    monkeypatch.setattr("antiphon.commands.serving.run", lambda *settings, **_: seen.append(settings[1]))
     rule = "memory>90%,timeouts>=3: max_tokens=512,temperature=0.3"
     file = tmp_path / "antiphon.toml"
     file.write_text(f'degrade = ["{rule}", "shed=all"]\n"degrade-stay" = 5\n')

@@ -287,6 +287,15 @@ def test_nodes_that_do_not_list_every_cpu_are_not_believed(machine):
 # --- several engines
 
 
+def test_people_are_shown_that_there_is_one_engine_for_each_node(machine, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    seen = see_machine(root=two_nodes(machine).root)
+    assert seen.limits()[1] == (
+        "NUMA nodes: 0 with 4 cores, 1 with 4 cores; one engine for each, if memory allows; "
+        "--threads above 4 makes it one on all nodes"
+    )
+
+
 def test_there_is_one_engine_for_each_node(machine):
     processors = see_processors(two_nodes(machine).root, range(16))
     assert default_engines(processors) == 2

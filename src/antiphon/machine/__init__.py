@@ -108,6 +108,8 @@ class Machine:
         node = self.choice.node
         if node is None:
             return f"{self.choice.threads} threads use all of them"
+        if default_engines(self.processors) > 1:
+            return f"one engine for each, if memory allows; --threads above {node.num_cores} makes it one on all nodes"
         return f"threads stay on node {node.id}, and --threads above {node.num_cores} uses all of them"
 
 

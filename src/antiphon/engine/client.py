@@ -263,6 +263,10 @@ class EngineClient:
         """
         return await self._operations.replace(config, vocabulary, on_switch)
 
+    def free_memory(self) -> int:
+        """Bytes of memory that more engines may use, beside what the present ones have been promised."""
+        return self._operations.free_memory()
+
     @property
     def generation(self) -> int:
         """The generation of engines that new requests go to; 1 at first."""
@@ -274,6 +278,13 @@ class EngineClient:
         For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
         """
         return self._operations.held()
+
+    def generation_serving(self, generation: int) -> int | None:
+        """The generation whose engines compute requests of this one; None if it has ended.
+
+        It is a later one if that computes the same bits.
+        """
+        return self._operations.resolved(generation)
 
     async def wait_generation_ended(self, generation: int) -> None:
         """Wait until no engine of an earlier generation is left."""

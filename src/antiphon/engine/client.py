@@ -169,6 +169,7 @@ class EngineClient:
         """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""
         self._settings = settings
         self._admission.max_requests = settings.max_queued_requests
+        self._fleet.configure_breakers(_breaker_settings(settings))
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
@@ -278,6 +279,11 @@ class EngineClient:
         For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
         """
         return self._operations.held()
+
+    def info_of(self, generation: int | None) -> Ready | None:
+        """As `info`, of the engines that serve this generation; None: the current one."""
+        number = self._operations.resolved(self.generation if generation is None else generation)
+        return self.info if number in (None, self.generation) else self._fleet.generations[number].info
 
     def generation_serving(self, generation: int) -> int | None:
         """The generation whose engines compute requests of this one; None if it has ended.

@@ -306,3 +306,16 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreaker = BreakerMachine.TestCase
+
+
+def test_other_settings_hold_from_now_on():
+    clock = Clock()
+    breaker = breaker_of(clock, failures=2)
+    breaker.failed(breaker.begin())
+    breaker.configure(BreakerSettings(failures=0))
+    breaker.failed(breaker.begin())
+    assert breaker.state is CLOSED
+    breaker.configure(BreakerSettings(failures=1, delay=7.0, window=60.0))  # another window: counted anew
+    assert breaker.outcomes == (0, 0)
+    breaker.failed(breaker.begin())
+    assert (breaker.state, breaker.retry_after()) == (OPEN, 7.0)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_a_service_reports_that_it_loads_is_ready_and_stops(manager, tmp_path):
         assert "STOPPING=1" in manager.until("STOPPING=1")
         assert process.wait(PATIENCE) == 0
     assert not [message for message in manager.drain() if message.startswith("READY")]
+
+
+def test_a_service_reports_that_it_reloads_and_when_that_is_done(manager, tmp_path):
+    with service(manager, tmp_path) as process:
+        manager.until("STATUS=serving")
+        began = time.monotonic_ns() // 1000
+        process.send_signal(signal.SIGHUP)
+        reloading = manager.until("RELOADING=1")[-1]
+        assert began <= int(reloading.partition("\nMONOTONIC_USEC=")[2]) <= time.monotonic_ns() // 1000
+        manager.until("READY=1")
 
 
 def test_the_watchdog_hears_from_a_living_server_and_not_from_a_stopped_one(manager, tmp_path):

@@ -134,3 +134,18 @@ def test_durations_are_written_as_openai_writes_them(missing, text):
     bucket.settle(0, 60)
     clock.now += 60 - missing
     assert dict(bucket.headers("x"))[b"x-ratelimit-reset-x"].decode() == text
+
+
+def test_new_keys_and_limits_keep_what_was_used_of_those_that_stay():
+    clock = Clock()
+    rates = Rates(read_api_keys(["a:key-of-a,b:key-of-b,c:key-of-c"]), requests_per_minute=10, clock=clock)
+    for key in "abc":
+        for _ in range(4):
+            rates.take_request(key)
+    keys = read_api_keys(["a:key-of-a,b:key-of-b,d:key-of-d"])
+    same = rates.renewed(keys, 10, 0)
+    assert [told(same, key).get("remaining-requests") for key in "abcd"] == ["6", "6", None, "10"]
+    rates.take_request("a")  # by a request that began before
+    assert told(same, "a")["remaining-requests"] == "5"
+    assert told(rates.renewed(keys, 20, 0), "a")["remaining-requests"] == "20"
+    assert not rates.renewed(keys, 0, 0)

@@ -143,3 +143,13 @@ def test_reserved_bytes_are_counted_and_never_above_the_cap(steps):
         store.keep(f"kept {number}", bytes(size), b"", None)
         stored = sum(kept.turn.num_bytes for kept in store._kept.values())
         assert store.num_bytes == stored + sum(reserved.values()) <= 12_000
+
+
+def test_lower_limits_remove_what_is_above_them():
+    store = ResponseStore(3, 1 << 20, 1 << 20)
+    for name in "abc":
+        store.keep(name, b"body", b"[]", None)
+    store.set_limits(2, 1 << 20, 1 << 20)
+    assert [store.get(name) is not None for name in "abc"] == [False, True, True]
+    store.set_limits(2, 1, 1 << 20)
+    assert (len(store), store.num_bytes) == (0, 0)

@@ -85,7 +85,7 @@ class Context:
 
         They are also available between two engines: requests are accepted then, and wait for the next engine.
         """
-        info = self.engine.info
+        info = self.engine.info_of(self.generation)
         if info is None:
             raise NotReady(f"The server cannot accept requests: the engine is {self.engine.state}.", retry_after=5.0)
         return ModelFacts(info.context_length, info.vocab_size)

@@ -41,8 +41,11 @@ from antiphon.http.live import LiveApplication
 from antiphon.http.server import Server, tls_context
 from antiphon.loading.assembly import Assembly, assemble
 from antiphon.loading.model import Found, resolve_model
+from antiphon.memory_plan import MemoryPlan
 from antiphon.model_files import ModelFile
 from antiphon.systemd import Systemd
+
+_NO_LIMIT = 1 << 62  # bytes, where nothing will be loaded
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +140,7 @@ class Reloader:
         refusal: AntiphonError | None = None
         new: _NewModel | None = None
         try:
-            new = await asyncio.to_thread(self._open, typed, wanted)
+            new = await asyncio.to_thread(self._open, typed, wanted, self._engine.free_memory())
         except _NoRoom as error:
             refusal = error
         changed = await self._take_in(with_model_of(wanted, self._settings), tls, certificate)
@@ -145,7 +148,7 @@ class Reloader:
             refusal = await self._take_in_model(new, wanted)
             changed += [] if refusal else new.changes
         if refusal is not None:
-            differing = new.changes if new else engine_changes(self.served.typed, typed)
+            differing = new.changes if new else self._differences(typed, wanted)
             kept += [SettingKept(setting=each.setting, value=each.before, reason=refusal.message) for each in differing]
             raise ReloadFailed(
                 f"the new engines cannot be loaded, so the present ones go on: {refusal.message}",
@@ -175,7 +178,7 @@ class Reloader:
 
     # --- the model and the engines
 
-    def _open(self, typed: EngineConfig, wanted: ServerConfig) -> _NewModel | None:
+    def _open(self, typed: EngineConfig, wanted: ServerConfig, free_memory: int) -> _NewModel | None:
         """Open what is to be served, if it differs from what is served. Runs in a thread.
 
         Raises:
@@ -183,7 +186,7 @@ class Reloader:
             _NoRoom: there is not enough memory for it.
         """
         changes = engine_changes(self.served.typed, typed)
-        of_model = server_changes(self._settings, with_model_of(self._settings, wanted))
+        of_model = self._model_changes(wanted)
         found = self._find(typed, wanted)
         checkpoint = open_checkpoint(found.path)
         present = self.served.assembly
@@ -198,15 +201,22 @@ class Reloader:
             pinned = replace(typed, quantization=present.plan.quantization.name or typed.quantization)
         else:
             pinned = typed
+        needs_engines = has_new_files or bool(changes)
         try:
-            assembly = assemble(found, pinned, wanted)
+            assembly = assemble(found, pinned, wanted, free_memory if needs_engines else _NO_LIMIT)
         except ConfigError as error:
             raise _NoRoom(error.message) from None
-        needs_engines = has_new_files or bool(changes)
         if not needs_engines:  # the engines go on, with the files that they inherited
             assembly.checkpoint.files.close()
             assembly = replace(present, model=assembly.model)
+        changes += _sizes(present.plan, assembly.plan)
         return _NewModel(Served(found, typed, assembly), changes + of_model, needs_engines)
+
+    def _model_changes(self, wanted: ServerConfig) -> list[SettingChange]:
+        return server_changes(self._settings, with_model_of(self._settings, wanted))
+
+    def _differences(self, typed: EngineConfig, wanted: ServerConfig) -> list[SettingChange]:
+        return engine_changes(self.served.typed, typed) + self._model_changes(wanted)
 
     def _find(self, typed: EngineConfig, wanted: ServerConfig) -> Found:
         """The model. A name that has not changed is not looked up again, since that may take long."""
@@ -221,7 +231,7 @@ class Reloader:
         settings = with_model_of(self._settings, wanted)
         context = self._context.renewed(model, settings)
         app = await self._build_app(context)
-        generation = self._engine.generation
+        generation, held = self._engine.generation, self._held
 
         def switch() -> None:
             """The engines, and the text side that fits them, change in one turn of the event loop."""
@@ -239,6 +249,8 @@ class Reloader:
             model.text.close()
             new.served.assembly.checkpoint.files.close()
             return error
+        if self._engine.generation_serving(generation) != generation:
+            held.close()  # the new engines serve its requests too, so the old ones need not wait for their end
         return None
 
     def _begin(self, app: FastAPI, context: Context, when_unused: Callable[[], None]) -> None:
@@ -299,6 +311,12 @@ class Reloader:
 
 class _NoRoom(ConfigError):
     """There is not enough memory for a model beside the present one."""
+
+
+def _sizes(before: MemoryPlan, after: MemoryPlan) -> list[SettingChange]:
+    """What has another size since there is less memory beside the present engines, or more than at start."""
+    tokens = [f"{plan.kv_cache_tokens:,} tokens for each engine" for plan in (before, after)]
+    return [] if tokens[0] == tokens[1] else [SettingChange(setting="KV cache", before=tokens[0], after=tokens[1])]
 
 
 def _nothing() -> None:

@@ -67,6 +67,12 @@ class Breaker:
         self._probe: Permit | None = None
         self.num_opened = 0  # only grows
 
+    def configure(self, settings: BreakerSettings) -> None:
+        """Use other settings from now on. If the window is another, outcomes are counted anew."""
+        if settings.window != self._settings.window:
+            self._outcomes = _Outcomes(settings.window / _NUM_SLOTS)
+        self._settings = settings
+
     @property
     def state(self) -> BreakerState:
         if self._is_closed:

@@ -169,6 +169,7 @@ class EngineClient:
         """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""
         self._settings = settings
         self._admission.max_requests = settings.max_queued_requests
+        self._fleet.configure_breakers(_breaker_settings(settings))
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
@@ -263,6 +264,10 @@ class EngineClient:
         """
         return await self._operations.replace(config, vocabulary, on_switch)
 
+    def free_memory(self) -> int:
+        """Bytes of memory that more engines may use, beside what the present ones have been promised."""
+        return self._operations.free_memory()
+
     @property
     def generation(self) -> int:
         """The generation of engines that new requests go to; 1 at first."""
@@ -274,6 +279,18 @@ class EngineClient:
         For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
         """
         return self._operations.held()
+
+    def info_of(self, generation: int | None) -> Ready | None:
+        """As `info`, of the engines that serve this generation; None: the current one."""
+        number = self._operations.resolved(self.generation if generation is None else generation)
+        return self.info if number in (None, self.generation) else self._fleet.generations[number].info
+
+    def generation_serving(self, generation: int) -> int | None:
+        """The generation whose engines compute requests of this one; None if it has ended.
+
+        It is a later one if that computes the same bits.
+        """
+        return self._operations.resolved(generation)
 
     async def wait_generation_ended(self, generation: int) -> None:
         """Wait until no engine of an earlier generation is left."""

@@ -121,6 +121,12 @@ class Fleet:
         """The engines of a generation."""
         return [engine for engine in self.engines.values() if engine.generation == number]
 
+    def configure_breakers(self, settings: BreakerSettings) -> None:
+        """Use other settings for the breakers of all engines, from now on."""
+        self._breaker = settings
+        for engine in self.engines.values():
+            engine.breaker.configure(settings)
+
     def check_breakers(self, generation: int) -> None:
         """Raise EngineUnavailable if all engines of this generation keep failing, so that none takes new requests."""
         engines = [each for each in self.of_generation(generation) if not each.error]

@@ -195,6 +195,17 @@ class Operations:
 
     # --- what they share
 
+    def free_memory(self) -> int:
+        """Bytes that more engines may use.
+
+        An engine uses its KV cache bit by bit, so this is less than what is free: the running engines will need more.
+        """
+        promised = sum(
+            max(0, each.config.memory_bytes - (anonymous_bytes(each.pid) if each.pid else 0))
+            for each in self._fleet.engines.values()
+        )
+        return max(0, self._free_memory() - promised)
+
     @contextmanager
     def _alone(self, what: str) -> Iterator[None]:
         if self.current:
@@ -231,15 +242,8 @@ class Operations:
             )
 
     def _check_memory(self, config: EngineConfig, count: int, what: str) -> None:
-        """Raise NotEnoughMemory if there is no room for so many more engines.
-
-        An engine uses its KV cache bit by bit, so free memory is less what the running engines have not used yet.
-        """
-        promised = sum(
-            max(0, each.config.memory_bytes - (anonymous_bytes(each.pid) if each.pid else 0))
-            for each in self._fleet.engines.values()
-        )
-        needed, free = count * config.memory_bytes, max(0, self._free_memory() - promised)
+        """Raise NotEnoughMemory if there is no room for so many more engines."""
+        needed, free = count * config.memory_bytes, self.free_memory()
         if needed > free:
             raise NotEnoughMemory(
                 f"{what} would need {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free; "

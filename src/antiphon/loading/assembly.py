@@ -32,8 +32,8 @@ class Assembly:
     machine: Machine  # as it was before anything was loaded
 
 
-def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Assembly:
-    """Open the model.
+def assemble(found: Found, engine: EngineConfig, settings: ServerConfig, available: int | None = None) -> Assembly:
+    """Open the model. `available`: bytes of memory that it may use; None: what is free.
 
     Raises:
         CheckpointError: it cannot be served.
@@ -43,7 +43,7 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig) -> Asse
     # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     machine = see_machine(engine.threads)
     most = default_engines(machine.processors, engine.threads)
-    plan = plan_engines(checkpoint, engine, machine.memory.free, most)
+    plan = plan_engines(checkpoint, engine, machine.memory.free if available is None else available, most)
     planned = plan.applied_to(engine)
     text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))

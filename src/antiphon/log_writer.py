@@ -2,7 +2,8 @@
 
 A pipe holds 64 KB, and Ctrl-S stops a terminal. After that, a write by a plain handler blocks until somebody reads, and
 so does the code that logged: the event loop, or the engine between two steps. Here lines wait in a queue. When the
-queue is full, further lines are dropped and counted, and the count is written in their place.
+queue is full, further lines are dropped and counted, and the count is written in their place. So are lines for which
+the disk has no room.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _PATIENCE = 1.0  # seconds for the last lines to be written at the end
 
 def dropped_note(count: int) -> str:
     """The line that is written in place of dropped lines."""
-    return f"{count} log {'line was' if count == 1 else 'lines were'} dropped, because the log was not read in time"
+    lines = "line was" if count == 1 else "lines were"
+    return f"{count} log {lines} dropped, because the log could not be written in time"
 
 
 class LineWriter(logging.Handler):
@@ -35,7 +37,8 @@ class LineWriter(logging.Handler):
         super().__init__()
         self._fd = fd
         self._dropped_line = dropped
-        self._waiting: queue.Queue[str | None] = queue.Queue(max_waiting)
+        # A line, or None at the end, and the number of lines that were dropped before it.
+        self._waiting: queue.Queue[tuple[str | None, int]] = queue.Queue(max_waiting)
         self._num_dropped = 0
         # A daemon thread: a reader that has stopped must not keep this process from exiting.
         self._thread = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
@@ -55,33 +58,53 @@ class LineWriter(logging.Handler):
     def close(self) -> None:
         """Write the queued lines, but wait at most a second for that."""
         with suppress(queue.Full):
-            if self._num_dropped:
-                self._waiting.put_nowait(self._dropped_line(self._num_dropped))
-            self._waiting.put_nowait(None)
+            self._waiting.put_nowait((None, self._num_dropped))
             self._thread.join(_PATIENCE)
         super().close()
 
     def _put(self, line: str) -> None:
-        if self._num_dropped:
-            line = f"{self._dropped_line(self._num_dropped)}\n{line}"
         try:
-            self._waiting.put_nowait(line)
+            self._waiting.put_nowait((line, self._num_dropped))
         except queue.Full:
             self._num_dropped += 1
         else:
             self._num_dropped = 0
 
     def _write_all(self) -> None:
-        while (line := self._waiting.get()) is not None:
-            data = f"{line}\n".encode(errors="backslashreplace")
-            while data:
-                try:
-                    # Not through Python's own buffer: a blocked thread would hold its lock until the process exits.
-                    data = data[os.write(self._fd, data) :]
-                except BlockingIOError:  # the descriptor was made non-blocking, perhaps by another process
-                    self._wait_until_writable()
-                except OSError:  # the reader has closed it
-                    return
+        num_lost, is_torn = 0, False
+        line: str | None = ""
+        while line is not None:
+            line, num_dropped = self._waiting.get()
+            num_lost += num_dropped
+            lines = [self._dropped_line(num_lost)] if num_lost else []
+            if line is not None:
+                lines.append(line)
+            text = "".join(f"{each}\n" for each in lines)
+            data = (b"\n" if is_torn else b"") + text.encode(errors="backslashreplace")
+            try:
+                num_written = self._write(data)
+            except BrokenPipeError:  # the reader has closed it
+                return
+            if num_written == len(data):
+                num_lost, is_torn = 0, False
+            else:
+                num_lost += 1
+                is_torn = is_torn or num_written > 0
+
+    def _write(self, data: bytes) -> int:
+        """Write as much as possible and return its length: a disk may be full, and have room for later lines."""
+        num_written = 0
+        while num_written < len(data):
+            try:
+                # Not through Python's own buffer: a blocked thread would hold its lock until the process exits.
+                num_written += os.write(self._fd, data[num_written:])
+            except BlockingIOError:  # the descriptor was made non-blocking, perhaps by another process
+                self._wait_until_writable()
+            except BrokenPipeError:
+                raise
+            except OSError:
+                break
+        return num_written
 
     def _wait_until_writable(self) -> None:
         poll = select.poll()

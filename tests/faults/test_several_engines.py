@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -14,8 +15,17 @@ from fronts import PATIENCE, expected, is_gone, long_requests, read, running_cli
 from loads import ask, expected_answer, fake_config
 
 from antiphon.config import EngineConfig, FakeSettings
+from antiphon.engine.breaker import LONGEST_DELAY, BreakerState
 from antiphon.engine.client import EngineClient, EngineState
-from antiphon.errors import ConfigError, EngineDied, NoSuchEngine, NotEnoughMemory, NotReady, OperationInProgress
+from antiphon.errors import (
+    ConfigError,
+    EngineDied,
+    EngineUnavailable,
+    NoSuchEngine,
+    NotEnoughMemory,
+    NotReady,
+    OperationInProgress,
+)
 from antiphon.request import TokenEvent
 
 GIB = 1 << 30
@@ -319,3 +329,28 @@ async def test_late_events_of_the_engine_that_had_a_request_are_not_taken_for_ne
         assert await reading == expected(request)
         assert {event.request_id for event in events} == {"r"}
         assert len(events) == 10
+
+
+async def test_new_requests_pass_over_an_engine_that_keeps_failing_while_there_is_another():
+    async with running_client(engines=2) as client:
+        first, second = client._all
+        for _ in range(3):
+            first.breaker.engine_failed()
+        for number in range(4):
+            request = ask(f"r{number}", [number + 1] * 4)
+            stream = client.generate(request)
+            assert load(client) == {1: 0, 2: 1}
+            assert await read(stream) == expected(request)
+        for _ in range(3):
+            second.breaker.engine_failed()
+        with pytest.raises(EngineUnavailable):
+            client.generate(ask("refused", [1]))
+        first.breaker._clock = lambda: time.monotonic() + LONGEST_DELAY
+        probe = ask("probe", [1, 2])
+        stream = client.generate(probe)
+        assert load(client) == {1: 1, 2: 0}
+        with pytest.raises(EngineUnavailable):
+            client.generate(ask("beside the probe", [1]))
+        assert await read(stream) == expected(probe)
+        assert first.breaker.state is BreakerState.CLOSED
+        assert (client.counters.refused, client.breakers_opened) == (2, 2)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from openai import AsyncOpenAI
 from scrapes import blocks_in_use, check_accounts, check_idle, samples
 
 PATIENCE = 600.0  # seconds; a busy machine has taken more than 120 for 400 tokens
+TLS = ssl.create_default_context()  # not used over plain HTTP; making one for each request takes long
 _ENGINE = b"antiphon.engine.worker"
 T = TypeVar("T")
 
@@ -36,6 +38,7 @@ class RealServer:
     process: subprocess.Popen[str]
     url: str
     model: str  # its name to clients
+    log: IO[str]  # its standard error
 
     def openai(self) -> AsyncOpenAI:
         """The official client; use as an async context manager, within one event loop."""
@@ -46,7 +49,7 @@ class RealServer:
         return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def metrics(self) -> dict[str, float]:
-        return samples(httpx2.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False).text)
+        return samples(httpx2.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False, verify=TLS).text)
 
     def wait_idle(self) -> dict[str, float]:
         """Wait until nobody is served, check that the accounts close, return the scrape."""
@@ -68,17 +71,26 @@ class RealServer:
         return [pid for pid in children(self.process.pid) if _ENGINE in _command_line(pid)]
 
     @property
+    def messages(self) -> str:
+        """What it has written to standard error so far."""
+        return os.pread(self.log.fileno(), 1 << 24, 0).decode()
+
+    @property
     def family(self) -> list[int]:
         """Process ids of the server and of all that it started."""
         return [self.process.pid, *children(self.process.pid)]
 
 
 @contextmanager
-def real_server(model: Path | str, *options: str) -> Iterator[RealServer]:
-    """A ready server on a free port, its address taken from the line that it offers for pasting."""
+def real_server(model: Path | str, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[RealServer]:
+    """A ready server on a free port, its address taken from the line that it offers for pasting.
+
+    `environment`: more variables for it.
+    """
     command = [sys.executable, "-m", "antiphon", "serve", str(model), "--port", "0", *options]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        variables = {**os.environ, **(environment or {})}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=variables)
         family: list[int] = []
         try:
             server = _when_ready(process, log)
@@ -140,8 +152,8 @@ def _when_ready(process: subprocess.Popen[str], log: IO[str]) -> RealServer:
     line = process.stdout.readline()
     assert line.startswith("curl http://127.0.0.1:"), _text(log)
     url = line.split()[1].removesuffix("/v1/chat/completions")
-    model = httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False).json()["data"][0]["id"]
-    return RealServer(process, url, model)
+    model = httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False, verify=TLS).json()["data"][0]["id"]
+    return RealServer(process, url, model, log)
 
 
 def _is_idle(now: dict[str, float]) -> bool:

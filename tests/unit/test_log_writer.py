@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -131,3 +132,23 @@ def test_a_terminal_gets_level_and_text_in_place_of_a_progress_bar():
     assert text.startswith("\r\x1b[2K")
     assert "WARNING  the engine [died]: x" in Text.from_ansi(text.removeprefix("\r\x1b[2K")).plain
     assert "\n" not in text
+
+
+def test_lines_for_which_the_disk_has_no_room_are_counted_and_later_ones_are_written(tmp_path):
+    """The descriptor is that of a full disk until it is that of a file, as if the disk had been cleared."""
+    with open("/dev/full", "wb", buffering=0) as full, open(tmp_path / "log", "wb", buffering=0) as file:
+        descriptor = os.dup(full.fileno())
+        writer = LineWriter(descriptor)
+        for number in range(5):
+            writer.emit(record(f"lost {number}"))
+        while not writer._waiting.empty():
+            time.sleep(0.001)
+        os.dup2(file.fileno(), descriptor)
+        writer.emit(record("first after"))
+        writer.emit(record("second after"))
+        writer.close()
+        os.close(descriptor)
+    note, *lines = (tmp_path / "log").read_text().splitlines()
+    # The thread may have taken the last of the five just before there was room.
+    assert int(note.split()[0]) + lines.count("lost 4") == 5
+    assert lines[-2:] == ["first after", "second after"]

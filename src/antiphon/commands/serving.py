@@ -35,7 +35,8 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.administration import Administration
 from antiphon.http.app import create_app
-from antiphon.http.server import Server, StopSignals, allow_open_files, check_tls, listen, url_of
+from antiphon.http.listening import allow_open_files
+from antiphon.http.server import Server, StopSignals, check_tls, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
 from antiphon.systemd import Systemd

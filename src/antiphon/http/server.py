@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import signal
 import socket
 import ssl
@@ -27,11 +26,17 @@ from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
 from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Handshake
 from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
+from antiphon.http.listening import (
+    ExhaustionLog,
+    Listener,
+    allow_open_files,
+    allowed_connections,
+    notice_vanished_peers,
+)
 from antiphon.http.live import LiveApplication
 from antiphon.http.loop_lag import LoopLag
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_OTHER_FILES = 256  # besides connections: the engine, the renderer, connections that are being refused
 _FLUSH_SECONDS = 5  # for answers that are complete but not sent yet when the drain ends
 
 logger = logging.getLogger(__name__)
@@ -46,7 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(f"--host {host!r} is not an address of this machine: {error.strerror}") from None
     # With its protocol named, asyncio switches off Nagle's delay, which would cost each answer some 40 ms.
-    listener = socket.socket(family, kind, protocol)
+    listener = Listener(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
@@ -85,15 +90,6 @@ def tls_context(settings: ServerConfig) -> ssl.SSLContext | None:
     except OSError as error:
         raise ConfigError(f"{files} cannot be read: {error.strerror}") from None
     return context
-
-
-def allow_open_files(connections: int) -> None:
-    """Raise this process's limit on open files, as far as permitted, to allow this many connections."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def url_of(listener: socket.socket, *, secure: bool = False) -> str:
@@ -177,8 +173,9 @@ class Server(uvicorn.Server):
     """One server on one socket, for one engine."""
 
     def __init__(self, app: FastAPI, engine: EngineClient, settings: ServerConfig) -> None:
-        self._limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
-        self._admission = ConnectionAdmission(settings.max_connections)
+        max_connections = allowed_connections(settings.max_connections)
+        self._limits = ConnectionLimits(max_connections, settings.network_timeout)
+        self._admission = ConnectionAdmission(max_connections)
         self._tls = tls_context(settings)
         self.live = LiveApplication(app)
         config = uvicorn.Config(
@@ -213,14 +210,18 @@ class Server(uvicorn.Server):
         """
         allow_open_files(settings.max_connections)
         self._settings = settings
-        self._limits = ConnectionLimits(settings.max_connections, settings.network_timeout)
-        self._admission.max_connections = settings.max_connections
+        max_connections = allowed_connections(settings.max_connections)
+        self._limits = ConnectionLimits(max_connections, settings.network_timeout)
+        self._admission.max_connections = max_connections
         self.config.timeout_keep_alive = cast(int, settings.keep_alive_timeout)
         if self._tls is not None and tls is not None:
             self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, and also measure how late the event loop is."""
+        asyncio.get_running_loop().set_exception_handler(ExhaustionLog())
+        for listener in sockets or ():
+            notice_vanished_peers(listener, self._settings.network_timeout)
         await super().startup(sockets)
         self._loop_lag.start()
 

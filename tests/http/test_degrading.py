@@ -311,11 +311,12 @@ async def test_a_change_of_the_level_affects_new_requests_only(tmp_path):
 
 async def test_flex_requests_are_refused_first(tmp_path):
     async with held(tmp_path, "shed=flex") as server:
-        reply = await server.chat(max_tokens=2, service_tier="flex")
-        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "server_overloaded")
-        assert "flex" in reply.json()["error"]["message"]
-        assert (await server.chat(max_tokens=2)).status_code == 200
-        assert (await server.chat(max_tokens=2, service_tier="auto")).status_code == 200
+        for ask in (server.chat, server.complete):
+            reply = await ask(max_tokens=2, service_tier="flex")
+            assert (reply.status_code, reply.json()["error"]["code"]) == (503, "server_overloaded")
+            assert "flex" in reply.json()["error"]["message"]
+            assert (await ask(max_tokens=2)).status_code == 200
+            assert (await ask(max_tokens=2, service_tier="auto")).status_code == 200
 
 
 async def test_then_all_are_refused_before_their_bodies_are_read_and_told_different_times(tmp_path):

@@ -42,14 +42,14 @@ class Watch:
         self.num_tokens = 0  # of the flood, so far
         self.arrived: dict[str, int] = {}
         self.waited: list[int] = []
-        generate_all: Callable[[Sequence[GenerateRequest], Terms], Any] = server.engine.generate_all
+        generate_all: Callable[..., Any] = server.engine.generate_all
 
-        def noting(requests: Sequence[GenerateRequest], terms: Terms) -> Any:
+        def noting(requests: Sequence[GenerateRequest], terms: Terms, **options: Any) -> Any:
             self.requests += requests
             for request in requests:
                 if request.sampling.max_tokens == 1:
                     self.arrived[request.request_id] = self.num_tokens
-            return generate_all(requests, terms)
+            return generate_all(requests, terms, **options)
 
         monkeypatch.setattr(server.engine, "generate_all", noting)
         server.engine.subscribe(self._take)
@@ -85,7 +85,8 @@ async def ask(client: httpx2.AsyncClient, key: str, number: int, **fields: Any) 
 
 async def test_a_flood_of_one_key_does_not_delay_another(tmp_path, monkeypatch):
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(serving(tmp_path, fake=FAKE, api_keys=keys(tmp_path), **ENGINE))
+        settings = {"api_keys": keys(tmp_path), "max_queued_requests": 600, **ENGINE}  # room for all of the flood
+        server = await stack.enter_async_context(serving(tmp_path, fake=FAKE, **settings))
         watch = Watch(server, monkeypatch)
         tasks = await flood(server, stack, "k1")
         for number in range(5):

@@ -23,7 +23,8 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
     context.check_model(body.model)
     facts, priority = context.facts(), context.priority(body.priority)
     n = body.n or 1
-    load = context.degrading.load_for(ServiceTier.DEFAULT)  # before the work of tokenizing
+    tier = ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT
+    load = context.degrading.load_for(tier)  # before the work of tokenizing
     grammar = await checked_grammar(body, context.model.text.grammars)
     prompts, degraded = [], None
     for token_ids in await _prompts(context, body, n, facts.context_length):
@@ -48,7 +49,7 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
         n,
         splits_thought=False,
         priority=priority,
-        service_tier=ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT,
+        service_tier=tier,
         cache_salt=body.cache_salt or "",
         is_streamed=bool(body.stream),
         max_wait=body.max_wait,

@@ -1,11 +1,11 @@
 """Decides whether a request is accepted: by the time that it would wait, not by the number of those before it.
 
-Owns what was learned for that (how long answers are, how much of a prompt is usually cached), the number of unfinished
-requests of each client, and the tickets of those that were refused. A request is refused if its first token is
-predicted later than its client waits for it, or its end later than its client waits for the whole answer. A request
-that an engine would begin with at once is always accepted: no later time could be better. New requests also wait for
-those that have a ticket, which were promised their time. `capacity` has what an engine can do, `forecast` predicts, and
-the client (`client`) owns the requests themselves.
+Owns what was learned for that (how long answers are, how much of a prompt is usually cached, how far predictions are
+off), the number of unfinished requests of each client, and the tickets of those that were refused. A request is refused
+if its first token is predicted later than its client waits for it, or its end later than its client waits for the whole
+answer; predictions are raised by a margin (`margin`). A request that an engine would begin with at once is always
+accepted: no later time could be better. New requests also wait for those that have a ticket, which were promised their
+time. `capacity` has what an engine can do, `forecast` predicts, and the client (`client`) owns the requests themselves.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.capacity import Capacity
 from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
 from antiphon.engine.lengths import AnswerLengths
+from antiphon.engine.margin import Margin
 from antiphon.engine.tickets import Holder, RetryBudget, Tickets
 from antiphon.engine.unfinished import Unfinished
 from antiphon.errors import Overloaded
@@ -55,12 +56,13 @@ class _Wish:
     holder: Holder
     prediction: Prediction  # of its last sequence
     spacing: float  # seconds by which it delays those behind it
+    margins: tuple[float, float] = (1.0, 1.0)  # factors for the time of the first token, and of the end
 
     @property
     def excess(self) -> float:
-        """By how many seconds it would be late; negative if it is in time."""
-        late = self.prediction.first_token - self.terms.first_token
-        return max(late, self.prediction.end - self.terms.whole_answer)
+        """By how many seconds it would be late, with the margins; negative if it is in time."""
+        late = self.prediction.first_token * self.margins[0] - self.terms.first_token
+        return max(late, self.prediction.end * self.margins[1] - self.terms.whole_answer)
 
 
 class Admission:
@@ -74,6 +76,7 @@ class Admission:
         self._tickets = Tickets()
         self._retries = RetryBudget()
         self._cached_share = 0.0  # of a prompt
+        self._first_margin, self._end_margin = Margin(), Margin()
         self._num_unfinished: Counter[str] = Counter()  # requests of each client
         self._total_unfinished = 0
 
@@ -83,6 +86,8 @@ class Admission:
         """A request's first event came."""
         share = num_cached / len(unfinished.request.prompt_token_ids)
         self._cached_share = _MEMORY * self._cached_share + (1 - _MEMORY) * share
+        if unfinished.predicted.wait > 0:
+            self._first_margin.observe(unfinished.predicted.first_token, unfinished.age)
 
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
         """A request that was accepted has ended."""
@@ -93,6 +98,17 @@ class Admission:
             del self._num_unfinished[client]
         if unfinished.parts.num_tokens:
             self.lengths.observe(unfinished.parts, is_complete=reason is FinishReason.STOP)
+        if unfinished.predicted.wait > 0:
+            self._note_lateness(unfinished, reason)
+
+    def _note_lateness(self, unfinished: Unfinished, reason: FinishReason) -> None:
+        """Compare when a request ended with what was predicted, or how long its client waited, if it gave up."""
+        predicted, age = unfinished.predicted, unfinished.age
+        was_given_up = reason in (FinishReason.ABORT, FinishReason.ERROR)
+        if was_given_up and not unfinished.parts.num_tokens:
+            self._first_margin.observe_at_least(predicted.first_token, age)
+        if unfinished.terms.whole_answer < math.inf:
+            (self._end_margin.observe_at_least if was_given_up else self._end_margin.observe)(predicted.end, age)
 
     # --- what it decides
 
@@ -198,6 +214,10 @@ class Admission:
 
     # --- the forecast
 
+    @property
+    def _margins(self) -> tuple[float, float]:
+        return self._first_margin.factor, self._end_margin.factor
+
     def _now(self, load: Load) -> Forecast:
         return load.capacity.forecast(lambda: self._works(load))
 
@@ -232,7 +252,7 @@ class Admission:
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
         holder = Holder(_identity(requests, terms), first.fairness_id, place + 1)
-        return _Wish(terms, holder, forecast.predict(works[-1]), spacing)
+        return _Wish(terms, holder, forecast.predict(works[-1]), spacing, self._margins)
 
     def _least_excess(self, arrival: Arrival, terms: Terms, load: Load) -> float:
         """By how many seconds the request would be late, at least; 0 if it may be in time.
@@ -261,7 +281,7 @@ class Admission:
         forecast = self._now(load)
         spacing = forecast.service_seconds(work) or _UNKNOWN_SPACING
         holder = Holder(_identity((), terms), arrival.fairness_id, place)
-        return _Wish(terms, holder, forecast.predict(work), spacing)
+        return _Wish(terms, holder, forecast.predict(work), spacing, self._margins)
 
     def _left_to_read(self, unfinished: Unfinished) -> float:
         is_read = bool(unfinished.output_token_ids or unfinished.num_scored_tokens)

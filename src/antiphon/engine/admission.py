@@ -24,7 +24,7 @@ from antiphon.engine.capacity import Capacity
 from antiphon.engine.forecast import Forecast, Prediction, Rank, Work
 from antiphon.engine.lengths import AnswerLengths
 from antiphon.engine.margin import Margin
-from antiphon.engine.tickets import Holder, RetryBudget, Tickets
+from antiphon.engine.tickets import Holder, RetryBudget, Tickets, TurnedAway
 from antiphon.engine.unfinished import Unfinished
 from antiphon.errors import Overloaded
 from antiphon.request import Arrival, FinishReason, GenerateRequest, ServiceTier, Terms
@@ -74,6 +74,7 @@ class Admission:
         self.max_requests = max_requests
         self._clock = clock
         self._tickets = Tickets()
+        self._turned_away = TurnedAway()
         self._retries = RetryBudget()
         self._cached_share = 0.0  # of a prompt
         self._first_margin, self._end_margin = Margin(), Margin()
@@ -115,6 +116,7 @@ class Admission:
     def check_early(self, arrival: Arrival, terms: Terms, loads: Iterable[Load]) -> None:
         """Refuse a request that `admit` would refuse whatever is in its body, with any of the engines.
 
+        Also refuses one that comes back before its time, as many clients do that ignore what they are told.
         `terms`: the longest that it can have. It costs little, and no ticket is used up.
 
         Raises:
@@ -125,7 +127,7 @@ class Admission:
         least, load = min(((self._least_excess(arrival, terms, load), load) for load in loads), key=itemgetter(0))
         if full := self._is_full(arrival.fairness_id, arrival.fairness_weight, 1):
             raise self._refusal(*full, self._guess(arrival, terms, load))
-        if least > 0 and not arrival.may_set_priority:
+        if (least > 0 and not arrival.may_set_priority) or self._is_too_early(arrival, terms, load):
             raise self._too_late(self._guess(arrival, terms, load))
 
     def admit(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> Prediction:
@@ -190,6 +192,8 @@ class Admission:
         """Whether a request that has to wait is accepted."""
         if had_ticket:  # its time was told to it, by a prediction that was not exact
             return wish.excess <= wish.spacing
+        if self._was_told_later(wish.holder.identity, wish.terms):
+            return False
         if wish.excess + self._tickets.ahead(self._clock(), wish.holder) * wish.spacing <= 0:
             return True
         return wish.excess <= 0 and wish.terms.is_retry and self._retries.spend()
@@ -207,7 +211,9 @@ class Admission:
             earliest = max(wish.excess, wish.spacing)
             retry_after = self._tickets.issue(wish.holder, now, earliest, 0.0 if had_ticket else wish.spacing)
         advice = "there will be no place for it within the next minute"
-        if retry_after is not None:
+        if retry_after is None:
+            self._turned_away.note(wish.holder.identity, now)
+        else:
             advice = f"please try again in {max(1, math.ceil(retry_after))} seconds"
         predicted = wish.prediction.first_token
         return Overloaded(f"{message}; {advice}.", retry_after=retry_after, reason=reason, predicted_wait=predicted)
@@ -264,6 +270,19 @@ class Admission:
             return 0.0
         num_before = 0 if terms.is_retry else self._tickets.ahead(self._clock(), wish.holder)
         return max(0.0, wish.excess + num_before * wish.spacing)
+
+    def _is_too_early(self, arrival: Arrival, terms: Terms, load: Load) -> bool:
+        """Whether it was refused and comes back before its time, while an engine would not begin with it at once."""
+        if not terms.digest:
+            return False
+        if not self._was_told_later(_identity((), terms), terms):
+            return False
+        return self._before_decoding(arrival, terms, load, 1.0, 1.0).prediction.wait > 0
+
+    def _was_told_later(self, identity: bytes, terms: Terms) -> bool:
+        """Whether a request was refused, and its time has not come."""
+        now = self._clock()
+        return not terms.is_new and bool(self._tickets.pending(identity, now) or self._turned_away.knows(identity, now))
 
     def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Wish:
         """The request as it probably is."""

@@ -147,3 +147,43 @@ def test_the_refused_flood_of_one_client_does_not_shut_out_another() -> None:
     while "new" not in server.begun_at:
         server.step()
     assert server.begun_at["new"] - began <= 10.0
+
+
+def test_a_client_that_comes_back_before_its_time_is_refused_before_its_body_is_decoded():
+    server = busy_server()
+    terms = Terms(first_token=12.0, client="a", digest=b"1")
+    refusal = server.offer(ask("first", [1] * 5), terms)
+    assert refusal is not None
+    patient = replace(terms, first_token=1000.0)  # it would be accepted if it were not too early
+    again = refuse_early(server, Arrival(4), patient)
+    assert again is not None
+    assert again.retry_after == pytest.approx(refusal.retry_after, abs=0.3)
+    for other in ({"digest": b"2"}, {"client": "b"}, {"retry_count": 0}):
+        assert refuse_early(server, Arrival(4), replace(patient, **other)) is None
+    server.now += refusal.retry_after
+    assert refuse_early(server, Arrival(4), patient) is None
+
+
+def test_who_was_told_not_to_come_back_is_refused_for_some_seconds_without_looking():
+    server = busy_server()
+    terms = Terms(first_token=0.001, client="a", digest=b"1")
+    while (refusal := server.offer(ask("r", [1] * 5), terms)) is not None and refusal.retry_after is not None:
+        terms = replace(terms, digest=terms.digest + b"1")
+    assert refusal is not None
+    patient = replace(terms, first_token=1000.0, retry_count=1)
+    assert refuse_early(server, Arrival(4), patient) is not None
+    server.now += 3.0
+    assert refuse_early(server, Arrival(4), patient) is not None, "which does not make the time longer"
+    server.now += 2.5
+    assert refuse_early(server, Arrival(4), patient) is None
+
+
+def test_a_client_that_comes_too_early_is_accepted_where_an_engine_would_begin_at_once():
+    server = busy_server()
+    terms = Terms(first_token=1.0, client="a", digest=b"1")
+    assert server.offer(ask("first", [1] * 5), terms) is not None
+    assert refuse_early(server, Arrival(4), replace(terms, first_token=1000.0)) is not None
+    while server.unfinished:
+        server.step()
+    server.now -= 20
+    assert refuse_early(server, Arrival(4), terms) is None

@@ -4,7 +4,8 @@ Owns the number of unfinished requests of each client, and the tickets of those 
 if its first token is predicted later than its client waits for it, or its end later than its client waits for the whole
 answer. A request that an engine would begin with at once is always accepted: no later time could be better. New
 requests also wait for those that have a ticket, which were promised their time. `expected_work` has what requests
-probably need, `capacity` what an engine can do, `forecast` predicts, and the client (`client`) owns the requests.
+probably need, `capacity` what an engine can do, `forecast` predicts, `margin` raises predictions that were too short,
+and the client (`client`) owns the requests.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from antiphon.engine.capacity import Capacity
 from antiphon.engine.expected_work import ExpectedWork, least_work, num_before_new, num_before_undecoded
 from antiphon.engine.forecast import Forecast, Prediction, Work
 from antiphon.engine.lengths import AnswerLengths
-from antiphon.engine.tickets import Holder, RetryBudget, Tickets
+from antiphon.engine.margin import Margin
+from antiphon.engine.tickets import Holder, RetryBudget, Tickets, TurnedAway
 from antiphon.engine.unfinished import Unfinished
 from antiphon.errors import Overloaded
 from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms
@@ -51,12 +53,13 @@ class _Wish:
     holder: Holder
     prediction: Prediction  # of its last sequence
     spacing: float  # seconds by which it delays those behind it
+    margins: tuple[float, float] = (1.0, 1.0)  # factors for the time of the first token, and of the end
 
     @property
     def excess(self) -> float:
-        """By how many seconds it would be late; negative if it is in time."""
-        late = self.prediction.first_token - self.terms.first_token
-        return max(late, self.prediction.end - self.terms.whole_answer)
+        """By how many seconds it would be late, with the margins; negative if it is in time."""
+        late = self.prediction.first_token * self.margins[0] - self.terms.first_token
+        return max(late, self.prediction.end * self.margins[1] - self.terms.whole_answer)
 
 
 class Admission:
@@ -68,7 +71,9 @@ class Admission:
         self.max_requests = max_requests
         self._clock = clock
         self._tickets = Tickets()
+        self._turned_away = TurnedAway()
         self._retries = RetryBudget()
+        self._first_margin, self._end_margin = Margin(), Margin()
         self._num_unfinished: Counter[str] = Counter()  # requests of each client
         self._total_unfinished = 0
 
@@ -82,6 +87,8 @@ class Admission:
     def note_first(self, unfinished: Unfinished, num_cached: int) -> None:
         """A request's first event came; so many tokens of its prompt were cached."""
         self._expected.note_first(unfinished, num_cached)
+        if unfinished.predicted.wait > 0:
+            self._first_margin.observe(unfinished.predicted.first_token, unfinished.age)
 
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
         """A request that was accepted has ended."""
@@ -91,12 +98,24 @@ class Admission:
         if not self._num_unfinished[client]:
             del self._num_unfinished[client]
         self._expected.note_end(unfinished, reason)
+        if unfinished.predicted.wait > 0:
+            self._note_lateness(unfinished, reason)
+
+    def _note_lateness(self, unfinished: Unfinished, reason: FinishReason) -> None:
+        """Compare when a request ended with what was predicted, or how long its client waited, if it gave up."""
+        predicted, age = unfinished.predicted, unfinished.age
+        was_given_up = reason in (FinishReason.ABORT, FinishReason.ERROR)
+        if was_given_up and not unfinished.parts.num_tokens:
+            self._first_margin.observe_at_least(predicted.first_token, age)
+        if unfinished.terms.whole_answer < math.inf:
+            (self._end_margin.observe_at_least if was_given_up else self._end_margin.observe)(predicted.end, age)
 
     # --- what it decides
 
     def check_early(self, arrival: Arrival, terms: Terms, loads: Iterable[Load]) -> None:
         """Refuse a request that `admit` would refuse whatever is in its body, with any of the engines.
 
+        Also refuses one that comes back before its time, as many clients do that ignore what they are told.
         `terms`: the longest that it can have. It costs little, and no ticket is used up.
 
         Raises:
@@ -107,7 +126,7 @@ class Admission:
         least, load = min(((self._least_excess(arrival, terms, load), load) for load in loads), key=itemgetter(0))
         if full := self._is_full(arrival.fairness_id, arrival.fairness_weight, 1):
             raise self._refusal(*full, self._guess(arrival, terms, load))
-        if least > 0 and not arrival.may_set_priority:
+        if (least > 0 and not arrival.may_set_priority) or self._is_too_early(arrival, terms, load):
             raise self._too_late(self._guess(arrival, terms, load))
 
     def admit(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> Prediction:
@@ -168,6 +187,8 @@ class Admission:
         """Whether a request that has to wait is accepted."""
         if had_ticket:  # its time was told to it, by a prediction that was not exact
             return wish.excess <= wish.spacing
+        if self._was_told_later(wish.holder.identity, wish.terms):
+            return False
         if wish.excess + self._tickets.ahead(self._clock(), wish.holder) * wish.spacing <= 0:
             return True
         return wish.excess <= 0 and wish.terms.is_retry and self._retries.spend()
@@ -185,12 +206,18 @@ class Admission:
             earliest = max(wish.excess, wish.spacing)
             retry_after = self._tickets.issue(wish.holder, now, earliest, 0.0 if had_ticket else wish.spacing)
         advice = "there will be no place for it within the next minute"
-        if retry_after is not None:
+        if retry_after is None:
+            self._turned_away.note(wish.holder.identity, now)
+        else:
             advice = f"please try again in {max(1, math.ceil(retry_after))} seconds"
         predicted = wish.prediction.first_token
         return Overloaded(f"{message}; {advice}.", retry_after=retry_after, reason=reason, predicted_wait=predicted)
 
     # --- the forecast
+
+    @property
+    def _margins(self) -> tuple[float, float]:
+        return self._first_margin.factor, self._end_margin.factor
 
     def _now(self, load: Load) -> Forecast:
         return load.capacity.forecast(lambda: self._expected.of_accepted(load.unfinished, load.context_length))
@@ -222,7 +249,20 @@ class Admission:
         spacing = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
-        return _Wish(terms, holder, forecast.predict(works[-1]), spacing)
+        return _Wish(terms, holder, forecast.predict(works[-1]), spacing, self._margins)
+
+    def _is_too_early(self, arrival: Arrival, terms: Terms, load: Load) -> bool:
+        """Whether it was refused and comes back before its time, while an engine would not begin with it at once."""
+        if not terms.digest or not self._was_told_later(_identity((), terms), terms):
+            return False
+        num_before = num_before_undecoded(arrival, load.unfinished)
+        holder = Holder(_identity((), terms), arrival.fairness_id, num_before + 1)
+        return self._predicted([least_work(arrival, num_before)], holder, terms, load).prediction.wait > 0
+
+    def _was_told_later(self, identity: bytes, terms: Terms) -> bool:
+        """Whether a request was refused, and its time has not come."""
+        now = self._clock()
+        return not terms.is_new and bool(self._tickets.pending(identity, now) or self._turned_away.knows(identity, now))
 
 
 def _identity(requests: Sequence[GenerateRequest], terms: Terms) -> bytes:

@@ -372,6 +372,7 @@ class EngineClient:
             raise
         start_before = self._admission.start_before(terms, predicted)
         for unfinished in group:
+            unfinished.predicted = predicted
             self._accounts.accept(unfinished)
             if start_before < inf:
                 self._check_after(unfinished, start_before)

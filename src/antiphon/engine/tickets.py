@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 LONGEST = 60.0  # seconds; the official SDKs ignore a longer Retry-After
 EARLY = 0.25  # seconds before its time at which a ticket can be used: a client's clock is not exact
 GRACE = 10.0  # seconds after its time until which it can be used
+AWAY = 5.0  # seconds after its refusal in which a request that got no ticket is refused again without looking
 _MAX_TICKETS = 4096
 _MAX_OF_ONE = 64  # identical requests of one client
 
@@ -88,6 +89,26 @@ class Tickets:
         self._num_of[client] -= 1
         if not self._num_of[client]:
             del self._num_of[client]
+
+
+@dataclass(slots=True)
+class TurnedAway:
+    """The requests that were refused without a ticket in the last `AWAY` seconds."""
+
+    _until: dict[bytes, float] = field(default_factory=dict)  # in order
+
+    def note(self, identity: bytes, now: float) -> None:
+        """A request was refused without a ticket."""
+        self._until[identity] = self._until.pop(identity, now + AWAY)
+        if len(self._until) > _MAX_TICKETS:
+            del self._until[next(iter(self._until))]
+
+    def knows(self, identity: bytes, now: float) -> bool:
+        """Whether it was refused a moment ago."""
+        if self._until.get(identity, now) > now:
+            return True
+        self._until.pop(identity, None)
+        return False
 
 
 @dataclass(slots=True)

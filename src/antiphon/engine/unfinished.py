@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from antiphon.engine.answer_parts import AnswerParts
 from antiphon.engine.breaker import Permit
+from antiphon.engine.forecast import Prediction
 from antiphon.engine.stream import TokenStream
 from antiphon.errors import EngineDied
 from antiphon.request import GenerateRequest, Terms, TokenEvent
@@ -30,6 +31,7 @@ class Unfinished:
     stream: TokenStream
     output_token_ids: list[int]  # received so far
     terms: Terms = field(default_factory=Terms)
+    predicted: Prediction = field(default_factory=Prediction)  # when it was accepted
     parts: AnswerParts = field(init=False)  # how much of its thought and answer was received
     accepted_at: float = field(default_factory=time.monotonic)
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then

@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import AsyncIterator
 
 import pytest
-from http_server import PATIENCE, events, joined, serving, until
+import pytest_asyncio
+from http_server import PATIENCE, Served, events, joined, serving, until
 from open_files import no_descriptor_left
 
 from antiphon.engine.client import EngineClient
 from antiphon.errors import NotReady
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _SLOW = {"step_seconds": 0.02}
 
@@ -29,33 +33,40 @@ async def test_a_client_that_leaves_a_stream_aborts_it(tmp_path):
         await server.check_accounts()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def slow(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A server whose answers take their time, for tests that leave nothing behind."""
+    async with serving(tmp_path_factory.mktemp("model"), fake=_SLOW, hang_timeout=PATIENCE) as server:
+        yield server
+
+
 _AHEAD = [b"", b"G", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2, b"x" * 60_000]
 
 
 @pytest.mark.parametrize("ahead", _AHEAD, ids=["nothing", "a byte", "two requests", "60 kB"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("header", ["", "Upgrade: h2c\r\nConnection: Upgrade\r\n"], ids=["plain", "upgrade"])
-async def test_for_a_client_that_left_no_more_than_two_steps_are_computed(tmp_path, ahead, stream, header):
+async def test_for_a_client_that_left_no_more_than_two_steps_are_computed(slow, ahead, stream, header):
     """Whatever it has sent ahead, of the next request or of none. Counted in the engine's steps: it is stopped while
     the front learns that the client left, and what it does after that is seen in their number."""
-    async with serving(tmp_path, fake=_SLOW, hang_timeout=PATIENCE) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        body = b'{"prompt": "x", "max_tokens": 4000, "stream": %s}' % str(stream).lower().encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{header}"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        await until(lambda: server.engine.stats.step > 3)
-        writer.write(ahead)
-        await writer.drain()
-        await until(lambda step=server.engine.stats.step: server.engine.stats.step > step + 2)
-        os.kill(server.engine.engine_pid, signal.SIGSTOP)
-        writer.close()
-        await until(lambda: server.engine.counters.aborted == 1)
-        step = server.engine.stats.step
-        os.kill(server.engine.engine_pid, signal.SIGCONT)
-        await until(lambda: server.engine.stats.running == 0)
-        assert server.engine.stats.step <= step + 2
-        await server.check_accounts()
+    engine, aborted, begun = slow.engine, slow.engine.counters.aborted, slow.engine.stats.step
+    host, port = slow.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    body = b'{"prompt": "x", "max_tokens": 4000, "stream": %s}' % str(stream).lower().encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{header}"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await until(lambda: engine.stats.step > begun + 3)
+    writer.write(ahead)
+    await writer.drain()
+    await until(lambda step=engine.stats.step: engine.stats.step > step + 2)
+    os.kill(engine.engine_pid, signal.SIGSTOP)
+    writer.close()
+    await until(lambda: engine.counters.aborted == aborted + 1)
+    step = engine.stats.step
+    os.kill(engine.engine_pid, signal.SIGCONT)
+    await until(lambda: engine.stats.running == 0)
+    assert engine.stats.step <= step + 2
+    await slow.check_accounts()
 
 
 async def test_a_client_that_sends_too_much_ahead_is_disconnected(tmp_path):

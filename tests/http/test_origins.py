@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
-from http_server import serving
+import pytest_asyncio
+from http_server import Served, serving
 
 from antiphon.api_keys import read_api_keys
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 CHAT = "/v1/chat/completions"
 PAGE = "https://page.example"
+HOST = "localhost:8000"
 ANYWHERE = "0.0.0.0"  # noqa: S104  # told to the application; the test itself binds to loopback
 
 
@@ -57,6 +63,15 @@ async def test_every_origin_may_be_allowed(tmp_path):
         assert "access-control-allow-credentials" not in reply.headers
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def named(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """A server that answers to some names and a friend's pages."""
+    hosts = ("box.example", "*.lan.example", "10.0.0.1", "::1")
+    folder = tmp_path_factory.mktemp("model")
+    async with serving(folder, allowed_hosts=hosts, allowed_origins=("https://friend.example",)) as server:
+        yield server
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -73,38 +88,38 @@ async def test_every_origin_may_be_allowed(tmp_path):
         ("", 400),
     ],
 )
-async def test_only_named_hosts_are_answered_but_for_probes(tmp_path, host, status):
-    hosts = ("box.example", "*.lan.example", "10.0.0.1", "::1")
-    async with serving(tmp_path, allowed_hosts=hosts) as server:
-        reply = await server.http.get("/v1/models", headers={"host": host})
-        assert reply.status_code == status
-        if status == 400:
-            assert "Host header" in reply.json()["error"]["message"]
-        assert (await server.http.get("/health", headers={"host": host})).status_code == 200
+async def test_only_named_hosts_are_answered_but_for_probes(named, host, status):
+    reply = await named.http.get("/v1/models", headers={"host": host})
+    assert reply.status_code == status
+    if status == 400:
+        assert "Host header" in reply.json()["error"]["message"]
+    assert (await named.http.get("/health", headers={"host": host})).status_code == 200
 
 
-@pytest.mark.parametrize(
-    ("bound_to", "host", "status"),
-    [
-        ("127.0.0.1", "localhost:8000", 200),
-        ("127.0.0.1", "LOCALHOST", 200),
-        ("127.0.0.1", "127.0.0.1:8000", 200),
-        ("127.0.0.1", "127.8.9.10", 200),
-        ("127.0.0.1", "[::1]:8000", 200),
-        ("127.0.0.1", "box.example", 200),
-        ("localhost", "evil.example", 400),
-        ("::1", "evil.example:8000", 400),
-        ("127.0.0.1", "localhost.evil.example", 400),
-        ("127.0.0.1", "127.0.0.1.evil.example", 400),
-        ("127.0.0.1", "192.168.1.5:8000", 400),
-        ("127.0.0.1", "", 400),
-        (ANYWHERE, "evil.example", 400),
-        (ANYWHERE, "localhost", 400),
-    ],
-)
-async def test_a_loopback_server_answers_to_local_names_and_those_named_to_it(tmp_path, bound_to, host, status):
+NAMES = {
+    "127.0.0.1": {
+        "localhost:8000": 200,
+        "LOCALHOST": 200,
+        "127.0.0.1:8000": 200,
+        "127.8.9.10": 200,
+        "[::1]:8000": 200,
+        "box.example": 200,
+        "localhost.evil.example": 400,
+        "127.0.0.1.evil.example": 400,
+        "192.168.1.5:8000": 400,
+        "": 400,
+    },
+    "localhost": {"evil.example": 400},
+    "::1": {"evil.example:8000": 400},
+    ANYWHERE: {"evil.example": 400, "localhost": 400},
+}
+
+
+@pytest.mark.parametrize("bound_to", NAMES)
+async def test_a_loopback_server_answers_to_local_names_and_those_named_to_it(tmp_path, bound_to):
     async with serving(tmp_path, host=bound_to, allowed_hosts=("box.example",)) as server:
-        assert (await server.http.get("/v1/models", headers={"host": host})).status_code == status
+        for host, status in NAMES[bound_to].items():
+            assert (await server.http.get("/v1/models", headers={"host": host})).status_code == status, host
 
 
 async def test_a_server_that_others_reach_answers_to_any_name_unless_some_are_named(tmp_path):
@@ -113,7 +128,6 @@ async def test_a_server_that_others_reach_answers_to_any_name_unless_some_are_na
 
 
 LINK = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
-HOST = "localhost:8000"
 
 
 @pytest.mark.parametrize(
@@ -136,14 +150,13 @@ HOST = "localhost:8000"
         ({"sec-fetch-site": "cross-site", "origin": "https://friend.example"}, 200),
     ],
 )
-async def test_pages_of_other_sites_are_refused_unless_they_are_named(tmp_path, headers, status):
-    async with serving(tmp_path, allowed_origins=("https://friend.example",)) as server:
-        reply = await server.http.get("/v1/models", headers={"host": HOST, **headers})
-        assert reply.status_code == status
-        form = {"host": HOST, "content-type": "text/plain", **headers}
-        reply = await server.http.post("/generate?prompt=x&max_tokens=1", headers=form)
-        is_link = "document" in headers.values()
-        assert reply.status_code == (403 if is_link else status)
-        if reply.status_code == 403:
-            assert reply.json()["error"]["code"] == "cross_site_request"
-        assert (await server.http.get("/health", headers={"host": HOST, **headers})).status_code == 200
+async def test_pages_of_other_sites_are_refused_unless_they_are_named(named, headers, status):
+    reply = await named.http.get("/v1/models", headers={"host": HOST, **headers})
+    assert reply.status_code == status
+    form = {"host": HOST, "content-type": "text/plain", **headers}
+    reply = await named.http.post("/generate?prompt=x&max_tokens=1", headers=form)
+    is_link = "document" in headers.values()
+    assert reply.status_code == (403 if is_link else status)
+    if reply.status_code == 403:
+        assert reply.json()["error"]["code"] == "cross_site_request"
+    assert (await named.http.get("/health", headers={"host": HOST, **headers})).status_code == 200

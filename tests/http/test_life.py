@@ -279,7 +279,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_a_server_that_says_so(tmp_pa
 
 async def test_draining_finishes_what_runs_and_refuses_what_comes(tmp_path):
     async with serving(tmp_path, fake=_SLOW, drain_timeout=PATIENCE) as server:
-        running = asyncio.create_task(server.chat(max_tokens=40, stream=True))
+        running = asyncio.create_task(server.chat(max_tokens=150, stream=True))
         await until(lambda: server.engine.counters.running == 1)
         server.server.begin_shutdown()
         await until(lambda: not server.engine.is_ready)

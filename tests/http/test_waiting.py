@@ -114,8 +114,8 @@ async def test_bad_deadlines_are_refused_by_name_and_junk_of_sdks_is_ignored(tmp
 
 
 async def test_a_request_whose_turn_does_not_come_ends_with_503_whole_or_streamed(tmp_path):
-    """It was accepted, since nothing was measured yet."""
-    async with serving(tmp_path, fake=SLOW, max_num_sequences=1) as server:
+    """It was accepted, since nothing is measured until the first step ends."""
+    async with serving(tmp_path, fake={**SLOW, "step_seconds": 3.0}, max_num_sequences=1) as server:
         running = asyncio.create_task(server.complete(max_tokens=4000))
         late = asyncio.create_task(server.chat(max_wait=0.1))
         streamed = asyncio.create_task(server.chat(max_wait=0.1, stream=True))

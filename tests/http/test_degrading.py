@@ -126,6 +126,7 @@ async def test_a_request_within_the_limits_is_untouched(loaded: Served):
     metrics = await loaded.metrics()
     assert metrics['antiphon_degraded_requests_total{step="1"}'] == before
     assert metrics["antiphon_degrade_level"] == 1
+    assert (await loaded.http.get("/v1/status")).json()["degrade_level"] == 1
 
 
 @pytest.mark.parametrize("path", APIS)

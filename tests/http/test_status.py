@@ -39,6 +39,7 @@ async def test_an_idle_server_says_what_it_serves_and_makes_up_no_speed(tmp_path
             "waiting": 0,
             "kv_cache_usage": 0.0,
             "engines": [{"id": 1, "state": "ready", "running": 0, "waiting": 0, "kv_cache_usage": 0.0}],
+            "degrade_level": 0,
             "tokens_per_second": 0.0,
             "tokens_per_second_per_answer": None,
             "requires_key": False,

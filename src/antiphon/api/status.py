@@ -37,6 +37,7 @@ class Status(msgspec.Struct):
     waiting: int  # accepted, but not being computed
     kv_cache_usage: float | None  # 0 to 1
     engines: list[EngineStatus]
+    degrade_level: int  # of --degrade, for new requests; 0: none
     tokens_per_second: float | None  # of all answers, now; 0 if there are none; null before the first answer
     tokens_per_second_per_answer: float | None  # that one more answer would get; null if that is not known
     requires_key: bool
@@ -61,6 +62,7 @@ def status_of(context: Context) -> Status:
         waiting=waiting,
         kv_cache_usage=_kv_cache_usage(engine),
         engines=[_engine(each) for each in engine.engines()],
+        degrade_level=context.degrading.level,
         tokens_per_second=_rounded(engine.speed.tokens_per_second if running else 0.0),
         tokens_per_second_per_answer=_rounded(engine.speed.of_one_among(min(running + waiting + 1, most))),
         requires_key=bool(context.settings.api_keys),

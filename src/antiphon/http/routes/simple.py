@@ -42,7 +42,7 @@ async def generate(request: Request) -> Response:
 @router.post("/generate-batch", openapi_extra=json_body(BatchRequest))
 async def generate_batch(request: Request) -> Response:
     """Answer a list of prompts together; each succeeds or fails by itself."""
-    context = context_of(request)
+    context = context_of(request)  # before the body is read: its digest is not that of an item
     arrived_at = time.monotonic()
     try:
         items = items_of(await read_json(request))

@@ -94,6 +94,15 @@ def test_a_conversation_over_its_cap_can_be_read_and_not_continued():
         assert len(before.conversation) == (number + 1 if fits else 1)
 
 
+def test_a_response_whose_conversation_does_not_fit_can_be_read_and_not_continued():
+    store = ResponseStore(10, 4 * OVERHEAD, 1 << 20)
+    store.keep("a", bytes(2 * OVERHEAD), bytes(2 * OVERHEAD), None)
+    kept = store.get("a")
+    assert kept is not None
+    assert kept.conversation_bytes > store.max_conversation_bytes
+    assert store.num_bytes == 3 * OVERHEAD + len(b"[]")
+
+
 class Running:
     """What the store knows of a response that runs."""
 

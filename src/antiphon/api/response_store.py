@@ -132,7 +132,8 @@ class ResponseStore:
         """Store a response and its turn's `items`, after the conversation `before`. It does not run any more.
 
         `asked` are the items of the request, if the items of the turn do not begin with them.
-        If the conversation is over its limit, only the response is stored: it can be returned, but not continued.
+        If the conversation is over its limit, or does not fit into the memory, only the response is stored: it can be
+        returned, but not continued, and its events are gone.
         """
         self.release(id)
         earlier = before.turn if before else None
@@ -140,6 +141,10 @@ class ResponseStore:
         if length > self.max_conversation_bytes:
             items, earlier, asked = b"[]", None, None
         num_bytes = len(items) + len(body) + OVERHEAD + (history.num_bytes if history else 0) + len(asked or b"")
+        if num_bytes > self.max_bytes:  # as one has that was ended because of its size
+            items, earlier, asked, history = b"[]", None, None, None
+            num_bytes = len(items) + len(body) + OVERHEAD
+            length = max(length, self.max_conversation_bytes + 1)
         turn = Turn(items, num_bytes, earlier, length)
         self._kept[id] = Kept(body, turn, key, history, asked)
         self._hold(turn)

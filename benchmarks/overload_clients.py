@@ -78,7 +78,7 @@ class Seen:
     first: float | None = None  # when its first text came; of a whole answer, when it came
     ended: float = 0.0
     tokens: int = 0
-    outcome: str = ""  # complete, refused, impatient, cut (the server broke off), left (the benchmark's end)
+    outcome: str = ""  # complete, refused, dropped (from the queue), impatient, cut (broke off), left (at the end)
 
     @classmethod
     def from_json(cls, line: bytes | str) -> Seen:
@@ -202,6 +202,8 @@ class Clients:
         """What became of an answer whose body came to its end."""
         if seen.is_long:
             payloads = [line[6:] for line in lines if line.startswith("data: ")]
+            if any("server_overloaded" in each for each in payloads[-3:]):
+                return "dropped"  # in the queue, after it was accepted
             is_complete = payloads[-1:] == ["[DONE]"] and not any('"error"' in each for each in payloads[-3:])
             ending = next((each for each in reversed(payloads) if '"usage":{' in each), "{}")
         else:

@@ -242,8 +242,8 @@ class FleetMachine(RuleBasedStateMachine):
         """Requests leave engines, and may come back, before anything is heard of them."""
         for number in numbers:
             engine_id = self.engine_id(number)
-            self.begin(self.client.drain_engine(engine_id))
-            self.client.resume_engine(engine_id)
+            self.begin(self.client.operations.drain_engine(engine_id))
+            self.client.operations.resume_engine(engine_id)
 
     @precondition(lambda self: not self.operation and not self.is_failed)
     @rule(
@@ -255,21 +255,21 @@ class FleetMachine(RuleBasedStateMachine):
         model = client._fleet.generation.config.fake_settings.vocab_size
         match what:
             case "add":
-                self.begin(client.add_engine())
+                self.begin(client.operations.add_engine())
             case "remove":
-                self.begin(client.remove_engine(engine_id))
+                self.begin(client.operations.remove_engine(engine_id))
             case "drain":
-                self.begin(client.drain_engine(engine_id))
+                self.begin(client.operations.drain_engine(engine_id))
             case "resume":
-                client.resume_engine(engine_id)
+                client.operations.resume_engine(engine_id)
             case "restart":
-                self.begin(client.restart_engine(engine_id))
+                self.begin(client.operations.restart_engine(engine_id))
             case "restart all":
-                self.begin(client.rolling_restart())
+                self.begin(client.operations.rolling_restart())
             case "replace":
-                self.begin(client.replace(self.config(model, 1 + number % 2)))
+                self.begin(client.operations.replace(self.config(model, 1 + number % 2)))
             case "other model":
-                self.begin(client.replace(self.config(model + 1, 1 + number % 2)))
+                self.begin(client.operations.replace(self.config(model + 1, 1 + number % 2)))
 
     # --- what holds at every moment
 

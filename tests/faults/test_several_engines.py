@@ -150,43 +150,43 @@ async def test_an_engine_is_added_and_removed_under_streams():
     async with running_client(step_seconds=0.01, hang_timeout=600) as client:
         async with streaming(client, max_tokens=100):
             with paused(client):
-                added = await client.add_engine()
+                added = await client.operations.add_engine()
             assert (added, ids(client)) == (2, [1, 2])
             request = ask("new", [1, 2, 3], max_tokens=30)
             reading = asyncio.create_task(read(client.generate(request)))
             await asyncio.sleep(0)
             assert load(client)[2] == 1  # it owes the least
             pid = client.engine_pid
-            await client.remove_engine(1)
+            await client.operations.remove_engine(1)
             assert is_gone(pid)
             assert ids(client) == [2]
             assert await reading == expected(request)
         with pytest.raises(ConfigError, match=r"cannot be removed.*add one first"):
-            await client.remove_engine(2)
-        assert await client.add_engine() == 3
+            await client.operations.remove_engine(2)
+        assert await client.operations.add_engine() == 3
 
 
 async def test_a_drained_engine_gets_nothing_until_it_is_resumed():
     async with running_client(engines=2, step_seconds=0.01) as client:
         async with streaming(client):
-            await client.drain_engine(1)
+            await client.operations.drain_engine(1)
             assert load(client) == {1: 0, 2: 32}
             assert client.engines()[0].state is EngineState.DRAINED
             with pytest.raises(ConfigError, match="cannot be drained"):
-                await client.drain_engine(2)
-            client.resume_engine(1)
+                await client.operations.drain_engine(2)
+            client.operations.resume_engine(1)
             assert client.engines()[0].state is EngineState.READY
-            await client.drain_engine(2)  # back to the engine that they left before
+            await client.operations.drain_engine(2)  # back to the engine that they left before
             assert load(client) == {1: 32, 2: 0}
         with pytest.raises(NoSuchEngine, match="no engine 7; the engines are: 1, 2"):
-            await client.drain_engine(7)
+            await client.operations.drain_engine(7)
 
 
 async def test_all_engines_restart_under_streams():
     async with running_client(engines=2, step_seconds=0.01) as client:
         before = client.engines()
         async with streaming(client, max_tokens=200):
-            await client.rolling_restart()
+            await client.operations.rolling_restart()
             assert ids(client) == [3, 4]
             assert all(is_gone(engine.pid) for engine in before)
         assert client.restarts == 0
@@ -199,19 +199,19 @@ async def test_without_memory_for_two_an_engine_restarts_in_place(num_engines):
     async with running_client(engines=num_engines, step_seconds=0.01, **memory) as client:
         before = client.engines()
         async with streaming(client, max_tokens=100):
-            assert await client.restart_engine(1) == 1
+            assert await client.operations.restart_engine(1) == 1
             assert client.engines()[0].pid != before[0].pid
             assert is_gone(before[0].pid)
             assert len(client.engines()) == num_engines
         assert client.trouble is None
         with pytest.raises(NotEnoughMemory, match=r"another engine would need 1\.0 GiB of memory, and 0\.0 GiB are"):
-            await client.add_engine()
+            await client.operations.add_engine()
 
 
 async def test_memory_that_engines_have_not_used_yet_is_not_free():
     async with running_client(free_memory=lambda: 2 * GIB, memory_bytes=2 * GIB) as client:
         with pytest.raises(NotEnoughMemory, match=r"would need 2\.0 GiB of memory, and 0\.[01] GiB are free"):
-            await client.add_engine()
+            await client.operations.add_engine()
 
 
 async def test_new_settings_with_the_same_bits_take_the_streams_over():
@@ -219,10 +219,10 @@ async def test_new_settings_with_the_same_bits_take_the_streams_over():
         switched: list[int] = []
         async with streaming(client, max_tokens=100):
             config = fake_config(engines=2, step_seconds=0.01, max_num_sequences=4)
-            generation = await client.replace(config, on_switch=lambda: switched.append(client.generation))
+            generation = await client.operations.replace(config, on_switch=lambda: switched.append(client.generation))
             assert switched == [generation] == [2]
             assert all(engine.generation == 2 for engine in client.engines() if engine.running or engine.waiting)
-            await client.wait_generation_ended(1)
+            await client.operations.wait_generation_ended(1)
             assert ids(client) == [2, 3]
         assert client.max_num_sequences == 8
 
@@ -231,8 +231,8 @@ async def test_another_model_gets_the_new_requests_while_the_old_one_finishes_it
     other = FakeSettings(step_seconds=0.01, vocab_size=100)
     async with running_client(step_seconds=0.01, hang_timeout=600) as client:
         async with streaming(client, max_tokens=100):
-            with client.generation_held() as old, paused(client):
-                generation = await client.replace(with_fake(client, other))
+            with client.operations.generation_held() as old, paused(client):
+                generation = await client.operations.replace(with_fake(client, other))
                 assert (old, generation) == (1, 2)
                 assert load(client) == {1: 32, 2: 0}
                 assert client.engines()[0].state is EngineState.DRAINING
@@ -240,7 +240,7 @@ async def test_another_model_gets_the_new_requests_while_the_old_one_finishes_it
                 answers = read(client.generate(new)), read(client.generate_all([late], generation=old)[0])
                 assert load(client) == {1: 33, 2: 1}
             assert await asyncio.gather(*answers) == [expected_answer(new, other, 4096), expected(late)]
-        await client.wait_generation_ended(1)
+        await client.operations.wait_generation_ended(1)
         assert ids(client) == [2]
         with pytest.raises(NotReady, match="was replaced"):
             client.generate_all([ask("too-late", [1])], generation=1)
@@ -251,10 +251,10 @@ async def test_the_last_requests_of_an_earlier_model_survive_the_death_of_its_en
         async with streaming(client, 8):
             pid = client.engine_pid
             os.kill(pid, signal.SIGSTOP)
-            await client.replace(with_fake(client, FakeSettings(step_seconds=0.01, vocab_size=100)))
+            await client.operations.replace(with_fake(client, FakeSettings(step_seconds=0.01, vocab_size=100)))
             os.kill(pid, signal.SIGKILL)
             await until(lambda: client.restarts == 1)
-        await client.wait_generation_ended(1)
+        await client.operations.wait_generation_ended(1)
         assert is_gone(pid)
 
 
@@ -271,33 +271,33 @@ async def test_a_replacement_that_fails_changes_nothing():
                 (fake_config(memory_bytes=1 << 60, engines=2), "2 new engines would need"),
             ):
                 with pytest.raises(Exception, match=error):
-                    await client.replace(config)
+                    await client.operations.replace(config)
             assert (client.generation, ids(client), client.state) == (1, [1], EngineState.READY)
-        assert await client.add_engine() > 1
+        assert await client.operations.add_engine() > 1
 
 
 async def test_one_operation_runs_at_a_time():
     async with running_client(load_seconds=0.2) as client:
-        adding = asyncio.create_task(client.add_engine())
-        await until(lambda: client.operation is not None)
+        adding = asyncio.create_task(client.operations.add_engine())
+        await until(lambda: client.operations.current is not None)
         operations: list[Callable[[], Awaitable[object]]] = [
-            client.add_engine,
-            client.rolling_restart,
-            lambda: client.remove_engine(1),
-            lambda: client.restart_engine(1),
-            lambda: client.replace(fake_config()),
+            client.operations.add_engine,
+            client.operations.rolling_restart,
+            lambda: client.operations.remove_engine(1),
+            lambda: client.operations.restart_engine(1),
+            lambda: client.operations.replace(fake_config()),
         ]
         for operation in operations:
             with pytest.raises(OperationInProgress, match="an engine is being added; try again when that is done"):
                 await operation()
         await adding
-        assert client.operation is None
+        assert client.operations.current is None
 
 
 async def test_a_server_that_stops_ends_an_operation():
     async with running_client(load_seconds=0.5) as client:
-        adding = asyncio.create_task(client.add_engine())
-        await until(lambda: client.operation is not None)
+        adding = asyncio.create_task(client.operations.add_engine())
+        await until(lambda: client.operations.current is not None)
         await client.stop()
         with pytest.raises(NotReady):
             await adding
@@ -307,8 +307,8 @@ async def test_a_removal_whose_caller_gives_up_still_stops_the_engine():
     async with running_client(engines=2) as client:
         pid = client.engine_pid
         os.kill(pid, signal.SIGSTOP)  # so that it takes a moment
-        removing = asyncio.create_task(client.remove_engine(1))
-        await until(lambda: client.operation is not None)
+        removing = asyncio.create_task(client.operations.remove_engine(1))
+        await until(lambda: client.operations.current is not None)
         removing.cancel()
         await until(lambda: ids(client) == [2])
         assert is_gone(pid)
@@ -324,8 +324,8 @@ async def test_late_events_of_the_engine_that_had_a_request_are_not_taken_for_ne
         await until(lambda: len(events) == 2)
         for _ in range(3):
             for engine_id in (1, 2):
-                await client.drain_engine(engine_id)
-                client.resume_engine(engine_id)
+                await client.operations.drain_engine(engine_id)
+                client.operations.resume_engine(engine_id)
         assert await reading == expected(request)
         assert {event.request_id for event in events} == {"r"}
         assert len(events) == 10

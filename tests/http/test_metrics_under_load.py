@@ -171,9 +171,9 @@ async def test_every_scrape_under_load_closes_its_accounts(tmp_path):
         users = [asyncio.create_task(_load(server, user, outcomes)) for user in range(NUM_USERS)]
         await _kill(server, 1)
         await _kill(server, 2)
-        added = await server.engine.add_engine()
+        added = await server.engine.operations.add_engine()
         await _some_more(server)
-        await server.engine.remove_engine(1)
+        await server.engine.operations.remove_engine(1)
         labels = f'{{engine="{added}"}}'
         now = await server.metrics()
         assert now[f"antiphon_engine_ready{labels}"] == 1

@@ -140,7 +140,7 @@ class Reloader:
         refusal: AntiphonError | None = None
         new: _NewModel | None = None
         try:
-            new = await asyncio.to_thread(self._open, typed, wanted, self._engine.free_memory())
+            new = await asyncio.to_thread(self._open, typed, wanted, self._engine.operations.free_memory())
         except _NoRoom as error:
             refusal = error
         changed = await self._take_in(with_model_of(wanted, self._settings), tls, certificate)
@@ -242,14 +242,16 @@ class Reloader:
 
         try:
             if new.needs_engines:
-                await self._engine.replace(new.served.assembly.engine, model.text.vocabulary, on_switch=switch)
+                await self._engine.operations.replace(
+                    new.served.assembly.engine, model.text.vocabulary, on_switch=switch
+                )
             else:
                 switch()
         except AntiphonError as error:
             model.text.close()
             new.served.assembly.checkpoint.files.close()
             return error
-        if self._engine.generation_serving(generation) != generation:
+        if self._engine.operations.generation_serving(generation) != generation:
             held.close()  # the new engines serve its requests too, so the old ones need not wait for their end
         return None
 
@@ -267,7 +269,7 @@ class Reloader:
 
     def _hold(self) -> ExitStack:
         stack = ExitStack()
-        stack.enter_context(self._engine.generation_held())
+        stack.enter_context(self._engine.operations.generation_held())
         return stack
 
     def _close_later(self, old: Assembly, generation: int) -> None:
@@ -281,7 +283,7 @@ class Reloader:
         task.add_done_callback(self._closing.discard)
 
     async def _close_files(self, old: Assembly, generation: int) -> None:
-        await self._engine.wait_generation_ended(generation)
+        await self._engine.operations.wait_generation_ended(generation)
         old.checkpoint.files.close()
         self._unclosed.remove(old)
 

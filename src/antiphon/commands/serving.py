@@ -118,7 +118,7 @@ async def running(
     systemd = Systemd()
     served = Served(found, engine_config, assembly)
     reloader = Reloader(reread, served, settings, engine, console, systemd) if reread else None
-    administration = Administration(engine, reloader.reload if reloader else None)
+    administration = Administration(engine.operations, reloader.reload if reloader else None)
     reserve = 0 if engine_config.fake else assembly.plan.reserve
     app = create_app(model, engine, settings, administration=administration, memory_reserve=reserve)
     server = Server(app, engine, settings)

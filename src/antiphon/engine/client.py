@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
@@ -44,7 +44,8 @@ NO_TERMS = Terms()
 class EngineClient:
     """The interface to the engines. The server creates, starts and stops it.
 
-    `error` is why the engines were given up (with EngineState.FAILED).
+    `operations` are what an operator can do to the engines. `error` is why they were given up (with
+    EngineState.FAILED).
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class EngineClient:
             estimate=self._estimate,
             breaker=_breaker_settings(server),
         )
-        self._operations = Operations(self._fleet, self._accounts, free_memory)
+        self.operations = Operations(self._fleet, self._accounts, free_memory)
         self._nobody = Capacity(engine)  # of no engine, while there is none
         self._draining = False
         self._stopped = False
@@ -156,14 +157,9 @@ class EngineClient:
         """The process id of the first engine, for logs and tests."""
         return next((engine.pid for engine in self._all), None)
 
-    @property
-    def operation(self) -> str | None:
-        """The operation on engines that is running, as a clause for people; None: none."""
-        return self._operations.current
-
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
-        return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self._all]
+        return self._fleet.views()
 
     def apply(self, settings: ServerConfig) -> None:
         """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""
@@ -185,116 +181,15 @@ class EngineClient:
         engines = self._fleet.of_generation(self._fleet.generation.number)
         return [engine for engine in engines if engine.takes_requests] or engines
 
-    # --- operations: one at a time
-
-    async def add_engine(self) -> int:
-        """Start one more engine with the settings of the others; returns its id once it is ready.
-
-        It gets the cores of an engine that was removed. If there are none, it shares cores with the others, and each of
-        them becomes slower.
-
-        Raises:
-            NotEnoughMemory: there is no room for it; says how much it needs, and how much is free.
-            OperationInProgress: another operation runs.
-            ConfigError, CheckpointError, EngineDied: it could not be started.
-            NotReady: the server is being stopped.
-        """
-        return await self._operations.add()
-
-    async def remove_engine(self, engine_id: int) -> None:
-        """Move an engine's requests to other engines, then stop it.
-
-        Raises:
-            NoSuchEngine: there is no engine with that id.
-            OperationInProgress: another operation runs.
-            ConfigError: no other engine is ready to take its requests.
-        """
-        await self._operations.remove(engine_id)
-
-    async def drain_engine(self, engine_id: int) -> None:
-        """Move an engine's requests to other engines, and give it no more until `resume_engine`.
-
-        Raises the same errors as `remove_engine`.
-        """
-        await self._operations.drain(engine_id)
-
-    def resume_engine(self, engine_id: int) -> None:
-        """Give a drained engine requests again. Raises NoSuchEngine or OperationInProgress."""
-        self._operations.resume(engine_id)
-
-    async def restart_engine(self, engine_id: int) -> int:
-        """Restart an engine; returns the id of the engine that replaces it, once that is ready.
-
-        If there is enough memory, a new engine loads beside the old one, then the requests move, and the old one stops.
-        Otherwise the requests move to other engines, or wait if there are none, while the process is replaced; the
-        engine then keeps its id.
-
-        Raises:
-            NoSuchEngine: there is no engine with that id.
-            OperationInProgress: another operation runs.
-            ConfigError: it serves the last requests of an earlier generation.
-            CheckpointError, EngineDied: the new one could not be started; the old one goes on.
-            NotReady: the server is being stopped.
-        """
-        return await self._operations.restart(engine_id)
-
-    async def rolling_restart(self) -> None:
-        """Restart all engines one after the other. Raises the errors of `restart_engine`; the rest is then left."""
-        await self._operations.restart_all()
-
-    async def replace(
-        self,
-        config: EngineConfig,
-        vocabulary: Vocabulary | None = None,
-        *,
-        on_switch: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Serve with new engines that have other settings or another model; returns their generation.
-
-        As many engines as `config.engines` asks for load beside those that run. When all are ready, requests from then
-        on go to them; `on_switch` is called at that moment, and must not raise. Unfinished requests move to the new
-        engines only if these compute the same bits. Otherwise the old engines finish them and then stop, which
-        `wait_generation_ended` waits for: until then they need the files that their configuration names.
-
-        Raises:
-            NotEnoughMemory: there is no room for both; says how much is needed, and how much is free.
-            OperationInProgress: another operation runs.
-            ConfigError, CheckpointError, EngineDied: the new engines could not be started; nothing has changed.
-            NotReady: the server is being stopped.
-        """
-        return await self._operations.replace(config, vocabulary, on_switch)
-
-    def free_memory(self) -> int:
-        """Bytes of memory that more engines may use, beside what the present ones have been promised."""
-        return self._operations.free_memory()
-
     @property
     def generation(self) -> int:
         """The generation of engines that new requests go to; 1 at first."""
         return self._fleet.generation.number
 
-    def generation_held(self) -> AbstractContextManager[int]:
-        """The current generation's number, for the time of the block, in which it does not end.
-
-        For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
-        """
-        return self._operations.held()
-
     def info_of(self, generation: int | None) -> Ready | None:
         """As `info`, of the engines that serve this generation; None: the current one."""
-        number = self._operations.resolved(self.generation if generation is None else generation)
+        number = self.operations.generation_serving(self.generation if generation is None else generation)
         return self.info if number in (None, self.generation) else self._fleet.generations[number].info
-
-    def generation_serving(self, generation: int) -> int | None:
-        """The generation whose engines compute requests of this one; None if it has ended.
-
-        It is a later one if that computes the same bits.
-        """
-        return self._operations.resolved(generation)
-
-    async def wait_generation_ended(self, generation: int) -> None:
-        """Wait until no engine of an earlier generation is left."""
-        await self._operations.wait_ended(generation)
 
     # --- its life
 
@@ -332,7 +227,7 @@ class EngineClient:
             self.abort(request_id)
         self._stopped = True
         self._loaded.set()
-        await self._operations.stop()
+        await self.operations.stop()
         await self._fleet.stop()
 
     # --- requests
@@ -439,7 +334,7 @@ class EngineClient:
                 raise NotReady("The server is shutting down.", retry_after=10.0)
             case EngineState.FAILED:
                 raise NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
-        number = self._operations.resolved(self.generation if generation is None else generation)
+        number = self.operations.generation_serving(self.generation if generation is None else generation)
         if number is None:
             raise NotReady("The model was replaced while the request was being read; please send it again.")
         info = self._fleet.generations[number].info
@@ -480,7 +375,7 @@ class EngineClient:
 
     def request_ended(self, unfinished: Unfinished, reason: FinishReason) -> None:
         self._fleet.forget(unfinished)
-        self._operations.note_end(unfinished.generation)
+        self.operations.note_end(unfinished.generation)
         self._admission.note_end(unfinished, reason)
         for engine in self._all:
             engine.capacity.forget_forecast()

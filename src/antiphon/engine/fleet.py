@@ -27,7 +27,7 @@ from antiphon.engine.placement import Estimate, Placement
 from antiphon.engine.routing import prefix_digests
 from antiphon.engine.totals import counted, total
 from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.view import EngineState
+from antiphon.engine.view import EngineState, EngineView
 from antiphon.engine.wire import EngineStats, Ready
 from antiphon.errors import AntiphonError, EngineDied, EngineUnavailable, NotReady
 from antiphon.grammar import Vocabulary
@@ -134,6 +134,10 @@ class Fleet:
         soonest = min((wait for wait in waits if wait is not None), default=None)
         if soonest is not None and None not in waits:
             raise EngineUnavailable(soonest)
+
+    def views(self) -> list[EngineView]:
+        """A snapshot of each engine, in the order of their ids."""
+        return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self.engines.values()]
 
     # --- their lives
 

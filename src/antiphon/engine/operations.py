@@ -16,6 +16,7 @@ from antiphon.config import EngineConfig
 from antiphon.engine.accounts import Accounts
 from antiphon.engine.engine_handle import EngineHandle, Generation
 from antiphon.engine.fleet import Fleet
+from antiphon.engine.view import EngineView
 from antiphon.errors import ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
 from antiphon.grammar import Vocabulary
 from antiphon.machine import anonymous_bytes
@@ -39,10 +40,24 @@ class Operations:
         self._ends: dict[int, asyncio.Event] = {}  # of the generations that are being retired
         self._retiring: set[asyncio.Task[None]] = set()
 
+    def engines(self) -> list[EngineView]:
+        """A snapshot of each engine, in the order of their ids."""
+        return self._fleet.views()
+
     # --- single engines
 
-    async def add(self) -> int:
-        """Start one more engine and wait until it is ready; returns its id."""
+    async def add_engine(self) -> int:
+        """Start one more engine with the settings of the others; returns its id once it is ready.
+
+        It gets the cores of an engine that was removed. If there are none, it shares cores with the others, and each of
+        them becomes slower.
+
+        Raises:
+            NotEnoughMemory: there is no room for it; says how much it needs, and how much is free.
+            OperationInProgress: another operation runs.
+            ConfigError, CheckpointError, EngineDied: it could not be started.
+            NotReady: the server is being stopped.
+        """
         with self._alone("an engine is being added"):
             generation = self._fleet.generation
             self._check_memory(generation.config, 1, "another engine")
@@ -50,36 +65,57 @@ class Operations:
             logger.info("engine %d was added", engine.id)
             return engine.id
 
-    async def remove(self, engine_id: int) -> None:
-        """Move an engine's requests to others, and stop it."""
+    async def remove_engine(self, engine_id: int) -> None:
+        """Move an engine's requests to other engines, then stop it.
+
+        Raises:
+            NoSuchEngine: there is no engine with that id.
+            OperationInProgress: another operation runs.
+            ConfigError: no other engine is ready to take its requests.
+        """
         with self._alone(f"engine {engine_id} is being removed"):
             engine = self._engine(engine_id)
             self._check_others(engine, "removed")
             await self._fleet.remove_engine(engine)
             logger.info("engine %d was removed", engine_id)
 
-    async def drain(self, engine_id: int) -> None:
-        """Move an engine's requests to others, and give it no more."""
+    async def drain_engine(self, engine_id: int) -> None:
+        """Move an engine's requests to other engines, and give it no more until `resume_engine`.
+
+        Raises the same errors as `remove_engine`.
+        """
         with self._alone(f"engine {engine_id} is being drained"):
             engine = self._engine(engine_id)
             self._check_others(engine, "drained")
             engine.is_drained = True
             self._fleet.move_requests(engine)
 
-    def resume(self, engine_id: int) -> None:
-        """Give a drained engine requests again."""
+    def resume_engine(self, engine_id: int) -> None:
+        """Give a drained engine requests again. Raises NoSuchEngine or OperationInProgress."""
         with self._alone(f"engine {engine_id} is being resumed"):
             engine = self._engine(engine_id)
             engine.is_drained = False
             self._fleet.place_waiting()
 
-    async def restart(self, engine_id: int) -> int:
-        """Start an engine's process anew, without losing its requests; returns the id of the engine that is new."""
+    async def restart_engine(self, engine_id: int) -> int:
+        """Restart an engine; returns the id of the engine that replaces it, once that is ready.
+
+        If there is enough memory, a new engine loads beside the old one, then the requests move, and the old one stops.
+        Otherwise the requests move to other engines, or wait if there are none, while the process is replaced; the
+        engine then keeps its id.
+
+        Raises:
+            NoSuchEngine: there is no engine with that id.
+            OperationInProgress: another operation runs.
+            ConfigError: it serves the last requests of an earlier generation.
+            CheckpointError, EngineDied: the new one could not be started; the old one goes on.
+            NotReady: the server is being stopped.
+        """
         with self._alone(f"engine {engine_id} is being restarted"):
             return await self._restart(self._engine(engine_id))
 
-    async def restart_all(self) -> None:
-        """Restart every engine of the current generation, one after the other."""
+    async def rolling_restart(self) -> None:
+        """Restart all engines one after the other. Raises the errors of `restart_engine`; the rest is then left."""
         with self._alone("all engines are being restarted"):
             for engine in self._fleet.of_generation(self._fleet.generation.number):
                 if engine.id in self._fleet.engines:
@@ -108,8 +144,26 @@ class Operations:
 
     # --- all of them
 
-    async def replace(self, config: EngineConfig, vocabulary: Vocabulary | None, on_switch: Callable[[], None]) -> int:
-        """Serve with new engines that have other settings or another model; returns the number of their generation."""
+    async def replace(
+        self,
+        config: EngineConfig,
+        vocabulary: Vocabulary | None = None,
+        *,
+        on_switch: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Serve with new engines that have other settings or another model; returns their generation.
+
+        As many engines as `config.engines` asks for load beside those that run. When all are ready, requests from then
+        on go to them; `on_switch` is called at that moment, and must not raise. Unfinished requests move to the new
+        engines only if these compute the same bits. Otherwise the old engines finish them and then stop, which
+        `wait_generation_ended` waits for: until then they need the files that their configuration names.
+
+        Raises:
+            NotEnoughMemory: there is no room for both; says how much is needed, and how much is free.
+            OperationInProgress: another operation runs.
+            ConfigError, CheckpointError, EngineDied: the new engines could not be started; nothing has changed.
+            NotReady: the server is being stopped.
+        """
         with self._alone("the engines are being replaced"):
             old = self._fleet.generation
             count = max(1, config.engines)
@@ -155,21 +209,27 @@ class Operations:
         del self._fleet.generations[generation.number]
         logger.info("generation %d of the engines has ended", generation.number)
 
-    async def wait_ended(self, generation: int) -> None:
+    async def wait_generation_ended(self, generation: int) -> None:
         """Wait until no engine of an earlier generation is left."""
         while generation in self._fleet.generations and self._retiring:
             await asyncio.gather(*self._retiring, return_exceptions=True)
 
-    def resolved(self, generation: int) -> int | None:
-        """The generation that serves requests of this one; None if it has ended."""
+    def generation_serving(self, generation: int) -> int | None:
+        """The generation whose engines compute requests of this one; None if it has ended.
+
+        It is a later one if that computes the same bits.
+        """
         while generation in self._aliases:
             generation = self._aliases[generation]
         end = self._ends.get(generation)
         return None if generation not in self._fleet.generations or (end and end.is_set()) else generation
 
     @contextmanager
-    def held(self) -> Iterator[int]:
-        """The number of the current generation, which does not end before the block does."""
+    def generation_held(self) -> Iterator[int]:
+        """The current generation's number, for the time of the block, in which it does not end.
+
+        For the time between reading a request with a model's text side and `generate_all(…, generation=number)`.
+        """
         number = self._fleet.generation.number
         self._holders[number] = self._holders.get(number, 0) + 1
         try:
@@ -196,7 +256,7 @@ class Operations:
     # --- what they share
 
     def free_memory(self) -> int:
-        """Bytes that more engines may use.
+        """Bytes of memory that more engines may use, beside what the present ones have been promised.
 
         An engine uses its KV cache bit by bit, so this is less than what is free: the running engines will need more.
         """

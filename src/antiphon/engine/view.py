@@ -30,7 +30,7 @@ class EngineView:
     state: EngineState
     pid: int | None  # of its process; None while there is none
     threads: int | None  # that compute; None: not known before it is ready, or the fake runner
-    generation: int  # of the model and settings that it serves; grows with each `EngineClient.replace`
+    generation: int  # of the model and settings that it serves; grows with each `Operations.replace`
     running: int  # requests being computed
     waiting: int  # requests that it has, and does not compute yet
     tokens_owed: float  # tokens that it still has to compute: of prompts, and expected ones of answers

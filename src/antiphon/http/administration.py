@@ -75,7 +75,7 @@ class Operation(Struct, kw_only=True):
 
 
 class Engines(Protocol):
-    """The operations of the engines' client."""
+    """The operations on engines, as `engine.operations` has them."""
 
     def engines(self) -> Sequence[EngineView]: ...
     async def add_engine(self) -> int: ...

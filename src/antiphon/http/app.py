@@ -70,7 +70,7 @@ def create_app(
     memory plan leaves free; 0: not known.
     """
     context = create_context(model, engine, settings, memory_reserve=memory_reserve)
-    return app_of(context, administration or Administration(engine), page_folder=page_folder)
+    return app_of(context, administration or Administration(engine.operations), page_folder=page_folder)
 
 
 def app_of(context: Context, administration: Administration, *, page_folder: Path = FOLDER) -> FastAPI:

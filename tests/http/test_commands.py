@@ -244,7 +244,7 @@ async def test_nobody_complains_of_an_engine_no_longer_waited_for(failed):
     waiting = asyncio.create_task(_ready_or_stopped(client, serving, Console(stderr=True)))
     await asyncio.sleep(0.1)
     if failed:
-        client.engine_given_up(EngineDied("It could not be started."))
+        client.fleet_failed(EngineDied("It could not be started."))
     waiting.cancel()
     serving.cancel()
     await asyncio.gather(waiting, serving, return_exceptions=True)

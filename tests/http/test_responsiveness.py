@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 HELPERS = Path(__file__).parent.parent / "helpers"
 CONTEXT_LENGTH = 131_072  # the real model's
 SIZE = (4 << 20) - 1000
-LIMIT = 0.1  # seconds of processor time
+LIMIT = 0.15  # seconds of processor time: 0.1, and half of that again where other processes use the caches
 TRIES = 4
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -398,7 +398,7 @@ async def test_an_engine_that_is_given_up_ends_the_batch_and_blames_no_line(tmp_
     assert (await answer(requests, answers, tiny)).done == 50
 
 
-def _refuse(self: Any, requests: Any, terms: Any = None) -> Any:
+def _refuse(self: Any, requests: Any, terms: Any = None, **_: Any) -> Any:
     from antiphon.errors import NotReady
 
     raise NotReady("The engine failed and was given up; the server's log says why.")

@@ -15,7 +15,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_TEXT = re.compile(rb'"(?:content|reasoning_content|text|response)":\s?"[^"]')  # a part that is not empty
+_TEXT = re.compile(rb'"(?:content|reasoning_content|text|response)":\s?"[^"]')
+
+
+def has_text(part: bytes) -> bool:
+    """Whether a part of an answer has text, of a thought or after it, that is not empty."""
+    return _TEXT.search(part) is not None
 
 
 @dataclass
@@ -38,7 +43,7 @@ class Reply:
     @property
     def first_text(self) -> float | None:
         """When the first part with text came; None if none did."""
-        return next((at for at, part in self.parts if _TEXT.search(part)), None)
+        return next((at for at, part in self.parts if has_text(part)), None)
 
     def json(self) -> Any:
         return json.loads(self.body)

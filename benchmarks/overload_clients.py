@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from clients import Reply, ask
+from clients import Reply, ask, has_text
 from prose import prose
 
 ONE_IN_LONG = 5  # one request in so many is long
@@ -194,7 +194,7 @@ class Clients:
 
     async def _lines(self, seen: Seen, response: Any) -> Any:
         async for line in response.iter_lines():
-            if seen.first is None and (('"content":"' in line and '"content":""' not in line) or not seen.is_long):
+            if seen.first is None and (not seen.is_long or has_text(line.encode())):
                 seen.first = self.now()
             yield line
 

@@ -67,6 +67,7 @@ def _take_terminal(terminal: int) -> None:
     import fcntl
     import termios
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may have been started by nohup
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 

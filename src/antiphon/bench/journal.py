@@ -1,0 +1,70 @@
+"""The journal of a load test: a file of JSON lines, one record each, that only grows.
+
+Whatever happens to the client, what was measured is there. A line that was cut off by the end of the program is
+ignored when the file is read, and removed before a resumed run appends to it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from antiphon.bench.records import Record
+from antiphon.errors import AntiphonError
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def read(path: Path) -> list[Record]:
+    """All records of a journal, in the order of their writing.
+
+    Raises:
+        AntiphonError: a line that is not the last one is not a record.
+    """
+    return list(_records(path, path.read_bytes()))
+
+
+def _records(path: Path, content: bytes) -> Iterator[Record]:
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline was cut off
+        if not line:
+            continue
+        try:
+            yield _decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            raise AntiphonError(f"{path}, line {number} is not a record of a load test: {error}") from None
+
+
+class Journal:
+    """An open journal that records are appended to. Use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        whole = 0
+        if path.exists():
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+        self._file = path.open("ab")
+        self._file.truncate(whole)
+
+    def write(self, record: Record) -> None:
+        """Append a record. It is on the disk after the next `sync`."""
+        self._file.write(_encoder.encode(record) + b"\n")
+
+    def sync(self) -> None:
+        """Write everything to the disk: at the end of each stage."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sync()
+        self._file.close()

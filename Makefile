@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots demo clean help
+.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -24,7 +24,7 @@ chat: $(VENV)/installed ## chat with MODEL in the terminal
 	@$(BIN)/antiphon chat $(MODEL)
 
 # Where there is Node, the tests build the page again and compare.
-test: lint demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools) ## run every check and every test
+test: lint docs demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools) ## run every check and every test
 	# One seed for hashes: every process must find the same tests, and some names are made from sets.
 	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
@@ -77,6 +77,12 @@ web/node_modules/installed: web/package.json web/package-lock.json
 
 screenshots: demo $(VENV)/installed-dev ## photograph the chat page, with the demo model, into build/screenshots
 	PYTHONPATH=tests/helpers:tests/page/helpers $(BIN)/python tests/page/screenshots.py build/screenshots
+
+docs: $(VENV)/installed-dev ## build the documentation as a site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+docs-serve: $(VENV)/installed-dev ## show the documentation at 127.0.0.1:8001 while you write it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001
 
 demo: $(VENV)/installed ## download the demo model
 	@$(BIN)/python -m antiphon.demo

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import msgspec
 
-from antiphon.bench.records import Record
+from antiphon.bench.records import CheckRecord, Record, RequestRecord, StageRecord
 from antiphon.errors import AntiphonError
 
 _encoder = msgspec.json.Encoder()
@@ -27,6 +27,28 @@ def read(path: Path) -> list[Record]:
         AntiphonError: a line that is not the last one is not a record.
     """
     return list(_records(path, path.read_bytes()))
+
+
+def current(records: list[Record]) -> list[Record]:
+    """The records without those of stages that were repeated or never ended.
+
+    A resumed run repeats the stage that was not complete, so a journal may have several records of one stage. The last
+    one counts, with the requests that were sent during it and the verdicts that follow it.
+    """
+    last = {each.stage: each for each in records if isinstance(each, StageRecord)}
+    checks = {(each.stage, each.check): each for each in records if isinstance(each, CheckRecord)}
+
+    def counts(record: Record) -> bool:
+        if isinstance(record, StageRecord):
+            return record is last[record.stage]
+        if isinstance(record, CheckRecord):
+            return record is checks[record.stage, record.check]
+        if isinstance(record, RequestRecord):
+            stage = last.get(record.stage)
+            return stage is not None and stage.started <= record.sent <= stage.ended
+        return True
+
+    return [record for record in records if counts(record)]
 
 
 def _records(path: Path, content: bytes) -> Iterator[Record]:

@@ -41,7 +41,9 @@ class StageRecord(msgspec.Struct, frozen=True, tag="stage", omit_defaults=True):
     label: str  # "8 users", "2.5 requests/s", "1 → 20 users"
     shape: Literal["users", "ramp", "rate"]
     started: float
-    ended: float
+    ended: float  # when the last answer had ended
+    sending_ended: float = 0.0  # when the last request was sent, at most; answers that were under way went on after it
+    interrupted: bool = False  # Ctrl-C ended it early; a resumed run repeats it
     users: int | None = None  # the constant number, or the largest of a ramp
     rate: float | None = None  # requests per second, for open loops
     round: int = 0  # of repeated or interleaved stages
@@ -50,6 +52,7 @@ class StageRecord(msgspec.Struct, frozen=True, tag="stage", omit_defaults=True):
     client_cpu_seconds: float = 0.0
     lag_p99: float = 0.0  # how late the client's own event loop was
     lag_max: float = 0.0
+    requests: int = 0  # sent, without those tried again
     server_counters: dict[str, float] = {}  # by how much the server's counters grew, by our names of them
 
 
@@ -78,9 +81,11 @@ class RequestRecord(msgspec.Struct, frozen=True, tag="request", omit_defaults=Tr
     thought_tokens: int = 0
     answer_tokens: int = 0  # without the thought
     tokens_estimated: bool = False  # the server told no usage: parts with text were counted
+    split_estimated: bool = False  # it told no count of thought tokens: they are in proportion to the parts with text
     finish_reason: str = ""
     degraded: bool = False  # the server said that it lowered a limit
     retry_after: float | None = None  # seconds, as told with a refusal
+    should_retry: bool | None = None  # as the header x-should-retry says
     waited: float | None = None  # seconds since the refusal before, for an attempt after the first
     prompt: str = ""  # digest of the request's body: equal requests have equal digests
     text: str = ""  # digest of thought and answer

@@ -16,6 +16,7 @@ import typer
 from antiphon import __version__
 from antiphon.commands.aliases import BatchCommand, ModelCommand
 from antiphon.commands.batch import batch
+from antiphon.commands.bench import bench
 from antiphon.commands.chat import chat
 from antiphon.commands.completion import completion, set_up_completion
 from antiphon.commands.engines import engines
@@ -44,6 +45,7 @@ It speaks OpenAI's API, so existing clients and programs work with it unchanged.
   antiphon serve MODEL -np 16   … to 16 people at once
   antiphon chat MODEL           talk to it without a server
   antiphon batch IN OUT MODEL   answer a file of requests
+  antiphon bench URL            test a server under load
   antiphon quantize MODEL OUT   convert it to 4 or 8 bits
   antiphon models               list what was downloaded
 
@@ -67,6 +69,7 @@ app.add_typer(engines, name="engines", rich_help_panel="Serve")
 app.command(rich_help_panel="Serve")(reload)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
+app.add_typer(bench, name="bench", rich_help_panel="Use")
 app.command(cls=ModelCommand, rich_help_panel="Models")(inspect)
 app.command(cls=ModelCommand, rich_help_panel="Models")(pull)
 app.add_typer(models, name="models", rich_help_panel="Models")

@@ -32,6 +32,10 @@ class BadAnswer(ValueError):
     """What came is not what the API describes."""
 
 
+class Incomplete(BadAnswer):
+    """The answer ended, in good order, before it was complete."""
+
+
 class _Part(msgspec.Struct):
     """`delta` of a stream, `message` of a whole answer."""
 
@@ -120,14 +124,14 @@ class Answer:
         """The body has ended.
 
         Raises:
-            BadAnswer: it is not complete.
+            BadAnswer: it is not what the API describes; Incomplete: its end is missing.
         """
         if not self._is_stream:
             self._take(bytes(self._body), at)
             self._is_done = True
         if self.error is None and not (self._is_done and self.finish_reason):
             missing = "[DONE]" if not self._is_done else "finish_reason"
-            raise BadAnswer(f"the answer ended without {missing}")
+            raise Incomplete(f"the answer ended without {missing}")
 
     def _take(self, event: bytes, at: float) -> None:
         try:
@@ -224,9 +228,16 @@ class Answer:
     @property
     def split_estimated(self) -> bool:
         """Whether the tokens of thought and answer are in proportion to their parts."""
-        details = self._usage and self._usage.completion_tokens_details
-        told = details is not None and details.reasoning_tokens is not None
-        return bool(self._usage) and not told and self._thought_parts > 0
+        if self._usage is None or not self._thought_parts:
+            return False
+        return not self._told_thought_tokens
+
+    @property
+    def _told_thought_tokens(self) -> int | None:
+        """What `usage` says; None if it does not say or does not know the thought as such."""
+        details = self._usage.completion_tokens_details if self._usage else None
+        told = details.reasoning_tokens if details else None
+        return told or (None if self._thought_parts else told)
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -234,9 +245,8 @@ class Answer:
         parts = self._thought_parts + self._answer_parts
         if self._usage is None:
             return self._thought_parts, self._answer_parts
-        total, details = self._usage.completion_tokens, self._usage.completion_tokens_details
-        thought = details.reasoning_tokens if details else None
-        if thought is None or (thought == 0 and self._tags.is_closed):  # it does not know the thought as such
+        total, thought = self._usage.completion_tokens, self._told_thought_tokens
+        if thought is None:
             thought = round(total * self._thought_parts / parts) if parts else 0
         return min(thought, total), max(0, total - thought)
 

@@ -1,15 +1,16 @@
 """An HTTP client that costs little: asyncio's transports, and h11 to read and write HTTP/1.1.
 
 At 10,000 parts of streams a second it takes about half a core, where httpx2 takes all of one and falls behind
-(docs/decisions/019-the-client-of-load-tests.md). It keeps connections open between requests, as other clients do, and notes
-when each part of a body came. It follows no redirects, uses no proxies and asks for no compression, so that nothing but
-the server is measured. It knows HTTP alone; what a body means is read elsewhere (`answers.py`).
+(docs/decisions/019-the-client-of-load-tests.md). It keeps connections open between requests, as other clients do, and
+notes when each part of a body came. It follows no redirects, uses no proxies and asks for no compression, so that
+nothing but the server is measured. It knows HTTP alone; what a body means is read elsewhere (`answers.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import ssl
 import time
@@ -345,4 +346,6 @@ def _reason(error: BaseException | None) -> str:
         return "the server closed it"
     if isinstance(error, TimeoutError):
         return f"no connection within {_CONNECT_SECONDS:g} s"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

@@ -52,6 +52,7 @@ class StageRecord(msgspec.Struct, frozen=True, tag="stage", omit_defaults=True):
     client_cpu_seconds: float = 0.0
     lag_p99: float = 0.0  # how late the client's own event loop was
     lag_max: float = 0.0
+    lag_histogram: list[int] = []  # timers that were late by no more than each of `lag.BUCKETS`
     requests: int = 0  # sent, without those tried again
     server_counters: dict[str, float] = {}  # by how much the server's counters grew, by our names of them
 

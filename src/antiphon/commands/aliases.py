@@ -169,21 +169,11 @@ class ModelCommand(EnvironmentCommand):
         return super().parse_args(ctx, translate_model(args))
 
 
-class AliasCommand(ModelCommand):
-    """A command that accepts the aliases, and flags of other servers that mean nothing here."""
+class PlainHelpCommand(EnvironmentCommand):
+    """A command of many options, whose help is plain lists: typer's boxes cut long names on narrow terminals."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Translate, then parse as usual; notes on flags without effect are printed once the rest is found good."""
-        if ctx.resilient_parsing:
-            return super().parse_args(ctx, args)
-        args, notes = without_foreign_flags(args)
-        rest = super().parse_args(ctx, translate(args))
-        for note in notes:
-            print_note(console_on(stderr=True), note)
-        return rest
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
-        """Plain lists instead of typer's boxes, which cut long names on a terminal of 80 columns."""
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  # click's, wherever typer keeps it
+        """Write a list for each panel of options."""
         self.format_usage(ctx, formatter)
         self.format_help_text(ctx, formatter)
         for panel, rows in self._panels(ctx).items():
@@ -198,6 +188,20 @@ class AliasCommand(ModelCommand):
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
                 panels.setdefault(panel, []).append(_row(parameter))
         return panels
+
+
+class AliasCommand(PlainHelpCommand, ModelCommand):
+    """A command that accepts the aliases, and flags of other servers that mean nothing here."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Translate, then parse as usual; notes on flags without effect are printed once the rest is found good."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        args, notes = without_foreign_flags(args)
+        rest = super().parse_args(ctx, translate(args))
+        for note in notes:
+            print_note(console_on(stderr=True), note)
+        return rest
 
 
 class BatchCommand(AliasCommand):
@@ -219,6 +223,10 @@ def _row(option: Any) -> tuple[str, str]:  # noqa: ANN401
     default = option.default
     if isinstance(default, bool):
         default = "on" if default else ""  # off is obvious
+    if isinstance(option.show_default, str):
+        default = option.show_default
+    elif option.show_default is False:
+        default = None
     parts = [option.help or ""]
     if default not in (None, ""):
         parts.append(f"[default: {default}]")

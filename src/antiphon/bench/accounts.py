@@ -1,0 +1,97 @@
+"""Compares what the client counted with what the server counted meanwhile.
+
+Every request that was sent must be in the server's counters exactly once, and so must every token in a `usage`. Where
+the client cannot know whether a request reached the server or how many tokens it got (its connection broke, or it was
+cancelled), there is a range. A count outside of it is an error of the server or of the client, unless somebody else
+used the server too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+
+from antiphon.bench.records import CheckRecord, RequestRecord
+from antiphon.bench.requests import REFUSALS
+
+# With these, a server may have refused a request before it counted it as received.
+_NOT_RECEIVED = (401, 403, 404, 405, 408, 411, 413, 415, 421, 431)
+_UNCOUNTED_CODES = ("too_many_connections", "rate_limit_exceeded", "requests", "tokens")
+_BAD_REQUESTS = (400, 422)
+_OK, _SERVER_ERROR = 200, 500
+
+
+@dataclass
+class Range:
+    """How often something must have happened, and how often it may have."""
+
+    least: float = 0.0
+    most: float = 0.0
+
+    def add(self, number: float, certain: bool = True) -> None:
+        """It happened so many times more; `certain`: else it may have."""
+        self.most += number
+        if certain:
+            self.least += number
+
+
+def expected(requests: Iterable[RequestRecord]) -> dict[str, Range]:
+    """What a server must have counted, by our names of its counters."""
+    names = ("received", "refused", "finished", "prompt_tokens", "generated_tokens", "reasoning_tokens")
+    ranges = {name: Range() for name in names}
+    for request in requests:
+        is_answered = request.end == "answered"
+        reached = request.status is not None and not _is_uncounted(request)
+        ranges["received"].add(1, reached)
+        if request.status != _OK:
+            ranges["refused"].add(1, reached and request.status in (*REFUSALS, *_BAD_REQUESTS))
+        if request.status is None or (request.status == _OK and request.end != "failed"):
+            ranges["finished"].add(1, is_answered)
+        _add_tokens(ranges, request)
+    return ranges
+
+
+def _is_uncounted(request: RequestRecord) -> bool:
+    return request.status in _NOT_RECEIVED or request.code in _UNCOUNTED_CODES
+
+
+def _add_tokens(ranges: dict[str, Range], request: RequestRecord) -> None:
+    is_known = request.end == "answered" and not request.tokens_estimated
+    generated = request.thought_tokens + request.answer_tokens
+    if is_known:
+        ranges["prompt_tokens"].add(request.prompt_tokens)
+        ranges["generated_tokens"].add(generated)
+        ranges["reasoning_tokens"].add(request.thought_tokens, not request.split_estimated)
+        if request.split_estimated:
+            ranges["reasoning_tokens"].most += generated
+    elif request.status in (None, _OK) or (request.status or 0) >= _SERVER_ERROR:
+        for name in ("prompt_tokens", "generated_tokens", "reasoning_tokens"):
+            ranges[name].most = inf  # it came so far that tokens may have been computed
+
+
+def reconcile(
+    stage: int, requests: Iterable[RequestRecord], counters: Mapping[str, float], *, shared: bool = False
+) -> CheckRecord:
+    """The verdict on one stage: `counters` is by how much the server's grew. `shared`: others used the server, so that
+    it may have counted more.
+    """
+    differences = []
+    checked = [name for name in expected(()) if name in counters]
+    ranges = expected(requests)
+    for name in checked:
+        counted, range_ = counters[name], ranges[name]
+        if counted < range_.least or (counted > range_.most and not shared):
+            differences.append(f"{name}: the server counted {counted:,.0f}, the client {_words(range_)}")
+    if any(value < 0 for value in counters.values()):
+        differences = ["the server's counters went back: it was restarted during the stage"]
+    note = "" if checked else "the server has no counters to compare with"
+    if shared and checked:
+        note = "others may have used the server: it was only checked that nothing is missing"
+    return CheckRecord(stage, "accounts", not differences, len(checked), differences, note)
+
+
+def _words(found: Range) -> str:
+    if found.least == found.most:
+        return f"{found.least:,.0f}"
+    return f"at least {found.least:,.0f}" if found.most == inf else f"{found.least:,.0f} to {found.most:,.0f}"

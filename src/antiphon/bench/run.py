@@ -1,0 +1,356 @@
+"""A load test from its first request to its last: stages, one after another, into a journal.
+
+Owns the folder of a run: `journal.jsonl` has everything that was measured, `answers.jsonl` the answers, if they are to
+be compared. A run that was stopped continues with the stage that was not complete. The server's counters are read
+before and after each stage, when the server is idle, so that both sides' accounts can be compared; in between it is
+sampled once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import msgspec
+
+from antiphon import __version__
+from antiphon.bench.accounts import reconcile
+from antiphon.bench.journal import Journal, current, read
+from antiphon.bench.lag import LagMeter
+from antiphon.bench.load import Habits, Load
+from antiphon.bench.prompts import Prompts
+from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, SampleRecord, StageRecord
+from antiphon.bench.requests import Asker, Exchange, Request
+from antiphon.bench.retries import Policy
+from antiphon.bench.same import AnswerFile, check_same
+from antiphon.bench.scrape import Scrape, process_tree
+from antiphon.bench.server import PATHS, Server
+from antiphon.bench.stages import Stage
+from antiphon.errors import ConfigError
+from antiphon.machine import see_processors
+
+JOURNAL, ANSWERS = "journal.jsonl", "answers.jsonl"
+SCHEMA = 1
+_SAMPLE_SECONDS = 1.0
+_IDLE_SECONDS = 10.0  # how long the server may take to be idle after a stage
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run needs beside the server, its prompts and its stages."""
+
+    timeout: float = 600.0  # seconds for a whole answer
+    retries: Policy = "none"
+    habits: Habits = field(default_factory=Habits)
+    pid: int = 0  # of a local server; 0: only its /metrics
+    check_same: bool = False
+    same_requests: int = 0  # that are asked alone, at most; 0: all
+    shared: bool = False  # others use the server
+    max_lag: float = 0.02  # seconds at the 99th percentile of the client's own event loop
+    warmups: int = 0  # requests before the first stage, which are not recorded
+    seed: int = 0
+
+
+class Watcher(Protocol):
+    """Is told how the run goes on."""
+
+    def begin(self, stage: Stage, position: str) -> None:
+        """A stage begins."""
+
+    def begin_check(self, what: str, total: int) -> None:
+        """A check begins that takes `total` steps."""
+
+    def advance(self, done: int) -> None:
+        """So many steps of the check are done."""
+
+    def take(self, record: RequestRecord) -> None:
+        """An attempt has ended."""
+
+    def tick(self, users: int) -> None:
+        """About a second has passed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one stage came to."""
+
+    stage: StageRecord
+    requests: list[RequestRecord]
+    checks: list[CheckRecord]
+
+
+class LoadTest:
+    """One run against one server. Use it as an asynchronous context manager, and call `run_stage` for each stage."""
+
+    def __init__(
+        self,
+        server: Server,
+        prompts: Prompts,
+        settings: Settings,
+        folder: Path,
+        options: dict[str, str],
+        watcher: Watcher,
+        *,
+        resume: bool = False,
+    ) -> None:
+        """`options`: what the run was asked for, in words; a run is only resumed with the same."""
+        self.server = server
+        self.stop = asyncio.Event()  # set: the stage under way ends, and `run_stage` returns
+        self._prompts = prompts
+        self._settings = settings
+        self._folder = folder
+        self._options = options
+        self._watcher = watcher
+        self._resume = resume
+        self._origin = time.monotonic()
+        self._lag = LagMeter()
+        self._load: Load | None = None
+        self.done: dict[int, Outcome] = {}  # stages of an earlier run that are complete
+
+    async def __aenter__(self) -> LoadTest:
+        path = self._folder / JOURNAL
+        earlier = current(read(path)) if path.exists() else []
+        if earlier and not self._resume:
+            raise ConfigError(f"{self._folder} has the results of an earlier run; use --resume or another --output")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._take_up(earlier)
+        self.journal = Journal(path)
+        self._answers = AnswerFile(self._folder / ANSWERS) if self._settings.check_same else None
+        self._asker = Asker(
+            self.server.client,
+            PATHS[self.server.sampling.endpoint],
+            timeout=self._settings.timeout,
+            policy=self._settings.retries,
+            origin=self._origin,
+            seed=self._settings.seed,
+        )
+        if not earlier:
+            self.journal.write(self._about())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.journal.__exit__(kind, error, trace)
+        if self._answers is not None:
+            self._answers.close()
+        self.server.close()
+
+    def _take_up(self, earlier: list[Record]) -> None:
+        """Go on with an earlier run: its clock, and its complete stages."""
+        runs = [each for each in earlier if isinstance(each, RunRecord)]
+        if not runs:
+            return
+        for name, value in {**self._options, "url": self.server.target.url, "model": self.server.model}.items():
+            before = {**runs[0].options, "url": runs[0].url, "model": runs[0].model}.get(name, "")
+            if before != value:
+                raise ConfigError(
+                    f"the run in {self._folder} had {name} {before!r}, not {value!r}; only the same run can be resumed"
+                )
+        self._origin = time.monotonic() - (time.time() - runs[0].started_at)
+        for stage in (each for each in earlier if isinstance(each, StageRecord) and not each.interrupted):
+            requests = [each for each in earlier if isinstance(each, RequestRecord) and each.stage == stage.stage]
+            checks = [each for each in earlier if isinstance(each, CheckRecord) and each.stage == stage.stage]
+            self.done[stage.stage] = Outcome(stage, requests, checks)
+
+    def _about(self) -> RunRecord:
+        target = self.server.target
+        return RunRecord(
+            SCHEMA,
+            target.name or self.server.model,
+            target.url,
+            self.server.model,
+            _without_key(sys.argv),
+            time.time() - (time.monotonic() - self._origin),
+            __version__,
+            machine(),
+            self._options,
+        )
+
+    # ---- Stages ----
+
+    async def warm_up(self) -> None:
+        """Send some requests that are not recorded."""
+        jobs = (self._ask_alone(self._body(-1, number)) for number in range(self._settings.warmups))
+        await asyncio.gather(*jobs)
+
+    async def run_stage(self, stage: Stage, position: str = "") -> Outcome:
+        """Run one stage and write it down; one that an earlier run completed is only returned."""
+        if stage.number in self.done:
+            return self.done[stage.number]
+        before = await self._idle_scrape()
+        requests: list[RequestRecord] = []
+
+        def take(exchange: Exchange) -> None:
+            requests.append(exchange.record)
+            self.journal.write(exchange.record)
+            self._watcher.take(exchange.record)
+            if self._answers is not None and exchange.record.end == "answered":
+                self._answers.keep(exchange)
+
+        self._watcher.begin(stage, position)
+        record = await self._measured(stage, take)
+        counters = await self._growth(before)
+        record = msgspec.structs.replace(record, server_counters=counters or {})
+        checks = self._checks(record, requests, counters)
+        self.journal.write(record)
+        for check in checks:
+            self.journal.write(check)
+        self.journal.sync()
+        return Outcome(record, requests, checks)
+
+    async def _measured(self, stage: Stage, take: Callable[[Exchange], None]) -> StageRecord:
+        gc.collect()
+        gc.freeze()  # a collection over everything would be lag
+        self._lag.start()
+        cpu = time.process_time()
+        load = Load(stage, self._asker, lambda number: self._body(stage.number, number), self._settings.habits, take)
+        self._load = load
+        watching = asyncio.create_task(self._watch(load))
+        try:
+            complete = await load.run(self.stop)
+        finally:
+            watching.cancel()
+            await self._lag.stop()
+            gc.unfreeze()
+        ramp = (stage.first_users, stage.users, stage.ramp_seconds, stage.hold_seconds)
+        return StageRecord(
+            stage.number,
+            stage.label,
+            stage.shape,
+            load.started,
+            self._asker.now(),
+            sending_ended=load.sending_ended,
+            interrupted=not complete,
+            users=stage.users or None,
+            rate=stage.rate or None,
+            round=stage.round,
+            warm_up=stage.warm_up,
+            ramp=ramp if stage.shape == "ramp" else None,
+            client_cpu_seconds=time.process_time() - cpu,
+            lag_p99=self._lag.p99,
+            lag_max=self._lag.max,
+            lag_histogram=self._lag.histogram,
+            requests=load.num_requests,
+        )
+
+    def _body(self, stage: int, number: int) -> bytes:
+        return self.server.body(self._prompts, stage, number)
+
+    def _checks(
+        self, stage: StageRecord, requests: list[RequestRecord], counters: dict[str, float] | None
+    ) -> list[CheckRecord]:
+        most = self._settings.max_lag
+        too_late = (
+            f"99 % of timers were up to {stage.lag_p99 * 1000:.1f} ms late; more than {most * 1000:g} ms is too much"
+        )
+        lag = CheckRecord(stage.stage, "lag", stage.lag_p99 <= most, 1, [too_late] if stage.lag_p99 > most else [])
+        if counters is None:
+            return [lag]
+        return [lag, reconcile(stage.stage, requests, counters, shared=self._settings.shared)]
+
+    # ---- The server beside it ----
+
+    async def _watch(self, load: Load) -> None:
+        while True:
+            began = self._asker.now()
+            sample = await self._sample(load.users)
+            if sample is not None:
+                self.journal.write(sample)
+            self._watcher.tick(load.users)
+            await asyncio.sleep(max(0.0, began + _SAMPLE_SECONDS - self._asker.now()))
+
+    async def _sample(self, users: int) -> SampleRecord | None:
+        scrape = await self.server.scrape() if self.server.has_metrics else None
+        sample = scrape.sample(self._asker.now(), users) if scrape else None
+        if self._settings.pid:
+            with suppress(ProcessLookupError):
+                cpu, memory = await asyncio.to_thread(process_tree, self._settings.pid)
+                sample = sample or SampleRecord(self._asker.now(), users)
+                sample = msgspec.structs.replace(sample, cpu_seconds=cpu, memory_bytes=float(memory))
+        return sample
+
+    async def _idle_scrape(self) -> Scrape | None:
+        """The server's counters when nothing is under way any more."""
+        deadline = self._asker.now() + _IDLE_SECONDS
+        while True:
+            scrape = await self.server.scrape() if self.server.has_metrics else None
+            if (
+                scrape is None
+                or not scrape.counters.get("busy")
+                or self._asker.now() > deadline
+                or self._settings.shared
+            ):
+                return scrape
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _growth(self, before: Scrape | None) -> dict[str, float] | None:
+        after = await self._idle_scrape() if before is not None else None
+        if before is None or after is None:
+            return None
+        return {
+            name: value - before.counters[name]
+            for name, value in after.counters.items()
+            if name in before.counters and name != "busy"
+        }
+
+    # ---- Answers alone ----
+
+    async def check_same(self) -> CheckRecord | None:
+        """Ask again, alone, what was asked under load, and write down whether the answers are the same."""
+        if self._answers is None or self.stop.is_set():
+            return None
+        said = self._answers.read()
+        self._watcher.begin_check("asking again, alone", self._settings.same_requests or len(said))
+        record = await check_same(
+            said,
+            self._ask_alone,
+            limit=self._settings.same_requests,
+            progress=lambda done, _: self._watcher.advance(done),
+        )
+        self.journal.write(record)
+        self.journal.sync()
+        return record
+
+    async def _ask_alone(self, body: bytes) -> Exchange:
+        return await self._asker.ask_once(Request(-1, 0, body))
+
+
+def machine() -> dict[str, str]:
+    """This machine, on which the client runs."""
+    model = "unknown"
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": model,
+        "cores": str(see_processors().num_cores),
+        "memory": f"{memory:.1f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }
+
+
+def _without_key(words: list[str]) -> list[str]:
+    """A command without the keys in it."""
+    shown, hides = [], False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_secret = name in ("--api-key", "--header", "-H", "-k")
+        shown.append("***" if hides else f"{name}=***" if is_secret and equals else word)
+        hides = is_secret and not equals
+    return ["antiphon", *shown[1:]]

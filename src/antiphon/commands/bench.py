@@ -1,0 +1,302 @@
+"""`antiphon bench`: the options of a load test. What it does is in `antiphon.bench`; how it is run, in `load_testing`.
+
+`antiphon bench URL` needs no subcommand, so the group takes what is not the name of one as the arguments of `run`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from antiphon.commands.aliases import PlainHelpCommand
+from antiphon.commands.completion import one_of
+from antiphon.terminal import console_on
+
+_LOAD, _PROMPTS, _CLIENT = "Load", "Prompts and answers", "Client"
+_CHECKS, _OUTPUT = "Server and checks", "Output"
+_DEFAULT = "run"
+
+
+class BenchGroup(TyperGroup):
+    """Subcommands, of which `run` need not be typed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
+        """Put `run` before arguments that name no subcommand."""
+        if args and args[0] not in self.commands and not (ctx.resilient_parsing and len(args) == 1):
+            args = [_DEFAULT, *args]
+        return super().parse_args(ctx, args or [_DEFAULT, "--help"])
+
+
+class RunCommand(PlainHelpCommand):
+    """`run`, which is used as `antiphon bench URL`."""
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        """Leave `run` out."""
+        formatter.write_usage(ctx.command_path.removesuffix(f" {_DEFAULT}"), "[OPTIONS] URL")
+
+
+bench = typer.Typer(cls=BenchGroup, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@bench.callback()
+def bench_group() -> None:
+    """Test a server under load: antiphon bench URL."""
+
+
+@bench.command(name=_DEFAULT, cls=RunCommand)
+def run(
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="Address of a server with OpenAI's API, with or without /v1.")
+    ],
+    users: Annotated[
+        str | None,
+        typer.Option(
+            "--users",
+            "-u",
+            "-c",
+            "--concurrency",
+            "--max-concurrency",
+            help="Users who ask one after another: a number, or one stage for each of several, as 1,2,4,...,16. With "
+            "--rate: the most requests at once.",
+            rich_help_panel=_LOAD,
+            show_default="1",
+        ),
+    ] = None,
+    ramp: Annotated[
+        str | None, typer.Option(help="Users that come one after another, as 1..20.", rich_help_panel=_LOAD)
+    ] = None,
+    ramp_seconds: Annotated[
+        float, typer.Option(min=0, help="Time until the last user of --ramp has come.", rich_help_panel=_LOAD)
+    ] = 60.0,
+    hold_seconds: Annotated[
+        float, typer.Option(min=0, help="Time for which all users of --ramp stay.", rich_help_panel=_LOAD)
+    ] = 120.0,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate",
+            "--request-rate",
+            help="Requests per second that arrive whatever became of others: a number, or several, as 0.5,1,2.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = None,
+    arrivals: Annotated[
+        str,
+        typer.Option(
+            help="poisson, gamma or constant: how arrivals of --rate are spaced.",
+            autocompletion=one_of(("poisson", "gamma", "constant")),
+            rich_help_panel=_LOAD,
+            show_default="poisson",
+        ),
+    ] = "",
+    burstiness: Annotated[
+        float | None,
+        typer.Option(help="Shape of the gamma distribution of intervals: below 1 for bursts.", rich_help_panel=_LOAD),
+    ] = None,
+    requests: Annotated[
+        int,
+        typer.Option(
+            "--requests",
+            "-n",
+            "--num-prompts",
+            "--max-requests",
+            min=0,
+            help="Requests of each stage.",
+            rich_help_panel=_LOAD,
+            show_default="no limit",
+        ),
+    ] = 0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            "-t",
+            "--duration",
+            "--max-seconds",
+            min=0,
+            help="Duration of each stage.",
+            rich_help_panel=_LOAD,
+            show_default="30 without --requests",
+        ),
+    ] = 0.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Repeat all stages so often.", rich_help_panel=_LOAD)] = 1,
+    think_time: Annotated[
+        str, typer.Option(help="Seconds that a user waits after an answer: 2, or 1..5.", rich_help_panel=_LOAD)
+    ] = "0",
+    warm_up: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds at the beginning of each stage that are left out of the figures.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = 0.0,
+    warmups: Annotated[
+        int,
+        typer.Option(
+            "--warmups",
+            "--num-warmups",
+            min=0,
+            help="Requests before the first stage that are not recorded.",
+            rich_help_panel=_LOAD,
+        ),
+    ] = 1,
+    drain: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Seconds after a stage's end in which answers may still be completed.", rich_help_panel=_LOAD
+        ),
+    ] = 30.0,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            "--prompts",
+            "--dataset-path",
+            help="chat, documents, shared-prefix, math, or a file: a prompt a line, as text or JSON.",
+            autocompletion=one_of(("chat", "documents", "shared-prefix", "math")),
+            rich_help_panel=_PROMPTS,
+        ),
+    ] = "chat",
+    input_tokens: Annotated[
+        int,
+        typer.Option(
+            "--input-tokens",
+            "--random-input-len",
+            "--input-len",
+            min=0,
+            help="Instead of --prompts: random words of about so many tokens.",
+            rich_help_panel=_PROMPTS,
+            show_default=False,
+        ),
+    ] = 0,
+    output_tokens: Annotated[
+        int,
+        typer.Option(
+            "--output-tokens",
+            "--random-output-len",
+            "--output-len",
+            min=0,
+            help="Exactly so many tokens in each answer, if the server knows ignore_eos.",
+            rich_help_panel=_PROMPTS,
+            show_default=False,
+        ),
+    ] = 0,
+    max_tokens: Annotated[
+        int,
+        typer.Option(
+            min=0, help="At most so many tokens in an answer.", rich_help_panel=_PROMPTS, show_default="the prompts'"
+        ),
+    ] = 0,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.", rich_help_panel=_PROMPTS)] = 0.0,
+    seed: Annotated[
+        int, typer.Option(help="Of prompts, arrivals and, above temperature 0, answers.", rich_help_panel=_PROMPTS)
+    ] = 0,
+    endpoint: Annotated[
+        str,
+        typer.Option(
+            help="chat or completions.", autocompletion=one_of(("chat", "completions")), rich_help_panel=_PROMPTS
+        ),
+    ] = "chat",
+    stream: Annotated[bool, typer.Option(help="Ask for streams.", rich_help_panel=_PROMPTS)] = True,
+    extra_body: Annotated[
+        str, typer.Option(help="JSON object of more fields for each request.", rich_help_panel=_PROMPTS)
+    ] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="The model's name.", rich_help_panel=_CLIENT, show_default="the first that is listed"
+        ),
+    ] = "",
+    api_key: Annotated[
+        str, typer.Option(envvar="ANTIPHON_API_KEY", help="API key.", rich_help_panel=_CLIENT, show_default=False)
+    ] = "",
+    header: Annotated[
+        list[str] | None,
+        typer.Option("--header", "-H", help="'Name: value', sent with each request.", rich_help_panel=_CLIENT),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", "-k", help="Do not check the server's certificate.", rich_help_panel=_CLIENT)
+    ] = False,
+    ca_file: Annotated[
+        Path | None, typer.Option(help="Certificates to check the server's with.", rich_help_panel=_CLIENT)
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a client waits for a whole answer.", rich_help_panel=_CLIENT)
+    ] = 600.0,
+    retries: Annotated[
+        str,
+        typer.Option(
+            help="none, or openai: try again twice, as OpenAI's SDKs do.",
+            autocompletion=one_of(("none", "openai")),
+            rich_help_panel=_CLIENT,
+        ),
+    ] = "none",
+    max_lag: Annotated[
+        float,
+        typer.Option(
+            help="The result is invalid if the client itself lags by more, in milliseconds (P99).",
+            rich_help_panel=_CLIENT,
+        ),
+    ] = 20.0,
+    metrics_url: Annotated[
+        str,
+        typer.Option(help="Address of the server's metrics.", rich_help_panel=_CHECKS, show_default="URL/metrics"),
+    ] = "",
+    pid: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="A process of this machine whose CPU and memory, with its children's, are recorded.",
+            rich_help_panel=_CHECKS,
+            show_default=False,
+        ),
+    ] = 0,
+    check_same: Annotated[
+        bool,
+        typer.Option(
+            "--check-same",
+            help="Afterwards ask each request again, alone, and compare the answers.",
+            rich_help_panel=_CHECKS,
+        ),
+    ] = False,
+    same_requests: Annotated[
+        int, typer.Option(min=0, help="… but no more than so many.", rich_help_panel=_CHECKS, show_default="all")
+    ] = 0,
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared", help="Others use the server, so it may count more than we send.", rich_help_panel=_CHECKS
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for the results.", rich_help_panel=_OUTPUT, show_default="bench-<time>"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --output.", rich_help_panel=_OUTPUT)
+    ] = False,
+    name: Annotated[str, typer.Option(help="The server's name in reports.", rich_help_panel=_OUTPUT)] = "",
+) -> None:
+    """Test a server under load: any server with OpenAI's API.
+
+    Ctrl-C ends the test; what was measured is kept, and --resume goes on. The exit status is 1 for errors, 2 for wrong
+    options, 3 if a check has failed: the accounts of client and server differ, answers under load differ from those
+    alone, or the client lagged. It is 130 after Ctrl-C.
+
+    \b
+    Examples:
+      antiphon bench http://127.0.0.1:8000 --users 8
+      antiphon bench 127.0.0.1:8000 --users 1,2,4,...,16 --check-same
+      antiphon bench 127.0.0.1:8000 --ramp 1..20 --ramp-seconds 60
+      antiphon bench https://host/v1 --rate 2.5 --retries openai
+      antiphon bench 127.0.0.1:8000 --input-tokens 200 --output-tokens 128
+    """
+    from antiphon.commands.load_testing import Options, run_load_test
+
+    options = Options(**{name: value for name, value in locals().items() if name in Options.__dataclass_fields__})
+    run_load_test(options, console_on(stderr=True))

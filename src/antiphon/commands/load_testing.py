@@ -1,0 +1,300 @@
+"""Runs a load test for `antiphon bench`: checks the options, shows progress, handles Ctrl-C, prints the result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import signal
+import ssl
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+from rich.console import Console
+
+from antiphon.bench.arrivals import Arrivals, ThinkTime
+from antiphon.bench.load import Habits
+from antiphon.bench.progress import Live
+from antiphon.bench.prompts import FilePrompts, Prompts, built_in
+from antiphon.bench.records import CheckRecord
+from antiphon.bench.retries import Policy
+from antiphon.bench.run import LoadTest, Outcome, Settings
+from antiphon.bench.server import Endpoint, Sampling, Server, Target, default_max_tokens
+from antiphon.bench.stages import Stage, stages
+from antiphon.commands.server_address import server_url
+from antiphon.errors import AntiphonError, ConfigError
+from antiphon.terminal import print_note, printable
+
+CHECK_FAILED = 3  # exit status: the load test is done, and a check has failed
+INTERRUPTED = 130
+
+# These change nothing that is measured, so a run may be resumed with others.
+_FREE = ("url", "model", "api_key", "output", "resume", "name", "header")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of the command line, as they were typed."""
+
+    url: str
+    users: str | None
+    ramp: str | None
+    ramp_seconds: float
+    hold_seconds: float
+    rate: str | None
+    arrivals: str
+    burstiness: float | None
+    requests: int
+    seconds: float
+    rounds: int
+    think_time: str
+    warm_up: float
+    warmups: int
+    drain: float
+    prompts: str
+    input_tokens: int
+    output_tokens: int
+    max_tokens: int
+    temperature: float
+    seed: int
+    endpoint: str
+    stream: bool
+    extra_body: str
+    model: str
+    api_key: str
+    header: list[str] | None
+    insecure: bool
+    ca_file: Path | None
+    timeout: float
+    retries: str
+    max_lag: float
+    metrics_url: str
+    pid: int
+    check_same: bool
+    same_requests: int
+    shared: bool
+    output: Path | None
+    resume: bool
+    name: str
+
+    def shown(self) -> dict[str, str]:
+        """Those that were given and change what is measured."""
+        given = {name: value for name, value in asdict(self).items() if name not in _FREE}
+        return {name: str(value) for name, value in given.items() if value not in (None, "", False, 0)}
+
+
+def run_load_test(options: Options, console: Console) -> None:
+    """Run it to its end.
+
+    Raises:
+        ConfigError: an option is wrong; it is named.
+        AntiphonError: the server cannot be reached, or answered nothing.
+    """
+    planned = planned_stages(options)
+    folder = options.output or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
+    if options.resume and options.output is None:
+        raise ConfigError("--resume needs --output, the folder of the run to go on with")
+    settings = settings_of(options)
+    server = server_of(options)
+    status = asyncio.run(_run(options, server, settings, planned, folder, console))
+    if status:
+        raise typer.Exit(status)
+
+
+async def _run(
+    options: Options, server: Server, settings: Settings, planned: list[Stage], folder: Path, console: Console
+) -> int:
+    await server.prepare()
+    if not server.has_metrics and not options.pid:
+        print_note(console, "the server has no /metrics that is known here, so there are no accounts to compare")
+    prompts = await _prompts(options, server)
+    with Live(console) as live:
+        async with LoadTest(server, prompts, settings, folder, options.shown(), live, resume=options.resume) as test:
+            _end_on_interrupt(test, console)
+            await test.warm_up()
+            outcomes: list[Outcome] = []
+            for stage in planned:
+                if not test.stop.is_set():
+                    outcomes.append(await test.run_stage(stage, f"{len(outcomes) + 1}/{len(planned)}"))
+            same = await test.check_same()
+    return _tell(outcomes, same, folder, console, is_interrupted=test.stop.is_set())
+
+
+def _end_on_interrupt(test: LoadTest, console: Console) -> None:
+    """The first Ctrl-C ends the stage in good order; the second one ends the program."""
+    loop = asyncio.get_running_loop()
+
+    def interrupted() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        print_note(console, "stopping; what was measured is kept")
+        test.stop.set()
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+
+
+def _tell(
+    outcomes: list[Outcome], same: CheckRecord | None, folder: Path, console: Console, *, is_interrupted: bool
+) -> int:
+    """Print what came out; returns the exit status."""
+    checks = [check for outcome in outcomes for check in outcome.checks] + ([same] if same else [])
+    failed = [check for check in checks if not check.passed]
+    for check in failed:
+        where = "" if check.stage < 0 else f" in stage {check.stage}"
+        for difference in check.differences or [check.note]:
+            console.print(f"{check.check} check failed{where}: {printable(difference)}", style="red", soft_wrap=True)
+    if same and same.passed:
+        console.print(f"answers under load equal those alone: {same.note}", soft_wrap=True)
+    console.print(f"results: {folder}", soft_wrap=True)
+    requests = [request for outcome in outcomes for request in outcome.requests]
+    if is_interrupted:
+        return INTERRUPTED
+    if requests and not any(request.end == "answered" for request in requests):
+        first = requests[0]
+        raise AntiphonError(f"no request was answered; the first: {first.end}, {first.message or first.code}")
+    return CHECK_FAILED if failed else 0
+
+
+# ---- From options to what a run needs ----
+
+
+def planned_stages(options: Options) -> list[Stage]:
+    """The stages that the options ask for. Raises ConfigError as `stages` does."""
+    endless = options.rate is not None and options.rate.lower() in ("inf", "infinity")  # vLLM's default: all at once
+    users = options.users or (str(options.requests) if endless and options.requests else None)
+    return stages(
+        users=None if options.rate and not endless else users,
+        ramp=options.ramp,
+        rate=None if endless else options.rate,
+        ramp_seconds=options.ramp_seconds,
+        hold_seconds=options.hold_seconds,
+        requests=options.requests,
+        seconds=options.seconds,
+        warm_up=options.warm_up,
+        rounds=options.rounds,
+    )
+
+
+def settings_of(options: Options) -> Settings:
+    """How the client behaves. Raises ConfigError for values that cannot be."""
+    for flag, value in (("--timeout", options.timeout), ("--max-lag", options.max_lag)):
+        if not 0 < value < math.inf:
+            raise ConfigError(f"{flag} is {value:g}; it is a number above 0")
+    return Settings(
+        timeout=options.timeout,
+        retries=cast(Policy, _one_of("--retries", options.retries, ("none", "openai"))),
+        habits=_habits(options),
+        pid=options.pid,
+        check_same=options.check_same,
+        same_requests=options.same_requests,
+        shared=options.shared,
+        max_lag=options.max_lag / 1000,
+        warmups=options.warmups,
+        seed=options.seed,
+    )
+
+
+def _habits(options: Options) -> Habits:
+    burstiness = options.burstiness
+    arrivals = options.arrivals or ("gamma" if burstiness is not None else "poisson")
+    _one_of("--arrivals", arrivals, ("poisson", "gamma", "constant"))
+    if burstiness is not None and (arrivals != "gamma" or not 0 < burstiness < math.inf):
+        raise ConfigError(f"--burstiness is {burstiness:g}; it is a number above 0, and for --arrivals gamma")
+    if options.rate is None and (options.arrivals or burstiness is not None):
+        raise ConfigError("--arrivals and --burstiness are about --rate; add it")
+    most = 0
+    if options.rate and options.users:
+        if not options.users.isdigit() or not int(options.users):
+            raise ConfigError(f"--users is {options.users!r}; with --rate it is the most requests at once, a number")
+        most = int(options.users)
+    return Habits(
+        cast(Arrivals, arrivals),
+        1.0 if burstiness is None else burstiness,
+        ThinkTime.parse(options.think_time),
+        most,
+        options.drain,
+        options.seed,
+    )
+
+
+def server_of(options: Options) -> Server:
+    """The server, with what each request asks for. Raises ConfigError for values that cannot be."""
+    if options.output_tokens and options.max_tokens:
+        raise ConfigError("--output-tokens and --max-tokens are two answers to one question; give one of them")
+    prompts = "" if options.input_tokens else options.prompts
+    sampling = Sampling(
+        cast(Endpoint, _one_of("--endpoint", options.endpoint, ("chat", "completions"))),
+        options.output_tokens or options.max_tokens or default_max_tokens(prompts or "chat"),
+        options.output_tokens > 0,
+        options.temperature,
+        options.seed if options.temperature > 0 else None,
+        options.stream,
+        _extra(options.extra_body),
+    )
+    target = Target(
+        server_url(options.url),
+        options.name,
+        options.model,
+        _header_value("--api-key", options.api_key),
+        _headers(options.header or []),
+        options.metrics_url and _absolute(options.metrics_url),
+        _tls(options),
+    )
+    return Server(target, sampling, options.timeout)
+
+
+async def _prompts(options: Options, server: Server) -> Prompts:
+    if options.input_tokens:
+        return await server.sized_prompts(options.input_tokens, options.seed)
+    return built_in(options.prompts, options.seed) or FilePrompts(Path(options.prompts))
+
+
+def _one_of(option: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ConfigError(f"{option} is {value!r}, which is not one of {', '.join(choices)}")
+    return value
+
+
+def _extra(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"--extra-body is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError('--extra-body is a JSON object, as {"top_p": 0.9}')
+    return found
+
+
+def _headers(given: list[str]) -> dict[str, str]:
+    headers = {}
+    for each in given:
+        name, colon, value = each.partition(":")
+        if not colon or not name.strip().replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"--header is {each!r}; a header is 'Name: value'")
+        headers[name.strip()] = _header_value("--header", value.strip())
+    return headers
+
+
+def _header_value(option: str, value: str) -> str:
+    if not value.isascii() or not (value.isprintable() or not value):
+        raise ConfigError(f"{option} has characters that cannot be in a header")
+    return value
+
+
+def _absolute(url: str) -> str:
+    return url if "://" in url else f"http://{url}"
+
+
+def _tls(options: Options) -> ssl.SSLContext | None:
+    if not options.insecure and options.ca_file is None:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"--ca-file {options.ca_file} cannot be read: {error}") from None
+    if options.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -346,6 +346,10 @@ def _reason(error: BaseException | None) -> str:
         return "the server closed it"
     if isinstance(error, TimeoutError):
         return f"no connection within {_CONNECT_SECONDS:g} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

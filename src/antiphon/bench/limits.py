@@ -70,6 +70,13 @@ class Objective:
         """Whether the bound is in seconds."""
         return self.metric in LATENCIES
 
+    @property
+    def unit(self) -> str:
+        """Of the bound: `s`, `/s` or `share`."""
+        if self.is_latency:
+            return "s"
+        return "/s" if self.metric.endswith("_per_second") else "share"
+
     def is_met(self, value: float | None) -> bool:
         """Whether a measured value keeps the bound. Nothing measured does not."""
         return value is not None and bool(_COMPARISONS[self.comparison](value, self.bound))

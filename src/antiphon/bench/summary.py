@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import inf
 
 import msgspec
 
@@ -62,6 +63,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     objective: str
     value: float | None  # what was measured; None: nothing, or infinite because too few requests were answered
+    unit: str  # of the value: s, /s, or a share from 0 to 1
     met: bool
 
 
@@ -287,5 +289,4 @@ def _verdict(objective: Objective, stage: Stage, counted: Sequence[Exchange]) ->
         value = latency_figure(objective.figure, objective.metric, counted)
     else:
         value = getattr(stage, objective.metric)
-    met = objective.is_met(value)
-    return Verdict(objective.text, None if value == float("inf") else value, met)
+    return Verdict(objective.text, None if value == inf else value, objective.unit, objective.is_met(value))

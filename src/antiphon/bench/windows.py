@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from math import ceil
 
 import msgspec
 
@@ -60,24 +59,32 @@ def windows(
         return []
     begin, end = min(stage.started for stage in stages), max(stage.ended for stage in stages)
     width = width_for(end - begin)
-    count = max(1, ceil((end - begin) / width))
+    count = max(1, round((end - begin) / width))  # the last one is up to half longer or shorter
+
+    def place(moment: float) -> int:
+        number = int((moment - begin) // width)
+        return count - 1 if number >= count and moment <= end else number
+
     started: dict[int, list[Exchange]] = defaultdict(list)
     completed: dict[int, int] = defaultdict(int)
     tokens: dict[int, float] = defaultdict(float)
     for each in requests:
         if each.counts:
-            started[int((each.start - begin) // width)].append(each)
+            started[place(each.start)].append(each)
         if each.answered:
-            completed[int((each.last.ended - begin) // width)] += 1
+            completed[place(each.last.ended)] += 1
         for moment, share in arrivals(each.last):
-            tokens[int((moment - begin) // width)] += share
+            tokens[place(moment)] += share
     found = []
     for number in range(count):
         start = begin + number * width
-        seconds = min(width, end - start)
-        if seconds > 0:
-            load = server_load(samples, start, start + seconds)
-            found.append(_window(start, seconds, started[number], completed[number], tokens[number], load))
+        seconds = width if number < count - 1 else end - start
+        load = server_load(samples, start, start + seconds)
+        window = _window(start, seconds, started[number], completed[number], tokens[number], load)
+        present = [sample.users for sample in samples if start <= sample.at < start + seconds]
+        if any(present):
+            window = msgspec.structs.replace(window, users=sum(present) / len(present))
+        found.append(window)
     return found
 
 

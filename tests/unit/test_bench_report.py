@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from property_tests import examples
 
 from antiphon.bench import charts
-from antiphon.bench.exchanges import exchanges
 from antiphon.bench.journal import Journal
 from antiphon.bench.limits import goodput, objective
+from antiphon.bench.measured_requests import measured_requests
 from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, SampleRecord, StageRecord
 from antiphon.bench.report import render
 from antiphon.bench.results import read_records, write_results
@@ -230,7 +230,7 @@ def test_a_stage_without_any_answer_has_a_report() -> None:
 
 
 def test_a_timeline_shows_the_middle_of_very_many_requests() -> None:
-    many = exchanges(
+    many = measured_requests(
         RequestRecord(0, number, "answered", number / 10, number / 10 + 1, first_token=number / 10 + 0.5)
         for number in range(3 * MOST)
     )
@@ -248,7 +248,7 @@ def test_bars_of_a_timeline_never_overlap(times: list[tuple[float, float, int]])
         RequestRecord(0, number, "answered", sent, sent + took, user=user, first_token=sent + took / 2)
         for number, (sent, took, user) in enumerate(times)
     ]
-    found = timeline(exchanges(records))
+    found = timeline(measured_requests(records))
     assert found is not None
     rows: dict[str, list[tuple[float, float]]] = {}
     for bar in ElementTree.fromstring(found.chart).iter("rect"):  # noqa: S314

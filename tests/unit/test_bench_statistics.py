@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.bench.distributions import distribution, histogram, is_few, percentile
-from antiphon.bench.exchanges import arrivals, exchanges
 from antiphon.bench.limits import goodput, latency_figure, objective
+from antiphon.bench.measured_requests import arrivals, measured_requests
 from antiphon.bench.records import RequestRecord, RunRecord, SampleRecord, StageRecord
 from antiphon.bench.server_load import server_load
 from antiphon.bench.summary import summarize, summarize_stage
@@ -94,7 +94,7 @@ def test_a_histogram_counts_every_value_once(values: list[float]) -> None:
 
 def test_latencies_count_from_when_a_request_was_due_with_all_its_attempts() -> None:
     refused = failure(7, 1.5, "refused", retry_after=2.0, due=1.0)
-    (found,) = exchanges([answer(7, 4.0, attempt=1, waited=2.5, due=1.0), refused])
+    (found,) = measured_requests([answer(7, 4.0, attempt=1, waited=2.5, due=1.0), refused])
     assert found.first is refused
     assert found.answered
     assert found.start == 1.0
@@ -106,7 +106,7 @@ def test_latencies_count_from_when_a_request_was_due_with_all_its_attempts() -> 
 
 
 def test_a_request_without_a_schedule_starts_when_it_is_sent() -> None:
-    (found,) = exchanges([answer(sent=3.0)])
+    (found,) = measured_requests([answer(sent=3.0)])
     assert (found.start, found.lateness) == (3.0, None)
 
 
@@ -120,7 +120,7 @@ def test_goodput_reads_vllms_syntax_and_judges_each_request() -> None:
     limits = goodput(["ttft:2000", "tpot:100 e2el:8000"])
     assert limits is not None
     assert limits.limits == {"first_token": 2.0, "time_per_token": 0.1, "end_to_end": 8.0}
-    slow, fast, failed = exchanges([answer(0, took=4.0), answer(1, took=0.3), failure(2)])
+    slow, fast, failed = measured_requests([answer(0, took=4.0), answer(1, took=0.3), failure(2)])
     assert not limits.is_good(slow)  # 1 s per token
     assert limits.is_good(fast)
     assert not limits.is_good(failed)
@@ -161,7 +161,7 @@ def test_a_bad_objective_is_named(text: str) -> None:
 
 
 def test_what_was_not_answered_is_slower_than_any_limit() -> None:
-    requests = exchanges([*(answer(number) for number in range(19)), failure(19), failure(20, end="cancelled")])
+    requests = measured_requests([*(answer(number) for number in range(19)), failure(19), failure(20, end="cancelled")])
     assert latency_figure("p95", "first_token", requests) == 0.25
     assert latency_figure("p99", "first_token", requests) == inf
     assert latency_figure("mean", "first_token", requests) == 0.25
@@ -236,7 +236,7 @@ def test_the_servers_cpu_is_not_negative_after_its_restart() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 99), st.floats(0.01, 20)), min_size=1, max_size=60))
 def test_windows_lose_no_request_and_no_token(times: list[tuple[float, float]]) -> None:
-    requests = exchanges([answer(number, sent, took) for number, (sent, took) in enumerate(times)])
+    requests = measured_requests([answer(number, sent, took) for number, (sent, took) in enumerate(times)])
     found = windows([stage(ended=120.0)], requests, [])
     assert sum(window.started for window in found) == len(times)
     assert sum(window.requests_per_second * window.seconds for window in found) == pytest.approx(len(times))
@@ -251,7 +251,7 @@ def test_there_are_at_most_forty_windows(seconds: float) -> None:
 
 def test_users_stay_within_a_limit_up_to_the_first_number_that_does_not() -> None:
     took = {1: 1.0, 2: 1.2, 3: 1.6, 4: 1.0}
-    requests = exchanges(
+    requests = measured_requests(
         [answer(users * 10 + each, took=seconds, users=users) for users, seconds in took.items() for each in range(3)]
     )
     found = users_within(requests, "end_to_end", 1.5)
@@ -265,7 +265,7 @@ def test_users_stay_within_a_limit_up_to_the_first_number_that_does_not() -> Non
 
 
 def test_a_number_of_users_that_were_not_all_answered_is_beyond_any_limit() -> None:
-    requests = exchanges(
+    requests = measured_requests(
         [*(answer(each, users=1) for each in range(3)), *(failure(9 + each, users=2) for each in range(3))]
     )
     found = users_within(requests, "end_to_end", 100.0)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import inf
 
 from antiphon.bench.distributions import distribution, percentile
-from antiphon.bench.exchanges import Exchange
+from antiphon.bench.measured_requests import MeasuredRequest
 from antiphon.errors import ConfigError
 
 LATENCIES = ("first_token", "first_answer", "time_per_token", "end_to_end")
@@ -43,12 +43,12 @@ class Goodput:
 
     limits: dict[str, float]
 
-    def is_good(self, exchange: Exchange) -> bool:
+    def is_good(self, request: MeasuredRequest) -> bool:
         """Whether the request was answered within all limits. What cannot be measured (the time per token of a single
         token) is kept."""
-        if not exchange.answered:
+        if not request.answered:
             return False
-        values = ((getattr(exchange, name), limit) for name, limit in self.limits.items())
+        values = ((getattr(request, name), limit) for name, limit in self.limits.items())
         return all(value is None or value <= limit for value, limit in values)
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ def objective(text: str) -> Objective:
     return Objective(text.strip(), figure, metric, found["comparison"], number)
 
 
-def latency_figure(figure: str, metric: str, requests: Sequence[Exchange]) -> float | None:
+def latency_figure(figure: str, metric: str, requests: Sequence[MeasuredRequest]) -> float | None:
     """A figure of a latency over requests. For percentiles and `max`, requests without an answer count as infinitely
     slow; a mean is over the answers. None if there is nothing to measure.
     """

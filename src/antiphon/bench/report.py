@@ -20,10 +20,10 @@ from markupsafe import Markup
 from antiphon.bench import charts
 from antiphon.bench.charts import Line, Mark
 from antiphon.bench.distributions import distribution
-from antiphon.bench.exchanges import Exchange
 from antiphon.bench.journal import current
+from antiphon.bench.measured_requests import MeasuredRequest
 from antiphon.bench.records import Record, RequestRecord, StageRecord
-from antiphon.bench.summary import Stage, Summary, requests_of
+from antiphon.bench.summary import StageSummary, Summary, requests_of
 from antiphon.bench.svg import aligned, element, shown
 from antiphon.bench.timeline import Timeline, timeline
 from antiphon.bench.verdict import METRICS, Conclusion, conclude
@@ -198,7 +198,7 @@ def _limit(summary: Summary, metric: str) -> Mark | None:
     return None if limit is None or metric == "time_per_token" else Mark(limit, f"limit {shown(limit)} s")
 
 
-def _over_time(summary: Summary, requests: Sequence[Exchange]) -> list[Chart]:
+def _over_time(summary: Summary, requests: Sequence[MeasuredRequest]) -> list[Chart]:
     """Charts of the course of the run."""
     found = summary.windows
     if len(found) < 4:
@@ -252,7 +252,7 @@ def _over_time(summary: Summary, requests: Sequence[Exchange]) -> list[Chart]:
     return result
 
 
-def _spread(stages: Sequence[Stage], groups: dict[int, list[Exchange]]) -> list[Chart]:
+def _spread(stages: Sequence[StageSummary], groups: dict[int, list[MeasuredRequest]]) -> list[Chart]:
     """How much latencies differ between requests: histograms of a single stage, or a strip for each of several."""
     result = []
     metrics = ["first_token", "end_to_end"]
@@ -276,7 +276,7 @@ def _spread(stages: Sequence[Stage], groups: dict[int, list[Exchange]]) -> list[
     return result
 
 
-def _errors(requests: Sequence[Exchange]) -> list[tuple[str, int, str]]:
+def _errors(requests: Sequence[MeasuredRequest]) -> list[tuple[str, int, str]]:
     """Kinds of failed attempts with their number and one message, the most frequent first."""
     found: dict[str, list[str]] = {}
     for each in requests:

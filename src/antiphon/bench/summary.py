@@ -15,9 +15,9 @@ from math import inf
 import msgspec
 
 from antiphon.bench.distributions import Distribution, distribution
-from antiphon.bench.exchanges import Exchange, arrivals, exchanges
 from antiphon.bench.journal import current
 from antiphon.bench.limits import Goodput, Objective, latency_figure
+from antiphon.bench.measured_requests import MeasuredRequest, arrivals, measured_requests
 from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, SampleRecord, StageRecord
 from antiphon.bench.server_load import ServerLoad, server_load
 from antiphon.bench.windows import UsersWithin, Window, users_within, windows
@@ -67,7 +67,7 @@ class Verdict(msgspec.Struct, frozen=True):
     met: bool
 
 
-class Stage(msgspec.Struct, frozen=True):
+class StageSummary(msgspec.Struct, frozen=True):
     """The figures of one stage."""
 
     stage: int
@@ -106,7 +106,7 @@ class Summary(msgspec.Struct, frozen=True):
     schema: int
     run: RunRecord
     goodput_limits: dict[str, float]
-    stages: list[Stage]
+    stages: list[StageSummary]
     windows: list[Window]
     users_within: list[UsersWithin]  # the limit for mean latencies, if one was given
     checks: list[CheckRecord]
@@ -146,7 +146,7 @@ def summarize(
         goodput_limits={} if limits is None else limits.limits,
         stages=[summarize_stage(stage, requests, samples, limits, objectives) for stage in stages],
         users_within=_users_within(stages, requests, mean_limit),
-        windows=windows(stages, exchanges(requests), samples),
+        windows=windows(stages, measured_requests(requests), samples),
         checks=[record for record in records if isinstance(record, CheckRecord)],
     )
 
@@ -168,11 +168,11 @@ def measured_time(stage: StageRecord) -> tuple[float, float]:
     return begin, stage.sending_ended if enough else stage.ended
 
 
-def requests_of(stage: StageRecord, requests: Iterable[RequestRecord]) -> list[Exchange]:
+def requests_of(stage: StageRecord, requests: Iterable[RequestRecord]) -> list[MeasuredRequest]:
     """The requests that are in a stage's figures: those that started in its measured time."""
     begin = stage.started + stage.warm_up
     own = [record for record in requests if record.stage == stage.stage and record.sent >= stage.started]
-    return [each for each in exchanges(own) if begin <= each.start <= stage.ended]
+    return [each for each in measured_requests(own) if begin <= each.start <= stage.ended]
 
 
 def summarize_stage(
@@ -181,7 +181,7 @@ def summarize_stage(
     samples: Iterable[SampleRecord] = (),
     limits: Goodput | None = None,
     objectives: Sequence[Objective] = (),
-) -> Stage:
+) -> StageSummary:
     """The figures of one stage; `requests` and `samples` may hold those of other stages too."""
     own = [record for record in requests if record.stage == stage.stage and record.sent >= stage.started]
     begin, end = measured_time(stage)
@@ -193,7 +193,7 @@ def summarize_stage(
     output, thought = _tokens_between(own, begin, end)
     completed = [record for record in own if record.end == "answered" and begin <= record.ended <= end]
     prompts = sum(record.prompt_tokens for record in completed)
-    summary = Stage(
+    summary = StageSummary(
         stage=stage.stage,
         label=stage.label,
         shape=stage.shape,
@@ -225,7 +225,7 @@ def summarize_stage(
     return msgspec.structs.replace(summary, objectives=[_verdict(each, summary, counted) for each in objectives])
 
 
-def _latencies(counted: Sequence[Exchange], answered: Sequence[Exchange]) -> Latencies:
+def _latencies(counted: Sequence[MeasuredRequest], answered: Sequence[MeasuredRequest]) -> Latencies:
     return Latencies(
         first_token=distribution(value for each in answered if (value := each.first_token) is not None),
         first_answer=distribution(value for each in answered if (value := each.first_answer) is not None),
@@ -236,7 +236,7 @@ def _latencies(counted: Sequence[Exchange], answered: Sequence[Exchange]) -> Lat
     )
 
 
-def _tokens(answered: Sequence[Exchange]) -> Tokens:
+def _tokens(answered: Sequence[MeasuredRequest]) -> Tokens:
     last = [each.last for each in answered]
     return Tokens(
         prompt=sum(record.prompt_tokens for record in last),
@@ -258,7 +258,7 @@ def _tokens_between(requests: Iterable[RequestRecord], begin: float, end: float)
     return output, thought
 
 
-def _refusals(requests: Iterable[Exchange]) -> Refusals:
+def _refusals(requests: Iterable[MeasuredRequest]) -> Refusals:
     attempts = with_retry_after = retried = kept = true = 0
     for each in requests:
         for number, attempt in enumerate(each.attempts):
@@ -284,7 +284,7 @@ def _error(request: RequestRecord) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _verdict(objective: Objective, stage: Stage, counted: Sequence[Exchange]) -> Verdict:
+def _verdict(objective: Objective, stage: StageSummary, counted: Sequence[MeasuredRequest]) -> Verdict:
     if objective.is_latency:
         value = latency_figure(objective.figure, objective.metric, counted)
     else:

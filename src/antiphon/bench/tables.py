@@ -9,9 +9,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from antiphon.bench.distributions import Distribution
-from antiphon.bench.exchanges import exchanges
+from antiphon.bench.measured_requests import measured_requests
 from antiphon.bench.records import RequestRecord
-from antiphon.bench.summary import Stage, Summary
+from antiphon.bench.summary import StageSummary, Summary
 from antiphon.bench.svg import aligned
 from antiphon.bench.verdict import METRICS, conclude
 from antiphon.terminal import printable
@@ -68,7 +68,7 @@ def markdown(summary: Summary) -> str:
     return "\n".join([*parts, f"    {command}\n"])
 
 
-def stage_table(stages: Iterable[Stage]) -> str:
+def stage_table(stages: Iterable[StageSummary]) -> str:
     """A row for each stage."""
     titles = [
         "stage",
@@ -111,7 +111,7 @@ def requests_csv(requests: Sequence[RequestRecord]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, *_DERIVED])
-    for each in exchanges(requests):
+    for each in measured_requests(requests):
         latencies = (each.lateness, each.first_token, each.first_answer, each.end_to_end, each.time_per_token)
         for attempt in each.attempts:
             derived = latencies if attempt is each.last else [None] * len(_DERIVED)

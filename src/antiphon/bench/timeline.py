@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from antiphon.bench.exchanges import Exchange
+from antiphon.bench.measured_requests import MeasuredRequest
 from antiphon.bench.svg import Frame, drawing, element, shown, time_ticks
 
 MOST = 700  # requests
@@ -25,7 +25,7 @@ class Timeline:
     drawn: int
 
 
-def timeline(requests: Sequence[Exchange]) -> Timeline | None:
+def timeline(requests: Sequence[MeasuredRequest]) -> Timeline | None:
     """A timeline of `requests`, or of those in the middle of the run if there are very many."""
     if not requests:
         return None
@@ -49,7 +49,7 @@ def timeline(requests: Sequence[Exchange]) -> Timeline | None:
     return Timeline(chart, begin, end, len(requests), len(drawn))
 
 
-def _lanes(requests: Sequence[Exchange]) -> list[int]:
+def _lanes(requests: Sequence[MeasuredRequest]) -> list[int]:
     """A lane for each request, so that none overlap: that of its user, or else the first that is free."""
     users = sorted({each.first.user for each in requests})
     free: list[float] = []  # until when each lane is taken
@@ -68,7 +68,7 @@ def _lanes(requests: Sequence[Exchange]) -> list[int]:
     return lanes
 
 
-def _bar(frame: Frame, each: Exchange, y: float) -> Markup:
+def _bar(frame: Frame, each: MeasuredRequest, y: float) -> Markup:
     """One request: until its first token, its thought, its answer; a failure is a bar of its own colour."""
     last = each.last
     first = min(last.first_token or last.ended, last.ended)
@@ -86,7 +86,7 @@ def _bar(frame: Frame, each: Exchange, y: float) -> Markup:
     return element("g", element("title", _in_words(each)), *bars, class_=None if each.counts else "stopped")
 
 
-def _in_words(each: Exchange) -> str:
+def _in_words(each: MeasuredRequest) -> str:
     parts = [f"request {each.first.number}, user {each.first.user}: {each.last.end} after {shown(each.end_to_end)} s"]
     if each.first_token is not None:
         parts.append(f"first token {shown(each.first_token)} s")

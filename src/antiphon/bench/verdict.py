@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from antiphon.bench.summary import Stage, Summary
+from antiphon.bench.summary import StageSummary, Summary
 from antiphon.bench.svg import shown
 
 METRICS = {
@@ -61,7 +61,7 @@ def _all_met(summary: Summary) -> str:
     return f"{which} met{'' if len(summary.stages) == 1 else ' in every stage'}."
 
 
-def _missed(stages: Sequence[Stage]) -> str:
+def _missed(stages: Sequence[StageSummary]) -> str:
     names = list(dict.fromkeys(each.objective for stage in stages for each in stage.objectives if not each.met))
     if len(stages) == 1:
         return f"Not met: {', '.join(names)}."
@@ -109,7 +109,7 @@ def _within(summary: Summary) -> list[str]:
     return sentences
 
 
-def _answered(stages: Sequence[Stage]) -> str:
+def _answered(stages: Sequence[StageSummary]) -> str:
     total = sum(stage.requests for stage in stages)
     answered = sum(stage.ends.get("answered", 0) for stage in stages)
     if total == answered:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from antiphon.bench.distributions import distribution
-from antiphon.bench.exchanges import Exchange, arrivals
+from antiphon.bench.measured_requests import MeasuredRequest, arrivals
 from antiphon.bench.records import SampleRecord, StageRecord
 from antiphon.bench.server_load import ServerLoad, server_load
 
@@ -52,7 +52,7 @@ def width_for(seconds: float) -> float:
 
 
 def windows(
-    stages: Sequence[StageRecord], requests: Sequence[Exchange], samples: Sequence[SampleRecord]
+    stages: Sequence[StageRecord], requests: Sequence[MeasuredRequest], samples: Sequence[SampleRecord]
 ) -> list[Window]:
     """The whole run in windows of one width, from the start of the first stage to the end of the last."""
     if not stages:
@@ -65,7 +65,7 @@ def windows(
         number = int((moment - begin) // width)
         return count - 1 if number >= count and moment <= end else number
 
-    started: dict[int, list[Exchange]] = defaultdict(list)
+    started: dict[int, list[MeasuredRequest]] = defaultdict(list)
     completed: dict[int, int] = defaultdict(int)
     tokens: dict[int, float] = defaultdict(float)
     for each in requests:
@@ -88,14 +88,16 @@ def windows(
     return found
 
 
-def users_within(requests: Iterable[Exchange], metric: str, limit: float, enough: int = _ENOUGH) -> UsersWithin | None:
+def users_within(
+    requests: Iterable[MeasuredRequest], metric: str, limit: float, enough: int = _ENOUGH
+) -> UsersWithin | None:
     """The most users for whom, and for all fewer, the mean of `metric` is at most `limit` seconds.
 
     Requests are grouped by how many users were present when they were sent. Groups of fewer than `enough` requests say
     too little and are skipped. A request that was not answered puts its group beyond the limit. None if no group is
     large enough.
     """
-    groups: dict[int, list[Exchange]] = defaultdict(list)
+    groups: dict[int, list[MeasuredRequest]] = defaultdict(list)
     for each in requests:
         if each.counts and each.first.users:
             groups[each.first.users].append(each)
@@ -110,13 +112,13 @@ def users_within(requests: Iterable[Exchange], metric: str, limit: float, enough
     return UsersWithin(metric, limit, within, sizes[-1], mean_within, None) if sizes else None
 
 
-def _mean(requests: Iterable[Exchange], metric: str) -> float | None:
+def _mean(requests: Iterable[MeasuredRequest], metric: str) -> float | None:
     found = distribution(value for each in requests if each.answered and (value := getattr(each, metric)) is not None)
     return None if found is None else found.mean
 
 
 def _window(
-    start: float, seconds: float, requests: Sequence[Exchange], completed: int, tokens: float, load: ServerLoad
+    start: float, seconds: float, requests: Sequence[MeasuredRequest], completed: int, tokens: float, load: ServerLoad
 ) -> Window:
     answered = [each for each in requests if each.answered]
     first = distribution(value for each in answered if (value := each.first_token) is not None)

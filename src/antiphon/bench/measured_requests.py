@@ -14,7 +14,7 @@ from antiphon.bench.records import RequestRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class MeasuredRequest:
     """One request with all its attempts, in their order. Durations are in seconds."""
 
     attempts: tuple[RequestRecord, ...]
@@ -81,13 +81,13 @@ class Exchange:
         return None if moment is None else moment - self.start
 
 
-def exchanges(requests: Iterable[RequestRecord]) -> list[Exchange]:
+def measured_requests(requests: Iterable[RequestRecord]) -> list[MeasuredRequest]:
     """Attempts put together to requests, in the order of their starts."""
     attempts: dict[tuple[int, int], list[RequestRecord]] = defaultdict(list)
     for request in requests:
         attempts[request.stage, request.number].append(request)
-    found = [Exchange(tuple(sorted(each, key=lambda record: record.attempt))) for each in attempts.values()]
-    return sorted(found, key=lambda exchange: (exchange.start, exchange.first.number))
+    found = [MeasuredRequest(tuple(sorted(each, key=lambda record: record.attempt))) for each in attempts.values()]
+    return sorted(found, key=lambda request: (request.start, request.first.number))
 
 
 def arrivals(request: RequestRecord) -> Iterator[tuple[float, float]]:

@@ -54,6 +54,16 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class CheckRow:
+    """One kind of check over all stages."""
+
+    name: str
+    passed: bool
+    compared: int
+    lines: list[str]
+
+
+@dataclass(frozen=True)
 class Report:
     """What the template shows."""
 
@@ -66,6 +76,7 @@ class Report:
     timeline: Timeline | None
     when: str
     command: str
+    checks: list[CheckRow] = field(default_factory=list)
     errors: list[tuple[str, int, str]] = field(default_factory=list)  # kind, how many, an example of its message
 
 
@@ -91,6 +102,7 @@ def render(summary: Summary, records: Sequence[Record]) -> str:
         timeline=timeline(everything),
         when=f"{started:%d %B %Y, %H:%M} UTC",
         command=shlex.join(summary.run.command),
+        checks=_checks(summary),
         errors=_errors(everything),
     )
     return _template().render(report=report, run=summary.run, summary=summary)
@@ -274,6 +286,27 @@ def _spread(stages: Sequence[StageSummary], groups: dict[int, list[MeasuredReque
         else:
             result += _chart(title, charts.strips(title, rows, "seconds"))
     return result
+
+
+def _checks(summary: Summary) -> list[CheckRow]:
+    """What the checks found, with the stages in which they failed."""
+    labels = {stage.stage: stage.label for stage in summary.stages}
+    names = {
+        "same": "Answers under load equal answers alone",
+        "accounts": "The server's counters agree with the client's",
+        "lag": "The client kept up",
+    }
+    rows = []
+    for kind, name in names.items():
+        found = [check for check in summary.checks if check.check == kind]
+        lines = [check.note for check in found if check.note and (not check.passed or kind == "same")]
+        for check in found:
+            where = f"{labels[check.stage]}: " if check.stage in labels else ""
+            lines += [where + text for text in check.differences]
+        if found:
+            passed = all(check.passed for check in found)
+            rows.append(CheckRow(name, passed, sum(check.compared for check in found), list(dict.fromkeys(lines))))
+    return rows
 
 
 def _errors(requests: Sequence[MeasuredRequest]) -> list[tuple[str, int, str]]:

@@ -12,11 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from antiphon.commands.aliases import PlainHelpCommand
+from antiphon.commands.bench_results import GOODPUT_HELP, MEAN_LIMIT_HELP, SLO_HELP, report
 from antiphon.commands.completion import one_of
 from antiphon.terminal import console_on
 
 _LOAD, _PROMPTS, _CLIENT = "Load", "Prompts and answers", "Client"
-_CHECKS, _OUTPUT = "Server and checks", "Output"
+_CHECKS, _LIMITS, _OUTPUT = "Server and checks", "Limits", "Output"
 _DEFAULT = "run"
 
 
@@ -39,6 +40,7 @@ class RunCommand(PlainHelpCommand):
 
 
 bench = typer.Typer(cls=BenchGroup, rich_markup_mode="rich", pretty_exceptions_enable=False)
+bench.command()(report)
 
 
 @bench.callback()
@@ -271,6 +273,13 @@ def run(
             "--shared", help="Others use the server, so it may count more than we send.", rich_help_panel=_CHECKS
         ),
     ] = False,
+    goodput: Annotated[
+        list[str] | None, typer.Option(help=GOODPUT_HELP, rich_help_panel=_LIMITS, show_default=False)
+    ] = None,
+    slo: Annotated[list[str] | None, typer.Option(help=SLO_HELP, rich_help_panel=_LIMITS, show_default=False)] = None,
+    mean_limit: Annotated[
+        float, typer.Option(min=0, help=MEAN_LIMIT_HELP, rich_help_panel=_LIMITS, show_default=False)
+    ] = 0.0,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -285,8 +294,8 @@ def run(
     """Test a server under load: any server with OpenAI's API.
 
     Ctrl-C ends the test; what was measured is kept, and --resume goes on. The exit status is 1 for errors, 2 for wrong
-    options, 3 if a check has failed: the accounts of client and server differ, answers under load differ from those
-    alone, or the client lagged. It is 130 after Ctrl-C.
+    options, 3 if a check has failed (the accounts of client and server differ, answers under load differ from those
+    alone, or the client lagged) or an objective of --slo was missed. It is 130 after Ctrl-C.
 
     \b
     Examples:

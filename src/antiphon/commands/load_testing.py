@@ -24,12 +24,12 @@ from antiphon.bench.retries import Policy
 from antiphon.bench.run import LoadTest, Outcome, Settings
 from antiphon.bench.server import Endpoint, Sampling, Server, Target, default_max_tokens
 from antiphon.bench.stages import Stage, stages
+from antiphon.commands.bench_results import MISSED, check_limits, write_and_tell
 from antiphon.commands.server_address import server_url
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.terminal import print_note, printable
 
-CHECK_FAILED = 3  # exit status: the load test is done, and a check has failed
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit status
 
 # These change nothing that is measured, so a run may be resumed with others.
 _FREE = ("url", "model", "api_key", "output", "resume", "name", "header")
@@ -76,6 +76,9 @@ class Options:
     check_same: bool
     same_requests: int
     shared: bool
+    goodput: list[str] | None
+    slo: list[str] | None
+    mean_limit: float
     output: Path | None
     resume: bool
     name: str
@@ -83,7 +86,9 @@ class Options:
     def shown(self) -> dict[str, str]:
         """Those that were given and change what is measured."""
         given = {name: value for name, value in asdict(self).items() if name not in _FREE}
-        return {name: str(value) for name, value in given.items() if value not in (None, "", False, 0)}
+        shown = {name: str(value) for name, value in given.items() if value not in (None, "", False, 0)}
+        lists = {"goodput": " ".join(self.goodput or []), "slo": "; ".join(self.slo or [])}
+        return shown | {name: text for name, text in lists.items() if text}
 
 
 def run_load_test(options: Options, console: Console) -> None:
@@ -94,6 +99,7 @@ def run_load_test(options: Options, console: Console) -> None:
         AntiphonError: the server cannot be reached, or answered nothing.
     """
     planned = planned_stages(options)
+    check_limits(options.goodput or [], options.slo or [])
     folder = options.output or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     if options.resume and options.output is None:
         raise ConfigError("--resume needs --output, the folder of the run to go on with")
@@ -147,14 +153,14 @@ def _tell(
             console.print(f"{check.check} check failed{where}: {printable(difference)}", style="red", soft_wrap=True)
     if same and same.passed:
         console.print(f"answers under load equal those alone: {same.note}", soft_wrap=True)
-    console.print(f"results: {folder}", soft_wrap=True)
+    passed = write_and_tell(folder, console)
     requests = [request for outcome in outcomes for request in outcome.requests]
     if is_interrupted:
         return INTERRUPTED
     if requests and not any(request.end == "answered" for request in requests):
         first = requests[0]
         raise AntiphonError(f"no request was answered; the first: {first.end}, {first.message or first.code}")
-    return CHECK_FAILED if failed else 0
+    return 0 if passed and not failed else MISSED
 
 
 # ---- From options to what a run needs ----

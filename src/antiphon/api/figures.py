@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from antiphon.api.served_model import ServedModel
 from antiphon.engine.client import EngineClient, EngineState, EngineView
 from antiphon.engine.wire import EngineStats
-from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EnginesReport
+from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EngineLimits, EnginesReport
 
 
 def child_processes(model: ServedModel, engine: EngineClient) -> Iterator[ChildProcess]:
@@ -32,7 +32,19 @@ def engines_report(engine: EngineClient) -> EnginesReport:
         prefix_hits=total.num_prefix_hits,
         preemptions=total.num_preemptions,
     )
-    return EnginesReport([_figures(each, engine.stats_of(each.id)) for each in engine.engines()], counts)
+    figures = [_figures(each, engine.stats_of(each.id)) for each in engine.engines()]
+    return EnginesReport(figures, counts, _limits(engine))
+
+
+def _limits(engine: EngineClient) -> EngineLimits:
+    server, each = engine.settings, engine.engine_settings
+    return EngineLimits(
+        requests=server.max_queued_requests,
+        wait_seconds=server.max_wait,
+        sequences=each.max_num_sequences,
+        step_tokens=each.max_batch_tokens,
+        step_seconds=each.target_step_seconds,
+    )
 
 
 def _figures(engine: EngineView, stats: EngineStats) -> EngineFigures:

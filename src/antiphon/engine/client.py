@@ -128,6 +128,16 @@ class EngineClient:
         return CombinedSpeed([engine.capacity.speed for engine in busy or engines], len(engines))
 
     @property
+    def settings(self) -> ServerConfig:
+        """The server's settings that apply now."""
+        return self._settings
+
+    @property
+    def engine_settings(self) -> EngineConfig:
+        """The settings of the engines that get new requests."""
+        return self._fleet.generation.config
+
+    @property
     def max_num_sequences(self) -> int:
         """Answers that are computed at the same time, by all engines together."""
         return self._fleet.generation.config.max_num_sequences * max(1, len(self._serving))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from antiphon.metrics.account import Outcome, RequestAccount
 from antiphon.metrics.connections import ConnectionFigures
-from antiphon.metrics.engines import EngineCounts, EngineFigures, EnginesReport
+from antiphon.metrics.engines import EngineCounts, EngineFigures, EngineLimits, EnginesReport
 from antiphon.metrics.requests import ENDPOINTS, REFUSALS
 from antiphon.metrics.resources import ChildProcess
 from antiphon.metrics.server import CONTENT_TYPE, Metrics
@@ -23,6 +23,7 @@ __all__ = [
     "ConnectionFigures",
     "EngineCounts",
     "EngineFigures",
+    "EngineLimits",
     "EnginesReport",
     "Metrics",
     "Outcome",

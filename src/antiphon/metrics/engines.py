@@ -1,4 +1,4 @@
-"""The engines' state and work, read at each scrape.
+"""The engines' state, work and limits, read at each scrape.
 
 What an engine does now has the label `engine`. What engines have done is counted over all engines since the server
 started, including those that died or were removed, so these counters only grow.
@@ -53,11 +53,23 @@ class EngineCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """The settings that limit each engine and its queue; 0: no limit."""
+
+    requests: int = 0  # accepted and not finished, of the whole server
+    wait_seconds: float = 0.0  # for the first token
+    sequences: int = 0  # computed at the same time
+    step_tokens: int = 0  # in one step
+    step_seconds: float = 0.0  # which a step should not exceed while others wait
+
+
+@dataclass(frozen=True, slots=True)
 class EnginesReport:
     """What is known of the engines at a scrape."""
 
     engines: Sequence[EngineFigures] = field(default_factory=lambda: (EngineFigures(),))
     counts: EngineCounts = EngineCounts()
+    limits: EngineLimits = EngineLimits()
 
 
 class EnginesCollector(Collector):
@@ -70,6 +82,7 @@ class EnginesCollector(Collector):
         report = self._report()
         yield from _states(report.engines)
         yield from _counters(report.counts)
+        yield from _limits(report.limits)
 
 
 def _states(engines: Sequence[EngineFigures]) -> Iterable[Metric]:
@@ -112,3 +125,22 @@ def _counters(counts: EngineCounts) -> Iterable[Metric]:
         ("preemptions", "Sequences preempted because there were too few KV blocks.", counts.preemptions),
     ):
         yield CounterMetricFamily(PREFIX + name, text, value)
+
+
+def _limits(limits: EngineLimits) -> Iterable[Metric]:
+    for name, text, value in (
+        ("requests_limit", "Accepted requests that may be unfinished.", limits.requests),
+        (
+            "wait_limit_seconds",
+            "Time for the first token above which requests are refused; 0: none.",
+            limits.wait_seconds,
+        ),
+        ("sequences_limit", "Sequences that each engine computes at the same time.", limits.sequences),
+        ("step_tokens_limit", "Tokens that an engine computes in one step.", limits.step_tokens),
+        (
+            "step_target_seconds",
+            "Duration that a step should not exceed while others wait; 0: none.",
+            limits.step_seconds,
+        ),
+    ):
+        yield GaugeMetricFamily(PREFIX + name, text, value)

@@ -1,4 +1,4 @@
-"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, promtool.
+"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, Prometheus.
 
 Where one is missing its tests are skipped with the reason, unless ANTIPHON_SKIP_NOTHING is set, as continuous
 integration does: then they fail.
@@ -33,6 +33,11 @@ def nginx() -> str:
 def promtool() -> str:
     """The path of Prometheus' checker."""
     return shutil.which("promtool") or _missing("promtool is not installed; Debian's package prometheus has it")
+
+
+def prometheus() -> str:
+    """The path of Prometheus."""
+    return shutil.which("prometheus") or _missing("Prometheus is not installed; Debian's package prometheus has it")
 
 
 def npm() -> str:

@@ -1,0 +1,163 @@
+"""A real Prometheus scrapes a real server under load, and every panel of the dashboard has something to show."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from http_server import Served, serving, until
+from mixed_load import MixedLoad
+from patience import PATIENCE
+from prometheus_server import PrometheusServer, Series, running_prometheus
+from promql import without_variables
+from tiny_checkpoints import R1_TEMPLATE
+
+from antiphon.api_keys import read_api_keys
+from antiphon.degrade_rules import parse_rules
+from antiphon.monitoring.bundle import files, write
+from antiphon.monitoring.dashboard import ROWS, dashboard
+from antiphon.monitoring.panels import Panel
+from antiphon.monitoring.prometheus import MonitoringSettings
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
+
+ALICE, BOB, SCRAPER = (f"{name}-0123456789abcdef" for name in ("alice", "bob", "scraper"))
+PANELS = {panel.title: panel for row in ROWS for panel in row.panels}
+# What the load and the killed engine must make visible.
+RISEN = (
+    *("Requests by outcome", "Refusals by code", "Retries", "Missed deadlines", "Tokens in thoughts and answers"),
+    *("Time to the first answer", "Finish reasons", "Thoughts closed by the server", "Degrade level", "Shed requests"),
+    *("Degraded requests", "Requests by key", "Tokens by key", "Requests over a rate limit", "Engine restarts"),
+    *("Requests without a valid key", "Prefix cache hits", "Stored responses", "Server errors", "Busy engines"),
+)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A server under load, and the Prometheus that scrapes it."""
+
+    server: Served
+    prometheus: PrometheusServer
+    started_at: float  # seconds since 1970
+
+    async def another_scrape(self) -> None:
+        """Wait for about one."""
+        await asyncio.sleep(0.5)
+
+    async def shown(self, panel: Panel) -> list[list[Series]]:
+        """The series of each of a panel's queries since the start."""
+        now = time.time()
+        return [
+            await self.prometheus.range(
+                without_variables(query.expression, __rate_interval="10s"), self.started_at, now, 1.0
+            )
+            for query in panel.queries
+        ]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
+    """The configuration is that of `antiphon monitoring`, but for the time between two scrapes."""
+    folder = tmp_path_factory.mktemp("watched")
+    keys = read_api_keys([], str(_key_file(folder)))
+    async with serving(
+        folder,
+        template=R1_TEMPLATE,
+        script="I count them.</think>It is 4.<｜end▁of▁sentence｜>",
+        fake={"step_seconds": 0.005},
+        engines=2,
+        api_keys=keys,
+        degrade=parse_rules("memory>0.1%: max_tokens=200"),
+        degrade_stay=0.5,
+        max_queued_requests=16,
+    ) as server:
+        (folder / "key").write_text(SCRAPER)
+        settings = MonitoringSettings((server.url,), scrape_interval="500ms", credentials_file="key")
+        write(folder, files(folder, settings))
+        started = time.time()
+        load = MixedLoad(server.http, (ALICE, BOB), f"limited-{BOB}", pause=0.5, tokens=60)
+        async with running_prometheus(folder / "prometheus.yml", folder / "data") as prometheus, load.running(4):
+            watched = Watched(server, prometheus, started)
+            async with asyncio.timeout(PATIENCE):
+                while not await prometheus.now("antiphon_engine_restarts_total"):  # what came before is no increase
+                    await watched.another_scrape()
+            await _kill_an_engine(server)
+            yield watched
+
+
+def _key_file(folder: Path) -> Path:
+    path = folder / "keys"
+    path.write_text(
+        f"alice: {ALICE}\nbob: {BOB}\nprometheus: {SCRAPER}\nlimited: limited-{BOB} requests-per-minute=2\n"
+    )
+    path.chmod(0o600)
+    return path
+
+
+async def _kill_an_engine(server: Served) -> None:
+    restarts = server.engine.restarts
+    await until(lambda: server.engine.counters.accepted > 5)
+    pid = server.engine.engines()[0].pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: server.engine.restarts > restarts)
+
+
+@pytest.mark.parametrize("title", PANELS)
+async def test_every_query_of_every_panel_returns_data(watched: Watched, title: str):
+    panel = PANELS[title]
+    async with asyncio.timeout(PATIENCE):
+        while any(not any(each.values for each in found) for found in await watched.shown(panel)):
+            await watched.another_scrape()
+
+
+@pytest.mark.parametrize("title", RISEN)
+async def test_a_panel_shows_what_happened(watched: Watched, title: str):
+    panel = PANELS[title]
+    async with asyncio.timeout(PATIENCE):
+        while not any(max(each.values, default=0) > 0 for found in await watched.shown(panel) for each in found):
+            await watched.another_scrape()
+
+
+@pytest.mark.parametrize("title", PANELS)
+async def test_every_series_of_a_panel_has_a_name_of_its_own(watched: Watched, title: str):
+    """As its legend makes it; two that are called alike cannot be told apart."""
+    names: list[str] = []
+    for query, found in zip(PANELS[title].queries, await watched.shown(PANELS[title]), strict=True):
+        legend = query.legend or "{{instance}}"
+        for series in found:
+            name = legend
+            for label, value in series.labels.items():
+                name = name.replace(f"{{{{{label}}}}}", value)
+            names.append(name)
+    assert len(set(names)) == len(names), names
+
+
+async def test_the_variables_of_the_dashboard_find_the_server(watched: Watched):
+    for variable in dashboard()["templating"]["list"][1:]:
+        query = without_variables(variable["query"]["query"])
+        selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
+        values = await watched.prometheus.label_values(label, selector)
+        assert (
+            values == {"job": ["antiphon"], "instance": [watched.server.url.removeprefix("http://")]}[variable["name"]]
+        )
+
+
+async def test_a_server_that_is_not_chosen_is_in_no_panel(watched: Watched):
+    for panel in PANELS.values():
+        for query in panel.queries:
+            assert await watched.prometheus.now(without_variables(query.expression, instance="another:8000")) == []
+
+
+async def test_prometheus_came_with_its_key(watched: Watched):
+    reply = await watched.server.http.get("/metrics")
+    assert reply.status_code == 401
+    (up,) = await watched.prometheus.now("up")
+    assert up.values == [1.0]

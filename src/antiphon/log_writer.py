@@ -31,23 +31,38 @@ class LineWriter(logging.Handler):
     """Writes each record as a line to a file descriptor, from a separate thread."""
 
     def __init__(
-        self, fd: int, *, dropped: Callable[[int], str] = dropped_note, max_waiting: int = _MAX_WAITING
+        self,
+        fd: int,
+        *,
+        dropped: Callable[[int], str] = dropped_note,
+        max_waiting: int = _MAX_WAITING,
+        already_dropped: int = 0,
     ) -> None:
-        """`dropped` returns the line that reports a number of dropped lines; `max_waiting` is a number of lines."""
+        """`dropped` returns the line that reports a number of dropped lines; `max_waiting` is a number of lines.
+
+        `already_dropped` is where `total_dropped` begins.
+        """
         super().__init__()
         self._fd = fd
         self._dropped_line = dropped
         # A line, or None at the end, and the number of lines that were dropped before it.
         self._waiting: queue.Queue[tuple[str | None, int]] = queue.Queue(max_waiting)
         self._num_dropped = 0
+        self._total_dropped = already_dropped  # by the caller, under the handler's lock
+        self._total_lost = 0  # by the thread
         # A daemon thread: a reader that has stopped must not keep this process from exiting.
         self._thread = threading.Thread(target=self._write_all, name="log-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def total_dropped(self) -> int:
+        """How many lines were dropped so far, for lack of a reader or of space."""
+        return self._total_dropped + self._total_lost
+
     def emit(self, record: logging.LogRecord) -> None:
         """Queue a record's line, or drop it; never block, never raise."""
         if self._waiting.full():  # checked first, so that a dropped record is not formatted
-            self._num_dropped += 1
+            self._drop()
             return
         try:
             line = self.format(record)
@@ -66,9 +81,13 @@ class LineWriter(logging.Handler):
         try:
             self._waiting.put_nowait((line, self._num_dropped))
         except queue.Full:
-            self._num_dropped += 1
+            self._drop()
         else:
             self._num_dropped = 0
+
+    def _drop(self) -> None:
+        self._num_dropped += 1
+        self._total_dropped += 1
 
     def _write_all(self) -> None:
         num_lost, is_torn = 0, False
@@ -89,6 +108,7 @@ class LineWriter(logging.Handler):
                 num_lost, is_torn = 0, False
             else:
                 num_lost += 1
+                self._total_lost += 1
                 is_torn = is_torn or num_written > 0
 
     def _write(self, data: bytes) -> int:

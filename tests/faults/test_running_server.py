@@ -150,6 +150,7 @@ def test_a_log_that_nobody_reads_and_a_full_disk_hold_up_nobody(running: Running
         assert server.process.stdout is not None
         _drain(server.process.stdout.fileno())
     os.kill(server.engine_pid, signal.SIGKILL)
+    assert server.metrics()['antiphon_log_lines_dropped_total{log="messages"}'] > 0
     wait_until(lambda: b"dropped" in os.pread(server.log.fileno(), 4096, _FULL_AT), "no message after the full disk")
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import httpx2
 import pytest
 from certificates import certificate
 from real_server import PATIENCE, wait_until
+from scrapes import samples
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from typer.testing import CliRunner
 
@@ -258,7 +260,8 @@ def test_a_new_certificate_is_used_for_new_handshakes(tmp_path: Path):
     files = {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
     with service(tmp_path, **files) as server:
         trusts = [ssl.create_default_context(cafile=str(cert))]
-        other_cert, other_key = certificate(second)
+        expiry = datetime(2049, 5, 6, tzinfo=UTC)
+        other_cert, other_key = certificate(second, not_after=expiry)
         trusts.append(ssl.create_default_context(cafile=str(other_cert)))
         url = server.url.replace("127.0.0.1", "localhost")
 
@@ -278,3 +281,5 @@ def test_a_new_certificate_is_used_for_new_handshakes(tmp_path: Path):
             server.hang_up("ssl-certfile: the certificate until now → a new one")
             assert [opens(trust) for trust in trusts] == [False, True]
             assert kept.get("/health").is_success  # on the connection that was open
+            valid_until = samples(kept.get("/metrics").text)["antiphon_tls_certificate_not_after_timestamp_seconds"]
+            assert valid_until == expiry.timestamp()

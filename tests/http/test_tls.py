@@ -14,7 +14,7 @@ from http_server import PATIENCE, serving, until
 
 from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
-from antiphon.http.server import check_tls
+from antiphon.http.certificate import check_tls
 
 
 @pytest.mark.parametrize("in_one_file", [False, True])

@@ -14,8 +14,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from antiphon.commands import logs
 from antiphon.commands.terminal_log import TerminalFormatter
-from antiphon.http.edge.access_log import access_log_writer
+from antiphon.config import ServerConfig
+from antiphon.http.edge.access_log import access_log_writer, access_logger
 from antiphon.log_writer import LineWriter
 
 WAITING = 10  # lines in a queue
@@ -50,14 +52,16 @@ def test_lines_that_nobody_reads_are_dropped_and_counted_and_the_rest_is_in_orde
     writer = LineWriter(write_end, max_waiting=WAITING)
     for number in range(2000):  # far more than the pipe and the queue hold; a write that waits would never end
         writer.emit(record(f"{number} " + "x" * 500))
-    number = 0
+    number = num_dropped = 0
     for line in read_until(read_end, b"last", writer):
         if line.endswith(b"x"):
             assert int(line.split()[0]) == number
             number += 1
         elif b"dropped" in line:
             number += int(line.split()[0])
+            num_dropped += int(line.split()[0])
     assert number == 2000
+    assert writer.total_dropped == num_dropped > 0
 
 
 def test_the_access_log_counts_in_json():
@@ -147,8 +151,23 @@ def test_lines_for_which_the_disk_has_no_room_are_counted_and_later_ones_are_wri
         writer.emit(record("first after"))
         writer.emit(record("second after"))
         writer.close()
+        num_dropped = writer.total_dropped
         os.close(descriptor)
     note, *lines = (tmp_path / "log").read_text().splitlines()
     # The thread may have taken the last of the five just before there was room.
     assert int(note.split()[0]) + lines.count("lost 4") == 5
+    assert num_dropped == int(note.split()[0])
     assert lines[-2:] == ["first after", "second after"]
+
+
+def test_a_log_that_is_set_up_again_goes_on_counting_its_dropped_lines(monkeypatch):
+    """Also while it is switched off."""
+    monkeypatch.setattr(access_logger, "handlers", [])
+    before, after = ServerConfig(access_log="json"), ServerConfig(access_log="text")
+    logs.change_logging(ServerConfig(access_log="off"), before)
+    monkeypatch.setattr(access_logger.handlers[0], "_total_dropped", 3)
+    for old, new in ((before, after), (after, ServerConfig(access_log="off")), (ServerConfig(access_log="off"), after)):
+        logs.change_logging(old, new)
+        assert logs.dropped_lines()["access"] == 3
+        assert len(access_logger.handlers) == 1
+    access_logger.handlers[0].close()

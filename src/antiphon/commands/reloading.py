@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -37,8 +36,9 @@ from antiphon.errors import AntiphonError, ConfigError
 from antiphon.formats import open_checkpoint
 from antiphon.http.administration import Administration, Reloaded, ReloadFailed, SettingChange, SettingKept
 from antiphon.http.app import app_of
+from antiphon.http.certificate import Certificate, load_certificate
 from antiphon.http.live import LiveApplication
-from antiphon.http.server import Server, tls_context
+from antiphon.http.server import Server
 from antiphon.loading.assembly import Assembly, assemble
 from antiphon.loading.model import Found, resolve_model
 from antiphon.memory_plan import MemoryPlan
@@ -86,7 +86,7 @@ class Reloader:
         self.served = served
         self._reread = reread
         self._settings = settings
-        self._certificate = _digest(settings)
+        self._digest = _digest(settings)
         self._engine = engine
         self._console = console
         self._systemd = systemd
@@ -135,15 +135,15 @@ class Reloader:
     async def _reload(self) -> Reloaded:
         typed, wanted = await asyncio.to_thread(self._reread)
         wanted, kept = fixed_settings(self._settings, wanted)
-        tls = await asyncio.to_thread(tls_context, wanted)
-        certificate = await asyncio.to_thread(_digest, wanted)
+        certificate = await asyncio.to_thread(load_certificate, wanted)
+        digest = await asyncio.to_thread(_digest, wanted)
         refusal: AntiphonError | None = None
         new: _NewModel | None = None
         try:
             new = await asyncio.to_thread(self._open, typed, wanted, self._engine.operations.free_memory())
         except _NoRoom as error:
             refusal = error
-        changed = await self._take_in(with_model_of(wanted, self._settings), tls, certificate)
+        changed = await self._take_in(with_model_of(wanted, self._settings), certificate, digest)
         if new is not None:
             refusal = await self._take_in_model(new, wanted)
             changed += [] if refusal else new.changes
@@ -159,19 +159,19 @@ class Reloader:
     # --- settings of the server
 
     async def _take_in(
-        self, wanted: ServerConfig, tls: ssl.SSLContext | None, certificate: bytes
+        self, wanted: ServerConfig, certificate: Certificate | None, digest: bytes
     ) -> list[SettingChange]:
         """Take in settings that need no new engines."""
         assert self._server is not None
         changed = server_changes(self._settings, wanted)
-        if certificate != self._certificate:
+        if digest != self._digest:
             change = SettingChange(setting="ssl-certfile", before="the certificate until now", after="a new one")
             changed.append(change)
         if changed:
             self._engine.apply(wanted)
-            self._server.apply(wanted, tls)
+            self._server.apply(wanted, certificate)
             change_logging(self._settings, wanted)
-            self._settings, self._certificate = wanted, certificate
+            self._settings, self._digest = wanted, digest
             context = self._context.renewed(self.served.assembly.model, wanted)
             self._begin(await self._build_app(context), context, _nothing)
         return changed

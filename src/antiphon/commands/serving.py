@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from antiphon.commands.logs import set_up_logging
+from antiphon.commands.logs import dropped_lines, set_up_logging
 from antiphon.commands.reloading import Reloader, Reread, Served
 from antiphon.commands.service_status import reported
 from antiphon.commands.startup import (
@@ -35,8 +35,9 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.http.administration import Administration
 from antiphon.http.app import create_app
+from antiphon.http.certificate import check_tls
 from antiphon.http.listening import allow_open_files
-from antiphon.http.server import Server, StopSignals, check_tls, listen, url_of
+from antiphon.http.server import Server, StopSignals, listen, url_of
 from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
 from antiphon.systemd import Systemd
@@ -121,6 +122,7 @@ async def running(
     administration = Administration(engine.operations, reloader.reload if reloader else None)
     reserve = 0 if engine_config.fake else assembly.plan.reserve
     app = create_app(model, engine, settings, administration=administration, memory_reserve=reserve)
+    app.state.context.metrics.watch_dropped_lines(dropped_lines)
     server = Server(app, engine, settings)
     if reloader:
         reloader.attach(server, administration)

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -24,6 +23,7 @@ from fastapi import FastAPI
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
+from antiphon.http.certificate import Certificate, load_certificate
 from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Handshake
 from antiphon.http.edge.connections import MAX_HEAD_BYTES, LimitedProtocol
 from antiphon.http.listening import (
@@ -63,33 +63,6 @@ def listen(host: str, port: int) -> socket.socket:
             "free one."
         ) from None
     return listener
-
-
-def check_tls(settings: ServerConfig) -> None:
-    """Raise ConfigError unless certificate and key can be used; called before the model is loaded."""
-    tls_context(settings)
-
-
-def tls_context(settings: ServerConfig) -> ssl.SSLContext | None:
-    """What TLS connections use; None without a certificate.
-
-    Raises:
-        ConfigError: certificate or key cannot be read or used.
-    """
-    if not settings.ssl_certfile:
-        return None
-    files = f"--ssl-certfile {settings.ssl_certfile}"
-    if settings.ssl_keyfile:
-        files += f" with --ssl-keyfile {settings.ssl_keyfile}"
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile or None, password="")  # never asked for
-    except ssl.SSLError as error:
-        reason = error.reason or "it does not contain a certificate and key in PEM format"
-        raise ConfigError(f"{files} cannot be used: {reason.lower().replace('_', ' ')}") from None
-    except OSError as error:
-        raise ConfigError(f"{files} cannot be read: {error.strerror}") from None
-    return context
 
 
 def url_of(listener: socket.socket, *, secure: bool = False) -> str:
@@ -176,7 +149,7 @@ class Server(uvicorn.Server):
         max_connections = allowed_connections(settings.max_connections)
         self._limits = ConnectionLimits(max_connections, settings.network_timeout)
         self._admission = ConnectionAdmission(max_connections)
-        self._tls = tls_context(settings)
+        self._certificate = load_certificate(settings)
         self.live = LiveApplication(app)
         config = uvicorn.Config(
             self.live,
@@ -196,6 +169,7 @@ class Server(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
         metrics = app.state.context.metrics
         metrics.watch_connections(lambda: self._admission.figures)
+        metrics.watch_certificate(lambda: self._certificate and self._certificate.not_after)
         self._loop_lag = LoopLag(metrics.loop_lag.observe)
 
     @property
@@ -203,10 +177,10 @@ class Server(uvicorn.Server):
         """The application that answers requests now."""
         return self.live.current
 
-    def apply(self, settings: ServerConfig, tls: ssl.SSLContext | None) -> None:
+    def apply(self, settings: ServerConfig, certificate: Certificate | None) -> None:
         """Take in what a reload changed, for new connections and handshakes. Open connections are not closed.
 
-        `tls`: made by `tls_context`; a server with TLS stays one, and a server without it too.
+        A server with a certificate cannot change to plain HTTP, nor the other way round.
         """
         allow_open_files(settings.max_connections)
         self._settings = settings
@@ -214,8 +188,8 @@ class Server(uvicorn.Server):
         self._limits = ConnectionLimits(max_connections, settings.network_timeout)
         self._admission.max_connections = max_connections
         self.config.timeout_keep_alive = cast(int, settings.keep_alive_timeout)
-        if self._tls is not None and tls is not None:
-            self._tls = tls
+        if self._certificate is not None and certificate is not None:
+            self._certificate = certificate
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, and also measure how late the event loop is."""
@@ -232,10 +206,10 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _new_connection(self, **uvicorns: Any) -> asyncio.Protocol:  # noqa: ANN401  # handed on as they come
-        if self._tls is None:
+        if self._certificate is None:
             return LimitedProtocol(self._limits, self._admission, **uvicorns)
         create = partial(LimitedProtocol, self._limits, self._admission, **uvicorns)
-        return Handshake(self._admission, self._tls, self._limits.timeout, create)
+        return Handshake(self._admission, self._certificate.context, self._limits.timeout, create)
 
     def begin_shutdown(self) -> None:
         """Drain, then stop. If called again, stop at once. Runs on the server's own event loop."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
 
 from antiphon.metrics.account import RequestAccount
 from antiphon.metrics.connections import ConnectionCollector, ConnectionFigures
 from antiphon.metrics.engines import EnginesCollector, EnginesReport
-from antiphon.metrics.families import LAG_BUCKETS, Families
+from antiphon.metrics.families import LAG_BUCKETS, PREFIX, Families
 from antiphon.metrics.requests import RequestMetrics
 from antiphon.metrics.resources import ChildProcess, ResourceCollector
 
+LOGS = ("access", "messages")  # values of the label `log`
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -40,6 +42,8 @@ class Metrics(RequestMetrics):
         self.registry.register(ResourceCollector(lambda: self._children()))
         self._connections = ConnectionCollector()
         self.registry.register(self._connections)
+        self._logs_and_certificate = _LogsAndCertificate()
+        self.registry.register(self._logs_and_certificate)
         ProcessCollector(registry=self.registry)
 
     def request(self, endpoint: str, key: str = "", *, is_retry: bool = False) -> RequestAccount:
@@ -54,6 +58,14 @@ class Metrics(RequestMetrics):
     def watch_connections(self, figures: Callable[[], ConnectionFigures]) -> None:
         """Call `figures` at each scrape."""
         self._connections.figures = figures
+
+    def watch_dropped_lines(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+        """Call `dropped` at each scrape: the log lines that were dropped, for each log."""
+        self._logs_and_certificate.dropped = dropped
+
+    def watch_certificate(self, not_after: Callable[[], float | None]) -> None:
+        """Call `not_after` at each scrape: when the certificate expires, in seconds since 1970."""
+        self._logs_and_certificate.not_after = not_after
 
     def set_model(self, name: str, children: Callable[[], Iterable[ChildProcess]]) -> None:
         """Set the name of the served model; `children` is called at each scrape from now on."""
@@ -85,6 +97,30 @@ class Metrics(RequestMetrics):
         self._build = families.gauge(
             "build_info", "Always 1; the labels say what is running.", ["version", "python_version", "model"]
         )
+
+
+class _LogsAndCertificate(Collector):
+    """Log lines that were dropped, and until when the certificate is valid, read at each scrape."""
+
+    def __init__(self) -> None:
+        self.dropped: Callable[[], Mapping[str, int]] = lambda: dict.fromkeys(LOGS, 0)
+        self.not_after: Callable[[], float | None] = lambda: None
+
+    def collect(self) -> Iterable[Metric]:
+        dropped = CounterMetricFamily(
+            f"{PREFIX}log_lines_dropped", "Log lines that could not be written in time, or at all.", labels=["log"]
+        )
+        for log, count in self.dropped().items():
+            dropped.add_metric([log], count)
+        yield dropped
+        not_after = GaugeMetricFamily(
+            f"{PREFIX}tls_certificate_not_after_timestamp_seconds",
+            "When the certificate expires, in seconds since 1970.",
+            labels=[],
+        )
+        if (expiry := self.not_after()) is not None:
+            not_after.add_metric([], expiry)
+        yield not_after
 
 
 class _Registry(CollectorRegistry):

@@ -40,6 +40,17 @@ def prometheus() -> str:
     return shutil.which("prometheus") or _missing("Prometheus is not installed; Debian's package prometheus has it")
 
 
+def alertmanager() -> str:
+    """The path of Alertmanager, which Debian gives a longer name."""
+    path = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    return path or _missing("Alertmanager is not installed; Debian's package is prometheus-alertmanager")
+
+
+def amtool() -> str:
+    """The path of Alertmanager's checker."""
+    return shutil.which("amtool") or _missing("amtool is not installed; it is in Debian's prometheus-alertmanager")
+
+
 def npm() -> str:
     """The path of npm, beside a Node that is new enough and with the packages of `web/` installed."""
     if not (shutil.which("node") and (path := shutil.which("npm"))):

@@ -136,10 +136,17 @@ def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> L
     )
 
 
-def access_log_writer(text: TextFormatter | None = None) -> LineWriter:
-    """The handler that writes the lines to standard output, as JSON or, with a formatter, as text."""
+def access_log_writer(text: TextFormatter | None = None, *, already_dropped: int = 0) -> LineWriter:
+    """The handler that writes the lines to standard output, as JSON or, with a formatter, as text.
+
+    `already_dropped`: lines that the handler before it has dropped.
+    """
     if text is None:
-        return LineWriter(STDOUT, dropped=lambda count: msgspec.json.encode({"dropped_lines": count}).decode())
-    writer = LineWriter(STDOUT)
+        return LineWriter(STDOUT, dropped=_dropped_line, already_dropped=already_dropped)
+    writer = LineWriter(STDOUT, already_dropped=already_dropped)
     writer.setFormatter(text)
     return writer
+
+
+def _dropped_line(count: int) -> str:
+    return msgspec.json.encode({"dropped_lines": count}).decode()

@@ -15,6 +15,8 @@ from antiphon.metrics.engines import EnginesCollector, EnginesReport
 from antiphon.metrics.families import LAG_BUCKETS, Families
 from antiphon.metrics.requests import RequestMetrics
 from antiphon.metrics.resources import ChildProcess, ResourceCollector
+from antiphon.metrics.traces import TraceCollector
+from antiphon.tracing import TracingFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,6 +42,8 @@ class Metrics(RequestMetrics):
         self.registry.register(ResourceCollector(lambda: self._children()))
         self._connections = ConnectionCollector()
         self.registry.register(self._connections)
+        self._traces = TraceCollector()
+        self.registry.register(self._traces)
         ProcessCollector(registry=self.registry)
 
     def request(self, endpoint: str, key: str = "", *, is_retry: bool = False) -> RequestAccount:
@@ -54,6 +58,10 @@ class Metrics(RequestMetrics):
     def watch_connections(self, figures: Callable[[], ConnectionFigures]) -> None:
         """Call `figures` at each scrape."""
         self._connections.figures = figures
+
+    def watch_traces(self, figures: Callable[[], TracingFigures]) -> None:
+        """Call `figures` at each scrape."""
+        self._traces.figures = figures
 
     def set_model(self, name: str, children: Callable[[], Iterable[ChildProcess]]) -> None:
         """Set the name of the served model; `children` is called at each scrape from now on."""

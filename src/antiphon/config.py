@@ -31,6 +31,7 @@ MAX_THREADS = 1024  # more than any machine has cores; each thread takes memory
 ACCESS_LOGS = ("auto", "json", "text", "off")  # auto: text on a terminal, JSON elsewhere
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
+_COLLECTOR = re.compile(r"https?://[^/?#\s]+(/\S*)?")
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.:-]+")  # IPv6 without brackets
 
 
@@ -150,6 +151,7 @@ class ServerConfig:
     breaker_delay: float = 5.0  # seconds without new requests, before one may try whether the engine works again
     log_level: str = "info"
     access_log: str = "auto"  # a line for each request on standard output, or "off"
+    otlp_traces_endpoint: str = ""  # URL of an OpenTelemetry collector; empty: as the environment's OTEL_* say
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)
@@ -188,6 +190,11 @@ class ServerConfig:
         _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         _one_of("--access-log", self.access_log, ACCESS_LOGS)
+        if self.otlp_traces_endpoint and not _COLLECTOR.fullmatch(self.otlp_traces_endpoint):
+            raise ConfigError(
+                f"--otlp-traces-endpoint is {self.otlp_traces_endpoint!r}; it must be a URL of OTLP over HTTP, like "
+                "http://localhost:4318/v1/traces"
+            )
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; the highest port is 65535")
         for flag, value in (

@@ -26,6 +26,7 @@ from antiphon.http.app import create_app
 from antiphon.http.page import FOLDER
 from antiphon.http.server import Server, listen, url_of
 from antiphon.text import TextModel
+from antiphon.tracing import Tracer
 
 MODEL = "tiny"
 _TLS = ssl.create_default_context()  # not used over plain HTTP; making one for each client takes a tenth of a start
@@ -90,6 +91,7 @@ async def serving(
     administration: Administration | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    tracer: Tracer | None = None,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
@@ -113,7 +115,12 @@ async def serving(
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
     engine = EngineClient(engine_config, config, vocabulary)
     app = create_app(
-        ServedModel(MODEL, text, defaults or {}), engine, config, page_folder=page_folder, administration=administration
+        ServedModel(MODEL, text, defaults or {}),
+        engine,
+        config,
+        page_folder=page_folder,
+        administration=administration,
+        tracer=tracer,
     )
     server = Server(app, engine, config)
     listener = listen(host, port)

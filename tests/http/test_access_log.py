@@ -27,6 +27,7 @@ FIELDS = [
     "completion_tokens",
     "outcome",
     "degraded",
+    "trace_id",
 ]
 
 

@@ -24,6 +24,7 @@ from antiphon.engine.client import EngineClient
 from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
 from antiphon.metrics import Metrics
 from antiphon.rates import Rates
+from antiphon.tracing import Tracer
 
 # Shorter texts take about a millisecond; using a thread would cost more than it saves.
 _INLINE_CHARACTERS = 8192
@@ -48,6 +49,7 @@ class Context:
     responses: ResponseStore
     threads: TextThreads
     degrading: Degrading
+    tracer: Tracer | None = None  # None: no traces
     generation: int | None = None  # of the engines that serve the model; None: the present one
     key: str = ""  # the name of the request's API key; empty if the server has no keys
     fairness_id: str = ""  # who shares one fair share with this request
@@ -167,11 +169,16 @@ class Context:
 
 
 def create_context(
-    model: ServedModel, engine: EngineClient, settings: ServerConfig, *, memory_reserve: int = 0
+    model: ServedModel,
+    engine: EngineClient,
+    settings: ServerConfig,
+    *,
+    memory_reserve: int = 0,
+    tracer: Tracer | None = None,
 ) -> Context:
     """What serves `model` from `engine`, with its own metrics; the engine may still be loading.
 
-    `memory_reserve`: bytes that the plan leaves free; 0: not known.
+    `memory_reserve`: bytes that the plan leaves free; 0: not known. `tracer`: exports traces; None: there are none.
     """
     keys = settings.api_keys
     metrics = Metrics(
@@ -189,4 +196,6 @@ def create_context(
     degrading = Degrading(
         engine, settings.degrade, settings.degrade_stay, metrics, threads, memory_reserve=memory_reserve
     )
-    return Context(model, engine, settings, metrics, rates, responses, threads, degrading)
+    if tracer is not None:
+        metrics.watch_traces(tracer.figures)
+    return Context(model, engine, settings, metrics, rates, responses, threads, degrading, tracer)

@@ -22,10 +22,12 @@ from antiphon.api.pieces import Piece, Progress, Tally, Times
 from antiphon.api.progress import PromptProgress
 from antiphon.api.shapes import Degraded
 from antiphon.errors import AntiphonError, InvalidRequest, Overloaded, SlowReader
-from antiphon.metrics import Outcome, RequestAccount
+from antiphon.metrics import Outcome, RequestAccount, error_code
 from antiphon.rates import Reservation
 from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
 from antiphon.text import StopStrings, TextStream
+from antiphon.tracing import GenerationTrace, Stages
+from antiphon.tracing.attributes import ENGINE, Attributes, request_attributes
 
 _BEGUN_EVERY = 0.1  # seconds between two looks whether a request has begun whose time is up
 
@@ -212,6 +214,8 @@ class Generation:
         self._reservation.settle(tally.prompt + tally.completion)
         if self._begun_at is not None:
             self._account.observe_begun(self._begun_at)
+        if self._account.trace is not None:
+            self._describe(self._account.trace)
         for choice in self._choices:
             if choice.num_tokens > 1:
                 self._account.observe_time_per_token(choice.seconds_per_token)
@@ -220,9 +224,24 @@ class Generation:
             outcome = "finished"
         elif self._failure is not None and not isinstance(self._failure, SlowReader):
             outcome = "failed"
+            self._account.error = error_code(self._failure)
         self._account.end(outcome)
         if self._load:
             self._load.note_end(outcome)
+
+    def _describe(self, trace: GenerationTrace) -> None:
+        """Tell the trace the times of the stages, as `times` has them, and which engines had the choices."""
+        heard = [choice for choice in self._choices if choice.num_tokens]
+        first = min((each.first_token_at for each in heard), default=None)
+        last = max((each.last_token_at for each in heard), default=None)
+        begun = min((each.events.begun_at or each.first_token_at for each in heard), default=self._begun_at)
+        trace.set_stages(Stages(self._accepted_at, begun, first, last))
+        for choice in self._choices:
+            for number, change in enumerate(choice.events.engine_changes):
+                if number:  # the first engine is an attribute
+                    trace.note_engine(change.what, change.engine_id, change.at, choice.index)
+                elif not choice.index:
+                    trace.set({ENGINE: change.engine_id})
 
 
 def start_generation(context: Context, job: Job, account: RequestAccount) -> Generation:
@@ -273,6 +292,8 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
         for index, events in enumerate(streams)
     ]
     account.accept(streams[-1].predicted_wait)
+    if account.trace is not None:
+        account.trace.set(_asked(context, job))
     if job.degraded is not None:
         account.note_degraded(job.degraded.level)
     return Generation(
@@ -284,6 +305,19 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
         timeout=job.timeout,
         load=load,
         degraded=job.degraded,
+    )
+
+
+def _asked(context: Context, job: Job) -> Attributes:
+    sampling = job.prompts[0].sampling
+    num_prompts = len(job.prompts)
+    return request_attributes(
+        context.model.name,
+        job.request_id,
+        sampling,
+        num_choices=job.n,
+        num_prompts=num_prompts,
+        is_streamed=job.is_streamed,
     )
 
 

@@ -241,6 +241,9 @@ def serve(
     access_log: Annotated[
         str, _choice(_MACHINE, ACCESS_LOGS, "one line for each request on stdout; auto: text on a terminal, else JSON.")
     ] = _SERVER.access_log,
+    otlp_traces_endpoint: Annotated[
+        str, _option(_MACHINE, "Send traces of requests to this OpenTelemetry collector (OTLP over HTTP).")
+    ] = _SERVER.otlp_traces_endpoint,
     fake_engine: Annotated[
         bool, typer.Option("--fake-engine", hidden=True, help="Random tokens at full speed, to measure the front.")
     ] = False,
@@ -318,6 +321,7 @@ def serve(
         breaker_delay=breaker_delay,
         log_level=log_level,
         access_log=_access_log(access_log),
+        otlp_traces_endpoint=otlp_traces_endpoint,
     )
     return engine, server
 

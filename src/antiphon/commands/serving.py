@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from antiphon import __version__
 from antiphon.commands.logs import dropped_lines, set_up_logging
 from antiphon.commands.reloading import Reloader, Reread, Served
 from antiphon.commands.service_status import reported
@@ -42,6 +43,7 @@ from antiphon.loading.assembly import assemble
 from antiphon.loading.model import Found, findings, resolve_model
 from antiphon.systemd import Systemd
 from antiphon.terminal import console_on, print_note, printable
+from antiphon.tracing import open_tracer
 
 _POLL_SECONDS = 0.05
 
@@ -109,6 +111,7 @@ async def running(
         EngineDied: the engine does not start.
     """
     check_tls(settings)
+    tracer = open_tracer(settings.otlp_traces_endpoint, __version__)
     allow_open_files(settings.max_connections)
     listener = listen(settings.host, settings.port)
     # Now, since a server that is stopped while it is loading closes the socket.
@@ -121,7 +124,7 @@ async def running(
     reloader = Reloader(reread, served, settings, engine, console, systemd) if reread else None
     administration = Administration(engine.operations, reloader.reload if reloader else None)
     reserve = 0 if engine_config.fake else assembly.plan.reserve
-    app = create_app(model, engine, settings, administration=administration, memory_reserve=reserve)
+    app = create_app(model, engine, settings, administration=administration, memory_reserve=reserve, tracer=tracer)
     app.state.context.metrics.watch_dropped_lines(dropped_lines)
     server = Server(app, engine, settings)
     if reloader:
@@ -163,6 +166,8 @@ async def running(
             else:
                 model.text.close()
                 checkpoint.files.close()
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
 
 async def _serve_http(server: Server, listener: socket.socket) -> None:

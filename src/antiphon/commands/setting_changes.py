@@ -13,7 +13,7 @@ from antiphon.api_keys import ApiKey
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.http.administration import SettingChange, SettingKept
 
-FIXED = ("host", "port")  # the socket is bound to them
+FIXED = ("host", "port", "otlp_traces_endpoint")  # a socket and an exporter were made of them
 OF_MODEL = ("hub", "offline", "model_name", "tool_call_parser")  # taken in together with the model
 _APART = ("api_keys", "admin_keys", "ssl_certfile", "ssl_keyfile")  # compared by their contents
 _OF_FILES = ("files", "fake_settings")  # nobody types them

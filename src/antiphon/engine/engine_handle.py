@@ -222,6 +222,7 @@ class EngineHandle:
         unfinished.engine_id = self.id
         unfinished.permit = self.breaker.begin()
         self.requests[unfinished.wire_id] = unfinished
+        unfinished.stream.note_engine("given", self.id)
         self.capacity.forget_forecast()
         self._supervisor.send(AddRequest(unfinished.for_engine()))
 
@@ -308,6 +309,7 @@ class EngineHandle:
         self.prefixes.clear()
         lost = list(self.requests.values())
         for unfinished in lost:
+            unfinished.stream.note_engine("died", self.id)
             self.forget(unfinished)
         return lost
 

@@ -243,6 +243,7 @@ class Fleet:
     def move_requests(self, engine: EngineHandle) -> None:
         """Take all requests from an engine, and give them to others."""
         for unfinished in list(engine.requests.values()):
+            unfinished.stream.note_engine("moved", engine.id)
             engine.withdraw(unfinished)
         self.place_waiting()
 

@@ -7,11 +7,23 @@ last. A reader that stops early ends the request. This module does not know othe
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal
 
 from antiphon.errors import AntiphonError
 from antiphon.request import FinishReason, RequestProgress, TokenEvent
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChange:
+    """An engine got the request, or had it no longer before the request had ended."""
+
+    at: float  # time.monotonic()
+    what: Literal["given", "died", "moved"]  # died: the engine; moved: an operator has stopped the engine
+    engine_id: int
 
 
 class TokenStream:
@@ -34,10 +46,15 @@ class TokenStream:
         self._exhausted = False
         self.predicted_wait: float | None = None  # seconds until the first token, as predicted when it was accepted
         self.begun_at: float | None = None  # time.monotonic() when an engine began to compute it
+        self.engine_changes: list[EngineChange] = []  # in order
 
     def note_begun(self, now: float) -> None:
         """For `EngineClient` only: an engine has begun to compute the request. Later engines change nothing."""
         self.begun_at = now if self.begun_at is None else self.begun_at
+
+    def note_engine(self, what: Literal["given", "died", "moved"], engine_id: int) -> None:
+        """For the engines only: one of them has got the request, or has it no longer."""
+        self.engine_changes.append(EngineChange(time.monotonic(), what, engine_id))
 
     def __aiter__(self) -> TokenStream:
         return self

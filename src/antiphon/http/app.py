@@ -33,6 +33,7 @@ from antiphon.http.edge.request_id import RequestIds
 from antiphon.http.edge.request_line import RequestLine
 from antiphon.http.edge.response_counts import ResponseCounts
 from antiphon.http.edge.security_headers import SecurityHeaders
+from antiphon.http.edge.tracing import Tracing
 from antiphon.http.errors import ErrorShape, add_error_handlers
 from antiphon.http.ignored_fields import IgnoredFields
 from antiphon.http.page import FOLDER, Page, read_page
@@ -51,6 +52,7 @@ from antiphon.http.routes import (
     status,
     tokens,
 )
+from antiphon.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +65,14 @@ def create_app(
     page_folder: Path = FOLDER,
     administration: Administration | None = None,
     memory_reserve: int = 0,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """The ASGI application that serves `model` from `engine`; the engine may still be loading.
 
     `administration`: what the admin routes operate; by default only the engines. `memory_reserve`: bytes that the
-    memory plan leaves free; 0: not known.
+    memory plan leaves free; 0: not known. `tracer`: exports traces of requests; None: none are made.
     """
-    context = create_context(model, engine, settings, memory_reserve=memory_reserve)
+    context = create_context(model, engine, settings, memory_reserve=memory_reserve, tracer=tracer)
     return app_of(context, administration or Administration(engine.operations), page_folder=page_folder)
 
 
@@ -152,6 +155,8 @@ def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
     }
     add_error_handlers(app, shapes)
     app.add_middleware(ResponseCounts, metrics=metrics)
+    if context.tracer is not None:
+        app.add_middleware(Tracing, tracer=context.tracer)
     app.add_middleware(AccessLog)
     app.add_middleware(RequestIds)
     app.add_middleware(RequestLine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
@@ -14,8 +15,10 @@ from antiphon.http.deadlines import deadlines_of
 from antiphon.http.edge.addresses import network_of
 from antiphon.http.edge.authentication import key_name
 from antiphon.http.edge.body import read_body
+from antiphon.http.edge.tracing import route_of, trace_of
 from antiphon.metrics import RequestAccount
 from antiphon.strict_json import MAX_JSON_VALUES, as_object, decode_json
+from antiphon.tracing.attributes import IS_RETRY
 
 _INLINE_BYTES = 32 << 10  # a shorter body is decoded on the event loop, which takes a few milliseconds at most
 
@@ -63,6 +66,8 @@ async def read_json(
     most = max(MAX_JSON_VALUES, 2 * context.facts().context_length)
     body = await read_body(request, context.settings.max_body_bytes, any_media_type=any_media_type)
     request.scope.setdefault("state", {})["body"] = (len(body), blake2b(body, digest_size=16).digest())
+    if (trace := trace_of(request.scope)) is not None:
+        trace.received_at = time.monotonic()
     if before_decoding is not None:
         before_decoding()
     return await context.if_long(len(body) > _INLINE_BYTES, decode_json, body, max_values=most)
@@ -76,10 +81,14 @@ async def read_json_object(
 
 
 def account_of(request: Request, endpoint: str) -> RequestAccount:
-    """Open the account of a generation for `request`; the access log reports its outcome."""
+    """Open the account of a generation for `request`; the access log and the trace report its outcome."""
     context = context_of(request)
     account = context.metrics.request(endpoint, key_name(request.scope), is_retry=context.deadlines.is_retry)
     request.scope.setdefault("state", {}).setdefault("accounts", []).append(account)
+    if (trace := trace_of(request.scope)) is not None:
+        account.trace = trace.generation(f"{request.method} {route_of(request.scope)}", endpoint)
+        if account.trace is not None and context.deadlines.is_retry:
+            account.trace.set({IS_RETRY: True})
     return account
 
 

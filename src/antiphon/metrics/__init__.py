@@ -1,14 +1,14 @@
 """All Prometheus metrics of one server. A leaf: imports only other leaves and prometheus_client.
 
 `requests` defines what is counted of requests, `account` counts each request once, from its arrival to its end,
-`engines` reads the engines' state at each scrape, `connections` the connections, and `resources` what processes,
-container and machine use. `server` puts all of them into one registry. `docs/metrics.md` lists all metrics, and a test
-compares the list with the code.
+`engines` reads the engines' state at each scrape, `connections` the connections, `resources` what processes, container
+and machine use, and `traces` what becomes of spans. `server` puts all of them into one registry. A test compares them
+with the list in `docs/metrics.md`.
 """
 
 from __future__ import annotations
 
-from antiphon.metrics.account import Outcome, RequestAccount
+from antiphon.metrics.account import Outcome, RequestAccount, error_code
 from antiphon.metrics.connections import ConnectionFigures
 from antiphon.metrics.engines import EngineCounts, EngineFigures, EngineLimits, EnginesReport
 from antiphon.metrics.requests import ENDPOINTS, REFUSALS
@@ -28,4 +28,5 @@ __all__ = [
     "Metrics",
     "Outcome",
     "RequestAccount",
+    "error_code",
 ]

@@ -15,6 +15,8 @@ from typing import Literal
 
 from antiphon.errors import AntiphonError, Overloaded, RateLimited
 from antiphon.metrics.requests import RequestMetrics
+from antiphon.tracing import GenerationTrace
+from antiphon.tracing.attributes import DEGRADE_LEVEL, PREDICTED_WAIT, REASON
 
 Outcome = Literal["refused", "finished", "aborted", "failed"]
 
@@ -24,13 +26,15 @@ class RequestAccount:
 
     As a context manager it covers the time until the request is accepted: leaving it before `accept` counts a refusal.
     After `accept`, `end` must be called; only its first call counts. `outcome`, `first_token_after` (seconds after its
-    arrival) and the numbers of tokens describe the result.
+    arrival) and the numbers of tokens describe the result. `trace` is told the same, if the request is traced.
     """
 
     def __init__(self, metrics: RequestMetrics, endpoint: str, key: str = "") -> None:
         """`key` is the name of the request's API key; empty if the server has no keys."""
         self.key = key
         self.outcome: Outcome | None = None
+        self.error: str | None = None  # the code of the error with which it failed
+        self.trace: GenerationTrace | None = None
         self.first_token_after: float | None = None
         self.degraded: int | None = None  # the level at which its limits were lowered
         self.prompt_tokens = 0
@@ -67,10 +71,14 @@ class RequestAccount:
         self._metrics.running.labels(self._endpoint).inc()
         if predicted_wait is not None:
             self._metrics.predicted_wait.observe(predicted_wait)
+            if self.trace is not None:
+                self.trace.set({PREDICTED_WAIT: predicted_wait})
 
     def note_degraded(self, level: int) -> None:
         """Count the accepted request as one whose limits were lowered."""
         self.degraded = level
+        if self.trace is not None:
+            self.trace.set({DEGRADE_LEVEL: level})
         self._metrics.degraded_requests.labels(str(level)).inc()
 
     @property
@@ -101,6 +109,8 @@ class RequestAccount:
         """Record that there is something of an answer, not of a thought; only the first time counts."""
         if self._is_first("answer"):
             self._metrics.first_answer.observe(time.monotonic() - self._arrived_at)
+            if self.trace is not None:
+                self.trace.event("first_answer_token")
 
     def count_dropped(self, error: Overloaded) -> None:
         """Count an accepted request that the engine did not begin with in time; only the first time counts."""
@@ -112,6 +122,8 @@ class RequestAccount:
         """Count an accepted request that was not done in time; only the first time counts."""
         if self._is_first("missed"):
             self._metrics.deadline_missed.inc()
+            if self.trace is not None:
+                self.trace.event("deadline_missed")
 
     def count_token(self) -> None:
         """Count a token that was received from the engine."""
@@ -128,10 +140,14 @@ class RequestAccount:
     def count_finished_choice(self, finish_reason: str) -> None:
         """Count a choice that is complete."""
         self._metrics.choices_finished.labels(finish_reason).inc()
+        if self.trace is not None:
+            self.trace.finish_choice(finish_reason)
 
     def count_closed_thought(self, reason: str) -> None:
         """Count a thought that the server closed."""
         self._metrics.thoughts_closed.labels(reason).inc()
+        if self.trace is not None:
+            self.trace.event("thought_closed", attributes={REASON: reason})
 
     def count_tokens(self, prompt: int, cached: int, generated: int, reasoning: int) -> None:
         """Count the request's tokens, of which those that were generated are counted already; once, at its end."""
@@ -141,6 +157,8 @@ class RequestAccount:
         self._metrics.prompt_tokens.inc(prompt)
         self._metrics.cached_tokens.inc(cached)
         self._metrics.reasoning_tokens.inc(reasoning)
+        if self.trace is not None:
+            self.trace.set_tokens(prompt, cached, generated, reasoning)
         if self.key:
             self._metrics.key_tokens.labels(self.key, "prompt").inc(prompt)
             self._metrics.key_tokens.labels(self.key, "generated").inc(generated)
@@ -155,6 +173,8 @@ class RequestAccount:
         self._metrics.running.labels(self._endpoint).dec()
         self._metrics.ended[outcome].labels(self._endpoint).inc()
         self._metrics.duration.labels(self._endpoint).observe(now - self._arrived_at)
+        if self.trace is not None:
+            self.trace.end(outcome, self.error)
         for call in self._when_ended:
             call()
 
@@ -165,7 +185,9 @@ class RequestAccount:
     def _refuse(self, error: BaseException | None) -> None:
         self._decide()
         self.outcome = "refused"
-        self._metrics.refused.labels(self._endpoint, _code(error)).inc()
+        self._metrics.refused.labels(self._endpoint, error_code(error)).inc()
+        if self.trace is not None:
+            self.trace.refuse(error_code(error), error.predicted_wait if isinstance(error, Overloaded) else None)
         if isinstance(error, Overloaded):
             self._metrics.shed.labels(error.reason).inc()
             if error.predicted_wait is not None:
@@ -177,8 +199,8 @@ class RequestAccount:
         return is_first
 
 
-def _code(error: BaseException | None) -> str:
-    """The label of a refusal, one of a small fixed set."""
+def error_code(error: BaseException | None) -> str:
+    """The label of a refusal or a failure, one of a small fixed set."""
     if isinstance(error, AntiphonError):
         return error.code or error.type
     return "client_gone" if error is None or not isinstance(error, Exception) else "internal_error"

@@ -16,6 +16,8 @@ from antiphon.metrics.engines import EnginesCollector, EnginesReport
 from antiphon.metrics.families import LAG_BUCKETS, PREFIX, Families
 from antiphon.metrics.requests import RequestMetrics
 from antiphon.metrics.resources import ChildProcess, ResourceCollector
+from antiphon.metrics.traces import TraceCollector
+from antiphon.tracing import TracingFigures
 
 LOGS = ("access", "messages")  # values of the label `log`
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,6 +46,8 @@ class Metrics(RequestMetrics):
         self.registry.register(self._connections)
         self._logs_and_certificate = _LogsAndCertificate()
         self.registry.register(self._logs_and_certificate)
+        self._traces = TraceCollector()
+        self.registry.register(self._traces)
         ProcessCollector(registry=self.registry)
 
     def request(self, endpoint: str, key: str = "", *, is_retry: bool = False) -> RequestAccount:
@@ -66,6 +70,10 @@ class Metrics(RequestMetrics):
     def watch_certificate(self, not_after: Callable[[], float | None]) -> None:
         """Call `not_after` at each scrape: when the certificate expires, in seconds since 1970."""
         self._logs_and_certificate.not_after = not_after
+
+    def watch_traces(self, figures: Callable[[], TracingFigures]) -> None:
+        """Call `figures` at each scrape."""
+        self._traces.figures = figures
 
     def set_model(self, name: str, children: Callable[[], Iterable[ChildProcess]]) -> None:
         """Set the name of the served model; `children` is called at each scrape from now on."""

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from antiphon.http.edge.authentication import key_name
 from antiphon.http.edge.response_counts import GONE
+from antiphon.http.edge.tracing import trace_of
 from antiphon.log_writer import STDOUT, LineWriter
 from antiphon.metrics import RequestAccount
 
@@ -40,6 +41,7 @@ class Line(msgspec.Struct):
     completion_tokens: int
     outcome: str | None  # finished, aborted, failed or refused; null for requests that generate nothing
     degraded: int | None = None  # the level of load at which its limits were lowered
+    trace_id: str | None = None  # of its trace, sampled or not; null if there is none
 
     def __str__(self) -> str:
         """The line as JSON."""
@@ -117,7 +119,7 @@ def _accounts(scope: Scope) -> list[RequestAccount]:
 
 
 def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> Line:
-    accounts = _accounts(scope)
+    accounts, trace = _accounts(scope), trace_of(scope)
     first_tokens = [account.first_token_after for account in accounts if account.first_token_after is not None]
     outcomes = {account.outcome for account in accounts}
     return Line(
@@ -133,6 +135,7 @@ def _line(scope: Scope, arrived_at: datetime, status: int, duration: float) -> L
         completion_tokens=sum(account.generated_tokens for account in accounts),
         degraded=max((account.degraded for account in accounts if account.degraded is not None), default=None),
         outcome=next((outcome for outcome in _WORST_FIRST if outcome in outcomes), None),
+        trace_id=trace.trace_id if trace else None,
     )
 
 

@@ -186,29 +186,46 @@ async def test_servers_are_added_and_drained_while_streams_run(kind: str, pair: 
             assert await rest(stream) == "whole"
 
 
-async def test_the_same_first_message_goes_to_the_same_server_within_a_bound(pair: Pair, tmp_path: Path):
-    with proxied("haproxy", [server.url for server in pair], tmp_path, affinity="prefix") as proxy:
-        async with client(proxy) as http:
+def turns_of(first: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Three requests of one conversation, which grows."""
+    messages, bodies = list(first), []
+    for number in range(3):
+        bodies.append({"messages": list(messages), "max_tokens": 2, "unknown": "x" * 50_000 * number})
+        messages += [{"role": "assistant", "content": f"{number}"}, {"role": "user", "content": "Go on"}]
+    return bodies
 
-            async def shares(bodies: list[dict[str, object]]) -> list[int]:
+
+def user(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+SYSTEM = {"role": "system", "content": "All conversations begin with this."}
+BEGINNINGS = (
+    [user("one")],
+    [user('with "quotes", and\nlines')],
+    [user("最初の言葉 " * 200)],
+    [user([{"type": "text", "text": "a part"}])],
+    [SYSTEM, user("two")],
+    [SYSTEM, user("三")],
+    [{"role": "system", "content": "四"}, user("three")],
+)
+
+
+async def test_conversations_that_begin_the_same_go_to_the_same_server_within_a_bound(pair: Pair, tmp_path: Path):
+    with proxied("haproxy", [server.url for server in pair], tmp_path, affinity="prefix") as proxy:
+        async with client(proxy, headers={"Content-Type": "application/json"}) as http:
+
+            async def shares(bodies: Sequence[dict[str, object]], *, ascii: bool = False) -> list[int]:
                 before = list(map(accepted, pair))
                 for body in bodies:
-                    reply = await http.post(CHAT, json=body)
+                    reply = await http.post(CHAT, content=json.dumps(body, ensure_ascii=ascii))
                     assert reply.status_code == 200, reply.text
                 return [now - then for now, then in zip(map(accepted, pair), before, strict=True)]
 
-            for text in ("one", 'with "quotes", and\nlines', "最初の言葉 " * 200):
-                turns = [{"role": "user", "content": text}]
-                bodies = []
-                for number in range(3):
-                    bodies.append({"messages": list(turns), "max_tokens": 2, "unknown": "x" * 50_000 * number})
-                    turns += [{"role": "assistant", "content": f"{number}"}, {"role": "user", "content": "Go on"}]
-                assert sorted(await shares(bodies)) == [0, 3], text
-            system = {"role": "system", "content": "All conversations begin with this."}
-            different = [
-                {"messages": [system, {"role": "user", "content": f"{number}"}], "max_tokens": 2}
-                for number in range(16)
-            ]
+            for first in BEGINNINGS:
+                for ascii in (False, True):
+                    assert sorted(await shares(turns_of(first), ascii=ascii)) == [0, 3], (first, ascii)
+            different = [{"messages": [SYSTEM, user(f"{number}")], "max_tokens": 2} for number in range(16)]
             assert min(await shares(different)) >= 2
             before = list(map(accepted, pair))
             async with AsyncExitStack() as stack:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from certificates import certificate
 from programs import haproxy, nginx
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
 from antiphon.http.edge.connections import MAX_HEAD_BYTES
 from antiphon.proxies.addresses import Address, backend_address, listen_address, server_name
+from antiphon.proxies.haproxy import add_server_commands
 from antiphon.proxies.settings import ProxySettings
 
 ONE = ("--backend", "10.0.0.5:8000")
@@ -50,6 +53,7 @@ VARIANTS: dict[str, list[str]] = {
     "below": ["--path", "/tools/chat.v1/", "--metrics-listen", "off"],
     "unix": ["--backend", "unix:/run/antiphon-1.sock", "--listen", "unix:{folder}/front.sock"],
     "tls": ["--certificate", "{folder}/both.pem", "--listen", "127.0.0.1:8443"],
+    "affinity": ["--affinity", "{affinity}"],
     "limits": ["--max-body-size", "1000", "--max-connections", "10", "--keep-alive-timeout", "5", "--max-wait", "0"],
 }
 
@@ -59,7 +63,8 @@ VARIANTS: dict[str, list[str]] = {
 def test_the_program_accepts_the_file_without_a_warning(proxy: str, variant: str, tmp_path: Path):
     cert, key = certificate(tmp_path)
     (tmp_path / "both.pem").write_text(cert.read_text() + key.read_text())
-    options = [each.format(folder=tmp_path) for each in VARIANTS[variant]]
+    affinity = "prefix" if proxy == "haproxy" else "none"
+    options = [each.format(folder=tmp_path, affinity=affinity) for each in VARIANTS[variant]]
     file = tmp_path / "proxy.conf"
     written(proxy, *ONE, *options, "--runtime-dir", str(tmp_path), "--user", "", "--output", str(file))
     reply = check(proxy, file)
@@ -193,6 +198,19 @@ def test_without_a_certificate_only_this_machine_can_connect_by_default():
     assert "listen 127.0.0.1:8080;" in directives(written("nginx", *ONE))
     assert "bind 127.0.0.1:8080" in directives(written("haproxy", *ONE))
     assert "listen *:443 ssl http2;" in directives(written("nginx", *ONE, "--certificate", "/etc/a.pem"))
+
+
+def test_the_document_has_every_option_and_the_commands_that_add_a_server():
+    text = (Path(__file__).parents[2] / "docs" / "proxies.md").read_text()
+    table = text.partition("## Options")[2].partition("\n## ")[0]
+    command = typer.main.get_command(app).commands["proxy-config"]
+    options = {each.opts[0] for each in command.params if each.param_type_name == "option"} - {"--help"}
+    assert options == set(
+        re.findall(r"`(--[a-z-]+)`", "".join(row.split("|")[1] for row in table.splitlines() if "|" in row))
+    )
+    settings = ProxySettings((Address("10.0.0.5", 8000),), (Address("127.0.0.1", 8080),))
+    for line in add_server_commands(settings, "s3", Address("10.0.0.7", 8000)):
+        assert f'haproxy_do "{line}"' in text
 
 
 def test_the_output_file_is_replaced_as_a_whole(tmp_path: Path):

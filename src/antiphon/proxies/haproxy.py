@@ -18,6 +18,8 @@ from antiphon.proxies.settings import HSTS, PRIVATE_NETWORKS, TLS_CIPHERS, Proxy
 _BUFFER_BYTES = 64 << 10  # the part of a body that HAProxy can read, and can send a second time
 _BOUND = 125  # percent of the mean load that a server may have before others get its prefixes
 _CHECK = "check inter 2s fall 2 rise 1"
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'  # of JSON, without backtracking
+_GROUPS = r"\1\2"
 _ALGORITHMS = {"none": "balance leastconn", "prefix": "balance hash var(txn.prefix)"}
 
 
@@ -98,10 +100,11 @@ def _frontend(settings: ProxySettings) -> Iterator[str]:
         yield f"bind {_address(address)}{' v6only' if address.is_ipv6 else ''}{_tls(settings)}"
     yield "# No query strings and no headers: they may contain prompts and keys."
     yield (
-        'log-format "%ci %HM %[var(txn.path),json(utf8s)] %ST %Ta ms, first byte %Tr ms, waited %Tw ms, %b/%s, '
+        'log-format "%ci %HM %[var(txn.sent_path)] %ST %Ta ms, first byte %Tr ms, waited %Tw ms, %b/%s, '
         'retries %rc, %ts %[var(txn.id)]"'
     )
     yield "option http-buffer-request  # the beginning of the body decides where a request goes"
+    yield "http-request set-var(txn.sent_path) path"
     yield "http-request set-var(txn.path) path,url_dec"
     yield "# A client's own request id is kept."
     yield "http-request set-var(txn.id) req.hdr(x-request-id)"
@@ -175,16 +178,30 @@ def _affinity(settings: ProxySettings) -> Iterator[str]:
         return
     yield "# What a conversation begins with decides which server it goes to: the first message and, where that is"
     yield "# a system prompt, which many conversations share, the second one too."
-    yield "http-request set-var(txn.prefix) req.body,json_query('$.messages[0].content')"
-    yield "http-request set-var(txn.role) req.body,json_query('$.messages[0].role')"
-    yield "http-request set-var(txn.second) req.body,json_query('$.messages[1].content')"
+    for field in ("messages[0].content", "messages[0].content[0].text", "prompt", "input", "input[0].content"):
+        yield f"http-request set-var(txn.prefix) {_query(field)} unless {{ var(txn.prefix) -m found }}"
+    yield f"http-request set-var(txn.second) {_query('messages[1].content')}"
+    yield f"http-request set-var(txn.role) {_query('messages[0].role')}"
+    yield "acl is_shared var(txn.role) -m str system developer"
     yield (
         "http-request set-var(txn.prefix) var(txn.prefix),concat(,txn.second) "
-        "if { var(txn.role) -m str system developer } { var(txn.second) -m found }"
+        "if is_shared { var(txn.prefix) -m found } { var(txn.second) -m found }"
     )
-    for field in ("prompt", "input"):
-        query = f"req.body,json_query('$.{field}')"
-        yield f"http-request set-var(txn.prefix) {query} unless {{ var(txn.prefix) -m found }}"
+    yield "# HAProxy does not decode the escapes of other scripts, as \\u4e2d; then the text is used as it was sent."
+    for name in ("prefix", "second"):
+        yield f"http-request set-var(txn.prefix) req.body,{_contents(2)} if is_shared !{{ var(txn.{name}) -m found }}"
+    yield f"http-request set-var(txn.prefix) req.body,{_contents(1)} unless {{ var(txn.prefix) -m found }}"
+
+
+def _query(field: str) -> str:
+    return f"req.body,json_query('$.{field}')"
+
+
+def _contents(count: int) -> str:
+    """A converter from a body to the contents of its first messages, or to itself if it does not have as many."""
+    found = "".join(rf'.*?"(?:content|text)"\s*:\s*({_STRING})' for _ in range(count))
+    pattern = rf'(?s)^.*?"messages"\s*:\s*\[{found}.*$'
+    return f"regsub({_escaped_argument(pattern)},{_escaped_argument(_GROUPS[: 2 * count])})"
 
 
 def _backend(settings: ProxySettings) -> Iterator[str]:

@@ -23,6 +23,7 @@ from antiphon.commands.engines import engines
 from antiphon.commands.inspect import inspect
 from antiphon.commands.models import models
 from antiphon.commands.monitoring import monitoring
+from antiphon.commands.proxy_config import proxy_config
 from antiphon.commands.pull import pull
 from antiphon.commands.quantize import quantize
 from antiphon.commands.reload import reload
@@ -69,6 +70,7 @@ app.command(cls=ServeCommand, context_settings=_FROM_ENVIRONMENT, rich_help_pane
 app.add_typer(engines, name="engines", rich_help_panel="Serve")
 app.command(rich_help_panel="Serve")(reload)
 app.command(rich_help_panel="Serve")(monitoring)
+app.command(rich_help_panel="Serve")(proxy_config)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
 app.add_typer(bench, name="bench", rich_help_panel="Use")

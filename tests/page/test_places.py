@@ -11,14 +11,15 @@ import pytest
 from chat_page import FAILED_LOAD, Visit
 from page_server import PATIENCE, Kind, PageServer
 from playwright.async_api import expect
-from proxy import proxied
+from reverse_proxies import proxied
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_it_works_below_a_path_of_nginx(slow: PageServer, visit: Visit, tmp_path: Path):
     text = "**one** $x^2$ " + " ".join(f"word{number}" for number in range(60))
-    with proxied(slow.url, "/tools/chat/", tmp_path) as url:
+    with proxied("nginx", [slow.url], tmp_path, path="/tools/chat/") as proxy:
+        url = proxy.url.removesuffix("/tools/chat")
         tab = await visit(url, "/tools/chat/")
         asked: list[str] = []
         tab.page.on("request", lambda request: asked.append(request.url))
@@ -33,8 +34,8 @@ async def test_it_works_below_a_path_of_nginx(slow: PageServer, visit: Visit, tm
 
 
 async def test_a_stop_behind_nginx_frees_the_sequence(endless: PageServer, visit: Visit, tmp_path: Path):
-    with proxied(endless.url, "/chat/", tmp_path) as url:
-        tab = await visit(url, "/chat/")
+    with proxied("nginx", [endless.url], tmp_path, path="/chat/") as proxy:
+        tab = await visit(proxy.url.removesuffix("/chat"), "/chat/")
         await tab.ask("Go on")
         await tab.until_writing("and so on")
         await tab.stop_button.click()

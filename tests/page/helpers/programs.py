@@ -1,4 +1,4 @@
-"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, Prometheus.
+"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, HAProxy, Prometheus.
 
 Where one is missing its tests are skipped with the reason, unless ANTIPHON_SKIP_NOTHING is set, as continuous
 integration does: then they fail.
@@ -25,9 +25,13 @@ def chromium() -> str:
 
 
 def nginx() -> str:
-    """The path of nginx, which Debian puts where only root looks."""
-    path = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
-    return path or _missing("nginx is not installed")
+    """The path of nginx."""
+    return _for_root("nginx") or _missing("nginx is not installed")
+
+
+def haproxy() -> str:
+    """The path of HAProxy."""
+    return _for_root("haproxy") or _missing("HAProxy is not installed")
 
 
 def promtool() -> str:
@@ -61,6 +65,11 @@ def npm() -> str:
     if not (WEB / "node_modules").is_dir():
         return _missing("web/node_modules is not there; run `make page-tools`")
     return path
+
+
+def _for_root(name: str) -> str | None:
+    """The path of a program that Debian puts where only root looks."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 
 
 def _missing(reason: str) -> str:

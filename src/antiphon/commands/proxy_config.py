@@ -1,0 +1,146 @@
+"""`antiphon proxy-config`: writes the configuration of a reverse proxy in front of several servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from antiphon.commands.completion import one_of
+from antiphon.config import ServerConfig
+from antiphon.errors import ConfigError
+
+if TYPE_CHECKING:
+    from antiphon.proxies.settings import ProxySettings
+
+_PROXIES = ("nginx", "haproxy")
+_SERVER = ServerConfig()
+_USERS = {"nginx": "www-data", "haproxy": "haproxy"}  # of Debian's packages
+
+
+def proxy_config(
+    proxy: Annotated[str, typer.Argument(help="nginx or haproxy.", autocompletion=one_of(_PROXIES))],
+    backend: Annotated[
+        list[str],
+        typer.Option(help="A server's address: host:port, [IPv6]:port or unix:/path. Give it once for each server."),
+    ],
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An address to listen on; a port alone, or *:port, is every IPv4 interface. "
+            "[default: 127.0.0.1:8080, with --certificate 443]",
+            show_default=False,
+        ),
+    ] = None,
+    server_name: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that clients use; others are refused. May be given several times. [default: any]"),
+    ] = None,
+    certificate: Annotated[str, typer.Option("--certificate", "--ssl-certfile", help="PEM file: serve HTTPS.")] = "",
+    key: Annotated[
+        str, typer.Option("--key", "--ssl-keyfile", help="The key in PEM, if it is not in the certificate's file.")
+    ] = "",
+    path: Annotated[str, typer.Option(help="Serve below this path, such as /chat/.")] = "/",
+    affinity: Annotated[
+        str,
+        typer.Option(
+            help="prefix: conversations that begin the same go to the same server (HAProxy). none: the least busy one.",
+            autocompletion=one_of(("none", "prefix")),
+        ),
+    ] = "none",
+    max_body_bytes: Annotated[
+        int, typer.Option("--max-body-bytes", "--max-body-size", help="The servers' --max-body-bytes.")
+    ] = _SERVER.max_body_bytes,
+    max_connections: Annotated[int, typer.Option(help="The servers' --max-connections.")] = _SERVER.max_connections,
+    max_wait: Annotated[float, typer.Option(help="The servers' --max-wait.")] = _SERVER.max_wait,
+    network_timeout: Annotated[float, typer.Option(help="The servers' --network-timeout.")] = _SERVER.network_timeout,
+    keep_alive_timeout: Annotated[
+        float, typer.Option(help="The servers' --keep-alive-timeout.")
+    ] = _SERVER.keep_alive_timeout,
+    answer_timeout: Annotated[
+        float, typer.Option(help="Seconds for a whole answer; streams may take any time.")
+    ] = 3600.0,
+    drain_seconds: Annotated[
+        float, typer.Option(help="Seconds that streams may go on after the proxy was reloaded or stopped.")
+    ] = 3600.0,
+    metrics_listen: Annotated[
+        str, typer.Option(help="Address of the proxy's own metrics, for operators; off: none.")
+    ] = "127.0.0.1:8404",
+    runtime_dir: Annotated[
+        str, typer.Option(help="Folder of the process id, the runtime socket and temporary files [default: Debian's].")
+    ] = "",
+    user: Annotated[
+        str | None, typer.Option(help='User of the proxy\'s processes, or "" [default: www-data or haproxy].')
+    ] = None,
+    access_log: Annotated[str, typer.Option(help="File of nginx's access log [default: none].")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write this file instead of standard output.")
+    ] = None,
+) -> None:
+    """Print a complete configuration of nginx or HAProxy for several servers.
+
+    Requests go to the least busy server. If it is full, one other server is tried. Streams are not buffered, and a
+    reload of the proxy cuts none. Comments in the file give the reason for each setting.
+
+    [bold]Examples[/bold]
+
+      antiphon proxy-config haproxy --backend 10.0.0.5:8000 --backend 10.0.0.6:8000 -o /etc/haproxy/haproxy.cfg
+
+      antiphon proxy-config nginx --backend 10.0.0.5:8000 --certificate /etc/ssl/chat.pem -o /etc/nginx/nginx.conf
+    """
+    from antiphon.proxies.addresses import backend_address, listen_address
+    from antiphon.proxies.addresses import server_name as checked_name
+    from antiphon.proxies.settings import ProxySettings
+
+    if proxy not in _PROXIES:
+        raise typer.BadParameter(f"{proxy!r} is not one of {', '.join(_PROXIES)}", param_hint="PROXY")
+    settings = ProxySettings(
+        backends=tuple(backend_address("--backend", each) for each in backend),
+        listen=tuple(listen_address("--listen", each) for each in listen or [_default_listen(certificate)]),
+        server_names=tuple(checked_name("--server-name", each) for each in server_name or ()),
+        certificate=certificate,
+        key=key,
+        path=path,
+        affinity=affinity,
+        answer_timeout=answer_timeout,
+        drain_seconds=drain_seconds,
+        metrics_listen=None if metrics_listen == "off" else listen_address("--metrics-listen", metrics_listen),
+        runtime_dir=runtime_dir,
+        user=_USERS[proxy] if user is None else user,
+        access_log=access_log,
+        max_body_bytes=max_body_bytes,
+        max_connections=max_connections,
+        max_wait=max_wait,
+        network_timeout=network_timeout,
+        keep_alive_timeout=keep_alive_timeout,
+    )
+    _write(_text(proxy, settings), output)
+
+
+def _default_listen(certificate: str) -> str:
+    """Keys are sent in every request, so without a certificate only this machine can connect."""
+    return "443" if certificate else "127.0.0.1:8080"
+
+
+def _text(proxy: str, settings: ProxySettings) -> str:
+    from antiphon.proxies.haproxy import haproxy_cfg
+    from antiphon.proxies.header import header
+    from antiphon.proxies.nginx import nginx_conf
+
+    write = nginx_conf if proxy == "nginx" else haproxy_cfg
+    return header(proxy, settings) + write(settings)
+
+
+def _write(text: str, output: Path | None) -> None:
+    from antiphon.replacing import replacing
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with replacing(output, lambda _: None) as part:
+            part.write_text(text)
+            part.chmod(0o644)
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be written: {error.strerror}") from None

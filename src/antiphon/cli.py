@@ -18,6 +18,7 @@ from antiphon.commands.aliases import BatchCommand, ModelCommand
 from antiphon.commands.batch import batch
 from antiphon.commands.chat import chat
 from antiphon.commands.completion import completion, set_up_completion
+from antiphon.commands.doctor import doctor
 from antiphon.commands.engines import engines
 from antiphon.commands.inspect import inspect
 from antiphon.commands.models import models
@@ -46,6 +47,7 @@ It speaks OpenAI's API, so existing clients and programs work with it unchanged.
   antiphon batch IN OUT MODEL   answer a file of requests
   antiphon quantize MODEL OUT   convert it to 4 or 8 bits
   antiphon models               list what was downloaded
+  antiphon doctor               find out what is wrong with this machine
 
 A MODEL is a GGUF file, a Hugging Face folder, or a name: [bold]demo[/bold], [bold]deepseek-r1:1.5b[/bold], or any
 [bold]owner/repo[/bold] on Hugging Face or ModelScope, which is downloaded first (antiphon pull MODEL).
@@ -65,6 +67,7 @@ _FROM_ENVIRONMENT = {"auto_envvar_prefix": "ANTIPHON"}
 app.command(cls=ServeCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
 app.add_typer(engines, name="engines", rich_help_panel="Serve")
 app.command(rich_help_panel="Serve")(reload)
+app.command(cls=ModelCommand, rich_help_panel="Serve")(doctor)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
 app.command(cls=ModelCommand, rich_help_panel="Models")(inspect)

@@ -88,7 +88,12 @@ def _checks(target: str | None, wanted: Any, hub: str) -> list[Check]:  # noqa: 
     from antiphon.doctor.checks import machine_checks
     from antiphon.doctor.host import Host
 
-    return machine_checks(Host(), wanted)
+    machine = machine_checks(Host(), wanted)
+    if target is None:
+        return machine
+    from antiphon.doctor.model import Model
+
+    return [*machine, *Model(target, hub, Host()).checks()]
 
 
 def _variables(context: typer.Context) -> Collection[str]:

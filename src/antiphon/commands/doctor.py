@@ -14,6 +14,7 @@ import typer
 from antiphon import __version__
 from antiphon.commands.completion import model_names
 from antiphon.commands.pull import HubOption
+from antiphon.commands.server_address import server_url
 from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
 from antiphon.terminal import console_on, printable
@@ -53,6 +54,9 @@ def doctor(
     max_connections: Annotated[
         int, typer.Option(envvar="ANTIPHON_MAX_CONNECTIONS", help="As in serve.", show_envvar=False)
     ] = _DEFAULTS.max_connections,
+    api_key: Annotated[
+        str, typer.Option(envvar="ANTIPHON_API_KEY", help="API key to send to the server at URL.", show_envvar=False)
+    ] = "",
     hub: HubOption = _DEFAULTS.hub,
 ) -> None:
     """Look for what keeps this machine, a MODEL or a running server from working well, and say how to fix it.
@@ -64,6 +68,8 @@ def doctor(
       antiphon doctor
 
       antiphon doctor deepseek-r1:1.5b
+
+      antiphon doctor https://chat.example.org
     """
     from antiphon.doctor.checks import Intentions
     from antiphon.doctor.examination import examine
@@ -74,7 +80,7 @@ def doctor(
     wanted = Intentions(host, port, threads, max_connections, variables=_variables(context))
     started = time.monotonic()
     results = []
-    for result in examine(_checks(target, wanted, hub)):
+    for result in examine(_checks(target, wanted, hub, api_key)):
         results.append(result)
     if as_json:
         typer.echo(json.dumps(_report(target, results, time.monotonic() - started), indent=2, ensure_ascii=False))
@@ -84,10 +90,18 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _checks(target: str | None, wanted: Any, hub: str) -> list[Check]:  # noqa: ANN401  # imported only when it runs
-    from antiphon.doctor.checks import machine_checks
-    from antiphon.doctor.host import Host
+def _is_address(target: str) -> bool:
+    """Whether a URL was typed, and not a model: "deepseek-r1:1.5b" is a name."""
+    return target.startswith(("http://", "https://")) or _ADDRESS.fullmatch(target) is not None
 
+
+def _checks(target: str | None, wanted: Any, hub: str, api_key: str) -> list[Check]:  # noqa: ANN401  # imported only when it runs
+    from antiphon.doctor.checks import machine_checks, server_checks
+    from antiphon.doctor.host import Host
+    from antiphon.doctor.visit import Visit
+
+    if target is not None and _is_address(target):
+        return server_checks(Visit(server_url(target, "URL"), api_key))
     machine = machine_checks(Host(), wanted)
     if target is None:
         return machine

@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 
 from antiphon.config import ServerConfig
-from antiphon.doctor import activity, limits, memory, network, processor, software, storage, surroundings
+from antiphon.doctor import (
+    activity,
+    connection,
+    limits,
+    memory,
+    network,
+    processor,
+    proxy,
+    server,
+    software,
+    storage,
+    surroundings,
+)
 from antiphon.doctor.examination import Check
 from antiphon.doctor.host import Host
+from antiphon.doctor.visit import Visit
 
 _DEFAULTS = ServerConfig()
 
@@ -53,4 +66,23 @@ def machine_checks(host: Host, wanted: Intentions) -> list[Check]:
         Check("software", "environment", partial(software.variables, os.environ, wanted.variables)),
         Check("surroundings", "container", partial(surroundings.container, host)),
         Check("surroundings", "clock", partial(surroundings.clock, host)),
+    ]
+
+
+def server_checks(visit: Visit) -> list[Check]:
+    """Everything about a running server that can be seen through its address."""
+    return [
+        Check("connection", "reachable", partial(connection.reachable, visit)),
+        Check("connection", "TLS", partial(connection.tls, visit)),
+        Check("connection", "HTTP", partial(connection.protocol, visit)),
+        Check("connection", "latency", partial(connection.latency, visit)),
+        Check("connection", "clock", partial(connection.clock, visit)),
+        Check("server", "version", partial(server.version, visit)),
+        Check("server", "key", partial(server.key, visit)),
+        Check("server", "ready", partial(server.ready, visit)),
+        Check("server", "load", partial(server.load, visit)),
+        Check("server", "metrics", partial(server.metrics, visit)),
+        Check("proxy", "kind", partial(proxy.proxy, visit)),
+        Check("proxy", "large bodies", partial(proxy.large_bodies, visit)),
+        Check("proxy", "streams", partial(proxy.streams, visit)),
     ]

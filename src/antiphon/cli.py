@@ -19,6 +19,7 @@ from antiphon.commands.batch import batch
 from antiphon.commands.bench import bench
 from antiphon.commands.chat import chat
 from antiphon.commands.completion import completion, set_up_completion
+from antiphon.commands.doctor import doctor
 from antiphon.commands.engines import engines
 from antiphon.commands.inspect import inspect
 from antiphon.commands.models import models
@@ -50,6 +51,7 @@ It speaks OpenAI's API, so existing clients and programs work with it unchanged.
   antiphon bench URL            test a server under load
   antiphon quantize MODEL OUT   convert it to 4 or 8 bits
   antiphon models               list what was downloaded
+  antiphon doctor               find out what is wrong with this machine
 
 A MODEL is a GGUF file, a Hugging Face folder, or a name: [bold]demo[/bold], [bold]deepseek-r1:1.5b[/bold], or any
 [bold]owner/repo[/bold] on Hugging Face or ModelScope, which is downloaded first (antiphon pull MODEL).
@@ -71,6 +73,7 @@ app.add_typer(engines, name="engines", rich_help_panel="Serve")
 app.command(rich_help_panel="Serve")(reload)
 app.command(rich_help_panel="Serve")(monitoring)
 app.command(rich_help_panel="Serve")(proxy_config)
+app.command(cls=ModelCommand, rich_help_panel="Serve")(doctor)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)
 app.add_typer(bench, name="bench", rich_help_panel="Use")

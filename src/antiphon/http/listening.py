@@ -17,7 +17,7 @@ from typing import Any
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_SECONDS = 0.5  # less than the second after which asyncio tries again
-_OTHER_FILES = 256  # besides connections: the engine, the renderer, connections that are being refused
+OTHER_FILES = 256  # besides connections: the engine, the renderer, connections that are being refused
 _SILENT_SECONDS = 60.0  # between two messages about that
 _NUM_PROBES = 4  # of an idle connection, within the network time-out
 
@@ -78,7 +78,7 @@ def notice_vanished_peers(listener: socket.socket, seconds: float) -> None:
 def allow_open_files(connections: int) -> None:
     """Raise this process's limit on open files, as far as permitted, to allow this many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
+    wanted = connections + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -90,7 +90,7 @@ def allowed_connections(wanted: int) -> int:
     At least half of the limit is for connections.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(soft - _OTHER_FILES, soft // 2)
+    most = max(soft - OTHER_FILES, soft // 2)
     if soft == resource.RLIM_INFINITY or wanted <= most:
         return wanted
     logger.warning(

@@ -117,7 +117,14 @@ def findings(text: TextModel, checkpoint: Checkpoint) -> list[Finding]:
     found = [Finding(note.wrong, note.done) for note in checkpoint.notes]
     found += lint(text, generation_defaults(checkpoint))
     if _is_unadvised_demo(checkpoint):
-        found.append(Finding("the demo model advises no temperature", "0 is used where a request names none"))
+        found.append(
+            Finding(
+                "the demo model advises no temperature",
+                "0 is used where a request names none",
+                why="At OpenAI's default of 1 such a small model rambles.",
+                fix="none is needed; send a temperature in requests to have another",
+            )
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""The memory and CPU limits that this process's control groups set, and how often the CPU limit was reached.
+"""The memory, CPU and process limits that this process's control groups set, and how often they were reached.
 
 A limit may be set on the process's own group or on any group that contains it, so all groups are read, from the
 innermost one to the mounted root. Version 1 has one hierarchy per controller, version 2 one for all. A hybrid machine
@@ -34,6 +34,15 @@ class MemoryLimit:
     @property
     def available(self) -> int:
         return max(0, self.limit - self.used)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimit:
+    """A group's limit on processes and threads, and how many there are."""
+
+    group: str
+    limit: int
+    used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,24 @@ def cpu_throttling(root: Path = Path("/")) -> CpuThrottling | None:
     periods, throttled = group.stat("cpu.stat", "nr_periods"), group.stat("cpu.stat", "nr_throttled")
     microseconds, nanoseconds = group.stat("cpu.stat", "throttled_usec"), group.stat("cpu.stat", "throttled_time")
     return CpuThrottling(quota, periods, throttled, microseconds / 1e6 + nanoseconds / 1e9)  # v2 has one, v1 the other
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """How many processes of this process's own group the kernel has killed because memory was used up."""
+    own = [group for name in ("memory", _VERSION_2) for group in _groups(name, root) if group.is_own]
+    return sum(
+        group.stat("memory.events", "oom_kill") + group.stat("memory.oom_control", "oom_kill") for group in own
+    )  # version 2 has the first file, version 1 the second
+
+
+def process_limits(root: Path = Path("/")) -> list[ProcessLimit]:
+    """Every limit on the number of processes and threads that applies to this process, the innermost group's first."""
+    found = []
+    for group in [*_groups("pids", root), *_groups(_VERSION_2, root)]:
+        limit, used = group.number("pids.max"), group.number("pids.current")
+        if limit is not None and used is not None:
+            found.append(ProcessLimit(group.name, limit, used))
+    return found
 
 
 def own_folder(root: Path = Path("/")) -> Path | None:

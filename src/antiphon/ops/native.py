@@ -69,6 +69,11 @@ class Product:
 _Deferred = TypeVar("_Deferred", Normed, Product)
 
 
+def instruction_sets() -> list[str]:
+    """The instruction sets that this process can use, best first."""
+    return _native.instruction_sets()
+
+
 def open_device(instruction_set: str, threads: int, progress: memoryview | None = None) -> _native.Device:
     """Threads and kernels; `progress`: eight writable bytes that grow with every piece of loading done.
 

@@ -7,12 +7,16 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 # Files of tests run side by side, one more than there are cores: many of them wait for servers to start.
 TEST_PROCESSES ?= $(shell expr $$(nproc) + 1)
+# What builds the image: podman, docker or buildah; and further options for it.
+BUILDER ?= $(firstword $(foreach program,podman docker buildah,$(if $(shell command -v $(program)),$(program))))
+IMAGE ?= antiphon
+IMAGE_OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo clean help
+.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo image image-tests clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -86,6 +90,14 @@ docs-serve: $(VENV)/installed-dev ## show the documentation at 127.0.0.1:8001 wh
 
 demo: $(VENV)/installed ## download the demo model
 	@$(BIN)/python -m antiphon.demo
+
+image: ## build the container image IMAGE with podman, docker or buildah
+	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) --file Containerfile --tag $(IMAGE) \
+		--build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/antiphon/__init__.py) \
+		--build-arg REVISION=$$(git rev-parse HEAD) $(IMAGE_OPTIONS) .
+
+image-tests: demo $(VENV)/installed-dev ## build and run the container image, without a daemon or a registry (needs root)
+	ANTIPHON_IMAGE_TESTS=1 $(BIN)/python -m pytest tests/images
 
 clean: ## remove everything that was built or installed
 	rm -rf $(VENV) build dist tests/e2e/clients/node_modules web/node_modules

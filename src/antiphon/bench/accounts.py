@@ -8,7 +8,7 @@ used the server too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -18,8 +18,7 @@ from antiphon.bench.requests import REFUSALS
 # With these, a server may have refused a request before it counted it as received.
 _NOT_RECEIVED = (401, 403, 404, 405, 408, 411, 413, 415, 421, 431)
 _UNCOUNTED_CODES = ("too_many_connections", "rate_limit_exceeded", "requests", "tokens")
-_BAD_REQUESTS = (400, 422)
-_OK, _SERVER_ERROR = 200, 500
+_OK, _BAD_REQUEST, _SERVER_ERROR = 200, 400, 500
 
 
 @dataclass
@@ -36,19 +35,21 @@ class Range:
             self.least += number
 
 
-def expected(requests: Iterable[RequestRecord]) -> dict[str, Range]:
-    """What a server must have counted, by our names of its counters."""
-    names = ("received", "refused", "finished", "prompt_tokens", "generated_tokens", "reasoning_tokens")
+def expected(requests: Sequence[RequestRecord], counters: Mapping[str, float]) -> dict[str, Range]:
+    """What a server must have counted, by our names of its counters. *unanswered*: refused, failed or aborted."""
+    names = ("received", "unanswered", "finished", "prompt_tokens", "generated_tokens", "reasoning_tokens")
     ranges = {name: Range() for name in names}
+    refusals = sum(request.status in REFUSALS and not _is_uncounted(request) for request in requests)
+    # A request that was accepted and then dropped while it waited is answered with a refusal too.
+    all_refused_at_once = counters.get("refused", inf) >= refusals
     for request in requests:
-        is_answered = request.end == "answered"
         reached = request.status is not None and not _is_uncounted(request)
         ranges["received"].add(1, reached)
-        if request.status != _OK:
-            ranges["refused"].add(1, reached and request.status in (*REFUSALS, *_BAD_REQUESTS))
+        if request.end != "answered":
+            ranges["unanswered"].add(1, reached and (request.status != _OK or request.end == "failed"))
         if request.status is None or (request.status == _OK and request.end != "failed"):
-            ranges["finished"].add(1, is_answered)
-        _add_tokens(ranges, request)
+            ranges["finished"].add(1, request.end == "answered")
+        _add_tokens(ranges, request, all_refused_at_once)
     return ranges
 
 
@@ -56,33 +57,34 @@ def _is_uncounted(request: RequestRecord) -> bool:
     return request.status in _NOT_RECEIVED or request.code in _UNCOUNTED_CODES
 
 
-def _add_tokens(ranges: dict[str, Range], request: RequestRecord) -> None:
-    is_known = request.end == "answered" and not request.tokens_estimated
-    generated = request.thought_tokens + request.answer_tokens
-    if is_known:
+def _add_tokens(ranges: dict[str, Range], request: RequestRecord, all_refused_at_once: bool) -> None:
+    if request.end == "answered" and not request.tokens_estimated:
         ranges["prompt_tokens"].add(request.prompt_tokens)
-        ranges["generated_tokens"].add(generated)
+        ranges["generated_tokens"].add(request.thought_tokens + request.answer_tokens)
         ranges["reasoning_tokens"].add(request.thought_tokens, not request.split_estimated)
         if request.split_estimated:
-            ranges["reasoning_tokens"].most += generated
-    elif request.status in (None, _OK) or (request.status or 0) >= _SERVER_ERROR:
+            ranges["reasoning_tokens"].most += request.answer_tokens
+        return
+    was_refused = request.status is not None and _BAD_REQUEST <= request.status < _SERVER_ERROR
+    if not was_refused and not (request.status in REFUSALS and all_refused_at_once):
         for name in ("prompt_tokens", "generated_tokens", "reasoning_tokens"):
             ranges[name].most = inf  # it came so far that tokens may have been computed
 
 
 def reconcile(
-    stage: int, requests: Iterable[RequestRecord], counters: Mapping[str, float], *, shared: bool = False
+    stage: int, requests: Sequence[RequestRecord], counters: Mapping[str, float], *, shared: bool = False
 ) -> CheckRecord:
-    """The verdict on one stage: `counters` is by how much the server's grew. `shared`: others used the server, so that
-    it may have counted more.
+    """The verdict on one stage.
+
+    `counters`: by how much the server's grew. `shared`: others used the server, so it may have counted more.
     """
+    ranges = expected(requests, counters)
+    checked = [name for name in ranges if name in counters]
     differences = []
-    checked = [name for name in expected(()) if name in counters]
-    ranges = expected(requests)
     for name in checked:
-        counted, range_ = counters[name], ranges[name]
-        if counted < range_.least or (counted > range_.most and not shared):
-            differences.append(f"{name}: the server counted {counted:,.0f}, the client {_words(range_)}")
+        counted, found = counters[name], ranges[name]
+        if counted < found.least or (counted > found.most and not shared):
+            differences.append(f"{name}: the server counted {counted:,.0f}, the client {_words(found)}")
     if any(value < 0 for value in counters.values()):
         differences = ["the server's counters went back: it was restarted during the stage"]
     note = "" if checked else "the server has no counters to compare with"

@@ -39,7 +39,7 @@ def ramp_starts(first: int, last: int, seconds: float) -> list[float]:
     The number present at time t is `first + floor((last - first) * t / seconds)`.
     """
     steps = last - first
-    return [0.0] * first + [seconds * number / steps for number in range(1, steps + 1)]
+    return [0.0] * first + [seconds * (number / steps) for number in range(1, steps + 1)]
 
 
 @dataclass(frozen=True)

@@ -152,11 +152,12 @@ class LoadTest:
         runs = [each for each in earlier if isinstance(each, RunRecord)]
         if not runs:
             return
-        for name, value in {**self._options, "url": self.server.target.url, "model": self.server.model}.items():
-            before = {**runs[0].options, "url": runs[0].url, "model": runs[0].model}.get(name, "")
-            if before != value:
+        before = {**runs[0].options, "url": runs[0].url, "model": runs[0].model}
+        now = {**self._options, "url": self.server.target.url, "model": self.server.model}
+        for name in sorted(before.keys() | now.keys()):
+            if (was := before.get(name, "not given")) != (wanted := now.get(name, "not given")):
                 raise ConfigError(
-                    f"the run in {self._folder} had {name} {before!r}, not {value!r}; only the same run can be resumed"
+                    f"{self._folder} has a run with {name} {was}, not {wanted}; only the same run can be resumed"
                 )
         self._origin = time.monotonic() - (time.time() - runs[0].started_at)
         for stage in (each for each in earlier if isinstance(each, StageRecord) and not each.interrupted):

@@ -50,6 +50,11 @@ ANTIPHON = Names(
         "finished": ("antiphon_requests_finished_total",),
         "aborted": ("antiphon_requests_aborted_total",),
         "failed": ("antiphon_requests_failed_total",),
+        "unanswered": (
+            "antiphon_requests_refused_total",
+            "antiphon_requests_aborted_total",
+            "antiphon_requests_failed_total",
+        ),
         "prompt_tokens": ("antiphon_prompt_tokens_total",),
         "generated_tokens": ("antiphon_generated_tokens_total",),
         "reasoning_tokens": ("antiphon_reasoning_tokens_total",),

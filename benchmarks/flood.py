@@ -18,9 +18,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from clients import ask
+from overload_report import percentile
 from record import record
-from users import percentile
+
+from antiphon.bench.client import ask
 
 PATIENCE = 600.0  # seconds
 
@@ -31,7 +32,7 @@ async def chat(port: int, key: str, tokens: int) -> tuple[int, float | None]:
     body: dict[str, Any] = {"messages": [{"role": "user", "content": content}], "max_tokens": tokens}
     body |= {"stream": True, "ignore_eos": True, "temperature": 0}
     async with asyncio.timeout(PATIENCE):
-        reply = await ask(port, "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
+        reply = await ask(f"http://127.0.0.1:{port}", "/v1/chat/completions", body, {"Authorization": f"Bearer {key}"})
     return reply.status, None if reply.first_text is None else reply.first_text - reply.sent
 
 

@@ -16,8 +16,9 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from clients import Reply, ask, has_text
 from prose import prose
+
+from antiphon.bench.client import Reply, ask, has_text
 
 ONE_IN_LONG = 5  # one request in so many is long
 WORDS = tuple(prose().split()[:3000])
@@ -234,7 +235,7 @@ class Clients:
         try:
             # A stream that began is read to its end; what counts is when its first text came.
             async with asyncio.timeout(seen.patience + (60 if seen.is_long else 0)):
-                reply = await ask(self.load.port, "/v1/chat/completions", body, headers)
+                reply = await ask(f"http://127.0.0.1:{self.load.port}", "/v1/chat/completions", body, headers)
         except TimeoutError:
             return "impatient"
         except (OSError, EOFError):

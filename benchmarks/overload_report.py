@@ -16,7 +16,6 @@ from math import inf
 from typing import Any
 
 from overload_clients import Load, Seen
-from users import percentile
 
 REFUSALS = (429, 503, 529)
 
@@ -163,6 +162,12 @@ def memory_course(memory: Sequence[Sequence[float]]) -> str:
     if not sizes:
         return ""
     return f"{statistics.median(sizes[:third]):.0f} → {statistics.median(sizes[-third:]):.0f}, at most {max(sizes):.0f}"
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """The smallest value that at least this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -int(-share * len(ordered) // 1) - 1))] if ordered else None
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float | None]:

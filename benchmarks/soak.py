@@ -39,10 +39,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clients import Reply, ask
 from record import record
 from servers import Server, read_lines
 from soak_requests import BAD_REQUESTS, Request, random_request
+
+from antiphon.bench.client import Reply, ask
 
 NUM_KNOWN = 60  # requests of the catalogue
 SHARE_KNOWN = 0.7  # of the requests that are answered
@@ -144,7 +145,7 @@ def _blocks_in_use(now: dict[str, float]) -> float:
 async def scrape(port: int) -> dict[str, float]:
     """Samples of /metrics; those that differ in labels are also summed under the bare name."""
     found: dict[str, float] = {}
-    for line in (await ask(port, "/metrics")).body.decode().splitlines():
+    for line in (await ask(f"http://127.0.0.1:{port}", "/metrics")).body.decode().splitlines():
         if not line.startswith("#"):
             name, _, value = line.rpartition(" ")
             for each in {name, name.partition("{")[0]}:
@@ -223,7 +224,7 @@ class Soak:
         self.tally.counts["sent"] += 1
         self._num_open += 1
         try:
-            return await ask(self.server.port, request.path, request.body)
+            return await ask(f"http://127.0.0.1:{self.server.port}", request.path, request.body)
         finally:
             self._num_open -= 1
 

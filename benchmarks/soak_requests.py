@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from clients import Reply
+from antiphon.bench.client import Reply
 
 WORDS = (
     "river",

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from http_server import serving, until
 from overload_clients import Attempt, Clients, Load, Seen
-from overload_report import figures, tickets, waits_of
+from overload_report import figures, percentile, tickets, waits_of
 from soak import Sample, growth, trends
-from users import percentile
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 # One process for all of them: importing PyTorch once is dear enough.

@@ -42,9 +42,14 @@ class EventReader:
                 self._lines.append(line[6:] if line.startswith(b"data: ") else line[5:])
             elif line == b"data":
                 self._lines.append(b"")
-        if len(self._rest) + sum(map(len, self._lines)) > MAX_EVENT:
+        if (self._lines or len(self._rest) > MAX_EVENT) and self._num_waiting > MAX_EVENT:
             raise EventTooLarge(f"an event of the stream has more than {MAX_EVENT >> 20} MiB")
         return events
+
+    @property
+    def _num_waiting(self) -> int:
+        """Bytes of the event that has not ended."""
+        return len(self._rest) + sum(map(len, self._lines))
 
 
 def _with_line_feeds(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
 """An HTTP client that costs little: asyncio's transports, and h11 to read and write HTTP/1.1.
 
-At 10,000 parts of streams a second it takes about half a core, where httpx2 takes all of one and falls behind
+At 10,000 parts of streams a second it takes 0.6 cores, where httpx2 takes all of one and falls behind
 (docs/decisions/019-the-client-of-load-tests.md). It keeps connections open between requests, as other clients do, and
 notes when each part of a body came. It follows no redirects, uses no proxies and asks for no compression, so that
 nothing but the server is measured. It knows HTTP alone; what a body means is read elsewhere (`answers.py`).

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import exp, inf
+from math import exp
 from random import Random
 
 import msgspec
@@ -138,8 +138,10 @@ def test_there_is_a_verdict_exactly_if_the_interval_leaves_out_one(seed: int, no
 def test_few_rounds_cannot_tell(count: int) -> None:
     found = compared(rounds(Random(0), count, 3.0, 0.0))
     assert found.estimates[0].winner == ""
-    assert found.estimates[0].smallest == inf
+    assert found.estimates[0].smallest is None
     assert "at least 3 rounds" in found.sentence
+    assert found.estimates[0].in_words() == "can't tell (too few rounds)"
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Comparison) == found
 
 
 def test_verdicts_are_told_in_plain_words() -> None:

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from property_tests import examples
 
 from antiphon.bench import charts
+from antiphon.bench.comparison import Comparison, Estimate
+from antiphon.bench.comparison_report import comparison_html, comparison_markdown, forest
 from antiphon.bench.journal import Journal
 from antiphon.bench.limits import goodput, objective
 from antiphon.bench.measured_requests import measured_requests
@@ -339,3 +341,42 @@ def test_a_folder_is_written_from_its_journal_with_the_limits_of_the_run(tmp_pat
 def test_a_folder_without_a_journal_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"journal\.jsonl cannot be read"):
         read_records(tmp_path)
+
+
+def estimate(**others: object) -> Estimate:
+    fields: dict[str, object] = {
+        "load": EVIL, "metric": "end to end, P50", "better": "lower", "a": 1.0, "b": 2.0, "ratio": 2.0, "low": 1.5,
+        "high": 2.5, "p": 0.001, "winner": "A", "smallest": 1.2, "rounds": 6, "ratios": [1.9, 2.1],
+    }  # fmt: skip
+    return Estimate(**(fields | others))  # type: ignore[arg-type]
+
+
+def test_a_comparison_is_one_page_with_its_figures_and_nothing_of_a_server_is_markup() -> None:
+    rows = [
+        estimate(),
+        estimate(metric="answers/s", better="higher", winner=""),
+        estimate(low=0.0, high=None, smallest=None, rounds=1, winner=""),
+    ]
+    comparison = Comparison(1, EVIL, EVIL, "paired rounds", rows, [EVIL])
+    html = comparison_html(comparison)
+    page = Page(html)
+    assert not {"script", "img", "link"} & set(page.tags)
+    assert "\x1b" not in html
+    found = msgspec.to_builtins(comparison)
+    for place, value in page.figures.items():
+        _, number, name = place.split(".")
+        assert float(value) == found["estimates"][int(number)][name]
+    for drawing in re.findall(r"<svg.*?</svg>", html, re.DOTALL):
+        assert "NaN" not in drawing
+        ElementTree.fromstring(drawing)  # noqa: S314
+    rows_of = [line for line in comparison_markdown(comparison).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows_of} == {8}
+
+
+def test_in_the_chart_of_a_comparison_right_is_where_b_is_better() -> None:
+    rows = [estimate(), estimate(better="higher", winner="B")]
+    root = ElementTree.fromstring(forest("x", rows))  # noqa: S314
+    middle = float(next(line.attrib["x1"] for line in root.iter("line") if line.attrib["class"] == "axis"))
+    slower, faster = (float(each.attrib["cx"]) for each in root.iter("circle") if each.attrib["class"] == "fill1")
+    assert slower < middle < faster
+    assert middle - slower == pytest.approx(faster - middle, abs=0.2)

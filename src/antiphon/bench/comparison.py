@@ -83,15 +83,17 @@ class Estimate(msgspec.Struct, frozen=True):
     b: float
     ratio: float  # b / a
     low: float  # of the interval of the ratio
-    high: float
+    high: float | None  # None: there are too few rounds for an interval
     p: float  # before the correction
     winner: Winner
-    smallest: float  # ratio above 1 that would have been seen in 4 of 5 comparisons
+    smallest: float | None  # ratio above 1 that would have been seen in 4 of 5 comparisons
     rounds: int
     ratios: list[float]  # of the rounds, if they were paired
 
     def in_words(self) -> str:
         """The verdict, as `A is better: 12 to 18 % less`."""
+        if self.smallest is None or self.high is None:
+            return "can't tell (too few rounds)"
         if not self.winner:
             return f"can't tell (differences of {_percent(self.smallest - 1)} would be seen)"
         ratios = sorted((self.low, self.high)) if self.winner == "B" else sorted((1 / self.low, 1 / self.high))
@@ -130,9 +132,10 @@ class Comparison(msgspec.Struct, frozen=True):
             return f"Each {verb} faster in some figures: {self.a} in {len(wins['A'])}, {self.b} in {len(wins['B'])}."
         if not self.estimates:
             return "There is nothing to compare: no load has figures of both."
-        least = min(each.smallest for each in self.estimates)
-        if least == inf:
+        seen = [each.smallest for each in self.estimates if each.smallest is not None]
+        if not seen:
             return f"Can't tell which is faster: that takes at least {ENOUGH_ROUNDS} rounds."
+        least = min(seen)
         return f"Can't tell which is faster: a difference of less than {_percent(least - 1)} is not visible here."
 
 
@@ -342,8 +345,8 @@ def _estimate(raw: _Raw, level: float, decided: bool) -> Estimate:
     )
 
 
-def _exp(value: float) -> float:
-    return inf if value > 700 else exp(value)
+def _exp(value: float) -> float | None:
+    return None if value > 700 else exp(value)
 
 
 def _by_load(

@@ -105,11 +105,12 @@ def render(summary: Summary, records: Sequence[Record]) -> str:
         checks=_checks(summary),
         errors=_errors(everything),
     )
-    return _template().render(report=report, run=summary.run, summary=summary)
+    return template("report.html").render(report=report, run=summary.run, summary=summary)
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A page's template; whatever is put into it is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -124,7 +125,7 @@ def _template() -> jinja2.Template:
         "percentiles": PERCENTILES,
         "GIB": _GIB,
     }
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _figure(value: float | None, place: str, factor: float = 1.0) -> Markup:

@@ -16,9 +16,10 @@ import msgspec
 
 from antiphon.bench import journal
 from antiphon.bench.limits import Goodput, Objective, goodput, objective
-from antiphon.bench.records import Record, RequestRecord, RunRecord
+from antiphon.bench.measured_requests import MeasuredRequest
+from antiphon.bench.records import Record, RequestRecord, RunRecord, SampleRecord, StageRecord
 from antiphon.bench.report import render
-from antiphon.bench.summary import Summary, summarize
+from antiphon.bench.summary import StageSummary, Summary, requests_of, summarize, summarize_stage
 from antiphon.bench.tables import markdown, requests_csv
 from antiphon.errors import ConfigError
 from antiphon.replacing import replacing
@@ -63,14 +64,23 @@ def write_results(
     summary = summarize(records, limits=limits, objectives=objectives, mean_limit=mean_limit)
     requests = [record for record in journal.current(list(records)) if isinstance(record, RequestRecord)]
     encoded = msgspec.json.format(msgspec.json.encode(summary), indent=1) + b"\n"
-    _write(folder / "summary.json", encoded)
-    _write(folder / "report.html", render(summary, records).encode())
-    _write(folder / "report.md", markdown(summary).encode())
-    _write(folder / "requests.csv", requests_csv(requests).encode())
+    write_file(folder / "summary.json", encoded)
+    write_file(folder / "report.html", render(summary, records).encode())
+    write_file(folder / "report.md", markdown(summary).encode())
+    write_file(folder / "requests.csv", requests_csv(requests).encode())
     return summary
 
 
-def _write(path: Path, content: bytes) -> None:
+def measured_stages(records: Sequence[Record]) -> list[tuple[StageSummary, list[MeasuredRequest]]]:
+    """The stages of a journal with the requests that their figures are of. Interrupted ones are left out."""
+    records = journal.current(list(records))
+    requests = [record for record in records if isinstance(record, RequestRecord)]
+    samples = [record for record in records if isinstance(record, SampleRecord)]
+    stages = [record for record in records if isinstance(record, StageRecord) and not record.interrupted]
+    return [(summarize_stage(each, requests, samples), requests_of(each, requests)) for each in stages]
+
+
+def write_file(path: Path, content: bytes) -> None:
     """Replace a file; whatever happens, the old or the new one is complete."""
     with replacing(path, lambda _: None) as part:
         part.write_bytes(content)

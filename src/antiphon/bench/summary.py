@@ -16,6 +16,7 @@ import msgspec
 
 from antiphon.bench.distributions import Distribution, distribution
 from antiphon.bench.journal import current
+from antiphon.bench.knee import Knee, knee_of
 from antiphon.bench.limits import Goodput, Objective, latency_figure
 from antiphon.bench.measured_requests import MeasuredRequest, arrivals, measured_requests
 from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, SampleRecord, StageRecord
@@ -99,6 +100,11 @@ class StageSummary(msgspec.Struct, frozen=True):
     server: ServerLoad
     objectives: list[Verdict] = []
 
+    @property
+    def is_good(self) -> bool:
+        """Whether every objective was met. If nothing was measured, it was not."""
+        return self.requests > 0 and all(verdict.met for verdict in self.objectives)
+
 
 class Summary(msgspec.Struct, frozen=True):
     """All figures of a load test."""
@@ -110,13 +116,18 @@ class Summary(msgspec.Struct, frozen=True):
     windows: list[Window]
     users_within: list[UsersWithin]  # the limit for mean latencies, if one was given
     checks: list[CheckRecord]
+    knee: Knee | None = None  # if the run searched for it
 
     @property
     def passed(self) -> bool:
-        """Whether every objective was met and every check passed."""
-        return all(verdict.met for stage in self.stages for verdict in stage.objectives) and all(
-            check.passed for check in self.checks
-        )
+        """Whether every check passed and every objective was met. In a search for the knee some are missed: there it is
+        enough that there is a knee.
+        """
+        if not all(check.passed for check in self.checks):
+            return False
+        if self.knee is not None:
+            return self.knee.load is not None
+        return all(verdict.met for stage in self.stages for verdict in stage.objectives)
 
 
 def summarize(
@@ -138,16 +149,19 @@ def summarize(
         raise ConfigError("the journal does not begin with the record of a run")
     records = current(list(records))
     stages = [record for record in records if isinstance(record, StageRecord)]
+    searched = bool(run.options.get("find_knee")) and bool(objectives)
     requests = [record for record in records if isinstance(record, RequestRecord)]
     samples = sorted((record for record in records if isinstance(record, SampleRecord)), key=lambda each: each.at)
+    summaries = [summarize_stage(stage, requests, samples, limits, objectives) for stage in stages]
     return Summary(
         schema=SCHEMA,
         run=run,
         goodput_limits={} if limits is None else limits.limits,
-        stages=[summarize_stage(stage, requests, samples, limits, objectives) for stage in stages],
+        stages=summaries,
         users_within=_users_within(stages, requests, mean_limit),
         windows=windows(stages, measured_requests(requests), samples),
         checks=[record for record in records if isinstance(record, CheckRecord)],
+        knee=knee_of((each.users, each.is_good) for each in summaries if each.users) if searched else None,
     )
 
 

@@ -39,6 +39,9 @@ def conclude(summary: Summary) -> Conclusion:
         return Conclusion("doubtful", "Not valid", f"{sentence} {figures}")
     if failed:
         return Conclusion("bad", "Check failed", f"{_checks(failed)} {figures}")
+    if summary.knee is not None:
+        found = summary.knee.load is not None
+        return Conclusion("good" if found else "bad", "Knee", f"{summary.knee.sentence} {figures}")
     verdicts = [verdict for stage in summary.stages for verdict in stage.objectives]
     if not verdicts:
         return Conclusion("plain", "Result", figures)

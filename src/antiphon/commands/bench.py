@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from antiphon.commands.aliases import PlainHelpCommand
+from antiphon.commands.bench_compare import compare, options_of
 from antiphon.commands.bench_results import GOODPUT_HELP, MEAN_LIMIT_HELP, SLO_HELP, report
 from antiphon.commands.completion import one_of
 from antiphon.terminal import console_on
@@ -280,6 +281,15 @@ def run(
     mean_limit: Annotated[
         float, typer.Option(min=0, help=MEAN_LIMIT_HELP, rich_help_panel=_LIMITS, show_default=False)
     ] = 0.0,
+    find_knee: Annotated[
+        bool,
+        typer.Option(
+            "--find-knee",
+            help="Search for the most users with whom --slo is met ('p95 first_token < 2s' if it is not given), up to "
+            "--users (256).",
+            rich_help_panel=_LOAD,
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -303,9 +313,13 @@ def run(
       antiphon bench 127.0.0.1:8000 --users 1,2,4,...,16 --check-same
       antiphon bench 127.0.0.1:8000 --ramp 1..20 --ramp-seconds 60
       antiphon bench https://host/v1 --rate 2.5 --retries openai
+      antiphon bench 127.0.0.1:8000 --find-knee --slo "p95 ttft < 1s"
       antiphon bench 127.0.0.1:8000 --input-tokens 200 --output-tokens 128
     """
     from antiphon.commands.load_testing import Options, run_load_test
 
     options = Options(**{name: value for name, value in locals().items() if name in Options.__dataclass_fields__})
     run_load_test(options, console_on(stderr=True))
+
+
+bench.command(cls=PlainHelpCommand)(options_of(run)(compare))

@@ -1,0 +1,141 @@
+"""`antiphon bench compare`: two servers, or two folders of results."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from antiphon.errors import ConfigError
+from antiphon.terminal import console_on, print_note, printable
+
+_NOT_SHARED = (
+    "url",
+    "ramp",
+    "ramp_seconds",
+    "hold_seconds",
+    "metrics_url",
+    "pid",
+    "find_knee",
+    "resume",
+    "name",
+    "slo",
+)
+_DEFAULTS = {"rounds": 6}
+_Sides = Annotated[str, typer.Argument(help="Address of a server, or the folder of a load test.")]
+_Names = Annotated[str, typer.Option(help="Name in the comparison.", rich_help_panel="Output", show_default=False)]
+
+
+def options_of(run: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of `run` after its own, for typer, which reads the signature."""
+
+    def with_options(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        mine = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        theirs = [
+            each.replace(kind=each.KEYWORD_ONLY, default=_DEFAULTS.get(name, each.default))
+            for name, each in inspect.signature(run, eval_str=True).parameters.items()
+            if name not in _NOT_SHARED
+        ]
+        command.__signature__ = inspect.Signature([*mine, *theirs])  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in [*mine, *theirs]}
+        return command
+
+    return with_options
+
+
+def compare(a: _Sides, b: _Sides, *, name_a: _Names = "", name_b: _Names = "", **given: Any) -> None:  # noqa: ANN401
+    """Compare two servers: which is faster, by how much, and whether the measurements can tell.
+
+    Both are measured in turn with the same prompts, in rounds, in the order A B B A. The options are those of
+    antiphon bench. Two folders of results can be compared too; that says less, since they were measured at different
+    times.
+
+    \b
+    Examples:
+      antiphon bench compare 127.0.0.1:8000 127.0.0.1:8080 --users 8
+      antiphon bench compare before after
+    """
+    console = console_on(stderr=True)
+    folders = [Path(each) for each in (a, b) if Path(each).exists()]
+    if len(folders) == 1:
+        raise ConfigError(f"{folders[0]} is a folder and the other is not; compare two servers or two folders")
+    output = given["output"] or Path(time.strftime("compare-%Y%m%d-%H%M%S"))
+    if folders:
+        _compare_folders(folders[0], folders[1], name_a, name_b, output, console)
+    else:
+        asyncio.run(_compare_servers((a, b), (name_a or a, name_b or b), output, given, console))
+
+
+def _compare_folders(a: Path, b: Path, name_a: str, name_b: str, output: Path, console: Console) -> None:
+    from antiphon.bench.comparison import compare_independent
+    from antiphon.bench.results import measured_stages, read_records
+
+    left, right = (measured_stages(read_records(folder)) for folder in (a, b))
+    found = compare_independent(name_a or a.name or str(a), name_b or b.name or str(b), left, right)
+    if not found.estimates:
+        loads = [sorted({stage.label for stage, _ in side}) for side in (left, right)]
+        raise ConfigError(f"{a} and {b} have no load in common: {', '.join(loads[0])}; and {', '.join(loads[1])}")
+    _tell(found, output, console)
+
+
+async def _compare_servers(
+    urls: tuple[str, str], names: tuple[str, str], output: Path, given: dict[str, Any], console: Console
+) -> None:
+    from contextlib import AsyncExitStack
+
+    from antiphon.bench.comparison import compare_rounds
+    from antiphon.bench.progress import Live
+    from antiphon.bench.results import measured_stages, read_records
+    from antiphon.commands import bench_results
+    from antiphon.commands.load_testing import Options, end_on_interrupt, planned_stages, prepared
+
+    unused = {"ramp": None, "ramp_seconds": 0.0, "hold_seconds": 0.0, "metrics_url": "", "pid": 0, "find_knee": False}
+    common = {**given, **unused, "resume": False, "slo": None}
+    sides = [
+        Options(**{**common, "url": url, "name": name, "output": output / letter})
+        for url, name, letter in zip(urls, names, "ab", strict=True)
+    ]
+    planned = planned_stages(sides[0])
+    bench_results.check_limits(given["goodput"] or [], [])
+    async with AsyncExitStack() as stack:
+        live = stack.enter_context(Live(console))
+        tests = [await stack.enter_async_context(await prepared(side, live)) for side in sides]
+        for test in tests[1:]:
+            test.stop = tests[0].stop
+        end_on_interrupt(tests[0], console)
+        for test in tests:
+            await test.warm_up()
+        for stage in planned:
+            for number in ((0, 1), (1, 0))[stage.round % 2]:
+                if not tests[0].stop.is_set():
+                    await tests[number].run_stage(stage, f"{stage.number + 1}/{len(planned)} {names[number]}:")
+        for test in tests:
+            await test.check_same()
+    for side in sides:
+        assert side.output is not None
+        bench_results.write_and_tell(side.output, console)
+    both = [{stage.stage: stage for stage, _ in measured_stages(read_records(output / each))} for each in "ab"]
+    pairs = [(both[0][number], both[1][number]) for number in both[0] if number in both[1]]
+    _tell(compare_rounds(*names, pairs), output, console)
+
+
+def _tell(comparison: Any, output: Path, console: Console) -> None:  # noqa: ANN401  # imported only where it runs
+    from antiphon.bench.comparison_report import METHODS, in_words, write_comparison
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_comparison(output, comparison)
+    for each, words in zip(comparison.estimates, in_words(comparison), strict=True):
+        console.print(f"{printable(each.load)}, {each.metric}: {printable(words)}", soft_wrap=True)
+    for failure in comparison.failures:
+        print_note(console, failure)
+    if comparison.method != "paired rounds":
+        print_note(console, METHODS[comparison.method])
+    console.print(printable(comparison.sentence), style="bold", soft_wrap=True)
+    console.print(f"comparison: {output / 'comparison.html'}", soft_wrap=True)

@@ -28,6 +28,7 @@ TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
 MAX_ENGINES = 64  # more than any machine has NUMA nodes; each engine has its own copy of the weights
 MAX_THREADS = 1024  # more than any machine has cores; each thread takes memory
+METRICS_ALIASES = ("none", "vllm")  # other servers whose names /metrics has too
 ACCESS_LOGS = ("auto", "json", "text", "off")  # auto: text on a terminal, JSON elsewhere
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
@@ -142,6 +143,7 @@ class ServerConfig:
     tool_call_parser: str = "auto"  # the format of tool calls; auto: the template's; none: no tools
     page: bool = True  # serve the chat page at /
     status: bool = True  # serve /v1/status
+    metrics_aliases: str = "none"  # also name metrics as this server does
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
     hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted
@@ -189,6 +191,7 @@ class ServerConfig:
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)
+        _one_of("--metrics-aliases", self.metrics_aliases, METRICS_ALIASES)
         _one_of("--access-log", self.access_log, ACCESS_LOGS)
         if self.otlp_traces_endpoint and not _COLLECTOR.fullmatch(self.otlp_traces_endpoint):
             raise ConfigError(

@@ -66,6 +66,7 @@ class MixedLoad:
     async def _nuisances(self) -> None:
         """Each kind in turn."""
         hello = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+        late = hello | {"max_tokens": 200, "ignore_eos": True, "timeout": 0.3}
         key = self._keys[0]
         for turn in itertools.count():
             match turn % 10:
@@ -74,7 +75,7 @@ class MixedLoad:
                 case 1:
                     await self._post("/v1/chat/completions", hello | {"max_wait": 0.0001}, key)
                 case 2:
-                    await self._post("/v1/chat/completions", hello | {"max_tokens": 400, "timeout": 0.2}, key)
+                    await self._post("/v1/chat/completions", late, key)
                 case 3:
                     await self._post("/v1/chat/completions", hello, key, {"x-stainless-retry-count": "1"})
                 case 4:

@@ -77,6 +77,7 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
         degrade=parse_rules("memory>0.1%: max_tokens=200"),
         degrade_stay=0.5,
         max_queued_requests=16,
+        metrics_aliases="vllm",
     ) as server:
         (folder / "key").write_text(SCRAPER)
         settings = MonitoringSettings((server.url,), scrape_interval="500ms", credentials_file="key")
@@ -154,6 +155,23 @@ async def test_a_server_that_is_not_chosen_is_in_no_panel(watched: Watched):
     for panel in PANELS.values():
         for query in panel.queries:
             assert await watched.prometheus.now(without_variables(query.expression, instance="another:8000")) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("antiphon_sequences_running", "vllm:num_requests_running"),
+        ("antiphon_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"),
+        ("antiphon_generated_tokens_total", "vllm:generation_tokens_total"),
+        ("antiphon_time_to_first_token_seconds_bucket", "vllm:time_to_first_token_seconds_bucket"),
+    ],
+)
+async def test_values_under_vllms_names_are_the_same_in_every_scrape(watched: Watched, ours: str, theirs: str):
+    found = await watched.prometheus.range(
+        f"{ours} - ignoring (model_name) {theirs}", watched.started_at, time.time(), 1
+    )
+    assert found
+    assert {value for each in found for value in each.values} == {0.0}
 
 
 async def test_prometheus_came_with_its_key(watched: Watched):

@@ -72,6 +72,7 @@ class Context:
         """Apply the settings to what is shared with the context before."""
         settings = self.settings
         self.metrics.set_model(self.model.name, lambda: child_processes(self.model, self.engine))
+        self.metrics.vllm_names = settings.metrics_aliases == "vllm"
         self.metrics.begin_keys([key.name for key in settings.api_keys])
         self.responses.set_limits(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
         self.threads.max_waiting = settings.max_queued_requests
@@ -187,6 +188,7 @@ def create_context(
         lambda: engines_report(engine),
         [key.name for key in keys],
         lambda: child_processes(model, engine),
+        vllm_names=settings.metrics_aliases == "vllm",
     )
     rates = Rates(keys, settings.requests_per_minute, settings.tokens_per_minute)
     # Continuing a conversation is like sending all of it, so it may be as long as a body.

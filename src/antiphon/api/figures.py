@@ -37,13 +37,14 @@ def engines_report(engine: EngineClient) -> EnginesReport:
 
 
 def _limits(engine: EngineClient) -> EngineLimits:
-    server, each = engine.settings, engine.engine_settings
+    server, each, ready = engine.settings, engine.engine_settings, engine.info_of(None)
     return EngineLimits(
         requests=server.max_queued_requests,
         wait_seconds=server.max_wait,
         sequences=each.max_num_sequences,
         step_tokens=each.max_batch_tokens,
         step_seconds=each.target_step_seconds,
+        kv_block_tokens=ready.block_size if ready else 0,
     )
 
 

@@ -20,6 +20,7 @@ from antiphon.config import (
     INSTRUCTION_SETS,
     KV_CACHE_TYPES,
     LOG_LEVELS,
+    METRICS_ALIASES,
     QUANTIZATIONS,
     SCHEDULING_POLICIES,
     SYSTEM_PROMPTS,
@@ -201,6 +202,9 @@ def serve(
     ] = "",
     page: Annotated[bool, _option(_NETWORK, "Serve the chat page at /.")] = _SERVER.page,
     status: Annotated[bool, _option(_NETWORK, "Serve /v1/status: how busy the server is.")] = _SERVER.status,
+    metrics_aliases: Annotated[
+        str, _choice(_NETWORK, METRICS_ALIASES, "also name the metrics as another server does.")
+    ] = _SERVER.metrics_aliases,
     max_body_bytes: Annotated[int, _option(_NETWORK, "Maximum size of a request body.")] = _SERVER.max_body_bytes,
     max_connections: Annotated[int, _option(_NETWORK, "Maximum open connections.")] = _SERVER.max_connections,
     network_timeout: Annotated[
@@ -312,6 +316,7 @@ def serve(
         strict_fields=strict_fields,
         page=page,
         status=status,
+        metrics_aliases=metrics_aliases,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,

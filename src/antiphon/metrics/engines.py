@@ -54,13 +54,14 @@ class EngineCounts:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """The settings that limit each engine and its queue; 0: no limit."""
+    """What limits each engine and its queue; 0: no limit."""
 
     requests: int = 0  # accepted and not finished, of the whole server
     wait_seconds: float = 0.0  # for the first token
     sequences: int = 0  # computed at the same time
     step_tokens: int = 0  # in one step
     step_seconds: float = 0.0  # which a step should not exceed while others wait
+    kv_block_tokens: int = 0  # in a block of the KV cache; 0: not known before an engine is ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ def _counters(counts: EngineCounts) -> Iterable[Metric]:
 
 def _limits(limits: EngineLimits) -> Iterable[Metric]:
     for name, text, value in (
+        ("kv_block_tokens", "Tokens in a block of the KV cache.", limits.kv_block_tokens),
         ("requests_limit", "Accepted requests that may be unfinished.", limits.requests),
         (
             "wait_limit_seconds",

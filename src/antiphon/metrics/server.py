@@ -18,6 +18,7 @@ from antiphon.metrics.requests import RequestMetrics
 from antiphon.metrics.resources import ChildProcess, ResourceCollector
 from antiphon.metrics.traces import TraceCollector
 from antiphon.tracing import TracingFigures
+from antiphon.metrics.vllm_names import vllm_families
 
 LOGS = ("access", "messages")  # values of the label `log`
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -33,8 +34,14 @@ class Metrics(RequestMetrics):
         engines: Callable[[], EnginesReport] = EnginesReport,
         key_names: Sequence[str] = (),
         children: Callable[[], Iterable[ChildProcess]] = tuple,
+        *,
+        vllm_names: bool = False,
     ) -> None:
-        """`engines` and `children` are called at each scrape; `key_names` are the values of the label `key`."""
+        """`engines` and `children` are called at each scrape; `key_names` are the values of the label `key`.
+
+        `vllm_names`: a scrape has the values under vLLM's names too.
+        """
+        self.vllm_names = vllm_names
         self.registry = _Registry()
         super().__init__(self.registry, key_names)
         self._version = version
@@ -78,6 +85,7 @@ class Metrics(RequestMetrics):
     def set_model(self, name: str, children: Callable[[], Iterable[ChildProcess]]) -> None:
         """Set the name of the served model; `children` is called at each scrape from now on."""
         self._children = children
+        self._model = name
         self._build.clear()
         self._build.labels(self._version, platform.python_version(), name).set(1)
 
@@ -91,7 +99,10 @@ class Metrics(RequestMetrics):
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format. Call it on the event loop, where the accounts change."""
-        return generate_latest(self.registry)
+        if not self.vllm_names:
+            return generate_latest(self.registry)
+        families = list(self.registry.collect())
+        return generate_latest(_Scrape([*families, *vllm_families(families, self._model)]))
 
     def _define_server(self, families: Families) -> None:
         self._stored = families.gauge("stored_responses", "Responses that are kept to be continued.")
@@ -129,6 +140,17 @@ class _LogsAndCertificate(Collector):
         if (expiry := self.not_after()) is not None:
             not_after.add_metric([], expiry)
         yield not_after
+
+
+class _Scrape(CollectorRegistry):
+    """Families as they were collected."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return iter(self._families)
 
 
 class _Registry(CollectorRegistry):

@@ -101,9 +101,16 @@ CACHE = Row(
             document="metrics.md#engines",
         ),
         Panel(
-            "KV blocks",
-            "Blocks of the KV cache. Cached ones are free, but a prompt that begins alike can use their contents.",
-            [Query(total("antiphon_kv_blocks", by="state"), "{{state}}")],
+            "KV cache in tokens",
+            "Tokens that the KV cache has room for. Cached ones are free, but a prompt that begins alike can use their "
+            "contents.",
+            [
+                Query(
+                    f"sum by (state) ({total('antiphon_kv_blocks', by='instance, state')} "
+                    f"* on (instance) group_left () {largest('antiphon_kv_block_tokens', by='instance')})",
+                    "{{state}}",
+                )
+            ],
             unit="none",
             stacked=True,
             width=6,

@@ -91,6 +91,10 @@ async def test_a_request_is_a_tree_of_spans_whose_times_are_those_of_the_answer(
         answer = response.json()
         root = await root_of(receiver)
     children = check_tree(receiver, root)
+    prepare = children["prepare"]
+    render, tokenize = (receiver.children(prepare)[name] for name in ("render", "tokenize"))
+    assert prepare.begun_at <= render.begun_at <= render.ended_at == tokenize.begun_at
+    assert tokenize.begun_at <= tokenize.ended_at <= prepare.ended_at
     assert (root.trace_id, root.parent_id, root.trace_state) == (TRACE, PARENT, SAMPLED["tracestate"])
     assert response.headers["traceparent"] == f"00-{TRACE}-{root.span_id}-01"
     assert (root.kind, root.status) == (2, 0)  # a server's span; the status is unset

@@ -294,6 +294,8 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
     account.accept(streams[-1].predicted_wait)
     if account.trace is not None:
         account.trace.set(_asked(context, job))
+        if (times := job.prompts[0].times) is not None:
+            account.trace.set_prompt_times(times.begun_at, times.rendered_at, times.encoded_at)
     if job.degraded is not None:
         account.note_degraded(job.degraded.level)
     return Generation(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from antiphon.api.degrading import NO_LOAD, Load
 from antiphon.api.shapes import Degraded
 from antiphon.request import SamplingParams, ServiceTier
-from antiphon.text import ToolReading
+from antiphon.text import PromptTimes, ToolReading
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Prompt:
     starts_in_thought: bool = False
     continues: bool = False  # it ends inside the answer, or the thought, that is to be continued
     num_scored_tokens: int = 0  # tokens at its end whose log-probabilities are returned
+    times: PromptTimes | None = None  # when it was rendered and encoded; None for a raw prompt
 
 
 @dataclass(frozen=True, slots=True)

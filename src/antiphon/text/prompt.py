@@ -8,6 +8,7 @@ in `earlier_thoughts`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,11 +31,21 @@ __all__ = ["EMPTY_THOUGHT", "NONCHARACTERS", "ROLES", "THINK_CLOSE", "THINK_OPEN
 
 
 @dataclass(frozen=True, slots=True)
+class PromptTimes:
+    """When a prompt was rendered and encoded, in seconds of `time.monotonic()`."""
+
+    begun_at: float
+    rendered_at: float
+    encoded_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChatPrompt:
     """The tokens a conversation has become."""
 
     token_ids: list[int]
     starts_in_thought: bool  # the template opened the thought, so the model's first token is already part of it
+    times: PromptTimes | None = None  # when it was made
 
 
 def build_chat_prompt(
@@ -61,6 +72,7 @@ def build_chat_prompt(
     Raises InvalidRequest, naming the field, for what cannot be rendered (see `ChatTemplate.render`), and
     ContextLengthExceeded for a prompt that was not encoded to its end.
     """
+    begun_at = time.monotonic()
     _check_messages(messages)
     sentinel, end, proof, gap, close = free_noncharacters([messages, tools, variables, template.source], 5)
     marker = Marker(sentinel, tokenizer.control)
@@ -89,12 +101,15 @@ def build_chat_prompt(
     )
     if close_thought and opens_turn:
         text = _close_thought(text, template.source)
+    rendered_at = time.monotonic()
     if limit is not None:
         tokenizer.check_room(marker.unmark(text), limit, param="messages")
     opened = opens_turn and text.rstrip().endswith(THINK_OPEN)
     continued: Thought | None = marked[-1].get(_THOUGHT) if continue_final_message else None
     in_thought = continued is not None and continued.is_open
-    return ChatPrompt(_encoded(tokenizer, text, marker, limit), starts_in_thought=opened or in_thought)
+    token_ids = _encoded(tokenizer, text, marker, limit)
+    times = PromptTimes(begun_at, rendered_at, time.monotonic())
+    return ChatPrompt(token_ids, starts_in_thought=opened or in_thought, times=times)
 
 
 def _rendered(

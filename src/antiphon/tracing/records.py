@@ -181,6 +181,7 @@ class GenerationTrace:
         self._on_end = on_end
         self._finish_reasons: list[str] = []
         self._stages: Stages | None = None
+        self._prompt_times: tuple[float, float, float] | None = None
         span.set(names.endpoint_attributes(endpoint))
 
     def set(self, attributes: Attributes) -> None:
@@ -199,6 +200,10 @@ class GenerationTrace:
     def finish_choice(self, reason: str) -> None:
         """A choice is complete."""
         self._finish_reasons.append(reason)
+
+    def set_prompt_times(self, begun_at: float, rendered_at: float, encoded_at: float) -> None:
+        """Set when the chat template was rendered and its text tokenized."""
+        self._prompt_times = (begun_at, rendered_at, encoded_at)
 
     def set_stages(self, stages: Stages) -> None:
         """Set the times of the stages; call it before `end`."""
@@ -235,8 +240,14 @@ class GenerationTrace:
         received_at = self._received_at()
         if not self._is_item:
             self._child("receive", self._arrived_at, received_at or decided_at)
-        if received_at is not None:
-            self._child("prepare", received_at, decided_at)
+        if received_at is None:
+            return
+        prepare = self._span.child("prepare", received_at)
+        if self._prompt_times is not None:
+            begun_at, rendered_at, encoded_at = self._prompt_times
+            prepare.child("render", begun_at).end(rendered_at)
+            prepare.child("tokenize", rendered_at).end(encoded_at)
+        prepare.end(decided_at)
 
     def _write_stages(self, stages: Stages, now: float) -> None:
         self._write_arrival(stages.accepted_at)

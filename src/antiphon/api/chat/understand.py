@@ -54,6 +54,7 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
                 sampling,
                 prompt.starts_in_thought,
                 continues=bool(body.continue_final_message),
+                times=prompt.times,
             )
         ],
         stops=body.stops,

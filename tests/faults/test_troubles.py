@@ -98,7 +98,7 @@ def test_links_without_their_files_are_what_a_container_sees_of_half_a_cache(mod
     blobs.rename(tmp_path / "elsewhere")  # as it is in a container that has the snapshots alone
     found = problems(CliRunner().invoke(app, ["doctor", str(snapshot), "--json", "--port", "0"]).output)
     assert "is a link to ../../blobs/" in found
-    with pytest.raises(CheckpointError, match="the folder has no config.json"):  # with which the server ends
+    with pytest.raises(CheckpointError, match=r"the folder has no config\.json"):  # with which the server ends
         open_checkpoint(snapshot)
 
 

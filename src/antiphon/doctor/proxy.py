@@ -30,7 +30,7 @@ def proxy(visit: Visit) -> Iterator[Finding]:
         f"answers come through {name}",
         why="By default many proxies give up after 60 s without a byte, Cloudflare after 100 s. A long prompt, or an "
         "answer that is not streamed, may take longer.",
-        fix="antiphon proxy-config nginx --backend 127.0.0.1:8000  # or by hand: proxy_read_timeout 1h; HAProxy: timeout server",
+        fix="antiphon proxy-config nginx --backend 127.0.0.1:8000  # proxy_read_timeout 1h",
     )
 
 
@@ -46,7 +46,7 @@ def large_bodies(visit: Visit) -> Iterator[Finding]:
         yield warning(
             f"a body of {_LARGE_BODY / 2**20:.1f} MiB is refused before it reaches the server",
             why="Long documents and conversations get a 413. The server itself allows 4 MiB (--max-body-bytes).",
-            fix="client_max_body_size 8m;  # nginx, as antiphon proxy-config writes it; Kubernetes: nginx.ingress.kubernetes.io/proxy-body-size: 8m",
+            fix="client_max_body_size 8m;  # nginx; Kubernetes: nginx.ingress.kubernetes.io/proxy-body-size: 8m",
         )
 
 

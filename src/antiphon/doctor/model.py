@@ -70,7 +70,7 @@ class Model:
             return
         paths = _files_of(found.path)
         for path in paths:
-            if (finding := _unreadable(path)) is not None:
+            if (finding := _leads_nowhere(path) or _unreadable(path)) is not None:
                 yield finding
                 return
         size = sum(path.stat().st_size for path in paths)
@@ -140,7 +140,7 @@ class Model:
     def disk(self) -> Iterator[Finding]:
         """How fast the largest file can be read."""
         found = self._attempt(lambda: self._found)
-        paths = [path for path in _files_of(found.path) if _unreadable(path) is None] if found else []
+        paths = [path for path in _files_of(found.path) if path.is_file() and not _unreadable(path)] if found else []
         if paths:
             yield from storage.reading_speed(max(paths, key=lambda path: path.stat().st_size))
 
@@ -217,13 +217,25 @@ class Model:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The model's files: the file itself, or those in the folder, but for hidden ones."""
+    """The model's files: the file itself, or those in the folder, but for hidden ones; links that lead nowhere too."""
     try:
-        return sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+        return sorted(each for each in path.iterdir() if not each.is_dir() and not each.name.startswith("."))
     except NotADirectoryError:
         return [path]
     except OSError:
         return [path]  # which cannot be read, as the check of files says
+
+
+def _leads_nowhere(path: Path) -> Finding | None:
+    """What is wrong with a link to a file that is not there, or None."""
+    if path.exists() or not path.is_symlink():
+        return None
+    return problem(
+        f"{path} is a link to {path.readlink()}, which is not here",
+        why="The model cannot be loaded. Hugging Face's cache keeps files in blobs/ and links to them in snapshots/: a "
+        "container that sees only a part of it has the links without the files.",
+        fix="docker run -v ~/.cache/huggingface:/root/.cache/huggingface:ro …  # the whole cache; or cp -rL the folder",
+    )
 
 
 def _unreadable(path: Path) -> Finding | None:

@@ -30,7 +30,7 @@ def proxy(visit: Visit) -> Iterator[Finding]:
         f"answers come through {name}",
         why="By default many proxies give up after 60 s without a byte, Cloudflare after 100 s. A long prompt, or an "
         "answer that is not streamed, may take longer.",
-        fix="proxy_read_timeout 1h;  # nginx; HAProxy: timeout server 1h",
+        fix="antiphon proxy-config nginx --backend 127.0.0.1:8000  # proxy_read_timeout 1h",
     )
 
 

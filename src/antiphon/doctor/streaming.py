@@ -114,7 +114,7 @@ def judge(stream: Stream) -> list[Finding]:
                 f"a stream does not arrive as it is generated: {held}",
                 why="Something on the way buffers it, usually a reverse proxy. People see nothing until the end, and a "
                 "client that gives up is noticed late.",
-                fix="proxy_buffering off;  # nginx, in the location; or add the header X-Accel-Buffering: no",
+                fix="proxy_buffering off;  # nginx, as antiphon proxy-config writes it",
             )
         )
     else:

@@ -13,7 +13,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ import httpx2
 import pytest
 from real_server import PATIENCE, TLS, wait_until
 from scrapes import samples
+
+Finished = subprocess.CompletedProcess[str]
 
 ROOT = Path(__file__).parents[2]
 _FOLDER = ROOT / "build" / "images"
@@ -48,6 +50,16 @@ def need(*programs: str) -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
 
+def run(*command: str, check: bool = True, cwd: Path = ROOT, env: Mapping[str, str] = os.environ) -> Finished:
+    """Run a program, and fail with what it printed if it fails."""
+    environment = {**env, "PATH": _path()}
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+    assert not check or finished.returncode == 0, (
+        f"{' '.join(command)}\n{finished.stdout[-4000:]}{finished.stderr[-4000:]}"
+    )
+    return finished
+
+
 def trusted() -> list[str]:
     """Options that mount what this machine trusts."""
     return [f"--volume={path}:{path}:ro" for path in _TRUSTED if Path(path).exists()]
@@ -63,9 +75,8 @@ def build_image(tag: str, *options: str) -> None:
 def _make_base() -> None:
     if _podman("image", "exists", _BASE, check=False).returncode == 0:
         return
-    _FOLDER.mkdir(parents=True, exist_ok=True)
     archive = _FOLDER / "base.tar"
-    _run("mmdebstrap", "--variant=minbase", "--include=ca-certificates", *_SLIM, "bookworm", str(archive))
+    run("mmdebstrap", "--variant=minbase", "--include=ca-certificates", *_SLIM, "bookworm", str(archive))
     container = _buildah("from", "scratch").stdout.strip()
     _buildah("add", container, str(archive), "/")
     _buildah("commit", "--rm", container, _BASE)
@@ -102,7 +113,7 @@ class Container:
         """All its processes, as this machine numbers them; the first one is its process 1."""
         return sorted(map(int, (self.control_group("memory") / "cgroup.procs").read_text().split()))
 
-    def execute(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def execute(self, *command: str, check: bool = True) -> Finished:
         """Run a command in it."""
         return _podman("exec", self.name, *command, check=check)
 
@@ -168,13 +179,15 @@ def state_of(pid: int) -> dict[str, str]:
     return dict(re.findall(r"^(\w+):\s+(.*)$", Path(f"/proc/{pid}/status").read_text(), re.M))
 
 
-def _podman(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def _podman(*arguments: str, check: bool = True) -> Finished:
+    _FOLDER.mkdir(parents=True, exist_ok=True)
     runtime = ("--cgroup-manager", "cgroupfs", "--runtime", "runc", "--events-backend", "file")
-    return _run("podman", *_store(), *runtime, *arguments, check=check)
+    # conmon leaves a file named oom in the folder it is started in.
+    return run("podman", *_store(), *runtime, *arguments, check=check, cwd=_FOLDER)
 
 
-def _buildah(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _run("buildah", *_store(), *arguments)
+def _buildah(*arguments: str) -> Finished:
+    return run("buildah", *_store(), *arguments)
 
 
 def _store() -> tuple[str, ...]:
@@ -183,11 +196,3 @@ def _store() -> tuple[str, ...]:
 
 def _path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin:/sbin"
-
-
-def _run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    finished = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": _path()}, check=False)
-    assert not check or finished.returncode == 0, (
-        f"{' '.join(command)}\n{finished.stdout[-4000:]}{finished.stderr[-4000:]}"
-    )
-    return finished

@@ -23,7 +23,7 @@ def test_labels_user_port_and_health_check(image: str):
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert (config["User"], config["StopSignal"]) == ("10001:10001", "SIGTERM")
     assert list(config["ExposedPorts"]) == ["8000/tcp"]
-    assert found["HealthCheck"]["Test"] == ["CMD", "python3", "-m", "antiphon.health_check"]
+    assert found["Healthcheck"]["Test"] == ["CMD", "python3", "-m", "antiphon.health_check"]
     print(f"\nthe image has {found['Size'] / 1e6:.0f} MB")
 
 

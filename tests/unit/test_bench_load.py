@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_tests import examples
+from typer.testing import CliRunner
 
 from antiphon.bench.accounts import reconcile
 from antiphon.bench.answers import Answer
@@ -28,6 +29,7 @@ from antiphon.bench.retries import pause, retry_after
 from antiphon.bench.same import Said, check_same
 from antiphon.bench.scrape import Scrape
 from antiphon.bench.stages import Stage, stages
+from antiphon.cli import app
 from antiphon.errors import AntiphonError, ConfigError
 
 FIXED = settings(max_examples=examples(40), deadline=None)
@@ -428,6 +430,50 @@ async def test_the_lag_meter_sees_a_loop_that_was_blocked():
     assert sum(meter.histogram) >= 3
     assert sum(meter.histogram[-4:]) >= 1
     assert BUCKETS[-1] == inf
+
+
+# ---- Flags of other tools ----
+
+
+def options_of(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Any:
+    """The options that a command line comes to."""
+    seen: list[Any] = []
+    monkeypatch.setattr("antiphon.commands.load_testing.run_load_test", lambda options, _: seen.append(options))
+    result = CliRunner().invoke(app, ["bench", *typed])
+    assert result.exit_code == 0, result.output
+    return seen[0]
+
+
+OURS = "http://h:1 --rate 2.5 --users 8 -n 100 --input-tokens 200 --output-tokens 128"
+VLLM = (
+    "--backend openai-chat --base-url http://h:1 --endpoint /v1/chat/completions --dataset-name random "
+    "--random-input-len 200 --random-output-len 128 --request-rate 2.5 --max-concurrency 8 --num-prompts 100 "
+    "--save-result --percentile-metrics ttft,tpot"
+)
+WITH_EQUALS = "--host=h --port=1 --request-rate=2.5 -c 8 --num-prompts=100 --random-input-len=200 --output-len=128"
+GUIDELLM = "--target http://h:1 --rate 2.5 --concurrency 8 --max-requests 100 --input-len 200 --output-len 128"
+
+
+@pytest.mark.parametrize("typed", [OURS, VLLM, WITH_EQUALS, GUIDELLM], ids=["ours", "vLLM", "equals", "guidellm"])
+def test_names_of_other_tools_mean_the_same(monkeypatch, typed):
+    options = options_of(monkeypatch, *typed.split())
+    assert (options.url, options.rate, options.users, options.requests) == ("http://h:1", "2.5", "8", 100)
+    assert (options.input_tokens, options.output_tokens, options.endpoint) == (200, 128, "chat")
+
+
+def test_vllms_infinite_rate_is_all_requests_at_once_or_as_many_as_may_be(monkeypatch):
+    from antiphon.commands.load_testing import planned_stages
+
+    (stage,) = planned_stages(options_of(monkeypatch, "h:1", "--request-rate", "inf", "--num-prompts", "40"))
+    assert (stage.shape, stage.users, stage.requests) == ("users", 40, 40)
+    typed = ("h:1", "--request-rate", "inf", "--num-prompts", "40", "--max-concurrency", "8")
+    (stage,) = planned_stages(options_of(monkeypatch, *typed))
+    assert (stage.shape, stage.users, stage.requests) == ("users", 8, 40)
+
+
+@pytest.mark.parametrize("typed", [("--target",), ("--target", "h:1", "--port", "2"), ("--backend",)])
+def test_addresses_as_flags_need_a_value_and_are_given_once(typed):
+    assert CliRunner().invoke(app, ["bench", *typed]).exit_code == 2
 
 
 def test_stages_end_when_they_say():

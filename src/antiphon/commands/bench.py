@@ -13,9 +13,10 @@ from typer.core import TyperGroup
 
 from antiphon.commands.aliases import PlainHelpCommand
 from antiphon.commands.bench_compare import compare, options_of
+from antiphon.commands.bench_flags import translate
 from antiphon.commands.bench_results import GOODPUT_HELP, MEAN_LIMIT_HELP, SLO_HELP, report
 from antiphon.commands.completion import one_of
-from antiphon.terminal import console_on
+from antiphon.terminal import console_on, print_note
 
 _LOAD, _PROMPTS, _CLIENT = "Load", "Prompts and answers", "Client"
 _CHECKS, _LIMITS, _OUTPUT = "Server and checks", "Limits", "Output"
@@ -34,6 +35,16 @@ class BenchGroup(TyperGroup):
 
 class RunCommand(PlainHelpCommand):
     """`run`, which is used as `antiphon bench URL`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Translate the flags of other tools; notes on those without effect are printed once the rest is found good."""
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        args, ignored = translate(args)
+        rest = super().parse_args(ctx, args)
+        for flag in ignored:
+            print_note(console_on(stderr=True), f"{flag} has no effect here")
+        return rest
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         """Leave `run` out."""

@@ -40,6 +40,17 @@ class Silent:
     def tick(self, users: int) -> None: ...
 
 
+class Neighbour(Silent):
+    """Asks the same server once, when the first request of the load test has ended."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._task: asyncio.Task[Any] | None = None
+
+    def take(self, record: RequestRecord) -> None:
+        self._task = self._task or asyncio.create_task(self._served.chat("Hi", max_tokens=1))
+
+
 @asynccontextmanager
 async def load_test(
     url: str, folder: Path, settings: Settings = PATIENT, sampling: Sampling | None = None, **options: Any
@@ -47,7 +58,8 @@ async def load_test(
     server = Server(Target(url), sampling or Sampling(max_tokens=8), settings.timeout)
     await server.prepare()
     prompts = options.pop("prompts", None) or built_in("chat", 0)
-    async with LoadTest(server, prompts, settings, folder, options.pop("named", {}), Silent(), **options) as test:
+    named, watcher = options.pop("named", {}), options.pop("watcher", Silent())
+    async with LoadTest(server, prompts, settings, folder, named, watcher, **options) as test:
         yield test
 
 
@@ -145,7 +157,7 @@ async def test_a_stage_that_was_stopped_is_repeated_when_the_run_is_resumed(serv
     assert after.startswith(before[: before.rindex(b"\n") + 1])
     assert [len(outcome.requests) for outcome in outcomes] == [4, 4, 4]
     assert len(of(tmp_path, RunRecord)) == 1
-    assert [(each.stage, each.number) for each in of(tmp_path, RequestRecord)] == [
+    assert sorted((each.stage, each.number) for each in of(tmp_path, RequestRecord)) == [
         (stage, number) for stage in range(3) for number in range(4)
     ]
     assert [each.started for each in of(tmp_path, StageRecord)] == sorted(
@@ -173,6 +185,32 @@ async def test_a_limit_of_requests_at_once_does_not_hide_the_wait(tmp_path: Path
     late = [each.sent - each.due for each in outcome.requests]
     assert late == sorted(late)
     assert late[3] >= 3 * 8 * 0.02 - 0.003  # it waited for three answers of eight steps
+
+
+async def test_a_run_that_is_stopped_asks_no_more_and_compares_nothing(served: Served, tmp_path: Path):
+    settings = replace(PATIENT, check_same=True, warmups=1)
+    async with load_test(served.url, tmp_path, settings, sampling=Sampling(max_tokens=2)) as test:
+        await test.warm_up()
+        await test.run_stage(stages(requests=3)[0])
+        asyncio.get_running_loop().call_soon(test.stop.set)
+        assert await test.check_same() is None
+    assert [check.check for check in of(tmp_path, CheckRecord)] == ["lag", "accounts"]
+
+
+async def test_others_who_use_the_server_are_named_as_a_reason_and_may_be_allowed(tmp_path: Path):
+    async with serving(tmp_path, fake={"step_seconds": 0.02}) as served:
+        other = asyncio.create_task(served.chat("I am here too.", max_tokens=3000))
+        await served.until_metric("antiphon_requests_running", 1)
+        settings = replace(PATIENT, shared=True)
+        (outcome,) = await run(served.url, tmp_path / "shared", stages(requests=2), settings)
+        assert all(check.passed for check in outcome.checks)
+        other.cancel()
+        await served.until_metric("antiphon_requests_running", 0)
+        planned = stages(requests=9)[0]
+        async with load_test(served.url, tmp_path / "alone", watcher=Neighbour(served)) as test:
+            outcome = await test.run_stage(planned)
+    (accounts,) = (check for check in outcome.checks if check.check == "accounts")
+    assert accounts.differences[0] == "received: the server counted 10, the client 9"
 
 
 def metrics(received: int, finished: int, prompt: int, generated: int) -> bytes:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -38,6 +38,8 @@ from antiphon.bench.server import PATHS, Server
 from antiphon.bench.stages import Stage
 from antiphon.errors import ConfigError
 from antiphon.machine import see_processors
+
+T = TypeVar("T")
 
 JOURNAL, ANSWERS = "journal.jsonl", "answers.jsonl"
 SCHEMA = 1
@@ -184,7 +186,7 @@ class LoadTest:
     async def warm_up(self) -> None:
         """Send some requests that are not recorded."""
         jobs = (self._ask_alone(self._body(-1, number)) for number in range(self._settings.warmups))
-        await asyncio.gather(*jobs)
+        await self._unless_stopped(asyncio.gather(*jobs))
 
     async def run_stage(self, stage: Stage, position: str = "") -> Outcome:
         """Run one stage and write it down; one that an earlier run completed is only returned."""
@@ -202,9 +204,10 @@ class LoadTest:
 
         self._watcher.begin(stage, position)
         record = await self._measured(stage, take)
-        counters = await self._growth(before)
+        after = await self._idle_scrape() if before is not None else None
+        counters = _growth(before, after)
         record = msgspec.structs.replace(record, server_counters=counters or {})
-        checks = self._checks(record, requests, counters)
+        checks = self._checks(record, requests, counters, is_busy=_is_busy(before) or _is_busy(after))
         self.journal.write(record)
         for check in checks:
             self.journal.write(check)
@@ -250,7 +253,7 @@ class LoadTest:
         return self.server.body(self._prompts, stage, number)
 
     def _checks(
-        self, stage: StageRecord, requests: list[RequestRecord], counters: dict[str, float] | None
+        self, stage: StageRecord, requests: list[RequestRecord], counters: dict[str, float] | None, *, is_busy: bool
     ) -> list[CheckRecord]:
         most = self._settings.max_lag
         too_late = (
@@ -259,7 +262,11 @@ class LoadTest:
         lag = CheckRecord(stage.stage, "lag", stage.lag_p99 <= most, 1, [too_late] if stage.lag_p99 > most else [])
         if counters is None:
             return [lag]
-        return [lag, reconcile(stage.stage, requests, counters, shared=self._settings.shared)]
+        accounts = reconcile(stage.stage, requests, counters, shared=self._settings.shared)
+        if is_busy and not accounts.passed:
+            note = "the server was busy before or after the stage; if others use it, add --shared"
+            accounts = msgspec.structs.replace(accounts, note=note)
+        return [lag, accounts]
 
     # ---- The server beside it ----
 
@@ -296,16 +303,6 @@ class LoadTest:
                 return scrape
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _growth(self, before: Scrape | None) -> dict[str, float] | None:
-        after = await self._idle_scrape() if before is not None else None
-        if before is None or after is None:
-            return None
-        return {
-            name: value - before.counters[name]
-            for name, value in after.counters.items()
-            if name in before.counters and name != "busy"
-        }
-
     # ---- Answers alone ----
 
     async def check_same(self) -> CheckRecord | None:
@@ -314,18 +311,50 @@ class LoadTest:
             return None
         said = self._answers.read()
         self._watcher.begin_check("asking again, alone", self._settings.same_requests or len(said))
-        record = await check_same(
-            said,
-            self._ask_alone,
-            limit=self._settings.same_requests,
-            progress=lambda done, _: self._watcher.advance(done),
+        record = await self._unless_stopped(
+            asyncio.ensure_future(
+                check_same(
+                    said,
+                    self._ask_alone,
+                    limit=self._settings.same_requests,
+                    progress=lambda done, _: self._watcher.advance(done),
+                )
+            )
         )
+        if record is None:
+            return None
         self.journal.write(record)
         self.journal.sync()
         return record
 
+    async def _unless_stopped(self, job: asyncio.Future[T]) -> T | None:
+        """The job's result; None if the run was stopped first, which cancels it."""
+        stopping = asyncio.create_task(self.stop.wait())
+        try:
+            both: tuple[asyncio.Future[Any], ...] = (job, stopping)
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return job.result() if job.done() else None
+        finally:
+            stopping.cancel()
+            job.cancel()
+
     async def _ask_alone(self, body: bytes) -> Exchange:
         return await self._asker.ask_once(Request(-1, 0, body))
+
+
+def _growth(before: Scrape | None, after: Scrape | None) -> dict[str, float] | None:
+    """By how much the server's counters grew; None if it has none."""
+    if before is None or after is None:
+        return None
+    return {
+        name: value - before.counters[name]
+        for name, value in after.counters.items()
+        if name in before.counters and name != "busy"
+    }
+
+
+def _is_busy(scrape: Scrape | None) -> bool:
+    return scrape is not None and bool(scrape.counters.get("busy"))
 
 
 def machine() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Names that vLLM's and guidellm's users type for a load test, translated to those of `antiphon bench`.
 
-Most are declared beside our own (`commands/bench.py`). Here are those that no option can be declared for: the address as
-a flag, and flags that have no effect here.
+Most are declared beside our own (`commands/bench.py`). Here are those that no option can be declared for: the address
+as a flag, and flags that have no effect here.
 """
 
 from __future__ import annotations

@@ -189,11 +189,13 @@ def end_on_interrupt(test: LoadTest, console: Console) -> None:
     loop = asyncio.get_running_loop()
 
     def interrupted() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(each)
         print_note(console, "stopping; what was measured is kept")
         test.stop.set()
 
-    loop.add_signal_handler(signal.SIGINT, interrupted)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, interrupted)
 
 
 def _tell(
@@ -204,7 +206,7 @@ def _tell(
     failed = [check for check in checks if not check.passed]
     for check in failed:
         where = "" if check.stage < 0 else f" in stage {check.stage}"
-        for difference in check.differences or [check.note]:
+        for difference in [*check.differences, *([check.note] if check.note else [])]:
             console.print(f"{check.check} check failed{where}: {printable(difference)}", style="red", soft_wrap=True)
     if same and same.passed:
         console.print(f"answers under load equal those alone: {same.note}", soft_wrap=True)

@@ -239,7 +239,7 @@ def test_a_timeline_shows_the_middle_of_very_many_requests() -> None:
     found = timeline(many)
     assert found is not None
     assert (found.total, found.drawn) == (3 * MOST, MOST)
-    assert found.begin == MOST / 10
+    assert found.begin == MOST / 10  # not near 0
     assert timeline([]) is None
 
 
@@ -380,3 +380,18 @@ def test_in_the_chart_of_a_comparison_right_is_where_b_is_better() -> None:
     slower, faster = (float(each.attrib["cx"]) for each in root.iter("circle") if each.attrib["class"] == "fill1")
     assert slower < middle < faster
     assert middle - slower == pytest.approx(faster - middle, abs=0.2)
+
+
+RECORDED = Path(__file__).parents[1] / "data" / "bench_journal.jsonl"  # of the demo model, on a busy machine
+
+
+def test_the_report_of_a_recorded_run_has_its_figures() -> None:
+    records = read_records(RECORDED)
+    page, summary, _ = page_of(records, objectives=[objective("p95 ttft < 2s")], mean_limit=1.0)
+    requests = [record for record in records if isinstance(record, RequestRecord)]
+    assert sum(stage.requests for stage in summary.stages) == len(requests) == 30
+    assert sum(stage.tokens.answer for stage in summary.stages) == sum(record.answer_tokens for record in requests)
+    slowest = max(record.ended - record.sent for record in requests)
+    assert page.shown["stages.2.latency.end_to_end.maximum"] == aligned(slowest)
+    assert "Not valid" in page.text
+    assert all(float(value) == at(summary, place) for place, value in page.figures.items())

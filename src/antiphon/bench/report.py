@@ -24,7 +24,7 @@ from antiphon.bench.journal import current
 from antiphon.bench.measured_requests import MeasuredRequest
 from antiphon.bench.records import Record, RequestRecord, StageRecord
 from antiphon.bench.summary import StageSummary, Summary, requests_of
-from antiphon.bench.svg import aligned, element, shown
+from antiphon.bench.svg import aligned, element, from_zero, shown
 from antiphon.bench.timeline import Timeline, timeline
 from antiphon.bench.verdict import METRICS, Conclusion, conclude
 from antiphon.bench.windows import Window
@@ -216,7 +216,7 @@ def _over_time(summary: Summary, requests: Sequence[MeasuredRequest]) -> list[Ch
     found = summary.windows
     if len(found) < 4:
         return []
-    span = (found[0].start, found[-1].start + found[-1].seconds)
+    span = (from_zero(found[0].start, end := found[-1].start + found[-1].seconds), end)
 
     def middle(name: str) -> list[tuple[float, float | None]]:
         return [(each.start + each.seconds / 2, getattr(each, name)) for each in found]

@@ -41,6 +41,11 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [number * step for number in range(first, last + 1)]
 
 
+def from_zero(begin: float, end: float) -> float:
+    """Where an axis of time begins: at 0, if the values begin soon after it."""
+    return 0.0 if 0 <= begin < 0.1 * end else begin
+
+
 def time_ticks(begin: float, end: float, most: int = 7) -> list[float]:
     """Seconds to label on an axis of time: at most so many steps, of round numbers of seconds, minutes or hours."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)

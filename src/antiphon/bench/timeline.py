@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from antiphon.bench.measured_requests import MeasuredRequest
-from antiphon.bench.svg import Frame, drawing, element, shown, time_ticks
+from antiphon.bench.svg import Frame, drawing, element, from_zero, shown, time_ticks
 
 MOST = 700  # requests
 _WIDTH, _LANE, _MOST_LANES = 1040, 11, 48
@@ -31,7 +31,8 @@ def timeline(requests: Sequence[MeasuredRequest]) -> Timeline | None:
         return None
     first = max(0, (len(requests) - MOST) // 2)
     part = requests[first : first + MOST]
-    begin, end = min(each.start for each in part), max(each.last.ended for each in part)
+    end = max(each.last.ended for each in part)
+    begin = from_zero(min(each.start for each in part), end)
     lanes = _lanes(part)
     shown_lanes = min(_MOST_LANES, 1 + max(lanes))
     height = shown_lanes * _LANE + 52

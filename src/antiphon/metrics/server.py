@@ -17,8 +17,8 @@ from antiphon.metrics.families import LAG_BUCKETS, PREFIX, Families
 from antiphon.metrics.requests import RequestMetrics
 from antiphon.metrics.resources import ChildProcess, ResourceCollector
 from antiphon.metrics.traces import TraceCollector
-from antiphon.tracing import TracingFigures
 from antiphon.metrics.vllm_names import vllm_families
+from antiphon.tracing import TracingFigures
 
 LOGS = ("access", "messages")  # values of the label `log`
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

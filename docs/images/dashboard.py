@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -29,17 +30,19 @@ from promql import without_variables  # noqa: E402
 from tiny_checkpoints import R1_TEMPLATE  # noqa: E402
 
 from antiphon.api_keys import read_api_keys  # noqa: E402
+from antiphon.degrade_rules import parse_rules  # noqa: E402
 from antiphon.monitoring.bundle import files, write  # noqa: E402
 from antiphon.monitoring.dashboard import ROWS  # noqa: E402
 from antiphon.monitoring.prometheus import MonitoringSettings  # noqa: E402
 
 PICTURES = {
-    "dashboard-traffic.svg": ("Overview", "Load and admission", "Latency", "Thoughts and answers"),
+    "dashboard-traffic.svg": ("Overview", "Alerts", "Load and admission", "Latency", "Thoughts and answers"),
     "dashboard-engines.svg": ("Overload", "Engines and steps", "KV cache and prefix cache", "Faults"),
     "dashboard-machine.svg": ("Memory", "Processor", "Connections and event loop", "API keys"),
 }
 THOUGHT = "First I look at what is asked. Then I go through it step by step, and check the result once more."
 ANSWER = "</think>It is 391: twenty times seventeen is 340, three times seventeen 51.<｜end▁of▁sentence｜>"
+DEGRADE = "wait>20%: thinking_budget=90; wait>50%: thinking_budget=60,max_tokens=120; wait>95%: shed=all"
 STEP = 3.0  # seconds between two points
 PHASES = ((50.0, 2), (100.0, 18), (90.0, 3))  # seconds, clients
 KILLED_AFTER = 40.0  # seconds of the second phase
@@ -67,11 +70,12 @@ async def _collect(folder: Path) -> dict[str, list[Shown]]:
         folder,
         template=R1_TEMPLATE,
         script=THOUGHT + ANSWER,
-        fake={"step_seconds": 0.02, "token_seconds": 0.0005},
+        fake={"step_seconds": 0.02, "token_seconds": 0.0005, "load_seconds": 8.0},
         engines=2,
         max_num_sequences=4,
         api_keys=read_api_keys([], str(folder / "keys")),
         max_wait=10.0,
+        degrade=parse_rules(DEGRADE),
         max_queued_requests=24,
     ) as server:
         settings = MonitoringSettings((server.url,), scrape_interval="2s", credentials_file="key")
@@ -104,6 +108,7 @@ async def _shown(prometheus: PrometheusServer, title: str, started: float) -> li
             name = query.legend
             for label, value in series.labels.items():
                 name = name.replace(f"{{{{{label}}}}}", "server" if label == "instance" else value)
+            name = re.sub(r"{{\w+}}", "", name)  # Grafana leaves out what a series has not
             points = [(at - started, value) for at, value in series.points]
             found.append(Shown(name.strip(), dict(series.labels), points))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -39,7 +40,7 @@ class Shown:
 
     @property
     def is_limit(self) -> bool:
-        return self.name.startswith(("limit", "target"))
+        return re.match(r"(limit|target)([ ,(]|$)", self.name) is not None
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def _lines(panel: Panel, series: list[Shown], box: Box) -> list[str]:
     low, high = min([panel.lowest or 0.0, *tops]), max(tops)
     if panel.highest is not None:
         high = panel.highest
-    step = _nice((high - low or 1.0) / 4)
+    size = 1024.0 ** max(0, math.floor(math.log(high, 1024))) if panel.unit == "bytes" and high > 0 else 1.0
+    step = size * _nice((high - low or 1.0) / 4 / size)
     high = low + step * max(1, math.ceil((high - low) / step - 1e-9))
-    begin, end = series[0].points[0][0], max(each.points[-1][0] for each in series)
+    begin, end = min(each.points[0][0] for each in series), max(each.points[-1][0] for each in series)
 
     def at(time: float, value: float) -> str:
         x = plot.x + plot.w * (time - begin) / (end - begin or 1.0)
@@ -150,9 +152,9 @@ def _stat(panel: Panel, series: list[Shown], box: Box) -> list[str]:
             f"{x + step * index:.1f} {box.y + box.h - 22 * (value / high if math.isfinite(value) else 0):.1f}"
             for index, (_, value) in enumerate(each.points)
         )
-        parts.append(
-            f'<path d="M{x:.1f} {box.y + box.h:.1f} L{line} L{x + width:.1f} {box.y + box.h:.1f}Z" fill="{colour}" opacity=".25"/>'
-        )
+        floor = f"{box.y + box.h:.1f}"
+        path = f"M{x:.1f} {floor} L{line} L{x + width:.1f} {floor}Z"
+        parts.append(f'<path d="{path}" fill="{colour}" opacity=".25"/>')
         middle = x + width / 2
         words = (
             f'<text x="{middle:.1f}" y="{box.y + 34:.1f}" class="number" text-anchor="middle" style="fill:{colour}">'
@@ -187,8 +189,8 @@ def _heatmap(panel: Panel, series: list[Shown], box: Box) -> list[str]:
         for index, value in enumerate(row):
             if value > 1e-9:
                 strength = (value / most) ** 0.5
-                place = f'x="{plot.x + width * index:.1f}" y="{y:.1f}" width="{max(1.0, width - 1):.1f}" height="{max(1.0, height - 1):.1f}"'
-                parts.append(f'<rect {place} fill="{_orange(strength)}"/>')
+                cell = Box(plot.x + width * index, y, max(1.0, width - 1), max(1.0, height - 1))
+                parts.append(_rectangle(cell, _orange(strength)))
     times = ordered[0].points
     return parts + _times(plot, times[0][0], times[-1][0])
 
@@ -202,13 +204,15 @@ def _states(panel: Panel, series: list[Shown], box: Box) -> list[str]:
         y = plot.y + height * number
         parts.append(_text(plot.x - 6, y + height / 2 + 4, each.name, "axis", "end"))
         times = [time for time, _ in each.points] + [end]
-        for index, (time, value) in enumerate(each.points):
+        starts = [
+            index for index, (_, value) in enumerate(each.points) if not index or value != each.points[index - 1][1]
+        ]
+        for index, following in zip(starts, [*starts[1:], len(each.points)], strict=True):
+            time, value = each.points[index]
             colour = NAMED[panel.states[str(int(value))][1]]
             x = plot.x + plot.w * (time - begin) / (end - begin)
-            width = plot.w * (times[index + 1] - time) / (end - begin)
-            parts.append(
-                f'<rect x="{x:.1f}" y="{y + 3:.1f}" width="{width + 0.4:.1f}" height="{height - 6:.1f}" fill="{colour}" opacity=".7"/>'
-            )
+            width = plot.w * (times[following] - time) / (end - begin)
+            parts.append(_rectangle(Box(x, y + 3, width - 1, height - 6), colour))
     names = [text for text, _ in panel.states.values()]
     return [
         *parts,
@@ -319,6 +323,11 @@ def _show(value: float, unit: str, decimals: int | None = None) -> str:
     if abs(value) >= 1000 and unit != "bytes":
         return f"{value / 1000:.3g} K{suffix}"
     return f"{value:.{decimals}f}{suffix}" if decimals is not None else f"{value:.3g}{suffix}"
+
+
+def _rectangle(box: Box, colour: str) -> str:
+    place = f'x="{box.x:.1f}" y="{box.y:.1f}" width="{box.w:.1f}" height="{box.h:.1f}"'
+    return f'<rect {place} fill="{colour}"/>'
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

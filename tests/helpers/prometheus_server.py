@@ -87,7 +87,8 @@ async def running_prometheus(config: Path, data: Path, *options: str) -> AsyncIt
         if reading:
             await reading
         await process.wait()
-    assert not [line for line in log if "level=error" in line], log
+    # The alerts' receiver may be missing; everything else is a mistake in the configuration.
+    assert not [line for line in log if "level=error" in line and "component=notifier" not in line], log
 
 
 async def _address(process: asyncio.subprocess.Process, log: list[str]) -> str:

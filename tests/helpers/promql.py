@@ -13,8 +13,8 @@ from antiphon.metrics import EngineFigures, EnginesReport, Metrics
 # What Grafana puts in place of its variables.
 _VARIABLES = {"$job": ".*", "$instance": ".*", "$__rate_interval": "5m", "$__interval": "1m", "$__range": "1h"}
 # What Prometheus itself adds to the series of a server.
-OF_PROMETHEUS = {"up", "scrape_duration_seconds"}
-LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
+OF_PROMETHEUS = {"up", "scrape_duration_seconds", "ALERTS"}
+LABELS_OF_PROMETHEUS = {"job", "instance", "le", "alertname", "alertstate", "severity"}
 
 
 def without_variables(expression: str, **values: str) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
+from certificates import certificate
 from http_server import Served, serving, until
 from mixed_load import MixedLoad
 from patience import PATIENCE
@@ -21,10 +25,12 @@ from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.api_keys import read_api_keys
 from antiphon.degrade_rules import parse_rules
+from antiphon.monitoring import alerts
 from antiphon.monitoring.bundle import files, write
 from antiphon.monitoring.dashboard import ROWS, dashboard
 from antiphon.monitoring.panels import Panel
 from antiphon.monitoring.prometheus import MonitoringSettings
+from antiphon.monitoring.yaml_text import to_yaml
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
@@ -33,7 +39,14 @@ PANELS = {panel.title: panel for row in ROWS for panel in row.panels}
 # What the load and the killed engine must make visible.
 RISEN = (
     *("Requests by outcome", "Refusals by code", "Retries", "Missed deadlines", "Tokens in thoughts and answers"),
-    *("Time to the first answer", "Finish reasons", "Thoughts closed by the server", "Degrade level", "Shed requests"),
+    *(
+        "Time to the first answer",
+        "Time until the certificate expires",
+        "Finish reasons",
+        "Thoughts closed by the server",
+        "Degrade level",
+        "Shed requests",
+    ),
     *("Degraded requests", "Requests by key", "Tokens by key", "Requests over a rate limit", "Engine restarts"),
     *("Requests without a valid key", "Prefix cache hits", "Stored responses", "Server errors", "Busy engines"),
 )
@@ -43,7 +56,7 @@ RISEN = (
 class Watched:
     """A server under load, and the Prometheus that scrapes it."""
 
-    server: Served
+    http: httpx2.AsyncClient  # of the server
     prometheus: PrometheusServer
     started_at: float  # seconds since 1970
 
@@ -64,9 +77,10 @@ class Watched:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Watched]:
-    """The configuration is that of `antiphon monitoring`, but for the time between two scrapes."""
+    """The configuration is that of `antiphon monitoring`, but for scrapes and alerts, which come sooner."""
     folder = tmp_path_factory.mktemp("watched")
     keys = read_api_keys([], str(_key_file(folder)))
+    cert, key = certificate(folder)
     async with serving(
         folder,
         template=R1_TEMPLATE,
@@ -78,14 +92,22 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
         degrade_stay=0.5,
         max_queued_requests=16,
         metrics_aliases="vllm",
+        ssl_certfile=str(cert),
+        ssl_keyfile=str(key),
     ) as server:
+        url = server.url.replace("http://127.0.0.1", "https://localhost")
         (folder / "key").write_text(SCRAPER)
-        settings = MonitoringSettings((server.url,), scrape_interval="500ms", credentials_file="key")
+        settings = MonitoringSettings((url,), scrape_interval="500ms", credentials_file="key", ca_file="cert.pem")
         write(folder, files(folder, settings))
+        (folder / "rules" / "antiphon.yml").write_text(to_yaml(alerts.rules(time_scale=0.05)))
         started = time.time()
-        load = MixedLoad(server.http, (ALICE, BOB), f"limited-{BOB}", pause=0.5, tokens=60)
-        async with running_prometheus(folder / "prometheus.yml", folder / "data") as prometheus, load.running(4):
-            watched = Watched(server, prometheus, started)
+        trust = ssl.create_default_context(cafile=str(cert))
+        async with (
+            httpx2.AsyncClient(base_url=url, verify=trust, timeout=PATIENCE, trust_env=False) as http,
+            running_prometheus(folder / "prometheus.yml", folder / "data") as prometheus,
+            MixedLoad(http, (ALICE, BOB), f"limited-{BOB}", pause=0.5, tokens=60).running(4),
+        ):
+            watched = Watched(http, prometheus, started)
             async with asyncio.timeout(PATIENCE):
                 while not await prometheus.now("antiphon_engine_restarts_total"):  # what came before is no increase
                     await watched.another_scrape()
@@ -137,7 +159,7 @@ async def test_every_series_of_a_panel_has_a_name_of_its_own(watched: Watched, t
             name = legend
             for label, value in series.labels.items():
                 name = name.replace(f"{{{{{label}}}}}", value)
-            names.append(name)
+            names.append(re.sub(r"{{\w+}}", "", name))
     assert len(set(names)) == len(names), names
 
 
@@ -147,7 +169,10 @@ async def test_the_variables_of_the_dashboard_find_the_server(watched: Watched):
         selector, _, label = query.removeprefix("label_values(").removesuffix(")").rpartition(", ")
         values = await watched.prometheus.label_values(label, selector)
         assert (
-            values == {"job": ["antiphon"], "instance": [watched.server.url.removeprefix("http://")]}[variable["name"]]
+            values
+            == {"job": ["antiphon"], "instance": [str(watched.http.base_url).removeprefix("https://").strip("/")]}[
+                variable["name"]
+            ]
         )
 
 
@@ -175,7 +200,7 @@ async def test_values_under_vllms_names_are_the_same_in_every_scrape(watched: Wa
 
 
 async def test_prometheus_came_with_its_key(watched: Watched):
-    reply = await watched.server.http.get("/metrics")
+    reply = await watched.http.get("/metrics")
     assert reply.status_code == 401
     (up,) = await watched.prometheus.now("up")
     assert up.values == [1.0]

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from antiphon.cli import app
 from antiphon.errors import ConfigError
+from antiphon.monitoring import alertmanager, alerts
 from antiphon.monitoring.bundle import files
 from antiphon.monitoring.dashboard import NOT_SHOWN, ROWS, dashboard
 from antiphon.monitoring.panels import COLUMNS, Panel
@@ -85,8 +86,11 @@ def test_panels_have_one_title_each_and_say_what_they_mean():
 
 def anchors(document: Path) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    text = document.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return set(re.findall(r'<a id="([^"]+)">', text)) | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
 
 
 @pytest.mark.parametrize("place", sorted({panel.document for panel in PANELS.values()}))
@@ -219,6 +223,14 @@ def test_every_file_is_what_its_name_says(tmp_path: Path):
             assert json.loads(text)["uid"] == "antiphon"
 
 
+def test_alerts_and_their_receiver_are_written_as_they_are_defined(tmp_path: Path):
+    run(str(tmp_path), "--job", "r1", "--docs-url", "https://docs.example", "--webhook-url", "http://pager.example/")
+    rules = yaml.safe_load((tmp_path / "rules" / "antiphon.yml").read_text())
+    assert rules == alerts.rules(job="r1", docs_url="https://docs.example")
+    sent = yaml.safe_load((tmp_path / "alertmanager.yml").read_text())
+    assert sent == alertmanager.config(webhook_url="http://pager.example/")
+
+
 def test_grafana_finds_the_dashboard_where_it_was_written_or_mounted(tmp_path: Path):
     run(str(tmp_path))
     provider = yaml.safe_load((tmp_path / "grafana/provisioning/dashboards/antiphon.yml").read_text())
@@ -293,7 +305,7 @@ def test_yaml_is_written_for_people():
       - expr: |-
           up
             == 0
-        for: "5m"
+        for: 5m
         labels: {}
 names:
   - node

@@ -1,4 +1,4 @@
-"""`antiphon monitoring`: writes the files with which Prometheus and Grafana watch a server."""
+"""`antiphon monitoring`: writes the files with which Prometheus, Alertmanager and Grafana watch a server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from antiphon.monitoring.alertmanager import WEBHOOK
 
 
 def monitoring(
@@ -28,6 +30,9 @@ def monitoring(
         str, typer.Option(metavar="FILE", help="Certificates to check the servers' certificates with (https).")
     ] = "",
     alertmanager: Annotated[str, typer.Option(metavar="HOST:PORT", help="Address of Alertmanager.")] = "localhost:9093",
+    webhook_url: Annotated[
+        str, typer.Option(metavar="URL", help="Where Alertmanager sends alerts; a placeholder, unless you set it.")
+    ] = WEBHOOK,
     prometheus_url: Annotated[
         str, typer.Option(metavar="URL", help="Address of Prometheus, as Grafana reaches it.")
     ] = "http://localhost:9090",
@@ -42,7 +47,7 @@ def monitoring(
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace files that were changed.")] = False,
 ) -> None:
-    """Write the configuration of Prometheus and Grafana, with a dashboard, to DIR.
+    """Write the configuration of Prometheus, Alertmanager and Grafana, with alerts and a dashboard, to DIR.
 
     [bold]Examples[/bold]
 
@@ -60,6 +65,7 @@ def monitoring(
         credentials_file=credentials_file,
         ca_file=ca_file,
         alertmanager=alertmanager,
+        webhook_url=webhook_url,
         prometheus_url=prometheus_url,
         dashboards_path=dashboards_path,
         docs_url=docs_url,

@@ -9,9 +9,10 @@ from typing import Any
 
 from antiphon import __version__
 from antiphon.errors import ConfigError
+from antiphon.monitoring import alertmanager, alerts
 from antiphon.monitoring.dashboard import dashboard
 from antiphon.monitoring.grafana import dashboard_provider, datasource
-from antiphon.monitoring.prometheus import MonitoringSettings, configuration
+from antiphon.monitoring.prometheus import RULES_FOLDER, MonitoringSettings, configuration
 from antiphon.monitoring.yaml_text import to_yaml
 from antiphon.replacing import replacing
 
@@ -25,6 +26,8 @@ def files(folder: Path, settings: MonitoringSettings) -> dict[str, str]:
     dashboards = settings.dashboards_path or str(folder.absolute() / _DASHBOARDS)
     documents: dict[str, Any] = {
         "prometheus.yml": configuration(settings),
+        f"{RULES_FOLDER}/antiphon.yml": alerts.rules(job=settings.job, docs_url=settings.docs_url),
+        "alertmanager.yml": alertmanager.config(webhook_url=settings.webhook_url),
         f"{_PROVISIONING}/datasources/antiphon.yml": datasource(settings),
         f"{_PROVISIONING}/dashboards/antiphon.yml": dashboard_provider(dashboards),
     }
@@ -86,14 +89,16 @@ Written by `antiphon monitoring` {__version__}. It scrapes {", ".join(settings.a
 | file | what it is for |
 |---|---|
 | `prometheus.yml` | Prometheus: the servers to scrape, rules, where alerts go |
-| `rules/*.yml` | rules that Prometheus evaluates |
+| `rules/antiphon.yml` | the alerts, which Prometheus evaluates; rules of your own can go beside it |
+| `alertmanager.yml` | Alertmanager: alerts go to {settings.webhook_url}; put your own receivers there |
 | `grafana/dashboards/antiphon.json` | the dashboard; it can also be imported by hand |
 | `grafana/provisioning/` | Grafana finds Prometheus and the dashboard here when it starts |
 
-Check the files and start Prometheus:
+Check the files, and start Prometheus and Alertmanager (Debian calls it `prometheus-alertmanager`):
 
     promtool check config prometheus.yml
     prometheus --config.file=prometheus.yml --storage.tsdb.path=data
+    alertmanager --config.file=alertmanager.yml --storage.path=alerts
 
 Start Grafana with this provisioning, or copy its files to `/etc/grafana/provisioning`:
 

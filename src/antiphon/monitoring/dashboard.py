@@ -8,12 +8,12 @@ from antiphon.monitoring.engine_rows import CACHE, ENGINE, FAULTS
 from antiphon.monitoring.latency_rows import LATENCY, THOUGHT
 from antiphon.monitoring.machine_rows import CONNECTIONS, MEMORY, PROCESSOR
 from antiphon.monitoring.panels import DATASOURCE, Row, link, to_grafana
-from antiphon.monitoring.traffic_rows import KEYS, LOAD, OVERLOAD, OVERVIEW
+from antiphon.monitoring.traffic_rows import ALERTS, KEYS, LOAD, OVERLOAD, OVERVIEW
 
 UID = "antiphon"
 TITLE = "Antiphon"
 ROWS: tuple[Row, ...] = (
-    *(OVERVIEW, LOAD, LATENCY, THOUGHT, OVERLOAD, ENGINE, CACHE),
+    *(OVERVIEW, ALERTS, LOAD, LATENCY, THOUGHT, OVERLOAD, ENGINE, CACHE),
     *(MEMORY, PROCESSOR, FAULTS, CONNECTIONS, KEYS),
 )
 # Metrics that no panel shows, because another one of them says the same or they tell an operator nothing.

@@ -232,6 +232,24 @@ FAULTS = Row(
             document="troubleshooting.md",
         ),
         Panel(
+            "Dropped log lines and spans",
+            "Log lines per window that could not be written in time, because the reader of the log is too slow or the "
+            "disk is full, and spans of traces that their collector did not take.",
+            [
+                Query(increase("antiphon_log_lines_dropped_total", by="log"), "log: {{log}}"),
+                Query(increase("antiphon_trace_spans_dropped_total", by="reason"), "spans: {{reason}}"),
+            ],
+            thresholds=BAD_ABOVE_ZERO,
+            document="troubleshooting.md#antiphonloglinesdropped",
+        ),
+        Panel(
+            "Exported spans",
+            "Spans of traces per second that the collector has taken; 0 without traces.",
+            [Query(rate("antiphon_trace_spans_exported_total"), "spans")],
+            unit="ops",
+            document="tracing.md",
+        ),
+        Panel(
             "Versions and models",
             "What runs on each server.",
             [Query(largest("antiphon_build_info", by="instance, version, python_version, model"), "")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.monitoring.panels import Panel, Query, Row, limits
-from antiphon.monitoring.queries import largest, quantiles, rate, share, total
+from antiphon.monitoring.queries import largest, quantiles, rate, share, smallest, total
 
 _PROCESS = "{{process}} {{engine}}"
 _BY_PROCESS = "process, engine"
@@ -195,6 +195,22 @@ CONNECTIONS = Row(
             [Query(total("antiphon_process_open_fds", by=_BY_PROCESS), _PROCESS)],
             unit="none",
             document="metrics.md#processes-and-machine",
+        ),
+        Panel(
+            "Time until the certificate expires",
+            "Renew the certificate in time, then `antiphon reload`: the server reads it again without a pause.",
+            [
+                Query(
+                    f"{smallest('antiphon_tls_certificate_not_after_timestamp_seconds', by='instance')} - time()",
+                    "{{instance}}",
+                )
+            ],
+            unit="s",
+            kind="stat",
+            thresholds=((None, "red"), (2 * 86400, "orange"), (14 * 86400, "green")),
+            lowest=None,
+            no_value="The server does not use TLS",
+            document="troubleshooting.md#antiphoncertificateexpiring",
         ),
         Panel(
             "Age of the processes",

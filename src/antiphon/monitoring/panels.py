@@ -193,7 +193,7 @@ def _custom(panel: Panel) -> Json:
 
 # Series that are limits: dashed, without an area below them.
 _LIMITS_DASHED: Json = {
-    "matcher": {"id": "byRegexp", "options": "^(limit|target).*"},
+    "matcher": {"id": "byRegexp", "options": "^(limit|target)([ ,(].*)?$"},
     "properties": [
         {"id": "custom.lineStyle", "value": {"fill": "dash", "dash": [8, 6]}},
         {"id": "custom.fillOpacity", "value": 0},

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from antiphon.errors import ConfigError
+from antiphon.monitoring.alertmanager import WEBHOOK
 
 RULES_FOLDER = "rules"
 _DURATION = re.compile(r"(?!0+[a-z])(\d+)(ms|s|m|h)")
@@ -30,6 +31,7 @@ class MonitoringSettings:
     credentials_file: str = ""  # a file with an API key and nothing else; empty: the servers need no key
     ca_file: str = ""  # certificates that the servers' certificates are checked with; empty: the system's
     alertmanager: str = "localhost:9093"
+    webhook_url: str = WEBHOOK  # where Alertmanager sends alerts
     prometheus_url: str = "http://localhost:9090"  # as Grafana reaches it
     dashboards_path: str = ""  # of the dashboards' folder, as Grafana sees it; empty: where it was written
     docs_url: str = ""  # where the documentation is published
@@ -49,7 +51,11 @@ class MonitoringSettings:
             raise ConfigError(f"--job is {self.job!r}; use letters, digits, _, - and .")
         if not _ADDRESS.fullmatch(self.alertmanager):
             raise ConfigError(f"--alertmanager is {self.alertmanager!r}; write HOST:PORT, as in localhost:9093")
-        for flag, url in (("--prometheus-url", self.prometheus_url), ("--docs-url", self.docs_url)):
+        for flag, url in (
+            ("--webhook-url", self.webhook_url),
+            ("--prometheus-url", self.prometheus_url),
+            ("--docs-url", self.docs_url),
+        ):
             if url and not re.fullmatch(r"https?://\S+", url):
                 raise ConfigError(f"{flag} is {url!r}; write it as in http://localhost:9090")
 

@@ -27,6 +27,11 @@ def largest(metric: str, *matchers: str, by: str = "") -> str:
     return f"max{_by(by)} ({series(metric, *matchers)})"
 
 
+def smallest(metric: str, *matchers: str, by: str = "") -> str:
+    """The smallest value of a gauge."""
+    return f"min{_by(by)} ({series(metric, *matchers)})"
+
+
 def rate(metric: str, *matchers: str, by: str = "") -> str:
     """The increase of a counter per second."""
     return f"sum{_by(by)} (rate({series(metric, *matchers)}{_WINDOW}))"

@@ -80,6 +80,27 @@ OVERVIEW = Row(
     ],
 )
 
+ALERTS = Row(
+    "Alerts",
+    [
+        Panel(
+            "Firing alerts",
+            "Alerts that fire now. The documentation says what each means and what to do about it.",
+            [
+                Query(
+                    largest("ALERTS", 'alertstate="firing"', by="alertname, severity, job, instance"),
+                    "{{alertname}} {{instance}}",
+                )
+            ],
+            kind="table",
+            width=24,
+            height=5,
+            no_value="No alert fires",
+            document="troubleshooting.md#alarms",
+        )
+    ],
+)
+
 LOAD = Row(
     "Load and admission",
     [

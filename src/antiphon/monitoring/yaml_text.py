@@ -14,6 +14,8 @@ from typing import Any
 # Strings that mean the same without quotes to every YAML parser: they begin with a letter, `/` or `.`, and contain
 # nothing that YAML, in any version, reads as a number, a date, a comment or a mapping.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*(?<![-.])")
+_DURATION = re.compile(r"\d{1,9}(?:ms|s|m|h|d)")  # as Prometheus writes them; a string, too
+_QUOTABLE = re.compile(r"[ -~]+")
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # which YAML 1.1 reads as something else
 # A literal block keeps these lines as they are: they are printable, and the first one is not indented.
 _LINES = re.compile(r"(?! )[ -~¡-퟿]+(?:\n(?:[ -~¡-퟿]+)?)*[ -~¡-퟿]")
@@ -60,6 +62,10 @@ def _is_nested(value: Any) -> bool:  # noqa: ANN401
 def _scalar(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return value
+    if isinstance(value, str) and '"' in value and "'" not in value and _QUOTABLE.fullmatch(value):
+        return f"'{value}'"  # so that the quotes inside need no escapes
     if isinstance(value, float):
         return re.sub(r"^(-?\d+)e", r"\1.0e", repr(value))  # without a point YAML 1.1 reads 1e-09 as a string
     if isinstance(value, tuple):

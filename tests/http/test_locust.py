@@ -6,10 +6,13 @@ import asyncio
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fronts import PATIENCE
@@ -59,7 +62,7 @@ async def test_its_counts_are_the_servers_and_its_users_follow_the_shape(tmp_pat
     """A thought and an answer in each stream, and more users than the server takes at once."""
     template = CHATML_TEMPLATE + "{% if add_generation_prompt %}<think>\n{% endif %}"
     script = "aa</think>" + "bb" * 10
-    options = ("--ramp", "1..6", "--ramp-seconds", "3", "--hold-seconds", "2", "--think-seconds", "0.1")
+    options = ("--ramp", "1..6", "--ramp-seconds", "3", "--hold-seconds", "4", "--think-seconds", "0.1")
     options += ("--max-tokens", "20", "--document-words", "20", "--check")
     async with serving(
         tmp_path, template=template, script=script, max_queued_requests=3, fake={"step_seconds": 0.02}
@@ -76,6 +79,7 @@ async def test_its_counts_are_the_servers_and_its_users_follow_the_shape(tmp_pat
         assert total(rows, kind) == finished, (kind, log)
         assert total(rows, kind, "Failure Count") == 0
     assert total(rows, "refused") == refused
+    assert 0 < now["antiphon_retries_seen_total"] <= refused
     assert {name for kind, name in rows if kind == "whole answer"} <= PROMPTS
     for _, name in [key for key in rows if key[0] == "whole answer"]:
         first, first_answer, per_token, whole = (float(rows[kind, name]["Average Response Time"]) for kind in KINDS)
@@ -101,15 +105,32 @@ def test_the_shape_and_the_reading_of_answers():
     }
 
 
-@asynccontextmanager
-async def broken_server() -> AsyncIterator[str]:
-    """Lists a model, and cuts every stream after its second token. Its thoughts are part of the content."""
+@dataclass
+class BrokenServer:
+    """Lists a model, refuses the first request, and cuts each later stream after its second token.
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    Its thoughts are part of the content, and it has no metrics.
+    """
+
+    url: str = ""
+    arrivals: list[float] = field(default_factory=list)  # of requests
+    retry_counts: list[str] = field(default_factory=list)
+    refused_at: float = 0.0
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        if head.startswith("GET"):
+        if head.startswith("POST"):
+            self.arrivals.append(time.monotonic())
+            self.retry_counts += re.findall(r"(?i)x-stainless-retry-count: (\d+)", head)
+        if head.startswith("GET /v1/models"):
             body = json.dumps({"data": [{"id": "m"}]}).encode()
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
+        elif head.startswith("GET"):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        elif len(self.arrivals) == 1:
+            self.refused_at = time.monotonic()
+            retry = b"Retry-After: 1\r\nretry-after-ms: 400\r\n"
+            writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n" + retry + b"\r\n")
         else:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
             for text in ("a</think>", "b"):
@@ -118,17 +139,26 @@ async def broken_server() -> AsyncIterator[str]:
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+
+@asynccontextmanager
+async def broken_server() -> AsyncIterator[BrokenServer]:
+    broken = BrokenServer()
+    server = await asyncio.start_server(broken.answer, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        broken.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        yield broken
 
 
-async def test_a_cut_stream_is_a_failure(tmp_path):
-    async with broken_server() as url:
-        options = ("--ramp", "1..1", "--ramp-seconds", "0", "--hold-seconds", "1", "--think-seconds", "0.3")
-        status, log = await locust(tmp_path, url, *options)
+async def test_a_cut_stream_is_a_failure_a_refusal_is_not_and_its_time_is_kept(tmp_path):
+    async with broken_server() as server:
+        options = ("--ramp", "1..1", "--ramp-seconds", "0", "--hold-seconds", "4", "--think-seconds", "0.5", "--check")
+        status, log = await locust(tmp_path, server.url, *options)
     rows = entries(tmp_path)
-    assert status == 1, log
-    assert total(rows, "whole answer", "Failure Count") == total(rows, "whole answer") > 0
+    assert (total(rows, "refused"), total(rows, "refused", "Failure Count")) == (1, 0)
+    assert server.arrivals[1] - server.refused_at >= 0.4
+    assert server.retry_counts[:2] == ["0", "1"]
+    assert total(rows, "whole answer", "Failure Count") == total(rows, "whole answer") == len(server.arrivals) - 1
     assert not [key for key in rows if key[0] == "first token"]
     assert "the stream was cut" in log
+    assert "--check needs a server with Antiphon's metrics" in log
+    assert status == 2

@@ -138,7 +138,7 @@ OPERATORS = (
 )  # fmt: skip
 
 
-async def test_metrics_and_admin_routes_are_closed_however_they_are_spelled(proxy: Proxy):
+async def test_metrics_and_admin_routes_are_closed_however_they_are_spelled(proxy: Proxy, pair: Pair):
     address = proxy.settings.listen[0]
     for target in (*OPERATORS, f"http://{address.text}/metrics", f"http://{address.text}/%6detrics"):
         for method in ("GET", "HEAD", "POST"):
@@ -149,6 +149,7 @@ async def test_metrics_and_admin_routes_are_closed_however_they_are_spelled(prox
             writer.close()
             assert reply.split()[1] in (b"404", b"400"), (method, target, reply)
             assert b"antiphon_" not in reply
+    assert (await pair[0].http.get("/admin/engines")).status_code == 401  # the servers themselves have such routes
 
 
 async def test_a_request_keeps_its_id_and_the_address_that_it_came_from(pair: Pair, tmp_path: Path):

@@ -10,7 +10,7 @@ Weights are seeded noise.
 
 *GB/s* is the rate at which weights are read; its share is of what one pass over memory reaches, all threads. *GMAC/s*
 counts products of 8-bit integers; its share is of a loop of the instruction set's dot product that stays in registers.
-Both limits are measured again before and after every run, and a run's share is of these (limits.py). Whichever share is
+Both limits are measured again before and after every run, and each share is of these. Whichever share is
 larger tells what binds a product. Figures are medians of `--repeats` runs after one that is not counted.
 """
 
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from least import CORRECTED_LOGITS
-from limits import Limits, Rates
 from record import record
 
 from antiphon import _native
+from antiphon.doctor.least import CORRECTED_LOGITS
+from antiphon.doctor.roofline import Limits, Rates
 from antiphon.machine import default_threads
 
 TYPES = {"W4": "Q4_0", "W8": "Q8_0"}  # a stored type that becomes the format

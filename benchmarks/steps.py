@@ -5,8 +5,8 @@
 
 No HTTP and no scheduler: a plan goes in, a result comes out. The step's milliseconds are told by part; what the parts
 leave is Python's: inputs and outcomes translated. Beside each part stands the least that this machine could need for it
-(least.py), by the rate of reading memory and the peak of its integer products, both measured again before and after
-every step (limits.py).
+(antiphon.doctor.least), by the rate of reading memory and the peak of its integer products, both measured again before
+and after every step (antiphon.doctor.roofline).
 Every block of the KV cache has been written before, so that what attention reads does come from memory.
 
 Steps draw greedily, but for one case of `--sampled-users` with `--temperature` and `--top-p`; random weights make
@@ -26,11 +26,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from least import Model
-from limits import Limits, Rates
 from record import record
 
 from antiphon.config import EngineConfig
+from antiphon.doctor.least import Model
+from antiphon.doctor.roofline import Limits, Rates
 from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import CpuRunner, create_device, create_runner

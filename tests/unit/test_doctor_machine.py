@@ -86,8 +86,8 @@ def test_a_check_that_raises_is_a_finding_and_the_others_go_on():
 
 
 def test_a_check_that_hangs_is_a_finding_and_the_others_go_on():
-    checks = [Check("a", "stuck", lambda: time.sleep(60) or []), Check("b", "sound", lambda: [ok("well")])]
-    stuck, last = examine(checks, seconds=0.05)
+    checks = [Check("a", "stuck", lambda: time.sleep(60) or [], 0.05), Check("b", "sound", lambda: [ok("well")])]
+    stuck, last = examine(checks)
     assert "did not finish" in stuck.finding.what
     assert last.finding.what == "well"
 

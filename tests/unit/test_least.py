@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from least import CORRECTED_LOGITS, Model, Work
 from tiny_folders import write_random_gguf
 
+from antiphon.doctor.least import CORRECTED_LOGITS, Model, Work
 from antiphon.footprint import kv_bytes_per_token
 from antiphon.formats import open_checkpoint
 

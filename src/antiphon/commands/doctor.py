@@ -7,6 +7,7 @@ import re
 import textwrap
 import time
 from collections.abc import Collection, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,6 +43,10 @@ def doctor(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    speed: Annotated[
+        bool,
+        typer.Option("--speed", help="Measure this machine, and MODEL against what it allows; takes a minute."),
+    ] = False,
     host: Annotated[
         str, typer.Option(envvar="ANTIPHON_HOST", help="Address that a server would listen on.", show_envvar=False)
     ] = _DEFAULTS.host,
@@ -80,7 +85,7 @@ def doctor(
     wanted = Intentions(host, port, threads, max_connections, variables=_variables(context))
     started = time.monotonic()
     results = []
-    for result in examine(_checks(target, wanted, hub, api_key)):
+    for result in examine(_checks(target, wanted, hub=hub, api_key=api_key, speed=speed)):
         results.append(result)
     if as_json:
         typer.echo(json.dumps(_report(target, results, time.monotonic() - started), indent=2, ensure_ascii=False))
@@ -95,19 +100,29 @@ def _is_address(target: str) -> bool:
     return target.startswith(("http://", "https://")) or _ADDRESS.fullmatch(target) is not None
 
 
-def _checks(target: str | None, wanted: Any, hub: str, api_key: str) -> list[Check]:  # noqa: ANN401  # imported only when it runs
+def _checks(target: str | None, wanted: Any, *, hub: str, api_key: str, speed: bool) -> list[Check]:  # noqa: ANN401  # imported only when it runs
     from antiphon.doctor.checks import machine_checks, server_checks
     from antiphon.doctor.host import Host
     from antiphon.doctor.visit import Visit
 
     if target is not None and _is_address(target):
+        if speed:
+            raise ConfigError(f"--speed measures this machine, not {target}; antiphon bench measures a server")
         return server_checks(Visit(server_url(target, "URL"), api_key))
-    machine = machine_checks(Host(), wanted)
-    if target is None:
-        return machine
-    from antiphon.doctor.model import Model
+    checks = machine_checks(Host(), wanted)
+    if target is not None:
+        from antiphon.doctor.model import Model
 
-    return [*machine, *Model(target, hub, Host()).checks()]
+        model = Model(target, hub, Host())
+        checks += model.checks()
+    if speed:
+        from antiphon.doctor.examination import Check
+        from antiphon.doctor.speed import CHECK_SECONDS, machine_speed
+
+        checks.append(Check("speed", "machine", partial(machine_speed, wanted.threads), CHECK_SECONDS))
+        if target is not None:
+            checks.append(Check("speed", "model", partial(model.speed, wanted.threads), CHECK_SECONDS))
+    return checks
 
 
 def _variables(context: typer.Context) -> Collection[str]:

@@ -22,22 +22,23 @@ class Check:
     subject: str
     name: str
     run: Callable[[], Iterable[Finding]]
+    seconds: float = CHECK_SECONDS  # that it may take
 
 
-def examine(checks: Iterable[Check], seconds: float = CHECK_SECONDS) -> Iterator[Result]:
-    """The results of all checks, in order; each may take so many seconds. Raises nothing that a check raises."""
+def examine(checks: Iterable[Check]) -> Iterator[Result]:
+    """The results of all checks, in order. Raises nothing that a check raises."""
     for check in checks:
-        for finding in _findings(check, seconds):
+        for finding in _findings(check):
             yield Result(check.subject, check.name, finding)
 
 
-def _findings(check: Check, seconds: float) -> list[Finding]:
+def _findings(check: Check) -> list[Finding]:
     found: list[Finding] = []
     thread = threading.Thread(target=_run, args=(check, found), daemon=True, name=f"doctor {check.name}")
     thread.start()
-    thread.join(seconds)
+    thread.join(check.seconds)
     if thread.is_alive():
-        return [*found, _unfinished(check, seconds)]
+        return [*found, _unfinished(check)]
     return found
 
 
@@ -58,9 +59,9 @@ def _failed(check: Check, error: Exception) -> Finding:
     )
 
 
-def _unfinished(check: Check, seconds: float) -> Finding:
+def _unfinished(check: Check) -> Finding:
     return warning(
-        f'the check "{check.name}" did not finish within {seconds:g} s',
+        f'the check "{check.name}" did not finish within {check.seconds:g} s',
         why="What it looks at does not answer: often a network file system, or a machine without free processor time.",
         fix="cat /proc/pressure/io /proc/loadavg; dmesg | tail  # shows what the machine waits for",
     )

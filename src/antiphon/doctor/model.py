@@ -179,6 +179,13 @@ class Model:
             text.close()
         yield from found or [ok("conversations become prompts as the publisher meant them")]
 
+    def speed(self, threads: int) -> Iterator[Finding]:
+        """Its steps against the machine's limits; takes half a minute. `threads` as in `antiphon serve --threads`."""
+        from antiphon.doctor.speed import model_speed
+
+        if self._attempt(lambda: self._checkpoint) is not None:
+            yield from model_speed(self._found.path, threads)
+
     def _attempt(self, see: Any) -> Any:  # noqa: ANN401  # whatever it returns
         """What `see` returns; None if it cannot be had, which another check has reported."""
         try:

@@ -90,6 +90,11 @@ def open_device(instruction_set: str, threads: int, progress: memoryview | None 
         ) from None
 
 
+def open_roofline(device: _native.Device, num_bytes: int) -> _native.Roofline:
+    """What measures the limits of this machine, with a buffer of `num_bytes`."""
+    return _native.Roofline(device, num_bytes)
+
+
 class NativeLoader:
     """The loading half: packs tensors with the device's threads."""
 

@@ -1,8 +1,8 @@
-"""The least that a step could take on a machine: what it must read from memory, and what it must multiply.
+"""The least time that a step can take on a machine, from the bytes it reads and the products it computes.
 
-Owns the counting; the machine's rates are measured by who asks. A part can be no faster than the slower of its two: all
-its bytes at the rate of memory, all its products of 8-bit integers at the peak of the instruction set. Nothing is
-counted for norms, sampling and Python, which a better program could do beside the rest.
+Owns the counting; the caller measures the machine's rates. A part of a step takes at least as long as reading its bytes
+at the rate of memory, and as long as its products of 8-bit integers at the peak of the instruction set. Norms, sampling
+and Python count as nothing: a better program could do them at the same time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CORRECTED_LOGITS = 64 * 32  # of a row: those to which the activations' second p
 
 @dataclass(frozen=True)
 class Work:
-    """What one part of a step asks of the machine."""
+    """What one part of a step needs of the machine."""
 
     bytes: float
     products: float
@@ -29,13 +29,13 @@ class Work:
         return max(self.bytes / peaks["bytes"], self.products / peaks["products"])
 
     def binds(self, peaks: dict[str, float]) -> str:
-        """What the part could not do without."""
+        """What limits the part: memory or products."""
         return "memory" if self.bytes / peaks["bytes"] > self.products / peaks["products"] else "products"
 
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint's sizes as they count in a step."""
+    """The sizes of a checkpoint that count in a step."""
 
     spec: ModelSpec
     layers: Work  # of one token

@@ -1,27 +1,32 @@
-"""What a machine can do at best, measured again beside every figure that is told as a share of it.
+"""What this machine can do at best: how fast it reads memory and multiplies, measured beside what is compared with it.
 
-On a host that others use too, the rate of memory has been seen to go from 55 GB/s to 34 from one second to the next and
-to stay there, for old pages and new ones and for buffers of 64 MiB to 2 GiB alike, while products in registers kept
-their rate. A limit is good for its own moment only: shares are taken run by run, each by what was measured just before
-and just after, and medians are of shares.
+On a machine that is shared with others, the rate of memory has been seen to fall from 55 GB/s to 34 within a second and
+to stay there, for old and new pages and for buffers of 64 MiB to 2 GiB alike, while products in registers kept their
+rate. So a limit is only valid for the moment: each run is compared with what was measured just before and just after
+it, and medians are taken of these shares.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from antiphon import _native
+from antiphon.ops.native import open_roofline
 
-Rates = dict[str, float]  # "bytes" read from memory and "products" of 8-bit integers, a second
-SECONDS = 0.02  # to try products for
+if TYPE_CHECKING:
+    from antiphon._native import Device
+
+Rates = dict[str, float]  # "bytes" read from memory and "products" of 8-bit integers, per second
+BUFFER_BYTES = 512 << 20  # much more than any cache
+SECONDS = 0.02  # for which products are measured
 
 
 class Limits:
     """The rates of one device, each time they were measured."""
 
-    def __init__(self, device: _native.Device) -> None:
-        self._roofline = _native.Roofline(device)
+    def __init__(self, device: Device, buffer_bytes: int = BUFFER_BYTES) -> None:
+        self._roofline = open_roofline(device, buffer_bytes)
         self._seen = [self._measure()]
 
     def _measure(self) -> Rates:
@@ -31,13 +36,14 @@ class Limits:
         }
 
     def around(self, run: Callable[[], object]) -> Rates:
-        """Run it; returns the rates meanwhile: between those measured last and those measured now."""
+        """Call `run`; returns the rates meanwhile: the means of those measured before and after it."""
         run()
         before, after = self._seen[-1], self._measure()
         self._seen.append(after)
         return {name: (before[name] + after[name]) / 2 for name in after}
 
     def medians(self) -> Rates:
+        """The median of each rate."""
         return {name: statistics.median(rates[name] for rates in self._seen) for name in self._seen[0]}
 
     def ranges(self) -> dict[str, list[float]]:

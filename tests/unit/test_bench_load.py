@@ -26,6 +26,7 @@ from antiphon.bench.prompts import SETS, FilePrompts, built_in, sized
 from antiphon.bench.records import CheckRecord, RequestRecord, RunRecord, StageRecord
 from antiphon.bench.requests import Exchange, Request
 from antiphon.bench.retries import pause, retry_after
+from antiphon.bench.run import without_secrets
 from antiphon.bench.same import Said, check_same
 from antiphon.bench.scrape import Scrape
 from antiphon.bench.stages import Stage, stages
@@ -474,6 +475,27 @@ def test_vllms_infinite_rate_is_all_requests_at_once_or_as_many_as_may_be(monkey
 @pytest.mark.parametrize("typed", [("--target",), ("--target", "h:1", "--port", "2"), ("--backend",)])
 def test_addresses_as_flags_need_a_value_and_are_given_once(typed):
     assert CliRunner().invoke(app, ["bench", *typed]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("http://h", "--api-key", "s3cret", "-H", "X-Key: s3cret", "--insecure"),
+        ("http://h", "--api-key=s3cret", "--header=X-Key: s3cret", "-k"),
+    ],
+)
+def test_keys_are_not_written_into_the_results(typed):
+    shown = without_secrets(["/usr/bin/antiphon", "bench", *typed])
+    assert "s3cret" not in " ".join(shown)
+    assert shown[:3] == ["antiphon", "bench", "http://h"]
+    assert shown[-1] == typed[-1]
+
+
+def test_an_address_with_a_password_is_refused():
+    result = CliRunner().invoke(app, ["bench", "http://me:s3cret@h"])
+    assert isinstance(result.exception, ConfigError)
+    assert "--header" in result.exception.message
+    assert "s3cret" not in result.exception.message
 
 
 def test_stages_end_when_they_say():

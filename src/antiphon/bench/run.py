@@ -46,6 +46,7 @@ SCHEMA = 1
 _SAMPLE_SECONDS = 1.0
 _IDLE_SECONDS = 10.0  # how long the server may take to be idle after a stage
 _POLL_SECONDS = 0.1
+_SECRET = ("--api-key", "--header", "-H")
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class LoadTest:
             target.name or self.server.model,
             target.url,
             self.server.model,
-            _without_key(sys.argv),
+            without_secrets(sys.argv),
             time.time() - (time.monotonic() - self._origin),
             __version__,
             machine(),
@@ -375,12 +376,12 @@ def machine() -> dict[str, str]:
     }
 
 
-def _without_key(words: list[str]) -> list[str]:
-    """A command without the keys in it."""
+def without_secrets(words: list[str]) -> list[str]:
+    """A command line without the keys in it."""
     shown, hides = [], False
     for word in words:
         name, equals, _ = word.partition("=")
-        is_secret = name in ("--api-key", "--header", "-H", "-k")
+        is_secret = name in _SECRET
         shown.append("***" if hides else f"{name}=***" if is_secret and equals else word)
         hides = is_secret and not equals
     return ["antiphon", *shown[1:]]

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -296,8 +297,11 @@ def server_of(options: Options) -> Server:
         options.stream,
         _extra(options.extra_body),
     )
+    url = server_url(options.url)
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError("the address has a user name in it; send it with --header 'Authorization: Basic …' instead")
     target = Target(
-        server_url(options.url),
+        url,
         options.name,
         options.model,
         _header_value("--api-key", options.api_key),

@@ -262,6 +262,30 @@ async def test_a_server_that_counts_wrongly_is_caught_by_name_and_numbers(tmp_pa
     assert all(check.passed for check in outcome.checks)
 
 
+async def test_metrics_elsewhere_are_read_without_the_key_and_may_hang(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("antiphon.bench.server._METRICS_SECONDS", 0.3)
+    liar, num_scrapes = Liar(), 0
+
+    async def tells(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal num_scrapes
+        num_scrapes += 1
+        if num_scrapes > 3:
+            await asyncio.sleep(3600)
+        assert asked.path == "/server/metrics"
+        writer.write(metrics(liar.answers, liar.answers, 10 * liar.answers, 2 * liar.answers))
+
+    async with canned(liar) as server, canned(tells) as monitor:
+        tested = Server(Target(server.url, api_key="k", metrics_url=f"{monitor.url}/server/metrics"), Sampling(), 60)
+        await tested.prepare()
+        prompts = built_in("chat", 0)
+        async with LoadTest(tested, prompts, PATIENT, tmp_path, {}, Silent()) as test:
+            outcome = await test.run_stage(stages(requests=3)[0])
+    assert {asked.headers.get("authorization") for asked in monitor.asked} == {None}
+    assert {asked.headers.get("authorization") for asked in server.asked} == {"Bearer k"}
+    (accounts,) = (check for check in outcome.checks if check.check == "accounts")
+    assert accounts.differences == ["the server's metrics could not be read any more"]
+
+
 async def test_a_server_that_answers_otherwise_under_load_is_caught(tmp_path: Path):
     settings = replace(PATIENT, check_same=True)
     async with canned(Liar(forgets_every=3)) as server, load_test(server.url, tmp_path, settings) as test:

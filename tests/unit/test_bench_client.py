@@ -12,7 +12,8 @@ import pytest
 from canned_servers import STREAM, canned, chunk, ending, event, part, whole
 from certificates import certificate
 
-from antiphon.bench.client import BadResponse, Client, CutOff, NoConnection
+from antiphon.bench.client import Client
+from antiphon.bench.connection import BadResponse, CutOff, NoConnection
 from antiphon.bench.records import RequestRecord
 from antiphon.bench.requests import Asker, Exchange, Request
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import islice, pairwise
 from math import inf, sqrt
@@ -12,11 +13,13 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_tests import examples
 from typer.testing import CliRunner
 
+from antiphon.bench.about import without_secrets
 from antiphon.bench.accounts import reconcile
 from antiphon.bench.answers import Answer
 from antiphon.bench.arrivals import ThinkTime, due_times, ramp_starts
@@ -26,7 +29,6 @@ from antiphon.bench.prompts import SETS, FilePrompts, built_in, sized
 from antiphon.bench.records import CheckRecord, RequestRecord, RunRecord, StageRecord
 from antiphon.bench.requests import Exchange, Request
 from antiphon.bench.retries import pause, retry_after
-from antiphon.bench.run import without_secrets
 from antiphon.bench.same import Said, check_same
 from antiphon.bench.scrape import Scrape
 from antiphon.bench.stages import Stage, stages
@@ -460,6 +462,15 @@ def test_names_of_other_tools_mean_the_same(monkeypatch, typed):
     options = options_of(monkeypatch, *typed.split())
     assert (options.url, options.rate, options.users, options.requests) == ("http://h:1", "2.5", "8", 100)
     assert (options.input_tokens, options.output_tokens, options.endpoint) == (200, 128, "chat")
+
+
+def test_every_option_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
+    command = typer.main.get_command(app).commands["bench"].commands["run"]
+    options = [each for each in command.params if each.param_type_name == "option"]
+    assert len(options) > 40
+    for option in options:
+        assert any(re.search(rf"{name}\b", text) for name in (*option.opts, *option.secondary_opts)), option.opts
 
 
 def test_vllms_infinite_rate_is_all_requests_at_once_or_as_many_as_may_be(monkeypatch):

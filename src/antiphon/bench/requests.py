@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from random import Random
 
 from antiphon.bench.answers import Answer, BadAnswer, Incomplete, error_of
-from antiphon.bench.client import BadResponse, Client, CutOff, NoConnection
+from antiphon.bench.client import Client
+from antiphon.bench.connection import BadResponse, CutOff, NoConnection
 from antiphon.bench.records import End, RequestRecord
 from antiphon.bench.retries import Policy, pause, retry_after, should_retry
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,29 +21,27 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from antiphon import __version__
+from antiphon.bench.about import machine, without_secrets
 from antiphon.bench.accounts import reconcile
 from antiphon.bench.journal import Journal, current, read
 from antiphon.bench.lag import LagMeter
 from antiphon.bench.load import Habits, Load
+from antiphon.bench.observer import Observer, growth, is_busy
 from antiphon.bench.prompts import Prompts
-from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, SampleRecord, StageRecord
+from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, StageRecord
 from antiphon.bench.requests import Asker, Exchange, Request
 from antiphon.bench.retries import Policy
 from antiphon.bench.same import AnswerFile, check_same
-from antiphon.bench.scrape import Scrape, process_tree
+from antiphon.bench.scrape import Scrape
 from antiphon.bench.server import PATHS, Server
 from antiphon.bench.stages import Stage
 from antiphon.errors import ConfigError
-from antiphon.machine import see_processors
 
 T = TypeVar("T")
 
 JOURNAL, ANSWERS = "journal.jsonl", "answers.jsonl"
 SCHEMA = 1
 _SAMPLE_SECONDS = 1.0
-_IDLE_SECONDS = 10.0  # how long the server may take to be idle after a stage
-_POLL_SECONDS = 0.1
-_SECRET = ("--api-key", "--header", "-H")
 
 
 @dataclass(frozen=True)
@@ -138,6 +133,7 @@ class LoadTest:
             origin=self._origin,
             seed=self._settings.seed,
         )
+        self._observer = Observer(self.server, self._asker.now, pid=self._settings.pid, shared=self._settings.shared)
         if not earlier:
             self.journal.write(self._about())
         return self
@@ -193,7 +189,7 @@ class LoadTest:
         """Run one stage and write it down; one that an earlier run completed is only returned."""
         if stage.number in self.done:
             return self.done[stage.number]
-        before = await self._idle_scrape()
+        before = await self._observer.idle_scrape()
         requests: list[RequestRecord] = []
 
         def take(exchange: Exchange) -> None:
@@ -205,10 +201,12 @@ class LoadTest:
 
         self._watcher.begin(stage, position)
         record = await self._measured(stage, take)
-        after = await self._idle_scrape() if before is not None else None
-        counters = _growth(before, after)
-        record = msgspec.structs.replace(record, server_counters=counters or {})
-        checks = self._checks(record, requests, counters, is_busy=_is_busy(before) or _is_busy(after))
+        after = await self._observer.idle_scrape() if before else None
+        if before and after:
+            record = msgspec.structs.replace(record, server_counters=growth(before, after))
+        checks = [self._lag_check(record)]
+        if before:
+            checks.append(self._accounts(record, requests, before, after))
         self.journal.write(record)
         for check in checks:
             self.journal.write(check)
@@ -253,56 +251,32 @@ class LoadTest:
     def _body(self, stage: int, number: int) -> bytes:
         return self.server.body(self._prompts, stage, number)
 
-    def _checks(
-        self, stage: StageRecord, requests: list[RequestRecord], counters: dict[str, float] | None, *, is_busy: bool
-    ) -> list[CheckRecord]:
+    def _lag_check(self, stage: StageRecord) -> CheckRecord:
         most = self._settings.max_lag
-        too_late = (
-            f"99 % of timers were up to {stage.lag_p99 * 1000:.1f} ms late; more than {most * 1000:g} ms is too much"
-        )
-        lag = CheckRecord(stage.stage, "lag", stage.lag_p99 <= most, 1, [too_late] if stage.lag_p99 > most else [])
-        if counters is None:
-            return [lag]
-        accounts = reconcile(stage.stage, requests, counters, shared=self._settings.shared)
-        if is_busy and not accounts.passed:
-            note = "the server was busy before or after the stage; if others use it, add --shared"
-            accounts = msgspec.structs.replace(accounts, note=note)
-        return [lag, accounts]
+        if stage.lag_p99 <= most:
+            return CheckRecord(stage.stage, "lag", True, 1)
+        late = f"99 % of timers were up to {stage.lag_p99 * 1000:.1f} ms late; more than {most * 1000:g} ms is too much"
+        return CheckRecord(stage.stage, "lag", False, 1, [late])
 
-    # ---- The server beside it ----
+    def _accounts(
+        self, stage: StageRecord, requests: list[RequestRecord], before: Scrape, after: Scrape | None
+    ) -> CheckRecord:
+        if after is None:
+            return CheckRecord(stage.stage, "accounts", False, 0, ["the server's metrics could not be read any more"])
+        accounts = reconcile(stage.stage, requests, stage.server_counters, shared=self._settings.shared)
+        if not accounts.passed and (is_busy(before) or is_busy(after)):
+            note = "the server was busy before or after the stage; if others use it, add --shared"
+            return msgspec.structs.replace(accounts, note=note)
+        return accounts
 
     async def _watch(self, load: Load) -> None:
         while True:
             began = self._asker.now()
-            sample = await self._sample(load.users)
+            sample = await self._observer.sample(load.users)
             if sample is not None:
                 self.journal.write(sample)
             self._watcher.tick(load.users)
             await asyncio.sleep(max(0.0, began + _SAMPLE_SECONDS - self._asker.now()))
-
-    async def _sample(self, users: int) -> SampleRecord | None:
-        scrape = await self.server.scrape() if self.server.has_metrics else None
-        sample = scrape.sample(self._asker.now(), users) if scrape else None
-        if self._settings.pid:
-            with suppress(ProcessLookupError):
-                cpu, memory = await asyncio.to_thread(process_tree, self._settings.pid)
-                sample = sample or SampleRecord(self._asker.now(), users)
-                sample = msgspec.structs.replace(sample, cpu_seconds=cpu, memory_bytes=float(memory))
-        return sample
-
-    async def _idle_scrape(self) -> Scrape | None:
-        """The server's counters when nothing is under way any more."""
-        deadline = self._asker.now() + _IDLE_SECONDS
-        while True:
-            scrape = await self.server.scrape() if self.server.has_metrics else None
-            if (
-                scrape is None
-                or not scrape.counters.get("busy")
-                or self._asker.now() > deadline
-                or self._settings.shared
-            ):
-                return scrape
-            await asyncio.sleep(_POLL_SECONDS)
 
     # ---- Answers alone ----
 
@@ -341,47 +315,3 @@ class LoadTest:
 
     async def _ask_alone(self, body: bytes) -> Exchange:
         return await self._asker.ask_once(Request(-1, 0, body))
-
-
-def _growth(before: Scrape | None, after: Scrape | None) -> dict[str, float] | None:
-    """By how much the server's counters grew; None if it has none."""
-    if before is None or after is None:
-        return None
-    return {
-        name: value - before.counters[name]
-        for name, value in after.counters.items()
-        if name in before.counters and name != "busy"
-    }
-
-
-def _is_busy(scrape: Scrape | None) -> bool:
-    return scrape is not None and bool(scrape.counters.get("busy"))
-
-
-def machine() -> dict[str, str]:
-    """This machine, on which the client runs."""
-    model = "unknown"
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": model,
-        "cores": str(see_processors().num_cores),
-        "memory": f"{memory:.1f} GiB",
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def without_secrets(words: list[str]) -> list[str]:
-    """A command line without the keys in it."""
-    shown, hides = [], False
-    for word in words:
-        name, equals, _ = word.partition("=")
-        is_secret = name in _SECRET
-        shown.append("***" if hides else f"{name}=***" if is_secret and equals else word)
-        hides = is_secret and not equals
-    return ["antiphon", *shown[1:]]

@@ -6,13 +6,16 @@ Before the load, a few requests find out what the server calls its model, whethe
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from antiphon.bench.client import BadResponse, Client, CutOff, NoConnection
+from antiphon.bench.client import Client
+from antiphon.bench.connection import BadResponse, CutOff, NoConnection
 from antiphon.bench.prompts import MAX_TOKENS, Prompts, sized
 from antiphon.bench.requests import Asker, Exchange, Request
 from antiphon.bench.scrape import Scrape
@@ -22,6 +25,7 @@ Endpoint = Literal["chat", "completions"]
 PATHS: dict[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 _UNKNOWN_FIELD = (400, 422)
 _OK = 200
+_METRICS_SECONDS = 5.0  # for one scrape
 _SIZES = (60, 240)  # words of the two prompts that a size is computed from
 
 
@@ -63,7 +67,10 @@ class Server:
         if target.api_key:
             headers["Authorization"] = f"Bearer {target.api_key}"
         self.client = Client(target.url, headers=headers, tls=target.tls)
-        self._metrics = Client(target.metrics_url or target.url, headers=headers, tls=target.tls)
+        elsewhere = urlsplit(target.metrics_url or target.url)
+        is_same = elsewhere.netloc == urlsplit(target.url).netloc  # others do not get the key
+        self._metrics = Client(elsewhere.geturl(), headers=headers if is_same else {}, tls=target.tls)
+        self._metrics_path = "" if target.metrics_url and elsewhere.path.strip("/") else "/metrics"
         self._timeout = timeout
         self._accepted = {"ignore_eos", "stream_options"}
 
@@ -118,9 +125,12 @@ class Server:
 
     async def _first_model(self) -> str:
         try:
-            reply = await self.client.ask("/v1/models")
+            async with asyncio.timeout(self._timeout):
+                reply = await self.client.ask("/v1/models")
         except (NoConnection, CutOff, BadResponse) as error:
             raise AntiphonError(f"{self.target.url} cannot be reached: {error}") from None
+        except TimeoutError:
+            raise AntiphonError(f"{self.target.url} did not answer within {self._timeout:g} s") from None
         try:
             return str(reply.json()["data"][0]["id"])
         except (ValueError, LookupError, TypeError):
@@ -154,8 +164,9 @@ class Server:
     async def scrape(self) -> Scrape | None:
         """What the server's /metrics tells now; None if it has none that is known."""
         try:
-            reply = await self._metrics.ask("" if self.target.metrics_url else "/metrics")
-        except (NoConnection, CutOff, BadResponse):
+            async with asyncio.timeout(_METRICS_SECONDS):
+                reply = await self._metrics.ask(self._metrics_path)
+        except (NoConnection, CutOff, BadResponse, TimeoutError):
             return None
         return Scrape.parse(reply.body.decode(errors="replace")) if reply.status == _OK else None
 

@@ -474,7 +474,7 @@ def test_every_option_is_documented():
 
 
 def test_vllms_infinite_rate_is_all_requests_at_once_or_as_many_as_may_be(monkeypatch):
-    from antiphon.commands.load_testing import planned_stages
+    from antiphon.commands.bench_settings import planned_stages
 
     (stage,) = planned_stages(options_of(monkeypatch, "h:1", "--request-rate", "inf", "--num-prompts", "40"))
     assert (stage.shape, stage.users, stage.requests) == ("users", 40, 40)

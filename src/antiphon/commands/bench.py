@@ -327,7 +327,8 @@ def run(
       antiphon bench 127.0.0.1:8000 --find-knee --slo "p95 ttft < 1s"
       antiphon bench 127.0.0.1:8000 --input-tokens 200 --output-tokens 128
     """
-    from antiphon.commands.load_testing import Options, run_load_test
+    from antiphon.commands.bench_settings import Options
+    from antiphon.commands.load_testing import run_load_test
 
     options = Options(**{name: value for name, value in locals().items() if name in Options.__dataclass_fields__})
     run_load_test(options, console_on(stderr=True))

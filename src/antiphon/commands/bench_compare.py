@@ -94,7 +94,8 @@ async def _compare_servers(
     from antiphon.bench.progress import Live
     from antiphon.bench.results import measured_stages, read_records
     from antiphon.commands import bench_results
-    from antiphon.commands.load_testing import Options, end_on_interrupt, planned_stages, prepared
+    from antiphon.commands.bench_settings import Options, planned_stages
+    from antiphon.commands.load_testing import end_on_interrupt, prepared
 
     unused = {"ramp": None, "ramp_seconds": 0.0, "hold_seconds": 0.0, "metrics_url": "", "pid": 0, "find_knee": False}
     common = {**given, **unused, "resume": False, "slo": None}

@@ -1,9 +1,9 @@
 """Servers under test, and the one client that asks them all: started, asked, weighed, stopped.
 
-The client reads raw lines over a connection for each answer, so that it costs as little as can be; whoever serves, it
-sends the same bytes (but for the model's name, which it asks for first) and counts the same way. It holds every
-server to what was asked: an answer has exactly its number of tokens, a prompt too, and a new one must not be found in
-a cache. Whatever else a server says ends the benchmark with its words.
+The client is that of `antiphon bench`. It has a connection for each answer, and decodes an answer when it is complete,
+so that it costs little meanwhile. It sends every server the same bytes (except for the model's name, which it asks for
+first) and counts the same way. It holds every server to what was asked: an answer has exactly its number of tokens, a
+prompt too, and a new one must not be found in a cache. Whatever else a server says ends the benchmark with its words.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from antiphon.bench.client import Reply, ask
+from antiphon.bench.events import EventReader
+
 START_TIMEOUT = 900.0  # seconds
 VOCABULARY = 40_000  # token ids are drawn below this: ordinary text in any of the models
 CACHED_BY_CHANCE = 32  # tokens of a prompt: a block, or a beginning that a server writes before each
 TICKS = os.sysconf("SC_CLK_TCK")
+_OK, _NOT_READY = 200, 503
 
 
 WARM_UP = "2x64+8"
@@ -91,49 +95,40 @@ class NotReady(Exception):
     """The server says that it is still loading."""
 
 
-async def _ask(port: int, head: str, body: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A request on a connection of its own, with the answer's body still to be read."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    lines = (head, "Host: localhost", "Connection: close", "Content-Type: application/json")
-    writer.write("\r\n".join((*lines, f"Content-Length: {len(body)}\r\n\r\n")).encode() + body)
-    status = (await reader.readline()).split()[1:2]
-    while (await reader.readline()).strip():
-        pass
-    if status == [b"503"]:
+async def _ask(port: int, path: str, body: dict[str, object] | None = None) -> Reply:
+    """A request on a connection of its own, and its whole answer."""
+    try:
+        reply = await ask(f"http://127.0.0.1:{port}", path, body)
+    except EOFError as error:
+        raise RuntimeError(f"{path}: {error}") from None
+    if reply.status == _NOT_READY:
         raise NotReady
-    if status != [b"200"]:
-        words = (await reader.read()).decode(errors="replace")[-1000:]
-        raise RuntimeError(f"{head}: status {status}: {words}")
-    return reader, writer
+    if reply.status != _OK:
+        raise RuntimeError(f"{path}: status {reply.status}: {reply.body.decode(errors='replace')[-1000:]}")
+    return reply
 
 
 async def model_name(port: int) -> str:
     """The first model that the server lists."""
-    reader, writer = await _ask(port, "GET /v1/models HTTP/1.1")
-    listed = await reader.read()
-    writer.close()
-    return str(json.loads(listed[listed.index(b"{") : listed.rindex(b"}") + 1])["data"][0]["id"])
+    return str((await _ask(port, "/v1/models")).json()["data"][0]["id"])
 
 
 async def complete(port: int, model: str, case: Case, prompt: list[int]) -> Stream:
     """One streamed completion."""
     wanted = {"model": model, "prompt": prompt, "max_tokens": case.answer, "temperature": 0, "ignore_eos": True}
-    body = json.dumps({**wanted, "stream": True, "stream_options": {"include_usage": True}}).encode()
-    sent = time.monotonic()
-    reader, writer = await _ask(port, "POST /v1/completions HTTP/1.1", body)
+    reply = await _ask(port, "/v1/completions", {**wanted, "stream": True, "stream_options": {"include_usage": True}})
+    events = EventReader()
     arrivals: list[float] = []
     last = ending = b""
-    async for line in reader:
-        if line.startswith(b"data: "):
-            last = line
-            if b'"usage":{' in line:
-                ending = line
-            if b'"choices":[{' in line:
-                arrivals.append(time.monotonic())
-    writer.close()
-    if not (ending and arrivals and last.startswith(b"data: [DONE]")):
+    for at, part in reply.parts:
+        for last in events.feed(part):
+            if b'"usage":{' in last:
+                ending = last
+            if b'"choices":[{' in last:
+                arrivals.append(at)
+    if not (ending and arrivals and last == b"[DONE]"):
         raise RuntimeError(f"a stream ended without its usage, a token or [DONE]: {last!r}")
-    return _checked(Stream(sent, arrivals, 0, 0), json.loads(ending[6:])["usage"], case)
+    return _checked(Stream(reply.sent, arrivals, 0, 0), json.loads(ending)["usage"], case)
 
 
 def _checked(stream: Stream, usage: dict[str, object], case: Case) -> Stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -340,9 +341,10 @@ async def test_completions_and_answers_in_one_piece_are_measured_too(served: Ser
         assert all(check.passed for check in outcome.checks)
 
 
-def antiphon(*arguments: str) -> subprocess.Popen[str]:
+def antiphon(*arguments: str, limit: str = "true") -> subprocess.Popen[str]:
+    command = shlex.join([sys.executable, "-m", "antiphon", "bench", *arguments])
     return subprocess.Popen(
-        [sys.executable, "-m", "antiphon", "bench", *arguments],
+        ["bash", "-c", f"{limit}; exec {command}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -356,6 +358,12 @@ async def test_the_command_runs_to_its_end_and_stops_in_good_order(served: Serve
     assert ended.returncode == 0, err
     assert str(tmp_path / "out") in out + err
     assert len(of(tmp_path / "out", RequestRecord)) == 5
+
+    full = antiphon("-n", "500", *(option.replace("/out", "/full") for option in options), limit="ulimit -f 24")
+    _, err = await asyncio.to_thread(full.communicate)
+    assert full.returncode == 1, err
+    assert err.strip().splitlines()[-1].endswith("journal.jsonl cannot be written: File too large")
+    assert "Traceback" not in err
 
     long = antiphon(served.url, "--seconds", "600", "--output", str(tmp_path / "long"), "--max-tokens", "4")
     journal = tmp_path / "long" / "journal.jsonl"

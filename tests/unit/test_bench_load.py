@@ -303,6 +303,7 @@ def test_metrics_of_each_server_are_read():
     assert llama
     assert llama.counters["generated_tokens"] == 17
     assert Scrape.parse("go_goroutines 7\n") is None
+    assert Scrape.parse("antiphon_requests_received_total{ many\n") is None
 
 
 # ---- Answers alone ----

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -66,6 +67,7 @@ class Journal:
     """An open journal that records are appended to. Use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         whole = 0
         if path.exists():
             content = path.read_bytes()
@@ -74,13 +76,28 @@ class Journal:
         self._file.truncate(whole)
 
     def write(self, record: Record) -> None:
-        """Append a record. It is on the disk after the next `sync`."""
-        self._file.write(_encoder.encode(record) + b"\n")
+        """Append a record. It is in the file after the next `flush`, and on the disk after the next `sync`."""
+        with self._named_errors():
+            self._file.write(_encoder.encode(record) + b"\n")
+
+    def flush(self) -> None:
+        """Hand everything to the kernel, so that it survives the end of this program."""
+        with self._named_errors():
+            self._file.flush()
 
     def sync(self) -> None:
         """Write everything to the disk: at the end of each stage."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._named_errors():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Raises AntiphonError where the file cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise AntiphonError(f"{self._path} cannot be written: {error.strerror}") from None
 
     def __enter__(self) -> Journal:
         return self
@@ -88,5 +105,11 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.sync()
-        self._file.close()
+        try:
+            self.sync()
+        except AntiphonError:
+            if error is None:
+                raise
+        finally:
+            with suppress(OSError):
+                self._file.close()

@@ -56,6 +56,7 @@ class Load:
         self._take = take
         self._draw = Random(f"{habits.seed}/{stage.number}")  # noqa: S311  # of arrivals and pauses
         self._tasks: set[asyncio.Task[None]] = set()
+        self._error: BaseException | None = None  # not of a request: the journal cannot be written, say
         self._permits = asyncio.Semaphore(habits.max_concurrency) if habits.max_concurrency else None
         self._limit = stage.requests or inf
         self._ends = self.started + (stage.planned_seconds or inf)
@@ -74,6 +75,8 @@ class Load:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._error is not None:
+            raise self._error
         return not stop.is_set()
 
     async def _until_done(self, stopping: asyncio.Task[Any], deadline: float) -> None:
@@ -89,7 +92,9 @@ class Load:
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            raise error  # a fault of ours: the loop's handler reports it
+            self._error = self._error or error
+            for other in self._tasks:
+                other.cancel()
 
     # ---- Closed loop ----
 

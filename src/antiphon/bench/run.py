@@ -46,7 +46,7 @@ _SAMPLE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run needs beside the server, its prompts and its stages."""
+    """What a run needs besides the server, its prompts and its stages."""
 
     timeout: float = 600.0  # seconds for a whole answer
     retries: Policy = "none"
@@ -61,7 +61,7 @@ class Settings:
 
 
 class Watcher(Protocol):
-    """Is told how the run goes on."""
+    """Shows the progress of a run."""
 
     def begin(self, stage: Stage, position: str) -> None:
         """A stage begins."""
@@ -81,7 +81,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one stage came to."""
+    """The results of one stage."""
 
     stage: StageRecord
     requests: list[RequestRecord]
@@ -113,7 +113,6 @@ class LoadTest:
         self._resume = resume
         self._origin = time.monotonic()
         self._lag = LagMeter()
-        self._load: Load | None = None
         self.done: dict[int, Outcome] = {}  # stages of an earlier run that are complete
 
     async def __aenter__(self) -> LoadTest:
@@ -121,10 +120,13 @@ class LoadTest:
         earlier = current(read(path)) if path.exists() else []
         if earlier and not self._resume:
             raise ConfigError(f"{self._folder} has the results of an earlier run; use --resume or another --output")
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._take_up(earlier)
-        self.journal = Journal(path)
-        self._answers = AnswerFile(self._folder / ANSWERS) if self._settings.check_same else None
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self.journal = Journal(path)
+            self._answers = AnswerFile(self._folder / ANSWERS) if self._settings.check_same else None
+        except OSError as error:
+            raise ConfigError(f"--output {self._folder} cannot be written: {error.strerror}") from None
         self._asker = Asker(
             self.server.client,
             PATHS[self.server.sampling.endpoint],
@@ -147,7 +149,7 @@ class LoadTest:
         self.server.close()
 
     def _take_up(self, earlier: list[Record]) -> None:
-        """Go on with an earlier run: its clock, and its complete stages."""
+        """Continue an earlier run: its clock, and its complete stages."""
         runs = [each for each in earlier if isinstance(each, RunRecord)]
         if not runs:
             return
@@ -219,14 +221,16 @@ class LoadTest:
         self._lag.start()
         cpu = time.process_time()
         load = Load(stage, self._asker, lambda number: self._body(stage.number, number), self._settings.habits, take)
-        self._load = load
         watching = asyncio.create_task(self._watch(load))
         try:
             complete = await load.run(self.stop)
         finally:
             watching.cancel()
+            (fault,) = await asyncio.gather(watching, return_exceptions=True)
             await self._lag.stop()
             gc.unfreeze()
+        if isinstance(fault, Exception):  # the journal cannot be written
+            raise fault
         ramp = (stage.first_users, stage.users, stage.ramp_seconds, stage.hold_seconds)
         return StageRecord(
             stage.number,
@@ -275,6 +279,7 @@ class LoadTest:
             sample = await self._observer.sample(load.users)
             if sample is not None:
                 self.journal.write(sample)
+            self.journal.flush()
             self._watcher.tick(load.users)
             await asyncio.sleep(max(0.0, began + _SAMPLE_SECONDS - self._asker.now()))
 

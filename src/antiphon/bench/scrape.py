@@ -105,7 +105,10 @@ class Scrape:
         """Read a scrape; None if it is not one of a server that is known."""
         for marker, names in (("antiphon_", ANTIPHON), ("vllm:", VLLM), ("llamacpp:", LLAMA_CPP)):
             if f"\n{marker}" in text or text.startswith(marker):
-                return cls(names.server, *_values(text, names))
+                try:
+                    return cls(names.server, *_values(text, names))
+                except ValueError:  # it is not the text format
+                    return None
         return None
 
     def sample(self, at: float, users: int) -> SampleRecord:

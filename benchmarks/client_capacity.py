@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--rates", default="2500,5000,10000,15000", help="tokens a second of all streams")
     parser.add_argument("--client", choices=["own", "httpx2"], default="own")
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--serve", type=float, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=float, default=0, metavar="RATE", help="only write, and print the port first")
     arguments = parser.parse_args()
     if arguments.serve:
         asyncio.run(serve(arguments.serve, arguments.streams, arguments.tokens))

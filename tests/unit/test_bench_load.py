@@ -194,11 +194,19 @@ def test_prompts_of_a_file_are_texts_or_parts_of_requests(tmp_path: Path):
         '{"prompt": "Once", "max_tokens": 5}',
         '{"custom_id": "1", "body": {"messages": [{"role": "user", "content": "Hi"}], "top_p": 0.5}}',
     ]
-    path.write_text("\n".join(lines) + "\n\n")
+    path.write_text("\n".join(lines) + "\n\n", newline="")
     prompts = FilePrompts(path)
     assert prompts.body(0, 3) == {"messages": [{"role": "user", "content": "Hello"}]}
     assert prompts.body(0, 1) == {"prompt": "Once", "max_tokens": 5}
     assert prompts.body(9, 2)["top_p"] == 0.5
+    path.write_text("one\u2028line\n\n\n{")
+    with pytest.raises(ConfigError, match="line 4 is not JSON"):
+        FilePrompts(path)
+    turns = [[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}], [], [{"from": "gpt", "value": "x"}]]
+    path.write_text(json.dumps([{"id": "1", "conversations": each} for each in turns]))
+    assert [FilePrompts(path).body(0, number) for number in range(2)] == [
+        {"messages": [{"role": "user", "content": "Hi"}]}
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -208,6 +216,7 @@ def test_prompts_of_a_file_are_texts_or_parts_of_requests(tmp_path: Path):
         (b"ok\n{x", "line 2 is not JSON"),
         (b'{"text": 1}', "messages"),
         (b"\xff\xfe", "cannot be read"),
+        (b"[1]", "ShareGPT"),
     ],
 )
 def test_files_that_are_no_prompts_are_refused_by_line(tmp_path: Path, content, named):

@@ -152,17 +152,21 @@ class FilePrompts:
             ConfigError: it cannot be read or is empty, or a line is not a prompt.
         """
         try:
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or error
             sets = "" if path.exists() else f"; it is neither a file nor one of {', '.join(SETS)}"
             raise ConfigError(f"--prompts {path} cannot be read: {reason}{sets}") from None
-        if not lines:
+        if text.lstrip().startswith("["):
+            self._bodies = _share_gpt(text, f"--prompts {path}")
+        else:
+            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+            self._bodies = [_body_of(line, f"--prompts {path}, line {number}") for number, line in lines]
+        if not self._bodies:
             raise ConfigError(f"--prompts {path} has no prompts; write one a line, as text or JSON")
-        self._bodies = [_body_of(line, f"--prompts {path}, line {number}") for number, line in enumerate(lines, 1)]
 
     def body(self, stage: int, number: int) -> Body:
-        """The prompt whose turn it is; stages go on where the one before began, so that they are comparable."""
+        """The prompt of this number. Each stage begins with the first, so that stages are comparable."""
         return self._bodies[number % len(self._bodies)]
 
 
@@ -190,6 +194,16 @@ def _body_of(line: str, where: str) -> Body:
     if isinstance(found, dict) and isinstance(found.get("prompt"), str):
         return found
     raise ConfigError(f'{where} is not a prompt; a line is text, or an object with "messages" or "prompt"')
+
+
+def _share_gpt(text: str, where: str) -> list[Body]:
+    """The first question of each conversation in a file of ShareGPT's form, which vLLM's benchmark reads too."""
+    try:
+        found = json.loads(text)
+        turns = [entry["conversations"][0] for entry in found if entry["conversations"]]
+        return [{"messages": _user(str(turn["value"]))} for turn in turns if turn["from"] in ("human", "user")]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{where} begins with [, but is not ShareGPT's list of conversations: {error!r}") from None
 
 
 def _user(content: str) -> list[dict[str, str]]:

@@ -79,10 +79,10 @@ def test_each_server_is_first_in_every_other_round(count: int) -> None:
 def test_an_interval_covers_the_true_ratio_as_often_as_it_says(count: int) -> None:
     draw = Random(count)
     covered = 0
-    for _ in range(1000):
+    for _ in range(600):
         (found,) = compared(rounds(draw, count, 1.25, 0.05)).estimates
         covered += found.low <= 1.25 <= found.high
-    assert 930 <= covered <= 970  # of 950, three standard deviations
+    assert 554 <= covered <= 586  # of 570, three standard deviations
 
 
 def test_equal_servers_are_hardly_ever_found_to_differ_in_any_metric() -> None:

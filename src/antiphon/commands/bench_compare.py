@@ -70,7 +70,9 @@ def compare(a: _Sides, b: _Sides, *, name_a: _Names = "", name_b: _Names = "", *
     if folders:
         _compare_folders(folders[0], folders[1], name_a, name_b, output, console)
     else:
-        asyncio.run(_compare_servers((a, b), (name_a or a, name_b or b), output, given, console))
+        status = asyncio.run(_compare_servers((a, b), (name_a or a, name_b or b), output, given, console))
+        if status:
+            raise typer.Exit(status)
 
 
 def _compare_folders(a: Path, b: Path, name_a: str, name_b: str, output: Path, console: Console) -> None:
@@ -87,7 +89,8 @@ def _compare_folders(a: Path, b: Path, name_a: str, name_b: str, output: Path, c
 
 async def _compare_servers(
     urls: tuple[str, str], names: tuple[str, str], output: Path, given: dict[str, Any], console: Console
-) -> None:
+) -> int:
+    """Returns the exit status, which says whether the checks of both passed, not which one is faster."""
     from contextlib import AsyncExitStack
 
     from antiphon.bench.comparison import compare_rounds
@@ -95,7 +98,7 @@ async def _compare_servers(
     from antiphon.bench.results import measured_stages, read_records
     from antiphon.commands import bench_results
     from antiphon.commands.bench_settings import Options, planned_stages
-    from antiphon.commands.load_testing import end_on_interrupt, prepared
+    from antiphon.commands.load_testing import INTERRUPTED, end_on_interrupt, prepared
 
     unused = {"ramp": None, "ramp_seconds": 0.0, "hold_seconds": 0.0, "metrics_url": "", "pid": 0, "find_knee": False}
     common = {**given, **unused, "resume": False, "slo": None}
@@ -119,12 +122,13 @@ async def _compare_servers(
                     await tests[number].run_stage(stage, f"{stage.number + 1}/{len(planned)} {names[number]}:")
         for test in tests:
             await test.check_same()
-    for side in sides:
-        assert side.output is not None
-        bench_results.write_and_tell(side.output, console)
+    passed = [bench_results.write_and_tell(output / letter, console) for letter in "ab"]
     both = [{stage.stage: stage for stage, _ in measured_stages(read_records(output / each))} for each in "ab"]
     pairs = [(both[0][number], both[1][number]) for number in both[0] if number in both[1]]
     _tell(compare_rounds(*names, pairs), output, console)
+    if tests[0].stop.is_set():
+        return INTERRUPTED
+    return 0 if all(passed) else bench_results.MISSED
 
 
 def _tell(comparison: Any, output: Path, console: Console) -> None:  # noqa: ANN401  # imported only where it runs

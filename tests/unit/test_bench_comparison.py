@@ -204,3 +204,16 @@ def test_runs_without_a_common_load_cannot_be_compared() -> None:
     found = compare_independent("one", "two", [(stage(1.0, "1 user"), [])], [(stage(1.0, "2 users"), [])])
     assert found.estimates == []
     assert "nothing to compare" in found.sentence
+
+
+def test_the_first_answer_token_is_only_compared_where_there_are_thoughts() -> None:
+    draw = Random(6)
+    (one, ones), (two, twos) = requests(draw, 50, 1.0), requests(draw, 50, 1.0)
+    thought = [msgspec.structs.replace(each, first_answer=each.ended, thought_tokens=3) for each in ones]
+    thinking = summarize_stage(StageRecord(0, "8 users", "users", 0.0, 100.0), thought)
+    without = compare_rounds("one", "two", [(one, two)] * 3)
+    assert "first answer token, P50" not in {each.metric for each in without.estimates}
+    having = compare_rounds("one", "two", [(thinking, thinking)] * 3)
+    assert "first answer token, P50" in {each.metric for each in having.estimates}
+    single = compare_independent("one", "two", [(one, measured_requests(ones))], [(two, measured_requests(twos))])
+    assert "first answer token, P50" not in {each.metric for each in single.estimates}

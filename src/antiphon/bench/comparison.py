@@ -33,6 +33,7 @@ from antiphon.bench.distributions import percentile
 from antiphon.bench.measured_requests import MeasuredRequest
 from antiphon.bench.students_t import critical, two_sided_p
 from antiphon.bench.summary import StageSummary
+from antiphon.bench.svg import shown
 
 LEVEL = 0.05
 ENOUGH_ROUNDS = 3
@@ -52,7 +53,11 @@ class Metric:
     figure: str = ""
 
     def of(self, stage: StageSummary) -> float | None:
-        """Its value; None if it was not measured or is zero."""
+        """Its value; None if it was not measured or is zero, or says nothing new: without thoughts, the first answer
+        token is the first token.
+        """
+        if self.latency == "first_answer" and not stage.tokens.thought:
+            return None
         if self.latency:
             found = getattr(stage.latency, self.latency)
             value = None if found is None else found.value(self.figure)
@@ -95,7 +100,7 @@ class Estimate(msgspec.Struct, frozen=True):
         if self.smallest is None or self.high is None:
             return "can't tell (too few rounds)"
         if not self.winner:
-            return f"can't tell (differences of {_percent(self.smallest - 1)} would be seen)"
+            return f"can't tell (a difference {_size(self.smallest)} would be seen)"
         ratios = sorted((self.low, self.high)) if self.winner == "B" else sorted((1 / self.low, 1 / self.high))
         if self.better == "higher" and ratios[1] < 2:
             change = f"{_range(ratios[0] - 1, ratios[1] - 1)} more"
@@ -136,7 +141,7 @@ class Comparison(msgspec.Struct, frozen=True):
         if not seen:
             return f"Can't tell which is faster: that takes at least {ENOUGH_ROUNDS} rounds."
         least = min(seen)
-        return f"Can't tell which is faster: a difference of less than {_percent(least - 1)} is not visible here."
+        return f"Can't tell which is faster: a difference {_size(least)} would be seen in the best case."
 
 
 def interleaved(rounds: int) -> Iterator[tuple[int, Literal["A", "B"]]]:
@@ -292,7 +297,8 @@ def _resampled(
 
 
 def _latencies(metric: Metric, stages: Sequence[tuple[StageSummary, Sequence[MeasuredRequest]]]) -> list[float]:
-    answered = [each for _, requests in stages for each in requests if each.answered]
+    told = [requests for stage, requests in stages if metric.of(stage) is not None]
+    answered = [each for requests in told for each in requests if each.answered]
     return sorted(value for each in answered if metric.latency and (value := getattr(each, metric.latency)))
 
 
@@ -370,8 +376,8 @@ def _failures(a: str, b: str, pairs: Sequence[tuple[StageSummary, StageSummary]]
     return found
 
 
-def _percent(share: float) -> str:
-    return f"{share * 100:.2g} %" if share < 10 else f"{share:.3g} times"
+def _size(ratio: float) -> str:
+    return f"of {(ratio - 1) * 100:.2g} %" if ratio < 1.995 else f"by a factor of {shown(ratio)}"
 
 
 def _range(low: float, high: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from antiphon.bench.measured_requests import arrivals, measured_requests
 from antiphon.bench.records import RequestRecord, RunRecord, SampleRecord, StageRecord
 from antiphon.bench.server_load import server_load
 from antiphon.bench.summary import summarize, summarize_stage
+from antiphon.bench.verdict import conclude
 from antiphon.bench.windows import users_within, width_for, windows
 from antiphon.errors import ConfigError
 
@@ -215,6 +217,16 @@ def test_a_stage_that_was_not_completed_is_left_out() -> None:
     assert summarize([RUN, answer()]).stages == []
     with pytest.raises(ConfigError, match="record of a run"):
         summarize([answer()])
+
+
+def test_a_stage_that_was_interrupted_is_marked_and_says_nothing_of_the_knee() -> None:
+    run = msgspec.structs.replace(RUN, options={"find_knee": "True"})
+    records = [run, answer(), stage(users=8), answer(stage=1), stage(stage=1, users=16, interrupted=True)]
+    found = summarize(records, objectives=[objective("p95 ttft < 9s")])
+    assert [each.interrupted for each in found.stages] == [False, True]
+    assert found.knee is not None
+    assert [trial.load for trial in found.knee.trials] == [8]
+    assert conclude(found).sentence.endswith("The run was interrupted.")
 
 
 def test_a_refusal_whose_time_was_not_true_is_counted() -> None:

@@ -99,6 +99,7 @@ class StageSummary(msgspec.Struct, frozen=True):
     client_lag_max: float
     server: ServerLoad
     objectives: list[Verdict] = []
+    interrupted: bool = False  # Ctrl-C ended it early
 
     @property
     def is_good(self) -> bool:
@@ -139,7 +140,7 @@ def summarize(
 ) -> Summary:
     """Compute all figures of a journal. `mean_limit` is in seconds: up to how many users do means stay within it?
 
-    Stages that were not completed are left out: a resumed run repeats them.
+    A stage whose end is not in the journal is left out. One that Ctrl-C ended is in the figures, and marked.
 
     Raises:
         ConfigError: the journal has no record of the run.
@@ -161,7 +162,9 @@ def summarize(
         users_within=_users_within(stages, requests, mean_limit),
         windows=windows(stages, measured_requests(requests), samples),
         checks=[record for record in records if isinstance(record, CheckRecord)],
-        knee=knee_of((each.users, each.is_good) for each in summaries if each.users) if searched else None,
+        knee=knee_of((each.users, each.is_good) for each in summaries if each.users and not each.interrupted)
+        if searched
+        else None,
     )
 
 
@@ -235,6 +238,7 @@ def summarize_stage(
         client_lag_p99=stage.lag_p99,
         client_lag_max=stage.lag_max,
         server=server_load(samples, begin, end),
+        interrupted=stage.interrupted,
     )
     return msgspec.structs.replace(summary, objectives=[_verdict(each, summary, counted) for each in objectives])
 

@@ -86,7 +86,7 @@ def stage_table(stages: Iterable[StageSummary]) -> str:
         latency = stage.latency
         memory = stage.server.memory_bytes
         rows.append([
-            escaped(stage.label),
+            escaped(stage.label) + (", interrupted" if stage.interrupted else ""),
             str(stage.requests),
             str(stage.ends.get("answered", 0)),
             *(_of(latency.first_token, name) for name in ("mean", "p50", "p95")),

@@ -33,6 +33,8 @@ def conclude(summary: Summary) -> Conclusion:
     if not summary.stages:
         return Conclusion("doubtful", "No result", "No stage was completed, so there are no figures.")
     figures = f"{_figures(summary)} {_answered(summary.stages)}"
+    if any(stage.interrupted for stage in summary.stages):
+        figures += " The run was interrupted."
     failed = {check.check for check in summary.checks if not check.passed}
     if "lag" in failed:
         sentence = "The client was late itself, so the latencies are too high. Use fewer users or a faster client."

@@ -99,11 +99,11 @@ async def test_the_knee_is_searched_for_and_is_in_the_report(served: Served, tmp
     assert knee is not None
     assert (knee.load, knee.too_much) == (3, None)
     assert [(trial.load, trial.met, trial.stages) for trial in knee.trials] == [(1, 2, 2), (2, 2, 2), (3, 5, 5)]
-    assert "3 users keep the objectives" in " ".join(out.split())
+    assert "kept up to 3 users" in " ".join(out.split())
     assert "Search for the knee" in (folder / "report.html").read_text()
 
 
 async def test_a_search_takes_no_other_shapes(served: Served, tmp_path: Path):
-    status, out = await bench(served.url, "--find-knee", "--rate", "2", "-o", tmp_path / "run")
+    status, out = await bench(served.url, "--find-knee", "--ramp", "1..2", "-o", tmp_path / "run")
     assert status == 1
-    assert "--find-knee chooses users and rounds itself" in out
+    assert "--find-knee chooses loads and rounds itself" in out

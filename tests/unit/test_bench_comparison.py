@@ -217,3 +217,9 @@ def test_the_first_answer_token_is_only_compared_where_there_are_thoughts() -> N
     assert "first answer token, P50" in {each.metric for each in having.estimates}
     single = compare_independent("one", "two", [(one, measured_requests(ones))], [(two, measured_requests(twos))])
     assert "first answer token, P50" not in {each.metric for each in single.estimates}
+
+
+def test_a_figure_that_only_some_rounds_have_is_left_out() -> None:
+    pairs = [(stage(100.0), stage(200.0, answers=answers)) for answers in (1.0, 0.0, 1.0, 1.0)]
+    found = compare_rounds("one", "two", pairs, RATES)
+    assert [(each.metric, each.rounds) for each in found.estimates] == [("output tokens/s", 4)]

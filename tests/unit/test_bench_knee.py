@@ -77,7 +77,8 @@ def test_the_confidence_is_clopper_and_pearsons(met: int, stages: int, least: fl
 def test_a_knee_is_told_in_a_sentence() -> None:
     knee, _ = search(lambda load, _: load <= 12, most=64)
     assert knee.sentence == (
-        "12 users keep the objectives (5 of 5 stages, so at least 55 % of stages, with 95 % confidence). 13 do not."
+        "The objectives are kept up to 12 users (5 of 5 stages, so at least 55 % of such stages, with 95 % confidence)."
+        " With 13 users they are not."
     )
-    assert search(lambda *_: False)[0].sentence == "No number of users keeps the objectives."
-    assert search(lambda *_: True, most=4)[0].sentence.endswith("No more were tried.")
+    assert search(lambda *_: False)[0].sentence == "The objectives are not kept, not even with 1 user."
+    assert search(lambda *_: True, most=4)[0].sentence.endswith("More was not tried.")

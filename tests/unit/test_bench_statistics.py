@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from antiphon.bench.distributions import distribution, histogram, is_few, percentile
 from antiphon.bench.limits import goodput, latency_figure, objective
 from antiphon.bench.measured_requests import arrivals, measured_requests
-from antiphon.bench.records import RequestRecord, RunRecord, SampleRecord, StageRecord
+from antiphon.bench.records import Record, RequestRecord, RunRecord, SampleRecord, StageRecord
 from antiphon.bench.server_load import server_load
 from antiphon.bench.summary import summarize, summarize_stage
 from antiphon.bench.verdict import conclude
@@ -227,6 +227,18 @@ def test_a_stage_that_was_interrupted_is_marked_and_says_nothing_of_the_knee() -
     assert found.knee is not None
     assert [trial.load for trial in found.knee.trials] == [8]
     assert conclude(found).sentence.endswith("The run was interrupted.")
+
+
+def test_a_search_by_rate_tells_the_highest_rate() -> None:
+    run = msgspec.structs.replace(RUN, options={"find_knee": "True", "rate": "8"})
+    records: list[Record] = [run]
+    for number, rate in enumerate([0.25, 0.25, 0.5, 0.5]):
+        records += [answer(stage=number, took=rate * 10), stage(stage=number, shape="rate", rate=rate)]
+    found = summarize(records, objectives=[objective("p95 e2el < 3s")])
+    assert found.knee is not None
+    assert found.knee.sentence.startswith("The objectives are kept up to 0.25 requests/s (2 of 2 stages")
+    assert found.knee.sentence.endswith("With 0.5 requests/s they are not.")
+    assert found.passed
 
 
 def test_a_refusal_whose_time_was_not_true_is_counted() -> None:

@@ -160,7 +160,7 @@ def compare_rounds(
         for metric in metrics:
             values = [(metric.of(left), metric.of(right)) for left, right in group]
             known = [(left, right) for left, right in values if left is not None and right is not None]
-            if known:
+            if known and len(known) == len(group):  # what only some rounds have is not comparable
                 raw.append(_paired(load, metric, known))
     return Comparison(1, a, b, "paired rounds", _judged(raw), _failures(a, b, pairs))
 

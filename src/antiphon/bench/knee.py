@@ -16,6 +16,7 @@ import msgspec
 
 _AGREE, _CONFIRM, _CONFIRMED = 2, 5, 4
 _LEVEL = 0.05
+RATE_STEPS = 32  # a search by rate is in steps of the highest rate divided by this
 
 RunStage = Callable[[int, int], Awaitable[bool]]
 """Runs a stage with a load, which is its repetition of this number (from 0). Whether it met every objective."""
@@ -45,18 +46,24 @@ class Knee(msgspec.Struct, frozen=True):
     load: int | None  # None: not even the lightest
     too_much: int | None  # the lightest load above it that does not; None: the heaviest that was allowed was kept
     trials: list[Trial]  # in the order of their loads
+    step: float | None = None  # of a load, in requests per second; None: loads are users
+
+    def named(self, load: int) -> str:
+        """A load in words."""
+        if self.step is not None:
+            return f"{load * self.step:g} requests/s"
+        return "1 user" if load == 1 else f"{load} users"
 
     @property
     def sentence(self) -> str:
-        """The result in a sentence, for users."""
+        """The result in words."""
         if self.load is None:
-            return "No number of users keeps the objectives."
+            lightest = f" with {self.named(self.trials[0].load)}" if self.trials else ""
+            return f"The objectives are not kept, not even{lightest}." if lightest else "No load was tried."
         trial = next(each for each in self.trials if each.load == self.load)
-        users = "1 user keeps" if self.load == 1 else f"{self.load} users keep"
-        known = f"{trial.met} of {trial.stages} stages, so at least {trial.share_at_least * 100:.0f} % of stages"
-        beyond = "" if self.too_much is None else f" {self.too_much} do not."
-        most = " No more were tried." if self.too_much is None else ""
-        return f"{users} the objectives ({known}, with 95 % confidence).{beyond}{most}"
+        known = f"{trial.met} of {trial.stages} stages, so at least {trial.share_at_least * 100:.0f} % of such stages"
+        beyond = "More was not tried." if self.too_much is None else f"With {self.named(self.too_much)} they are not."
+        return f"The objectives are kept up to {self.named(self.load)} ({known}, with 95 % confidence). {beyond}"
 
 
 async def find_knee(run_stage: RunStage, *, first: int = 1, most: int = 1024, resolution: float = 0.0) -> Knee:
@@ -84,7 +91,7 @@ async def find_knee(run_stage: RunStage, *, first: int = 1, most: int = 1024, re
         load = _next(good, bad, most)
 
 
-def knee_of(stages: Iterable[tuple[int, bool]]) -> Knee:
+def knee_of(stages: Iterable[tuple[int, bool]], step: float | None = None) -> Knee:
     """The knee among stages that were measured, judged as the search does: (load, whether every objective was met)."""
     counts: dict[int, list[bool]] = {}
     for load, met in stages:
@@ -93,9 +100,9 @@ def knee_of(stages: Iterable[tuple[int, bool]]) -> Knee:
     kept: int | None = None
     for trial in trials:
         if not _is_kept(trial):
-            return Knee(kept, trial.load, trials)
+            return Knee(kept, trial.load, trials, step)
         kept = trial.load
-    return Knee(kept, None, trials)
+    return Knee(kept, None, trials, step)
 
 
 def _is_kept(trial: Trial) -> bool:

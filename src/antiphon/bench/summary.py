@@ -16,7 +16,7 @@ import msgspec
 
 from antiphon.bench.distributions import Distribution, distribution
 from antiphon.bench.journal import current
-from antiphon.bench.knee import Knee, knee_of
+from antiphon.bench.knee import RATE_STEPS, Knee, knee_of
 from antiphon.bench.limits import Goodput, Objective, latency_figure
 from antiphon.bench.measured_requests import MeasuredRequest, arrivals, measured_requests
 from antiphon.bench.records import CheckRecord, Record, RequestRecord, RunRecord, SampleRecord, StageRecord
@@ -162,10 +162,15 @@ def summarize(
         users_within=_users_within(stages, requests, mean_limit),
         windows=windows(stages, measured_requests(requests), samples),
         checks=[record for record in records if isinstance(record, CheckRecord)],
-        knee=knee_of((each.users, each.is_good) for each in summaries if each.users and not each.interrupted)
-        if searched
-        else None,
+        knee=_knee(run, summaries) if searched else None,
     )
+
+
+def _knee(run: RunRecord, stages: Iterable[StageSummary]) -> Knee:
+    """The result of a search for the knee. A rate is a load in steps of the highest rate that was allowed."""
+    step = float(run.options["rate"]) / RATE_STEPS if "rate" in run.options else None
+    loads = [(each.users if step is None else round((each.rate or 0.0) / step), each) for each in stages]
+    return knee_of(((load, each.is_good) for load, each in loads if load and not each.interrupted), step)
 
 
 def _users_within(

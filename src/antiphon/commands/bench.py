@@ -297,7 +297,7 @@ def run(
         typer.Option(
             "--find-knee",
             help="Search for the most users with whom --slo is met ('p95 first_token < 2s' if it is not given), up to "
-            "--users (256).",
+            "--users (256), or for the highest rate up to --rate.",
             rich_help_panel=_LOAD,
         ),
     ] = False,

@@ -5,28 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from antiphon.bench.knee import find_knee
-from antiphon.bench.limits import goodput, objective
 from antiphon.bench.progress import Live
 from antiphon.bench.records import CheckRecord
 from antiphon.bench.run import LoadTest, Outcome, Watcher
 from antiphon.bench.stages import Stage
-from antiphon.bench.summary import summarize_stage
+from antiphon.commands.bench_knee import for_search, search
 from antiphon.commands.bench_results import MISSED, check_limits, write_and_tell
 from antiphon.commands.bench_settings import Options, planned_stages, prompts_of, server_of, settings_of
 from antiphon.errors import AntiphonError, ConfigError
 from antiphon.terminal import print_note, printable
 
 INTERRUPTED = 130  # exit status
-_MOST_USERS = 256  # of a search for the knee
-_USUAL_OBJECTIVE = "p95 first_token < 2s"
 
 
 def run_load_test(options: Options, console: Console) -> None:
@@ -77,42 +71,6 @@ async def _all(test: LoadTest, planned: list[Stage]) -> list[Outcome]:
         if not test.stop.is_set():
             outcomes.append(await test.run_stage(stage, f"{len(outcomes) + 1}/{len(planned)}"))
     return outcomes
-
-
-def for_search(options: Options) -> Options:
-    """The options of a search for the knee: with an objective, and the most users that are tried.
-
-    Raises:
-        ConfigError: an option that does not go with a search.
-    """
-    if options.ramp or options.rate or options.rounds != 1:
-        raise ConfigError("--find-knee chooses users and rounds itself; it does not go with --ramp, --rate or --rounds")
-    users = options.users or str(_MOST_USERS)
-    if not users.isdigit() or not int(users):
-        raise ConfigError(f"--users is {users!r}; with --find-knee it is the most users that are tried, a number")
-    return replace(options, users=users, slo=options.slo or [_USUAL_OBJECTIVE])
-
-
-async def search(test: LoadTest, options: Options, heaviest: Stage) -> list[Outcome]:
-    """Run the stages of a search for the knee. `heaviest` is the stage with the most users."""
-    limits, objectives = goodput(options.goodput or []), [objective(text) for text in options.slo or []]
-    outcomes: list[Outcome] = []
-
-    async def run_stage(users: int, repeat: int) -> bool:
-        stage = replace(heaviest, number=len(outcomes), users=users, round=repeat)
-        outcome = await test.run_stage(stage, f"{len(outcomes) + 1}")
-        outcomes.append(outcome)
-        if test.stop.is_set():
-            raise _Interrupted
-        return summarize_stage(outcome.stage, outcome.requests, (), limits, objectives).is_good
-
-    with suppress(_Interrupted):
-        await find_knee(run_stage, most=heaviest.users)
-    return outcomes
-
-
-class _Interrupted(Exception):
-    """Ctrl-C ended a search."""
 
 
 def end_on_interrupt(test: LoadTest, console: Console) -> None:

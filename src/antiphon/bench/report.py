@@ -157,8 +157,8 @@ def _tiles(summary: Summary) -> list[Tile]:
     if best.goodput is not None:
         tiles.append(Tile("Within the limits", shown(best.goodput * 100), "%", where))
     for each in summary.users_within:
-        users = "none" if each.users is None else str(each.users)
-        tiles.append(Tile(f"Users with mean {METRICS[each.metric]} ≤ {shown(each.limit)} s", users, "users"))
+        users, unit = ("none", "") if each.users is None else (str(each.users), "users")
+        tiles.append(Tile(f"Users with mean {METRICS[each.metric]} ≤ {shown(each.limit)} s", users, unit))
     return tiles
 
 

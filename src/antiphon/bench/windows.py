@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from math import ceil
 
 import msgspec
 
@@ -48,7 +49,10 @@ class UsersWithin(msgspec.Struct, frozen=True):
 
 def width_for(seconds: float) -> float:
     """A round width of windows, so that there are at most 40."""
-    return float(next((width for width in _WIDTHS if seconds / width <= _MOST), _WIDTHS[-1]))
+    longest = _WIDTHS[-1]
+    return float(
+        next((width for width in _WIDTHS if seconds / width <= _MOST), ceil(seconds / _MOST / longest) * longest)
+    )
 
 
 def windows(

@@ -28,7 +28,9 @@ _NOT_SHARED = (
     "slo",
 )
 _DEFAULTS = {"rounds": 6}
-_Sides = Annotated[str, typer.Argument(help="Address of a server, or the folder of a load test.")]
+_SIDE = "Address of a server, or the folder of a load test."
+_A = Annotated[str, typer.Argument(metavar="A", help=_SIDE)]
+_B = Annotated[str, typer.Argument(metavar="B", help=_SIDE)]
 _Names = Annotated[str, typer.Option(help="Name in the comparison.", rich_help_panel="Output", show_default=False)]
 
 
@@ -50,7 +52,7 @@ def options_of(run: Callable[..., None]) -> Callable[[Callable[..., None]], Call
     return with_options
 
 
-def compare(a: _Sides, b: _Sides, *, name_a: _Names = "", name_b: _Names = "", **given: Any) -> None:  # noqa: ANN401
+def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", **given: Any) -> None:  # noqa: ANN401
     """Compare two servers: which is faster, by how much, and whether the measurements can tell.
 
     Both are measured in turn with the same prompts, in rounds, in the order A B B A. The options are those of

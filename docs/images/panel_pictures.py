@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from antiphon.monitoring.panels import COLUMNS, Panel, Row, _place
+from antiphon.monitoring.panels import COLUMNS, Panel, Row, arrange
 
 Points = Sequence[tuple[float, float]]  # seconds since the start, value
 
@@ -60,7 +60,7 @@ def draw(rows: Sequence[Row], found: dict[str, list[Shown]]) -> str:
     for row in rows:
         parts.append(_text(GAP, y + 26, f"⌄  {row.title}", "row"))
         y += 38
-        placed = list(_place(row.panels, 0))
+        placed = list(arrange(row.panels, 0))
         for panel, place in placed:
             column = (WIDTH - GAP) / COLUMNS
             box = Box(

@@ -19,7 +19,15 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import promtool
-from promql import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, family_of, names_in, registry, without_variables
+from promql import (
+    LABELS_OF_PROMETHEUS,
+    OF_PROMETHEUS,
+    family_of,
+    labels_of_result,
+    names_in,
+    registry,
+    without_variables,
+)
 from typer.testing import CliRunner
 
 from antiphon.cli import app
@@ -61,6 +69,15 @@ def test_a_panel_queries_only_metrics_and_labels_that_the_server_has(title: str)
 def test_a_legend_names_only_labels_that_its_series_have(title: str):
     for query in PANELS[title].queries:
         assert set(re.findall(r"{{(\w+)}}", query.legend)) <= names_in(without_variables(query.expression)).labels
+
+
+@pytest.mark.parametrize("title", PANELS)
+def test_a_legend_tells_the_series_of_several_servers_apart(title: str):
+    panel = PANELS[title]
+    if panel.kind not in ("table", "heatmap"):
+        for query in panel.queries:
+            labels = labels_of_result(without_variables(query.expression))
+            assert labels == set(re.findall(r"{{(\w+)}}", query.legend)), query.expression
 
 
 def test_every_metric_is_in_some_panel_or_deliberately_in_none():

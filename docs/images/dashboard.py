@@ -33,6 +33,7 @@ from antiphon.api_keys import read_api_keys  # noqa: E402
 from antiphon.degrade_rules import parse_rules  # noqa: E402
 from antiphon.monitoring.bundle import files, write  # noqa: E402
 from antiphon.monitoring.dashboard import ROWS  # noqa: E402
+from antiphon.monitoring.panels import Panel  # noqa: E402
 from antiphon.monitoring.prometheus import MonitoringSettings  # noqa: E402
 
 PICTURES = {
@@ -83,7 +84,7 @@ async def _collect(folder: Path) -> dict[str, list[Shown]]:
         async with running_prometheus(folder / "prometheus.yml", folder / "data") as prometheus:
             started = time.time()
             await _load(server)
-            return {panel.title: await _shown(prometheus, panel.title, started) for row in ROWS for panel in row.panels}
+            return await shown(prometheus, started)
 
 
 async def _load(server: Served) -> None:
@@ -99,12 +100,16 @@ async def _load(server: Served) -> None:
             await asyncio.sleep(seconds)
 
 
-async def _shown(prometheus: PrometheusServer, title: str, started: float) -> list[Shown]:
-    (panel,) = (each for row in ROWS for each in row.panels if each.title == title)
+async def shown(prometheus: PrometheusServer, started: float) -> dict[str, list[Shown]]:
+    """Title of a panel → its series since `started`, in seconds since 1970."""
+    return {panel.title: await _series(prometheus, panel, started) for row in ROWS for panel in row.panels}
+
+
+async def _series(prometheus: PrometheusServer, panel: Panel, started: float) -> list[Shown]:
     found = []
     for query in panel.queries:
         expression = without_variables(query.expression, __rate_interval="15s")
-        for series in await prometheus.range(expression, started + 10, time.time(), STEP):
+        for series in await prometheus.range(expression, started, time.time(), STEP):
             name = query.legend
             for label, value in series.labels.items():
                 name = name.replace(f"{{{{{label}}}}}", "server" if label == "instance" else value)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from antiphon.monitoring.panels import COLUMNS, Panel, Row, _place
+from antiphon.monitoring.panels import COLUMNS, Panel, Row, arrange
 
 Points = Sequence[tuple[float, float]]  # seconds since the start, value
 
@@ -60,7 +60,7 @@ def draw(rows: Sequence[Row], found: dict[str, list[Shown]]) -> str:
     for row in rows:
         parts.append(_text(GAP, y + 26, f"⌄  {row.title}", "row"))
         y += 38
-        placed = list(_place(row.panels, 0))
+        placed = list(arrange(row.panels, 0))
         for panel, place in placed:
             column = (WIDTH - GAP) / COLUMNS
             box = Box(
@@ -210,8 +210,8 @@ def _states(panel: Panel, series: list[Shown], box: Box) -> list[str]:
         for index, following in zip(starts, [*starts[1:], len(each.points)], strict=True):
             time, value = each.points[index]
             colour = NAMED[panel.states[str(int(value))][1]]
-            x = plot.x + plot.w * (time - begin) / (end - begin)
-            width = plot.w * (times[following] - time) / (end - begin)
+            x = plot.x + plot.w * (time - begin) / (end - begin or 1.0)
+            width = plot.w * (times[following] - time) / (end - begin or 1.0)
             parts.append(_rectangle(Box(x, y + 3, width - 1, height - 6), colour))
     names = [text for text, _ in panel.states.values()]
     return [
@@ -276,7 +276,7 @@ def _axes(panel: Panel, plot: Box, low: float, high: float, step: float, begin: 
 def _times(plot: Box, begin: float, end: float) -> list[str]:
     parts = []
     for minute in range(math.ceil(begin / 60), int(end / 60) + 1):
-        x = plot.x + plot.w * (minute * 60 - begin) / (end - begin)
+        x = plot.x + plot.w * (minute * 60 - begin) / (end - begin or 1.0)
         parts.append(_text(x, plot.y + plot.h + 15, f"{minute}:00", "axis", "middle"))
     return parts
 

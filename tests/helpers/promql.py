@@ -48,6 +48,25 @@ def names_in(expression: str) -> Names:
     return Names(frozenset(metrics), frozenset(labels - {""}))
 
 
+def labels_of_result(expression: str) -> frozenset[str]:
+    """The labels that tell the series of its result apart, by its outermost aggregation."""
+    return _result(promql_parser.parse(expression))
+
+
+def _result(part: object) -> frozenset[str]:
+    if isinstance(part, promql_parser.AggregateExpr):
+        return frozenset(part.modifier.labels if part.modifier else ())
+    if isinstance(part, promql_parser.BinaryExpr):
+        return _result(part.lhs) | _result(part.rhs)
+    if isinstance(part, promql_parser.ParenExpr):
+        return _result(part.expr)
+    if isinstance(part, promql_parser.Call):
+        inner = frozenset(label for argument in part.args for label in _result(argument))
+        return inner - {"le"} if part.func.name == "histogram_quantile" else inner
+    assert not isinstance(part, promql_parser.VectorSelector), "all series of a metric, with all their labels"
+    return frozenset()
+
+
 def _parts(expression: object) -> Iterator[object]:
     """The expression and all expressions inside it."""
     yield expression

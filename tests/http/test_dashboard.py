@@ -11,13 +11,16 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import httpx2
 import pytest
 import pytest_asyncio
 from certificates import certificate
+from dashboard import PICTURES, shown
 from http_server import Served, serving, until
 from mixed_load import MixedLoad
+from panel_pictures import draw
 from patience import PATIENCE
 from prometheus_server import PrometheusServer, Series, running_prometheus
 from promql import without_variables
@@ -197,6 +200,17 @@ async def test_values_under_vllms_names_are_the_same_in_every_scrape(watched: Wa
     )
     assert found
     assert {value for each in found for value in each.values} == {0.0}
+
+
+async def test_the_documentations_pictures_can_be_drawn(watched: Watched):
+    assert {row.title for row in ROWS} == {title for titles in PICTURES.values() for title in titles}
+    texts = {"No data"}
+    async with asyncio.timeout(PATIENCE):
+        while "No data" in texts:
+            await watched.another_scrape()
+            picture = ElementTree.fromstring(draw(ROWS, await shown(watched.prometheus, watched.started_at)))  # noqa: S314
+            texts = {each.text or "" for each in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert not PANELS.keys() - texts
 
 
 async def test_prometheus_came_with_its_key(watched: Watched):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import re
 import stat
 import subprocess
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,21 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.cog.runtime import Runtime
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from hypothesis import given
 from hypothesis import strategies as st
 from programs import promtool
-from promql import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, family_of, names_in, registry, without_variables
+from promql import (
+    LABELS_OF_PROMETHEUS,
+    OF_PROMETHEUS,
+    family_of,
+    labels_of_result,
+    names_in,
+    registry,
+    without_variables,
+)
 from typer.testing import CliRunner
 
 from antiphon.cli import app
@@ -61,6 +73,15 @@ def test_a_panel_queries_only_metrics_and_labels_that_the_server_has(title: str)
 def test_a_legend_names_only_labels_that_its_series_have(title: str):
     for query in PANELS[title].queries:
         assert set(re.findall(r"{{(\w+)}}", query.legend)) <= names_in(without_variables(query.expression)).labels
+
+
+@pytest.mark.parametrize("title", PANELS)
+def test_a_legend_tells_the_series_of_several_servers_apart(title: str):
+    panel = PANELS[title]
+    if panel.kind not in ("table", "heatmap"):
+        for query in panel.queries:
+            labels = labels_of_result(without_variables(query.expression))
+            assert labels == set(re.findall(r"{{(\w+)}}", query.legend)), query.expression
 
 
 def test_every_metric_is_in_some_panel_or_deliberately_in_none():
@@ -121,6 +142,31 @@ def _lost(before: Any, after: Any, path: str) -> Iterator[str]:
             yield from _lost(one, other, f"{path}[{number}]")
     elif before != after:
         yield f"{path}: {before!r} became {after!r}"
+
+
+def test_every_choice_is_one_that_grafana_has():
+    register_default_plugins()
+    written = dashboard()
+    wrong = list(_not_in_their_enumeration(Dashboard.from_json(written), "dashboard"))
+    assert wrong == []
+    assert {panel["type"] for panel in written["panels"]} <= {"row", *Runtime().panelcfg_variants}
+    known = {value for value in vars(units).values() if isinstance(value, str)}
+    assert {panel.unit for panel in PANELS.values()} <= known
+
+
+def _not_in_their_enumeration(part: Any, path: str) -> Iterator[str]:
+    """The library reads any string where it declares an enumeration; these are not among its values."""
+    if isinstance(part, list):
+        for number, each in enumerate(part):
+            yield from _not_in_their_enumeration(each, f"{path}[{number}]")
+    elif type(part).__module__.startswith("grafana_foundation_sdk"):
+        for name, kind in typing.get_type_hints(type(part)).items():
+            value = getattr(part, name, None)
+            for choice in (kind, *typing.get_args(kind)):
+                if isinstance(choice, enum.EnumMeta) and value is not None and value not in list(choice):
+                    yield f"{path}.{name}: {value!r}"
+            if not isinstance(value, enum.Enum):
+                yield from _not_in_their_enumeration(value, f"{path}.{name}")
 
 
 def test_panels_fill_the_grid_without_overlapping():

@@ -116,7 +116,12 @@ PROCESSOR = Row(
             "Pressure",
             "Share of the time in which at least one task waited for a resource. `memory` or `io` above a few percent "
             "means that the machine is short of memory.",
-            [Query(rate("antiphon_pressure_waiting_seconds_total", by="instance, resource"), "{{resource}}")],
+            [
+                Query(
+                    rate("antiphon_pressure_waiting_seconds_total", by="instance, resource"),
+                    "{{resource}}, {{instance}}",
+                )
+            ],
             unit="percentunit",
             no_value="The kernel does not measure pressure",
             document="metrics.md#processes-and-machine",
@@ -124,7 +129,12 @@ PROCESSOR = Row(
         Panel(
             "Full pressure",
             "Share of the time in which all tasks waited for a resource, so that nothing was done.",
-            [Query(rate("antiphon_pressure_stalled_seconds_total", by="instance, resource"), "{{resource}}")],
+            [
+                Query(
+                    rate("antiphon_pressure_stalled_seconds_total", by="instance, resource"),
+                    "{{resource}}, {{instance}}",
+                )
+            ],
             unit="percentunit",
             no_value="The kernel does not measure pressure",
             document="metrics.md#processes-and-machine",

@@ -77,7 +77,7 @@ def to_grafana(rows: Sequence[Row], docs_url: str = "") -> list[Json]:
         heading["gridPos"] = {"x": 0, "y": y, "w": COLUMNS, "h": 1}
         found.append(heading)
         y += 1
-        placed = list(_place(row.panels, y))
+        placed = list(arrange(row.panels, y))
         panels = [_panel(panel, position, docs_url) for panel, position in placed]
         (heading["panels"] if row.collapsed else found).extend(panels)
         y = max((position["y"] + position["h"] for _, position in placed), default=y)
@@ -93,7 +93,7 @@ def _all(panels: Sequence[Json]) -> Iterator[Json]:
         yield from each.get("panels", ())
 
 
-def _place(panels: Sequence[Panel], y: int) -> Iterator[tuple[Panel, dict[str, int]]]:
+def arrange(panels: Sequence[Panel], y: int) -> Iterator[tuple[Panel, dict[str, int]]]:
     """Each panel with its place; a line of panels is as high as its highest."""
     x = line_height = 0
     for panel in panels:

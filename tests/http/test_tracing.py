@@ -23,6 +23,7 @@ from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from trace_receiver import ReceivedSpan, TraceReceiver, receiving
 
 from antiphon.api_keys import read_api_keys
+from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
 from antiphon.http.edge.access_log import Line, access_logger
 from antiphon.tracing import open_tracer, settings
@@ -318,6 +319,20 @@ class TestWhereTracesGo:
         with caplog.at_level(logging.WARNING):
             assert open_tracer("", "1") is None
         assert "antiphon[otel]" in caplog.text
+
+    def test_the_port_of_grpc_is_doubted(self, caplog):
+        with caplog.at_level(logging.WARNING):
+            tracer = open_tracer("http://127.0.0.1:4317", "1")
+        assert tracer is not None
+        tracer.close()
+        assert "4318" in caplog.text
+
+    @pytest.mark.parametrize(
+        "url", ["grpc://a:4317", "localhost:4318", "http://", "http://a?b", "http://a:99999", "http://a b"]
+    )
+    def test_what_is_no_url_of_http_is_refused(self, url):
+        with pytest.raises(ConfigError, match="--otlp-traces-endpoint"):
+            ServerConfig(otlp_traces_endpoint=url)
 
     def test_the_sampler_of_the_environment_decides(self, monkeypatch):
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")

@@ -19,6 +19,7 @@ from antiphon.tracing.records import Tracer
 
 EXTRA = "pip install 'antiphon[otel]'"
 _PATH = "v1/traces"
+_GRPC_PORT = 4317
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
@@ -43,6 +44,8 @@ def open_tracer(endpoint: str, version: str) -> Tracer | None:
         logger.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is missing (%s)", EXTRA)
         return None
     _check_protocol()
+    if _port_of(url) == _GRPC_PORT:
+        logger.warning("traces are sent over HTTP to port 4317, which is usually that of gRPC; for HTTP it is 4318")
     from antiphon.tracing.otel import OtelTracer
 
     return OtelTracer(url, version)
@@ -60,6 +63,13 @@ def endpoint_of(typed: str) -> str:
         return for_traces
     base = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     return f"{base.rstrip('/')}/{_PATH}" if base else ""
+
+
+def _port_of(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:  # the exporter will say so
+        return None
 
 
 def _is_switched_off() -> bool:

@@ -327,6 +327,14 @@ class TestWhereTracesGo:
             assert open_tracer("", "1") is None
         assert "antiphon[otel]" in caplog.text
 
+    @pytest.mark.parametrize(
+        ("name", "value"), [("OTEL_BSP_SCHEDULE_DELAY", "0"), ("OTEL_ATTRIBUTE_COUNT_LIMIT", "-1")]
+    )
+    def test_a_variable_that_is_not_valid_is_an_error_of_the_settings(self, monkeypatch, name, value):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=r"OTEL_\*"):
+            open_tracer("http://127.0.0.1:4318", "1")
+
     def test_the_port_of_grpc_is_doubted(self, caplog):
         with caplog.at_level(logging.WARNING):
             tracer = open_tracer("http://127.0.0.1:4317", "1")

@@ -32,8 +32,8 @@ def open_tracer(endpoint: str, version: str) -> Tracer | None:
     `endpoint` is the URL that was typed, empty if none was.
 
     Raises:
-        ConfigError: traces were asked for on the command line, and the extra `otel` is not installed; or the
-            environment asks for a protocol that is not available.
+        ConfigError: traces were asked for on the command line, and the extra `otel` is not installed; or a variable of
+            the environment is not valid, or asks for a protocol that is not available.
     """
     url = endpoint_of(endpoint)
     if not url or _is_switched_off():
@@ -48,7 +48,12 @@ def open_tracer(endpoint: str, version: str) -> Tracer | None:
         logger.warning("traces are sent over HTTP to port 4317, which is usually that of gRPC; for HTTP it is 4318")
     from antiphon.tracing.otel import OtelTracer
 
-    return OtelTracer(url, version)
+    try:
+        return OtelTracer(url, version)
+    except (ValueError, OSError) as error:  # of OpenTelemetry's library, which reads its variables by itself
+        raise ConfigError(
+            f"traces cannot be set up; a variable of the environment (OTEL_*) is wrong: {error}"
+        ) from None
 
 
 def endpoint_of(typed: str) -> str:

@@ -11,6 +11,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from antiphon.api_keys import ApiKey, check_different
 from antiphon.degrade_rules import DEFAULT_RULES, DegradeRules
@@ -32,7 +33,6 @@ METRICS_ALIASES = ("none", "vllm")  # other servers whose names /metrics has too
 ACCESS_LOGS = ("auto", "json", "text", "off")  # auto: text on a terminal, JSON elsewhere
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
-_COLLECTOR = re.compile(r"https?://[^/?#\s]+(/\S*)?")
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_.:-]+")  # IPv6 without brackets
 
 
@@ -193,7 +193,7 @@ class ServerConfig:
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         _one_of("--metrics-aliases", self.metrics_aliases, METRICS_ALIASES)
         _one_of("--access-log", self.access_log, ACCESS_LOGS)
-        if self.otlp_traces_endpoint and not _COLLECTOR.fullmatch(self.otlp_traces_endpoint):
+        if self.otlp_traces_endpoint and not _is_http_url(self.otlp_traces_endpoint):
             raise ConfigError(
                 f"--otlp-traces-endpoint is {self.otlp_traces_endpoint!r}; it must be a URL of OTLP over HTTP, like "
                 "http://localhost:4318/v1/traces"
@@ -246,6 +246,15 @@ def chat_history_path() -> Path | None:
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "antiphon" / "chat_history"
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or above 65535
+        return False
+    return is_url and not (parts.query or parts.fragment or re.search(r"\s", text))
 
 
 def _at_least(flag: str, value: int, least: int) -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from fronts import PATIENCE
 from http_server import Served, events, serving, until
-from real_server import real_server
+from real_server import real_server, wait_until
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from trace_receiver import ReceivedSpan, TraceReceiver, receiving
 
 from antiphon.api_keys import read_api_keys
+from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
 from antiphon.http.edge.access_log import Line, access_logger
 from antiphon.tracing import open_tracer, settings
@@ -139,13 +140,13 @@ async def test_thoughts_streams_and_deaths_are_events(tmp_path, receiver):
     """The engine is killed in the middle of a stream with a thought; the stream goes on, and the trace shows it."""
     template = CHATML_TEMPLATE + "{% if add_generation_prompt %}<think>\n{% endif %}"
     script = "thinking" * 10 + "</think>" + "answer" * 20
-    async with traced(tmp_path, receiver.url, template=template, script=script, fake={"step_seconds": 0.01}) as served:
+    async with traced(tmp_path, receiver.url, template=template, script=script, fake={"step_seconds": 0.02}) as served:
         killed, parts = False, []
         body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 150, "stream": True}
         async with served.http.stream("POST", "/v1/chat/completions", json=body) as response:
             async for chunk in response.aiter_text():
                 parts.append(chunk)
-                if not killed and len(parts) > 10:
+                if not killed and '"reasoning_content"' in chunk:
                     os.kill(served.engine.engine_pid, signal.SIGKILL)
                     killed = True
         assert killed
@@ -252,15 +253,17 @@ async def test_a_collector_in_trouble_costs_requests_nothing(tmp_path, receiver,
         assert "400" in warnings[0]
 
 
-def test_the_server_says_where_its_traces_go(tmp_path, receiver):
-    """As a person starts it: the flag, a request, and at SIGTERM what was not exported yet."""
+def test_a_server_sends_its_traces_also_after_a_reload_and_at_its_end(tmp_path, receiver):
+    """As a person starts it: the flag, two requests with a reload between them, and SIGTERM before they were sent."""
     model = write_gguf(tmp_path / "tiny.gguf", metadata(template=CHATML_TEMPLATE))
+    config = tmp_path / "antiphon.toml"
+    config.write_text("max-wait = 100")
     environment = {
         "OTEL_SERVICE_NAME": "essays",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=a",
         "OTEL_BSP_SCHEDULE_DELAY": "60000",
     }
-    options = ("--fake-engine", "--otlp-traces-endpoint", receiver.url)
+    options = ("--config", str(config), "--fake-engine", "--otlp-traces-endpoint", receiver.url)
     with real_server(model, *options, environment=environment) as server:
 
         async def ask() -> str:
@@ -268,12 +271,17 @@ def test_the_server_says_where_its_traces_go(tmp_path, receiver):
                 body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
                 return (await http.post("/v1/chat/completions", json=body)).headers["traceparent"]
 
-        header = asyncio.run(ask())
+        headers = [asyncio.run(ask())]
+        config.write_text("max-wait = 200\notlp-traces-endpoint = 'http://127.0.0.1:1'")  # the command line has it too
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "reloaded: max-wait: 100 → 200" in server.messages, "nothing was reloaded")
+        headers.append(asyncio.run(ask()))
         assert receiver.spans == []
-    (root,) = receiver.named("POST /v1/chat/completions")
-    check_tree(receiver, root)
-    assert header.startswith(f"00-{root.trace_id}-{root.span_id}-")
-    assert (root.resource["service.name"], receiver.headers["x-tenant"]) == ("essays", "a")
+    roots = receiver.named("POST /v1/chat/completions")
+    for root in roots:
+        check_tree(receiver, root)
+        assert (root.resource["service.name"], receiver.headers["x-tenant"]) == ("essays", "a")
+    assert [header[:52] for header in headers] == [f"00-{root.trace_id}-{root.span_id}" for root in roots]
 
 
 def test_without_traces_the_sdk_and_the_exporter_are_not_imported():
@@ -318,6 +326,28 @@ class TestWhereTracesGo:
         with caplog.at_level(logging.WARNING):
             assert open_tracer("", "1") is None
         assert "antiphon[otel]" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("OTEL_BSP_SCHEDULE_DELAY", "0"), ("OTEL_ATTRIBUTE_COUNT_LIMIT", "-1")]
+    )
+    def test_a_variable_that_is_not_valid_is_an_error_of_the_settings(self, monkeypatch, name, value):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(ConfigError, match=r"OTEL_\*"):
+            open_tracer("http://127.0.0.1:4318", "1")
+
+    def test_the_port_of_grpc_is_doubted(self, caplog):
+        with caplog.at_level(logging.WARNING):
+            tracer = open_tracer("http://127.0.0.1:4317", "1")
+        assert tracer is not None
+        tracer.close()
+        assert "4318" in caplog.text
+
+    @pytest.mark.parametrize(
+        "url", ["grpc://a:4317", "localhost:4318", "http://", "http://a?b", "http://a:99999", "http://a b"]
+    )
+    def test_what_is_no_url_of_http_is_refused(self, url):
+        with pytest.raises(ConfigError, match="--otlp-traces-endpoint"):
+            ServerConfig(otlp_traces_endpoint=url)
 
     def test_the_sampler_of_the_environment_decides(self, monkeypatch):
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")

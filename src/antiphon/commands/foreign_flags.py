@@ -96,6 +96,7 @@ FOREIGN_FLAGS = (
     _switch("--metrics --slots --props --no-slots --enable-prompt-tokens-details", "the routes are always the same"),
     _switch("--disable-log-requests --no-enable-log-requests --enable-log-requests", _LOG),
     _switch("--disable-log-stats", "figures are at /metrics"),
+    _value("--collect-detailed-traces", _ANY, "traces always show the stages of a request, and /metrics the steps"),
     _switch("--log-disable -v --verbose", "--log-level sets what is logged"),
     _value("-lv --verbosity --uvicorn-log-level", _ANY, "--log-level sets what is logged"),
     _switch("--disable-frontend-multiprocessing", "there is one server process"),

@@ -19,6 +19,7 @@ from antiphon.tracing.records import Tracer
 
 EXTRA = "pip install 'antiphon[otel]'"
 _PATH = "v1/traces"
+_GRPC_PORT = 4317
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _NEEDED = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 
@@ -31,8 +32,8 @@ def open_tracer(endpoint: str, version: str) -> Tracer | None:
     `endpoint` is the URL that was typed, empty if none was.
 
     Raises:
-        ConfigError: traces were asked for on the command line, and the extra `otel` is not installed; or the
-            environment asks for a protocol that is not available.
+        ConfigError: traces were asked for on the command line, and the extra `otel` is not installed; or a variable of
+            the environment is not valid, or asks for a protocol that is not available.
     """
     url = endpoint_of(endpoint)
     if not url or _is_switched_off():
@@ -43,9 +44,16 @@ def open_tracer(endpoint: str, version: str) -> Tracer | None:
         logger.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is missing (%s)", EXTRA)
         return None
     _check_protocol()
+    if _port_of(url) == _GRPC_PORT:
+        logger.warning("traces are sent over HTTP to port 4317, which is usually that of gRPC; for HTTP it is 4318")
     from antiphon.tracing.otel import OtelTracer
 
-    return OtelTracer(url, version)
+    try:
+        return OtelTracer(url, version)
+    except (ValueError, OSError) as error:  # of OpenTelemetry's library, which reads its variables by itself
+        raise ConfigError(
+            f"traces cannot be set up; a variable of the environment (OTEL_*) is wrong: {error}"
+        ) from None
 
 
 def endpoint_of(typed: str) -> str:
@@ -60,6 +68,13 @@ def endpoint_of(typed: str) -> str:
         return for_traces
     base = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     return f"{base.rstrip('/')}/{_PATH}" if base else ""
+
+
+def _port_of(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:  # the exporter will say so
+        return None
 
 
 def _is_switched_off() -> bool:

@@ -38,6 +38,8 @@ def nginx_conf(settings: ProxySettings) -> str:
     """
     if settings.affinity == "prefix":
         raise ConfigError("--affinity prefix needs HAProxy: nginx does not read request bodies")
+    if settings.nameserver:
+        raise ConfigError("--nameserver needs HAProxy: nginx looks names up when it starts and at each reload")
     lines = [*_main(settings), "", "http {", *_indented(_http(settings)), "}"]
     return "\n".join(lines) + "\n"
 
@@ -51,7 +53,8 @@ def _main(settings: ProxySettings) -> Iterator[str]:
     yield f"worker_shutdown_timeout {settings.drain_seconds:g}s;"
     yield f"worker_rlimit_nofile {2 * connections};"
     yield f"pid {settings.runtime_dir or '/run'}/nginx.pid;"
-    yield "error_log stderr warn;"
+    yield "# Lower levels quote whole request lines, and the query of /generate may contain a prompt."
+    yield "error_log stderr crit;"
     yield ""
     yield f"events {{ worker_connections {connections}; }}"
 

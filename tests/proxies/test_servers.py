@@ -213,6 +213,47 @@ BEGINNINGS = (
 )
 
 
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_server_that_is_stopped_ends_its_streams_first_and_nobody_notices(
+    kind: str, pair: Pair, tmp_path: Path
+):
+    one, _ = pair
+    async with serving(tmp_path, fake={"step_seconds": 0.01}) as leaving:
+        with proxied(kind, [leaving.url, one.url], tmp_path) as proxy:
+            async with client(proxy) as http, AsyncExitStack() as stack:
+                streams = [await stack.enter_async_context(open_stream(http, max_tokens=100)) for _ in range(4)]
+                assert leaving.engine.counters.running > 0
+                ran = accepted(leaving)
+                leaving.server.begin_shutdown()
+                for _ in range(6):
+                    assert (await http.post(CHAT, json=question())).status_code == 200
+                assert await asyncio.gather(*map(rest, streams)) == ["whole"] * 4
+                await until(lambda: not leaving.server.started or leaving.server.should_exit)
+                for _ in range(6):
+                    assert (await http.post(CHAT, json=question())).status_code == 200
+                assert accepted(leaving) == ran
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_connections_beyond_a_servers_limit_do_not_reach_it(kind: str, pair: Pair, tmp_path: Path):
+    one, _ = pair
+    with proxied(kind, [one.url], tmp_path, max_connections=17) as proxy:  # one, and 16 for operators
+        assert proxy.settings.server_connections == 1
+        async with client(proxy) as http:
+            async with open_stream(http, max_tokens=4000):
+                before = accepted(one)
+                waiting = asyncio.create_task(http.post(CHAT, json=question()))
+                if kind == "nginx":
+                    refused = await waiting
+                    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_server_available")
+                    assert refused.headers["retry-after"] == "5"
+                else:
+                    await asyncio.to_thread(proxy.until_queued)
+                assert accepted(one) == before
+            if kind == "haproxy":
+                assert (await waiting).status_code == 200
+
+
 async def test_conversations_that_begin_the_same_go_to_the_same_server_within_a_bound(pair: Pair, tmp_path: Path):
     with proxied("haproxy", [server.url for server in pair], tmp_path, affinity="prefix") as proxy:
         async with client(proxy, headers={"Content-Type": "application/json"}) as http:

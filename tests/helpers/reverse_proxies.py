@@ -126,9 +126,21 @@ class Proxy:
             self.process.wait()
         self._log.close()
 
+    def until_queued(self) -> None:
+        """Wait until a request waits in HAProxy's queue."""
+        wait_until(lambda: self._figure("BACKEND", "qcur") != "0", "nothing waits")
+
     def _is_up(self, name: str) -> bool:
-        rows = [row.split(",") for row in self.command("show stat").splitlines() if row.startswith(f"antiphon,{name},")]
-        return bool(rows) and rows[0][17].startswith("UP")
+        return self._figure(name, "status").startswith("UP")
+
+    def _figure(self, name: str, column: str) -> str:
+        """A figure of the servers' section of HAProxy's statistics; see its management guide, section 9.1."""
+        columns, *rows = self.command("show stat").removeprefix("# ").splitlines()
+        for row in filter(None, rows):
+            figures = dict(zip(columns.split(","), row.split(","), strict=False))
+            if (figures["pxname"], figures["svname"]) == ("antiphon", name):
+                return figures[column]
+        return ""
 
     def _workers(self) -> list[int]:
         """Processes that take new connections."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -19,6 +20,7 @@ from patience import PATIENCE
 from reverse_proxies import PROXIES, Pair, Proxy, address_of, free_address, proxied
 
 from antiphon.api_keys import read_api_keys
+from antiphon.proxies.addresses import Address
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -211,6 +213,47 @@ BEGINNINGS = (
 )
 
 
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_a_server_that_is_stopped_ends_its_streams_first_and_nobody_notices(
+    kind: str, pair: Pair, tmp_path: Path
+):
+    one, _ = pair
+    async with serving(tmp_path, fake={"step_seconds": 0.01}) as leaving:
+        with proxied(kind, [leaving.url, one.url], tmp_path) as proxy:
+            async with client(proxy) as http, AsyncExitStack() as stack:
+                streams = [await stack.enter_async_context(open_stream(http, max_tokens=100)) for _ in range(4)]
+                assert leaving.engine.counters.running > 0
+                ran = accepted(leaving)
+                leaving.server.begin_shutdown()
+                for _ in range(6):
+                    assert (await http.post(CHAT, json=question())).status_code == 200
+                assert await asyncio.gather(*map(rest, streams)) == ["whole"] * 4
+                await until(lambda: not leaving.server.started or leaving.server.should_exit)
+                for _ in range(6):
+                    assert (await http.post(CHAT, json=question())).status_code == 200
+                assert accepted(leaving) == ran
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_connections_beyond_a_servers_limit_do_not_reach_it(kind: str, pair: Pair, tmp_path: Path):
+    one, _ = pair
+    with proxied(kind, [one.url], tmp_path, max_connections=17) as proxy:  # one, and 16 for operators
+        assert proxy.settings.server_connections == 1
+        async with client(proxy) as http:
+            async with open_stream(http, max_tokens=4000):
+                before = accepted(one)
+                waiting = asyncio.create_task(http.post(CHAT, json=question()))
+                if kind == "nginx":
+                    refused = await waiting
+                    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_server_available")
+                    assert refused.headers["retry-after"] == "5"
+                else:
+                    await asyncio.to_thread(proxy.until_queued)
+                assert accepted(one) == before
+            if kind == "haproxy":
+                assert (await waiting).status_code == 200
+
+
 async def test_conversations_that_begin_the_same_go_to_the_same_server_within_a_bound(pair: Pair, tmp_path: Path):
     with proxied("haproxy", [server.url for server in pair], tmp_path, affinity="prefix") as proxy:
         async with client(proxy, headers={"Content-Type": "application/json"}) as http:
@@ -278,11 +321,42 @@ async def test_a_server_that_closes_idle_connections_first_costs_no_request(kind
                     await asyncio.sleep(0.027 + 0.0002 * (number % 20))
 
 
-async def test_haproxy_leaves_out_a_server_that_drains_and_has_metrics_of_its_own(pair: Pair, tmp_path: Path):
+class Nameserver(asyncio.DatagramProtocol):
+    """Answers questions for IPv4 addresses with one address. See RFC 1035, section 4."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address  # empty: it does not know
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, sender: tuple[str, int]) -> None:
+        end = data.index(b"\0", 12) + 5  # of the question: a name, a type and a class
+        is_ipv4 = bool(self.address) and data[end - 4 : end - 2] == b"\0\1"
+        answer = b"\xc0\x0c\0\1\0\1" + bytes(4) + b"\0\4" + socket.inet_aton(self.address) if is_ipv4 else b""
+        head = data[:2] + b"\x81\x80" + b"\0\1" + bytes([0, is_ipv4]) + bytes(4)
+        self._transport.sendto(head + data[12:end] + answer, sender)
+
+
+async def test_haproxy_follows_the_name_of_a_server_that_is_replaced(tmp_path: Path):
+    loop = asyncio.get_running_loop()
+    transport, names = await loop.create_datagram_endpoint(lambda: Nameserver(""), ("127.0.0.1", 0))
+    asked = Address(*transport.get_extra_info("sockname"))
+    port = free_address().port
+    backend = f"http://server.test:{port}"
+    with closing(transport), proxied("haproxy", [backend], tmp_path, nameserver=asked) as proxy:
+        async with client(proxy) as http:
+            for names.address in ("127.0.0.1", "127.0.0.2"):
+                async with serving(tmp_path, host=names.address, port=port) as server, asyncio.timeout(PATIENCE):
+                    while not accepted(server):
+                        await http.post(CHAT, json=question(max_tokens=1))
+                        await asyncio.sleep(0.05)
+
+
+async def test_haproxy_has_metrics_of_its_own(pair: Pair, tmp_path: Path):
     one, other = pair
     metrics = free_address()
-    with proxied("haproxy", [one.url, other.url], tmp_path, metrics_listen=metrics) as proxy:
-        assert proxy.command("show servers state").count(" s1 ") == 2
+    with proxied("haproxy", [one.url, other.url], tmp_path, metrics_listen=metrics):
         async with httpx2.AsyncClient(base_url=f"http://{metrics.text}", trust_env=False, timeout=PATIENCE) as http:
             text = (await http.get("/metrics")).text
             assert 'haproxy_server_status{proxy="antiphon",server="s2"' in text

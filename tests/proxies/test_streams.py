@@ -152,6 +152,28 @@ async def test_metrics_and_admin_routes_are_closed_however_they_are_spelled(prox
     assert (await pair[0].http.get("/admin/engines")).status_code == 401  # the servers themselves have such routes
 
 
+NO_REQUESTS = {
+    b"garbage\r\n\r\n": 400,
+    b"GET / HTTP/1.1\r\nHost: \x00\r\n\r\n": 400,
+    b"GET / HTTP/3.0\r\nHost: a\r\n\r\n": 400,
+    b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n": 431,
+    b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 20_000 + b"\r\n\r\n": 431,
+}
+
+
+async def test_what_is_no_request_is_refused_as_the_servers_refuse_it(proxy: Proxy):
+    address = proxy.settings.listen[0]
+    for sent, status in NO_REQUESTS.items():
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(sent)
+        async with asyncio.timeout(PATIENCE):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert int(head.split()[1]) == status, (sent[:60], head)
+        if proxy.kind == "nginx":  # HAProxy's message for what is not HTTP cannot be changed
+            assert json.loads(body)["error"]["type"] == "invalid_request_error"
+
+
 async def test_a_request_keeps_its_id_and_the_address_that_it_came_from(pair: Pair, tmp_path: Path):
     heads: list[str] = []
 
@@ -198,6 +220,9 @@ async def test_over_tls_below_a_path_and_under_one_name(kind: str, pair: Pair, t
             old.maximum_version = ssl.TLSVersion.TLSv1_1
         with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ssl.SSLError):
             old.wrap_socket(raw, server_hostname="localhost")
+        if kind == "nginx":
+            plain = httpx2.get(f"http://localhost:{port}/", trust_env=False, timeout=PATIENCE)
+            assert "https://" in plain.json()["error"]["message"]
         base = f"https://localhost:{port}"
         async with httpx2.AsyncClient(base_url=base, timeout=PATIENCE, trust_env=False, verify=trusting(cert)) as http:
             models = await http.get("/tools/chat/v1/models")

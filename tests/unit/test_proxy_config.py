@@ -53,13 +53,16 @@ VARIANTS: dict[str, list[str]] = {
     "below": ["--path", "/tools/chat.v1/", "--metrics-listen", "off"],
     "unix": ["--backend", "unix:/run/antiphon-1.sock", "--listen", "unix:{folder}/front.sock"],
     "tls": ["--certificate", "{folder}/both.pem", "--listen", "127.0.0.1:8443"],
+    "names": ["--backend", "server-2.lan:8000", "--nameserver", "10.0.0.1:53"],
     "affinity": ["--affinity", "{affinity}"],
     "limits": ["--max-body-size", "1000", "--max-connections", "10", "--keep-alive-timeout", "5", "--max-wait", "0"],
 }
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
-@pytest.mark.parametrize("variant", VARIANTS)
+FILES = [(proxy, each) for proxy in PROXIES for each in VARIANTS if (proxy, each) != ("nginx", "names")]
+
+
+@pytest.mark.parametrize(("proxy", "variant"), FILES)
 def test_the_program_accepts_the_file_without_a_warning(proxy: str, variant: str, tmp_path: Path):
     cert, key = certificate(tmp_path)
     (tmp_path / "both.pem").write_text(cert.read_text() + key.read_text())
@@ -168,6 +171,8 @@ def give(flag: str, value: str) -> None:
         ([*ONE, "--path", "/chat"], "begin and end with /"),
         ([*ONE, "--path", "/a/../b/"], "begin and end with /"),
         ([*ONE, "--key", "/etc/key.pem"], "needs --certificate"),
+        ([*ONE, "--nameserver", "10.0.0.1:53"], "every --backend is an IP address"),
+        (["--backend", "server:80", "--nameserver", "dns:53"], "an IP address and port"),
         ([*ONE, "--listen", "127.0.0.1:8404"], "which --listen has too"),
         ([*ONE, "--output", "/no/such/folder/file"], "--output /no/such/folder/file cannot be written"),
     ],
@@ -181,6 +186,8 @@ def test_what_cannot_work_is_refused_by_name(arguments: list[str], says: str):
 def test_what_only_one_of_the_two_can_do_is_refused_by_the_other():
     affinity = run("nginx", *ONE, "--affinity", "prefix").exception
     assert "needs HAProxy" in str(affinity)
+    lookups = run("nginx", "--backend", "server:80", "--nameserver", "10.0.0.1:53").exception
+    assert "needs HAProxy" in str(lookups)
     log = run("haproxy", *ONE, "--access-log", "/var/log/x").exception
     assert "is for nginx" in str(log)
     assert run("apache", *ONE).exit_code == 2

@@ -49,6 +49,10 @@ def proxy_config(
             autocompletion=one_of(("none", "prefix")),
         ),
     ] = "none",
+    nameserver: Annotated[
+        str,
+        typer.Option(help="Ask this nameserver, such as 10.0.0.1:53, for the backends' names all the time (HAProxy)."),
+    ] = "",
     max_body_bytes: Annotated[
         int, typer.Option("--max-body-bytes", "--max-body-size", help="The servers' --max-body-bytes.")
     ] = _SERVER.max_body_bytes,
@@ -103,6 +107,7 @@ def proxy_config(
         key=key,
         path=path,
         affinity=affinity,
+        nameserver=backend_address("--nameserver", nameserver) if nameserver else None,
         answer_timeout=answer_timeout,
         drain_seconds=drain_seconds,
         metrics_listen=None if metrics_listen == "off" else listen_address("--metrics-listen", metrics_listen),

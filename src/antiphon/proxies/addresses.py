@@ -42,6 +42,11 @@ class Address:
         return ":" in self.host
 
     @property
+    def is_name(self) -> bool:
+        """Whether the host is a name, which has to be looked up."""
+        return bool(self.host) and not self.is_any and not _is_ip(self.host)
+
+    @property
     def is_any(self) -> bool:
         """Whether this means every IPv4 interface."""
         return self.host == _ANY
@@ -94,6 +99,14 @@ def _parse(flag: str, text: str) -> Address:
     if not (colon and is_port and _is_host(host)):
         raise ConfigError(f"{flag} is {text!r}; an address is like 10.0.0.5:8000, [::1]:8000 or unix:/run/x.sock")
     return Address(host.strip("[]"), int(port))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_host(host: str) -> bool:

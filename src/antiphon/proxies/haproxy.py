@@ -38,6 +38,8 @@ def haproxy_cfg(settings: ProxySettings) -> str:
         ("backend antiphon", _backend(settings)),
         ("backend stored_responses", _stored(settings)),
     ]
+    if settings.nameserver:
+        sections.insert(2, ("resolvers names", _resolvers(settings.nameserver)))
     if settings.metrics_listen:
         sections.append(("frontend metrics", _metrics(settings.metrics_listen)))
     return "\n".join("\n".join([name, *(f"    {line}" for line in lines), ""]) for name, lines in sections)
@@ -93,6 +95,18 @@ def _defaults(settings: ProxySettings) -> Iterator[str]:
     yield "timeout queue 10s"
     yield "option abortonclose  # a client that leaves frees its place at the server"
     yield "option idle-close-on-response  # a reload answers a request that is on its way"
+
+
+def _resolvers(nameserver: Address) -> Iterator[str]:
+    yield "# Names of servers are looked up every second: a container that is replaced has another address."
+    yield f"nameserver first {_address(nameserver)}"
+    yield "hold valid 1s"
+    yield "accepted_payload_size 8192"
+
+
+def _lookup(settings: ProxySettings, backend: Address) -> str:
+    """The options of a server whose name is looked up again, and which need not be known at the start."""
+    return " resolvers names resolve-prefer ipv4 init-addr none" if settings.nameserver and backend.is_name else ""
 
 
 def _frontend(settings: ProxySettings) -> Iterator[str]:
@@ -221,7 +235,7 @@ def _backend(settings: ProxySettings) -> Iterator[str]:
     yield "# maxconn: further requests wait here, as the server would close their connections."
     yield f"default-server {_CHECK} {_server_options(settings)}"
     for number, backend in enumerate(settings.backends, 1):
-        yield f"server s{number} {_address(backend)}"
+        yield f"server s{number} {_address(backend)}{_lookup(settings, backend)}"
 
 
 def _stored(settings: ProxySettings) -> Iterator[str]:
@@ -231,7 +245,7 @@ def _stored(settings: ProxySettings) -> Iterator[str]:
     yield from _passing_on()
     yield f"default-server {_server_options(settings)}"
     for number, backend in enumerate(settings.backends, 1):
-        yield f"server s{number} {_address(backend)} track antiphon/s{number}"
+        yield f"server s{number} {_address(backend)} track antiphon/s{number}{_lookup(settings, backend)}"
 
 
 def _passing_on() -> Iterator[str]:

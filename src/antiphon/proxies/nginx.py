@@ -38,6 +38,8 @@ def nginx_conf(settings: ProxySettings) -> str:
     """
     if settings.affinity == "prefix":
         raise ConfigError("--affinity prefix needs HAProxy: nginx does not read request bodies")
+    if settings.nameserver:
+        raise ConfigError("--nameserver needs HAProxy: nginx looks names up when it starts and at each reload")
     lines = [*_main(settings), "", "http {", *_indented(_http(settings)), "}"]
     return "\n".join(lines) + "\n"
 
@@ -51,7 +53,8 @@ def _main(settings: ProxySettings) -> Iterator[str]:
     yield f"worker_shutdown_timeout {settings.drain_seconds:g}s;"
     yield f"worker_rlimit_nofile {2 * connections};"
     yield f"pid {settings.runtime_dir or '/run'}/nginx.pid;"
-    yield "error_log stderr warn;"
+    yield "# Lower levels quote whole request lines, and the query of /generate may contain a prompt."
+    yield "error_log stderr crit;"
     yield ""
     yield f"events {{ worker_connections {connections}; }}"
 
@@ -118,7 +121,7 @@ def _maps(settings: ProxySettings) -> Iterator[str]:
     yield '    default "$http_x_request_id";'
     yield '    "" "$request_id";'
     yield "}"
-    for reply in _in_every_shape(settings):
+    for reply in (replies.unavailable(), replies.too_large(settings.max_body_bytes)):
         yield ""
         yield f"map $uri ${_variable(reply)} {{"
         yield f"    default {_quoted(reply.body())};"
@@ -188,18 +191,26 @@ def _proxying(settings: ProxySettings) -> Iterator[str]:
 
 def _error_pages(settings: ProxySettings) -> Iterator[str]:
     yield "# What nginx refuses itself looks like an error of the servers."
-    for reply in _with_pages(settings):
-        statuses = " ".join(map(str, reply.statuses))
-        yield f"error_page {statuses} = @{reply.name};"
-        yield f"location @{reply.name} {{"
-        if reply.error.retry_after is not None:
-            if settings.certificate:
-                yield f"    {_hsts()}"
-            yield f"    add_header Retry-After {RETRY_SECONDS} always;"
-            yield f"    add_header retry-after-ms {1000 * RETRY_SECONDS} always;"
-        body = f"${_variable(reply)}" if reply.knows_path else _quoted(reply.body())
-        yield f"    return {reply.status} {body};"
-        yield "}"
+    for reply in (replies.unavailable(), replies.too_large(settings.max_body_bytes)):
+        yield from _error_page(reply, f"@{reply.name}", f"${_variable(reply)}", settings)
+    yield "# These requests may have no path that could be kept."
+    for reply in _unread(settings):
+        yield from _error_page(reply, f"/.antiphon/{reply.name}", _quoted(reply.body()), settings)
+
+
+def _error_page(reply: Reply, location: str, body: str, settings: ProxySettings) -> Iterator[str]:
+    is_named = location.startswith("@")
+    yield f"error_page {' '.join(map(str, reply.statuses))} = {location};"
+    yield f"location {'' if is_named else '= '}{location} {{"
+    if not is_named:
+        yield "    internal;"
+    if reply.error.retry_after is not None:
+        if settings.certificate:
+            yield f"    {_hsts()}"
+        yield f"    add_header Retry-After {RETRY_SECONDS} always;"
+        yield f"    add_header retry-after-ms {1000 * RETRY_SECONDS} always;"
+    yield f"    return {reply.status} {body};"
+    yield "}"
 
 
 def _locations(settings: ProxySettings) -> Iterator[str]:
@@ -246,13 +257,13 @@ def _metrics_server(address: Address) -> Iterator[str]:
     yield "location / { return 404; }"
 
 
-def _with_pages(settings: ProxySettings) -> list[Reply]:
-    others = [replies.bad_request(), replies.head_is_long(), replies.late(settings.network_timeout)]
-    return [*_in_every_shape(settings), *others]
-
-
-def _in_every_shape(settings: ProxySettings) -> list[Reply]:
-    return [replies.unavailable(), replies.too_large(settings.max_body_bytes)]
+def _unread(settings: ProxySettings) -> Iterator[Reply]:
+    """The errors of requests that were not read as a whole."""
+    yield replies.bad_request()
+    yield replies.head_is_long()
+    yield replies.late(settings.network_timeout)
+    if settings.certificate:
+        yield replies.needs_https()
 
 
 def _variable(reply: Reply) -> str:

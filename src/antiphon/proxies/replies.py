@@ -34,7 +34,6 @@ class Reply:
     name: str
     statuses: tuple[int, ...]  # of the proxy, which this replaces
     error: AntiphonError
-    knows_path: bool = False  # the request was read far enough to know which API was called
 
     @property
     def status(self) -> int:
@@ -64,13 +63,13 @@ class _NoServer(NotReady):
 def too_large(max_body_bytes: int) -> Reply:
     """The body is larger than the servers accept."""
     message = f"The request body is larger than {max_body_bytes} bytes, the maximum of this server."
-    return Reply("too_large", (413,), RequestTooLarge(message), knows_path=True)
+    return Reply("too_large", (413,), RequestTooLarge(message))
 
 
 def unavailable() -> Reply:
     """No server could be reached, or none finished its answer."""
     message = f"No server could answer this request. Try again in {RETRY_SECONDS} s."
-    return Reply("unavailable", (502, 503, 504), _NoServer(message, retry_after=RETRY_SECONDS), knows_path=True)
+    return Reply("unavailable", (502, 503, 504), _NoServer(message, retry_after=RETRY_SECONDS))
 
 
 def closed() -> Reply:
@@ -84,8 +83,13 @@ def unknown_host() -> Reply:
 
 
 def bad_request() -> Reply:
-    """What was sent is not HTTP."""
-    return Reply("bad_request", (400,), InvalidRequest("This is not a valid HTTP request."))
+    """What was sent is not HTTP, or nothing that a proxy passes on."""
+    return Reply("bad_request", (400, 405, 501, 505), InvalidRequest("This is not a valid HTTP request."))
+
+
+def needs_https() -> Reply:
+    """Plain HTTP was sent to a port for HTTPS. The status is nginx's own."""
+    return Reply("needs_https", (497,), InvalidRequest("This port expects HTTPS; begin the URL with https://."))
 
 
 def head_is_long() -> Reply:

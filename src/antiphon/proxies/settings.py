@@ -43,6 +43,7 @@ class ProxySettings:
     key: str = ""  # empty: the key is in the certificate's file
     path: str = "/"  # the servers' `/` is here
     affinity: str = "none"  # or "prefix": requests with the same beginning go to the same server
+    nameserver: Address | None = None  # that is asked again and again for the backends' names; None: once, at start
     answer_timeout: float = 3600.0  # seconds without a byte from a server; a whole answer arrives at once
     drain_seconds: float = 3600.0  # that streams may go on after a reload or a stop of the proxy
     metrics_listen: Address | None = field(default_factory=lambda: Address("127.0.0.1", 8404))
@@ -90,6 +91,10 @@ class ProxySettings:
                     raise ConfigError(f"{flag} has {address.text} twice")
         if not self.listen:
             raise ConfigError("--listen is missing; give an address such as 127.0.0.1:8080")
+        if self.nameserver and (self.nameserver.path or self.nameserver.is_name or self.nameserver.is_any):
+            raise ConfigError(f"--nameserver is {self.nameserver.text!r}; give an IP address and port, as 10.0.0.1:53")
+        if self.nameserver and not any(backend.is_name for backend in self.backends):
+            raise ConfigError("--nameserver is for names, but every --backend is an IP address or a socket")
         if self.metrics_listen in self.listen:
             raise ConfigError(f"--metrics-listen is {self.metrics_listen.text}, which --listen has too")
 

@@ -6,7 +6,9 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import pytest_asyncio
@@ -163,6 +165,39 @@ def test_what_does_not_answer_is_a_problem_and_nothing_else_is_asked(tmp_path):
     with careless_nginx(url, tmp_path) as proxy:
         found = examined(proxy)
     assert found["reachable"][0].what == "/health is answered with status 502"
+
+
+class _Other(BaseHTTPRequestHandler):
+    """A server that is not Antiphon: it knows one path, which leads elsewhere."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(301 if self.path == "/old/health" else 404)
+        self.send_header("Location", "https://chat.example.org/health")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_another_kind_of_server_and_a_redirection_are_told():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        other, moved = examined(url), examined(f"{url}/old")
+        server.shutdown()
+    assert other["version"][0].what == "this is not an Antiphon server, or an old one"
+    assert other["key"][0].what == "/v1/models is answered with status 404"
+    assert not [each for each in bad(other) if each.level is Level.PROBLEM]
+    (found,) = moved["reachable"]
+    assert found.what == f"{url}/old sends clients on to https://chat.example.org"
+    assert set(moved) == {"reachable", "TLS"}
 
 
 def test_the_command_examines_an_address(tmp_path):

@@ -17,6 +17,7 @@ from certificates import certificate
 from http_server import Served, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from reverse_proxies import PROXIES, proxied
 from typer.testing import CliRunner
 
 from antiphon.api_keys import read_api_keys
@@ -87,11 +88,13 @@ async def test_a_proxy_that_buffers_is_found_by_when_the_events_arrive(slow, tmp
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_proxy_that_is_set_up_well_is_told_from_one_that_is_not(slow, tmp_path):
-    directives = 'proxy_http_version 1.1; proxy_set_header Connection ""; client_max_body_size 8m;'
-    with careless_nginx(slow.url, tmp_path, directives) as url:
-        found = await visited(url, "streams", "large bodies", "HTTP")
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_of_a_proxy_that_antiphon_configures_nothing_bad_is_said(slow, tmp_path, kind):
+    with proxied(kind, [slow.url], tmp_path) as proxy:
+        await asyncio.to_thread(proxy.wait_ready)
+        found = await visited(proxy.url, "streams", "large bodies", "HTTP", "metrics")
     assert bad(found) == []
+    assert found["streams"][0].what.startswith("a stream arrives in pieces: ")
 
 
 @pytest.mark.asyncio(loop_scope="module")

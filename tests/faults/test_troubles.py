@@ -1,4 +1,4 @@
-"""The troubles that people ask about most, made on purpose: what the server says, and what the doctor finds.
+"""Reproduces the problems that people ask about most: what the server says, and what the doctor finds.
 
 Limits are those of real control groups. The other rows of docs/troubleshooting.md name tests elsewhere.
 """

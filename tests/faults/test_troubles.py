@@ -1,4 +1,4 @@
-"""The troubles that people ask about most, made on purpose: what the server says, and what the doctor finds.
+"""Reproduces the problems that people ask about most: what the server says, and what the doctor finds.
 
 Limits are those of real control groups. The other rows of docs/troubleshooting.md name tests elsewhere.
 """
@@ -66,7 +66,7 @@ def test_a_model_that_does_not_fit_into_its_container_is_refused_before_it_is_lo
 
 
 def test_more_threads_than_the_cpu_quota_are_stopped_again_and_again(model):
-    cpus, period = 0.5, 100_000
+    cpus, period = 0.3, 100_000  # so few that four threads exceed it however busy the machine is
     quota = int(cpus * period)
     limits = {"cpu.cfs_quota_us": quota, "cpu.max": f"{quota} {period}"}
     with limited_group("cpu", limits) as group:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import pytest_asyncio
@@ -15,6 +17,7 @@ from certificates import certificate
 from http_server import Served, serving
 from hypothesis import given
 from hypothesis import strategies as st
+from reverse_proxies import PROXIES, proxied
 from typer.testing import CliRunner
 
 from antiphon.api_keys import read_api_keys
@@ -26,7 +29,7 @@ from antiphon.doctor.findings import Finding, Level
 from antiphon.doctor.streaming import Stream, judge, read_stream
 from antiphon.doctor.visit import Visit
 
-STEP = 0.05  # seconds: a token's time, so that 32 of them take long enough to see them arrive
+STEP = 0.07  # seconds: a token's time, so that 32 of them take long enough to see them arrive
 Findings = dict[str, list[Finding]]  # check → what it found
 
 
@@ -47,7 +50,9 @@ async def visited(url: str, *names: str, **settings: object) -> Findings:
 
 
 def bad(findings: Findings) -> list[Finding]:
-    return [each for found in findings.values() for each in found if each.level is not Level.OK]
+    """Whatever is not ok, but for the latency, which depends on how busy this machine is."""
+    found = [each for name, some in findings.items() if name != "latency" for each in some]
+    return [each for each in found if each.level is not Level.OK]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -83,11 +88,13 @@ async def test_a_proxy_that_buffers_is_found_by_when_the_events_arrive(slow, tmp
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_proxy_that_is_set_up_well_is_told_from_one_that_is_not(slow, tmp_path):
-    directives = 'proxy_http_version 1.1; proxy_set_header Connection ""; client_max_body_size 8m;'
-    with careless_nginx(slow.url, tmp_path, directives) as url:
-        found = await visited(url, "streams", "large bodies", "HTTP")
+@pytest.mark.parametrize("kind", PROXIES)
+async def test_of_a_proxy_that_antiphon_configures_nothing_bad_is_said(slow, tmp_path, kind):
+    with proxied(kind, [slow.url], tmp_path) as proxy:
+        await asyncio.to_thread(proxy.wait_ready)
+        found = await visited(proxy.url, "streams", "large bodies", "HTTP", "metrics")
     assert bad(found) == []
+    assert found["streams"][0].what.startswith("a stream arrives in pieces: ")
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -161,6 +168,39 @@ def test_what_does_not_answer_is_a_problem_and_nothing_else_is_asked(tmp_path):
     with careless_nginx(url, tmp_path) as proxy:
         found = examined(proxy)
     assert found["reachable"][0].what == "/health is answered with status 502"
+
+
+class _Other(BaseHTTPRequestHandler):
+    """A server that is not Antiphon: it knows one path, which leads elsewhere."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(301 if self.path == "/old/health" else 404)
+        self.send_header("Location", "https://chat.example.org/health")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, format: str, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+def test_another_kind_of_server_and_a_redirection_are_told():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        other, moved = examined(url), examined(f"{url}/old")
+        server.shutdown()
+    assert other["version"][0].what == "this is not an Antiphon server, or an old one"
+    assert other["key"][0].what == "/v1/models is answered with status 404"
+    assert not [each for each in bad(other) if each.level is Level.PROBLEM]
+    (found,) = moved["reachable"]
+    assert found.what == f"{url}/old sends clients on to https://chat.example.org"
+    assert set(moved) == {"reachable", "TLS"}
 
 
 def test_the_command_examines_an_address(tmp_path):

@@ -69,7 +69,7 @@ def test_the_first_page_shows_how_to_begin():
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "batch", "inspect", "pull", "monitoring"])
+@pytest.mark.parametrize("command", ["serve", "chat", "batch", "inspect", "pull", "monitoring", "doctor"])
 def test_every_command_has_examples(command):
     assert "Examples" in run(command, "--help").output
 

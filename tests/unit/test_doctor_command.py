@@ -60,14 +60,14 @@ def test_programs_read_the_same_as_json(found):
 
 
 def test_this_machine_is_examined_with_the_settings_of_a_server():
-    result = run("--json", "--threads", "1000", ANTIPHON_MAX_CONNECTIONS="90000000", ANTIPHON_HOSTS="::")
+    result = run("--json", "--threads", "1000", ANTIPHON_MAX_CONNECTIONS="2000000000", ANTIPHON_HOSTS="::")
     assert result.exit_code == 1
     findings = json.loads(result.output)["findings"]
     assert all(each["level"] == "ok" or (each["why"] and each["fix"]) for each in findings)
     assert not [each for each in findings if "failed" in each["what"]]
     said = "\n".join(each["what"] for each in findings if each["level"] != "ok")
     assert "--threads 1000 is more than this process may use" in said
-    assert "instead of 90,000,000" in said
+    assert "instead of 2,000,000,000" in said
     assert "ANTIPHON_HOSTS is not a setting" in said
 
 

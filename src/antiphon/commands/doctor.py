@@ -84,13 +84,16 @@ def doctor(
         raise ConfigError(f"--threads is {threads}; it must be at least 0")
     wanted = Intentions(host, port, threads, max_connections, variables=_variables(context))
     started = time.monotonic()
+    show = None if as_json else _Printer()
     results = []
     for result in examine(_checks(target, wanted, hub=hub, api_key=api_key, speed=speed)):
         results.append(result)
-    if as_json:
-        typer.echo(json.dumps(_report(target, results, time.monotonic() - started), indent=2, ensure_ascii=False))
+        if show:
+            show(result)
+    if show:
+        show.end(results)
     else:
-        _print(results)
+        typer.echo(json.dumps(_report(target, results, time.monotonic() - started), indent=2, ensure_ascii=False))
     if any(result.finding.level == "problem" for result in results):
         raise typer.Exit(1)
 
@@ -150,25 +153,31 @@ def _report(target: str | None, results: Iterable[Result], seconds: float) -> di
     }
 
 
-def _print(results: list[Result]) -> None:
-    """Findings by subject; what is well takes one line."""
-    from rich.text import Text
+class _Printer:
+    """Prints each finding when it is there, under its subject; what is well takes one line."""
 
-    from antiphon.doctor.findings import count_levels
+    def __init__(self) -> None:
+        self._console = console_on(stderr=False)
+        self._subject = ""
 
-    console = console_on(stderr=False)
-    subject = ""
-    for result in results:
-        if result.subject != subject:
-            subject = result.subject
-            console.print(Text(f"{subject.capitalize()}", style="bold"))
-        finding = result.finding
+    def __call__(self, result: Result) -> None:
+        from rich.text import Text
+
+        console, finding = self._console, result.finding
+        if result.subject != self._subject:
+            self._subject = result.subject
+            console.print(Text(result.subject.capitalize(), style="bold"))
         sign, style = _SIGNS[finding.level.value]
         console.print(Text.assemble("  ", (sign, style), " ", printable(finding.what)), soft_wrap=True)
         if finding.why:
             console.print(Text(_indented(printable(finding.why), console.width), style="dim"), soft_wrap=True)
             console.print(Text.assemble("    fix: ", (printable(finding.fix), "bold")), soft_wrap=True)
-    console.print(_summary(count_levels(results)))
+
+    def end(self, results: list[Result]) -> None:
+        """Print how many findings of each level there are."""
+        from antiphon.doctor.findings import count_levels
+
+        self._console.print(_summary(count_levels(results)))
 
 
 def _indented(text: str, width: int) -> str:

@@ -34,6 +34,13 @@ def reachable(visit: Visit) -> Iterator[Finding]:
         return
     if visit.is_up:
         yield ok(f"{visit.url} answers")
+    elif health.has_redirect_location:
+        target = str(health.headers["location"]).removesuffix("/health")
+        yield problem(
+            f"{visit.url} sends clients on to {target}",
+            why="Most clients of an API do not follow, or lose the body of their request on the way.",
+            fix=f"antiphon doctor {target}  # and give clients that address",
+        )
     else:
         yield problem(
             f"/health is answered with status {health.status_code}",

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 
 from antiphon.doctor.findings import Finding, note, ok, problem, warning
 from antiphon.doctor.host import Host
@@ -65,22 +66,22 @@ def _not_free(host: Host, address: str, number: int, error: OSError) -> Finding:
             why="The server cannot listen on it.",
             fix=f"sudo ss -ltnp 'sport = :{number}'  # shows it; or antiphon serve --port 0",
         )
-    pid, command = holder
-    if _OURS.search(command):
+    pid, words = holder
+    if any(map(_OURS.search, words)):
         return note(
-            f"port {number} is taken by an Antiphon server (process {pid}: {command})",
+            f"port {number} is taken by an Antiphon server (process {pid}: {_shown(words)})",
             why="A second server needs another port.",
             fix=f"kill {pid}  # ends it after its answers; or antiphon serve --port 0",
         )
     return problem(
-        f"port {number} is taken by process {pid}: {command}",
+        f"port {number} is taken by process {pid}: {_shown(words)}",
         why="The server cannot listen on it.",
         fix=f"kill {pid}  # if it is not needed; or antiphon serve --port 0",
     )
 
 
-def _holder(host: Host, number: int) -> tuple[int, str] | None:
-    """The process that listens on a port, and its command; None if it cannot be seen."""
+def _holder(host: Host, number: int) -> tuple[int, list[str]] | None:
+    """The process that listens on a port, and the words of its command; None if it cannot be seen."""
     sockets = {f"socket:[{inode}]" for inode in listening_inodes(host, number)}
     for folder in (host.root / "proc").glob("[0-9]*"):
         try:
@@ -88,9 +89,15 @@ def _holder(host: Host, number: int) -> tuple[int, str] | None:
         except OSError:  # another user's, or gone
             continue
         if any(_target(path) in sockets for path in map(str, descriptors)):
-            command = read(folder / "cmdline").replace("\0", " ").strip() or read(folder / "comm").strip()
-            return int(folder.name), command[:200]
+            words = read(folder / "cmdline").rstrip("\0").split("\0")
+            return int(folder.name), words if words[0] else [read(folder / "comm").strip()]
     return None
+
+
+def _shown(words: list[str]) -> str:
+    """A command for people: the program and what follows up to the first option, which may be a secret."""
+    rest = takewhile(lambda word: word == "-m" or not word.startswith("-"), words[1:])
+    return " ".join([os.path.basename(words[0]), *rest])[:80]
 
 
 def listening_inodes(host: Host, number: int) -> set[str]:

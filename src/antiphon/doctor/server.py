@@ -8,6 +8,8 @@ from antiphon import __version__
 from antiphon.doctor.findings import Finding, note, ok, problem, warning
 from antiphon.doctor.visit import Visit, error_message, json_of
 
+_REFUSED = (401, 403)
+
 
 def version(visit: Visit) -> Iterator[Finding]:
     """What kind of server it is."""
@@ -38,14 +40,13 @@ def key(visit: Visit) -> Iterator[Finding]:
     if (bare := visit.get("/v1/models", with_key=False)) is None:
         return
     if bare.status_code == 200:
-        if visit.is_local and not visit.proxy_name:
-            yield ok("no key is needed, on this machine")
-        else:
-            yield warning(
-                "no key is needed",
-                why="Everyone who reaches this address can use the model and see everybody's load.",
-                fix="antiphon serve MODEL --api-key-file keys  # openssl rand -hex 24 makes a key",
-            )
+        yield _open_to_all(visit)
+    elif bare.status_code not in _REFUSED:
+        yield note(
+            f"/v1/models is answered with status {bare.status_code}",
+            why="OpenAI's clients ask for it to find the name of the model.",
+            fix=f"curl -i {visit.url}/v1/models  # is there an API of OpenAI's kind at this address, or below a path?",
+        )
     elif not visit.key:
         yield problem(
             "a key is needed",
@@ -60,6 +61,16 @@ def key(visit: Visit) -> Iterator[Finding]:
             why="Clients with this key get a 401. The server reads its keys at the start and when it is reloaded.",
             fix="antiphon reload  # after a change of the file of keys; and compare the key with the file",
         )
+
+
+def _open_to_all(visit: Visit) -> Finding:
+    if visit.is_local and not visit.proxy_name:
+        return ok("no key is needed, on this machine")
+    return warning(
+        "no key is needed",
+        why="Everyone who reaches this address can use the model and see everybody's load.",
+        fix="antiphon serve MODEL --api-key-file keys  # openssl rand -hex 24 makes a key",
+    )
 
 
 def ready(visit: Visit) -> Iterator[Finding]:

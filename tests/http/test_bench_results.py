@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 from pathlib import Path
 
 import msgspec
 import pytest
-from http_server import Served, serving
+from http_server import Served, serving, text_model
+from tiny_checkpoints import CHATML_TEMPLATE
 
 from antiphon.bench.comparison import Comparison
 from antiphon.bench.summary import Summary
@@ -87,6 +89,20 @@ async def test_two_servers_are_measured_in_turn_and_compared(served: Served, tmp
     assert status == 0, out
     assert "independent rounds" in (tmp_path / "again" / "comparison.json").read_text()
     assert "measured at different times" in " ".join(out.split())
+
+
+async def test_servers_that_are_given_as_commands_are_started_compared_and_ended(tmp_path: Path):
+    text_model(tmp_path, CHATML_TEMPLATE).close()
+    serve = f"{shlex.quote(sys.executable)} -m antiphon serve {tmp_path / 'tiny.gguf'} --fake-engine --port {{port}}"
+    names = ("--name-a", "one", "--name-b", "two")
+    folder = tmp_path / "both"
+    load = ("--users", 2, "-n", 4, "--rounds", 2, *PATIENT)
+    status, out = await bench("compare", serve, serve, *load, *names, "-o", folder)
+    assert status == 0, out
+    assert [stage.ends for each in "ab" for stage in summary_of(folder / each).stages] == [{"answered": 4}] * 4
+    assert "at least 3 rounds" in " ".join(out.split())
+    for log in ("a.log", "b.log"):
+        assert "Traceback" not in (folder / log).read_text()
 
 
 async def test_the_knee_is_searched_for_and_is_in_the_report(served: Served, tmp_path: Path):

@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +30,7 @@ _NOT_SHARED = (
     "slo",
 )
 _DEFAULTS = {"rounds": 6}
-_SIDE = "Address of a server, or the folder of a load test."
+_SIDE = "Address of a server, a command that starts one with {port}, or the folder of a load test."
 _A = Annotated[str, typer.Argument(metavar="A", help=_SIDE)]
 _B = Annotated[str, typer.Argument(metavar="B", help=_SIDE)]
 _Names = Annotated[str, typer.Option(help="Name in the comparison.", rich_help_panel="Output", show_default=False)]
@@ -56,12 +58,13 @@ def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", **given: 
     """Compare two servers: which is faster, by how much, and whether the measurements can tell.
 
     Both are measured in turn with the same prompts, in rounds, in the order A B B A. The options are those of
-    antiphon bench. Two folders of results can be compared too; that says less, since they were measured at different
-    times.
+    antiphon bench. A server that is given as a command is started, and stands still while the other one is measured.
+    Two folders of results can be compared too; that says less, since they were measured at different times.
 
     \b
     Examples:
       antiphon bench compare 127.0.0.1:8000 127.0.0.1:8080 --users 8
+      antiphon bench compare 'antiphon serve m.gguf --port {port}' 'llama-server -m m.gguf --port {port}'
       antiphon bench compare before after
     """
     console = console_on(stderr=True)
@@ -90,7 +93,7 @@ def _compare_folders(a: Path, b: Path, name_a: str, name_b: str, output: Path, c
 
 
 async def _compare_servers(
-    urls: tuple[str, str], names: tuple[str, str], output: Path, given: dict[str, Any], console: Console
+    servers: tuple[str, str], names: tuple[str, str], output: Path, given: dict[str, Any], console: Console
 ) -> int:
     """Returns the exit status, which says whether the checks of both passed, not which one is faster."""
     from contextlib import AsyncExitStack
@@ -98,32 +101,46 @@ async def _compare_servers(
     from antiphon.bench.comparison import compare_rounds
     from antiphon.bench.progress import Live
     from antiphon.bench.results import measured_stages, read_records
+    from antiphon.bench.run import LoadTest
     from antiphon.commands import bench_results
     from antiphon.commands.bench_settings import Options, planned_stages
     from antiphon.commands.load_testing import INTERRUPTED, end_on_interrupt, prepared
+    from antiphon.commands.started_servers import StartedServer, is_command, running, started
 
     unused = {"ramp": None, "ramp_seconds": 0.0, "hold_seconds": 0.0, "metrics_url": "", "pid": 0, "find_knee": False}
     common = {**given, **unused, "resume": False, "slo": None}
-    sides = [
-        Options(**{**common, "url": url, "name": name, "output": output / letter})
-        for url, name, letter in zip(urls, names, "ab", strict=True)
-    ]
-    planned = planned_stages(sides[0])
+    options = Options(**{**common, "url": "", "name": "", "output": output})
+    planned = planned_stages(options)
     bench_results.check_limits(given["goodput"] or [], [])
+    ours: list[StartedServer | None] = []
+    tests: list[LoadTest] = []
     async with AsyncExitStack() as stack:
         live = stack.enter_context(Live(console))
-        tests = [await stack.enter_async_context(await prepared(side, live)) for side in sides]
+        for server, name, letter in zip(servers, names, "ab", strict=True):
+            own = (
+                await stack.enter_async_context(started(server, output / f"{letter}.log"))
+                if is_command(server)
+                else None
+            )
+            side = replace(options, url=own.url if own else server, name=name, output=output / letter)
+            attempt = partial(prepared, side, live)
+            tests.append(await stack.enter_async_context(await (own.until_ready(attempt) if own else attempt())))
+            ours.append(own)
         for test in tests[1:]:
             test.stop = tests[0].stop
         end_on_interrupt(tests[0], console)
-        for test in tests:
+        for test, own in zip(tests, ours, strict=True):
             await test.warm_up()
+            if own:
+                own.pause()
         for stage in planned:
             for number in ((0, 1), (1, 0))[stage.round % 2]:
                 if not tests[0].stop.is_set():
-                    await tests[number].run_stage(stage, f"{stage.number + 1}/{len(planned)} {names[number]}:")
-        for test in tests:
-            await test.check_same()
+                    async with running(ours[number]):
+                        await tests[number].run_stage(stage, f"{stage.number + 1}/{len(planned)} {names[number]}:")
+        for test, own in zip(tests, ours, strict=True):
+            async with running(own):
+                await test.check_same()
     passed = [bench_results.write_and_tell(output / letter, console) for letter in "ab"]
     both = [{stage.stage: stage for stage, _ in measured_stages(read_records(output / each))} for each in "ab"]
     pairs = [(both[0][number], both[1][number]) for number in both[0] if number in both[1]]

@@ -45,7 +45,11 @@ def run_load_test(options: Options, console: Console) -> None:
 async def prepared(options: Options, watcher: Watcher, folder: Path | None = None) -> LoadTest:
     """A load test of a server that answers. Raises as `run_load_test` does."""
     settings, server = settings_of(options), server_of(options)
-    await server.prepare()
+    try:
+        await server.prepare()
+    except BaseException:
+        server.close()
+        raise
     prompts = await prompts_of(options, server)
     path = folder or options.output or Path()
     return LoadTest(server, prompts, settings, path, options.shown(), watcher, resume=options.resume)

@@ -164,6 +164,10 @@ async def test_a_full_server_says_so_in_the_shape_of_each_api(tmp_path):
         await until(lambda: server.engine.counters.running == 1)
         anthropics = await server.http.post("/v1/messages", json={"messages": hello, "max_tokens": 5, "model": ""})
         assert (anthropics.status_code, anthropics.json()["error"]["type"]) == (529, "overloaded_error")
+        proxied = {"X-Overloaded-Status": "503"}  # proxies try another server after this status only
+        again = await server.http.post("/v1/messages", json={"messages": hello, "max_tokens": 5}, headers=proxied)
+        assert (again.status_code, again.headers["x-overloaded-status"]) == (503, "529")
+        assert again.json()["error"]["type"] == "overloaded_error"
         ollamas = await server.http.post("/api/chat", json={"messages": hello, "model": ""})
         assert ollamas.status_code == 503
         assert isinstance(ollamas.json()["error"], str)

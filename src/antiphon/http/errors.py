@@ -26,6 +26,9 @@ from antiphon.errors import (
 
 logger = logging.getLogger(__name__)
 
+# A request with this header set to 503 gets 503 where an API has another status for Overloaded, which the response then
+# has in the same header. Proxies can be told to try another server after 503, but not after Anthropic's 529.
+OVERLOADED_STATUS_HEADER = b"x-overloaded-status"
 
 BodyWriter = Callable[[AntiphonError], bytes]
 
@@ -43,6 +46,9 @@ def error_response(error: AntiphonError, scope: Scope) -> Response:
     headers = _retry_headers(error)
     shape = _shape(scope)
     status = shape.overloaded_status if isinstance(error, Overloaded) else error.http_status
+    if status != error.http_status and (OVERLOADED_STATUS_HEADER, b"503") in scope["headers"]:
+        headers[OVERLOADED_STATUS_HEADER.decode()] = str(status)
+        status = error.http_status
     return Response(shape.body(error), status, headers, media_type="application/json")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from antiphon.errors import ConfigError
 from antiphon.proxies import replies
 from antiphon.proxies.addresses import Address
-from antiphon.proxies.replies import OPERATOR_PATHS, RETRY_SECONDS, SHAPES, Reply
+from antiphon.proxies.replies import OPERATOR_PATHS, OVERLOADED_STATUS_HEADER, RETRY_SECONDS, SHAPES, Reply
 from antiphon.proxies.settings import HSTS, PRIVATE_NETWORKS, TLS_CIPHERS, ProxySettings
 
 _BUFFER_BYTES = 64 << 10  # the part of a body that HAProxy can read, and can send a second time
@@ -128,6 +128,10 @@ def _frontend(settings: ProxySettings) -> Iterator[str]:
     yield "http-request del-header X-Forwarded-For"
     yield "http-request set-header X-Forwarded-For %[src] if { src -m found }"
     yield f"http-request set-header X-Forwarded-Proto {'https' if settings.certificate else 'http'}"
+    yield "# Also in /v1/messages, which has 529 for it: HAProxy tries another server after 503 only."
+    yield f"http-request set-header {OVERLOADED_STATUS_HEADER} 503"
+    yield f"http-after-response set-status 529 if {{ res.hdr({OVERLOADED_STATUS_HEADER}) -m str 529 }}"
+    yield f"http-after-response del-header {OVERLOADED_STATUS_HEADER}"
     yield from _host_names(settings)
     yield from _path(settings)
     yield from _replies(settings)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from antiphon.errors import ConfigError
 from antiphon.proxies import replies
 from antiphon.proxies.addresses import Address
-from antiphon.proxies.replies import OPERATOR_PATHS, RETRY_SECONDS, SHAPES, Reply
+from antiphon.proxies.replies import OPERATOR_PATHS, OVERLOADED_STATUS_HEADER, RETRY_SECONDS, SHAPES, Reply
 from antiphon.proxies.settings import HSTS, PRIVATE_NETWORKS, TLS_CIPHERS, ProxySettings
 
 _STORED = ("v1/responses", "responses")  # what is below is in the memory of one server
@@ -176,6 +176,8 @@ def _proxying(settings: ProxySettings) -> Iterator[str]:
     yield "# Replaced, not extended: what a client claims is not believed."
     yield "proxy_set_header X-Forwarded-For $remote_addr;"
     yield "proxy_set_header X-Forwarded-Proto $scheme;"
+    yield "# Also in /v1/messages, which has 529 for it: nginx tries another server after 503 only."
+    yield f"proxy_set_header {OVERLOADED_STATUS_HEADER} 503;"
     yield "proxy_buffering off;  # each event of a stream is passed on at once"
     yield "proxy_connect_timeout 3s;"
     yield f"proxy_send_timeout {settings.network_timeout:g}s;"

@@ -23,6 +23,9 @@ SHAPES: dict[str, tuple[tuple[str, ...], Callable[[AntiphonError], bytes]]] = {
     "ollama": (("/api",), ollama_error_body),
 }
 
+# With this header set to 503, servers say 503 instead of Anthropic's 529, and name that in a header of the same name.
+OVERLOADED_STATUS_HEADER = "X-Overloaded-Status"
+
 # Routes for operators. Whatever is below them is closed too.
 OPERATOR_PATHS = ("/admin", "/metrics")
 

@@ -13,6 +13,8 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ _SLIM = (
 )
 # Certificates that this machine trusts in addition; a build that goes through its proxy needs them.
 _TRUSTED = ("/etc/ssl/certs", "/usr/local/share/ca-certificates", "/etc/pip.conf")
+_RUNTIME = ("--cgroup-manager", "cgroupfs", "--runtime", "runc", "--events-backend", "file")
 _LIMITS = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=4096:4096")
 _LOCKED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges")  # noqa: S108
 
@@ -52,7 +55,7 @@ def need(*programs: str) -> None:
 
 def run(*command: str, check: bool = True, cwd: Path = ROOT, env: Mapping[str, str] = os.environ) -> Finished:
     """Run a program, and fail with what it printed if it fails."""
-    environment = {**env, "PATH": _path()}
+    environment = {**env, "PATH": f"{env['PATH']}:/usr/sbin:/sbin"}
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
     assert not check or finished.returncode == 0, (
         f"{' '.join(command)}\n{finished.stdout[-4000:]}{finished.stderr[-4000:]}"
@@ -70,6 +73,41 @@ def build_image(tag: str, *options: str) -> None:
     _make_base()
     cached = ["--isolation", "chroot", "--format", "docker", "--pull-never", "--layers", *trusted()]
     _buildah("bud", *cached, "--build-arg", f"BASE={_BASE}", *options, "--tag", tag, str(ROOT))
+
+
+def build_stand_in(package: str, program: str, *folders: str) -> str:
+    """An image of a program that Debian has, in place of its publisher's; `folders` belong to its user. Its tag."""
+    tag = f"localhost/{package}:debian"
+    if _podman("image", "exists", tag, check=False).returncode == 0:
+        return tag
+    install = "apt-get update && apt-get install --yes --no-install-recommends wget"
+    owned = "".join(f" && install --directory --owner 65534 {folder}" for folder in folders)
+    entry = f'ENTRYPOINT ["{program}"]\n' if folders else ""
+    text = f"FROM {_BASE}\nRUN {install} {package}{owned}\nUSER 65534\n{entry}"
+    with tempfile.TemporaryDirectory() as context:
+        Path(context, "Containerfile").write_text(text)
+        plain = ("--isolation", "chroot", "--format", "docker", "--pull-never", *trusted())
+        _buildah("bud", *plain, "--tag", tag, context)
+    return tag
+
+
+def podman_program(folder: Path) -> None:
+    """Write a program `podman` that uses the tests' store, and limits that this machine allows.
+
+    For programs that call `podman` themselves.
+    """
+    nofile, nproc = " ".join(_LIMITS[:2]), " ".join(_LIMITS[2:])
+    program = folder / "podman"
+    program.write_text(f"""#!/bin/bash
+case "$1" in
+  create | run)
+    command=$1; shift
+    [[ "$*" == *nofile* ]] || set -- {nofile} "$@"
+    set -- "$command" {nproc} "$@" ;;
+esac
+exec {shutil.which("podman")} {" ".join((*_store(), *_RUNTIME))} "$@"
+""")
+    program.chmod(0o755)
 
 
 def _make_base() -> None:
@@ -181,9 +219,8 @@ def state_of(pid: int) -> dict[str, str]:
 
 def _podman(*arguments: str, check: bool = True) -> Finished:
     _FOLDER.mkdir(parents=True, exist_ok=True)
-    runtime = ("--cgroup-manager", "cgroupfs", "--runtime", "runc", "--events-backend", "file")
     # conmon leaves a file named oom in the folder it is started in.
-    return run("podman", *_store(), *runtime, *arguments, check=check, cwd=_FOLDER)
+    return run("podman", *_store(), *_RUNTIME, *arguments, check=check, cwd=_FOLDER)
 
 
 def _buildah(*arguments: str) -> Finished:
@@ -195,4 +232,4 @@ def _store() -> tuple[str, ...]:
 
 
 def _path() -> str:
-    return f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    return f"{os.environ['PATH']}:/usr/sbin:/sbin:{Path(sys.executable).parent}"

@@ -244,10 +244,10 @@ SCENARIOS: Mapping[str, Scenario] = {
         ),
     ),
     "AntiphonKVCacheFull": Scenario(
-        {'antiphon_kv_cache_usage_ratio{engine="1"}': Gauge(0.5, 0.96)},
+        {'antiphon_kv_cache_usage_ratio{engine="1"}': Gauge(0.5, 0.92)},
         (
-            Case({'antiphon_kv_cache_usage_ratio{engine="1"}': Gauge(0.5, 0.95)}),
-            Case({'antiphon_kv_cache_usage_ratio{engine="1"}': Gauge(0.5, 1)}, 10, SHORT),
+            Case({'antiphon_kv_cache_usage_ratio{engine="1"}': Gauge(0.5, 0.89)}),
+            Case({'antiphon_kv_cache_usage_ratio{engine="1"}': Gauge(0.5, 1)}, 4, SHORT),
         ),
         labels={"engine": "1"},
     ),

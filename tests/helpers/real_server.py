@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ class RealServer:
     url: str
     model: str  # its name to clients
     log: IO[str]  # its standard error
+    tls: ssl.SSLContext = TLS  # how clients check its certificate
 
     def openai(self) -> AsyncOpenAI:
         """The official client; use as an async context manager, within one event loop."""
@@ -49,7 +50,7 @@ class RealServer:
         return httpx2.AsyncClient(base_url=self.url, timeout=PATIENCE, trust_env=False)
 
     def metrics(self) -> dict[str, float]:
-        return samples(httpx2.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False, verify=TLS).text)
+        return samples(httpx2.get(f"{self.url}/metrics", timeout=PATIENCE, trust_env=False, verify=self.tls).text)
 
     def wait_idle(self) -> dict[str, float]:
         """Wait until nobody is served, check that the accounts close, return the scrape."""
@@ -82,18 +83,25 @@ class RealServer:
 
 
 @contextmanager
-def real_server(model: Path | str, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[RealServer]:
+def real_server(
+    model: Path | str,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = ("-m", "antiphon"),
+    tls: ssl.SSLContext = TLS,
+) -> Iterator[RealServer]:
     """A ready server on a free port, its address taken from the line that it offers for pasting.
 
-    `environment`: more variables for it.
+    `environment`: more variables for it; `program`: what Python runs instead of the installed command; `tls`: how
+    clients check its certificate.
     """
-    command = [sys.executable, "-m", "antiphon", "serve", str(model), "--port", "0", *options]
+    command = [sys.executable, *program, "serve", str(model), "--port", "0", *options]
     with tempfile.TemporaryFile("w+") as log:
         variables = {**os.environ, **(environment or {})}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=variables)
         family: list[int] = []
         try:
-            server = _when_ready(process, log)
+            server = _when_ready(process, log, tls)
             family = server.family
             yield server
             if process.poll() is None:
@@ -147,13 +155,15 @@ def wait_until(condition: Callable[[], bool], complaint: str) -> None:
         time.sleep(0.01)
 
 
-def _when_ready(process: subprocess.Popen[str], log: IO[str]) -> RealServer:
+def _when_ready(process: subprocess.Popen[str], log: IO[str], tls: ssl.SSLContext) -> RealServer:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line.startswith("curl http://127.0.0.1:"), _text(log)
+    while line.startswith('{"time":'):  # the access log: somebody asked before it was ready
+        line = process.stdout.readline()
+    assert line.startswith(("curl http://127.0.0.1:", "curl https://127.0.0.1:")), _text(log)
     url = line.split()[1].removesuffix("/v1/chat/completions")
-    model = httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False, verify=TLS).json()["data"][0]["id"]
-    return RealServer(process, url, model, log)
+    model = httpx2.get(f"{url}/v1/models", timeout=PATIENCE, trust_env=False, verify=tls).json()["data"][0]["id"]
+    return RealServer(process, url, model, log, tls)
 
 
 def _is_idle(now: dict[str, float]) -> bool:

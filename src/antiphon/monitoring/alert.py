@@ -36,7 +36,7 @@ class Thresholds:
     max_wait_share: float = 0.5  # of that, predicted for one of ten requests
     shed_share: float = 0.05
     deadlines_missed_share: float = 0.05
-    kv_cache_share: float = 0.95
+    kv_cache_share: float = 0.9
     preemptions: int = 10  # in 5 minutes
     memory_share: float = 0.95
     cpu_throttled_share: float = 0.25  # of the periods of the quota

@@ -14,6 +14,9 @@ from antiphon.monitoring.alert import HOUR, MINUTE, Durations
 
 WEBHOOK = "http://127.0.0.1:5001/"  # a placeholder, where nobody listens
 
+# Alertmanager's own default is 5 minutes. That is as long as an alert of a single event fires, such as a connection
+# that was refused, so it could end before the next message of its group and never be sent.
+_GROUP_INTERVAL = MINUTE
 _CAUSE = 'kind="cause"'
 
 
@@ -34,7 +37,7 @@ def config(*, webhook_url: str = WEBHOOK, time_scale: float = 1.0) -> dict[str, 
             "receiver": "warning",
             "group_by": ["job"],
             "group_wait": duration(30.0),
-            "group_interval": duration(5 * MINUTE),
+            "group_interval": duration(_GROUP_INTERVAL),
             "repeat_interval": duration(12 * HOUR),
             "routes": [
                 {
@@ -42,7 +45,7 @@ def config(*, webhook_url: str = WEBHOOK, time_scale: float = 1.0) -> dict[str, 
                     "receiver": "critical",
                     "group_by": ["job"],
                     "group_wait": duration(10.0),
-                    "group_interval": duration(MINUTE),
+                    "group_interval": duration(_GROUP_INTERVAL),
                     "repeat_interval": duration(HOUR),
                 }
             ],

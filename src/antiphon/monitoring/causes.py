@@ -131,11 +131,11 @@ def load_alerts(thresholds: Thresholds, duration: Durations) -> Iterator[Alert]:
     )
     yield _cause(
         name="AntiphonKVCacheFull",
-        expression=f"antiphon_kv_cache_usage_ratio > {thresholds.kv_cache_share:g}",
-        hold=10 * MINUTE,
+        expression=f"avg_over_time(antiphon_kv_cache_usage_ratio[{window}]) > {thresholds.kv_cache_share:g}",
+        hold=5 * MINUTE,
         summary="The KV cache of {at} is {percent} full",
-        description="Running requests have used {percent} of the KV cache of engine {engine} of {at} for 10 minutes; "
-        "others wait for room.",
+        description="Running requests use {percent} of the KV cache of engine {engine} of {at}, on average over 5 "
+        "minutes; others wait for room.",
     )
     yield _cause(
         name="AntiphonPreemptions",

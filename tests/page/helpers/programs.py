@@ -16,6 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[3]
 WEB = ROOT / "web"
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_ALERTMANAGER_TEMPLATES = Path(
+    "/usr/share/prometheus/alertmanager/default.tmpl"
+)  # which Debian's refuses to do without
 _NODE = (20, 19)  # the oldest that Vite runs on
 
 
@@ -46,8 +49,12 @@ def prometheus() -> str:
 
 def alertmanager() -> str:
     """The path of Alertmanager, which Debian gives a longer name."""
-    path = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    return path or _missing("Alertmanager is not installed; Debian's package is prometheus-alertmanager")
+    if path := shutil.which("alertmanager"):
+        return path
+    path = shutil.which("prometheus-alertmanager")
+    if path and _ALERTMANAGER_TEMPLATES.exists():
+        return path
+    return _missing("Alertmanager is not installed with its templates; Debian's package is prometheus-alertmanager")
 
 
 def amtool() -> str:

@@ -203,6 +203,25 @@ def test_another_kind_of_server_and_a_redirection_are_told():
     assert set(moved) == {"reachable", "TLS"}
 
 
+class _Vllm(_Other):
+    """Answers `/health` and `/version` as vLLM does."""
+
+    def do_GET(self) -> None:
+        body = b'{"version":"0.11.0"}' if self.path == "/version" else b""
+        self.send_response(200 if self.path in ("/health", "/version") else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_server_that_has_a_version_too_is_not_taken_for_antiphon():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Vllm) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = examined(f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+    assert found["version"][0].what == "this is not an Antiphon server, or an old one"
+
+
 def test_the_command_examines_an_address(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -503,6 +503,7 @@ def test_addresses_as_flags_need_a_value_and_are_given_once(typed):
     [
         ("http://h", "--api-key", "s3cret", "-H", "X-Key: s3cret", "--insecure"),
         ("http://h", "--api-key=s3cret", "--header=X-Key: s3cret", "-k"),
+        ("http://h", "-HX-Key: s3cret", "-kH", "X-Key: s3cret", "-kHX-Key: s3cret", "-H=X-Key: s3cret", "-n", "5"),
     ],
 )
 def test_keys_are_not_written_into_the_results(typed):
@@ -512,10 +513,18 @@ def test_keys_are_not_written_into_the_results(typed):
     assert shown[-1] == typed[-1]
 
 
-def test_an_address_with_a_password_is_refused():
-    result = CliRunner().invoke(app, ["bench", "http://me:s3cret@h"])
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        (("http://me:s3cret@h",), "URL"),
+        (("http://h", "--metrics-url", "http://me:s3cret@h/metrics"), "--metrics-url"),
+        (("http://h", "--metrics-url", "http://[h"), "--metrics-url"),
+    ],
+)
+def test_an_address_with_a_password_or_a_mistake_is_refused(typed, named):
+    result = CliRunner().invoke(app, ["bench", *typed])
     assert isinstance(result.exception, ConfigError)
-    assert "--header" in result.exception.message
+    assert result.exception.message.startswith(named)
     assert "s3cret" not in result.exception.message
 
 

@@ -42,7 +42,7 @@ def test_people_read_what_is_wrong_why_and_how_to_fix_it(found):
     text = run().output
     assert "A subject\n  ✓ it works\n  ! it is old\n    old things break\n    fix: buy a new one\n" in text
     assert "  ✗ it is \\x1b[31mred\n    red is not [green]\n    fix: paint --green\n" in text
-    assert text.endswith("1 problem, 1 warning, 0 notes; 1 thing is well.\n")
+    assert text.endswith("1 problem, 1 warning, 0 notes; 1 passed.\n")
 
 
 def test_programs_read_the_same_as_json(found):

@@ -1,16 +1,18 @@
-"""What a run says of itself: the machine of the client, and the command that was typed, without keys."""
+"""What a run records about itself: the client's machine, and the command that was typed, without keys."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from antiphon.machine import see_processors
 
-_SECRET = ("--api-key", "--header", "-H")
+_SECRET = ("--api-key", "--header")
+_SHORT_HEADER = re.compile(r"(-[hk]*H)=?(.*)", re.DOTALL)  # -H, its value attached or not, perhaps after other switches
 
 
 def machine() -> dict[str, str]:
@@ -32,11 +34,19 @@ def machine() -> dict[str, str]:
 
 
 def without_secrets(words: Sequence[str]) -> list[str]:
-    """A command line without the keys in it."""
+    """A command line with `***` instead of keys and headers."""
     shown, hides = [], False
     for word in words:
-        name, equals, _ = word.partition("=")
-        is_secret = name in _SECRET
-        shown.append("***" if hides else f"{name}=***" if is_secret and equals else word)
-        hides = is_secret and not equals
+        text, hides = ("***", False) if hides else _masked(word)
+        shown.append(text)
     return ["antiphon", *shown[1:]]
+
+
+def _masked(word: str) -> tuple[str, bool]:
+    """A word without the secret in it, and whether the next word is one."""
+    if found := _SHORT_HEADER.fullmatch(word):
+        return (f"{found[1]}***", False) if found[2] else (word, True)
+    name, equals, _ = word.partition("=")
+    if name not in _SECRET:
+        return word, False
+    return (f"{name}=***", False) if equals else (word, True)

@@ -157,16 +157,14 @@ def server_of(options: Options) -> Server:
         options.stream,
         _extra(options.extra_body),
     )
-    url = server_url(options.url)
-    if "@" in urlsplit(url).netloc:
-        raise ConfigError("the address has a user name in it; send it with --header 'Authorization: Basic …' instead")
+    url = _without_user("URL", server_url(options.url))
     target = Target(
         url,
         options.name,
         options.model,
         _header_value("--api-key", options.api_key),
         _headers(options.header or []),
-        options.metrics_url and _absolute(options.metrics_url),
+        options.metrics_url and _metrics_url(options.metrics_url),
         _tls(options),
     )
     return Server(target, sampling, options.timeout)
@@ -211,8 +209,16 @@ def _header_value(option: str, value: str) -> str:
     return value
 
 
-def _absolute(url: str) -> str:
-    return url if "://" in url else f"http://{url}"
+def _metrics_url(typed: str) -> str:
+    server_url(typed, "--metrics-url")  # or ConfigError
+    return _without_user("--metrics-url", typed if "://" in typed else f"http://{typed}")
+
+
+def _without_user(option: str, url: str) -> str:
+    """The URL, which is written into the results, so it must not have a password in it."""
+    if "@" in urlsplit(url).netloc:
+        raise ConfigError(f"{option} has a user name in it; use --header 'Authorization: Basic …' instead")
+    return url
 
 
 def _tls(options: Options) -> ssl.SSLContext | None:

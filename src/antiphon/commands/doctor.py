@@ -99,7 +99,7 @@ def doctor(
 
 
 def _is_address(target: str) -> bool:
-    """Whether a URL was typed, and not a model: "deepseek-r1:1.5b" is a name."""
+    """Whether a URL was typed and not the name of a model, such as "deepseek-r1:1.5b"."""
     return target.startswith(("http://", "https://")) or _ADDRESS.fullmatch(target) is not None
 
 
@@ -154,7 +154,7 @@ def _report(target: str | None, results: Iterable[Result], seconds: float) -> di
 
 
 class _Printer:
-    """Prints each finding when it is there, under its subject; what is well takes one line."""
+    """Prints each finding as soon as there is one, under its subject; an `ok` takes one line."""
 
     def __init__(self) -> None:
         self._console = console_on(stderr=False)
@@ -186,7 +186,7 @@ def _indented(text: str, width: int) -> str:
 
 def _summary(counts: dict[str, int]) -> str:
     parts = [_counted(counts[level], level) for level in ("problem", "warning", "note")]
-    return f"\n{', '.join(parts)}; {_counted(counts['ok'], 'thing')} {'is' if counts['ok'] == 1 else 'are'} well."
+    return f"\n{', '.join(parts)}; {counts['ok']} passed."
 
 
 def _counted(count: int, name: str) -> str:

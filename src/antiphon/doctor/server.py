@@ -18,8 +18,8 @@ def version(visit: Visit) -> Iterator[Finding]:
         return
     name = str(json_of(reply).get("version") or "")
     if reply.status_code == 401:
-        yield ok("the version is told with a key only")
-    elif not name:
+        yield ok("the version is not shown without a key")
+    elif not visit.is_antiphon:
         yield note(
             "this is not an Antiphon server, or an old one",
             why="Some checks are for Antiphon only.",

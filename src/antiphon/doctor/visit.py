@@ -78,9 +78,13 @@ class Visit:
 
     @cached_property
     def is_antiphon(self) -> bool:
-        """Whether it is Antiphon, as far as can be seen with this key."""
-        reply = self.get("/version")
-        return reply is not None and (reply.status_code == 401 or bool(json_of(reply).get("version")))
+        """Whether it is Antiphon, as far as can be seen with this key.
+
+        vLLM has the same `/version`, but its `/health` has no body.
+        """
+        if (reply := self.get("/version")) is None or "status" not in json_of(self.health):
+            return False
+        return reply.status_code == 401 or bool(json_of(reply).get("version"))
 
     @cached_property
     def proxy_name(self) -> str:

@@ -37,7 +37,6 @@ from antiphon.monitoring.alert import Thresholds
 from antiphon.monitoring.alerts import alerts, rules
 
 SCALE = 0.01
-MAX_WAIT = 10.0  # seconds
 CONNECTIONS = 60
 THRESHOLDS = Thresholds(
     first_token_share=0.97,
@@ -45,7 +44,6 @@ THRESHOLDS = Thresholds(
     min_bad_requests=5,
     min_requests=3,
     server_restarts=1,
-    max_wait_seconds=MAX_WAIT,
     kv_cache_share=0.8,
     preemptions=2,
     event_loop_lag_seconds=0.25,
@@ -53,7 +51,7 @@ THRESHOLDS = Thresholds(
 )
 EVERY = {alert.name: alert for members in alerts().values() for alert in members}
 OPTIONS = (
-    *("--fake-engine", "--max-num-seqs", "4", "--kv-cache-tokens", "256", "--max-wait", f"{MAX_WAIT:g}"),
+    *("--fake-engine", "--max-num-seqs", "4", "--kv-cache-tokens", "256", "--max-wait", "10"),
     *("--max-connections", str(CONNECTIONS), "--hang-timeout", "3", "--degrade-stay", "1"),
     *("--breaker-delay", "1", "--breaker-window", "15", "--breaker-failures", "2", "--breaker-failure-rate", "0.2"),
     *("--degrade", "wait>50%: thinking_budget=64"),

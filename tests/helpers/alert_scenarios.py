@@ -89,12 +89,13 @@ def first_tokens(all_: Counter, in_time: Counter) -> Series:
     return {f"{name}_count": all_, f'{name}_bucket{{le="10.0"}}': in_time}
 
 
-def predicted(up_to_120: float, up_to_300: float) -> Series:
+def predicted(up_to_120: float, up_to_300: float, limit: float = 300) -> Series:
     """Predictions a minute during the fault, in two of the buckets; otherwise ten, all of them short."""
     name = "antiphon_predicted_wait_seconds"
     total = Counter(10, up_to_120 + up_to_300)
     bounds = {"60.0": Counter(10, 0), "120.0": Counter(10, up_to_120), "300.0": total, "+Inf": total}
-    return {f"{name}_count": total} | {f'{name}_bucket{{le="{bound}"}}': each for bound, each in bounds.items()}
+    found: dict[str, Gauge | Counter] = {"antiphon_wait_limit_seconds": Gauge(limit, limit), f"{name}_count": total}
+    return found | {f'{name}_bucket{{le="{bound}"}}': each for bound, each in bounds.items()}
 
 
 def lag(short: float, long: float) -> Series:
@@ -212,7 +213,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "AntiphonPredictedWaitHigh": Scenario(
         predicted(0, 10),
-        (Case(predicted(8, 1)), Case(predicted(0, 1.9), why=FEW)),
+        (Case(predicted(8, 1)), Case(predicted(0, 1.9), why=FEW), Case(predicted(0, 10, limit=0), why="no limit")),
     ),
     "AntiphonRequestsShed": Scenario(
         shed(Counter(100, 100), predicted_wait=Counter(0, 6)),

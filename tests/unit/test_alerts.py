@@ -133,6 +133,14 @@ def test_every_alert_has_a_row_that_says_what_to_do():
                 assert (path, anchor) == ("docs/troubleshooting.md", ALERTS[rule["alert"]].anchor)
 
 
+def test_every_alert_is_in_the_table_of_the_document():
+    text = (DOCS / "monitoring.md").read_text()
+    rows = re.findall(
+        r"^\| `(Antiphon\w+)` \| (\w+) \| .* \| \[row\]\(troubleshooting.md#(\w+)\) \|$", text, re.MULTILINE
+    )
+    assert rows == [(alert.name, alert.severity, alert.anchor) for alert in ALERTS.values()]
+
+
 def test_links_go_to_the_published_documentation_where_there_is_one():
     (first, *_) = (rule for rule in rules(docs_url="https://docs.example/a/")["groups"][0]["rules"] if "alert" in rule)
     link = first["annotations"]["runbook_url"]

@@ -32,8 +32,7 @@ class Thresholds:
     server_restarts: int = 2  # in 15 minutes
     engine_restarts: int = 1  # in 15 minutes
     degrade_level: int = 1
-    max_wait_seconds: float = 300.0  # how long clients wait for a first token: the servers' --max-wait
-    max_wait_share: float = 0.5  # of that, predicted for one of ten requests
+    max_wait_share: float = 0.5  # of the server's --max-wait, predicted for one of ten requests
     shed_share: float = 0.05
     deadlines_missed_share: float = 0.05
     kv_cache_share: float = 0.9

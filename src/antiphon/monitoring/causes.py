@@ -97,16 +97,17 @@ def load_alerts(thresholds: Thresholds, duration: Durations) -> Iterator[Alert]:
         summary="{at} has lowered limits for 10 minutes",
         description="{at} has been at level {count} of --degrade for 10 minutes: new answers are shorter, or refused.",
     )
-    patience = thresholds.max_wait_share * thresholds.max_wait_seconds
     predicted = f"sum by ({_SERVER}, le) (rate(antiphon_predicted_wait_seconds_bucket[{window}]))"
     yield _cause(
         name="AntiphonPredictedWaitHigh",
-        expression=f"histogram_quantile(0.9, {predicted}) > {patience:g}\n"
+        # A limit of 0 is none.
+        expression=f"histogram_quantile(0.9, {predicted}) > on ({_SERVER})\n"
+        f"({thresholds.max_wait_share:g} * (antiphon_wait_limit_seconds > 0))\n"
         f"and {_increase('antiphon_predicted_wait_seconds_count', window)} >= {thresholds.min_requests}",
         hold=5 * MINUTE,
         summary="Requests to {at} wait {time}",
-        description="{at} predicts that one of ten requests waits {time} or longer for its first token. Clients give "
-        f"up, and requests are refused, after {thresholds.max_wait_seconds:g} s.",
+        description="{at} predicts that one of ten requests waits {time} or longer for its first token. It refuses "
+        "requests that would wait longer than --max-wait, and clients may give up before.",
     )
     # Not counted: a single client with too many requests, and engines that keep failing, which has alerts of its own.
     shed = _increase('antiphon_shed_requests_total{reason!~"breaker|client_queue_full"}', window)

@@ -247,8 +247,8 @@ def lost_ends(server: RealServer, flag: Path) -> Iterator[None]:
     flag.touch()
     body = {"prompt": "Hello", "max_tokens": 1}
     httpx2.post(f"{server.url}/v1/completions", json=body, verify=TLS, timeout=PATIENCE, trust_env=False)
-    flag.unlink()
     yield
+    flag.unlink()
 
 
 def named(*names: str) -> set[str]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import httpx2
 from patience import PATIENCE
 from programs import alertmanager, prometheus
-from real_server import wait_until
+from real_server import TLS, wait_until
 
 Json = dict[str, Any]
 _LISTENING = re.compile(r'"Listening on" address=(\S+)')
@@ -61,7 +61,9 @@ class AlertChain:
     def has_scraped(self) -> bool:
         """Whether the server's first values are there, which all increases are counted from."""
         try:
-            reply = httpx2.get(f"{self.prometheus}/api/v1/query?query=up", timeout=PATIENCE, trust_env=False)
+            reply = httpx2.get(
+                f"{self.prometheus}/api/v1/query?query=up", timeout=PATIENCE, trust_env=False, verify=TLS
+            )
         except httpx2.HTTPError:
             return False
         return reply.status_code == 200 and bool(reply.json()["data"]["result"])
@@ -87,10 +89,10 @@ class AlertChain:
         deadline = time.monotonic() + PATIENCE
         while self.look() is not None and (left := missing()):
             assert time.monotonic() < deadline, f"{sorted(left)} {complaint}"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def _alerts(self, url: str) -> list[Json]:
-        return httpx2.get(f"{url}/api/v2/alerts", timeout=PATIENCE, trust_env=False).json()
+        return httpx2.get(f"{url}/api/v2/alerts", timeout=PATIENCE, trust_env=False, verify=TLS).json()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -69,9 +70,36 @@ def test_the_first_page_shows_how_to_begin():
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "batch", "inspect", "pull", "monitoring", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["serve", "chat", "batch", "inspect", "pull", "bench", "monitoring", "proxy-config", "doctor"]
+)
 def test_every_command_has_examples(command):
     assert "Examples" in run(command, "--help").output
+
+
+@pytest.mark.parametrize("command", ["monitoring", "proxy-config"])
+def test_examples_can_be_run_as_they_are(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(rf"^ +antiphon ({command} .*)$", run(command, "--help").output, re.MULTILINE)
+    assert len(examples) >= 3
+    for example in examples:
+        shutil.rmtree("monitoring", ignore_errors=True)
+        result = run(*shlex.split(example))
+        assert result.exit_code == 0, f"{example}: {result.output}"
+
+
+def test_help_shows_no_names_that_the_command_does_not_accept():
+    assert "-to" not in run("proxy-config", "--help").output.split()
+    assert "-to" in run("serve", "--help").output.split()
+
+
+def test_defaults_in_words_are_shown_by_every_command():
+    """In a help text, rich takes `[default: any]` for its own markup and leaves it out."""
+    command = typer.main.get_command(app)
+    texts = [getattr(option, "help", "") or "" for each in command.commands.values() for option in each.params]
+    assert not [text for text in texts if "[default" in text]
+    assert "any" in run("proxy-config", "--help").output.split("--server-name")[1].split("--certificate")[0]
+    assert "as the model's files advise" in run("chat", "--help").output
 
 
 def test_version():

@@ -52,7 +52,7 @@ class RunCommand(PlainHelpCommand):
 
 
 bench = typer.Typer(cls=BenchGroup, rich_markup_mode="rich", pretty_exceptions_enable=False)
-bench.command()(report)
+bench.command(cls=PlainHelpCommand)(report)
 
 
 @bench.callback()

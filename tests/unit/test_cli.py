@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
+from command_line import commands, run_antiphon
 from quantized_folders import Scheme, write_quantized_folder
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from tiny_folders import write_random_folder
-from typer.testing import CliRunner
 
 from antiphon import __version__, demo
-from antiphon.cli import app, main
+from antiphon.cli import main
 from antiphon.commands.aliases import ALIASES, FILE_FLAGS, MODEL_FLAGS, SWITCHES, translate, translate_model
 from antiphon.commands.foreign_flags import FOREIGN_FLAGS
 from antiphon.config import EngineConfig, ServerConfig
@@ -36,7 +35,7 @@ SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
+    return run_antiphon(*arguments)
 
 
 def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
@@ -51,7 +50,7 @@ def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 
 
 def serve_options() -> dict[str, Any]:
-    command = typer.main.get_command(app).commands["serve"]
+    command = commands().commands["serve"]
     return {p.opts[0]: p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)}
 
 
@@ -95,7 +94,7 @@ def test_help_shows_no_names_that_the_command_does_not_accept():
 
 def test_defaults_in_words_are_shown_by_every_command():
     """In a help text, rich takes `[default: any]` for its own markup and leaves it out."""
-    command = typer.main.get_command(app)
+    command = commands()
     texts = [getattr(option, "help", "") or "" for each in command.commands.values() for option in each.params]
     assert not [text for text in texts if "[default" in text]
     assert "any" in run("proxy-config", "--help").output.split("--server-name")[1].split("--certificate")[0]

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from antiphon import __version__
-from antiphon.commands.aliases import BatchCommand, ModelCommand
+from antiphon.commands.aliases import BatchCommand, ModelCommand, PlainHelpCommand
 from antiphon.commands.batch import batch
 from antiphon.commands.bench import bench
 from antiphon.commands.chat import chat
@@ -71,8 +71,8 @@ _FROM_ENVIRONMENT = {"auto_envvar_prefix": "ANTIPHON"}
 app.command(cls=ServeCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
 app.add_typer(engines, name="engines", rich_help_panel="Serve")
 app.command(rich_help_panel="Serve")(reload)
-app.command(rich_help_panel="Serve")(monitoring)
-app.command(rich_help_panel="Serve")(proxy_config)
+app.command(cls=PlainHelpCommand, rich_help_panel="Serve")(monitoring)
+app.command(cls=PlainHelpCommand, rich_help_panel="Serve")(proxy_config)
 app.command(cls=ModelCommand, rich_help_panel="Serve")(doctor)
 app.command(cls=ModelCommand, rich_help_panel="Use")(chat)
 app.command(cls=BatchCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Use")(batch)

@@ -299,7 +299,7 @@ async def test_metrics_elsewhere_are_read_without_the_key_and_may_hang(tmp_path:
     assert {asked.headers.get("authorization") for asked in monitor.asked} == {None}
     assert {asked.headers.get("authorization") for asked in server.asked} == {"Bearer k"}
     (accounts,) = (check for check in outcome.checks if check.check == "accounts")
-    assert accounts.differences == ["the server's metrics could not be read any more"]
+    assert accounts.differences == ["the server's metrics could no longer be read"]
 
 
 async def test_a_server_that_answers_otherwise_under_load_is_caught(tmp_path: Path):
@@ -411,7 +411,7 @@ async def test_the_command_runs_to_its_end_and_stops_in_good_order(served: Serve
         (["--header", "x"], "--header"),
         (["--api-key", "a\nb"], "--api-key"),
         (["--ca-file", "/none"], "--ca-file"),
-        (["--output-tokens", "3", "--max-tokens", "4"], "--output-tokens and --max-tokens"),
+        (["--output-tokens", "3", "--max-tokens", "4"], "--output-tokens or --max-tokens"),
         (["--resume"], "--output"),
         (["--think-time", "long"], "--think-time"),
     ],

@@ -103,7 +103,9 @@ async def test_a_request_is_a_tree_of_spans_whose_times_are_those_of_the_answer(
     assert root.ended_at <= time.time()
     timings, attributes = answer["timings"], root.attributes
     assert children["queue"].seconds == pytest.approx(timings["queue_ms"] / 1000, abs=0.001)
-    assert children["prefill"].seconds == pytest.approx(timings["prompt_ms"] / 1000, abs=0.001)
+    # An engine may report a start that is before the request was accepted; the span begins when it was accepted.
+    prefill, reported = children["prefill"].seconds, timings["prompt_ms"] / 1000
+    assert prefill == pytest.approx(reported, abs=0.001) or (children["queue"].seconds < 1e-6 and prefill < reported)
     assert children["decode"].seconds == pytest.approx(timings["predicted_ms"] / 1000, abs=0.001)
     assert attributes["gen_ai.latency.time_in_model_decode"] == pytest.approx(children["decode"].seconds, abs=SLACK)
     first = children["decode"].begun_at - root.begun_at

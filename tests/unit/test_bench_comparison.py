@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from math import exp
 from random import Random
 
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.bench.comparison import METRICS, Comparison, compare_independent, compare_rounds, interleaved
+from antiphon.bench.comparison import METRICS, Comparison, compare_independent, compare_rounds, order
 from antiphon.bench.measured_requests import measured_requests
 from antiphon.bench.records import RequestRecord, StageRecord
 from antiphon.bench.students_t import critical, two_sided_p
@@ -31,10 +30,10 @@ def rounds(
     draw: Random, count: int, ratio: float, noise: float, drift: float = 0.0
 ) -> list[tuple[StageSummary, StageSummary]]:
     """Rounds of two servers, the second `ratio` times as fast, on a machine that slows down by `drift` in each run."""
-    order = list(interleaved(count))
+    runs = [(number, "AB"[server]) for number in range(count) for server in order(number)]
 
     def measured(number: int, server: str) -> float:
-        slower = exp(-drift * order.index((number, server)))  # type: ignore[arg-type]
+        slower = exp(-drift * runs.index((number, server)))
         return (ratio if server == "B" else 1.0) * 100 * exp(draw.gauss(0, noise)) * slower
 
     return [(stage(measured(number, "A")), stage(measured(number, "B"))) for number in range(count)]
@@ -69,10 +68,10 @@ def test_a_larger_t_is_less_probable(degrees: int, one: float, other: float) -> 
 
 @given(st.integers(1, 40))
 def test_each_server_is_first_in_every_other_round(count: int) -> None:
-    order = list(interleaved(count))
-    assert sorted(order) == sorted(product(range(count), "AB"))
-    firsts = [server for _, server in order[::2]]
-    assert abs(firsts.count("A") - firsts.count("B")) <= 1
+    orders = [order(number) for number in range(count)]
+    assert all(sorted(each) == [0, 1] for each in orders)
+    firsts = [first for first, _ in orders]
+    assert abs(firsts.count(0) - firsts.count(1)) <= 1
 
 
 @pytest.mark.parametrize("count", [4, 6, 10])

@@ -13,11 +13,10 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
-import typer
+from command_line import commands, run_antiphon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_tests import examples
-from typer.testing import CliRunner
 
 from antiphon.bench.about import without_secrets
 from antiphon.bench.accounts import reconcile
@@ -32,7 +31,6 @@ from antiphon.bench.retries import pause, retry_after
 from antiphon.bench.same import Said, check_same
 from antiphon.bench.scrape import Scrape
 from antiphon.bench.stages import Stage, stages
-from antiphon.cli import app
 from antiphon.errors import AntiphonError, ConfigError
 
 FIXED = settings(max_examples=examples(40), deadline=None)
@@ -452,7 +450,7 @@ def options_of(monkeypatch: pytest.MonkeyPatch, *typed: str) -> Any:
     """The options that a command line comes to."""
     seen: list[Any] = []
     monkeypatch.setattr("antiphon.commands.load_testing.run_load_test", lambda options, _: seen.append(options))
-    result = CliRunner().invoke(app, ["bench", *typed])
+    result = run_antiphon("bench", *typed)
     assert result.exit_code == 0, result.output
     return seen[0]
 
@@ -476,7 +474,7 @@ def test_names_of_other_tools_mean_the_same(monkeypatch, typed):
 
 def test_every_option_is_documented():
     text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
-    command = typer.main.get_command(app).commands["bench"].commands["run"]
+    command = commands().commands["bench"].commands["run"]
     options = [each for each in command.params if each.param_type_name == "option"]
     assert len(options) > 40
     for option in options:
@@ -495,7 +493,7 @@ def test_vllms_infinite_rate_is_all_requests_at_once_or_as_many_as_may_be(monkey
 
 @pytest.mark.parametrize("typed", [("--target",), ("--target", "h:1", "--port", "2"), ("--backend",)])
 def test_addresses_as_flags_need_a_value_and_are_given_once(typed):
-    assert CliRunner().invoke(app, ["bench", *typed]).exit_code == 2
+    assert run_antiphon("bench", *typed).exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -522,7 +520,7 @@ def test_keys_are_not_written_into_the_results(typed):
     ],
 )
 def test_an_address_with_a_password_or_a_mistake_is_refused(typed, named):
-    result = CliRunner().invoke(app, ["bench", *typed])
+    result = run_antiphon("bench", *typed)
     assert isinstance(result.exception, ConfigError)
     assert result.exception.message.startswith(named)
     assert "s3cret" not in result.exception.message

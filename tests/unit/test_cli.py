@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -15,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
+from command_line import commands, run_antiphon
 from quantized_folders import Scheme, write_quantized_folder
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from tiny_folders import write_random_folder
-from typer.testing import CliRunner
 
 from antiphon import __version__, demo
-from antiphon.cli import app, main
+from antiphon.cli import main
 from antiphon.commands.aliases import ALIASES, FILE_FLAGS, MODEL_FLAGS, SWITCHES, translate, translate_model
 from antiphon.commands.foreign_flags import FOREIGN_FLAGS
 from antiphon.config import EngineConfig, ServerConfig
@@ -35,7 +35,7 @@ SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
+    return run_antiphon(*arguments)
 
 
 def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
@@ -50,7 +50,7 @@ def fail(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 
 
 def serve_options() -> dict[str, Any]:
-    command = typer.main.get_command(app).commands["serve"]
+    command = commands().commands["serve"]
     return {p.opts[0]: p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)}
 
 
@@ -69,9 +69,36 @@ def test_the_first_page_shows_how_to_begin():
         assert word in text
 
 
-@pytest.mark.parametrize("command", ["serve", "chat", "batch", "inspect", "pull", "monitoring", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["serve", "chat", "batch", "inspect", "pull", "bench", "monitoring", "proxy-config", "doctor"]
+)
 def test_every_command_has_examples(command):
     assert "Examples" in run(command, "--help").output
+
+
+@pytest.mark.parametrize("command", ["monitoring", "proxy-config"])
+def test_examples_can_be_run_as_they_are(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(rf"^ +antiphon ({command} .*)$", run(command, "--help").output, re.MULTILINE)
+    assert len(examples) >= 3
+    for example in examples:
+        shutil.rmtree("monitoring", ignore_errors=True)
+        result = run(*shlex.split(example))
+        assert result.exit_code == 0, f"{example}: {result.output}"
+
+
+def test_help_shows_no_names_that_the_command_does_not_accept():
+    assert "-to" not in run("proxy-config", "--help").output.split()
+    assert "-to" in run("serve", "--help").output.split()
+
+
+def test_defaults_in_words_are_shown_by_every_command():
+    """In a help text, rich takes `[default: any]` for its own markup and leaves it out."""
+    command = commands()
+    texts = [getattr(option, "help", "") or "" for each in command.commands.values() for option in each.params]
+    assert not [text for text in texts if "[default" in text]
+    assert "any" in run("proxy-config", "--help").output.split("--server-name")[1].split("--certificate")[0]
+    assert "as the model's files advise" in run("chat", "--help").output
 
 
 def test_version():

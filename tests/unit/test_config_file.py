@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from command_line import commands, run_antiphon
 
-from antiphon.cli import app, main
+from antiphon.cli import main
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         seen.clear()
         file = tmp_path / "antiphon.toml"
         file.write_text(text)
-        result = CliRunner().invoke(app, ["serve", "--config", str(file), *arguments])
+        result = run_antiphon("serve", "--config", str(file), *arguments)
         assert result.exit_code == 0, result.output
         return seen
 
@@ -43,7 +42,7 @@ def mistake(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_file_may_name_the_model_and_every_setting(settings):
-    command = typer.main.get_command(app).commands["serve"]
+    command = commands().commands["serve"]
     options = [p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)]
     lines = ['model = "m.gguf"']
     for option in options:
@@ -95,7 +94,7 @@ def test_the_file_can_come_from_the_environment(settings, monkeypatch, tmp_path)
     monkeypatch.setenv("ANTIPHON_CONFIG", str(other))
     seen: list[Any] = []
     monkeypatch.setattr("antiphon.commands.serving.run", lambda *given, **_: seen.extend(given))
-    assert CliRunner().invoke(app, ["serve", "m"]).exit_code == 0
+    assert run_antiphon("serve", "m").exit_code == 0
     assert seen[1].port == 5
 
 

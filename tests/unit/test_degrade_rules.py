@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from command_line import run_antiphon
 
-from antiphon.cli import app
 from antiphon.config import ServerConfig
 from antiphon.degrade_rules import (
     DEFAULT_CONDITIONS,
@@ -121,7 +120,7 @@ def test_the_option_and_the_file_take_the_same(tmp_path, monkeypatch):
     file = tmp_path / "antiphon.toml"
     file.write_text(f'degrade = ["{rule}", "shed=all"]\n"degrade-stay" = 5\n')
     for arguments in (["--degrade", f"{rule}; shed=all", "--degrade-stay", "5"], ["--config", str(file)]):
-        result = CliRunner().invoke(app, ["serve", "m.gguf", *arguments])
+        result = run_antiphon("serve", "m.gguf", *arguments)
         assert result.exit_code == 0, result.output
     assert seen[0].degrade == seen[1].degrade == parse_rules(f"{rule}; shed=all")
     assert seen[0].degrade_stay == seen[1].degrade_stay == 5

@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+from command_line import run_antiphon
 
-from antiphon.cli import app
 from antiphon.doctor import checks
 from antiphon.doctor.examination import Check
 from antiphon.doctor.findings import ok, problem, warning
@@ -18,7 +17,7 @@ _POOR = warning("it is old", why="old things break", fix="buy a new one")
 
 
 def run(*arguments: str, **environment: str) -> Any:
-    return CliRunner().invoke(app, ["doctor", *arguments], env={"ANTIPHON_PORT": "0", **environment})
+    return run_antiphon("doctor", *arguments, env={"ANTIPHON_PORT": "0", **environment})
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command_line import run_antiphon
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.cog.runtime import Runtime
@@ -32,9 +33,7 @@ from promql import (
     registry,
     without_variables,
 )
-from typer.testing import CliRunner
 
-from antiphon.cli import app
 from antiphon.errors import ConfigError
 from antiphon.monitoring import alertmanager, alerts
 from antiphon.monitoring.bundle import files
@@ -53,7 +52,7 @@ def expressions(panel: Panel) -> list[str]:
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["monitoring", *arguments])
+    return run_antiphon("monitoring", *arguments)
 
 
 # --- the dashboard

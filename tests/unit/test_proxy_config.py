@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from certificates import certificate
+from command_line import commands, run_antiphon
 from programs import haproxy, nginx
-from typer.testing import CliRunner
 
-from antiphon.cli import app
 from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError
 from antiphon.http.edge.connections import MAX_HEAD_BYTES
@@ -27,7 +25,7 @@ PROXIES = ("nginx", "haproxy")
 
 
 def run(proxy: str, *arguments: str) -> Any:
-    return CliRunner().invoke(app, ["proxy-config", proxy, *arguments])
+    return run_antiphon("proxy-config", proxy, *arguments)
 
 
 def written(proxy: str, *arguments: str) -> str:
@@ -210,7 +208,7 @@ def test_without_a_certificate_only_this_machine_can_connect_by_default():
 def test_the_document_has_every_option_and_the_commands_that_add_a_server():
     text = (Path(__file__).parents[2] / "docs" / "proxies.md").read_text()
     table = text.partition("## Options")[2].partition("\n## ")[0]
-    command = typer.main.get_command(app).commands["proxy-config"]
+    command = commands().commands["proxy-config"]
     options = {each.opts[0] for each in command.params if each.param_type_name == "option"} - {"--help"}
     assert options == set(
         re.findall(r"`(--[a-z-]+)`", "".join(row.split("|")[1] for row in table.splitlines() if "|" in row))

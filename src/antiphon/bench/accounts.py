@@ -29,7 +29,7 @@ class Range:
     most: float = 0.0
 
     def add(self, number: float, certain: bool = True) -> None:
-        """It happened so many times more; `certain`: else it may have."""
+        """It happened `number` times more, or may have if it is not `certain`."""
         self.most += number
         if certain:
             self.least += number
@@ -68,7 +68,7 @@ def _add_tokens(ranges: dict[str, Range], request: RequestRecord, all_refused_at
     was_refused = request.status is not None and _BAD_REQUEST <= request.status < _SERVER_ERROR
     if not was_refused and not (request.status in REFUSALS and all_refused_at_once):
         for name in ("prompt_tokens", "generated_tokens", "reasoning_tokens"):
-            ranges[name].most = inf  # it came so far that tokens may have been computed
+            ranges[name].most = inf  # tokens may have been computed
 
 
 def reconcile(
@@ -86,10 +86,10 @@ def reconcile(
         if counted < found.least or (counted > found.most and not shared):
             differences.append(f"{name}: the server counted {counted:,.0f}, the client {_words(found)}")
     if any(value < 0 for value in counters.values()):
-        differences = ["the server's counters went back: it was restarted during the stage"]
+        differences = ["the server's counters decreased: it was restarted during the stage"]
     note = "" if checked else "the server has no counters to compare with"
     if shared and checked:
-        note = "others may have used the server: it was only checked that nothing is missing"
+        note = "others may have used the server, so it was only checked that nothing is missing"
     return CheckRecord(stage, "accounts", not differences, len(checked), differences, note)
 
 

@@ -62,7 +62,7 @@ class ThinkTime:
         except ValueError:
             found = cls(-1.0)
         if not 0 <= found.least <= found.most < float("inf"):
-            raise ConfigError(f"--think-time is {text!r}; it is a number of seconds, as 2, or a range, as 1..5")
+            raise ConfigError(f"--think-time is {text!r}; it must be a number of seconds, as 2, or a range, as 1..5")
         return found
 
     def draw(self, draw: Random) -> float:

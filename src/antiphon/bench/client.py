@@ -70,11 +70,6 @@ class Reply:
             if line.startswith(b"data: {"):
                 yield json.loads(line[6:])
 
-    @property
-    def is_done(self) -> bool:
-        """Whether a stream of OpenAI's ends with [DONE]."""
-        return self.body.rstrip().endswith(b"data: [DONE]")
-
 
 def has_text(part: bytes) -> bool:
     """Whether a part of a stream has text, of a thought or after it, that is not empty."""

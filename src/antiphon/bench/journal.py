@@ -17,6 +17,7 @@ import msgspec
 from antiphon.bench.records import CheckRecord, Record, RequestRecord, StageRecord
 from antiphon.errors import AntiphonError
 
+JOURNAL = "journal.jsonl"  # the file's name in the folder of a load test
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 

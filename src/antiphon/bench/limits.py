@@ -104,11 +104,11 @@ def objective(text: str) -> Objective:
     """Parse an objective such as `p95 first_token < 2s`. A latency without a unit is in seconds.
 
     Raises:
-        ConfigError: it says what is wrong, and what would do.
+        ConfigError: it is not an objective; the message says what is wrong and shows what would work.
     """
     found = _SLO.fullmatch(text.strip().lower())
     if found is None:
-        raise ConfigError(f"--slo {text!r} is not like 'p95 first_token < 2s' or 'error_rate < 1%'")
+        raise ConfigError(f"--slo {text!r} is not an objective like 'p95 first_token < 2s' or 'error_rate < 1%'")
     metric = _ALIASES.get(found["metric"], found["metric"])
     figure, unit = found["figure"] or "", found["unit"] or ""
     if metric in LATENCIES:

@@ -1,8 +1,8 @@
-"""Runs one stage: users that ask one after another, or requests that arrive whatever became of those before.
+"""Runs one stage: users that each send one request after another, or requests that are sent at a given rate.
 
-Owns who sends what and when, and when a stage ends. With users (a closed loop) a slow server gets fewer requests. With
-a rate (an open loop) it does not: requests are due at times that are fixed before, and latencies count from there,
-since a delay of the client, or a limit of requests at once, is waiting too.
+Decides who sends what and when, and when a stage ends. With users (a closed loop) a slow server gets fewer requests.
+With a rate (an open loop) it does not: each request is due at a time that is fixed before, and its latency counts from
+then, so that a late client or a limit of concurrent requests counts as waiting.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PAUSE_AFTER_FAILURE = 1.0  # seconds that a user waits after anything but an an
 
 @dataclass(frozen=True)
 class Habits:
-    """How requests come, apart from how many."""
+    """How the requests of a stage are spaced and limited, apart from their number."""
 
     arrivals: Arrivals = "poisson"
     burstiness: float = 1.0

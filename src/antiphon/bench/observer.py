@@ -1,6 +1,6 @@
-"""Watches the server from beside: samples while a stage runs, and its counters when nothing is under way.
+"""Reads the server's own figures: samples while a stage runs, and its counters before and after, while it is idle.
 
-A server that does not answer costs a sample, and no more time than `_TIMEOUT`.
+If the server does not answer a scrape, that sample is missing; `Server.scrape` limits the time that it takes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Observer:
         self._shared = shared
 
     async def sample(self, users: int) -> SampleRecord | None:
-        """The server now; None if it tells nothing."""
+        """The server's figures now; None if there are none."""
         scrape = await self._server.scrape() if self._server.has_metrics else None
         sample = scrape.sample(self._now(), users) if scrape else None
         if self._pid:
@@ -43,7 +43,7 @@ class Observer:
         return sample
 
     async def idle_scrape(self) -> Scrape | None:
-        """The server's counters when nothing is under way any more, or after `_IDLE_SECONDS`; None if it has none."""
+        """The server's counters once it is idle, or after `_IDLE_SECONDS`; None if it has none."""
         deadline = self._now() + _IDLE_SECONDS
         while True:
             scrape = await self._server.scrape() if self._server.has_metrics else None
@@ -62,5 +62,5 @@ def growth(before: Scrape, after: Scrape) -> dict[str, float]:
 
 
 def is_busy(scrape: Scrape) -> bool:
-    """Whether requests were under way."""
+    """Whether the server had unfinished requests."""
     return bool(scrape.counters.get("busy"))

@@ -27,7 +27,6 @@ from antiphon.bench.summary import StageSummary, Summary, requests_of
 from antiphon.bench.svg import aligned, element, from_zero, shown
 from antiphon.bench.timeline import Timeline, timeline
 from antiphon.bench.verdict import METRICS, Conclusion, conclude
-from antiphon.bench.windows import Window
 from antiphon.terminal import printable
 
 _TIME = "seconds since the start"
@@ -321,8 +320,3 @@ def _errors(requests: Sequence[MeasuredRequest]) -> list[tuple[str, int, str]]:
                 found.setdefault(kind, []).append(attempt.message)
     rows = [(printable(kind), len(texts), printable(max(texts, key=len))) for kind, texts in found.items()]
     return sorted(rows, key=lambda row: -row[1])
-
-
-def windows_shown(found: Sequence[Window]) -> list[Window]:
-    """The windows in which anything was sent or answered."""
-    return [each for each in found if each.started or each.requests_per_second]

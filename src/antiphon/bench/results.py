@@ -24,8 +24,6 @@ from antiphon.bench.tables import markdown, requests_csv
 from antiphon.errors import ConfigError
 from antiphon.replacing import replacing
 
-JOURNAL = "journal.jsonl"
-
 
 def read_records(folder: Path) -> list[Record]:
     """The journal of a folder, or of a journal's own path.
@@ -33,11 +31,13 @@ def read_records(folder: Path) -> list[Record]:
     Raises:
         ConfigError: there is none.
     """
-    path = folder / JOURNAL if folder.is_dir() else folder
+    path = folder / journal.JOURNAL if folder.is_dir() else folder
     try:
         return journal.read(path)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; a result is a folder with {JOURNAL}") from None
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}; a result is a folder with {journal.JOURNAL}"
+        ) from None
 
 
 def write_results(

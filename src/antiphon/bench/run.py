@@ -23,7 +23,7 @@ import msgspec
 from antiphon import __version__
 from antiphon.bench.about import machine, without_secrets
 from antiphon.bench.accounts import reconcile
-from antiphon.bench.journal import Journal, current, read
+from antiphon.bench.journal import JOURNAL, Journal, current, read
 from antiphon.bench.lag import LagMeter
 from antiphon.bench.load import Habits, Load
 from antiphon.bench.observer import Observer, growth, is_busy
@@ -39,7 +39,7 @@ from antiphon.errors import ConfigError
 
 T = TypeVar("T")
 
-JOURNAL, ANSWERS = "journal.jsonl", "answers.jsonl"
+ANSWERS = "answers.jsonl"
 SCHEMA = 1
 _SAMPLE_SECONDS = 1.0
 
@@ -158,7 +158,7 @@ class LoadTest:
         for name in sorted(before.keys() | now.keys()):
             if (was := before.get(name, "not given")) != (wanted := now.get(name, "not given")):
                 raise ConfigError(
-                    f"{self._folder} has a run with {name} {was}, not {wanted}; only the same run can be resumed"
+                    f"{self._folder} has a run with {name} {was}, not {wanted}; a run is resumed with the same options"
                 )
         self._origin = time.monotonic() - (time.time() - runs[0].started_at)
         for stage in (each for each in earlier if isinstance(each, StageRecord) and not each.interrupted):
@@ -217,7 +217,7 @@ class LoadTest:
 
     async def _measured(self, stage: Stage, take: Callable[[Exchange], None]) -> StageRecord:
         gc.collect()
-        gc.freeze()  # a collection over everything would be lag
+        gc.freeze()  # garbage collection over all objects would make the client lag
         self._lag.start()
         cpu = time.process_time()
         load = Load(stage, self._asker, lambda number: self._body(stage.number, number), self._settings.habits, take)
@@ -266,7 +266,7 @@ class LoadTest:
         self, stage: StageRecord, requests: list[RequestRecord], before: Scrape, after: Scrape | None
     ) -> CheckRecord:
         if after is None:
-            return CheckRecord(stage.stage, "accounts", False, 0, ["the server's metrics could not be read any more"])
+            return CheckRecord(stage.stage, "accounts", False, 0, ["the server's metrics could no longer be read"])
         accounts = reconcile(stage.stage, requests, stage.server_counters, shared=self._settings.shared)
         if not accounts.passed and (is_busy(before) or is_busy(after)):
             note = "the server was busy before or after the stage; if others use it, add --shared"

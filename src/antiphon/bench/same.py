@@ -71,7 +71,7 @@ async def check_same(
     limit: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> CheckRecord:
-    """Ask each distinct request alone, and compare. `limit`: no more than so many requests; 0: all."""
+    """Ask each distinct request alone, and compare. `limit`: the maximum number of requests; 0: all."""
     by_body: dict[bytes, list[Said]] = {}
     for each in said:
         by_body.setdefault(_effective(each), []).append(each)

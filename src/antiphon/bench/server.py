@@ -119,7 +119,7 @@ class Server:
             record = first.record
             status = f"status {record.status}, " if record.status else ""
             raise AntiphonError(
-                f"{self.target.url} did not answer a first request: {status}{record.message or record.end}"
+                f"{self.target.url} did not answer the first request: {status}{record.message or record.end}"
             )
         self.has_metrics = await self.scrape() is not None
 
@@ -138,7 +138,7 @@ class Server:
             raise AntiphonError(f"{self.target.url} did not list its models (status {reply.status}). {how}") from None
 
     async def sized_prompts(self, tokens: int, seed: int) -> Prompts:
-        """Prompts of about so many tokens, in the server's own counting.
+        """Prompts of about this many tokens, as the server counts them.
 
         Raises:
             AntiphonError: the server does not say how many tokens a prompt has, or the size is too small.

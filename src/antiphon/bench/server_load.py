@@ -1,4 +1,4 @@
-"""What the server used meanwhile, from samples of its metrics or of /proc."""
+"""What the server used during an interval, from samples of its metrics or of /proc."""
 
 from __future__ import annotations
 

@@ -64,11 +64,11 @@ def stages(
     same with requests per second. `ramp`: `1..20`.
 
     Raises:
-        ConfigError: a value that cannot be, or several shapes at once; it names the option.
+        ConfigError: a value is not valid, or options do not go together; it names the option.
     """
     given = [name for name, value in (("--users", users), ("--ramp", ramp), ("--rate", rate)) if value]
     if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} are different loads; give one of them")
+        raise ConfigError(f"{' and '.join(given)} cannot be combined; give one of them")
     seconds = seconds if seconds or requests else DEFAULT_SECONDS
     limits = Stage(0, "users", requests=requests, seconds=seconds, warm_up=warm_up)
     if ramp:
@@ -80,11 +80,11 @@ def stages(
     else:
         numbers = _series("--users", users or "1")
         if any(each != int(each) or each > MAX_USERS for each in numbers):
-            raise ConfigError(f"--users is {users!r}; numbers of users are whole, and up to {MAX_USERS:,}")
+            raise ConfigError(f"--users is {users!r}; it must be a whole number up to {MAX_USERS:,}")
         shapes = [replace(limits, users=int(each)) for each in numbers]
     if warm_up and warm_up >= shapes[0].planned_seconds > 0:
         raise ConfigError(
-            f"--warm-up is {warm_up:g} s, and a stage takes {shapes[0].planned_seconds:g} s; make it shorter"
+            f"--warm-up is {warm_up:g} s, but a stage takes only {shapes[0].planned_seconds:g} s; make it shorter"
         )
     every = [(number, each) for number in range(rounds) for each in shapes]
     return [replace(each, number=at, round=number) for at, (number, each) in enumerate(every)]
@@ -94,7 +94,7 @@ def _ramp(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)\s*(?:\.\.|…|-)\s*(\d+)", text.strip())
     first, last = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= first < last <= MAX_USERS:
-        raise ConfigError(f"--ramp is {text!r}; it is the first and the last number of users, as 1..20")
+        raise ConfigError(f"--ramp is {text!r}; it must be the first and the last number of users, as 1..20")
     return first, last
 
 
@@ -111,7 +111,7 @@ def _series(option: str, text: str) -> list[float]:
     except (ValueError, IndexError, ZeroDivisionError):
         numbers = []
     if not numbers or not all(0 < each < float("inf") for each in numbers):
-        raise ConfigError(f"{option} is {text!r}; it is a number above 0, or several, as 1,2,4 or 1,2,4,...,16")
+        raise ConfigError(f"{option} is {text!r}; it must be a number above 0, or several, as 1,2,4 or 1,2,4,...,16")
     return numbers
 
 

@@ -6,6 +6,7 @@ such as `-np` cannot be declared as options, since a single dash is followed by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -172,6 +173,8 @@ class ModelCommand(EnvironmentCommand):
 class PlainHelpCommand(EnvironmentCommand):
     """A command of many options, whose help is plain lists: typer's boxes cut long names on narrow terminals."""
 
+    aliases: Mapping[str, str] = {}  # names elsewhere → ours, that this command accepts
+
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  # click's, wherever typer keeps it
         """Write a list for each panel of options."""
         self.format_usage(ctx, formatter)
@@ -186,12 +189,14 @@ class PlainHelpCommand(EnvironmentCommand):
         for parameter in self.get_params(ctx):
             if parameter.param_type_name == "option" and not getattr(parameter, "hidden", False):
                 panel = getattr(parameter, "rich_help_panel", None) or "Options"
-                panels.setdefault(panel, []).append(_row(parameter))
+                panels.setdefault(panel, []).append(_row(parameter, self.aliases))
         return panels
 
 
 class AliasCommand(PlainHelpCommand, ModelCommand):
     """A command that accepts the aliases, and flags of other servers that mean nothing here."""
+
+    aliases = ALIASES
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         """Translate, then parse as usual; notes on flags without effect are printed once the rest is found good."""
@@ -215,11 +220,11 @@ class BatchCommand(AliasCommand):
         return super().parse_args(ctx, args)
 
 
-def _row(option: Any) -> tuple[str, str]:  # noqa: ANN401
+def _row(option: Any, aliases: Mapping[str, str]) -> tuple[str, str]:  # noqa: ANN401
     """An option's names with its aliases, and its explanation with its default."""
     names = [*option.opts, *option.secondary_opts]
     # In the column of names, since lines are broken at hyphens in the other.
-    names += [alias for alias, meaning in ALIASES.items() if meaning in option.opts]
+    names += [alias for alias, meaning in aliases.items() if meaning in option.opts]
     default = option.default
     if isinstance(default, bool):
         default = "on" if default else ""  # off is obvious

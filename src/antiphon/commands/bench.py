@@ -37,7 +37,7 @@ class RunCommand(PlainHelpCommand):
     """`run`, which is used as `antiphon bench URL`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        """Translate the flags of other tools; notes on those without effect are printed once the rest is found good."""
+        """Translate the flags of other tools; notes on those without effect are printed if the rest is valid."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
         args, ignored = translate(args)
@@ -52,7 +52,7 @@ class RunCommand(PlainHelpCommand):
 
 
 bench = typer.Typer(cls=BenchGroup, rich_markup_mode="rich", pretty_exceptions_enable=False)
-bench.command()(report)
+bench.command(cls=PlainHelpCommand)(report)
 
 
 @bench.callback()
@@ -73,34 +73,32 @@ def run(
             "-c",
             "--concurrency",
             "--max-concurrency",
-            help="Users who ask one after another: a number, or one stage for each of several, as 1,2,4,...,16. With "
-            "--rate: the most requests at once.",
+            help="Concurrent users, each sending one request after another: a number, or several, one stage each, as "
+            "1,2,4,...,16. With --rate: the maximum number of concurrent requests.",
             rich_help_panel=_LOAD,
             show_default="1",
         ),
     ] = None,
-    ramp: Annotated[
-        str | None, typer.Option(help="Users that come one after another, as 1..20.", rich_help_panel=_LOAD)
-    ] = None,
+    ramp: Annotated[str | None, typer.Option(help="Add users one by one, as 1..20.", rich_help_panel=_LOAD)] = None,
     ramp_seconds: Annotated[
-        float, typer.Option(min=0, help="Time until the last user of --ramp has come.", rich_help_panel=_LOAD)
+        float, typer.Option(min=0, help="Seconds until --ramp has added its last user.", rich_help_panel=_LOAD)
     ] = 60.0,
     hold_seconds: Annotated[
-        float, typer.Option(min=0, help="Time for which all users of --ramp stay.", rich_help_panel=_LOAD)
+        float, typer.Option(min=0, help="Seconds for which all users of --ramp stay.", rich_help_panel=_LOAD)
     ] = 120.0,
     rate: Annotated[
         str | None,
         typer.Option(
             "--rate",
             "--request-rate",
-            help="Requests per second that arrive whatever became of others: a number, or several, as 0.5,1,2.",
+            help="Requests per second, sent whether or not earlier ones ended: a number, or several, as 0.5,1,2.",
             rich_help_panel=_LOAD,
         ),
     ] = None,
     arrivals: Annotated[
         str,
         typer.Option(
-            help="poisson, gamma or constant: how arrivals of --rate are spaced.",
+            help="poisson, gamma or constant: how the requests of --rate are spaced.",
             autocompletion=one_of(("poisson", "gamma", "constant")),
             rich_help_panel=_LOAD,
             show_default="poisson",
@@ -108,7 +106,7 @@ def run(
     ] = "",
     burstiness: Annotated[
         float | None,
-        typer.Option(help="Shape of the gamma distribution of intervals: below 1 for bursts.", rich_help_panel=_LOAD),
+        typer.Option(help="Shape of the gamma distribution of the intervals; below 1: bursts.", rich_help_panel=_LOAD),
     ] = None,
     requests: Annotated[
         int,
@@ -118,7 +116,7 @@ def run(
             "--num-prompts",
             "--max-requests",
             min=0,
-            help="Requests of each stage.",
+            help="Number of requests in each stage.",
             rich_help_panel=_LOAD,
             show_default="no limit",
         ),
@@ -131,14 +129,14 @@ def run(
             "--duration",
             "--max-seconds",
             min=0,
-            help="Duration of each stage.",
+            help="Duration of each stage in seconds.",
             rich_help_panel=_LOAD,
             show_default="30 without --requests",
         ),
     ] = 0.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Repeat all stages so often.", rich_help_panel=_LOAD)] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times to run all stages.", rich_help_panel=_LOAD)] = 1,
     think_time: Annotated[
-        str, typer.Option(help="Seconds that a user waits after an answer: 2, or 1..5.", rich_help_panel=_LOAD)
+        str, typer.Option(help="Seconds that a user waits after an answer, as 2 or 1..5.", rich_help_panel=_LOAD)
     ] = "0",
     warm_up: Annotated[
         float,
@@ -161,7 +159,7 @@ def run(
     drain: Annotated[
         float,
         typer.Option(
-            min=0, help="Seconds after a stage's end in which answers may still be completed.", rich_help_panel=_LOAD
+            min=0, help="Seconds to wait for unfinished answers at the end of a stage.", rich_help_panel=_LOAD
         ),
     ] = 30.0,
     prompts: Annotated[
@@ -181,7 +179,7 @@ def run(
             "--random-input-len",
             "--input-len",
             min=0,
-            help="Instead of --prompts: random words of about so many tokens.",
+            help="Length of prompts of random words, in tokens; instead of --prompts.",
             rich_help_panel=_PROMPTS,
             show_default=False,
         ),
@@ -193,7 +191,7 @@ def run(
             "--random-output-len",
             "--output-len",
             min=0,
-            help="Exactly so many tokens in each answer, if the server knows ignore_eos.",
+            help="Exact number of tokens in each answer, if the server supports ignore_eos.",
             rich_help_panel=_PROMPTS,
             show_default=False,
         ),
@@ -201,12 +199,15 @@ def run(
     max_tokens: Annotated[
         int,
         typer.Option(
-            min=0, help="At most so many tokens in an answer.", rich_help_panel=_PROMPTS, show_default="the prompts'"
+            min=0, help="Maximum number of tokens in an answer.", rich_help_panel=_PROMPTS, show_default="the prompts'"
         ),
     ] = 0,
     temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature.", rich_help_panel=_PROMPTS)] = 0.0,
     seed: Annotated[
-        int, typer.Option(help="Of prompts, arrivals and, above temperature 0, answers.", rich_help_panel=_PROMPTS)
+        int,
+        typer.Option(
+            help="Seed for prompts, arrivals and, if the temperature is above 0, sampling.", rich_help_panel=_PROMPTS
+        ),
     ] = 0,
     endpoint: Annotated[
         str,
@@ -214,9 +215,9 @@ def run(
             help="chat or completions.", autocompletion=one_of(("chat", "completions")), rich_help_panel=_PROMPTS
         ),
     ] = "chat",
-    stream: Annotated[bool, typer.Option(help="Ask for streams.", rich_help_panel=_PROMPTS)] = True,
+    stream: Annotated[bool, typer.Option(help="Ask for streamed answers.", rich_help_panel=_PROMPTS)] = True,
     extra_body: Annotated[
-        str, typer.Option(help="JSON object of more fields for each request.", rich_help_panel=_PROMPTS)
+        str, typer.Option(help="JSON object of fields to add to each request.", rich_help_panel=_PROMPTS)
     ] = "",
     model: Annotated[
         str,
@@ -229,21 +230,24 @@ def run(
     ] = "",
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", help="'Name: value', sent with each request.", rich_help_panel=_CLIENT),
+        typer.Option(
+            "--header", "-H", help="HTTP header to send with each request, as 'Name: value'.", rich_help_panel=_CLIENT
+        ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", "-k", help="Do not check the server's certificate.", rich_help_panel=_CLIENT)
+        bool, typer.Option("--insecure", "-k", help="Do not verify the server's certificate.", rich_help_panel=_CLIENT)
     ] = False,
     ca_file: Annotated[
-        Path | None, typer.Option(help="Certificates to check the server's with.", rich_help_panel=_CLIENT)
+        Path | None,
+        typer.Option(help="Certificates to verify the server's certificate with, in PEM.", rich_help_panel=_CLIENT),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds that a client waits for a whole answer.", rich_help_panel=_CLIENT)
+        float, typer.Option(help="Seconds to wait for a whole answer.", rich_help_panel=_CLIENT)
     ] = 600.0,
     retries: Annotated[
         str,
         typer.Option(
-            help="none, or openai: try again twice, as OpenAI's SDKs do.",
+            help="none, or openai: retry up to twice, as OpenAI's SDKs do.",
             autocompletion=one_of(("none", "openai")),
             rich_help_panel=_CLIENT,
         ),
@@ -251,7 +255,7 @@ def run(
     max_lag: Annotated[
         float,
         typer.Option(
-            help="The result is invalid if the client itself lags by more, in milliseconds (P99).",
+            help="Milliseconds (P99) by which the client itself may lag; beyond that the result is not valid.",
             rich_help_panel=_CLIENT,
         ),
     ] = 20.0,
@@ -263,7 +267,7 @@ def run(
         int,
         typer.Option(
             min=0,
-            help="A process of this machine whose CPU and memory, with its children's, are recorded.",
+            help="Process id of a server on this machine, to record its CPU time and memory, with its children's.",
             rich_help_panel=_CHECKS,
             show_default=False,
         ),
@@ -272,17 +276,25 @@ def run(
         bool,
         typer.Option(
             "--check-same",
-            help="Afterwards ask each request again, alone, and compare the answers.",
+            help="Afterwards send each request again, one at a time, and compare the answers.",
             rich_help_panel=_CHECKS,
         ),
     ] = False,
     same_requests: Annotated[
-        int, typer.Option(min=0, help="… but no more than so many.", rich_help_panel=_CHECKS, show_default="all")
+        int,
+        typer.Option(
+            min=0,
+            help="Maximum number of requests to send again for --check-same.",
+            rich_help_panel=_CHECKS,
+            show_default="all",
+        ),
     ] = 0,
     shared: Annotated[
         bool,
         typer.Option(
-            "--shared", help="Others use the server, so it may count more than we send.", rich_help_panel=_CHECKS
+            "--shared",
+            help="Others use the server too, so it may count more requests than were sent.",
+            rich_help_panel=_CHECKS,
         ),
     ] = False,
     goodput: Annotated[
@@ -296,8 +308,8 @@ def run(
         bool,
         typer.Option(
             "--find-knee",
-            help="Search for the most users with whom --slo is met ('p95 first_token < 2s' if it is not given), up to "
-            "--users (256), or for the highest rate up to --rate.",
+            help="Search for the most users for whom --slo is met (default: 'p95 first_token < 2s'), up to --users "
+            "(256), or for the highest rate, up to --rate.",
             rich_help_panel=_LOAD,
         ),
     ] = False,
@@ -308,15 +320,15 @@ def run(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --output.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--resume", help="Continue the run in --output.", rich_help_panel=_OUTPUT)
     ] = False,
     name: Annotated[str, typer.Option(help="The server's name in reports.", rich_help_panel=_OUTPUT)] = "",
 ) -> None:
     """Test a server under load: any server with OpenAI's API.
 
-    Ctrl-C ends the test; what was measured is kept, and --resume goes on. The exit status is 1 for errors, 2 for wrong
-    options, 3 if a check has failed (the accounts of client and server differ, answers under load differ from those
-    alone, or the client lagged) or an objective of --slo was missed. It is 130 after Ctrl-C.
+    Ctrl-C ends the test and keeps the results so far; --resume continues it. The exit status is 1 for errors, 2 for
+    wrong options, 3 if a check failed (the server's counters do not match the client's, answers under load differ from
+    those alone, or the client lagged) or an objective of --slo was missed, and 130 after Ctrl-C.
 
     \b
     Examples:

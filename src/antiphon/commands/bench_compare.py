@@ -25,11 +25,18 @@ _NOT_SHARED = (
     "metrics_url",
     "pid",
     "find_knee",
+    "output",
     "resume",
     "name",
     "slo",
 )
 _DEFAULTS = {"rounds": 6}
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Folder for the results.", rich_help_panel="Output", show_default="compare-<time>"
+    ),
+]
 _SIDE = "Address of a server, a command that starts one with {port}, or the folder of a load test."
 _A = Annotated[str, typer.Argument(metavar="A", help=_SIDE)]
 _B = Annotated[str, typer.Argument(metavar="B", help=_SIDE)]
@@ -54,7 +61,7 @@ def options_of(run: Callable[..., None]) -> Callable[[Callable[..., None]], Call
     return with_options
 
 
-def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", **given: Any) -> None:  # noqa: ANN401
+def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", output: _Output = None, **given: Any) -> None:  # noqa: ANN401
     """Compare two servers: which is faster, by how much, and whether the measurements can tell.
 
     Both are measured in turn with the same prompts, in rounds, in the order A B B A. The options are those of
@@ -71,7 +78,7 @@ def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", **given: 
     folders = [Path(each) for each in (a, b) if Path(each).exists()]
     if len(folders) == 1:
         raise ConfigError(f"{folders[0]} is a folder and the other is not; compare two servers or two folders")
-    output = given["output"] or Path(time.strftime("compare-%Y%m%d-%H%M%S"))
+    output = output or Path(time.strftime("compare-%Y%m%d-%H%M%S"))
     if folders:
         _compare_folders(folders[0], folders[1], name_a, name_b, output, console)
     else:
@@ -98,7 +105,7 @@ async def _compare_servers(
     """Returns the exit status, which says whether the checks of both passed, not which one is faster."""
     from contextlib import AsyncExitStack
 
-    from antiphon.bench.comparison import compare_rounds
+    from antiphon.bench.comparison import compare_rounds, order
     from antiphon.bench.progress import Live
     from antiphon.bench.results import measured_stages, read_records
     from antiphon.bench.run import LoadTest
@@ -134,7 +141,7 @@ async def _compare_servers(
             if own:
                 own.pause()
         for stage in planned:
-            for number in ((0, 1), (1, 0))[stage.round % 2]:
+            for number in order(stage.round):
                 if not tests[0].stop.is_set():
                     async with running(ours[number]):
                         await tests[number].run_stage(stage, f"{stage.number + 1}/{len(planned)} {names[number]}:")

@@ -24,15 +24,17 @@ def for_search(options: Options) -> Options:
         ConfigError: an option that does not go with a search.
     """
     if options.ramp or options.rounds != 1:
-        raise ConfigError("--find-knee chooses loads and rounds itself; it does not go with --ramp or --rounds")
+        raise ConfigError("--find-knee chooses loads and rounds itself; it cannot be combined with --ramp or --rounds")
     objectives = options.slo or [_USUAL_OBJECTIVE]
     if options.rate:
         if not _is_number(options.rate):
-            raise ConfigError(f"--rate is {options.rate!r}; with --find-knee it is the highest that is tried, a number")
+            raise ConfigError(
+                f"--rate is {options.rate!r}; with --find-knee it must be a number, the highest rate to try"
+            )
         return replace(options, slo=objectives)
     users = options.users or str(_MOST_USERS)
     if not users.isdigit() or not int(users):
-        raise ConfigError(f"--users is {users!r}; with --find-knee it is the most that are tried, a number")
+        raise ConfigError(f"--users is {users!r}; with --find-knee it must be a number, the most users to try")
     return replace(options, users=users, slo=objectives)
 
 

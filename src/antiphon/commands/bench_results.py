@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 MISSED = 3  # exit status: a check has failed or an objective was missed
 
 GOODPUT_HELP = (
-    "Limits of a good request, in milliseconds: 'ttft:2000 tpot:100 e2el:8000'; ttfa is the first answer token."
+    "Limits in milliseconds that a request must keep to count as good: 'ttft:2000 tpot:100 e2el:8000'; ttfa is the "
+    "first token of the answer."
 )
-SLO_HELP = "What a stage must keep: 'p95 first_token < 2s', 'error_rate < 1%'. Missing one sets the exit status to 3."
-MEAN_LIMIT_HELP = "Report for how many users the mean latencies stay within so many seconds."
+SLO_HELP = "Objective of each stage: 'p95 first_token < 2s', 'error_rate < 1%'. If one is missed, the exit status is 3."
+MEAN_LIMIT_HELP = "Limit in seconds: report up to how many users the mean latencies stay within it."
 
 
 def report(
@@ -33,7 +34,7 @@ def report(
     slo: Annotated[list[str] | None, typer.Option(help=SLO_HELP, show_default="those of the run")] = None,
     mean_limit: Annotated[float, typer.Option(min=0, help=MEAN_LIMIT_HELP, show_default="that of the run")] = 0.0,
 ) -> None:
-    """Write the report of a load test again, perhaps with other limits.
+    """Write the report of a load test again, with other limits if you like.
 
     It is made from the journal alone: report.html, report.md, summary.json and requests.csv.
     """

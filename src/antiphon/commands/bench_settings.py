@@ -23,7 +23,7 @@ from antiphon.bench.stages import Stage, stages
 from antiphon.commands.server_address import server_url
 from antiphon.errors import ConfigError
 
-# These change nothing that is measured, so a run may be resumed with others.
+# These do not change what is measured, so a run may be resumed with other values.
 _FREE = ("url", "model", "api_key", "output", "resume", "name", "header")
 
 
@@ -102,10 +102,10 @@ def planned_stages(options: Options) -> list[Stage]:
 
 
 def settings_of(options: Options) -> Settings:
-    """How the client behaves. Raises ConfigError for values that cannot be."""
+    """How the client behaves. Raises ConfigError for values that are not valid."""
     for flag, value in (("--timeout", options.timeout), ("--max-lag", options.max_lag)):
         if not 0 < value < math.inf:
-            raise ConfigError(f"{flag} is {value:g}; it is a number above 0")
+            raise ConfigError(f"{flag} is {value:g}; it must be above 0")
     return Settings(
         timeout=options.timeout,
         retries=cast(Policy, _one_of("--retries", options.retries, ("none", "openai"))),
@@ -125,13 +125,15 @@ def _habits(options: Options) -> Habits:
     arrivals = options.arrivals or ("gamma" if burstiness is not None else "poisson")
     _one_of("--arrivals", arrivals, ("poisson", "gamma", "constant"))
     if burstiness is not None and (arrivals != "gamma" or not 0 < burstiness < math.inf):
-        raise ConfigError(f"--burstiness is {burstiness:g}; it is a number above 0, and for --arrivals gamma")
+        raise ConfigError(f"--burstiness is {burstiness:g}; it must be above 0, and needs --arrivals gamma")
     if options.rate is None and (options.arrivals or burstiness is not None):
-        raise ConfigError("--arrivals and --burstiness are about --rate; add it")
+        raise ConfigError("--arrivals and --burstiness need --rate")
     most = 0
     if options.rate and options.users:
         if not options.users.isdigit() or not int(options.users):
-            raise ConfigError(f"--users is {options.users!r}; with --rate it is the most requests at once, a number")
+            raise ConfigError(
+                f"--users is {options.users!r}; with --rate it must be a number, the maximum of concurrent requests"
+            )
         most = int(options.users)
     return Habits(
         cast(Arrivals, arrivals),
@@ -144,9 +146,9 @@ def _habits(options: Options) -> Habits:
 
 
 def server_of(options: Options) -> Server:
-    """The server, with what each request asks for. Raises ConfigError for values that cannot be."""
+    """The server, with what each request asks for. Raises ConfigError for values that are not valid."""
     if options.output_tokens and options.max_tokens:
-        raise ConfigError("--output-tokens and --max-tokens are two answers to one question; give one of them")
+        raise ConfigError("give --output-tokens or --max-tokens, not both")
     prompts = "" if options.input_tokens else options.prompts
     sampling = Sampling(
         cast(Endpoint, _one_of("--endpoint", options.endpoint, ("chat", "completions"))),
@@ -189,7 +191,7 @@ def _extra(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"--extra-body is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ConfigError('--extra-body is a JSON object, as {"top_p": 0.9}')
+        raise ConfigError('--extra-body must be a JSON object, as {"top_p": 0.9}')
     return found
 
 

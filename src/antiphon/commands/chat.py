@@ -26,12 +26,12 @@ def chat(
         ),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(envvar="ANTIPHON_URL", help=f"Address of a running server [default: {DEFAULT_URL}].")
+        str | None, typer.Option(envvar="ANTIPHON_URL", help="Address of a running server.", show_default=DEFAULT_URL)
     ] = None,
     api_key: Annotated[str, typer.Option(envvar="ANTIPHON_API_KEY", help="API key to send to the server.")] = "",
     system: Annotated[str, typer.Option(help="System prompt.")] = "",
     temperature: Annotated[
-        float | None, typer.Option(help="Sampling temperature [default: what the model's files advise].")
+        float | None, typer.Option(help="Sampling temperature.", show_default="as the model's files advise")
     ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Maximum tokens in an answer.")] = None,
     hub: HubOption = _DEFAULTS.hub,

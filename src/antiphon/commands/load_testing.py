@@ -36,7 +36,7 @@ def run_load_test(options: Options, console: Console) -> None:
     check_limits(options.goodput or [], options.slo or [])
     folder = options.output or Path(time.strftime("bench-%Y%m%d-%H%M%S"))
     if options.resume and options.output is None:
-        raise ConfigError("--resume needs --output, the folder of the run to go on with")
+        raise ConfigError("--resume needs --output, the folder of the run to continue")
     status = asyncio.run(_run(options, planned, folder, console))
     if status:
         raise typer.Exit(status)
@@ -59,9 +59,7 @@ async def _run(options: Options, planned: list[Stage], folder: Path, console: Co
     with Live(console) as live:
         async with await prepared(options, live, folder) as test:
             if not test.server.has_metrics and not options.pid:
-                print_note(
-                    console, "the server has no /metrics that is known here, so there are no accounts to compare"
-                )
+                print_note(console, "the server has no /metrics of a known kind, so its counters cannot be checked")
             end_on_interrupt(test, console)
             await test.warm_up()
             outcomes = await (search(test, options, planned[0]) if options.find_knee else _all(test, planned))
@@ -78,13 +76,13 @@ async def _all(test: LoadTest, planned: list[Stage]) -> list[Outcome]:
 
 
 def end_on_interrupt(test: LoadTest, console: Console) -> None:
-    """The first Ctrl-C ends the stage in good order; the second one ends the program."""
+    """The first Ctrl-C ends the stage and writes the results; the second ends the program at once."""
     loop = asyncio.get_running_loop()
 
     def interrupted() -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(each)
-        print_note(console, "stopping; what was measured is kept")
+        print_note(console, "stopping; the results so far are kept")
         test.stop.set()
 
     for each in (signal.SIGINT, signal.SIGTERM):
@@ -94,7 +92,7 @@ def end_on_interrupt(test: LoadTest, console: Console) -> None:
 def _tell(
     outcomes: list[Outcome], same: CheckRecord | None, folder: Path, console: Console, *, is_interrupted: bool
 ) -> int:
-    """Print what came out; returns the exit status."""
+    """Print the results; returns the exit status."""
     checks = [check for outcome in outcomes for check in outcome.checks] + ([same] if same else [])
     failed = [check for check in checks if not check.passed]
     for check in failed:
@@ -109,5 +107,5 @@ def _tell(
         return INTERRUPTED
     if requests and not any(request.end == "answered" for request in requests):
         first = requests[0]
-        raise AntiphonError(f"no request was answered; the first: {first.end}, {first.message or first.code}")
+        raise AntiphonError(f"no request was answered; the first ended so: {first.end}, {first.message or first.code}")
     return 0 if passed and not failed else MISSED

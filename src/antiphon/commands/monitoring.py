@@ -49,11 +49,13 @@ def monitoring(
 ) -> None:
     """Write the configuration of Prometheus, Alertmanager and Grafana, with alerts and a dashboard, to DIR.
 
-    [bold]Examples[/bold]
+    DIR is created if it does not exist. Files in it that were changed are only replaced with --force.
 
+    \b
+    Examples:
       antiphon monitoring monitoring/
-
-      antiphon monitoring monitoring/ --target https://one:8000 --target https://two:8000 --credentials-file key
+      antiphon monitoring monitoring/ --target one:8000 --target two:8000
+      antiphon monitoring monitoring/ --target https://one --credentials-file key
     """
     from antiphon.monitoring.bundle import files, write
     from antiphon.monitoring.prometheus import MonitoringSettings

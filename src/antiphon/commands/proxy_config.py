@@ -15,83 +15,140 @@ if TYPE_CHECKING:
     from antiphon.proxies.settings import ProxySettings
 
 _PROXIES = ("nginx", "haproxy")
+_SERVERS, _CLIENTS, _PROCESS = "Servers", "Clients", "Proxy"
 _SERVER = ServerConfig()
 _USERS = {"nginx": "www-data", "haproxy": "haproxy"}  # of Debian's packages
 
 
 def proxy_config(
-    proxy: Annotated[str, typer.Argument(help="nginx or haproxy.", autocompletion=one_of(_PROXIES))],
+    proxy: Annotated[
+        str, typer.Argument(metavar="nginx|haproxy", help="nginx or haproxy.", autocompletion=one_of(_PROXIES))
+    ],
     backend: Annotated[
         list[str],
-        typer.Option(help="A server's address: host:port, [IPv6]:port or unix:/path. Give it once for each server."),
-    ],
-    listen: Annotated[
-        list[str] | None,
         typer.Option(
-            help="An address to listen on; a port alone, or *:port, is every IPv4 interface. "
-            "[default: 127.0.0.1:8080, with --certificate 443]",
-            show_default=False,
+            help="Address of a server: host:port, [IPv6]:port or unix:/path. Required; give it once for each server.",
+            rich_help_panel=_SERVERS,
         ),
-    ] = None,
-    server_name: Annotated[
-        list[str] | None,
-        typer.Option(help="A name that clients use; others are refused. May be given several times. [default: any]"),
-    ] = None,
-    certificate: Annotated[str, typer.Option("--certificate", "--ssl-certfile", help="PEM file: serve HTTPS.")] = "",
-    key: Annotated[
-        str, typer.Option("--key", "--ssl-keyfile", help="The key in PEM, if it is not in the certificate's file.")
-    ] = "",
-    path: Annotated[str, typer.Option(help="Serve below this path, such as /chat/.")] = "/",
+    ],
     affinity: Annotated[
         str,
         typer.Option(
-            help="prefix: conversations that begin the same go to the same server (HAProxy). none: the least busy one.",
+            help="none: requests go to the least busy server. prefix: conversations that begin the same go to the "
+            "same server (HAProxy).",
             autocompletion=one_of(("none", "prefix")),
+            rich_help_panel=_SERVERS,
         ),
     ] = "none",
     nameserver: Annotated[
         str,
-        typer.Option(help="Ask this nameserver, such as 10.0.0.1:53, for the backends' names all the time (HAProxy)."),
+        typer.Option(
+            help="DNS server, such as 10.0.0.1:53, that is asked again and again for the backends' names (HAProxy).",
+            rich_help_panel=_SERVERS,
+        ),
     ] = "",
     max_body_bytes: Annotated[
-        int, typer.Option("--max-body-bytes", "--max-body-size", help="The servers' --max-body-bytes.")
+        int,
+        typer.Option(
+            "--max-body-bytes",
+            "--max-body-size",
+            help="As in antiphon serve, on each server.",
+            rich_help_panel=_SERVERS,
+        ),
     ] = _SERVER.max_body_bytes,
-    max_connections: Annotated[int, typer.Option(help="The servers' --max-connections.")] = _SERVER.max_connections,
-    max_wait: Annotated[float, typer.Option(help="The servers' --max-wait.")] = _SERVER.max_wait,
-    network_timeout: Annotated[float, typer.Option(help="The servers' --network-timeout.")] = _SERVER.network_timeout,
+    max_connections: Annotated[
+        int, typer.Option(help="As in antiphon serve, on each server.", rich_help_panel=_SERVERS)
+    ] = _SERVER.max_connections,
+    max_wait: Annotated[
+        float, typer.Option(help="As in antiphon serve, on each server.", rich_help_panel=_SERVERS)
+    ] = _SERVER.max_wait,
+    network_timeout: Annotated[
+        float, typer.Option(help="As in antiphon serve, on each server.", rich_help_panel=_SERVERS)
+    ] = _SERVER.network_timeout,
     keep_alive_timeout: Annotated[
-        float, typer.Option(help="The servers' --keep-alive-timeout.")
+        float, typer.Option(help="As in antiphon serve, on each server.", rich_help_panel=_SERVERS)
     ] = _SERVER.keep_alive_timeout,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address to listen on; a port alone, or *:port, is every IPv4 interface. May be given several times.",
+            show_default="127.0.0.1:8080, with --certificate 443",
+            rich_help_panel=_CLIENTS,
+        ),
+    ] = None,
+    server_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Host name that clients use; others are refused. May be given several times.",
+            show_default="any",
+            rich_help_panel=_CLIENTS,
+        ),
+    ] = None,
+    certificate: Annotated[
+        str,
+        typer.Option(
+            "--certificate", "--ssl-certfile", help="Certificate chain in PEM: serve HTTPS.", rich_help_panel=_CLIENTS
+        ),
+    ] = "",
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            "--ssl-keyfile",
+            help="Private key in PEM, if it is not in the certificate's file.",
+            rich_help_panel=_CLIENTS,
+        ),
+    ] = "",
+    path: Annotated[str, typer.Option(help="Serve below this path, such as /chat/.", rich_help_panel=_CLIENTS)] = "/",
     answer_timeout: Annotated[
-        float, typer.Option(help="Seconds for a whole answer; streams may take any time.")
+        float,
+        typer.Option(help="Seconds for a whole answer. Streams may take any time.", rich_help_panel=_CLIENTS),
     ] = 3600.0,
     drain_seconds: Annotated[
-        float, typer.Option(help="Seconds that streams may go on after the proxy was reloaded or stopped.")
+        float,
+        typer.Option(
+            help="Seconds for which streams may continue after the proxy is reloaded or stopped.",
+            rich_help_panel=_PROCESS,
+        ),
     ] = 3600.0,
     metrics_listen: Annotated[
-        str, typer.Option(help="Address of the proxy's own metrics, for operators; off: none.")
+        str,
+        typer.Option(help="Address of the proxy's own metrics; off: none.", rich_help_panel=_PROCESS),
     ] = "127.0.0.1:8404",
     runtime_dir: Annotated[
-        str, typer.Option(help="Folder of the process id, the runtime socket and temporary files [default: Debian's].")
+        str,
+        typer.Option(
+            help="Folder for the process id, the runtime socket and temporary files.",
+            show_default="that of Debian's package",
+            rich_help_panel=_PROCESS,
+        ),
     ] = "",
     user: Annotated[
-        str | None, typer.Option(help='User of the proxy\'s processes, or "" [default: www-data or haproxy].')
+        str | None,
+        typer.Option(
+            help='User that the proxy runs as, if root starts it; "": the user that starts it.',
+            show_default="www-data for nginx, haproxy for HAProxy",
+            rich_help_panel=_PROCESS,
+        ),
     ] = None,
-    access_log: Annotated[str, typer.Option(help="File of nginx's access log [default: none].")] = "",
+    access_log: Annotated[
+        str, typer.Option(help="File for nginx's access log.", show_default="none", rich_help_panel=_PROCESS)
+    ] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write this file instead of standard output.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file.", show_default="standard output"),
     ] = None,
 ) -> None:
     """Print a complete configuration of nginx or HAProxy for several servers.
 
-    Requests go to the least busy server. If it is full, one other server is tried. Streams are not buffered, and a
-    reload of the proxy cuts none. Comments in the file give the reason for each setting.
+    Requests go to the least busy server. If it is full, one other server is tried. Streams are not buffered, and
+    reloading the proxy does not interrupt them. Comments in the file give the reason for each setting.
 
-    [bold]Examples[/bold]
-
-      antiphon proxy-config haproxy --backend 10.0.0.5:8000 --backend 10.0.0.6:8000 -o /etc/haproxy/haproxy.cfg
-
-      antiphon proxy-config nginx --backend 10.0.0.5:8000 --certificate /etc/ssl/chat.pem -o /etc/nginx/nginx.conf
+    \b
+    Examples:
+      antiphon proxy-config haproxy --backend 10.0.0.5:8000 -o haproxy.cfg
+      antiphon proxy-config nginx --backend 10.0.0.5:8000 --backend 10.0.0.6:8000
+      antiphon proxy-config nginx --backend 10.0.0.5:8000 --certificate /chat.pem
     """
     from antiphon.proxies.addresses import backend_address, listen_address
     from antiphon.proxies.addresses import server_name as checked_name

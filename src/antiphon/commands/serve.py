@@ -71,9 +71,9 @@ class ServeCommand(AliasCommand):
             raise ConfigError(error.format_message()) from None
 
 
-def _option(panel: str, help_text: str) -> Any:  # noqa: ANN401  # as typer declares its own
-    """An option in a panel of the help, which mentions the environment once for all of them."""
-    return typer.Option(help=help_text, rich_help_panel=panel, show_envvar=False)
+def _option(panel: str, help_text: str, default: str | bool = True) -> Any:  # noqa: ANN401  # as typer declares its own
+    """An option in a panel of the help, which mentions the environment once for all of them. `default`: in words."""
+    return typer.Option(help=help_text, rich_help_panel=panel, show_envvar=False, show_default=default)
 
 
 def _choice(panel: str, values: tuple[str, ...], meaning: str = "") -> Any:  # noqa: ANN401
@@ -119,7 +119,7 @@ def serve(
     tokens_per_minute: Annotated[
         int, _option(_NETWORK, "Tokens, of prompts and answers, each key may use in a minute; 0: no limit.")
     ] = _SERVER.tokens_per_minute,
-    model_name: Annotated[str, _option(_MODEL, "Model name shown to clients [default: the file's name].")] = "",
+    model_name: Annotated[str, _option(_MODEL, "Model name shown to clients.", "the file's name")] = "",
     hub: Annotated[str, _choice(_MODEL, HUBS, "where to find models given by name.")] = _SERVER.hub,
     offline: Annotated[
         bool, typer.Option("--offline", help="Download nothing.", rich_help_panel=_MODEL, show_envvar=False)

@@ -245,10 +245,15 @@ def small_quota(server: RealServer, limits: RealLimits | MadeUpLimits) -> Iterat
 @contextmanager
 def lost_ends(server: RealServer, flag: Path) -> Iterator[None]:
     flag.touch()
-    body = {"prompt": "Hello", "max_tokens": 1}
-    httpx2.post(f"{server.url}/v1/completions", json=body, verify=TLS, timeout=PATIENCE, trust_env=False)
+    wait_until(lambda: _is_answered(server), "no request was answered")  # an engine may just be replaced
     yield
     flag.unlink()
+
+
+def _is_answered(server: RealServer) -> bool:
+    body = {"prompt": "Hello", "max_tokens": 1}
+    reply = httpx2.post(f"{server.url}/v1/completions", json=body, verify=TLS, timeout=PATIENCE, trust_env=False)
+    return reply.is_success
 
 
 def named(*names: str) -> set[str]:

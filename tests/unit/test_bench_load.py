@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from property_tests import examples
 
-from antiphon.bench.about import without_secrets
+from antiphon.bench.about import command_without_secrets, without_secrets
 from antiphon.bench.accounts import reconcile
 from antiphon.bench.answers import Answer
 from antiphon.bench.arrivals import ThinkTime, due_times, ramp_starts
@@ -509,6 +509,21 @@ def test_keys_are_not_written_into_the_results(typed):
     assert "s3cret" not in " ".join(shown)
     assert shown[:3] == ["antiphon", "bench", "http://h"]
     assert shown[-1] == typed[-1]
+
+
+def test_a_long_command_of_a_server_is_not_taken_for_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_antiphon("bench", "compare", f"no-such-program {'x' * 300} --port {{port}}", "127.0.0.1:1")
+    assert isinstance(result.exception, ConfigError)
+    assert result.exception.message.startswith("the server cannot be started: ")
+
+
+def test_keys_in_the_command_of_a_server_are_not_written_either():
+    command = "antiphon serve 'my model' --api-key s3cret --admin-key=s3cret --max-batch-tokens 8 --port {port}"
+    shown = "antiphon serve 'my model' --api-key *** '--admin-key=***' --max-batch-tokens 8 --port {port}"
+    assert command_without_secrets(command) == shown
+    assert without_secrets(["antiphon", "bench", "compare", command, "h:1"])[3:] == [shown, "h:1"]
+    assert "s3cret" not in command_without_secrets("serve --port {port} --api-key 's3cret")
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from antiphon.machine import see_processors
 
-_SECRET = ("--api-key", "--header")
+_SECRET = re.compile(r"--(header|([\w-]+-)?(key|token|password|secret))")
 _SHORT_HEADER = re.compile(r"(-[hk]*H)=?(.*)", re.DOTALL)  # -H, its value attached or not, perhaps after other switches
 
 
@@ -34,19 +35,33 @@ def machine() -> dict[str, str]:
 
 
 def without_secrets(words: Sequence[str]) -> list[str]:
-    """A command line with `***` instead of keys and headers."""
+    """A command line with `***` instead of keys and headers, also in commands that are words of it."""
+    return ["antiphon", *_all_masked(words)[1:]]
+
+
+def command_without_secrets(command: str) -> str:
+    """A command, as it is typed for a shell, with `***` instead of keys and headers."""
+    try:
+        return shlex.join(_all_masked(shlex.split(command))).replace("'{port}'", "{port}").replace("'***'", "***")
+    except ValueError:  # quotes that do not match: it will not start
+        return "***"
+
+
+def _all_masked(words: Sequence[str]) -> list[str]:
     shown, hides = [], False
     for word in words:
         text, hides = ("***", False) if hides else _masked(word)
         shown.append(text)
-    return ["antiphon", *shown[1:]]
+    return shown
 
 
 def _masked(word: str) -> tuple[str, bool]:
     """A word without the secret in it, and whether the next word is one."""
+    if " " in word and "{port}" in word:  # the command of a server that is started
+        return command_without_secrets(word), False
     if found := _SHORT_HEADER.fullmatch(word):
         return (f"{found[1]}***", False) if found[2] else (word, True)
     name, equals, _ = word.partition("=")
-    if name not in _SECRET:
+    if not _SECRET.fullmatch(name):
         return word, False
     return (f"{name}=***", False) if equals else (word, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,7 +66,7 @@ def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", output: _
     """Compare two servers: which is faster, by how much, and whether the measurements can tell.
 
     Both are measured in turn with the same prompts, in rounds, in the order A B B A. The options are those of
-    antiphon bench. A server that is given as a command is started, and stands still while the other one is measured.
+    antiphon bench. A server that is given as a command is started, and paused while the other one is measured.
     Two folders of results can be compared too; that says less, since they were measured at different times.
 
     \b
@@ -75,7 +76,7 @@ def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", output: _
       antiphon bench compare before after
     """
     console = console_on(stderr=True)
-    folders = [Path(each) for each in (a, b) if Path(each).exists()]
+    folders = [Path(each) for each in (a, b) if os.path.exists(each)]  # Path.exists raises for a very long command
     if len(folders) == 1:
         raise ConfigError(f"{folders[0]} is a folder and the other is not; compare two servers or two folders")
     output = output or Path(time.strftime("compare-%Y%m%d-%H%M%S"))
@@ -105,6 +106,7 @@ async def _compare_servers(
     """Returns the exit status, which says whether the checks of both passed, not which one is faster."""
     from contextlib import AsyncExitStack
 
+    from antiphon.bench.about import command_without_secrets
     from antiphon.bench.comparison import compare_rounds, order
     from antiphon.bench.progress import Live
     from antiphon.bench.results import measured_stages, read_records
@@ -117,6 +119,8 @@ async def _compare_servers(
     unused = {"ramp": None, "ramp_seconds": 0.0, "hold_seconds": 0.0, "metrics_url": "", "pid": 0, "find_knee": False}
     common = {**given, **unused, "resume": False, "slo": None}
     options = Options(**{**common, "url": "", "name": "", "output": output})
+    shown_a, shown_b = (command_without_secrets(name) if is_command(name) else name for name in names)
+    names = (shown_a, shown_b)
     planned = planned_stages(options)
     bench_results.check_limits(given["goodput"] or [], [])
     ours: list[StartedServer | None] = []

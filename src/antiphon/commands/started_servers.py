@@ -1,6 +1,6 @@
 """Servers that `antiphon bench compare` starts itself, from commands with `{port}`.
 
-A server that is not measured stands still (SIGSTOP), so that it takes nothing from the other one. However the
+A server that is not measured is paused (SIGSTOP), so that it takes no processor time from the other one. However the
 comparison ends, its servers end with it; if it is killed, the kernel kills them.
 """
 
@@ -62,16 +62,16 @@ class StartedServer:
             await asyncio.sleep(_POLL_SECONDS)
 
     def pause(self) -> None:
-        """Stop all its processes until `go_on`."""
+        """Stop all its processes until `resume` is called."""
         self._signal(signal.SIGSTOP)
 
-    async def go_on(self) -> None:
+    async def resume(self) -> None:
         """Let them run again."""
         self._signal(signal.SIGCONT)
         await asyncio.sleep(_SETTLE_SECONDS)
 
     async def end(self) -> None:
-        """End it, gently at first, and then whatever is left of its processes."""
+        """Ask it to end, and kill what is left of its processes after 20 seconds."""
         everyone = family(self.process.pid)
         self._signal(signal.SIGCONT)
         self.process.terminate()
@@ -120,17 +120,17 @@ def _start(command: str, log: Path) -> StartedServer:
                 preexec_fn=lambda: die_with_parent(parent),
             )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{command!r} cannot be started: {error}") from None
+        raise ConfigError(f"the server cannot be started: {error}; the command was {command}") from None
     return StartedServer(f"http://127.0.0.1:{port}", log, process)
 
 
 @asynccontextmanager
 async def running(server: StartedServer | None) -> AsyncIterator[None]:
-    """Lets a paused server run in the block; nothing to do for one that is not ours."""
+    """Lets a paused server run in the block. None: it was not started here, and is never paused."""
     if server is None:
         yield
         return
-    await server.go_on()
+    await server.resume()
     try:
         yield
     finally:

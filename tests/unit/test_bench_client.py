@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +14,10 @@ from canned_servers import STREAM, canned, chunk, ending, event, part, whole
 from certificates import certificate
 
 from antiphon.bench.client import Client
-from antiphon.bench.connection import BadResponse, CutOff, NoConnection
+from antiphon.bench.connection import BadResponse, CutOff, NoConnection, reason_of
 from antiphon.bench.records import RequestRecord
 from antiphon.bench.requests import Asker, Exchange, Request
+from antiphon.bench.summary import error_kind
 
 ANSWER = part("hm", "reasoning_content") + part("One ") + part("two.") + ending(3)
 
@@ -243,3 +245,17 @@ async def test_a_cancelled_request_is_recorded_and_its_connection_closed():
                 await task
             await asyncio.wait_for(left.wait(), 60)
     assert [exchange.record.end for exchange in seen] == ["cancelled"]
+
+
+def test_a_name_that_nobody_knows_and_a_wrong_scheme_are_told_in_words() -> None:
+    assert reason_of(socket.gaierror(-2, "Name or service not known")).startswith("the name is not known")
+    wrong = ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number")
+    wrong.reason = "WRONG_VERSION_NUMBER"
+    assert "does the server speak HTTPS?" in reason_of(wrong)
+
+
+def test_a_failure_without_a_code_of_its_own_is_named_once() -> None:
+    assert error_kind(RequestRecord(0, 0, "connection", 0.0, 1.0, code="connection")) == "connection"
+    assert error_kind(RequestRecord(0, 0, "refused", 0.0, 1.0, status=503, code="server_overloaded")) == (
+        "refused 503 server_overloaded"
+    )

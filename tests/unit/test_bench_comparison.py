@@ -12,9 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.bench.comparison import METRICS, Comparison, compare_independent, compare_rounds, order
+from antiphon.bench.comparison import (
+    METRICS,
+    Comparison,
+    compare_independent,
+    compare_rounds,
+    order,
+    with_late_clients,
+)
 from antiphon.bench.measured_requests import measured_requests
-from antiphon.bench.records import RequestRecord, StageRecord
+from antiphon.bench.records import CheckRecord, RequestRecord, StageRecord
 from antiphon.bench.students_t import critical, two_sided_p
 from antiphon.bench.summary import StageSummary, summarize_stage
 
@@ -178,8 +185,18 @@ def test_single_runs_are_compared_by_resampling_and_called_weaker() -> None:
     assert found.sentence.startswith("one was, in these runs, faster than two")
     assert {each.metric for each in found.estimates} >= {"first token, P50", "end to end, P95"}
     assert all("/s" not in each.metric for each in found.estimates)  # a single rate has no spread
-    assert found.failures == ["two: 7 of 200 requests were not answered"]
+    assert found.failures == ["two: 7 of 200 requests were not answered. Latencies are those of the others."]
     assert compare_independent("one", "two", *sides) == found  # the resampling is seeded
+
+
+def test_a_comparison_says_that_the_client_was_too_slow() -> None:
+    stage, made = requests(Random(4), 20, 1.0)
+    side = [(stage, measured_requests(made))]
+    found = compare_independent("one", "two", side, side)
+    checks = [CheckRecord(0, "lag", True, 1), CheckRecord(1, "lag", False, 1, ["30 ms"])]
+    assert with_late_clients(found, ([checks[0]], [checks[0]])) == found
+    (failure,) = with_late_clients(found, ([checks[0]], checks)).failures
+    assert failure.startswith("two: not valid in 1 of 2 stages.")
 
 
 def test_equal_single_runs_are_hardly_ever_found_to_differ() -> None:

@@ -536,9 +536,24 @@ def test_keys_in_the_command_of_a_server_are_not_written_either():
 )
 def test_an_address_with_a_password_or_a_mistake_is_refused(typed, named):
     result = run_antiphon("bench", *typed)
-    assert isinstance(result.exception, ConfigError)
-    assert result.exception.message.startswith(named)
-    assert "s3cret" not in result.exception.message
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {named}")
+    assert "s3cret" not in result.output
+
+
+@pytest.mark.parametrize(
+    "typed", [("h", "--users", "zero"), ("h", "--slo", "fast"), ("h", "--resume"), ("report", "/none"), ("h", "--usrs")]
+)
+def test_a_wrong_option_is_exit_status_2_however_it_is_found_out(typed):
+    result = run_antiphon("bench", *typed)
+    assert result.exit_code == 2
+    assert "bench run" not in result.output  # nobody typed that
+
+
+def test_help_of_load_tests_names_the_other_commands():
+    text = run_antiphon("bench", "--help").output
+    assert "antiphon bench compare" in text
+    assert "antiphon bench report" in text
 
 
 def test_stages_end_when_they_say():

@@ -218,8 +218,15 @@ def test_what_failed_comes_first() -> None:
     missed = conclude(summarize(passed, objectives=[objective("p50 ttft < 300ms")]))
     assert missed.word == "Missed"
     assert "(4 users)" in missed.sentence
-    late = conclude(summarize([*records, CheckRecord(0, "lag", False)]))
+    late = conclude(summarize([*records, CheckRecord(0, "lag", False)], objectives=[objective("p50 ttft < 300ms")]))
     assert (late.word, late.kind) == ("Not valid", "doubtful")
+    assert "Answers under load differ" in late.sentence  # what else failed is not hidden
+    assert "Not met: p50 ttft < 300ms" in late.sentence
+    unread = conclude(summarize([*passed, CheckRecord(0, "accounts", False, 0, ["no metrics"])]))
+    assert "could not be read" in unread.sentence
+    assert "do not agree" not in unread.sentence
+    wrong = conclude(summarize([*passed, CheckRecord(0, "accounts", False, 6, ["received: 3, not 4"])]))
+    assert "do not agree" in wrong.sentence
     assert "not answered" in late.sentence
     assert conclude(summarize([run_record()])).word == "No result"
 
@@ -315,9 +322,10 @@ def test_a_csv_has_a_line_for_each_attempt_and_no_formulas() -> None:
 
 def test_markdown_tables_keep_their_columns_whatever_a_server_sends() -> None:
     text = markdown(summarize(recorded([1, 2], EVIL), objectives=[objective("p95 ttft < 1s")]))
+    assert "| stage | check |" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     for row in rows:
-        assert len(re.findall(r"(?<!\\)\|", row)) in (15, 5, 4)
+        assert len(re.findall(r"(?<!\\)\|", row)) in (15, 6, 5, 4)
     assert not re.search(r"(?<!\\)<", "\n".join(rows))
     assert escaped("a|b\n<i>") == r"a\|b \<i\>"
 

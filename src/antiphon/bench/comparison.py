@@ -31,9 +31,11 @@ import msgspec
 
 from antiphon.bench.distributions import percentile
 from antiphon.bench.measured_requests import MeasuredRequest
+from antiphon.bench.records import CheckRecord, Record
 from antiphon.bench.students_t import critical, two_sided_p
 from antiphon.bench.summary import StageSummary
 from antiphon.bench.svg import shown
+from antiphon.bench.verdict import LATE_CLIENT
 
 LEVEL = 0.05
 ENOUGH_ROUNDS = 3
@@ -121,7 +123,7 @@ class Comparison(msgspec.Struct, frozen=True):
     b: str
     method: Literal["paired rounds", "independent rounds", "resampled requests"]
     estimates: list[Estimate]
-    failures: list[str]  # what speaks against comparing speeds: requests that were not answered
+    failures: list[str]  # what speaks against comparing speeds: requests without an answer, a client that was late
 
     @property
     def sentence(self) -> str:
@@ -370,8 +372,22 @@ def _failures(a: str, b: str, pairs: Sequence[tuple[StageSummary, StageSummary]]
         total = sum(stage.requests for stage in stages)
         answered = sum(stage.ends.get("answered", 0) for stage in stages)
         if answered < total:
-            found.append(f"{name}: {total - answered:,} of {total:,} requests were not answered")
+            found.append(
+                f"{name}: {total - answered:,} of {total:,} requests were not answered. Latencies are those of the "
+                "others."
+            )
     return found
+
+
+def with_late_clients(comparison: Comparison, runs: Sequence[Sequence[Record]]) -> Comparison:
+    """The comparison, with a failure for each of the two runs in which the client was too slow itself."""
+    late = []
+    for name, records in zip((comparison.a, comparison.b), runs, strict=True):
+        checks = [each for each in records if isinstance(each, CheckRecord) and each.check == "lag"]
+        failed = sum(not each.passed for each in checks)
+        if failed:
+            late.append(f"{name}: not valid in {failed} of {len(checks)} stages. {LATE_CLIENT}")
+    return msgspec.structs.replace(comparison, failures=[*late, *comparison.failures])
 
 
 def _size(ratio: float) -> str:

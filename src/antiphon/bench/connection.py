@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -158,7 +159,10 @@ def reason_of(error: BaseException | None) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
+        hint = "; does the server speak HTTPS?" if error.reason == "WRONG_VERSION_NUMBER" else ""
+        return f"TLS failed: {error.reason or error}{hint}"
+    if isinstance(error, socket.gaierror):  # its numbers are not those of the system's errors
+        return f"the name is not known: {error.strerror}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

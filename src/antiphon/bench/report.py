@@ -23,7 +23,7 @@ from antiphon.bench.distributions import distribution
 from antiphon.bench.journal import current
 from antiphon.bench.measured_requests import MeasuredRequest
 from antiphon.bench.records import Record, RequestRecord, StageRecord
-from antiphon.bench.summary import StageSummary, Summary, requests_of
+from antiphon.bench.summary import StageSummary, Summary, error_kind, requests_of
 from antiphon.bench.svg import aligned, element, from_zero, shown
 from antiphon.bench.timeline import Timeline, timeline
 from antiphon.bench.verdict import METRICS, Conclusion, conclude
@@ -315,8 +315,6 @@ def _errors(requests: Sequence[MeasuredRequest]) -> list[tuple[str, int, str]]:
     for each in requests:
         for attempt in each.attempts:
             if attempt.end not in ("answered", "cancelled"):
-                status = "" if attempt.status in (None, 200) else str(attempt.status)
-                kind = " ".join(part for part in (attempt.end, status, attempt.code) if part)
-                found.setdefault(kind, []).append(attempt.message)
+                found.setdefault(error_kind(attempt), []).append(attempt.message)
     rows = [(printable(kind), len(texts), printable(max(texts, key=len))) for kind, texts in found.items()]
     return sorted(rows, key=lambda row: -row[1])

@@ -134,7 +134,11 @@ class Server:
         try:
             return str(reply.json()["data"][0]["id"])
         except (ValueError, LookupError, TypeError):
-            how = "Give the API key with --api-key." if reply.status in (401, 403) else "Give the model with --model."
+            how = (
+                "Give the API key with --api-key."
+                if reply.status in (401, 403)
+                else "Check the address, or name the model with --model."
+            )
             raise AntiphonError(f"{self.target.url} did not list its models (status {reply.status}). {how}") from None
 
     async def sized_prompts(self, tokens: int, seed: int) -> Prompts:

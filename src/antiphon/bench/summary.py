@@ -227,7 +227,7 @@ def summarize_stage(
         requests=len(counted),
         ends=dict(Counter(str(each.last.end) for each in counted)),
         stopped=len(everything) - len(counted),
-        errors=dict(Counter(_error(each.last) for each in counted if not each.answered).most_common()),
+        errors=dict(Counter(error_kind(each.last) for each in counted if not each.answered).most_common()),
         degraded=sum(each.last.degraded for each in answered),
         latency=_latencies(counted, answered),
         tokens=_tokens(answered),
@@ -301,10 +301,10 @@ def _refusals(requests: Iterable[MeasuredRequest]) -> Refusals:
     return Refusals(attempts, with_retry_after, retried, kept, true)
 
 
-def _error(request: RequestRecord) -> str:
+def error_kind(request: RequestRecord) -> str:
     """The kind of a failure, for counting: how it ended, the status, and the code or exception."""
     parts = [request.end, "" if request.status in (None, 200) else str(request.status), request.code]
-    return " ".join(part for part in parts if part)
+    return " ".join(dict.fromkeys(part for part in parts if part))
 
 
 def _verdict(objective: Objective, stage: StageSummary, counted: Sequence[MeasuredRequest]) -> Verdict:

@@ -58,12 +58,19 @@ def markdown(summary: Summary) -> str:
     ]
     if errors:
         parts.append(table(["stage", "failure", "requests"], errors))
+    labels = {stage.stage: stage.label for stage in summary.stages}
     checks = [
-        [each.check, "passed" if each.passed else "failed", str(each.compared), escaped(each.note)]
+        [
+            escaped(labels.get(each.stage, "all")),
+            each.check,
+            "passed" if each.passed else "failed",
+            str(each.compared),
+            escaped("; ".join([*each.differences, *([each.note] if each.note else [])])),
+        ]
         for each in summary.checks
     ]
     if checks:
-        parts.append(table(["check", "", "compared", "note"], checks))
+        parts.append(table(["stage", "check", "", "compared", "note"], checks))
     command = printable(shlex.join(summary.run.command))
     return "\n".join([*parts, f"    {command}\n"])
 

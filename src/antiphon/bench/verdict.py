@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from antiphon.bench.records import CheckRecord
 from antiphon.bench.summary import StageSummary, Summary
 from antiphon.bench.svg import shown
 
@@ -19,11 +20,18 @@ METRICS = {
 }
 
 
+LATE_CLIENT = (
+    "The client was late itself, so the latencies are too high. Give it a processor core of its own, another machine, "
+    "or fewer users."
+)
+Kind = Literal["good", "bad", "doubtful", "plain"]
+
+
 @dataclass(frozen=True)
 class Conclusion:
     """`kind` is `good` or `bad` if there was something to pass, `doubtful` if the figures can't be trusted."""
 
-    kind: Literal["good", "bad", "doubtful", "plain"]
+    kind: Kind
     word: str
     sentence: str
 
@@ -35,29 +43,36 @@ def conclude(summary: Summary) -> Conclusion:
     figures = f"{_figures(summary)} {_answered(summary.stages)}"
     if any(stage.interrupted for stage in summary.stages):
         figures += " The run was interrupted."
-    failed = {check.check for check in summary.checks if not check.passed}
-    if "lag" in failed:
-        sentence = "The client was late itself, so the latencies are too high. Use fewer users or a faster client."
-        return Conclusion("doubtful", "Not valid", f"{sentence} {figures}")
+    failed = [check for check in summary.checks if not check.passed]
+    verdicts = [verdict for stage in summary.stages for verdict in stage.objectives]
+    has_missed = summary.knee is None and not all(verdict.met for verdict in verdicts)
+    missed = f"{_missed(summary.stages)} " if has_missed else ""
     if failed:
-        return Conclusion("bad", "Check failed", f"{_checks(failed)} {figures}")
+        is_late = any(check.check == "lag" for check in failed)
+        kind, word = ("doubtful", "Not valid") if is_late else ("bad", "Check failed")
+        return Conclusion(cast(Kind, kind), word, f"{_checks(failed)} {missed}{figures}")
     if summary.knee is not None:
         found = summary.knee.load is not None
         return Conclusion("good" if found else "bad", "Knee", f"{summary.knee.sentence} {figures}")
-    verdicts = [verdict for stage in summary.stages for verdict in stage.objectives]
     if not verdicts:
         return Conclusion("plain", "Result", figures)
-    if all(verdict.met for verdict in verdicts):
-        return Conclusion("good", "Passed", f"{_all_met(summary)} {figures}")
-    return Conclusion("bad", "Missed", f"{_missed(summary.stages)} {figures}")
+    if has_missed:
+        return Conclusion("bad", "Missed", f"{missed}{figures}")
+    return Conclusion("good", "Passed", f"{_all_met(summary)} {figures}")
 
 
-def _checks(failed: Collection[str]) -> str:
+def _checks(failed: Sequence[CheckRecord]) -> str:
+    """A sentence for each kind of check that failed, the most important first."""
+    kinds = {check.check for check in failed}
+    unread = all(check.compared == 0 for check in failed if check.check == "accounts")
     sentences = {
+        "lag": LATE_CLIENT,
         "same": "Answers under load differ from the same requests' answers alone.",
-        "accounts": "The server's counters do not agree with what its client saw.",
+        "accounts": "The server's counters could not be read after the load, so nothing was compared with them."
+        if unread
+        else "The server's counters do not agree with what the client saw.",
     }
-    return " ".join(text for name, text in sentences.items() if name in failed)
+    return " ".join(text for name, text in sentences.items() if name in kinds)
 
 
 def _all_met(summary: Summary) -> str:

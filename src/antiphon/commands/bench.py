@@ -16,15 +16,17 @@ from antiphon.commands.bench_compare import compare, options_of
 from antiphon.commands.bench_flags import translate
 from antiphon.commands.bench_results import GOODPUT_HELP, MEAN_LIMIT_HELP, SLO_HELP, report
 from antiphon.commands.completion import one_of
-from antiphon.terminal import console_on, print_note
+from antiphon.errors import ConfigError
+from antiphon.terminal import console_on, print_error, print_note
 
 _LOAD, _PROMPTS, _CLIENT = "Load", "Prompts and answers", "Client"
 _CHECKS, _LIMITS, _OUTPUT = "Server and checks", "Limits", "Output"
 _DEFAULT = "run"
+_WRONG_OPTION = 2  # exit status
 
 
 class BenchGroup(TyperGroup):
-    """Subcommands, of which `run` need not be typed."""
+    """Subcommands, of which `run` need not be typed. Wrong options are status 2, as with every command line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
         """Put `run` before arguments that name no subcommand."""
@@ -32,9 +34,28 @@ class BenchGroup(TyperGroup):
             args = [_DEFAULT, *args]
         return super().parse_args(ctx, args or [_DEFAULT, "--help"])
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        """Report an option whose value is found wrong later as those that the parser finds."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            print_error(error.message)
+            raise typer.Exit(_WRONG_OPTION) from None
+
+
+class RunContext(typer.Context):
+    """Leaves `run` out of usage and hints."""
+
+    @property
+    def command_path(self) -> str:
+        """`antiphon bench`."""
+        return super().command_path.removesuffix(f" {_DEFAULT}")
+
 
 class RunCommand(PlainHelpCommand):
     """`run`, which is used as `antiphon bench URL`."""
+
+    context_class = RunContext
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         """Translate the flags of other tools; notes on those without effect are printed if the rest is valid."""
@@ -47,8 +68,8 @@ class RunCommand(PlainHelpCommand):
         return rest
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
-        """Leave `run` out."""
-        formatter.write_usage(ctx.command_path.removesuffix(f" {_DEFAULT}"), "[OPTIONS] URL")
+        """Name the address last."""
+        formatter.write_usage(ctx.command_path, "[OPTIONS] URL")
 
 
 bench = typer.Typer(cls=BenchGroup, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -325,6 +346,8 @@ def run(
     name: Annotated[str, typer.Option(help="The server's name in reports.", rich_help_panel=_OUTPUT)] = "",
 ) -> None:
     """Test a server under load: any server with OpenAI's API.
+
+    "antiphon bench compare" compares two servers, "antiphon bench report" writes the report of a test again.
 
     Ctrl-C ends the test and keeps the results so far; --resume continues it. The exit status is 1 for errors, 2 for
     wrong options, 3 if a check failed (the server's counters do not match the client's, answers under load differ from

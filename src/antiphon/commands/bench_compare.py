@@ -89,15 +89,16 @@ def compare(a: _A, b: _B, *, name_a: _Names = "", name_b: _Names = "", output: _
 
 
 def _compare_folders(a: Path, b: Path, name_a: str, name_b: str, output: Path, console: Console) -> None:
-    from antiphon.bench.comparison import compare_independent
+    from antiphon.bench.comparison import compare_independent, with_late_clients
     from antiphon.bench.results import measured_stages, read_records
 
-    left, right = (measured_stages(read_records(folder)) for folder in (a, b))
+    runs = [read_records(folder) for folder in (a, b)]
+    left, right = (measured_stages(records) for records in runs)
     found = compare_independent(name_a or a.name or str(a), name_b or b.name or str(b), left, right)
     if not found.estimates:
         loads = [sorted({stage.label for stage, _ in side}) for side in (left, right)]
         raise ConfigError(f"{a} and {b} have no load in common: {', '.join(loads[0])}; and {', '.join(loads[1])}")
-    _tell(found, output, console)
+    _tell(with_late_clients(found, runs), output, console)
 
 
 async def _compare_servers(
@@ -107,7 +108,7 @@ async def _compare_servers(
     from contextlib import AsyncExitStack
 
     from antiphon.bench.about import command_without_secrets
-    from antiphon.bench.comparison import compare_rounds, order
+    from antiphon.bench.comparison import compare_rounds, order, with_late_clients
     from antiphon.bench.progress import Live
     from antiphon.bench.results import measured_stages, read_records
     from antiphon.bench.run import LoadTest
@@ -153,9 +154,10 @@ async def _compare_servers(
             async with running(own):
                 await test.check_same()
     passed = [bench_results.write_and_tell(output / letter, console) for letter in "ab"]
-    both = [{stage.stage: stage for stage, _ in measured_stages(read_records(output / each))} for each in "ab"]
+    runs = [read_records(output / letter) for letter in "ab"]
+    both = [{stage.stage: stage for stage, _ in measured_stages(records)} for records in runs]
     pairs = [(both[0][number], both[1][number]) for number in both[0] if number in both[1]]
-    _tell(compare_rounds(*names, pairs), output, console)
+    _tell(with_late_clients(compare_rounds(*names, pairs), runs), output, console)
     if tests[0].stop.is_set():
         return INTERRUPTED
     return 0 if all(passed) else bench_results.MISSED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -93,10 +94,11 @@ def _tell(
     outcomes: list[Outcome], same: CheckRecord | None, folder: Path, console: Console, *, is_interrupted: bool
 ) -> int:
     """Print the results; returns the exit status."""
+    labels = {outcome.stage.stage: outcome.stage.label for outcome in outcomes}
     checks = [check for outcome in outcomes for check in outcome.checks] + ([same] if same else [])
     failed = [check for check in checks if not check.passed]
     for check in failed:
-        where = "" if check.stage < 0 else f" in stage {check.stage}"
+        where = f" with {printable(labels[check.stage])}" if check.stage in labels else ""
         for difference in [*check.differences, *([check.note] if check.note else [])]:
             console.print(f"{check.check} check failed{where}: {printable(difference)}", style="red", soft_wrap=True)
     if same and same.passed:
@@ -104,6 +106,7 @@ def _tell(
     passed = write_and_tell(folder, console)
     requests = [request for outcome in outcomes for request in outcome.requests]
     if is_interrupted:
+        print_note(console, f"the same command with --output {shlex.quote(str(folder))} --resume continues")
         return INTERRUPTED
     if requests and not any(request.end == "answered" for request in requests):
         first = requests[0]

@@ -181,6 +181,9 @@ async def test_servers_are_added_and_drained_while_streams_run(kind: str, pair: 
                 for _ in range(6):
                     assert (await fresh.post(CHAT, json=question())).status_code == 200
                 assert accepted(other) > before
+                made = await other.http.post("/v1/responses", json={"input": "Q", "max_output_tokens": 16})
+                for _ in range(3):  # a server that was added is asked for stored responses, too
+                    assert (await fresh.get(f"/v1/responses/{made.json()['id']}")).status_code == 200
             await asyncio.to_thread(proxy.use, [address_of(other.url)])
             before, ran = accepted(other), accepted(one)
             async with client(proxy) as fresh:

@@ -46,14 +46,15 @@ def haproxy_cfg(settings: ProxySettings) -> str:
 
 
 def add_server_commands(settings: ProxySettings, name: str, address: Address) -> list[str]:
-    """What to send to the runtime socket to add a server. Dynamic servers do not take the file's defaults."""
-    options = _server_options(settings)
+    """What to send to the runtime socket to add a server.
+
+    Such a server does not take the file's defaults, and cannot be tracked, so it is checked in each section.
+    """
+    options = f"{_address(address)} {_CHECK} {_server_options(settings)}"
+    sections = ("antiphon", "stored_responses")
     return [
-        f"add server antiphon/{name} {_address(address)} {_CHECK} {options}",
-        f"add server stored_responses/{name} {_address(address)} track antiphon/{name} {options}",
-        f"enable health antiphon/{name}",
-        f"enable server antiphon/{name}",
-        f"enable server stored_responses/{name}",
+        *(f"add server {section}/{name} {options}" for section in sections),
+        *(f"enable {what} {section}/{name}" for section in sections for what in ("health", "server")),
     ]
 
 
@@ -232,10 +233,7 @@ def _backend(settings: ProxySettings) -> Iterator[str]:
     yield "retries 1"
     yield "retry-on conn-failure empty-response 503"
     yield from _passing_on()
-    yield "# A server that loads a model, stops, or has no engine is not ready, and gets nothing new."
-    yield "option httpchk"
-    yield "http-check send meth GET uri /ready ver HTTP/1.1 hdr Host localhost"
-    yield "http-check expect status 200"
+    yield from _checks()
     yield "# maxconn: further requests wait here, as the server would close their connections."
     yield f"default-server {_CHECK} {_server_options(settings)}"
     for number, backend in enumerate(settings.backends, 1):
@@ -247,9 +245,17 @@ def _stored(settings: ProxySettings) -> Iterator[str]:
     yield f"retries {2 * len(settings.backends)}"
     yield "retry-on conn-failure empty-response 404 503"
     yield from _passing_on()
+    yield from _checks()
     yield f"default-server {_server_options(settings)}"
     for number, backend in enumerate(settings.backends, 1):
         yield f"server s{number} {_address(backend)} track antiphon/s{number}{_lookup(settings, backend)}"
+
+
+def _checks() -> Iterator[str]:
+    yield "# A server that loads a model, stops, or has no engine is not ready, and gets nothing new."
+    yield "option httpchk"
+    yield "http-check send meth GET uri /ready ver HTTP/1.1 hdr Host localhost"
+    yield "http-check expect status 200"
 
 
 def _passing_on() -> Iterator[str]:

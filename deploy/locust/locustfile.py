@@ -18,9 +18,12 @@ environment: `--ramp` from LOCUST_RAMP.
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import random
+import re
+import sys
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -48,7 +51,8 @@ def add_options(parser):
     def add(name, help, **options):
         parser.add_argument(name, env_var=f"LOCUST_{name[2:].replace('-', '_').upper()}", help=help, **options)
 
-    add("--ramp", "Users at the start and at the end of the ramp. Equal numbers: no ramp.", default="1..20")
+    ramp = "Users at the start and at the end of the ramp, as 1..20. Equal numbers: no ramp."
+    add("--ramp", ramp, type=_ramp, default="1..20")
     add("--ramp-seconds", "Duration of the ramp.", type=float, default=60.0)
     add("--hold-seconds", "Time for which all users stay after the ramp.", type=float, default=120.0)
     add("--think-seconds", "Mean time that a user waits between two requests.", type=float, default=2.0)
@@ -59,6 +63,21 @@ def add_options(parser):
     add("--seed", "Of the prompts, their order and the waiting times.", type=int, default=1)
     add("--read-timeout", "Seconds of silence after which an answer has failed.", type=float, default=300.0)
     add("--check", "At the end compare the counts with /metrics of an Antiphon server.", action="store_true")
+
+
+def _ramp(text):
+    """The text, if it is two numbers of users."""
+    if not re.fullmatch(r"[1-9]\d*\.\.[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 1..20")
+    return text
+
+
+@events.init.add_listener
+def need_a_host(environment, **_):
+    """End at once without an address; with its web page, locust asks for it there."""
+    options = environment.parsed_options
+    if options is not None and options.headless and not environment.host:
+        sys.exit("error: --host is missing: the server's address, such as http://127.0.0.1:8000")
 
 
 # --- the load

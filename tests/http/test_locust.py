@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from fronts import PATIENCE
 from http_server import serving
 from tiny_checkpoints import CHATML_TEMPLATE
@@ -162,3 +163,14 @@ async def test_a_cut_stream_is_a_failure_a_refusal_is_not_and_its_time_is_kept(t
     assert "the stream was cut" in log
     assert "--check needs a server with Antiphon's metrics" in log
     assert status == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "named"),
+    [("", (), "--host is missing"), ("http://127.0.0.1:1", ("--ramp", "20"), "'20' is not like")],
+)
+async def test_without_an_address_or_with_a_wrong_ramp_it_ends_at_once(tmp_path, url, options, named):
+    status, output = await locust(tmp_path, url, *options)
+    assert status != 0
+    assert named in output
+    assert "Traceback" not in output

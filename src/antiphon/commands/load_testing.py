@@ -60,7 +60,11 @@ async def _run(options: Options, planned: list[Stage], folder: Path, console: Co
     with Live(console) as live:
         async with await prepared(options, live, folder) as test:
             if not test.server.has_metrics and not options.pid:
-                print_note(console, "the server has no /metrics of a known kind, so its counters cannot be checked")
+                print_note(
+                    console,
+                    "the server has no /metrics of a known kind, so its counters cannot be checked; --metrics-url names "
+                    "another address",
+                )
             end_on_interrupt(test, console)
             await test.warm_up()
             outcomes = await (search(test, options, planned[0]) if options.find_knee else _all(test, planned))

@@ -89,7 +89,9 @@ def _instead(model: str, path: Path) -> str:
         beside = [str(path.parent / each.name) for each in path.parent.iterdir()]
     near = [*near_names(model), *get_close_matches(str(path), beside, n=3, cutoff=0.8)]
     meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"; a model on a hub is named owner/repo, owner/repo:TYPE or by one of the short names in the README.{meant}"
+    return (
+        f"; a model on a hub is named owner/repo, owner/repo:TYPE or by a short name, such as deepseek-r1:1.5b.{meant}"
+    )
 
 
 def _looks_like_a_model(path: Path) -> bool:

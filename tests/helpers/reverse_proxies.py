@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from http_server import Served
 from patience import PATIENCE
@@ -107,7 +108,7 @@ class Proxy:
         """Send a command to HAProxy's runtime socket; return the answer."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
-            connection.connect(f"{self._folder}/admin.sock")
+            connection.connect(f"{self.settings.runtime_dir}/admin.sock")
             connection.sendall(text.encode() + b"\n")
             answer = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
         if not text.startswith("show "):  # HAProxy reports an error by any other answer
@@ -164,14 +165,16 @@ def proxied(kind: str, urls: Sequence[str], folder: Path, **settings: object) ->
     folder = folder / f"{kind}-{time.monotonic_ns()}"
     folder.mkdir(parents=True)
     user = "root" if kind == "nginx" and os.geteuid() == 0 else ""  # its workers write into the test's folder
-    defaults = {"metrics_listen": None, "runtime_dir": str(folder), "user": user, "drain_seconds": 600.0}
-    chosen = ProxySettings(backends=tuple(map(address_of, urls)), listen=(free_address(),), **(defaults | settings))
-    proxy = Proxy(kind, chosen, folder)
-    try:
-        proxy.wait_ready()
-        yield proxy
-    finally:
-        proxy.stop()
+    defaults = {"metrics_listen": None, "user": user, "drain_seconds": 600.0}
+    listen, backends = (free_address(),), tuple(map(address_of, urls))
+    with TemporaryDirectory(prefix="proxy-") as runtime:  # a socket's path has at most 97 characters
+        chosen = ProxySettings(backends=backends, listen=listen, **({"runtime_dir": runtime} | defaults | settings))
+        proxy = Proxy(kind, chosen, folder)
+        try:
+            proxy.wait_ready()
+            yield proxy
+        finally:
+            proxy.stop()
 
 
 def trusting(certificate: Path) -> ssl.SSLContext:

@@ -329,7 +329,7 @@ async def test_fields_that_a_server_does_not_know_are_left_out_and_its_words_are
         assert body.keys() == {"model", "temperature", "stream", "max_tokens", "messages"}
         with pytest.raises(AntiphonError, match=r"status 401, Who are you\?"):
             await Server(Target(server.url, model="m", api_key="wrong"), Sampling(), 60).prepare()
-        with pytest.raises(AntiphonError, match="Give the model with --model"):
+        with pytest.raises(AntiphonError, match="name the model with --model"):
             await Server(Target(server.url, api_key="right"), Sampling(), 60).prepare()
         right.close()
 

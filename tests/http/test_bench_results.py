@@ -59,7 +59,7 @@ async def test_a_load_test_ends_with_a_report_and_a_status_for_its_objectives(se
 
 async def test_a_wrong_limit_is_refused_before_anything_is_sent(served: Served, tmp_path: Path):
     status, out = await bench(served.url, "-o", tmp_path / "run", "--slo", "p95 < 2s")
-    assert status == 1
+    assert status == 2
     assert "--slo 'p95 < 2s'" in out
     assert not (tmp_path / "run").exists()
 
@@ -121,5 +121,5 @@ async def test_the_knee_is_searched_for_and_is_in_the_report(served: Served, tmp
 
 async def test_a_search_takes_no_other_shapes(served: Served, tmp_path: Path):
     status, out = await bench(served.url, "--find-knee", "--ramp", "1..2", "-o", tmp_path / "run")
-    assert status == 1
+    assert status == 2
     assert "--find-knee chooses loads and rounds itself" in out

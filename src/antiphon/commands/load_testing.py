@@ -62,8 +62,8 @@ async def _run(options: Options, planned: list[Stage], folder: Path, console: Co
             if not test.server.has_metrics and not options.pid:
                 print_note(
                     console,
-                    "the server has no /metrics of a known kind, so its counters cannot be checked; --metrics-url names "
-                    "another address",
+                    "the server has no /metrics of a known kind, so its counters cannot be checked; --metrics-url "
+                    "gives another address",
                 )
             end_on_interrupt(test, console)
             await test.warm_up()

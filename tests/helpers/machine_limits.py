@@ -6,18 +6,16 @@ made-up machine, which say what a kernel would.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from control_groups import ControlGroup, MemoryGroup, control_group, memory_group
 from machines import FakeMachine
-from memory_groups import MemoryGroup, memory_group
 from real_server import wait_until
 
-_ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000  # microseconds
 
 
@@ -26,15 +24,16 @@ class RealLimits:
 
     environment: Mapping[str, str] = {}
 
-    def __init__(self, memory: MemoryGroup, cpu: Path) -> None:
+    def __init__(self, memory: MemoryGroup, cpu: ControlGroup) -> None:
         """`cpu`: the group for CPU time; with version 2 it is the same."""
         self._memory, self._cpu = memory, cpu
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for group in {self._memory.path, self._cpu}:
-                stack.enter_context(_member(group))
+            stack.enter_context(self._memory.entered())
+            if self._cpu is not self._memory:
+                stack.enter_context(self._cpu.entered())
             yield
 
     def use_memory(self, share: float | None) -> None:
@@ -56,9 +55,9 @@ class RealLimits:
         """Limit CPU time; None: no limit."""
         microseconds = None if cpus is None else int(cpus * _PERIOD)
         if self._memory.is_v1:
-            (self._cpu / "cpu.cfs_quota_us").write_text(str(microseconds or -1))
+            (self._cpu.path / "cpu.cfs_quota_us").write_text(str(microseconds or -1))
         else:
-            (self._cpu / "cpu.max").write_text(f"{microseconds or 'max'} {_PERIOD}")
+            (self._cpu.path / "cpu.max").write_text(f"{microseconds or 'max'} {_PERIOD}")
 
 
 class MadeUpLimits:
@@ -112,39 +111,10 @@ def machine_limits(folder: Path) -> Iterator[RealLimits | MadeUpLimits]:
         limits: RealLimits | MadeUpLimits
         try:
             memory = stack.enter_context(memory_group())
-            limits = RealLimits(memory, stack.enter_context(_cpu_group()) if memory.is_v1 else memory.path)
+            limits = RealLimits(memory, stack.enter_context(control_group("cpu")) if memory.is_v1 else memory)
             limits.quota(None)
             with limits.entered():
                 pass
         except (pytest.skip.Exception, OSError):
             limits = MadeUpLimits(folder)
         yield limits
-
-
-@contextmanager
-def _cpu_group() -> Iterator[Path]:
-    """A group of version 1 for CPU time."""
-    paths = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
-    own = next((path for _, controllers, path in paths if "cpu" in controllers.split(",")), "")
-    group = _ROOT / "cpu" / own.lstrip("/") / f"antiphon-tests-cpu-{os.getpid()}"
-    group.mkdir()
-    try:
-        yield group
-    finally:
-        wait_until(lambda: _is_removed(group), "the control group still has members")
-
-
-@contextmanager
-def _member(group: Path) -> Iterator[None]:
-    """Be a member of the group for the time of the block, as is every process that is started in it."""
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        (group.parent / "cgroup.procs").write_text(str(os.getpid()))
-
-
-def _is_removed(group: Path) -> bool:
-    with suppress(OSError):
-        group.rmdir()
-    return not group.exists()

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 WEB = ROOT / "web"
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_ALERTMANAGER_TEMPLATES = Path(
-    "/usr/share/prometheus/alertmanager/default.tmpl"
-)  # which Debian's refuses to do without
+_ALERTMANAGER_TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")  # Debian's does not start without it
 _NODE = (20, 19)  # the oldest that Vite runs on
 
 

@@ -31,6 +31,7 @@ const Kernels ANTIPHON_ISA_TABLE = {
     .silu_mul = ANTIPHON_ISA::silu_mul,
     .rope_and_store = ANTIPHON_ISA::rope_and_store,
     .attend = ANTIPHON_ISA::attend,
+    .fold_attention = ANTIPHON_ISA::fold_attention,
     .summarize = ANTIPHON_ISA::summarize,
     .exponentials = ANTIPHON_ISA::exponentials,
     .sums_at_least = ANTIPHON_ISA::sums_at_least,

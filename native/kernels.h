@@ -148,6 +148,31 @@ struct KeyBias {
 
 constexpr int64_t kAttentionTileTokens = 8;  // query tokens that share one walk over the KV blocks
 
+// The online softmax starts anew at each multiple of this position, and the states of the segments are folded in order,
+// so that several threads can share one long sequence and the bits do not depend on how they do
+// (docs/decisions/019-attention-in-segments.md).
+constexpr int64_t kSegmentTokens = 256;
+static_assert(kSegmentTokens % kBlockTokens == 0);
+
+// Consecutive segments of the positions.
+struct SegmentRange {
+  int64_t first, end;
+};
+
+// Query tokens [begin, end) of a sequence, at most kAttentionTileTokens, for the query heads of one KV head.
+struct AttentionTile {
+  const float* qkv;  // rows of the step
+  SequenceView sequence;
+  int64_t begin, end;
+  int64_t kv_head;
+
+  int64_t tokens() const { return end - begin; }
+  int64_t first_position() const { return sequence.first_position + begin; }
+  int64_t last_position() const { return sequence.first_position + end - 1; }
+  int64_t num_segments() const { return last_position() / kSegmentTokens + 1; }
+  SegmentRange all_segments() const { return {0, num_segments()}; }
+};
+
 struct ShardSummary {
   float maximum;
   float not_finite;  // zero, or not-a-number if any logit is +-infinity or not a number
@@ -176,12 +201,15 @@ struct Kernels {
   // to the pool.
   void (*rope_and_store)(float* qkv, int64_t position, const AttentionShape& shape, const HeadNorms& norms,
                          const KvLayer& kv, int64_t block);
-  // Tokens [begin, end) of a sequence (at most kAttentionTileTokens) against its KV blocks, one KV head; output
-  // quantized. `key_bias`: of that KV head; it must be empty with a pool in half precision.
+  // Attention of a tile over some of its segments, for one KV head. With `states`, each segment's state is written
+  // there, attention_state_floats(shape, tile.tokens()) apart, for `fold_attention`; without, the segments must be all
+  // of the tile's, and the output is written. `key_bias`: of that KV head; empty with a pool in half precision.
   // scratch: attention_scratch_floats(shape).
-  void (*attend)(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
-                 const AttentionShape& shape, const KvLayer& kv, const KeyBias& key_bias, const QuantizedRows& out,
-                 float* scratch);
+  void (*attend)(const AttentionTile& tile, const SegmentRange& segments, const AttentionShape& shape,
+                 const KvLayer& kv, const KeyBias& key_bias, float* states, const QuantizedRows& out, float* scratch);
+  // The tile's output from the states of all its segments; changes the first state.
+  void (*fold_attention)(const AttentionTile& tile, const AttentionShape& shape, float* states,
+                         const QuantizedRows& out);
   ShardSummary (*summarize)(const float* logits, int64_t count);
   // out[i] = exp((x[i] - maximum) * scale); returns the sum in a fixed order.
   float (*exponentials)(const float* x, float maximum, float scale, int64_t count, float* out);
@@ -192,10 +220,17 @@ struct Kernels {
   void (*round_to_4_bits)(const float* values, const float* importance, bool has_min, FourBitGroups* out);
 };
 
+// Of one segment of a tile: for each row its output, 16 lanes of the sum, and the maximum.
+static inline int64_t attention_state_floats(const AttentionShape& shape, int64_t tokens) {
+  const int64_t rows = tokens * shape.query_heads_per_kv();
+  return rows * (shape.head_dim + 16) + (rows + 15) / 16 * 16;
+}
+
 static inline int64_t attention_scratch_floats(const AttentionShape& shape) {
   const int64_t rows = kAttentionTileTokens * shape.query_heads_per_kv(), dim = shape.head_dim;
   const int64_t quantized = 2 * rows * (dim + kBlockTokens) / kGroup * (kGroup / 4 + 2);  // queries and weights
-  return dim * (2 * kBlockTokens + 1) + rows * (5 * dim + 3 * kBlockTokens + 16 + 2) + quantized;
+  return dim * (2 * kBlockTokens + 1) + rows * (5 * dim + 3 * kBlockTokens + 16 + 2) + quantized +
+         2 * attention_state_floats(shape, kAttentionTileTokens);
 }
 
 extern const Kernels kScalarKernels;

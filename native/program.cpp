@@ -17,6 +17,12 @@ constexpr int64_t group_stride(int64_t rows) {
   return rows <= kRowChunk ? rows : (chunks | 1) * kRowChunk;
 }
 
+constexpr int64_t kTasksPerThread = 4;  // of attention, so that threads end at about the same time
+
+// For the states of tiles that several threads share: 63 segments of 12 heads of 128 take 0.4 MiB, and there are fewer
+// than kTasksPerThread such tiles a thread.
+constexpr int64_t kAttentionStateFloats = int64_t{8} << 20;
+
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
 void require(bool holds, const char* what) {
@@ -42,6 +48,8 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
           "the rotary attention factor must be a finite number above zero");
   kv_ = Memory(to_size(shape.num_blocks * block_bytes()), Pages::kHuge);
   const int64_t floats = std::max(attention_scratch_floats(attention_shape()), 2 * kRowChunk * kPanel);
+  if (pool_->size() > 1) attention_states_ = Memory(to_size(kAttentionStateFloats) * sizeof(float));
+  parts_left_ = std::make_unique<std::atomic<int64_t>[]>(to_size(shape.max_tokens * shape.num_kv_heads));
   for (int thread = 0; thread < pool_->size(); ++thread) thread_scratch_.emplace_back(to_size(floats) * sizeof(float));
   fill_rope_tables();
 }
@@ -275,13 +283,58 @@ void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms, co
     const int64_t position = sequence.first_position + row - sequence.first_row;
     kernels_.rope_and_store(source.row(row), position, shape, norms, kv, sequence.block_table[position / kBlockTokens]);
   });
-  pool_->run(std::ssize(tiles_) * shape.num_kv_heads, [&](int64_t task, int thread) {
-    const AttentionTile& tile = tiles_[to_size(task / shape.num_kv_heads)];
-    const int64_t kv_head = task % shape.num_kv_heads;
-    kernels_.attend(source.row(0), views_[to_size(tile.sequence)], tile.begin, tile.end, kv_head, shape, kv,
-                    key_biases.kv_heads[to_size(kv_head)].view(), target, thread_scratch_[to_size(thread)].as<float>());
+  for (int64_t i = 0; i < std::ssize(tiles_) * shape.num_kv_heads; ++i)
+    parts_left_[to_size(i)].store(tiles_[to_size(i / shape.num_kv_heads)].parts, std::memory_order_relaxed);
+  pool_->run(std::ssize(attention_tasks_), [&](int64_t index, int thread) {
+    const AttentionTask& task = attention_tasks_[to_size(index)];
+    attend_part(task, source.row(0), kv, key_biases.kv_heads[to_size(task.kv_head)].view(), target,
+                thread_scratch_[to_size(thread)].as<float>());
     progress_.note();
   });
+}
+
+AttentionTile Program::tile_of(const TokenTile& tile, int64_t kv_head, const float* qkv) const {
+  return {qkv, views_[to_size(tile.sequence)], tile.begin, tile.end, kv_head};
+}
+
+// Some segments of a tile. Whoever finishes the last part of a tile folds all of them, so no barrier is needed.
+void Program::attend_part(const AttentionTask& task, const float* qkv, const KvLayer& kv, const KeyBias& bias,
+                          const QuantizedRows& out, float* scratch) {
+  const AttentionShape shape = attention_shape();
+  const TokenTile& shared = tiles_[to_size(task.tile)];
+  const AttentionTile tile = tile_of(shared, task.kv_head, qkv);
+  if (shared.parts == 1) return kernels_.attend(tile, tile.all_segments(), shape, kv, bias, nullptr, out, scratch);
+  const int64_t count = tile.num_segments(), state = attention_state_floats(shape, tile.tokens());
+  const SegmentRange range{count * task.part / shared.parts, count * (task.part + 1) / shared.parts};
+  float* states = attention_states_.as<float>() + shared.first_state + task.kv_head * count * state;
+  kernels_.attend(tile, range, shape, kv, bias, states + range.first * state, out, scratch);
+  if (parts_left_[to_size(task.tile * shape.num_kv_heads + task.kv_head)].fetch_sub(1, std::memory_order_acq_rel) == 1)
+    kernels_.fold_attention(tile, shape, states, out);
+}
+
+// Distributes the step's attention. Tiles are cut into parts only where there are too few of them to keep every thread
+// busy, and while their states fit.
+void Program::share_attention() {
+  const AttentionShape shape = attention_shape();
+  const int64_t heads = shape.num_kv_heads, wanted = kTasksPerThread * pool_->size();
+  int64_t segments = 0;
+  for (const TokenTile& tile : tiles_) segments += heads * tile_of(tile, 0, nullptr).num_segments();
+  const bool few = pool_->size() > 1 && std::ssize(tiles_) * heads < wanted;
+  const int64_t part = few ? (segments + wanted - 1) / wanted : segments;
+  int64_t used = 0;
+  attention_tasks_.clear();
+  for (int64_t i = 0; i < std::ssize(tiles_); ++i) {
+    TokenTile& shared = tiles_[to_size(i)];
+    const AttentionTile tile = tile_of(shared, 0, nullptr);
+    const int64_t count = tile.num_segments(), floats = heads * count * attention_state_floats(shape, tile.tokens());
+    if (count > part && used + floats <= kAttentionStateFloats) {
+      shared.parts = (count + part - 1) / part;
+      shared.first_state = used;
+      used += floats;
+    }
+    for (int64_t head = 0; head < heads; ++head)
+      for (int64_t p = 0; p < shared.parts; ++p) attention_tasks_.push_back({i, head, p});
+  }
 }
 
 void Program::select_rows(int in, int out) {
@@ -341,6 +394,7 @@ void Program::take(std::span<const SequenceInput> sequences) {
   }
   require(num_tokens_ <= shape_.max_tokens && std::ssize(sequences) <= shape_.max_sequences,
           "the step is larger than the program was made for");
+  share_attention();
 }
 
 void Program::timed(StepPhase phase, const std::function<void()>& body) {

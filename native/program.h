@@ -7,6 +7,7 @@
 // A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
 #pragma once
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -119,8 +120,15 @@ class Program {
     int64_t width, planes;
     bool sampled;
   };
-  struct AttentionTile {
+  // A tile of a step, before it is known which KV head; `parts`: tasks that share its segments.
+  struct TokenTile {
     int64_t sequence, begin, end;
+    int64_t parts = 1;
+    int64_t first_state = 0;  // of its KV heads' segments, in floats, where there are several parts
+  };
+  // A tile's share of the segments, for one KV head.
+  struct AttentionTask {
+    int64_t tile, kv_head, part;
   };
 
   struct Operation {
@@ -145,6 +153,10 @@ class Program {
   void check(const SequenceInput& sequence) const;
   KeyBiases key_biases(const std::vector<float>& key_bias) const;
   void attend(int qkv, int64_t layer, int out, const HeadNorms& norms, const KeyBiases& key_biases);
+  AttentionTile tile_of(const TokenTile& tile, int64_t kv_head, const float* qkv) const;
+  void attend_part(const AttentionTask& task, const float* qkv, const KvLayer& kv, const KeyBias& bias,
+                   const QuantizedRows& out, float* scratch);
+  void share_attention();
 
   ProgramShape shape_;
   const Kernels& kernels_;
@@ -154,6 +166,7 @@ class Program {
   std::vector<std::unique_ptr<QuantizedBuffer>> quantized_buffers_;
   std::vector<Operation> operations_;
   Memory kv_, cosines_, sines_;
+  Memory attention_states_;  // of tiles that several threads share
   LogitRows logits_;
   std::vector<Memory> thread_scratch_;
 
@@ -165,7 +178,9 @@ class Program {
   std::vector<SequenceView> views_;
   std::vector<int64_t> row_sequence_;  // the sequence of each row
   std::vector<int64_t> sampled_rows_;
-  std::vector<AttentionTile> tiles_;
+  std::vector<TokenTile> tiles_;
+  std::vector<AttentionTask> attention_tasks_;
+  std::unique_ptr<std::atomic<int64_t>[]> parts_left_;  // [tiles][KV heads]: of the running attention
 };
 
 }  // namespace antiphon

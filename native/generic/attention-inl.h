@@ -2,7 +2,8 @@
 // kv_pool-inl.h.
 //
 // A query row's result depends on that row and on the stored K and V alone: blocks are walked in order, each updates a
-// running maximum and sum (the online softmax of Milakov and Gimelshein, 2018), and every sum has one order.
+// running maximum and sum (the online softmax of Milakov and Gimelshein, 2018), which start anew in each segment of
+// positions; the segments' states are folded in order, and every sum has one order.
 
 #include "attention_state-inl.h"
 #include "attention_half-inl.h"
@@ -146,35 +147,103 @@ static inline F32 output_of(const AttentionScratch& s, int64_t row, int64_t colu
   return s.planes == 1 ? first : add(first, load(s.output(row, column, 1)));
 }
 
-static void attend(const float* qkv, const SequenceView& sequence, int64_t begin, int64_t end, int64_t kv_head,
-                   const AttentionShape& shape, const KvLayer& kv, const KeyBias& bias, const QuantizedRows& out,
-                   float* scratch) {
-  const int64_t query_heads = shape.query_heads_per_kv(), dim = shape.head_dim, rows = (end - begin) * query_heads;
-  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1);
-  const int64_t first_head = kv_head * query_heads;
-  for (int64_t row = 0; row < rows; ++row) {
-    const float* source = qkv + (sequence.first_row + begin + row / query_heads) * shape.qkv_width() +
-                          (first_head + row % query_heads) * dim;
+// The tile's queries, quantized for an int8 pool.
+static inline void take_queries(const AttentionScratch& s, const AttentionTile& tile, const AttentionShape& shape,
+                                const KvLayer& kv, const KeyBias& bias) {
+  const int64_t query_heads = shape.query_heads_per_kv(), dim = shape.head_dim;
+  for (int64_t row = 0; row < s.rows; ++row) {
+    const float* source = tile.qkv + (tile.sequence.first_row + tile.begin + row / query_heads) * shape.qkv_width() +
+                          (tile.kv_head * query_heads + row % query_heads) * dim;
     for (int64_t d = 0; d < dim; d += 16) store(s.queries + row * dim + d, load(source + d));
     if (bias.num_pairs) start_bias_terms(s, row, shape, bias);
     if (kv.type == KvType::kInt8)
       for (int64_t d = 0; d < dim; d += kGroup)
         quantize_into(load(source + d), load(source + d + 16), s.quantized_queries, row, d / kGroup);
+  }
+}
+
+// All blocks of a segment, from a fresh softmax.
+static inline void attend_segment(const AttentionScratch& s, const AttentionTile& tile, int64_t segment,
+                                  const AttentionShape& shape, const KvLayer& kv, const KeyBias& bias) {
+  for (int64_t row = 0; row < s.rows; ++row) {
     store(s.sums + row * 16, set1(0.0f));
     s.maxima[row] = -__builtin_inff();
   }
-  for (int64_t i = 0; i < rows * s.planes * dim; i += 16) store(s.outputs + i, set1(0.0f));
-  const int64_t first_position = sequence.first_position + begin;
-  const int64_t last_position = sequence.first_position + end - 1;
-  for (int64_t start = 0; start <= last_position; start += kBlockTokens) {
-    const BlockView block = block_at(sequence, kv, kv_head, start, last_position);
-    attend_block(s, block, kv, shape, bias, first_position - start + 1);
+  for (int64_t i = 0; i < s.rows * s.planes * shape.head_dim; i += 16) store(s.outputs + i, set1(0.0f));
+  const int64_t last = tile.last_position(), end = (segment + 1) * kSegmentTokens;
+  for (int64_t start = segment * kSegmentTokens; start <= last && start < end; start += kBlockTokens) {
+    const BlockView block = block_at(tile.sequence, kv, tile.kv_head, start, last);
+    attend_block(s, block, kv, shape, bias, tile.first_position() - start + 1);
   }
-  for (int64_t row = 0; row < rows; ++row) {
-    const F32 inverse = set1(1.0f / reduce_add(load(s.sums + row * 16)));
-    const int64_t target = sequence.first_row + begin + row / query_heads;
+}
+
+static inline void save_state(const AttentionScratch& s, const AttentionState& state, int64_t dim) {
+  for (int64_t row = 0; row < s.rows; ++row) {
+    for (int64_t d = 0; d < dim; d += 16) store(state.outputs + row * dim + d, output_of(s, row, d));
+    store(state.sums + row * 16, load(s.sums + row * 16));
+    state.maxima[row] = s.maxima[row];
+  }
+}
+
+// Folds the state of a later segment into that of those before it. Rows that stand before the segment see none of it.
+static inline void fold(const AttentionState& folded, const AttentionState& later, int64_t segment,
+                        const AttentionTile& tile, const AttentionShape& shape) {
+  const int64_t query_heads = shape.query_heads_per_kv(), dim = shape.head_dim;
+  for (int64_t row = 0; row < tile.tokens() * query_heads; ++row) {
+    if (tile.first_position() + row / query_heads < segment * kSegmentTokens) continue;
+    const float before = folded.maxima[row], after = later.maxima[row], maximum = after > before ? after : before;
+    alignas(64) float factors[2][16];
+    store(factors[0], exponential(set1(before - maximum)));
+    store(factors[1], exponential(set1(after - maximum)));
+    const F32 keep = set1(factors[0][0]), take = set1(factors[1][0]);
+    float *output = folded.outputs + row * dim, *sums = folded.sums + row * 16;
+    const float* added = later.outputs + row * dim;
+    for (int64_t d = 0; d < dim; d += 16) store(output + d, fma(load(added + d), take, mul(load(output + d), keep)));
+    store(sums, fma(load(later.sums + row * 16), take, mul(load(sums), keep)));
+    folded.maxima[row] = maximum;
+  }
+}
+
+static inline void quantize_outputs(const AttentionState& state, const AttentionTile& tile, const AttentionShape& shape,
+                                    const QuantizedRows& out) {
+  const int64_t query_heads = shape.query_heads_per_kv(), dim = shape.head_dim;
+  const int64_t first_head = tile.kv_head * query_heads;
+  for (int64_t row = 0; row < tile.tokens() * query_heads; ++row) {
+    const F32 inverse = set1(1.0f / reduce_add(load(state.sums + row * 16)));
+    const int64_t target = tile.sequence.first_row + tile.begin + row / query_heads;
+    const float* output = state.outputs + row * dim;
     for (int64_t d = 0; d < dim; d += kGroup)
-      quantize_into(mul(output_of(s, row, d), inverse), mul(output_of(s, row, d + 16), inverse), out, target,
+      quantize_into(mul(load(output + d), inverse), mul(load(output + d + 16), inverse), out, target,
                     ((first_head + row % query_heads) * dim + d) / kGroup);
   }
+}
+
+static void attend(const AttentionTile& tile, const SegmentRange& segments, const AttentionShape& shape,
+                   const KvLayer& kv, const KeyBias& bias, float* states, const QuantizedRows& out, float* scratch) {
+  const int64_t rows = tile.tokens() * shape.query_heads_per_kv(), dim = shape.head_dim;
+  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1);
+  take_queries(s, tile, shape, kv, bias);
+  const AttentionState folded(s.folded_state, rows, dim), later(s.segment_state, rows, dim);
+  for (int64_t segment = segments.first; segment < segments.end; ++segment) {
+    attend_segment(s, tile, segment, shape, kv, bias);
+    if (states) {
+      float* memory = states + (segment - segments.first) * AttentionState::floats(rows, dim);
+      save_state(s, AttentionState(memory, rows, dim), dim);
+    } else if (segment == 0) {
+      save_state(s, folded, dim);
+    } else {
+      save_state(s, later, dim);
+      fold(folded, later, segment, tile, shape);
+    }
+  }
+  if (!states) quantize_outputs(folded, tile, shape, out);
+}
+
+static void fold_attention(const AttentionTile& tile, const AttentionShape& shape, float* states,
+                           const QuantizedRows& out) {
+  const int64_t rows = tile.tokens() * shape.query_heads_per_kv(), dim = shape.head_dim;
+  const AttentionState folded(states, rows, dim);
+  for (int64_t segment = 1; segment < tile.num_segments(); ++segment)
+    fold(folded, AttentionState(states + segment * AttentionState::floats(rows, dim), rows, dim), segment, tile, shape);
+  quantize_outputs(folded, tile, shape, out);
 }

@@ -1,5 +1,14 @@
 // What attention works on: its scratch, and a block of the KV pool. Included by attention-inl.h.
 
+// A softmax and the sum of values weighted by it, not divided yet: of one segment, or of several that were folded.
+struct AttentionState {
+  float *outputs, *sums, *maxima;  // [rows][head_dim], [rows][16 lanes], [rows]
+
+  AttentionState(float* memory, int64_t rows, int64_t dim)
+      : outputs(memory), sums(outputs + rows * dim), maxima(sums + rows * 16) {}
+  static int64_t floats(int64_t rows, int64_t dim) { return rows * (dim + 16) + (rows + 15) / 16 * 16; }
+};
+
 // The working set of one call of `attend`, carved out of the caller's scratch. `planes` of what is quantized, and so of
 // the outputs: 1 with a pool in half precision, where nothing is.
 struct AttentionScratch {
@@ -10,6 +19,7 @@ struct AttentionScratch {
   float* weights;        // [rows][32]: scores, then softmax numerators
   float* sums;           // [rows][16 lanes]
   float *maxima, *corrections;                         // [rows]
+  float *segment_state, *folded_state;                 // AttentionState
   QuantizedRows quantized_queries, quantized_weights;  // with int8; the weights have V's scales in them
   float* products;                                     // of the queries with K: [rows * planes][32]
   // The factors of the cosines and of the sines in the scores' share of K's bias, [rows][2][head_dim / 2], of which
@@ -48,6 +58,8 @@ struct AttentionScratch {
     quantized_weights = carve_quantized(kBlockTokens);
     maxima = carve(rows);
     corrections = carve(rows);
+    segment_state = carve(AttentionState::floats(rows, dim));
+    folded_state = carve(AttentionState::floats(rows, dim));
   }
   float* output(int64_t row, int64_t column, int64_t plane = 0) const {
     return outputs + (column / kPanel * rows * planes + row * planes + plane) * kPanel + column % kPanel;

@@ -33,6 +33,7 @@ inline std::vector<const Kernels*> kernels_to_test() {
 }
 
 void test_attention();
+void test_attention_in_segments();
 void test_fuzz();
 void test_lm_head();
 void test_products();

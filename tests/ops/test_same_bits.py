@@ -101,3 +101,36 @@ def test_a_shared_prefix_is_as_good_as_ones_own(instruction_set: str) -> None:
     shared = [*blocks_of(3)[:2], 60]
     machine.execute(StepPlan([scheduled(rest, shared, start=2 * BLOCK)]))
     assert (machine.logits()[0] == row).all()
+
+
+@cache
+def long_context(instruction_set: str, threads: int, kv: str, activations: str, chunks: tuple[int, ...]) -> np.ndarray:
+    """The logits after a prompt of two segments of attention, and a bit of a third, computed in chunks."""
+    machine = cpu_runner(
+        tiny_model(type="Q4_0", max_position_embeddings=600),
+        instruction_set,
+        threads=threads,
+        kv=kv,
+        activations=activations,
+        max_tokens=600,
+    )
+    prompt = np.random.default_rng(9).integers(0, SETTINGS["vocab_size"], sum(chunks)).tolist()
+    table = np.random.default_rng(10).permutation(len(prompt) // BLOCK + 1).tolist()
+    start = 0
+    for size in chunks:
+        last = start + size == len(prompt)
+        part = scheduled(prompt[start : start + size], table, start=start)
+        machine.execute(
+            StepPlan([part if last else scheduled(part.token_ids, part.block_table, start=start, sample=None)])
+        )
+        start += size
+    return machine.logits()[0].copy()
+
+
+@pytest.mark.parametrize(("kv", "activations"), [("int8", "int8"), ("f16", "int16")])
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_that_share_a_long_context(instruction_set: str, threads: int, kv: str, activations: str) -> None:
+    """Its segments are computed apart where there are threads for them."""
+    expected = long_context("scalar", 1, kv, activations, (530,))
+    for chunks in ((529, 1), (250, 13, 200, 66, 1)):
+        assert (long_context(instruction_set, threads, kv, activations, chunks) == expected).all()

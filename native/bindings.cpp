@@ -231,11 +231,11 @@ void bind_inputs(nb::module_& m) {
       .def(
           "__init__",
           [](SequenceInput* self, std::vector<int32_t> token_ids, int64_t first_position,
-             std::vector<int32_t> block_table, const SampleRequest* sample) {
-            new (self) SequenceInput{std::move(token_ids), first_position, std::move(block_table),
-                                     sample ? std::optional(*sample) : std::nullopt};
+             std::vector<int32_t> block_table, std::vector<SampleRequest> samples) {
+            new (self) SequenceInput{std::move(token_ids), first_position, std::move(block_table), std::move(samples)};
           },
-          "token_ids"_a, "first_position"_a, "block_table"_a, "sample"_a.none());
+          "token_ids"_a, "first_position"_a, "block_table"_a, "samples"_a,
+          "`samples`: how to draw what follows each of the last tokens, in order.");
   nb::class_<SampleOutcome>(m, "SampleOutcome", "A drawn token, or token_id -1 and why none could be drawn.")
       .def_ro("token_id", &SampleOutcome::token_id)
       .def_prop_ro(
@@ -370,8 +370,9 @@ void bind_program(nb::module_& m) {
             p.program.logits(in, std::move(matrix), wide);
           },
           "source"_a, "matrix"_a, "wide"_a)
-      .def("run", &run, "sequences"_a, "One step; an outcome for each sampled sequence, in order. Releases the lock.")
-      .def("last_logits", &last_logits, "vocabulary"_a, "The last step's logits, float32 [sampled rows, vocabulary].")
+      .def("run", &run, "sequences"_a, "One step; an outcome for each sample, in order. Releases the lock.")
+      .def("last_logits", &last_logits, "vocabulary"_a,
+           "The logits of the last step's last sampled rows, float32 [at most max_sequences, vocabulary].")
       .def_prop_ro("last_seconds", &last_seconds, "What each part of the last step took, in seconds.")
       .def_prop_ro("head_dim", [](const PyProgram& p) { return p.program.shape().head_dim; })
       .def_prop_ro("num_kv_heads", [](const PyProgram& p) { return p.program.shape().num_kv_heads; })

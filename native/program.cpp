@@ -341,9 +341,10 @@ void Program::select_rows(int in, int out) {
   const FloatBuffer& source = floats(in);
   const FloatBuffer& target = floats(out);
   require(source.width == target.width && !source.sampled && target.sampled, "select_rows: buffers do not fit");
+  is_drawing_ = true;
   record(StepPhase::kRest, [this, &source, &target] {
-    for (int64_t row = 0; row < std::ssize(sampled_rows_); ++row) {
-      const float* from = source.row(sampled_rows_[to_size(row)]);
+    for (int64_t row = 0; row < std::ssize(drawn_rows_); ++row) {
+      const float* from = source.row(drawn_rows_[to_size(row)]);
       std::copy(from, from + source.width, target.row(row));
     }
   });
@@ -365,7 +366,9 @@ void Program::check(const SequenceInput& sequence) const {
   if (sequence.first_position > room)
     refuse("position " + std::to_string(sequence.first_position) + " is too far on for " + std::to_string(count) +
            " tokens: the context ends at " + std::to_string(shape_.context_length));
-  require(!sequence.sample || sequence.sample->sampling, "a token is to be drawn, but not how");
+  require(std::ssize(sequence.samples) <= count, "more tokens are to be drawn than computed");
+  for (const SampleRequest& sample : sequence.samples)
+    require(sample.sampling != nullptr, "a token is to be drawn, but not how");
   const int64_t end = sequence.first_position + count;
   require(std::ssize(sequence.block_table) * kBlockTokens >= end, "the block table is shorter than the sequence");
   for (const int32_t block : sequence.block_table)
@@ -380,6 +383,7 @@ void Program::take(std::span<const SequenceInput> sequences) {
   views_.clear();
   row_sequence_.clear();
   sampled_rows_.clear();
+  samples_.clear();
   tiles_.clear();
   for (const SequenceInput& sequence : sequences) {
     check(sequence);
@@ -390,7 +394,10 @@ void Program::take(std::span<const SequenceInput> sequences) {
     for (int64_t begin = 0; begin < count; begin += kAttentionTileTokens)
       tiles_.push_back({index, begin, std::min(count, begin + kAttentionTileTokens)});
     num_tokens_ += count;
-    if (sequence.sample) sampled_rows_.push_back(num_tokens_ - 1);
+    for (const SampleRequest& sample : sequence.samples) {
+      sampled_rows_.push_back(num_tokens_ - (std::ssize(sequence.samples) - (&sample - sequence.samples.data())));
+      samples_.push_back(&sample);
+    }
   }
   require(num_tokens_ <= shape_.max_tokens && std::ssize(sequences) <= shape_.max_sequences,
           "the step is larger than the program was made for");
@@ -404,30 +411,41 @@ void Program::timed(StepPhase phase, const std::function<void()>& body) {
   last_seconds_[static_cast<size_t>(phase)] += std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+void Program::record(StepPhase phase, std::function<void()> body) {
+  operations_.push_back({phase, std::move(body)});
+  if (!is_drawing_) first_drawing_ = operations_.size();
+}
+
+void Program::replay(size_t begin, size_t end) {
+  for (size_t i = begin; i < end; ++i) {
+    timed(operations_[i].phase, operations_[i].body);
+    progress_.note();
+  }
+}
+
 std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences) {
   take(sequences);
   last_seconds_.fill(0.0);
-  for (const Operation& operation : operations_) {
-    timed(operation.phase, operation.body);
-    progress_.note();
+  last_rows_ = 0;
+  replay(0, first_drawing_);
+  std::vector<SampleOutcome> outcomes(samples_.size());
+  const size_t most = to_size(shape_.max_sequences);
+  for (size_t first = 0; first < samples_.size(); first += most) {
+    const size_t count = std::min(most, samples_.size() - first);
+    drawn_rows_ = std::span(sampled_rows_).subspan(first, count);
+    replay(first_drawing_, operations_.size());
+    last_rows_ = count;
+    timed(StepPhase::kSampling, [&] { sample(std::span(samples_).subspan(first, count), &outcomes[first]); });
   }
-  last_rows_ = sampled_rows_.size();
-  std::vector<SampleOutcome> outcomes;
-  timed(StepPhase::kSampling, [&] { outcomes = sample(sequences); });
   return outcomes;
 }
 
-std::vector<SampleOutcome> Program::sample(std::span<const SequenceInput> sequences) {
-  std::vector<const SampleRequest*> requests;
-  for (const SequenceInput& sequence : sequences)
-    if (sequence.sample) requests.push_back(&*sequence.sample);
-  std::vector<SampleOutcome> outcomes(requests.size());
+void Program::sample(std::span<const SampleRequest* const> requests, SampleOutcome* outcomes) {
   pool_->run(std::ssize(requests), [&](int64_t row, int) {
     RowSampler sampler(kernels_, logits_.row(row), logits_.shards(row), shape_.vocabulary);
-    outcomes[to_size(row)] = sampler.sample(*requests[to_size(row)]);
+    outcomes[row] = sampler.sample(*requests[to_size(row)]);
     progress_.note();
   });
-  return outcomes;
 }
 
 }  // namespace antiphon

@@ -2,7 +2,8 @@
 //
 // The model is written in Python over `Ops`; ops/native.py calls the record functions below once, at load. A step then
 // is one call: run() fills the batch and replays every operation, each a parallel loop with a barrier after it.
-// Operations before select_rows see one row a token, those after it one row a sampled token.
+// Operations before select_rows see one row a token. Those from it on see one row for each token that is drawn, and are
+// replayed where there are more of these than sequences may run.
 //
 // A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
 #pragma once
@@ -10,7 +11,6 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -30,7 +30,7 @@ struct SequenceInput {
   std::vector<int32_t> token_ids;
   int64_t first_position = 0;
   std::vector<int32_t> block_table;
-  std::optional<SampleRequest> sample;  // none: no token is drawn
+  std::vector<SampleRequest> samples;  // how to draw what follows each of the last tokens, in order
 };
 
 struct ProgramShape {
@@ -74,7 +74,7 @@ class Program {
   // Throws std::invalid_argument for a shape that the kernels cannot hold, std::bad_alloc for one that is too large.
   Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, Progress progress);
 
-  // Buffers are named by small numbers. `sampled`: one row a sampled token instead of one a token; only the head
+  // Buffers are named by small numbers. `sampled`: one row a drawn token instead of one a token; only the head
   // multiplies those. `planes`: kernels.h.
   int float_buffer(int64_t width, bool sampled);
   int quantized_buffer(int64_t width, bool sampled, int64_t planes);
@@ -96,10 +96,11 @@ class Program {
   // `wide`: both planes of the activations for every logit (lm_head.h).
   void logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide);
 
-  // One step; an outcome for each sampled sequence, in order. Throws std::invalid_argument if the input does not fit.
+  // One step; an outcome for each sample, in order. Throws std::invalid_argument if the input does not fit.
   std::vector<SampleOutcome> run(std::span<const SequenceInput> sequences);
 
-  // The logits of the last step's sampled rows, [rows][vocabulary], before penalties unless a request changed them.
+  // The logits of the last step's last sampled rows, [rows][vocabulary], before penalties unless a request changed
+  // them.
   std::span<const float> last_logits() const {
     return {logits_.row(0), last_rows_ * static_cast<size_t>(shape_.vocabulary)};
   }
@@ -139,16 +140,17 @@ class Program {
   const FloatBuffer& floats(int id) const;
   const QuantizedBuffer& quantized(int id) const;
   QuantizedRows step_rows(const QuantizedBuffer& buffer) const;
-  int64_t rows_of(bool sampled) const { return sampled ? std::ssize(sampled_rows_) : num_tokens_; }
+  int64_t rows_of(bool sampled) const { return sampled ? std::ssize(drawn_rows_) : num_tokens_; }
   KvLayer kv_layer(int64_t layer) const;
   AttentionShape attention_shape() const;
   void fill_rope_tables();
   void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
   void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
-  void record(StepPhase phase, std::function<void()> body) { operations_.push_back({phase, std::move(body)}); }
+  void record(StepPhase phase, std::function<void()> body);
   void timed(StepPhase phase, const std::function<void()>& body);
-  std::vector<SampleOutcome> sample(std::span<const SequenceInput> sequences);
+  void replay(size_t begin, size_t end);
+  void sample(std::span<const SampleRequest* const> requests, SampleOutcome* outcomes);
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
   KeyBiases key_biases(const std::vector<float>& key_bias) const;
@@ -165,6 +167,8 @@ class Program {
   std::vector<std::unique_ptr<FloatBuffer>> float_buffers_;
   std::vector<std::unique_ptr<QuantizedBuffer>> quantized_buffers_;
   std::vector<Operation> operations_;
+  size_t first_drawing_ = 0;  // of the operations, the one that sees rows of drawn tokens
+  bool is_drawing_ = false;   // whether select_rows was recorded
   Memory kv_, cosines_, sines_;
   Memory attention_states_;  // of tiles that several threads share
   LogitRows logits_;
@@ -176,8 +180,10 @@ class Program {
   PhaseSeconds last_seconds_{};
   std::vector<int32_t> token_ids_;
   std::vector<SequenceView> views_;
-  std::vector<int64_t> row_sequence_;  // the sequence of each row
-  std::vector<int64_t> sampled_rows_;
+  std::vector<int64_t> row_sequence_;          // the sequence of each row
+  std::vector<int64_t> sampled_rows_;          // after which a token is drawn
+  std::vector<const SampleRequest*> samples_;  // how, for each of them
+  std::span<const int64_t> drawn_rows_;        // the sampled rows that are drawn from now, as many as logits fit
   std::vector<TokenTile> tiles_;
   std::vector<AttentionTask> attention_tasks_;
   std::unique_ptr<std::atomic<int64_t>[]> parts_left_;  // [tiles][KV heads]: of the running attention

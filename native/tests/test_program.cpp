@@ -88,9 +88,11 @@ SequenceInput random_sequence(Random& random, int32_t index) {
   input.first_position = random.between(0, 20);
   input.block_table = {index};
   const bool sampled = random.next() % 4 != 0;
-  auto sampling = std::make_shared<SequenceSampling>();
+  const auto sampling = std::make_shared<SequenceSampling>();
   sampling->seed = random.next();
-  if (sampled) input.sample = SampleRequest{std::move(sampling), 0, {}, {}, {}, {}};
+  const int64_t most = wild ? 20 : std::ssize(input.token_ids);
+  for (int64_t i = sampled ? random.between(1, std::max<int64_t>(most, 1)) : 0; i > 0; --i)
+    input.samples.push_back(SampleRequest{sampling, static_cast<uint64_t>(i), {}, {}, {}, {}});
   if (!wild) return input;
   if (random.next() % 2) input.first_position = static_cast<int64_t>(random.next());
   if (random.next() % 2) input.block_table = {static_cast<int32_t>(random.next())};

@@ -55,7 +55,8 @@ class SampleRequest:
 class SequenceInput:
     """What a step computes of one sequence."""
 
-    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], sample: SampleRequest | None) -> None: ...
+    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], samples: Sequence[SampleRequest]) -> None:
+        """`samples`: how to draw what follows each of the last tokens, in order."""
 
 class SampleOutcome:
     """A drawn token, or token_id -1 and why none could be drawn."""
@@ -173,12 +174,12 @@ class Program:
     def logits(self, source: int, matrix: PackedMatrix, wide: bool) -> None: ...
 
     def run(self, sequences: Sequence[SequenceInput]) -> list[SampleOutcome]:
-        """
-        One step; an outcome for each sampled sequence, in order. Releases the lock.
-        """
+        """One step; an outcome for each sample, in order. Releases the lock."""
 
     def last_logits(self, vocabulary: int) -> Annotated[NDArray[numpy.float32], dict(shape=(None, None))]:
-        """The last step's logits, float32 [sampled rows, vocabulary]."""
+        """
+        The logits of the last step's last sampled rows, float32 [at most max_sequences, vocabulary].
+        """
 
     @property
     def last_seconds(self) -> dict[str, float]:

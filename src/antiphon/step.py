@@ -16,7 +16,7 @@ from antiphon.request import SamplingParams, TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class SampleSpec:
-    """How to draw the token after the last computed one of a sequence.
+    """How to draw the token after a computed one of a sequence.
 
     A runner may cache what it derives from `sampling` and `history`: both are the same objects in every step of a
     sequence, and `history` only grows at its end. A different object replaces what was cached.
@@ -50,7 +50,8 @@ class ScheduledSequence:
     token_ids: list[int]  # the known tokens to compute, in order; at least one
     num_computed_tokens: int  # the position of the first of `token_ids`
     block_table: list[int]  # KV block of positions [i * block_size, (i + 1) * block_size)
-    sample: SampleSpec | None = None  # None: the chunk ends before the last known token, so nothing is drawn
+    # How to draw what follows each of the last tokens here, in order; none where the chunk ends before all of those.
+    samples: SequenceOf[SampleSpec] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The token drawn for one sequence, or why none could be drawn."""
+    """A token drawn for one sequence, or why none could be drawn."""
 
     sequence_id: int
     token_id: int = -1
@@ -81,7 +82,7 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """The result of a step: one entry for each scheduled sequence with a SampleSpec, in the plan's order."""
+    """The result of a step: one entry for each SampleSpec, in the plan's order."""
 
     sampled: list[SampledToken] = field(default_factory=list)
 

@@ -49,7 +49,7 @@ class CountingEngine(EngineInMemory):
             end = entry.num_computed_tokens + len(entry.token_ids)
             self._reached[entry.sequence_id] = max(start, end)
             known = len(request.prompt_token_ids) + len(request.output_token_ids)
-            num_input, num_output = max(0, min(end, known) - start), entry.sample is not None
+            num_input, num_output = max(0, min(end, known) - start), len(entry.samples)
             self.service[request.fairness_id] += INPUT_WEIGHT * num_input + OUTPUT_WEIGHT * num_output
         return plan
 

@@ -12,6 +12,7 @@ from property_tests import examples
 
 from antiphon.engine.sequence import Sequence
 from antiphon.request import FinishReason, GenerateRequest, ServiceTier, ThinkingLimit
+from antiphon.step import SampleSpec
 
 EOS = 10  # the fake model's newline
 
@@ -205,18 +206,23 @@ def test_min_tokens_masks_what_would_end():
         assert last in (EOS, 32)
 
 
+def next_spec(request: GenerateRequest, *eos_token_ids: int) -> SampleSpec:
+    sequence = Sequence(0, request)
+    return sequence.sample_specs(sequence.num_tokens, eos_token_ids)[-1]
+
+
 def test_the_mask_ends_after_min_tokens():
     for num_output, masked in ((0, (7, EOS)), (1, (7, EOS)), (2, ()), (3, ())):
         request = ask("a", [1], sent=[5] * num_output, min_tokens=2, stop_token_ids=(7,))
-        assert Sequence(0, request).sample_spec((EOS,)).masked_token_ids == masked
+        assert next_spec(request, EOS).masked_token_ids == masked
     ignoring = ask("a", [1], min_tokens=2, stop_token_ids=(7,), ignore_eos=True)
-    assert Sequence(0, ignoring).sample_spec((EOS,)).masked_token_ids == (7,)
+    assert next_spec(ignoring, EOS).masked_token_ids == (7,)
 
 
 def test_history_is_sent_only_to_those_who_need_it():
     engine = EngineInMemory()
     engine.run(ask("plain", [1, 2], max_tokens=2), ask("penalized", [3, 4], presence_penalty=1.0, max_tokens=2))
-    histories = [[entry.sample.history for entry in plan.sequences if entry.sample] for plan in engine.plans]
+    histories = [[entry.samples[0].history for entry in plan.sequences if entry.samples] for plan in engine.plans]
     assert [bool(history) for history in histories[1]] == [False, True]
 
 
@@ -224,7 +230,7 @@ def test_a_sequence_hands_over_the_same_objects_in_every_step():
     """So that a runner can keep what it makes of them."""
     engine = EngineInMemory()
     engine.run(ask("a", [3, 4], presence_penalty=1.0, max_tokens=5))
-    specs = [entry.sample for plan in engine.plans for entry in plan.sequences]
+    specs = [spec for plan in engine.plans for entry in plan.sequences for spec in entry.samples]
     assert len(specs) == 5
     assert all(spec.sampling is specs[0].sampling and spec.history is specs[0].history for spec in specs)
 

@@ -34,6 +34,22 @@ def test_scores_come_first_and_change_nothing_of_the_answer(load):
     assert answers.of("plain") == engine.expected(plain)
 
 
+def test_a_prompt_is_scored_while_it_is_computed():
+    """In as many steps as it takes without scores, and not once more after a preemption."""
+    engine = EngineInMemory(block_size=4, prefill_chunk=8)
+    engine.run(scored("a", PROMPT, max_tokens=2))
+    assert [len(plan.sequences[0].token_ids) for plan in engine.plans] == [8, 8, 4, 1]
+    assert [len(plan.sequences[0].samples) for plan in engine.plans] == [8, 8, 4, 1]
+
+
+def test_only_what_comes_before_the_first_score_is_found_in_the_prefix_cache():
+    engine = EngineInMemory(block_size=4)
+    engine.run(ask("first", PROMPT, max_tokens=1))
+    engine.run(scored("again", PROMPT, num_scored=10, max_tokens=1))
+    again = [plan.sequences[0] for plan in engine.plans if len(plan.sequences[0].samples) > 1]
+    assert [entry.num_computed_tokens for entry in again] == [8]  # two blocks: the third has the row before a score
+
+
 def test_nothing_but_scores():
     engine = EngineInMemory(block_size=4)
     answers = engine.run(scored("a", PROMPT, max_tokens=0), scored("one", [7], max_tokens=0))
@@ -46,7 +62,7 @@ def test_nothing_but_scores():
 
 def test_a_token_is_decided_whatever_the_request_forbids():
     request = scored("a", PROMPT, logit_bias={PROMPT[1]: -100.0}, stop_token_ids=(PROMPT[1],), min_tokens=1)
-    spec = Sequence(0, request).sample_spec((PROMPT[1],))
+    spec = Sequence(0, request).sample_specs(1, (PROMPT[1],))[0]
     assert max(spec.logit_bias, key=spec.logit_bias.__getitem__) == PROMPT[1]
     assert spec.masked_token_ids == ()
 

@@ -35,7 +35,8 @@ def expected_answer(request: GenerateRequest, settings: FakeSettings, context_le
             reason = FinishReason.ERROR
             break
         assert sequence.look_ahead() is None
-        sequence.append(fake_token(sequence.token_ids, sequence.sample_spec(eos), settings))
+        spec = sequence.sample_specs(sequence.num_tokens, eos)[-1]
+        sequence.take(fake_token(sequence.token_ids, spec, settings))
     return Answer(sequence.token_ids[len(request.prompt_token_ids) + len(request.output_token_ids) :], reason)
 
 

@@ -113,8 +113,8 @@ def _padded(inputs: Array, rows: int) -> Tensor:
 
 
 def native_input(sequence: ScheduledSequence) -> _native.SequenceInput:
-    request = _native.SampleRequest(_native.SequenceSampling(), 0) if sequence.sample else None
-    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, request)
+    requests = [_native.SampleRequest(_native.SequenceSampling(), 0) for _ in sequence.samples]
+    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, requests)
 
 
 def ones(width: int) -> Any:

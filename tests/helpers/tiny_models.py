@@ -223,4 +223,4 @@ def scheduled(
     token_ids: list[int], blocks: list[int], *, start: int = 0, id: int = 0, sample: SampleSpec | None = GREEDY
 ) -> ScheduledSequence:
     """Tokens to compute from position `start` on."""
-    return ScheduledSequence(id, token_ids, start, blocks, sample)
+    return ScheduledSequence(id, token_ids, start, blocks, (sample,) if sample else ())

@@ -91,8 +91,8 @@ def test_scoring_and_then_sampling_are_registered_one_after_the_other() -> None:
     """The scored tokens of a prompt are drawn by other rules than the answer after them."""
     request = GenerateRequest("a", [1, 2, 3], PENALTIES, num_scored_tokens=1)
     sequence, samplings = Sequence(0, request), Samplings()
-    samplings.request(0, sequence.sample_spec(()))
+    scoring, drawing = sequence.sample_specs(3, ())
+    samplings.request(0, scoring)
     assert samplings._registered[0].native.token_counts == {}
-    sequence.append(3)
-    samplings.request(0, sequence.sample_spec(()))
+    samplings.request(0, drawing)
     assert samplings._registered[0].native.token_counts == {1: 0, 2: 0, 3: 0}

@@ -73,25 +73,27 @@ class ExpectedWork:
         return self._left_to_read(unfinished) + self._left_to_write(unfinished, context_length)
 
     def _left_to_read(self, unfinished: Unfinished) -> float:
-        is_read = bool(unfinished.output_token_ids or unfinished.num_scored_tokens)
-        return 0.0 if is_read else self._to_read(unfinished.request)
+        if unfinished.output_token_ids:
+            return 0.0
+        if unfinished.num_scored_tokens:
+            return float(unfinished.request.num_scored_tokens - unfinished.num_scored_tokens)
+        return self._to_read(unfinished.request)
 
     def _left_to_write(self, unfinished: Unfinished, context_length: int) -> float:
-        left = self._to_write(unfinished.request, unfinished.parts, context_length)
-        return left - unfinished.num_scored_tokens
+        return self._to_write(unfinished.request, unfinished.parts, context_length)
 
     def _to_read(self, request: GenerateRequest) -> float:
         """Tokens of a prompt that are probably not cached; at least the last one has to be computed."""
         if request.choice_index:
             return 1.0  # the first choice computes it
-        return max(1.0, len(request.prompt_token_ids) * (1 - self._cached_share))
+        num_findable = len(request.prompt_token_ids) - request.num_scored_tokens
+        return max(1.0, num_findable * (1 - self._cached_share) + request.num_scored_tokens)
 
     def _to_write(self, request: GenerateRequest, parts: AnswerParts, context_length: int) -> float:
         sampling = request.sampling
         limit = min(sampling.max_tokens, context_length - len(request.prompt_token_ids))
         least = limit if sampling.ignore_eos and not sampling.stop_token_ids else min(sampling.min_tokens, limit)
-        expected = max(self.lengths.remaining(parts, limit), least - parts.num_tokens)
-        return expected + request.num_scored_tokens
+        return max(self.lengths.remaining(parts, limit), least - parts.num_tokens)
 
 
 def least_work(arrival: Arrival, num_before: int) -> Work:

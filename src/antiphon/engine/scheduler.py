@@ -11,6 +11,7 @@ priority keep arriving. It knows token ids and block ids; no tensors, no clock.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -142,15 +143,16 @@ class Scheduler:
         events, self._ended = self._ended, []
         self.prompt_progress = []
         sequences = {sequence.sequence_id: sequence for sequence in self._turns.running}
-        tokens = {token.sequence_id: token for token in result.sampled}
+        tokens: dict[int, list[SampledToken]] = defaultdict(list)
+        for token in result.sampled:
+            tokens[token.sequence_id].append(token)
         for entry in plan.sequences:
-            sequence, token = sequences[entry.sequence_id], tokens.get(entry.sequence_id)
-            if token is None or token.error is None:
+            sequence, drawn = sequences[entry.sequence_id], tokens[entry.sequence_id]
+            if all(token.error is None for token in drawn):
                 self._advance(sequence, len(entry.token_ids))
                 if sequence.reports_progress:
                     self.prompt_progress.append(sequence.prompt_progress)
-            if token is not None:
-                events.append(self._take_token(sequence, token))
+            events += self._take_tokens(sequence, drawn)
         self.counts.num_computed_tokens += plan.num_tokens
         return events
 
@@ -235,7 +237,7 @@ class Scheduler:
         return True
 
     def _find_blocks(self, sequence: Sequence) -> list[int]:
-        return self._pool.find(sequence.token_ids, sequence.request.cache_salt)
+        return self._pool.find(sequence.token_ids[: sequence.num_findable_tokens], sequence.request.cache_salt)
 
     def _fits(self, sequence: Sequence, hits: list[int]) -> bool:
         missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
@@ -287,22 +289,21 @@ class Scheduler:
         return key
 
     def _next_key(self, sequence: Sequence) -> BlockKey | None:
-        """The prefix-cache key of the next block; None inside a block, and for the one that holds the last token."""
+        """The prefix-cache key of the next block; None inside a block, and where it has to be computed."""
         start, size = sequence.num_computed_tokens, self._pool.block_size
-        if start % size or start + size >= sequence.num_tokens:
+        if start % size or start + size >= sequence.num_findable_tokens:
             return None
         before = sequence.block_table[start // size - 1] if start else None
         return self._pool.key(before, sequence.token_ids[start : start + size], sequence.request.cache_salt)
 
     def _entry(self, sequence: Sequence, count: int) -> ScheduledSequence:
         start = sequence.num_computed_tokens
-        reaches_end = start + count == sequence.num_tokens
         return ScheduledSequence(
             sequence_id=sequence.sequence_id,
             token_ids=sequence.token_ids[start : start + count],
             num_computed_tokens=start,
             block_table=list(sequence.block_table),
-            sample=sequence.sample_spec(self._limits.eos_token_ids) if reaches_end else None,
+            samples=sequence.sample_specs(start + count, self._limits.eos_token_ids),
         )
 
     # --- what came back
@@ -317,15 +318,23 @@ class Scheduler:
             table[index] = self._pool.publish(table[index], before, token_ids, sequence.request.cache_salt)
             sequence.num_published_blocks += 1
 
+    def _take_tokens(self, sequence: Sequence, tokens: list[SampledToken]) -> Iterator[TokenEvent]:
+        """Take the tokens drawn for a sequence in order, up to its end."""
+        for token in tokens:
+            event = self._take_token(sequence, token)
+            yield event
+            if event.finish_reason:
+                return
+
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
         """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
         thought_closed, was_scoring = None, sequence.is_scoring
         reason, error = None, token.error
         if error is None:
-            thought_closed = sequence.append(token.token_id)
-            self._turns.charge(sequence, num_output=1)
+            thought_closed = sequence.take(token.token_id)
+            self._turns.charge(sequence, num_output=0 if was_scoring else 1)
             reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
-            error = None if reason else sequence.look_ahead()
+            error = None if reason or was_scoring else sequence.look_ahead()
         if error is not None:
             reason = FinishReason.ERROR
         first, sequence.has_reported = not sequence.has_reported, True

@@ -7,7 +7,6 @@ pool's internals or of the runner.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
@@ -39,10 +38,8 @@ class Sequence:
         """
         self.sequence_id = sequence_id  # grows with arrival
         self.request = request
-        num_known = len(request.prompt_token_ids) - request.num_scored_tokens
-        # All known tokens. Prompt tokens to be scored are not known yet: they become so one by one, as if drawn.
-        self.token_ids = [*request.prompt_token_ids[:num_known], *request.output_token_ids]
-        self._to_score = deque(request.prompt_token_ids[num_known:])
+        self.token_ids = [*request.prompt_token_ids, *request.output_token_ids]  # all known tokens
+        self._next_scored = len(request.prompt_token_ids) - request.num_scored_tokens  # the index of that token
         self._scoring = SamplingParams(temperature=0.0, num_logprobs=request.sampling.num_logprobs)
         self.num_prompt_tokens = len(request.prompt_token_ids)
         self.num_input_tokens = len(self.token_ids)  # tokens known at its arrival
@@ -81,8 +78,13 @@ class Sequence:
 
     @property
     def is_scoring(self) -> bool:
-        """Whether the next token is one of the prompt's."""
-        return bool(self._to_score)
+        """Whether the next result is the log-probability of one of the prompt's tokens."""
+        return self._next_scored < self.num_prompt_tokens
+
+    @property
+    def num_findable_tokens(self) -> int:
+        """Tokens of which all but the last may come from the prefix cache: beyond that, something is to be drawn."""
+        return self._next_scored if self.is_scoring else self.num_tokens
 
     @property
     def reports_progress(self) -> bool:
@@ -101,17 +103,20 @@ class Sequence:
         """Known tokens that are not computed yet; at least one while the sequence lives."""
         return len(self.token_ids) - self.num_computed_tokens
 
-    def append(self, token_id: int) -> ThoughtClosed | None:
-        """Add a token; returns why, if it is the first of those by which the engine closes the thought."""
-        self.token_ids.append(token_id)
-        if self._to_score:
-            self._to_score.popleft()
+    def take(self, token_id: int) -> ThoughtClosed | None:
+        """Take a drawn token, which is a new one or scores one of the prompt.
+
+        Returns why, if it is the first of those by which the engine closes the thought.
+        """
+        if self.is_scoring:
+            self._next_scored += 1
             return None
+        self.token_ids.append(token_id)
         return self._follow(token_id)
 
     def look_ahead(self) -> str | None:
         """Prepare for drawing the next token; returns why, if the request's grammar makes that impossible."""
-        return self._constraint.look_ahead() if self._constraint and not self._to_score else None
+        return self._constraint.look_ahead() if self._constraint else None
 
     def take_blocks(self) -> list[int]:
         """Give up all blocks, and with them what is computed; every known token stays known."""
@@ -132,10 +137,18 @@ class Sequence:
         if not self.was_preempted:
             self.num_cached_tokens = min(self.num_cached_tokens + num_tokens, self.num_prompt_tokens)
 
-    def sample_spec(self, eos_token_ids: SequenceOf[int]) -> SampleSpec:
+    def sample_specs(self, end: int, eos_token_ids: SequenceOf[int]) -> list[SampleSpec]:
+        """What is drawn where the tokens up to `end` are computed: scores of the prompt's, and a new token."""
+        specs = []
+        if self.is_scoring:
+            scored = self.token_ids[self._next_scored : min(end + 1, self.num_prompt_tokens)]
+            specs = [self._scoring_spec(token_id) for token_id in scored]
+        if end == self.num_tokens:
+            specs.append(self._next_spec(eos_token_ids))
+        return specs
+
+    def _next_spec(self, eos_token_ids: SequenceOf[int]) -> SampleSpec:
         """How to draw the token after the last known one."""
-        if self._to_score:
-            return self._scoring_spec(self._to_score[0])
         sampling = self.request.sampling
         masked: tuple[int, ...] = ()
         if self.num_output_tokens < sampling.min_tokens:
@@ -167,7 +180,7 @@ class Sequence:
 
     def finish_reason(self, eos_token_ids: SequenceOf[int], context_length: int) -> FinishReason | None:
         """Whether the known tokens end it, and why."""
-        if self._to_score:
+        if self.is_scoring:
             return None
         sampling = self.request.sampling
         if self.num_output_tokens:

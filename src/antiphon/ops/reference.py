@@ -137,8 +137,8 @@ class ReferenceOps:
 
     def sampled_rows(self, x: Array) -> Array:
         ends = np.cumsum([len(sequence.token_ids) for sequence in self._plan.sequences])
-        drawn = [sequence.sample is not None for sequence in self._plan.sequences]
-        rows: Array = x[ends[drawn] - 1]
+        counts = [len(sequence.samples) for sequence in self._plan.sequences]
+        rows: Array = x[[row for end, count in zip(ends, counts, strict=True) for row in range(end - count, end)]]
         return rows
 
     def logits(self, x: Array, head: Weights) -> Array:

@@ -27,7 +27,7 @@ from antiphon.ops.native import NativeOps, open_device, quantize
 from antiphon.ops.native_sampling import Samplings
 from antiphon.quantization import as_quantized
 from antiphon.request import TokenLogprobs
-from antiphon.step import LoadReport, SampledToken, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 SMALL_MODEL = 500_000_000  # weights
 
@@ -113,11 +113,11 @@ class CpuRunner:
         self._samplings.forget(plan.finished_sequence_ids)
         for sequence in plan.sequences:
             try:
-                request = self._samplings.request(sequence.sequence_id, sequence.sample) if sequence.sample else None
-                inputs.append(_sequence_input(sequence, request))
+                requests = [self._samplings.request(sequence.sequence_id, spec) for spec in sequence.samples]
+                inputs.append(_sequence_input(sequence, requests))
             except (TypeError, OverflowError):  # a number too large for C++ must cost its own request alone
                 refused.add(sequence.sequence_id)
-                inputs.append(_sequence_input(sequence, None))
+                inputs.append(_sequence_input(sequence, []))
         outcomes = iter(self._program.run(inputs))
         if self._mapped_files is not None:
             self._mapped_files.check_unchanged()  # before anybody is sent a token that other bytes led to
@@ -126,12 +126,12 @@ class CpuRunner:
             if sequence.sequence_id in refused:
                 message = "A sampling parameter of this request is too large to compute with."
                 sampled.append(SampledToken(sequence.sequence_id, error=message))
-            elif sequence.sample is not None:
-                sampled.append(_sampled_token(sequence, next(outcomes)))
+            else:
+                sampled += [_sampled_token(sequence, spec, next(outcomes)) for spec in sequence.samples]
         return StepResult(sampled)
 
     def logits(self) -> NDArray[np.float32]:
-        """The last step's logits, float32 [sampled rows, vocabulary]; for measuring fidelity."""
+        """The logits of the last step's last sampled rows, as many as sequences may run, float32 [rows, vocabulary]."""
         return self._program.last_logits(self.vocab_size)
 
     def last_seconds(self) -> dict[str, float]:
@@ -180,15 +180,14 @@ def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, conte
     )
 
 
-def _sequence_input(sequence: ScheduledSequence, request: _native.SampleRequest | None) -> _native.SequenceInput:
-    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, request)
+def _sequence_input(sequence: ScheduledSequence, requests: list[_native.SampleRequest]) -> _native.SequenceInput:
+    return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, requests)
 
 
-def _sampled_token(sequence: ScheduledSequence, outcome: _native.SampleOutcome) -> SampledToken:
-    assert sequence.sample is not None
+def _sampled_token(sequence: ScheduledSequence, spec: SampleSpec, outcome: _native.SampleOutcome) -> SampledToken:
     if outcome.error is not None:
         return SampledToken(sequence.sequence_id, error=outcome.error)
     logprobs = None
-    if sequence.sample.sampling.num_logprobs is not None:
+    if spec.sampling.num_logprobs is not None:
         logprobs = TokenLogprobs(outcome.logprob, outcome.top_token_ids, outcome.top_logprobs)
     return SampledToken(sequence.sequence_id, outcome.token_id, logprobs)

@@ -14,7 +14,7 @@ import signal
 import struct
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from antiphon.config import EngineConfig, FakeSettings
@@ -56,7 +56,7 @@ class FakeRunner:
         for sequence in plan.sequences:
             self._suffer(sequence.token_ids)
             self._write(sequence)
-        return StepResult([self._sample(sequence, sequence.sample) for sequence in plan.sequences if sequence.sample])
+        return StepResult([token for sequence in plan.sequences for token in self._sample_all(sequence)])
 
     def describe(self) -> dict[str, str | int | float]:
         return {"runner": "fake", "kv_tokens": self.num_blocks * self.block_size}
@@ -94,8 +94,12 @@ class FakeRunner:
             slot = block * self._block_bytes + position % self.block_size * _TOKEN_BYTES
             self._slots[slot : slot + _TOKEN_BYTES] = token_id.to_bytes(_TOKEN_BYTES, "little")
 
-    def _sample(self, sequence: ScheduledSequence, spec: SampleSpec) -> SampledToken:
-        known = self._read(sequence)
+    def _sample_all(self, sequence: ScheduledSequence) -> Iterator[SampledToken]:
+        known, count = self._read(sequence) if sequence.samples else b"", len(sequence.samples)
+        for number, spec in enumerate(sequence.samples, start=1):
+            yield self._sample(sequence, known[: len(known) - (count - number) * _TOKEN_BYTES], spec)
+
+    def _sample(self, sequence: ScheduledSequence, known: bytes, spec: SampleSpec) -> SampledToken:
         if spec.history:
             assert known == _pack(spec.history), "the blocks do not hold the tokens that the scheduler knows"
         if self._settings.fail_on >= 0 and self._settings.fail_on in memoryview(known).cast("I"):

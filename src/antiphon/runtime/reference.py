@@ -41,7 +41,7 @@ class ReferenceRunner:
     def execute(self, plan: StepPlan) -> StepResult:
         self._ops.begin(plan)
         self._logits = forward(self._ops, self._weights)
-        sampled = [(sequence.sequence_id, sequence.sample) for sequence in plan.sequences if sequence.sample]
+        sampled = [(sequence.sequence_id, spec) for sequence in plan.sequences for spec in sequence.samples]
         return StepResult(
             [sample_reference(row, spec, id) for row, (id, spec) in zip(self._logits, sampled, strict=True)]
         )

@@ -174,7 +174,7 @@ def follow(runner: CpuRunner, group: torch.Tensor, judged: list[tuple[torch.Tens
     blocks = -(-length // runner.block_size)
     for at in range(length):
         sequences = [
-            ScheduledSequence(n, [int(window[at])], at, list(range(n * blocks, (n + 1) * blocks)), _GREEDY)
+            ScheduledSequence(n, [int(window[at])], at, list(range(n * blocks, (n + 1) * blocks)), (_GREEDY,))
             for n, window in enumerate(group)
         ]
         runner.execute(StepPlan(sequences))

@@ -155,8 +155,8 @@ def _multiply(shape: Shape) -> Callable[[_native.Program, int, list[_native.Pack
 
 def _batch(shape: Shape, rows: int) -> list[_native.SequenceInput]:
     """`rows` tokens; for the head a sequence each, which draws its likeliest token."""
-    sampling = _native.SampleRequest(_native.SequenceSampling(temperature=0.0), 0) if shape.is_head else None
-    return [_native.SequenceInput([row % VOCABULARY], 0, [0], sampling) for row in range(rows)]
+    samples = [_native.SampleRequest(_native.SequenceSampling(temperature=0.0), 0)] if shape.is_head else []
+    return [_native.SequenceInput([row % VOCABULARY], 0, [0], samples) for row in range(rows)]
 
 
 def measure(device: _native.Device, wanted: argparse.Namespace) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Case:
         blocks = -(-(self.context + self.tokens) // runner.block_size)
         table = list(range(user * blocks, (user + 1) * blocks))
         spec = SampleSpec(self.samplings[user], choice_index=0, position=len(self.seconds))
-        return ScheduledSequence(self.first_id + user, token_ids, self.context, table, spec)
+        return ScheduledSequence(self.first_id + user, token_ids, self.context, table, (spec,))
 
     def figures(self, model: Model) -> dict[str, Any]:
         """Medians in seconds, and the least of each part."""
@@ -100,7 +100,7 @@ def write_every_block(runner: CpuRunner) -> None:
     """One token into each block of the cache: memory that was never written is one page of zeros, in the cache."""
     for start in range(0, runner.num_blocks, FILLED_AT_ONCE):
         blocks = range(start, min(runner.num_blocks, start + FILLED_AT_ONCE))
-        runner.execute(StepPlan([ScheduledSequence(block, [block % 1000], 0, [block], None) for block in blocks]))
+        runner.execute(StepPlan([ScheduledSequence(block, [block % 1000], 0, [block]) for block in blocks]))
 
 
 def measure(runner: CpuRunner, limits: Limits, cases: list[Case], repeats: int) -> None:

@@ -88,7 +88,7 @@ def compute(checkpoint: Checkpoint, windows: Sequence[Sequence[int]], observe: O
     )
     if observe is not None:
         ops.observe = observe
-    sequences = [ScheduledSequence(n, list(window), 0, [n], None) for n, window in enumerate(windows)]
+    sequences = [ScheduledSequence(n, list(window), 0, [n]) for n, window in enumerate(windows)]
     ops.begin(StepPlan(sequences))
     logits: Array = forward(ops, load_weights(ops, checkpoint, spec))
     return logits

@@ -7,6 +7,7 @@ out to begin with a thought, both ways stay open until it is clear which one was
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 from antiphon.engine.thought import Phase, Thought
@@ -27,6 +28,26 @@ class Constraint:
         self._place: Matcher | None = matcher.copy()  # None: what was said is no beginning of an answer
         self._error: str | None = None
         self.bitmask = b""  # of the next token, once `look_ahead` was called; empty: every token may come
+
+    def copy(self, thought: Thought | None) -> Constraint:
+        """Another one at the same place; `thought` is a copy of this one's."""
+        other = copy(self)
+        other._thought = thought
+        other._place = self._place.copy() if self._place else None
+        return other
+
+    def allows(self, token_id: int) -> bool:
+        """Whether the token may come next."""
+        if not self.bitmask:
+            return True
+        index = token_id // 8
+        return index < len(self.bitmask) and bool(self.bitmask[index] >> token_id % 8 & 1)
+
+    @property
+    def only_token(self) -> int | None:
+        """The token that must come next, where only one may."""
+        bits = int.from_bytes(self.bitmask, "little")
+        return bits.bit_length() - 1 if bits and not bits & (bits - 1) else None
 
     def take(self, token_id: int) -> None:
         """Follow the sequence by a token."""

@@ -11,15 +11,13 @@ from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from typing import TYPE_CHECKING
 
-from antiphon.engine.constraint import Constraint
-from antiphon.engine.thought import FORCE, Phase, Thought
+from antiphon.engine.guidance import Guidance
+from antiphon.engine.thought import FORCE
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
 
 if TYPE_CHECKING:
     from antiphon.grammar.matcher import Matcher
-
-_REPLAYED_AT_ONCE = 256  # tokens; a grammar may take some 100 µs for each
 
 
 class Sequence:
@@ -53,10 +51,8 @@ class Sequence:
         self.was_preempted = False
         self.is_deferred = False  # whether ordinary sequences of its priority go first
         self.has_reported = bool(request.output_token_ids)  # whether an event of this request went out, ever
-        thinking = request.sampling.thinking
-        self._thought = Thought(thinking, pauses=matcher is not None) if thinking else None
-        self._constraint = Constraint(matcher, self._thought) if matcher else None
-        self._resume(request.output_token_ids, on_progress)
+        self._guidance = Guidance(request.sampling, request.choice_index, matcher)
+        self._guidance.resume(request.output_token_ids, on_progress)
 
     @property
     def order(self) -> tuple[int, bool, int]:
@@ -112,11 +108,11 @@ class Sequence:
             self._next_scored += 1
             return None
         self.token_ids.append(token_id)
-        return self._follow(token_id)
+        return self._guidance.take(token_id)
 
     def look_ahead(self) -> str | None:
         """Prepare for drawing the next token; returns why, if the request's grammar makes that impossible."""
-        return self._constraint.look_ahead() if self._constraint else None
+        return self._guidance.look_ahead()
 
     def take_blocks(self) -> list[int]:
         """Give up all blocks, and with them what is computed; every known token stays known."""
@@ -149,25 +145,10 @@ class Sequence:
 
     def _next_spec(self, eos_token_ids: SequenceOf[int]) -> SampleSpec:
         """How to draw the token after the last known one."""
-        sampling = self.request.sampling
-        masked: tuple[int, ...] = ()
-        if self.num_output_tokens < sampling.min_tokens:
-            masked = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
-        elif self._thought and self._thought.phase is Phase.OPEN:  # an end there would leave no answer
-            masked = (*eos_token_ids,)
-        biases = self._thought.biases(sampling.logit_bias) if self._thought else {}
-        if self._thought and self._thought.is_forced:
-            masked = tuple(id for id in masked if id not in biases)
-        return SampleSpec(
-            sampling=sampling,
-            choice_index=self.request.choice_index,
-            position=self.num_output_tokens,
-            masked_token_ids=masked,
-            history=self.token_ids if sampling.needs_history else (),
-            num_prompt_tokens=self.num_prompt_tokens,
-            step_logit_bias=biases,
-            token_bitmask=self._constraint.bitmask if self._constraint else b"",
-        )
+        return self._spec(self._guidance, self.num_output_tokens, eos_token_ids)
+
+    def _spec(self, guidance: Guidance, position: int, eos_token_ids: SequenceOf[int]) -> SampleSpec:
+        return guidance.spec(position, eos_token_ids, self.token_ids, self.num_prompt_tokens)
 
     def _scoring_spec(self, token_id: int) -> SampleSpec:
         """How to draw a token that is decided, for the sake of its log-probability."""
@@ -190,23 +171,3 @@ class Sequence:
         if self.num_output_tokens >= sampling.max_tokens or self.num_tokens >= context_length:
             return FinishReason.LENGTH
         return None
-
-    def _resume(self, token_ids: SequenceOf[int], on_progress: Callable[[], None]) -> None:
-        """Follow the tokens that an earlier engine produced: of a thought only what still matters, of a grammar all."""
-        position, has_skipped = 0, False
-        while position < len(token_ids) and self._thought and self._thought.phase is not Phase.OVER:
-            if self._thought.phase is Phase.OPEN and not has_skipped:
-                position, has_skipped = position + self._thought.skip(token_ids[position:]), True
-            self._follow(token_ids[position])
-            position += 1
-        if self._constraint:
-            for number, token_id in enumerate(token_ids[position:]):
-                self._follow(token_id)
-                if number % _REPLAYED_AT_ONCE == 0:
-                    on_progress()
-
-    def _follow(self, token_id: int) -> ThoughtClosed | None:
-        thought_closed = self._thought.take(token_id) if self._thought else None
-        if self._constraint:
-            self._constraint.take(token_id)
-        return thought_closed

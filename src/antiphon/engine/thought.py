@@ -11,6 +11,7 @@ runner, and a forced token has the log-probability that the model gave it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from enum import Enum, auto
 
 from antiphon.engine import repetition
@@ -69,6 +70,12 @@ class Thought:
         said = tuple(self._last)
         spellings = [each for each in self._limit.begin_token_ids if each[: len(said)] == said]
         return {spelling[len(said)] for spelling in spellings}
+
+    def copy(self) -> Thought:
+        """Another one at the same place."""
+        other = copy(self)
+        other._last = [*self._last]
+        return other
 
     @property
     def is_forced(self) -> bool:

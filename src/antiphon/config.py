@@ -73,6 +73,7 @@ class EngineConfig:
         "auto"  # precision in matrix products: "int8", "int16" (more accurate, twice the work); auto: by size
     )
     prefix_caching: bool = True
+    speculation: str = "auto"  # drafts of next tokens, verified several in a step; or "off"
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
     engines: int = 0  # processes that serve the model side by side; 0: one for each NUMA node
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from loads import Answer, EngineInMemory, ask
+from loads import Answer, EngineInMemory, ask, oracle_drafts
 from property_tests import examples
 
 from antiphon.engine.sequence import Sequence
@@ -39,6 +39,18 @@ def test_same_under_any_load(load):
     answers = engine.run(*requests)
     for request in requests:
         assert answers.of(request.request_id) == engine.expected(request)
+
+
+@pytest.mark.parametrize("load", [{}, {"kv_cache_tokens": 96}, {"max_batch_tokens": 9}, {"block_size": 1}], ids=str)
+def test_the_same_tokens_with_drafts_in_fewer_steps(load):
+    plain, drafting = (
+        EngineInMemory(**({"block_size": 4} | load), speculation=how) for how in (None, oracle_drafts(1))
+    )
+    for engine in (plain, drafting):
+        answers = engine.run(*eight_requests())
+        for request in eight_requests():
+            assert answers.of(request.request_id) == engine.expected(request)
+    assert len(drafting.plans) < len(plain.plans)
 
 
 def test_same_with_a_warm_cache():
@@ -292,10 +304,12 @@ class LoadMachine(RuleBasedStateMachine):
         sequences=st.integers(1, 5),
         caching=st.booleans(),
         flex_steps=st.integers(1, 20),
+        drafts=st.none() | st.integers(0, 99),
     )
-    def start(self, blocks, block_size, batch, chunk, sequences, caching, flex_steps):
+    def start(self, blocks, block_size, batch, chunk, sequences, caching, flex_steps, drafts):
         self.engine = EngineInMemory(
             flex_steps=flex_steps,
+            speculation=None if drafts is None else oracle_drafts(drafts),
             kv_cache_tokens=blocks * block_size,
             block_size=block_size,
             max_batch_tokens=batch,

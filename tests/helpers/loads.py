@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from grammars import matcher_of
 
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
+from antiphon.engine.drafting import Draft, Drafting
+from antiphon.engine.drafts import Guess, Memory
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
-from antiphon.engine.sequence import Sequence
+from antiphon.engine.sequence import Sequence as Generated
+from antiphon.engine.speculation import Speculation
 from antiphon.engine.turns import FLEX_STEPS
 from antiphon.grammar.matcher import Matcher
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ServiceTier, TokenEvent
@@ -29,7 +34,7 @@ class Answer:
 def expected_answer(request: GenerateRequest, settings: FakeSettings, context_length: int) -> Answer:
     """The answer by definition: no batch, no blocks, no cache; the tokens are those still to be sent."""
     eos = (settings.eos_token_id,) if settings.eos_token_id >= 0 else ()
-    sequence = Sequence(0, request, _matcher(request))
+    sequence = Generated(0, request, _matcher(request))
     while not (reason := sequence.finish_reason(eos, context_length)):
         if settings.fail_on in sequence.token_ids:
             reason = FinishReason.ERROR
@@ -65,7 +70,14 @@ class Answers:
 class EngineInMemory:
     """A scheduler and a fake runner, stepped by the test, with every step's invariants checked."""
 
-    def __init__(self, *, flex_steps: int = FLEX_STEPS, **settings: object) -> None:
+    def __init__(
+        self,
+        *,
+        flex_steps: int = FLEX_STEPS,
+        speculation: Callable[[EngineInMemory], Speculation] | None = None,
+        **settings: object,
+    ) -> None:
+        """`speculation` makes the drafts; without, there are none."""
         self.config = config = fake_config(**settings)
         self.runner = FakeRunner(config)
         self.context_length = min(self.runner.context_length, self.runner.num_blocks * self.runner.block_size)
@@ -82,6 +94,7 @@ class EngineInMemory:
                 eos_token_ids=self.runner.eos_token_ids,
                 flex_steps=flex_steps,
             ),
+            speculation(self) if speculation else None,
         )
         self.answers = Answers()
         self.plans: list[StepPlan] = []
@@ -112,10 +125,54 @@ class EngineInMemory:
         assert plan.num_tokens <= self.config.max_batch_tokens
         assert len(plan.sequences) <= self.config.max_num_sequences
         if chunk := self.config.prefill_chunk:
-            assert all(len(entry.token_ids) <= chunk for entry in plan.sequences)
+            assert all(len(entry.token_ids) <= chunk for entry in plan.sequences if len(entry.samples) < 2)
         assert self.finished.isdisjoint(plan.finished_sequence_ids), "a sequence finishes twice"
         self.finished.update(plan.finished_sequence_ids)
         assert self.finished.isdisjoint(entry.sequence_id for entry in plan.sequences), "a finished sequence goes on"
+
+
+class Oracle(Memory):
+    """Guesses what will come, and a wrong token now and then."""
+
+    def __init__(self, engine: EngineInMemory, random: Random) -> None:
+        super().__init__()
+        self._engine = engine
+        self._random = random
+        self._texts: dict[int, list[int]] = {}
+
+    def guess(self, sequence_id: int, salt: str, token_ids: Sequence[int]) -> Guess:
+        if sequence_id not in self._texts:
+            sequences = self._engine.scheduler._sequences.values()
+            request = next(sequence.request for sequence in sequences if sequence.sequence_id == sequence_id)
+            known = [*request.prompt_token_ids, *request.output_token_ids]
+            self._texts[sequence_id] = known + self._engine.expected(request).token_ids
+        right = self._texts[sequence_id][len(token_ids) :]
+        return Guess(4, (token if self._random.random() < 0.8 else token ^ 1 for token in right))
+
+
+class RandomLengths(Drafting):
+    """Verifies any part of any draft."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+
+    def may_pay(self, num_sequences: int) -> bool:
+        return True
+
+    def lengths(self, drafts: Sequence[Draft], num_sequences: int, max_rows: int) -> list[int]:
+        left = max_rows - num_sequences
+        lengths = []
+        for draft in drafts:
+            lengths.append(self._random.randint(0, min(left, len(draft.is_decided))))
+            left -= lengths[-1]
+        return lengths
+
+
+def oracle_drafts(seed: int) -> Callable[[EngineInMemory], Speculation]:
+    """Drafts that are mostly right, of any lengths."""
+    random = Random(seed)  # noqa: S311  # a test's
+    return lambda engine: Speculation(engine.config.max_batch_tokens, Oracle(engine, random), RandomLengths(random))
 
 
 def _matcher(request: GenerateRequest) -> Matcher | None:

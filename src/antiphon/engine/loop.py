@@ -17,6 +17,7 @@ from antiphon.config import EngineConfig
 from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
+from antiphon.engine.speculation import Speculation
 from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
 from antiphon.request import GenerateRequest, RequestProgress
 from antiphon.step import Runner, StepPlan, StepResult
@@ -55,7 +56,8 @@ class EngineLoop:
         self._pool = BlockPool(runner.num_blocks, runner.block_size, prefix_caching=config.prefix_caching)
         self._budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
         self._limits = _limits(config, runner)
-        self._scheduler = Scheduler(self._pool, self._budget, self._limits)
+        self._speculation = Speculation(config.max_batch_tokens) if config.speculation == "auto" else None
+        self._scheduler = Scheduler(self._pool, self._budget, self._limits, self._speculation)
         self._step_number = 0
         self._step_seconds = 0.0
         self._cycle_seconds = 0.0
@@ -145,9 +147,16 @@ class EngineLoop:
         self._busy_seconds += self._step_seconds
         self._cycle_began = ended
         self._step_number += 1
-        self._budget.observe(plan.num_tokens, self._step_seconds)
+        self._learn(plan)
         self._progress.bump()
         return result
+
+    def _learn(self, plan: StepPlan) -> None:
+        """Learn what the step cost."""
+        if self._speculation:
+            self._speculation.observe_step(plan.num_tokens, self._step_seconds)
+        if not (self._speculation and self._speculation.is_drafting):  # those rows cost less than a prompt's
+            self._budget.observe(plan.num_tokens, self._step_seconds)
 
     def _request_progress(self) -> list[RequestProgress]:
         """The progress of the requests that report it: of prompts after each step, of the queue less often."""

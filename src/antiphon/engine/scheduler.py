@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from antiphon.engine.blocks import BlockKey, BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.prefill import PrefillSharing
-from antiphon.engine.sequence import Sequence
+from antiphon.engine.sequence import Proposal, Sequence
+from antiphon.engine.speculation import Speculation
 from antiphon.engine.turns import FLEX_STEPS, Turns, max_lead
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, TokenEvent
 from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
@@ -53,11 +54,14 @@ class SchedulerCounts:
 class Scheduler:
     """Continuous batching over one block pool."""
 
-    def __init__(self, pool: BlockPool, budget: StepBudget, limits: SchedulerLimits) -> None:
+    def __init__(
+        self, pool: BlockPool, budget: StepBudget, limits: SchedulerLimits, speculation: Speculation | None = None
+    ) -> None:
         assert pool.num_blocks * pool.block_size >= limits.context_length, "the pool must hold one full context"
         self._pool = pool
         self._budget = budget
         self._limits = limits
+        self._speculation = speculation
         # Each running sequence gets at least one token a step, so that none of them starves.
         self._max_running = min(limits.max_num_sequences, limits.max_batch_tokens)
         lead = max_lead(self._max_running, limits.max_batch_tokens, limits.context_length)
@@ -132,6 +136,7 @@ class Scheduler:
         self.begun = [sequence.request_id for sequence, _ in shares if not sequence.has_begun]
         for sequence, _ in shares:
             sequence.has_begun = True
+        self._draft(shares)
         entries = [self._entry(sequence, count) for sequence, count in shares]
         finished: list[int] = []
         if entries:  # an empty plan is not executed
@@ -148,11 +153,13 @@ class Scheduler:
             tokens[token.sequence_id].append(token)
         for entry in plan.sequences:
             sequence, drawn = sequences[entry.sequence_id], tokens[entry.sequence_id]
-            if all(token.error is None for token in drawn):
-                self._advance(sequence, len(entry.token_ids))
+            draft = self._proposal(sequence).token_ids
+            if all(token.error is None for token in drawn[: len(drawn) - len(draft)]):
+                self._advance(sequence, len(entry.token_ids) - len(draft))
                 if sequence.reports_progress:
                     self.prompt_progress.append(sequence.prompt_progress)
-            events += self._take_tokens(sequence, drawn)
+            events += self._take_tokens(sequence, drawn, draft)
+            self._return_surplus(sequence)
         self.counts.num_computed_tokens += plan.num_tokens
         return events
 
@@ -296,14 +303,44 @@ class Scheduler:
         before = sequence.block_table[start // size - 1] if start else None
         return self._pool.key(before, sequence.token_ids[start : start + size], sequence.request.cache_salt)
 
+    # --- drafts
+
+    def _draft(self, shares: list[tuple[Sequence, int]]) -> None:
+        """Draft where the step computes nothing but last tokens."""
+        if self._speculation:
+            sequences = [sequence for sequence, _ in shares]
+            decoding = sequences if all(sequence.gap == 1 for sequence in sequences) else []
+            eos, limit = self._limits.eos_token_ids, self._limits.context_length
+            self._speculation.plan(decoding, self._make_room_for_draft, eos, limit)
+
+    def _proposal(self, sequence: Sequence) -> Proposal:
+        return self._speculation.of(sequence) if self._speculation else Proposal()
+
+    def _make_room_for_draft(self, sequence: Sequence, wished: int) -> int:
+        """Get blocks for a draft, if nobody else will need them soon; returns how many of its tokens have room."""
+        room = len(sequence.block_table) * self._pool.block_size - sequence.num_tokens
+        missing = self._pool.blocks_for(sequence.num_tokens + wished) - len(sequence.block_table)
+        if missing <= 0 or missing + self.num_running > self._pool.num_available:
+            return min(wished, room)
+        sequence.block_table += self._pool.allocate(missing)
+        return wished
+
+    def _return_surplus(self, sequence: Sequence) -> None:
+        """Give back the blocks that only a draft needed."""
+        needed = self._pool.blocks_for(sequence.num_tokens)
+        surplus = sequence.block_table[needed:]
+        if surplus:
+            del sequence.block_table[needed:]
+            self._pool.release(surplus)
+
     def _entry(self, sequence: Sequence, count: int) -> ScheduledSequence:
-        start = sequence.num_computed_tokens
+        start, proposal = sequence.num_computed_tokens, self._proposal(sequence)
         return ScheduledSequence(
             sequence_id=sequence.sequence_id,
-            token_ids=sequence.token_ids[start : start + count],
+            token_ids=[*sequence.token_ids[start : start + count], *proposal.token_ids],
             num_computed_tokens=start,
             block_table=list(sequence.block_table),
-            samples=sequence.sample_specs(start + count, self._limits.eos_token_ids),
+            samples=[*sequence.sample_specs(start + count, self._limits.eos_token_ids), *proposal.specs],
         )
 
     # --- what came back
@@ -318,13 +355,23 @@ class Scheduler:
             table[index] = self._pool.publish(table[index], before, token_ids, sequence.request.cache_salt)
             sequence.num_published_blocks += 1
 
-    def _take_tokens(self, sequence: Sequence, tokens: list[SampledToken]) -> Iterator[TokenEvent]:
-        """Take the tokens drawn for a sequence in order, up to its end."""
-        for token in tokens:
-            event = self._take_token(sequence, token)
-            yield event
-            if event.finish_reason:
-                return
+    def _take_tokens(self, sequence: Sequence, tokens: list[SampledToken], draft: list[int]) -> list[TokenEvent]:
+        """Take the tokens drawn for a sequence in order, up to its end or the first one that was drafted wrong."""
+        events: list[TokenEvent] = []
+        num_right = 0
+        for number, token in enumerate(tokens):
+            events.append(self._take_token(sequence, token))
+            if events[-1].finish_reason:
+                break
+            if number < len(draft):
+                if draft[number] != token.token_id:
+                    break
+                num_right += 1
+                if tokens[number + 1].error is None:
+                    self._advance(sequence, 1)
+        if self._speculation and draft:
+            self._speculation.observe_draft(sequence, num_right)
+        return events
 
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
         """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
@@ -355,5 +402,7 @@ class Scheduler:
         """Forget a sequence and give its blocks back."""
         del self._sequences[sequence.request_id]
         self._finished.append(sequence.sequence_id)
+        if self._speculation:
+            self._speculation.finish(sequence)
         if self._turns.remove(sequence):
             self._pool.release(sequence.take_blocks())

@@ -7,8 +7,9 @@ pool's internals or of the runner.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from antiphon.engine.guidance import Guidance
@@ -18,6 +19,19 @@ from antiphon.step import SampleSpec
 
 if TYPE_CHECKING:
     from antiphon.grammar.matcher import Matcher
+
+
+@dataclass(slots=True)
+class Proposal:
+    """Drafted tokens that may follow a sequence's last known one, and how to draw what follows each of them."""
+
+    token_ids: list[int] = field(default_factory=list)
+    is_decided: list[bool] = field(default_factory=list)
+    specs: list[SampleSpec] = field(default_factory=list)
+
+    def cut(self, length: int) -> None:
+        """Keep the first tokens only."""
+        del self.token_ids[length:], self.is_decided[length:], self.specs[length:]
 
 
 class Sequence:
@@ -133,6 +147,35 @@ class Sequence:
         if not self.was_preempted:
             self.num_cached_tokens = min(self.num_cached_tokens + num_tokens, self.num_prompt_tokens)
 
+    def propose(self, guess: Iterator[int], most: int, eos_token_ids: SequenceOf[int], context_length: int) -> Proposal:
+        """Tokens that may follow the last known one: those that are decided, and in between those of `guess`.
+
+        It ends where the guess does, where the grammar does not allow it, and before a token that would end the
+        sequence, since nothing is drawn after that.
+        """
+        proposal = Proposal()
+        if self.is_scoring or self.request.sampling.needs_history:
+            return proposal
+        guidance = self._guidance.copy()
+        most = min(
+            most, self.request.sampling.max_tokens - self.num_output_tokens - 1, context_length - self.num_tokens - 1
+        )
+        while len(proposal.token_ids) < most:
+            guessed, decided = next(guess, None), guidance.decided
+            token_id = guessed if decided is None else decided
+            if token_id is None or not guidance.allows(token_id) or self._is_end(token_id, eos_token_ids):
+                break
+            guidance.take(token_id)
+            if guidance.look_ahead():
+                break
+            proposal.token_ids.append(token_id)
+            proposal.is_decided.append(decided is not None)
+            position = self.num_output_tokens + len(proposal.token_ids)
+            proposal.specs.append(self._spec(guidance, position, eos_token_ids))
+            if guessed != token_id:
+                guess = iter(())
+        return proposal
+
     def sample_specs(self, end: int, eos_token_ids: SequenceOf[int]) -> list[SampleSpec]:
         """What is drawn where the tokens up to `end` are computed: scores of the prompt's, and a new token."""
         specs = []
@@ -164,10 +207,12 @@ class Sequence:
         if self.is_scoring:
             return None
         sampling = self.request.sampling
-        if self.num_output_tokens:
-            last = self.token_ids[-1]
-            if last in sampling.stop_token_ids or (last in eos_token_ids and not sampling.ignore_eos):
-                return FinishReason.STOP
+        if self.num_output_tokens and self._is_end(self.token_ids[-1], eos_token_ids):
+            return FinishReason.STOP
         if self.num_output_tokens >= sampling.max_tokens or self.num_tokens >= context_length:
             return FinishReason.LENGTH
         return None
+
+    def _is_end(self, token_id: int, eos_token_ids: SequenceOf[int]) -> bool:
+        sampling = self.request.sampling
+        return token_id in sampling.stop_token_ids or (token_id in eos_token_ids and not sampling.ignore_eos)

@@ -24,6 +24,7 @@ QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
 SCHEDULING_POLICIES = ("fcfs", "priority")
+SPECULATION = ("auto", "off")
 FAIRNESS = ("key", "address", "none")  # whose requests share one fair share
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
@@ -100,6 +101,7 @@ class EngineConfig:
             raise ConfigError(f"--threads is {self.threads}; it must be at most {MAX_THREADS:,}")
         if not 0 <= self.target_step_seconds < float("inf"):
             raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
+        _one_of("--speculation", self.speculation, SPECULATION)
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
         _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)

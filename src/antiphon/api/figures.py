@@ -31,6 +31,8 @@ def engines_report(engine: EngineClient) -> EnginesReport:
         prefix_queries=total.num_prefix_queries,
         prefix_hits=total.num_prefix_hits,
         preemptions=total.num_preemptions,
+        drafted_tokens=total.num_drafted_tokens,
+        accepted_draft_tokens=total.num_accepted_tokens,
     )
     figures = [_figures(each, engine.stats_of(each.id)) for each in engine.engines()]
     return EnginesReport(figures, counts, _limits(engine))

@@ -40,6 +40,7 @@ ALIASES = {
     "-ctv": "--kv-cache-type",
     "--enable-prefix-caching": "--prefix-caching",
     "--no-enable-prefix-caching": "--no-prefix-caching",
+    "--spec-type": "--speculation",  # llama.cpp
     "--long-prefill-token-threshold": "--prefill-chunk",
     "--ubatch-size": "--prefill-chunk",
     "-ub": "--prefill-chunk",
@@ -53,9 +54,11 @@ ALIASES = {
 }
 # A value elsewhere → ours.
 _STORED_SO = ("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "gguf")  # found in the model's files
+_DRAFTS_FROM_TEXT = ("ngram", "ngram-cache", "ngram-simple", "ngram-mod", "ngram-map-k", "ngram-map-k4v")  # llama.cpp
 VALUES = {
     "--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"},
     "--quantization": dict.fromkeys(_STORED_SO, "auto"),
+    "--speculation": {"none": "off", **dict.fromkeys(_DRAFTS_FROM_TEXT, "auto")},
     "--tool-call-parser": {"deepseek_v3": "deepseek", "deepseek_v31": "deepseek"},
 }
 # Switches elsewhere → our option and its value.

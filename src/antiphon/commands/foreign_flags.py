@@ -88,6 +88,17 @@ FOREIGN_FLAGS = (
     _switch("--enable-chunked-prefill -cb --cont-batching --no-context-shift", _ALWAYS),
     _switch("-kvu --kv-unified", "conversations share one KV cache"),
     _value("--cache-reuse", _NUMBER, "--prefix-caching reuses what prompts share"),
+    _value(
+        "--draft --draft-n --draft-max --draft-min --draft-n-min --draft-p-min --spec-ngram-size-n --spec-ngram-size-m",
+        _NUMBER,
+        "how much is drafted depends on what it is worth",
+    ),
+    _value(
+        "--speculative-config",
+        r".*\bngram\b.*",
+        "drafts come from the text itself",
+        "--speculation auto needs no draft model",
+    ),
     _value("-s --seed", "-1|0", "each request has a seed of its own", "requests may set seed"),
     _value("-n --predict --n-predict", "-1", "answers end with the context", "requests may set max_tokens"),
     _switch("--warmup --no-warmup", "the first request is as fast as the next"),

@@ -23,6 +23,7 @@ from antiphon.config import (
     METRICS_ALIASES,
     QUANTIZATIONS,
     SCHEDULING_POLICIES,
+    SPECULATION,
     SYSTEM_PROMPTS,
     TOOL_CALL_PARSERS,
     EngineConfig,
@@ -163,6 +164,9 @@ def serve(
     prefix_caching: Annotated[
         bool, _option(_LOAD, "Compute the beginning that prompts share only once.")
     ] = _ENGINE.prefix_caching,
+    speculation: Annotated[
+        str, _choice(_LOAD, SPECULATION, "draft next tokens from text that repeats, or do not. Answers are the same.")
+    ] = _ENGINE.speculation,
     prefix_cache_per_key: Annotated[
         bool, _option(_LOAD, "Share such beginnings only among requests with the same API key.")
     ] = _SERVER.prefix_cache_per_key,
@@ -276,6 +280,7 @@ def serve(
         activations=activations,
         kv_cache_tokens=kv_cache_tokens,
         prefix_caching=prefix_caching,
+        speculation=speculation,
         prefill_chunk=prefill_chunk,
         target_step_seconds=target_step_seconds,
         engines=engines,

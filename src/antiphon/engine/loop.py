@@ -17,7 +17,7 @@ from antiphon.config import EngineConfig
 from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.scheduler import Scheduler, SchedulerLimits
-from antiphon.engine.speculation import Speculation
+from antiphon.engine.speculation import Speculation, SpeculationCounts
 from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
 from antiphon.request import GenerateRequest, RequestProgress
 from antiphon.step import Runner, StepPlan, StepResult
@@ -177,6 +177,7 @@ class EngineLoop:
 
     def _stats(self, plan: StepPlan) -> EngineStats:
         counts = self._scheduler.counts
+        drafts = self._speculation.counts if self._speculation else SpeculationCounts()
         return EngineStats(
             running=self._scheduler.num_running,
             waiting=self._scheduler.num_waiting,
@@ -193,6 +194,8 @@ class EngineLoop:
             num_prefix_queries=counts.num_prefix_queries,
             num_prefix_hits=counts.num_prefix_hits,
             num_preemptions=counts.num_preemptions,
+            num_drafted_tokens=drafts.num_drafted_tokens,
+            num_accepted_tokens=drafts.num_accepted_tokens,
         )
 
 

@@ -99,6 +99,8 @@ class EngineStats(Message, frozen=True):
     num_prefix_queries: int = 0  # tokens looked up in the prefix cache
     num_prefix_hits: int = 0  # of those, tokens found
     num_preemptions: int = 0
+    num_drafted_tokens: int = 0  # verified in a step
+    num_accepted_tokens: int = 0  # of those, tokens that were as drafted
 
 
 class StepReport(Message, frozen=True):

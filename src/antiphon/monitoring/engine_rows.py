@@ -143,6 +143,17 @@ CACHE = Row(
             thresholds=BAD_ABOVE_ZERO,
             document="metrics.md#engines",
         ),
+        Panel(
+            "Drafts",
+            "Tokens per second that were drafted and verified, and those that were right. Each of these saved its "
+            "answer a step. There are few where text does not repeat, or many answers are computed at once.",
+            [
+                Query(rate("antiphon_draft_tokens_total"), "verified"),
+                Query(rate("antiphon_draft_tokens_accepted_total"), "right"),
+            ],
+            width=6,
+            document="metrics.md#engines",
+        ),
     ],
 )
 

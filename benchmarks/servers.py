@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,6 +152,7 @@ class Server:
     port: int = 0
     model: str = ""
     process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
     seconds_to_start: float = 0.0
 
     def start(self, log_folder: Path) -> None:
@@ -158,25 +160,30 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        log = log_folder / f"{self.name}.log"
+        self.log = log_folder / f"{self.name}.log"
         words = shlex.split(self.command.format(port=self.port))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             environment[name] = value
         started = time.monotonic()
-        with log.open("wb") as output:
+        with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 words, stdout=output, stderr=output, start_new_session=True, env=environment
             )
         while not self._answers():
-            if self.process.poll() is not None:
-                sys.exit(f"{self.name} ended with status {self.process.returncode}; see {log}")
+            self.check()
             if time.monotonic() > started + START_TIMEOUT:
-                sys.exit(f"{self.name} was not ready within {START_TIMEOUT:.0f} s; see {log}")
+                sys.exit(f"{self.name} was not ready within {START_TIMEOUT:.0f} s; see {self.log}")
             time.sleep(0.5)
         self.seconds_to_start = time.monotonic() - started
         asyncio.run(self.run(Case.parse(WARM_UP)))
+
+    def check(self) -> None:
+        """End the benchmark, with the reason, if the server has ended."""
+        if self.process is not None and (status := self.process.poll()) is not None:
+            how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+            sys.exit(f"{self.name} {how}; see {self.log}")
 
     def _answers(self) -> bool:
         try:
@@ -196,21 +203,29 @@ class Server:
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.processes():
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, number)
 
     def stop(self) -> None:
-        if self.process is not None:
+        """Stop it; one that has ended, or was stopped before, is left alone."""
+        if self.process is not None and self.process.poll() is None:
             self._signal(signal.SIGCONT)
-            os.killpg(self.process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGTERM)
             try:
                 self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
 
     async def run(self, case: Case, prompts: list[list[int]] | None = None) -> list[Stream]:
-        """All users at once; without `prompts`, with those of the case."""
+        """All users at once; without `prompts`, with those of the case. Ends the benchmark if the server has ended."""
         given = case.prompts() if prompts is None else prompts
-        return await asyncio.gather(*(complete(self.port, self.model, case, prompt) for prompt in given))
+        try:
+            return await asyncio.gather(*(complete(self.port, self.model, case, prompt) for prompt in given))
+        except (OSError, EOFError, RuntimeError, IndexError):
+            await asyncio.sleep(0.5)  # a process that breaks its connections may take a moment to end
+            self.check()
+            raise
 
     def processes(self) -> list[int]:
         """Ids of the process that was started and all below it."""

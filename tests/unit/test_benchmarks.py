@@ -16,6 +16,7 @@ import pytest
 from http_server import serving, until
 from overload_clients import Attempt, Clients, Load, Seen
 from overload_report import figures, percentile, tickets, waits_of
+from servers import Server
 from soak import Sample, growth, trends
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -149,3 +150,26 @@ async def test_clients_of_the_overload_benchmark_note_refusals(tmp_path, kind):
         "refused",
         "left",
     }  # the stock client waits until it may come back
+
+
+DYING = """
+import json, os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = listener.accept()
+    if connection.recv(65536).startswith(b"POST"):
+        os._exit(3)
+    body = json.dumps({"data": [{"id": "model"}]}).encode()
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    connection.close()
+"""
+
+
+def test_a_benchmark_says_how_its_server_ended(tmp_path: Path) -> None:
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    server = Server("dying", f"{sys.executable} {script} {{port}}")
+    with pytest.raises(SystemExit, match=rf"dying ended with status 3; see {tmp_path}/dying\.log"):
+        server.start(tmp_path)
+    server.stop()
+    server.stop()

@@ -25,6 +25,7 @@ ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
 SCHEDULING_POLICIES = ("fcfs", "priority")
 SPECULATION = ("auto", "off")
+SHARE_EQUAL_REQUESTS = ("key", "all", "off")
 FAIRNESS = ("key", "address", "none")  # whose requests share one fair share
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
 HUBS = ("huggingface", "modelscope")
@@ -132,6 +133,7 @@ class ServerConfig:
     model_name: str = ""  # shown to clients; empty: the file's name
     prefix_cache_per_key: bool = False  # share cached prefixes only among requests with the same API key
     scheduling_policy: str = "fcfs"  # first come, first served, or "priority": by the priority of requests
+    share_equal_requests: str = "key"  # whose are computed once: those of one "key", of "all", or "off": of nobody
     fairness: str = "key"  # equal service for each API key, without keys for each "address"; "none": no shares
     max_queued_requests: int = 256  # accepted and not finished; more are refused with 503
     max_wait: float = 300.0  # seconds for the first token; requests that would wait longer are refused; 0: no limit
@@ -191,6 +193,7 @@ class ServerConfig:
         _one_of("--hub", self.hub, HUBS)
         _one_of("--scheduling-policy", self.scheduling_policy, SCHEDULING_POLICIES)
         _one_of("--fairness", self.fairness, FAIRNESS)
+        _one_of("--share-equal-requests", self.share_equal_requests, SHARE_EQUAL_REQUESTS)
         _one_of("--system-prompt", self.system_prompt, SYSTEM_PROMPTS)
         _one_of("--tool-call-parser", self.tool_call_parser, TOOL_CALL_PARSERS)
         _one_of("--log-level", self.log_level, LOG_LEVELS)

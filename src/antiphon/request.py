@@ -133,6 +133,7 @@ class Terms:
     client: str = ""  # a key's name or an address
     retry_count: int | None = None  # as the client counts; None: it does not say
     digest: bytes = b""  # of its body: with the client, it tells a retry from another request; empty: of its tokens
+    shares_with: str | None = None  # equal requests with the same name here are computed once; None: apart
 
     @property
     def is_retry(self) -> bool:

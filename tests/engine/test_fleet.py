@@ -20,7 +20,7 @@ from antiphon.engine.supervisor import EngineDeath, EngineOwner
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, Message, Ready, StepReport
 from antiphon.errors import AntiphonError, ConfigError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
-from antiphon.request import FinishReason, GenerateRequest, TokenEvent
+from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
 
 LENGTH = 6  # tokens of each answer
 ENGINES = st.integers(0, 7)
@@ -176,15 +176,15 @@ class FleetMachine(RuleBasedStateMachine):
 
     # --- requests
 
-    @rule(num_choices=st.integers(1, 3), prompt=st.integers(1, 5))
-    def arrive(self, num_choices: int, prompt: int) -> None:
+    @rule(num_choices=st.integers(1, 3), prompt=st.integers(1, 5), shares_with=st.sampled_from([None, "", "", "ann"]))
+    def arrive(self, num_choices: int, prompt: int, shares_with: str | None) -> None:
         if self.is_failed:
             return
         self.num_asked += 1
         requests = [ask(f"r{self.num_asked}-{n}", [prompt] * 40, max_tokens=100) for n in range(num_choices)]
 
         async def generate() -> list[TokenStream]:
-            return self.client.generate_all(requests)
+            return self.client.generate_all(requests, Terms(shares_with=shares_with))
 
         generation = self.client._fleet.generation.config.fake_settings.vocab_size
         for request, stream in zip(requests, self.loop.run_until_complete(generate()), strict=True):
@@ -306,9 +306,29 @@ class FleetMachine(RuleBasedStateMachine):
             assert all(each.generation == engine.generation for each in theirs)
         able = {engine.generation for engine in client._fleet.engines.values() if engine.takes_requests}
         for each in unfinished:
-            if each.engine_id is None:
+            if each.engine_id is None and each.leader is None:
                 assert each.generation not in able, "a request waits while there is an engine for it"
             assert each.generation in client._fleet.generations, "nobody will ever compute it"
+
+    @invariant()
+    def whoever_follows_another_follows_one_that_is_computed_and_equal(self) -> None:
+        unfinished = self.client._accounts.unfinished
+        for each in unfinished.values():
+            assert len({id(follower) for follower in each.followers}) == len(each.followers)
+            for follower in each.followers:
+                assert follower.leader is each
+                assert unfinished[follower.request.request_id] is follower
+            if each.leader:
+                assert each.engine_id is None
+                assert not each.followers
+                assert each in each.leader.followers
+                assert unfinished[each.leader.request.request_id] is each.leader
+                assert each.signature == each.leader.signature != b""
+                assert each.output_token_ids == each.leader.output_token_ids
+                assert each.generation == each.leader.generation
+        for leader in self.client._sharing._leaders.values():
+            assert leader.leader is None
+            assert leader.request.request_id in unfinished
 
     def teardown(self) -> None:
         try:

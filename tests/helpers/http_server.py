@@ -87,6 +87,7 @@ async def serving(
     max_num_sequences: int = 64,
     max_batch_tokens: int = 512,
     prefill_chunk: int | None = None,
+    speculation: str = "off",
     page_folder: Path = FOLDER,
     administration: Administration | None = None,
     host: str = "127.0.0.1",
@@ -94,19 +95,23 @@ async def serving(
     tracer: Tracer | None = None,
     **settings: Any,
 ) -> AsyncIterator[Served]:
-    """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence."""
+    """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence.
+
+    Each request is computed by itself, a token a step, unless a test says otherwise: tests count both.
+    """
     text = text_model(folder, template, settings.get("tool_call_parser", "auto"))
     token_ids = tuple(text.tokenizer.encode_with_control(script))
     eos = text.tokenizer.eos_token_ids[0]
     fake_settings = FakeSettings(
         **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
     )
-    config = ServerConfig(host=host, port=port, model_name=MODEL, **settings)
+    config = ServerConfig(host=host, port=port, model_name=MODEL, **{"share_equal_requests": "off"} | settings)
     engine_config = EngineConfig(
         model="",
         engines=engines,
         max_num_sequences=max_num_sequences,
         max_batch_tokens=max_batch_tokens,
+        speculation=speculation,
         fake=True,
         fake_settings=fake_settings,
     )

@@ -83,6 +83,11 @@ class Context:
         """The weight of this client's fair share."""
         return next((key.weight for key in self.settings.api_keys if key.name == self.fairness_id), 1)
 
+    @property
+    def shares_with(self) -> str | None:
+        """Whose equal requests may be computed together with this one's."""
+        return {"key": self.key, "all": "", "off": None}[self.settings.share_equal_requests]
+
     def facts(self) -> ModelFacts:
         """The model's numbers. Raises NotReady until the first engine has reported them.
 

@@ -31,6 +31,7 @@ def engines_report(engine: EngineClient) -> EnginesReport:
         prefix_queries=total.num_prefix_queries,
         prefix_hits=total.num_prefix_hits,
         preemptions=total.num_preemptions,
+        shared_requests=engine.num_shared,
         drafted_tokens=total.num_drafted_tokens,
         accepted_draft_tokens=total.num_accepted_tokens,
     )

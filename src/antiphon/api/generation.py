@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
@@ -273,7 +274,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
         for index, prompt in enumerate(job.prompts)
         for choice_index in range(job.n)
     ]
-    terms = context.deadlines.terms(job)
+    terms = replace(context.deadlines.terms(job), shares_with=context.shares_with)
     try:
         load = context.degrading.begin(job.load)
     except Overloaded:

@@ -23,6 +23,7 @@ from antiphon.config import (
     METRICS_ALIASES,
     QUANTIZATIONS,
     SCHEDULING_POLICIES,
+    SHARE_EQUAL_REQUESTS,
     SPECULATION,
     SYSTEM_PROMPTS,
     TOOL_CALL_PARSERS,
@@ -173,6 +174,10 @@ def serve(
     scheduling_policy: Annotated[
         str, _choice(_LOAD, SCHEDULING_POLICIES, "first come first served, or by the requests' priority, lowest first.")
     ] = _SERVER.scheduling_policy,
+    share_equal_requests: Annotated[
+        str,
+        _choice(_LOAD, SHARE_EQUAL_REQUESTS, "whose equal requests are computed once, if they run at the same time."),
+    ] = _SERVER.share_equal_requests,
     fairness: Annotated[
         str,
         _choice(_LOAD, FAIRNESS, "who gets equal service: each API key, without keys each client address, or nobody."),
@@ -307,6 +312,7 @@ def serve(
         model_name=model_name,
         prefix_cache_per_key=prefix_cache_per_key,
         scheduling_policy=scheduling_policy,
+        share_equal_requests=share_equal_requests,
         fairness=fairness,
         max_queued_requests=max_queued_requests,
         max_wait=max_wait,

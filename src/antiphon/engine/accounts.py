@@ -8,7 +8,7 @@ event. Which engine computes a request is the fleet's business, and which reques
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from antiphon.engine.unfinished import Unfinished
@@ -80,6 +80,22 @@ class Accounts:
             unfinished.stream.push(event)
         for listener in self._listeners:
             listener(event)
+
+    def deliver_to_all(self, unfinished: Unfinished, event: TokenEvent, error: AntiphonError | None = None) -> None:
+        """Deliver an event of a request that is computed, to it and to those that follow it."""
+        readers = unfinished.readers
+        if event.finish_reason:
+            unfinished.followers = []  # they end with it, so none takes its place
+        for reader in readers:
+            request_id = reader.request.request_id
+            if request_id in self.unfinished:  # else its reader has just left
+                own = event if event.request_id == request_id else replace(event, request_id=request_id)
+                self.deliver(reader, own, error)
+
+    def fail_all(self, unfinished: Unfinished, error: AntiphonError) -> None:
+        """End a request that is computed, and those that follow it, with an error."""
+        event = TokenEvent(unfinished.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
+        self.deliver_to_all(unfinished, event, error)
 
     def fail(self, unfinished: Unfinished, error: AntiphonError) -> None:
         """End a request with an error."""

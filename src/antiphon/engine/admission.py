@@ -148,6 +148,15 @@ class Admission:
         load.capacity.forget_forecast()
         return wish.prediction
 
+    def has_place(self, request: GenerateRequest) -> bool:
+        """Whether there may be one more unfinished request of this client."""
+        return self._is_full(request.fairness_id, request.fairness_weight, 1) is None
+
+    def admit_for_free(self, request: GenerateRequest) -> None:
+        """Accept a request that no engine has to compute."""
+        self._total_unfinished += 1
+        self._num_unfinished[request.fairness_id] += 1
+
     def start_before(self, terms: Terms, predicted: Prediction) -> float:
         """Seconds within which an accepted request should begin; after those, ask `time_left`.
 

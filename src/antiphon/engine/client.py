@@ -12,6 +12,7 @@ that started it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +26,7 @@ from antiphon.engine.capacity import Capacity
 from antiphon.engine.engine_handle import EngineHandle, Supervising
 from antiphon.engine.fleet import Fleet
 from antiphon.engine.operations import Operations
+from antiphon.engine.sharing import Sharing, signature
 from antiphon.engine.speed import CombinedSpeed
 from antiphon.engine.stream import TokenStream
 from antiphon.engine.supervisor import Supervisor
@@ -61,6 +63,7 @@ class EngineClient:
         self._accounts = Accounts(self)
         self._admission = Admission(server.max_queued_requests)
         self._settings = server
+        self._sharing = Sharing()
         self._fleet = Fleet(
             engine,
             vocabulary,
@@ -146,6 +149,11 @@ class EngineClient:
     def loading(self) -> Loading | None:
         """How far loading has come, of the engine that is furthest behind; None while no engine is loading."""
         return min(filter(None, (engine.loading for engine in self._all)), key=lambda it: it.fraction, default=None)
+
+    @property
+    def num_shared(self) -> int:
+        """Requests that were not computed, because an equal one was."""
+        return self._sharing.num_shared
 
     @property
     def restarts(self) -> int:
@@ -270,6 +278,8 @@ class EngineClient:
             group = [self._unfinished(request, terms, number) for request in requests]
             for unfinished in group:
                 unfinished.group = group
+            if len(group) == 1 and (leader := self._leader_of(group[0])):
+                return [self._follow(group[0], leader)]
             load = self._load_for(self._fleet.engine_for(group))
             predicted = self._admission.admit(requests, terms, load)
         except AntiphonError:
@@ -282,8 +292,30 @@ class EngineClient:
             if start_before < inf:
                 self._check_after(unfinished, start_before)
             unfinished.stream.predicted_wait = predicted.first_token
+        if len(group) == 1:
+            self._sharing.lead(group[0])
         self._fleet.place(group)
         return [unfinished.stream for unfinished in group]
+
+    def _leader_of(self, unfinished: Unfinished) -> Unfinished | None:
+        """The request that a new one can follow instead of being computed."""
+        unfinished.signature = signature(unfinished.request, unfinished.terms, unfinished.generation)
+        leader = self._sharing.leader_of(unfinished)
+        return leader if leader and self._admission.has_place(unfinished.request) else None
+
+    def _follow(self, unfinished: Unfinished, leader: Unfinished) -> TokenStream:
+        """Accept a request that gets the events of an equal one: at once those that came, then each with it."""
+        self._admission.admit_for_free(unfinished.request)
+        self._accounts.accept(unfinished)
+        self._sharing.follow(unfinished, leader)
+        unfinished.stream.predicted_wait = leader.stream.predicted_wait
+        if leader.stream.begun_at is not None:
+            unfinished.stream.note_begun(time.monotonic())
+        elif (patience := min(unfinished.terms.first_token, unfinished.terms.whole_answer)) < inf:
+            self._check_after(unfinished, patience)
+        for event in leader.events:
+            self._accounts.deliver(unfinished, replace(event, request_id=unfinished.request.request_id))
+        return unfinished.stream
 
     def _unfinished(self, request: GenerateRequest, terms: Terms, generation: int) -> Unfinished:
         stream = TokenStream(request.request_id, self.abort)
@@ -306,8 +338,14 @@ class EngineClient:
         Unknown ids are ignored, since the request may just have ended.
         """
         if unfinished := self._accounts.unfinished.get(request_id):
-            self._fleet.withdraw(unfinished, is_answered=reason is not FinishReason.ABORT)
+            self._let_go(unfinished, is_answered=reason is not FinishReason.ABORT)
             self._accounts.deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
+
+    def _let_go(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:
+        """Take a request from its engine, unless an equal one takes its place there."""
+        if unfinished.followers:
+            self._fleet.hand_over(unfinished, self._sharing.succeed(unfinished))
+        self._fleet.withdraw(unfinished, is_answered=is_answered)
 
     def check_breakers(self) -> None:
         """Raise EngineUnavailable if a new request would be refused because all engines keep failing."""
@@ -319,7 +357,7 @@ class EngineClient:
         return sum(map(self._estimate, self._accounts.unfinished.values()))
 
     def _estimate(self, unfinished: Unfinished) -> float:
-        return self._admission.tokens_owed_of(unfinished, self._context_length)
+        return 0.0 if unfinished.leader else self._admission.tokens_owed_of(unfinished, self._context_length)
 
     def _load_for(self, engine: EngineHandle | None) -> Load:
         """What a new request has to wait for that this engine would get; None: it has to wait for an engine.
@@ -328,7 +366,8 @@ class EngineClient:
         """
         capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
         engine_ids = (None, engine.id if engine else None)
-        mine = [each for each in self._accounts.unfinished.values() if each.engine_id in engine_ids]
+        computed = (each for each in self._accounts.unfinished.values() if each.leader is None)
+        mine = [each for each in computed if each.engine_id in engine_ids]
         return Load(capacity, mine, self._context_length)
 
     @property
@@ -365,11 +404,12 @@ class EngineClient:
         if unfinished.has_begun:
             return
         engine = self._fleet.engines.get(unfinished.engine_id or 0)
-        left = self._admission.time_left(unfinished, self._load_for(engine))
+        load = self._load_for(engine)
+        left = unfinished.patience_left if unfinished.leader else self._admission.time_left(unfinished, load)
         if left > 0:  # steps or answers have become shorter
             self._check_after(unfinished, left)
             return
-        self._fleet.withdraw(unfinished)
+        self._let_go(unfinished)
         load = self._load_for(engine)
         others = [each for each in load.unfinished if each is not unfinished]
         self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
@@ -381,9 +421,13 @@ class EngineClient:
     # --- what the accounts call
 
     def request_answered(self, unfinished: Unfinished, num_cached_tokens: int) -> None:
-        self._admission.note_first(unfinished, num_cached_tokens)
+        if unfinished.leader is None:
+            self._admission.note_first(unfinished, num_cached_tokens)
 
     def request_ended(self, unfinished: Unfinished, reason: FinishReason) -> None:
+        if unfinished.followers:  # it ended for itself alone
+            self._fleet.hand_over(unfinished, self._sharing.succeed(unfinished))
+        self._sharing.leave(unfinished)
         self._fleet.forget(unfinished)
         self.operations.note_end(unfinished.generation)
         self._admission.note_end(unfinished, reason)

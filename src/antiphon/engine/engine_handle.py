@@ -238,6 +238,12 @@ class EngineHandle:
             self._supervisor.send(Abort(unfinished.wire_id))
         unfinished.num_withdrawals += 1
 
+    def hand_over(self, unfinished: Unfinished, heir: Unfinished) -> None:
+        """Let an equal request take the place of one that it has."""
+        self.requests[unfinished.wire_id] = heir
+        heir.take_place_of(unfinished)
+        heir.stream.note_engine("given", self.id)
+
     def forget(self, unfinished: Unfinished) -> None:
         """Note that a request has ended, or that it is no longer this engine's."""
         del self.requests[unfinished.wire_id]
@@ -266,16 +272,16 @@ class EngineHandle:
         self.capacity.observe(report.stats, report.events)
         for wire_id in report.begun:
             if unfinished := self.requests.get(wire_id):
-                unfinished.stream.note_begun(time.monotonic() - report.stats.step_seconds)
+                for reader in unfinished.readers:
+                    reader.stream.note_begun(time.monotonic() - report.stats.step_seconds)
         for progress in report.progress:
             if unfinished := self.requests.get(progress.request_id):
-                unfinished.stream.push_progress(replace(progress, request_id=unfinished.request.request_id))
+                for reader in unfinished.readers:
+                    reader.stream.push_progress(replace(progress, request_id=reader.request.request_id))
         for event in report.events:
             if unfinished := self.requests.get(event.request_id):  # else it was aborted, or is another engine's now
-                if unfinished.num_withdrawals:
-                    event = replace(event, request_id=unfinished.request.request_id)
                 self._note_outcome(unfinished, event)
-                self._accounts.deliver(unfinished, event)
+                self._accounts.deliver_to_all(unfinished, event)
 
     def _note_outcome(self, unfinished: Unfinished, event: TokenEvent) -> None:
         """Tell the breaker what an event says of this engine. A grammar that fails says nothing of it."""
@@ -292,7 +298,7 @@ class EngineHandle:
         self.trouble = death.summary
         for unfinished in self._lose_all():
             if error := unfinished.note_death(death.working_on):
-                self._accounts.fail(unfinished, error)
+                self._accounts.fail_all(unfinished, error)
         self._owner.engine_died(self)
 
     def engine_given_up(self, error: AntiphonError) -> None:

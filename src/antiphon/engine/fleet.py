@@ -252,6 +252,13 @@ class Fleet:
         if unfinished.engine_id is not None:
             self.engines[unfinished.engine_id].withdraw(unfinished, is_answered=is_answered)
 
+    def hand_over(self, unfinished: Unfinished, heir: Unfinished) -> None:
+        """Let an equal request take the place of another, at its engine or among those that wait for one."""
+        if unfinished.engine_id is not None:
+            self.engines[unfinished.engine_id].hand_over(unfinished, heir)
+        else:
+            heir.take_place_of(unfinished)
+
     def forget(self, unfinished: Unfinished) -> None:
         """Note that a request has ended."""
         if unfinished.engine_id is not None:
@@ -266,7 +273,9 @@ class Fleet:
         placement = Placement(self.engines.values(), self._estimate)
         num_tokens = 0
         for unfinished in self._accounts.unfinished.values():
-            if unfinished.engine_id is not None or not (engine := placement.engine_for([unfinished])):
+            if unfinished.engine_id is not None or unfinished.leader:
+                continue
+            if not (engine := placement.engine_for([unfinished])):
                 continue
             if num_tokens > _TOKENS_AT_ONCE:
                 self._is_placing = True

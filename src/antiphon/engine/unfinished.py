@@ -42,16 +42,27 @@ class Unfinished:
     digests: list[bytes] | None = None  # of the prompt's prefixes, for `routing`; None: not computed yet
     permit: Permit = field(default_factory=Permit)  # of the breaker of the engine that has it
     num_withdrawals: int = 0  # how often it was taken from an engine that was alive
+    wire_name: str = ""  # what `wire_id` begins with: the id of the request that was given to an engine first
+    signature: bytes = b""  # equal for requests that may share their computation; empty: it shares with none
+    leader: Unfinished | None = None  # the equal request that is computed, whose events this one gets
+    followers: list[Unfinished] = field(default_factory=list)  # those that get this one's events
+    events: list[TokenEvent] = field(default_factory=list)  # received so far, for followers to come
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
 
     def __post_init__(self) -> None:
+        self.wire_name = self.request.request_id
         self.parts = AnswerParts(self.request.sampling.thinking, self.output_token_ids)
 
     @property
     def age(self) -> float:
         """Seconds since it was accepted."""
         return time.monotonic() - self.accepted_at
+
+    @property
+    def patience_left(self) -> float:
+        """Seconds that its client still waits."""
+        return min(self.terms.first_token, self.terms.whole_answer) - self.age
 
     @property
     def has_begun(self) -> bool:
@@ -71,8 +82,19 @@ class Unfinished:
         It is a new one after every withdrawal, so that late events of an engine that had the request before are not
         taken for those of the engine that has it now, which may be the same one.
         """
-        request_id = self.request.request_id
-        return f"{request_id}#{self.num_withdrawals}" if self.num_withdrawals else request_id
+        return f"{self.wire_name}#{self.num_withdrawals}" if self.num_withdrawals else self.wire_name
+
+    @property
+    def readers(self) -> list[Unfinished]:
+        """This request and all that follow it."""
+        return [self, *self.followers]
+
+    def take_place_of(self, other: Unfinished) -> None:
+        """Become what the engine has instead of an equal request."""
+        self.engine_id, other.engine_id = other.engine_id, None
+        self.permit, other.permit = other.permit, Permit()
+        self.wire_name, self.num_withdrawals = other.wire_name, other.num_withdrawals
+        self.num_deaths, self.num_fruitless_deaths = other.num_deaths, other.num_fruitless_deaths
 
     @property
     def num_tokens(self) -> int:
@@ -83,6 +105,8 @@ class Unfinished:
         """Follow the request by an event."""
         self.num_fruitless_deaths = 0
         self.num_scored_tokens += event.is_prompt
+        if self.signature:
+            self.events.append(event)
         if event.token_id is not None:
             self.output_token_ids.append(event.token_id)
             self.parts.take(event.token_id, event.thought_closed)

@@ -50,6 +50,7 @@ class EngineCounts:
     prefix_queries: int = 0  # tokens looked up in the prefix cache
     prefix_hits: int = 0  # of those, tokens found
     preemptions: int = 0
+    shared_requests: int = 0
     drafted_tokens: int = 0
     accepted_draft_tokens: int = 0
 
@@ -126,6 +127,7 @@ def _counters(counts: EngineCounts) -> Iterable[Metric]:
         ("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", counts.prefix_queries),
         ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", counts.prefix_hits),
         ("preemptions", "Sequences preempted because there were too few KV blocks.", counts.preemptions),
+        ("requests_shared", "Requests that were not computed, because an equal one was.", counts.shared_requests),
         ("draft_tokens", "Drafted tokens that were verified.", counts.drafted_tokens),
         ("draft_tokens_accepted", "Drafted tokens that were right.", counts.accepted_draft_tokens),
     ):

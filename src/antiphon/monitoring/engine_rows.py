@@ -144,6 +144,13 @@ CACHE = Row(
             document="metrics.md#engines",
         ),
         Panel(
+            "Equal requests",
+            "Requests per second that were not computed, because an equal one was at the same time.",
+            [Query(rate("antiphon_requests_shared_total"), "shared")],
+            width=6,
+            document="metrics.md#engines",
+        ),
+        Panel(
             "Drafts",
             "Tokens per second that were drafted and verified, and those that were right. Each of these saved its "
             "answer a step. There are few where text does not repeat, or many answers are computed at once.",

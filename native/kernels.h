@@ -150,7 +150,7 @@ constexpr int64_t kAttentionTileTokens = 8;  // query tokens that share one walk
 
 // The online softmax starts anew at each multiple of this position, and the states of the segments are folded in order,
 // so that several threads can share one long sequence and the bits do not depend on how they do
-// (docs/decisions/019-attention-in-segments.md).
+// (docs/decisions/020-attention-in-segments.md).
 constexpr int64_t kSegmentTokens = 256;
 static_assert(kSegmentTokens % kBlockTokens == 0);
 

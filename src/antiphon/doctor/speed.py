@@ -53,7 +53,7 @@ class Case:
         blocks = -(-(self.context + self.tokens) // runner.block_size)
         token_ids = [(7 * index) % runner.vocab_size for index in range(self.tokens)]
         spec = SampleSpec(_GREEDY, choice_index=0, position=0)
-        sequence = ScheduledSequence(self.tokens, token_ids, self.context, list(range(blocks)), spec)
+        sequence = ScheduledSequence(self.tokens, token_ids, self.context, list(range(blocks)), (spec,))
         started = time.perf_counter()
         runner.execute(StepPlan([sequence]))
         self.seconds.append(time.perf_counter() - started)

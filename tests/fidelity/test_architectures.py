@@ -118,7 +118,7 @@ def continued(model: Path, tokens: list[int]) -> torch.Tensor:
     blocks = list(range(-(-2 * LENGTH // runner.block_size)))
     rows = []
     for at in range(length):
-        result = runner.execute(StepPlan([ScheduledSequence(0, [tokens[at]], at, blocks, _GREEDY)]))
+        result = runner.execute(StepPlan([ScheduledSequence(0, [tokens[at]], at, blocks, (_GREEDY,))]))
         rows.append(torch.from_numpy(runner.logits()[0].copy()))
         if at >= LENGTH - 1:
             tokens.append(result.sampled[0].token_id)

@@ -34,7 +34,7 @@ def identity(rows: int, columns: int) -> Any:
 
 def one_token_each(count: int) -> StepPlan:
     """Token i as a sequence of its own, all sampled."""
-    return StepPlan([ScheduledSequence(i, [i], 0, [i], GREEDY) for i in range(count)])
+    return StepPlan([ScheduledSequence(i, [i], 0, [i], (GREEDY,)) for i in range(count)])
 
 
 class OpBench:

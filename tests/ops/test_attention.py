@@ -63,8 +63,8 @@ def block_tables() -> list[list[int]]:
 def part(index: int, begin: int, end: int) -> ScheduledSequence:
     """Tokens [begin, end) of a sequence; drawn from when they are its last."""
     first = sum(LENGTHS[:index])
-    sample = GREEDY if end == LENGTHS[index] else None
-    return ScheduledSequence(index, list(range(first + begin, first + end)), begin, block_tables()[index], sample)
+    samples = (GREEDY,) if end == LENGTHS[index] else ()
+    return ScheduledSequence(index, list(range(first + begin, first + end)), begin, block_tables()[index], samples)
 
 
 def whole() -> StepPlan:

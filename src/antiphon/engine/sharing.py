@@ -17,7 +17,7 @@ import msgspec
 from antiphon.engine.unfinished import Unfinished
 from antiphon.request import GenerateRequest, Terms
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()
 
 
 def signature(request: GenerateRequest, terms: Terms, generation: int) -> bytes:
@@ -28,8 +28,8 @@ def signature(request: GenerateRequest, terms: Terms, generation: int) -> bytes:
     if terms.shares_with is None:
         return b""
     sampling = request.sampling
-    if sampling.temperature == 0.0:
-        sampling = replace(sampling, seed=0)  # it decides nothing then
+    seed = sampling.seed if sampling.temperature > 0 else 0  # at 0 it decides nothing
+    sampling = replace(sampling, seed=seed, logit_bias=dict(sorted(sampling.logit_bias.items())))
     fields = (
         terms.shares_with,
         generation,

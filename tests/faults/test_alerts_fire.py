@@ -225,10 +225,20 @@ def full_disk(server: RealServer) -> Iterator[None]:
 
 @contextmanager
 def little_memory(limits: RealLimits | MadeUpLimits) -> Iterator[None]:
-    limits.use_memory(0.965)
+    """The limit follows what is used, also if the kernel kills an engine because of it."""
+    end = threading.Event()
+
+    def follow() -> None:
+        while not end.wait(0.5):
+            limits.use_memory(0.965)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
     try:
         yield
     finally:
+        end.set()
+        thread.join()
         limits.use_memory(None)
 
 

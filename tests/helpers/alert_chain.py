@@ -88,8 +88,17 @@ class AlertChain:
     def _wait(self, missing: Any, complaint: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while self.look() is not None and (left := missing()):
-            assert time.monotonic() < deadline, f"{sorted(left)} {complaint}"
+            assert time.monotonic() < deadline, f"{sorted(left)} {complaint}; {self._state()}"
             time.sleep(0.2)
+
+    def _state(self) -> str:
+        """What Prometheus knows, for the report of a failure."""
+        found = []
+        for query in ("up", "ALERTS", 'sum by (__name__) ({__name__=~"antiphon_(requests|memory|engine)_.*"})'):
+            url = f"{self.prometheus}/api/v1/query"
+            reply = httpx2.get(url, params={"query": query}, timeout=PATIENCE, trust_env=False, verify=TLS)
+            found += [f"{each['metric']} {each['value'][1]}" for each in reply.json()["data"]["result"]]
+        return "\n".join(found)
 
     def _alerts(self, url: str) -> list[Json]:
         return httpx2.get(f"{url}/api/v2/alerts", timeout=PATIENCE, trust_env=False, verify=TLS).json()

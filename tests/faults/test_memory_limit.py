@@ -16,7 +16,15 @@ from real_server import real_server, wait_until
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 _LONG = {"max_tokens": 1500, "temperature": 0}
-_TOO_LITTLE = 16 << 20  # bytes; an engine needs more than that before it loads anything
+# Bytes. The fake engine is smaller than the front, unlike one with a model, and what is too little for it may be too
+# little for the front. So each engine takes as much as a small model from its first moment on.
+_MODEL = 96 << 20
+_TOO_LITTLE = 64 << 20
+_LIKE_A_MODEL = f"""
+import sys
+if "antiphon.engine.worker" in sys.orig_argv:
+    model = b"x" * {_MODEL}
+"""
 
 
 def test_engines_are_killed_until_there_is_memory_again_and_answers_go_on(tmp_path: Path):
@@ -26,7 +34,8 @@ def test_engines_are_killed_until_there_is_memory_again_and_answers_go_on(tmp_pa
         with group.entered():
             # Engines that die would otherwise shorten the next answers, or open the breaker.
             options = ("--fake-engine", "--degrade", "off", "--breaker-failures", "0")
-            server = stack.enter_context(real_server(model, *options))
+            (tmp_path / "sitecustomize.py").write_text(_LIKE_A_MODEL)
+            server = stack.enter_context(real_server(model, *options, environment={"PYTHONPATH": str(tmp_path)}))
         pool, begun = stack.enter_context(ThreadPoolExecutor()), threading.Event()
         canary, long_answer = Canary(server), answer(server, "Tell me all.", **_LONG)
         asked = pool.submit(streamed, server, "Tell me all.", begun, **_LONG)

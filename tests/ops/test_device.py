@@ -47,9 +47,9 @@ def test_every_embedded_row_moves_the_counter() -> None:
     """The table is in the file: on a slow disk each row may be a page fault that takes long."""
     progress, tokens = counter(), 40
     program = embedding_program(progress)
-    program.run([_native.SequenceInput([0], 0, [0], None)])
+    program.run([_native.SequenceInput([0], 0, [0], [])])
     before = int(progress[0])
-    program.run([_native.SequenceInput([7] * tokens, 0, [0, 1], None)])
+    program.run([_native.SequenceInput([7] * tokens, 0, [0, 1], [])])
     assert progress[0] - before >= tokens
 
 
@@ -115,5 +115,5 @@ def test_a_token_in_the_kv_pool_takes_little_memory_however_large_the_pool_is() 
         program.embed(table, qkv)
         program.attention(qkv, layer, out, [], [], 1e-6)
     before = resident_bytes()
-    program.run([_native.SequenceInput([3], 0, [500], None)])
+    program.run([_native.SequenceInput([3], 0, [500], [])])
     assert resident_bytes() - before < 8 << 20

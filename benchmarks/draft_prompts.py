@@ -2,8 +2,8 @@
 """Prompts whose answers repeat text, and some whose answers do not: to measure what drafts are worth.
 
     python benchmarks/draft_prompts.py code > code.jsonl
-    antiphon serve demo --port 8001 &
-    antiphon serve demo --port 8002 --speculation off &
+    antiphon serve demo --port 8001 --speculation auto &
+    antiphon serve demo --port 8002 &
     antiphon bench compare 127.0.0.1:8001 127.0.0.1:8002 --prompts code.jsonl --users 1
 
 `code`: copy a function with one change. `page`: quote a page and sum it up. `schema`: fill a JSON Schema. `prose`: free

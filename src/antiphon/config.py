@@ -24,7 +24,7 @@ QUANTIZATIONS = ("auto", "w4", "w8")
 ACTIVATION_TYPES = ("auto", "int8", "int16")
 SYSTEM_PROMPTS = ("keep", "fold")
 SCHEDULING_POLICIES = ("fcfs", "priority")
-SPECULATION = ("auto", "off")
+SPECULATION = ("off", "auto")
 SHARE_EQUAL_REQUESTS = ("key", "all", "off")
 FAIRNESS = ("key", "address", "none")  # whose requests share one fair share
 TOOL_CALL_PARSERS = ("auto", "hermes", "deepseek", "none")
@@ -75,7 +75,7 @@ class EngineConfig:
         "auto"  # precision in matrix products: "int8", "int16" (more accurate, twice the work); auto: by size
     )
     prefix_caching: bool = True
-    speculation: str = "auto"  # drafts of next tokens, verified several in a step; or "off"
+    speculation: str = "off"  # "auto": drafts of next tokens, verified several in a step
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
     engines: int = 0  # processes that serve the model side by side; 0: one for each NUMA node
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides

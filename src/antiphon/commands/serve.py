@@ -166,7 +166,7 @@ def serve(
         bool, _option(_LOAD, "Compute the beginning that prompts share only once.")
     ] = _ENGINE.prefix_caching,
     speculation: Annotated[
-        str, _choice(_LOAD, SPECULATION, "draft next tokens from text that repeats, or do not. Answers are the same.")
+        str, _choice(_LOAD, SPECULATION, "auto drafts next tokens from text that repeats. Answers are the same.")
     ] = _ENGINE.speculation,
     prefix_cache_per_key: Annotated[
         bool, _option(_LOAD, "Share such beginnings only among requests with the same API key.")

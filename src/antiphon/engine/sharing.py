@@ -23,9 +23,10 @@ _encoder = msgspec.msgpack.Encoder()
 def signature(request: GenerateRequest, terms: Terms, generation: int) -> bytes:
     """What equal requests have in common; empty: the request is equal to none.
 
-    Everything counts by which the answer is computed, and when; of the client only with whom it shares.
+    Everything counts by which the answer is computed, and when; of the client only with whom it shares. What a request
+    has received is kept for its followers, and log-probabilities would be a hundred times as much as tokens.
     """
-    if terms.shares_with is None:
+    if terms.shares_with is None or request.sampling.num_logprobs is not None:
         return b""
     sampling = request.sampling
     seed = sampling.seed if sampling.temperature > 0 else 0  # at 0 it decides nothing

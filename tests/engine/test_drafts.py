@@ -74,6 +74,17 @@ def test_however_a_text_grows_the_guess_is_that_of_the_whole(text, first):
     assert guess == guessed(Memory(), text)
 
 
+def test_the_memory_for_running_texts_is_bounded_and_given_back():
+    memory = Memory()
+    for number in range(30):
+        guess = memory.guess(number, "", [*range(4000), 1, 2])
+        assert next(guess.token_ids, None) == (3 if number < 17 else None)
+    assert memory.num_own_tokens < (1 << 16) + 4096
+    for number in range(30):
+        memory.finish(number, "", [])
+    assert memory.num_own_tokens == 0
+
+
 def learned(costs: dict[int, float]) -> Drafting:
     drafting = Drafting()
     for rows, seconds in costs.items():

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 RUNS = (8, 4, 2)  # lengths of the runs that are looked up, the longest first
 _MAX_RECENT_TOKENS = 1 << 16  # of the answers that are kept, of all salts
+_MAX_OWN_TOKENS = 1 << 16  # of running sequences' own texts that are indexed, at some 400 bytes each
 _INDEXED_AT_ONCE = 4096  # tokens: some milliseconds
 
 
@@ -24,17 +25,17 @@ class Text:
     def __init__(self) -> None:
         self.token_ids: SequenceOf[int] = ()
         self._places: dict[tuple[int, ...], int] = {}  # after the last occurrence of a run
-        self._num_indexed = 0
+        self.num_indexed = 0  # tokens, from the start
 
     def grow(self, token_ids: SequenceOf[int]) -> None:
         """Index what was added; `token_ids` is the whole text. A long text takes several calls."""
         self.token_ids = token_ids
-        end = min(len(token_ids), self._num_indexed + _INDEXED_AT_ONCE)
-        for place in range(max(1, self._num_indexed), end):
+        end = min(len(token_ids), self.num_indexed + _INDEXED_AT_ONCE)
+        for place in range(max(1, self.num_indexed), end):
             for run in RUNS:
                 if run <= place:
                     self._places[tuple(token_ids[place - run : place])] = place
-        self._num_indexed = end
+        self.num_indexed = end
 
     def find(self, last: SequenceOf[int], run: int) -> int | None:
         """Where the text went on after the last `run` tokens of `last`."""
@@ -59,7 +60,7 @@ class RecentAnswers:
         """Keep an answer, and forget the oldest ones where there are too many."""
         token_ids = token_ids[: self._max_tokens]
         text = Text()
-        while text._num_indexed < len(token_ids):
+        while text.num_indexed < len(token_ids):
             text.grow(token_ids)
         self._texts[self._num_added] = text
         self._text_of.update(dict.fromkeys(text.runs, self._num_added))
@@ -100,12 +101,16 @@ class Memory:
         self._max_tokens = max_tokens
         self._max_salts = max_salts
         self._own: dict[int, Text] = {}
+        self.num_own_tokens = 0  # indexed, of all running sequences
         self._recent: OrderedDict[str, RecentAnswers] = OrderedDict()
 
     def guess(self, sequence_id: int, salt: str, token_ids: SequenceOf[int]) -> Guess:
         """What may follow `token_ids`, the whole text of a sequence."""
         own = self._own.setdefault(sequence_id, Text())
-        own.grow(token_ids)
+        if self.num_own_tokens < _MAX_OWN_TOKENS:
+            self.num_own_tokens -= own.num_indexed
+            own.grow(token_ids)
+            self.num_own_tokens += own.num_indexed
         recent = self._recent.get(salt)
         last = token_ids[-RUNS[0] :]
         for run in RUNS:
@@ -118,7 +123,8 @@ class Memory:
 
     def finish(self, sequence_id: int, salt: str, answer: SequenceOf[int]) -> None:
         """A sequence ended: others may draft from its answer."""
-        self._own.pop(sequence_id, None)
+        if own := self._own.pop(sequence_id, None):
+            self.num_own_tokens -= own.num_indexed
         if len(answer) <= RUNS[-1]:
             return
         share = self._max_tokens // (4 if salt else 1)  # so that no salt displaces all others

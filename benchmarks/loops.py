@@ -5,7 +5,7 @@
 
 Asks a running server (`antiphon serve MODEL --no-loop-guard --degrade off`) sixty questions at each temperature, with
 top_p 0.95. An answer counts as a loop if its tokens ever end in one by the definition that the server's guard of
-thoughts uses (`antiphon.engine.repetition`): the same run of up to 128 tokens at least four times, and over at least
+thoughts uses (`engine/worker/repetition.py`): the same run of up to 128 tokens at least four times, and over at least
 128 tokens. Prints a table with 95 % intervals (Wilson's) and a comparison by question and seed (exact sign test), and
 JSON on the last line.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import httpx2
 from questions import QUESTIONS
 
-from antiphon.engine.repetition import CHECK_EVERY, WINDOW, is_loop
+from antiphon.engine.worker.repetition import CHECK_EVERY, WINDOW, is_loop
 
 _PATIENCE = 1200.0  # seconds
 _TOGETHER = 32  # questions asked at once

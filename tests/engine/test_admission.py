@@ -11,8 +11,8 @@ import pytest
 from fronts import check_accounts, expected, long_requests, read, running_client, until
 from loads import ask
 
-from antiphon.engine.admission import Admission
-from antiphon.engine.forecast import Prediction
+from antiphon.engine.admission.admission import Admission
+from antiphon.engine.requests.admitted import Prediction
 from antiphon.errors import Overloaded
 from antiphon.request import Arrival, Terms
 

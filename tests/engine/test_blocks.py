@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from antiphon.engine.blocks import BlockPool
+from antiphon.engine.worker.blocks import BlockPool
 
 SIZE = 2
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from antiphon.engine.breaker import LONGEST_DELAY, Breaker, BreakerSettings, BreakerState, Permit
+from antiphon.engine.fleet.breaker import LONGEST_DELAY, Breaker, BreakerSettings, BreakerState
+from antiphon.engine.requests.admitted import Permit
 from antiphon.errors import EngineUnavailable
 
 CLOSED, HALF_OPEN, OPEN = BreakerState

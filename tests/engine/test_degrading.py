@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.degrade_rules import DEFAULT_RULES, DegradeRules, Shed, Signal, parse_rules
-from antiphon.engine.degrading import Ladder
-from antiphon.engine.load_signals import LEAST_DEADLINE, RECENT, LoadSignals
+from antiphon.engine.admission.degrading import Ladder
+from antiphon.engine.admission.load_signals import LEAST_DEADLINE, RECENT, LoadSignals
 
 STAY = 10.0
 TOP = len(DEFAULT_RULES.steps)

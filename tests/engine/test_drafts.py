@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask, fake_config
 
-from antiphon.engine.drafting import MOST, Draft, Drafting
-from antiphon.engine.drafts import RUNS, Memory, RecentAnswers
-from antiphon.engine.sequence import Sequence
-from antiphon.engine.speculation import Speculation
+from antiphon.engine.worker.drafting import MOST, Draft, Drafting
+from antiphon.engine.worker.drafts import RUNS, Memory, RecentAnswers
+from antiphon.engine.worker.sequence import Sequence
+from antiphon.engine.worker.speculation import Speculation
 from antiphon.request import GenerateRequest, SamplingParams, ThinkingLimit
 
 SHORT = RUNS[-1]

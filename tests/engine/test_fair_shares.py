@@ -12,9 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from loads import EngineInMemory, ask
 from property_tests import examples
 
-from antiphon.engine.sequence import Sequence
-from antiphon.engine.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares
-from antiphon.engine.turns import QUANTUM, max_lead
+from antiphon.engine.worker.sequence import Sequence
+from antiphon.engine.worker.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares
+from antiphon.engine.worker.turns import QUANTUM, max_lead
 from antiphon.request import GenerateRequest, ServiceTier
 from antiphon.step import StepPlan
 

@@ -14,9 +14,9 @@ from loads import ask, fake_config
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
-from antiphon.engine.engine_handle import EngineHandle
-from antiphon.engine.stream import TokenStream
-from antiphon.engine.supervisor import EngineDeath, EngineOwner
+from antiphon.engine.fleet.engine_handle import EngineHandle
+from antiphon.engine.fleet.supervisor import EngineDeath, EngineOwner
+from antiphon.engine.requests.stream import TokenStream
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, Message, Ready, StepReport
 from antiphon.errors import AntiphonError, ConfigError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask
 
+from antiphon.engine.admission.forecast import Forecast, Work
 from antiphon.engine.budget import StepBudget
-from antiphon.engine.forecast import Forecast, Prediction, Work
+from antiphon.engine.requests.admitted import Prediction
 
 STEP, PER_TOKEN = 0.02, 0.001  # seconds
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.engine.answer_parts import AnswerParts
-from antiphon.engine.lengths import AnswerLengths, LifeTable
+from antiphon.engine.admission.lengths import AnswerLengths, LifeTable
+from antiphon.engine.requests.answer_parts import AnswerParts
 from antiphon.request import ThinkingLimit, ThoughtClosed
 
 OPEN, CLOSE, WORD = 100, 200, 7

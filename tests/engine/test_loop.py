@@ -9,8 +9,6 @@ from dataclasses import replace
 import pytest
 from loads import ask, expected_answer, fake_config
 
-from antiphon.engine import loop
-from antiphon.engine.loop import EngineLoop
 from antiphon.engine.wire import (
     Abort,
     AddRequest,
@@ -21,6 +19,8 @@ from antiphon.engine.wire import (
     decoder_from_engine,
     encode,
 )
+from antiphon.engine.worker import loop
+from antiphon.engine.worker.loop import EngineLoop
 from antiphon.request import FinishReason, RequestProgress
 from antiphon.runtime.fake import FakeRunner
 from antiphon.step import StepPlan, StepResult

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.engine.margin import Margin
+from antiphon.engine.admission.margin import Margin
 
 
 @pytest.mark.parametrize("spread", [0.05, 0.2, 0.35])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask
 
-from antiphon.engine.prefill import PrefillSharing
+from antiphon.engine.worker.prefill import PrefillSharing
 
 GAPS = st.lists(st.integers(1, 300), min_size=1, max_size=12)
 

@@ -7,7 +7,7 @@ import subprocess
 
 from loads import fake_config
 
-from antiphon.engine.process import EngineProcess
+from antiphon.engine.fleet.process import EngineProcess
 
 
 async def test_killing_an_engine_leaves_its_exit_status_to_asyncio(monkeypatch):

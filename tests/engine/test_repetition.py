@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from loads import EngineInMemory, ask
 
-from antiphon.engine.repetition import CHECK_EVERY, MAX_PERIOD, MIN_REPEATS, MIN_TOKENS, is_loop
+from antiphon.engine.worker.repetition import CHECK_EVERY, MAX_PERIOD, MIN_REPEATS, MIN_TOKENS, is_loop
 from antiphon.request import ThinkingLimit, ThoughtClosed
 
 CLOSING = (10, 200, 10)

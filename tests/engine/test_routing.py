@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antiphon.engine.routing import PREFIX_BLOCK, Candidate, PrefixIndex, choose, prefix_digests
+from antiphon.engine.fleet.routing import PREFIX_BLOCK, Candidate, PrefixIndex, choose, prefix_digests
 
 TOKENS = st.lists(st.integers(0, 3), max_size=5 * PREFIX_BLOCK)
 CANDIDATES = st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10)), min_size=1, max_size=8).map(

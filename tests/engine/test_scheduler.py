@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from loads import Answer, EngineInMemory, ask, oracle_drafts
 from property_tests import examples
 
-from antiphon.engine.sequence import Sequence
+from antiphon.engine.worker.sequence import Sequence
 from antiphon.request import FinishReason, GenerateRequest, ServiceTier, ThinkingLimit
 from antiphon.step import SampleSpec
 

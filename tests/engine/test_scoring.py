@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from loads import EngineInMemory, ask
 
-from antiphon.engine.sequence import Sequence
+from antiphon.engine.worker.sequence import Sequence
 from antiphon.request import FinishReason, GenerateRequest
 
 PROMPT = [*range(40, 60)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from loads import ask
 
-from antiphon.engine.sharing import signature
+from antiphon.engine.requests.sharing import signature
 from antiphon.request import GenerateRequest, Terms
 
 SHARED = Terms(shares_with="ann")

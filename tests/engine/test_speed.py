@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.engine.admission.speed import Speed
 from antiphon.engine.budget import StepCosts
-from antiphon.engine.speed import Speed
 
 
 class Clock:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loads import EngineInMemory, ask
 from property_tests import examples
 
-from antiphon.engine.thought import STRONGEST_NUDGE, Thought
+from antiphon.engine.worker.thought import STRONGEST_NUDGE, Thought
 from antiphon.ops.reference_sampler import sample_reference
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ThinkingLimit, ThoughtClosed
 from antiphon.step import SampleSpec

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loads import ask
 from virtual_server import VirtualServer
 
-from antiphon.engine.tickets import EARLY, GRACE, LONGEST, Holder, RetryBudget, Tickets
+from antiphon.engine.admission.tickets import EARLY, GRACE, LONGEST, Holder, RetryBudget, Tickets
 from antiphon.request import GenerateRequest, Terms
 
 

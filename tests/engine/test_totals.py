@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.engine.totals import counted, total
+from antiphon.engine.fleet.totals import counted, total
 from antiphon.engine.wire import EngineStats
 
 ONE = EngineStats(running=2, blocks_in_use=5, step=7, step_seconds=0.5, busy_seconds=3.0, num_preemptions=1)

@@ -14,7 +14,7 @@ from tiny_folders import write_random_folder
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
-from antiphon.engine.process import EngineProcess
+from antiphon.engine.fleet.process import EngineProcess
 from antiphon.loading.assembly import planned_for_this_machine
 
 

@@ -15,8 +15,8 @@ from fronts import PATIENCE, expected, is_gone, long_requests, read, running_cli
 from loads import ask, expected_answer, fake_config
 
 from antiphon.config import EngineConfig, FakeSettings
-from antiphon.engine.breaker import LONGEST_DELAY, BreakerState
 from antiphon.engine.client import EngineClient, EngineState
+from antiphon.engine.fleet.breaker import LONGEST_DELAY, BreakerState
 from antiphon.errors import (
     ConfigError,
     EngineDied,

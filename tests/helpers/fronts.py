@@ -12,7 +12,7 @@ from patience import PATIENCE
 
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import Counters, EngineClient, TokenStream
-from antiphon.engine.supervisor import Supervisor
+from antiphon.engine.fleet.supervisor import Supervisor
 from antiphon.machine import free_memory_bytes
 from antiphon.request import GenerateRequest
 

@@ -9,14 +9,14 @@ from random import Random
 from grammars import matcher_of
 
 from antiphon.config import EngineConfig, FakeSettings
-from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
-from antiphon.engine.drafting import Draft, Drafting
-from antiphon.engine.drafts import Guess, Memory
-from antiphon.engine.scheduler import Scheduler, SchedulerLimits
-from antiphon.engine.sequence import Sequence as Generated
-from antiphon.engine.speculation import Speculation
-from antiphon.engine.turns import FLEX_STEPS
+from antiphon.engine.worker.blocks import BlockPool
+from antiphon.engine.worker.drafting import Draft, Drafting
+from antiphon.engine.worker.drafts import Guess, Memory
+from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
+from antiphon.engine.worker.sequence import Sequence as Generated
+from antiphon.engine.worker.speculation import Speculation
+from antiphon.engine.worker.turns import FLEX_STEPS
 from antiphon.grammar.matcher import Matcher
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ServiceTier, TokenEvent
 from antiphon.runtime.fake import FakeRunner, fake_token

@@ -5,11 +5,11 @@ from __future__ import annotations
 from loads import EngineInMemory, ask
 
 from antiphon.config import EngineConfig
-from antiphon.engine.admission import Admission, Load
-from antiphon.engine.capacity import Capacity
-from antiphon.engine.forecast import Prediction
-from antiphon.engine.stream import TokenStream
-from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.admission.admission import Admission, Load
+from antiphon.engine.admission.capacity import Capacity
+from antiphon.engine.requests.admitted import Prediction
+from antiphon.engine.requests.stream import TokenStream
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats
 from antiphon.errors import Overloaded
 from antiphon.request import GenerateRequest, Terms

@@ -10,7 +10,7 @@ import time
 import pytest
 from http_server import Served, serving, until
 
-from antiphon.engine.breaker import Breaker, BreakerState
+from antiphon.engine.fleet.breaker import Breaker, BreakerState
 from antiphon.text.template import ChatTemplate
 from antiphon.text.tokenizer import Tokenizer
 

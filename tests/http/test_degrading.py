@@ -23,7 +23,7 @@ from tiny_checkpoints import R1_TEMPLATE
 from antiphon.api.degrading import Degrading
 from antiphon.commands.conversation import Conversation, Wishes, _print_answer
 from antiphon.degrade_rules import parse_rules
-from antiphon.engine import load_signals
+from antiphon.engine.admission import load_signals
 from antiphon.http.edge.access_log import access_logger
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

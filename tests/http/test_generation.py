@@ -12,7 +12,7 @@ from tiny_text import bytes_to_ids
 from antiphon.api.choice import Choice
 from antiphon.api.generation import Generation
 from antiphon.api.job import Prompt
-from antiphon.engine.stream import TokenStream
+from antiphon.engine.requests.stream import TokenStream
 from antiphon.errors import EngineDied, SlowReader
 from antiphon.metrics import Metrics
 from antiphon.request import FinishReason, SamplingParams, TokenEvent

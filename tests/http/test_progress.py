@@ -15,7 +15,7 @@ from antiphon.api.choice import Choice
 from antiphon.api.generation import Generation
 from antiphon.api.job import Prompt
 from antiphon.api.pieces import Piece, Progress
-from antiphon.engine.stream import TokenStream
+from antiphon.engine.requests.stream import TokenStream
 from antiphon.errors import InvalidRequest
 from antiphon.metrics import Metrics
 from antiphon.offline.calls import _sent

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from http_server import PATIENCE, Served, events, named_events, serving, until
 
-from antiphon.engine.tickets import Tickets
+from antiphon.engine.admission.tickets import Tickets
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SLOW = {"step_seconds": 0.02, "eos_token_id": -1}

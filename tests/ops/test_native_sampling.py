@@ -6,7 +6,7 @@ import numpy as np
 from logit_rows import LogitRows
 from tiny_models import cpu_runner, scheduled, tiny_model
 
-from antiphon.engine.sequence import Sequence
+from antiphon.engine.worker.sequence import Sequence
 from antiphon.ops.native_sampling import Samplings
 from antiphon.ops.reference_sampler import sample_reference
 from antiphon.request import GenerateRequest, SamplingParams

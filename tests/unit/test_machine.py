@@ -398,7 +398,8 @@ def test_the_engine_keeps_to_the_node_that_was_chosen(machine):
     machine.node(0, str(cpus[0]), free=GIB)
     machine.node(1, str(cpus[1]), free=2 * GIB)
     script = (
-        "import os, sys, pathlib; from antiphon.config import EngineConfig; from antiphon.engine import worker; "
+        "import os, sys, pathlib; from antiphon.config import EngineConfig; "
+        "from antiphon.engine.worker import __main__ as worker; "
         "from antiphon.machine import see_processors; os.sched_setaffinity(0, map(int, sys.argv[2:])); "
         "worker.see_processors = lambda: see_processors(pathlib.Path(sys.argv[1])); "
         "print(worker._with_threads(EngineConfig('m')).threads, *os.sched_getaffinity(0))"

@@ -6,7 +6,7 @@ import secrets
 import time
 
 from antiphon.api.pieces import Piece, ScoredToken, ToolCallDelta
-from antiphon.engine.stream import TokenStream
+from antiphon.engine.requests.stream import TokenStream
 from antiphon.errors import (
     EngineError,
     NotReady,

@@ -26,9 +26,9 @@ from msgspec import UNSET
 from antiphon.api.shapes import Degraded
 from antiphon.api.threads import TextThreads
 from antiphon.degrade_rules import NO_LIMITS, DegradeRules, Limits, Shed, Signal
+from antiphon.engine.admission.degrading import Ladder
+from antiphon.engine.admission.load_signals import LoadSignals
 from antiphon.engine.client import EngineClient
-from antiphon.engine.degrading import Ladder
-from antiphon.engine.load_signals import LoadSignals
 from antiphon.errors import AntiphonError, Overloaded
 from antiphon.machine import Memory, see_memory
 from antiphon.metrics import Metrics

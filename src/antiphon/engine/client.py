@@ -19,19 +19,19 @@ from dataclasses import replace
 from math import inf
 
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.engine.accounts import Accounts, Counters, Listener
-from antiphon.engine.admission import Admission, Load
-from antiphon.engine.breaker import BreakerSettings
-from antiphon.engine.capacity import Capacity
-from antiphon.engine.engine_handle import EngineHandle, Supervising
-from antiphon.engine.fleet import Fleet
-from antiphon.engine.operations import Operations
-from antiphon.engine.sharing import Sharing, signature
-from antiphon.engine.speed import CombinedSpeed
-from antiphon.engine.stream import TokenStream
-from antiphon.engine.supervisor import Supervisor
-from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.view import EngineState, EngineView
+from antiphon.engine.admission.admission import Admission, Load
+from antiphon.engine.admission.capacity import Capacity
+from antiphon.engine.admission.speed import CombinedSpeed
+from antiphon.engine.fleet.breaker import BreakerSettings
+from antiphon.engine.fleet.engine_handle import EngineHandle, Supervising
+from antiphon.engine.fleet.fleet import Fleet
+from antiphon.engine.fleet.operations import Operations
+from antiphon.engine.fleet.supervisor import Supervisor
+from antiphon.engine.fleet.view import EngineState, EngineView
+from antiphon.engine.requests.accounts import Accounts, Counters, Listener
+from antiphon.engine.requests.sharing import Sharing, signature
+from antiphon.engine.requests.stream import TokenStream
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats, Loading, Ready
 from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
 from antiphon.grammar import Vocabulary

@@ -14,16 +14,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from antiphon.config import EngineConfig
-from antiphon.engine.blocks import BlockPool
 from antiphon.engine.budget import StepBudget
-from antiphon.engine.scheduler import Scheduler, SchedulerLimits
-from antiphon.engine.speculation import Speculation, SpeculationCounts
 from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
+from antiphon.engine.worker.blocks import BlockPool
+from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
+from antiphon.engine.worker.speculation import Speculation, SpeculationCounts
 from antiphon.request import GenerateRequest, RequestProgress
 from antiphon.step import Runner, StepPlan, StepResult
 
 if TYPE_CHECKING:
-    from antiphon.engine.compilation import Compilation
+    from antiphon.engine.worker.compilation import Compilation
     from antiphon.grammar.matcher import Matcher
 
 _QUEUE_REPORTS_EVERY = 0.25  # seconds

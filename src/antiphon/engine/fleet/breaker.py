@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from antiphon.engine.requests.admitted import Permit
 from antiphon.errors import EngineUnavailable
 
 LONGEST_DELAY = 60.0  # seconds
@@ -41,14 +42,6 @@ class BreakerSettings:
     failure_rate: float = 0.5  # of all outcomes within the window, at least
     window: float = 120.0  # seconds
     delay: float = 5.0  # seconds for which it stays open the first time
-
-
-@dataclass(slots=True, eq=False)
-class Permit:
-    """A request that was given to the engine; its outcome is reported with this."""
-
-    period: int = -1  # of the breaker; by default none, so that no outcome counts
-    is_probe: bool = False
 
 
 class Breaker:

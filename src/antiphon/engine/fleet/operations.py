@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from antiphon.config import EngineConfig
-from antiphon.engine.accounts import Accounts
-from antiphon.engine.engine_handle import EngineHandle, Generation
-from antiphon.engine.fleet import Fleet
-from antiphon.engine.view import EngineView
+from antiphon.engine.fleet.engine_handle import EngineHandle, Generation
+from antiphon.engine.fleet.fleet import Fleet
+from antiphon.engine.fleet.view import EngineView
+from antiphon.engine.requests.accounts import Accounts
 from antiphon.errors import ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
 from antiphon.grammar import Vocabulary
 from antiphon.machine import anonymous_bytes

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from antiphon.config import EngineConfig
-from antiphon.engine.process import EngineEnd, EngineProcess
+from antiphon.engine.fleet.process import EngineEnd, EngineProcess
 from antiphon.engine.wire import Fatal, FatalKind, FromEngine, Message, Ready, Shutdown, WireError
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError, EngineDied
 from antiphon.grammar import Vocabulary

@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from antiphon.engine.blocks import BlockKey, BlockPool
 from antiphon.engine.budget import StepBudget
-from antiphon.engine.prefill import PrefillSharing
-from antiphon.engine.sequence import Proposal, Sequence
-from antiphon.engine.speculation import Speculation
-from antiphon.engine.turns import FLEX_STEPS, Turns, max_lead
+from antiphon.engine.worker.blocks import BlockKey, BlockPool
+from antiphon.engine.worker.prefill import PrefillSharing
+from antiphon.engine.worker.sequence import Proposal, Sequence
+from antiphon.engine.worker.speculation import Speculation
+from antiphon.engine.worker.turns import FLEX_STEPS, Turns, max_lead
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, TokenEvent
 from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.request import FinishReason, TokenEvent
 

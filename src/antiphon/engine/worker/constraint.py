@@ -10,7 +10,7 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING
 
-from antiphon.engine.thought import Phase, Thought
+from antiphon.engine.worker.thought import Phase, Thought
 from antiphon.grammar import GrammarError
 
 if TYPE_CHECKING:  # the library behind it is loaded where grammars are compiled

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from antiphon.engine.engine_handle import EngineHandle
-from antiphon.engine.routing import Candidate, choose, prefix_digests
-from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.fleet.engine_handle import EngineHandle
+from antiphon.engine.fleet.routing import Candidate, choose, prefix_digests
+from antiphon.engine.requests.unfinished import Unfinished
 
 Estimate = Callable[[Unfinished], float]  # tokens that an engine would still have to compute for a request
 

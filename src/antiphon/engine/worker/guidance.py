@@ -11,8 +11,8 @@ from collections.abc import Sequence as SequenceOf
 from copy import copy
 from typing import TYPE_CHECKING
 
-from antiphon.engine.constraint import Constraint
-from antiphon.engine.thought import Phase, Thought
+from antiphon.engine.worker.constraint import Constraint
+from antiphon.engine.worker.thought import Phase, Thought
 from antiphon.request import SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
 

@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.request import GenerateRequest, Terms
 
 _encoder = msgspec.msgpack.Encoder()

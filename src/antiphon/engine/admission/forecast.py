@@ -18,6 +18,7 @@ from heapq import heapify, heappop, heappush
 from itertools import accumulate
 
 from antiphon.engine.budget import StepBudget
+from antiphon.engine.requests.admitted import Prediction
 
 Rank = tuple[int, bool, float, int]  # priority, whether it is flex, place among its client's / weight, arrival
 
@@ -33,19 +34,6 @@ class Work:
     prompt: float  # tokens of its prompt that are not computed
     answer: float  # expected tokens of its answer
     is_running: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """From now on, in seconds."""
-
-    wait: float = 0.0  # until its prompt is being computed
-    first_token: float = 0.0
-    end: float = 0.0
-
-    def latest_start(self, first_token: float, end: float) -> float:
-        """When it has to begin, to have its first token and its end no later than at these times."""
-        return min(first_token - (self.first_token - self.wait), end - (self.end - self.wait))
 
 
 class Forecast:

@@ -12,10 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from antiphon.engine.answer_parts import AnswerParts
-from antiphon.engine.breaker import Permit
-from antiphon.engine.forecast import Prediction
-from antiphon.engine.stream import TokenStream
+from antiphon.engine.requests.admitted import Permit, Prediction
+from antiphon.engine.requests.answer_parts import AnswerParts
+from antiphon.engine.requests.stream import TokenStream
 from antiphon.errors import EngineDied
 from antiphon.request import GenerateRequest, Terms, TokenEvent
 

@@ -18,9 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
-from antiphon.engine.loop import EngineLoop
 from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, Connection, Fatal, FatalKind, Loading, Shutdown, WireError
+from antiphon.engine.worker.loop import EngineLoop
 from antiphon.errors import AntiphonError, CheckpointError, ConfigError, NotEnoughMemory
 from antiphon.grammar import Vocabulary
 from antiphon.log_writer import STDERR, LineWriter
@@ -29,7 +29,7 @@ from antiphon.parent_death import die_with_parent
 from antiphon.step import LoadReport, Runner
 
 if TYPE_CHECKING:
-    from antiphon.engine.compilation import Compilation
+    from antiphon.engine.worker.compilation import Compilation
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _create_compilation(vocabulary: Vocabulary | None) -> Compilation | None:
     """What makes matchers of grammars; its library is imported only where there may be some."""
     if vocabulary is None:
         return None
-    from antiphon.engine.compilation import Compilation
+    from antiphon.engine.worker.compilation import Compilation
 
     return Compilation(vocabulary)
 

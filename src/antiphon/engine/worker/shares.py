@@ -19,7 +19,7 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from antiphon.engine.sequence import Sequence
+from antiphon.engine.worker.sequence import Sequence
 
 INPUT_WEIGHT = 1  # of a computed prompt token
 OUTPUT_WEIGHT = 2  # of a generated token; a step computes many prompt tokens in the time of a few of these

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from antiphon.engine.answer_parts import AnswerParts
-from antiphon.engine.forecast import Rank, Work
-from antiphon.engine.lengths import AnswerLengths
-from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.admission.forecast import Rank, Work
+from antiphon.engine.admission.lengths import AnswerLengths
+from antiphon.engine.requests.answer_parts import AnswerParts
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.request import Arrival, FinishReason, GenerateRequest, ServiceTier
 
 _AFTER_ALL = 1 << 62  # a number of arrival

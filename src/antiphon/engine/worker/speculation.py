@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from antiphon.engine.drafting import MOST, Draft, Drafting
-from antiphon.engine.drafts import RUNS, Memory
-from antiphon.engine.sequence import Proposal
-from antiphon.engine.sequence import Sequence as Generated
+from antiphon.engine.worker.drafting import MOST, Draft, Drafting
+from antiphon.engine.worker.drafts import RUNS, Memory
+from antiphon.engine.worker.sequence import Proposal
+from antiphon.engine.worker.sequence import Sequence as Generated
 
 
 @dataclass(slots=True)

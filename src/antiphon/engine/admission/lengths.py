@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import pairwise
 
-from antiphon.engine.answer_parts import AnswerParts
+from antiphon.engine.requests.answer_parts import AnswerParts
 
 _LONGEST = 1 << 20  # tokens
 _GROWTH = 1.2  # of the buckets

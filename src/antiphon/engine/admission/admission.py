@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from operator import itemgetter
 
-from antiphon.engine.capacity import Capacity
-from antiphon.engine.expected_work import ExpectedWork, least_work, num_before_new, num_before_undecoded
-from antiphon.engine.forecast import Forecast, Prediction, Work
-from antiphon.engine.lengths import AnswerLengths
-from antiphon.engine.margin import Margin
-from antiphon.engine.tickets import Holder, RetryBudget, Tickets, TurnedAway
-from antiphon.engine.unfinished import Unfinished
+from antiphon.engine.admission.capacity import Capacity
+from antiphon.engine.admission.expected_work import ExpectedWork, least_work, num_before_new, num_before_undecoded
+from antiphon.engine.admission.forecast import Forecast, Work
+from antiphon.engine.admission.lengths import AnswerLengths
+from antiphon.engine.admission.margin import Margin
+from antiphon.engine.admission.tickets import Holder, RetryBudget, Tickets, TurnedAway
+from antiphon.engine.requests.admitted import Prediction
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.errors import Overloaded
 from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms
 

@@ -20,14 +20,14 @@ from dataclasses import replace
 from typing import Protocol
 
 from antiphon.config import EngineConfig
-from antiphon.engine.accounts import Accounts
-from antiphon.engine.breaker import BreakerSettings
-from antiphon.engine.engine_handle import EngineHandle, Generation, Supervise
-from antiphon.engine.placement import Estimate, Placement
-from antiphon.engine.routing import prefix_digests
-from antiphon.engine.totals import counted, total
-from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.view import EngineState, EngineView
+from antiphon.engine.fleet.breaker import BreakerSettings
+from antiphon.engine.fleet.engine_handle import EngineHandle, Generation, Supervise
+from antiphon.engine.fleet.placement import Estimate, Placement
+from antiphon.engine.fleet.routing import prefix_digests
+from antiphon.engine.fleet.totals import counted, total
+from antiphon.engine.fleet.view import EngineState, EngineView
+from antiphon.engine.requests.accounts import Accounts
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats, Ready
 from antiphon.errors import AntiphonError, EngineDied, EngineUnavailable, NotReady
 from antiphon.grammar import Vocabulary

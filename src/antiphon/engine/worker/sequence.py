@@ -12,8 +12,8 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from antiphon.engine.guidance import Guidance
-from antiphon.engine.thought import FORCE
+from antiphon.engine.worker.guidance import Guidance
+from antiphon.engine.worker.thought import FORCE
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, SamplingParams, ThoughtClosed
 from antiphon.step import SampleSpec
 

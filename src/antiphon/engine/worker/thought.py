@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from enum import Enum, auto
 
-from antiphon.engine import repetition
+from antiphon.engine.worker import repetition
 from antiphon.request import ThinkingLimit, ThoughtClosed
 
 FORCE = 1e6  # a bias larger than any logit, and small enough for float32 to add it without losing the logit

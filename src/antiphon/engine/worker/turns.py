@@ -16,8 +16,8 @@ A flex sequence counts as an ordinary one after `flex_steps` steps, so that it d
 
 from __future__ import annotations
 
-from antiphon.engine.sequence import Sequence
-from antiphon.engine.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares, Share
+from antiphon.engine.worker.sequence import Sequence
+from antiphon.engine.worker.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares, Share
 from antiphon.request import ServiceTier
 
 QUANTUM = 32 * OUTPUT_WEIGHT  # weighted tokens: what a running sequence is expected to use before the next change

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from antiphon.config import EngineConfig
-from antiphon.engine.accounts import Accounts
-from antiphon.engine.breaker import Breaker, BreakerSettings
-from antiphon.engine.capacity import Capacity
-from antiphon.engine.routing import PREFIX_BLOCK, PrefixIndex
-from antiphon.engine.supervisor import EngineDeath
-from antiphon.engine.totals import counted, total
-from antiphon.engine.unfinished import Unfinished
-from antiphon.engine.view import EngineState, EngineView
+from antiphon.engine.admission.capacity import Capacity
+from antiphon.engine.fleet.breaker import Breaker, BreakerSettings
+from antiphon.engine.fleet.routing import PREFIX_BLOCK, PrefixIndex
+from antiphon.engine.fleet.supervisor import EngineDeath
+from antiphon.engine.fleet.totals import counted, total
+from antiphon.engine.fleet.view import EngineState, EngineView
+from antiphon.engine.requests.accounts import Accounts
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Message, Ready, StepReport
 from antiphon.errors import AntiphonError, NotReady
 from antiphon.grammar import Vocabulary

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from antiphon.config import EngineConfig
+from antiphon.engine.admission.forecast import Forecast, Work
+from antiphon.engine.admission.speed import Speed
 from antiphon.engine.budget import StepBudget
-from antiphon.engine.forecast import Forecast, Work
-from antiphon.engine.speed import Speed
 from antiphon.engine.wire import EngineStats
 from antiphon.request import TokenEvent
 

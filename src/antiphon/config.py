@@ -77,7 +77,8 @@ class EngineConfig:
     prefix_caching: bool = True
     speculation: str = "off"  # "auto": drafts of next tokens, verified several in a step
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
-    engines: int = 0  # processes that serve the model side by side; 0: one for each NUMA node
+    engines: int = 0  # processes on this machine that serve the model side by side; 0: see `num_local_engines`
+    remote_engines: tuple[str, ...] = ()  # an address for each engine on another machine, as in tcp://10.0.0.5:9000
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
     memory_bytes: int = 0  # that an engine takes, as planned; 0: not known
@@ -85,6 +86,11 @@ class EngineConfig:
     target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front
     fake_settings: FakeSettings = field(default_factory=FakeSettings)
+
+    @property
+    def num_local_engines(self) -> int:
+        """The number of engines on this machine. With engines on other machines there may be none here."""
+        return self.engines or (0 if self.remote_engines else 1)
 
     def __post_init__(self) -> None:
         _at_least("--context-length", self.context_length, 0)

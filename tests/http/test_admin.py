@@ -28,6 +28,7 @@ KEY, ADMIN_KEY, OTHER_ADMIN_KEY = "sk-of-a-user-123456", "of-an-operator-12345",
 class Engine:
     id: int
     state: str = "ready"
+    address: str | None = None
     pid: int | None = 1234
     threads: int | None = 2
     generation: int = 0

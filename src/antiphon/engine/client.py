@@ -25,6 +25,8 @@ from antiphon.engine.admission.speed import CombinedSpeed
 from antiphon.engine.fleet.breaker import BreakerSettings
 from antiphon.engine.fleet.engine_handle import EngineHandle, Supervising
 from antiphon.engine.fleet.fleet import Fleet
+from antiphon.engine.fleet.launchers import launchers_for
+from antiphon.engine.fleet.launching import Launchers
 from antiphon.engine.fleet.operations import Operations
 from antiphon.engine.fleet.supervisor import Supervisor
 from antiphon.engine.fleet.view import EngineState, EngineView
@@ -56,9 +58,13 @@ class EngineClient:
         server: ServerConfig,
         vocabulary: Vocabulary | None = None,
         *,
+        launchers: Launchers | None = None,
         free_memory: Callable[[], int] = free_memory_bytes,
     ) -> None:
-        """`vocabulary`: the model's, for requests with a grammar, which fail without it; `free_memory`: for tests."""
+        """`vocabulary`: the model's, for requests with a grammar, which fail without it; `free_memory`: for tests.
+
+        `launchers`: what starts engines in the places that the settings name; None: as `launchers.launchers_for` says.
+        """
         self.error: AntiphonError | None = None
         self._accounts = Accounts(self)
         self._admission = Admission(server.max_queued_requests)
@@ -70,6 +76,7 @@ class EngineClient:
             self,
             self._accounts,
             supervise=self._supervise,
+            launchers=launchers or launchers_for(server),
             divide=_divide,
             estimate=self._estimate,
             breaker=_breaker_settings(server),
@@ -82,7 +89,9 @@ class EngineClient:
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
     def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, engine: EngineHandle) -> Supervising:
-        return Supervisor(config, lambda: self._settings.hang_timeout, engine, vocabulary, name=f"engine {engine.id}")
+        launcher = engine.place.launcher
+        name = f"engine {engine.id}" + (f" ({launcher.address})" if launcher.address else "")
+        return Supervisor(config, lambda: self._settings.hang_timeout, engine, vocabulary, name, launcher)
 
     # --- what it is doing
 

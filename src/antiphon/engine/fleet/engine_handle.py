@@ -17,6 +17,7 @@ from typing import Protocol
 from antiphon.config import EngineConfig
 from antiphon.engine.admission.capacity import Capacity
 from antiphon.engine.fleet.breaker import Breaker, BreakerSettings
+from antiphon.engine.fleet.launching import Place
 from antiphon.engine.fleet.routing import PREFIX_BLOCK, PrefixIndex
 from antiphon.engine.fleet.supervisor import EngineDeath
 from antiphon.engine.fleet.totals import counted, total
@@ -84,15 +85,15 @@ class EngineHandle:
         self,
         engine_id: int,
         generation: Generation,
-        seat: int,
+        place: Place,
         owner: HandleOwner,
         accounts: Accounts,
         breaker: BreakerSettings,
     ) -> None:
-        """`seat`: the number of its share of the machine's cores."""
+        """`place`: where its processes run."""
         self.id = engine_id
         self.generation = generation.number
-        self.seat = seat
+        self.place = place
         self.config = generation.config
         self.info: Ready | None = None
         self.stats = EngineStats()
@@ -168,6 +169,7 @@ class EngineHandle:
         return EngineView(
             id=self.id,
             state=self.state,
+            address=self.place.launcher.address or None,
             pid=self.pid,
             threads=self.threads,
             generation=self.generation,

@@ -22,6 +22,7 @@ from typing import Protocol
 from antiphon.config import EngineConfig
 from antiphon.engine.fleet.breaker import BreakerSettings
 from antiphon.engine.fleet.engine_handle import EngineHandle, Generation, Supervise
+from antiphon.engine.fleet.launching import HERE, Launchers, Place
 from antiphon.engine.fleet.placement import Estimate, Placement
 from antiphon.engine.fleet.routing import prefix_digests
 from antiphon.engine.fleet.totals import counted, total
@@ -61,6 +62,7 @@ class Fleet:
         accounts: Accounts,
         *,
         supervise: Supervise,
+        launchers: Launchers,
         divide: Divide,
         estimate: Estimate,
         breaker: BreakerSettings = BreakerSettings(failures=0),  # noqa: B008  # frozen
@@ -71,6 +73,7 @@ class Fleet:
         self._owner = owner
         self._accounts = accounts
         self._supervise = supervise
+        self._launchers = launchers
         self._divide = divide
         self._estimate = estimate
         self._breaker = breaker
@@ -144,38 +147,51 @@ class Fleet:
     def start(self) -> None:
         """Start the first engines."""
         self.divide_again(self.generation.config)
-        for seat in range(len(self._seats)):
-            self.start_engine(self.generation, seat)
+        for place in self.places(self.generation.config):
+            self.start_engine(self.generation, place)
+
+    def places(self, config: EngineConfig) -> list[Place]:
+        """A place for each engine that `config` asks for, after `divide_again` with it."""
+        here = self._launchers(HERE)
+        seats = range(config.num_local_engines)
+        return [Place(here, seat) for seat in seats] + [Place(self._launchers(each)) for each in config.remote_engines]
+
+    def place_at(self, address: str) -> Place:
+        """The place for another engine at an address. Raises ConfigError if engines cannot run there."""
+        launcher = self._launchers(address)
+        return Place(launcher, self._free_seat() if launcher.address == HERE else None)
 
     def divide_again(self, config: EngineConfig) -> Sequence[Seat]:
         """Divide the machine's cores as `config` asks, for engines that are started from now on.
 
         Returns the seats so far, for `divide_as`.
         """
-        before, self._seats = self._seats, self._divide(max(1, config.engines), config.threads)
+        before, self._seats = self._seats, self._divide(max(1, config.num_local_engines), config.threads)
         return before
 
     def divide_as(self, seats: Sequence[Seat]) -> None:
         """Use these seats again."""
         self._seats = seats
 
-    def free_seat(self) -> int:
+    def _free_seat(self) -> int:
         """The number of the seat that the fewest engines of the current generation have."""
-        taken = [engine.seat for engine in self.of_generation(self.generation.number)]
+        taken = [engine.place.seat for engine in self.of_generation(self.generation.number)]
         return min(range(len(self._seats)), key=lambda seat: (taken.count(seat), seat))
 
-    def start_engine(self, generation: Generation, seat: int) -> EngineHandle:
+    def start_engine(self, generation: Generation, place: Place) -> EngineHandle:
         """Start an engine. It gets requests as soon as it is ready."""
         if self._is_stopped:
             raise NotReady("The server is shutting down.")
-        engine = EngineHandle(self._next_id, generation, seat, self, self._accounts, self._breaker)
+        engine = EngineHandle(self._next_id, generation, place, self, self._accounts, self._breaker)
         if peers := self.of_generation(generation.number):  # it will probably be as fast as they are
             engine.capacity = deepcopy(peers[0].capacity)
             engine.capacity.forget_forecast()
         self._next_id += 1
         self.engines[engine.id] = engine
-        share = self._seats[seat]
-        config = replace(generation.config, cpus=share.cpus, threads=share.threads)
+        config = generation.config
+        if place.seat is not None:
+            share = self._seats[place.seat]
+            config = replace(config, cpus=share.cpus, threads=share.threads)
         engine.start(self._supervise(config, generation.vocabulary, engine))
         return engine
 

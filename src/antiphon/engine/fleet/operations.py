@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from antiphon.config import EngineConfig
 from antiphon.engine.fleet.engine_handle import EngineHandle, Generation
 from antiphon.engine.fleet.fleet import Fleet
+from antiphon.engine.fleet.launching import HERE, Place
 from antiphon.engine.fleet.view import EngineView
 from antiphon.engine.requests.accounts import Accounts
 from antiphon.errors import ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
@@ -46,11 +47,11 @@ class Operations:
 
     # --- single engines
 
-    async def add_engine(self) -> int:
+    async def add_engine(self, address: str = HERE) -> int:
         """Start one more engine with the settings of the others; returns its id once it is ready.
 
-        It gets the cores of an engine that was removed. If there are none, it shares cores with the others, and each of
-        them becomes slower.
+        `address`: where, as in `--engines`. On this machine, it gets the cores of an engine that was removed. If there
+        are none, it shares cores with the others, and each of them becomes slower.
 
         Raises:
             NotEnoughMemory: there is no room for it; says how much it needs, and how much is free.
@@ -60,8 +61,10 @@ class Operations:
         """
         with self._alone("an engine is being added"):
             generation = self._fleet.generation
-            self._check_memory(generation.config, 1, "another engine")
-            engine = await self._started(generation, self._fleet.free_seat())
+            place = self._fleet.place_at(address)
+            if place.is_here:
+                self._check_memory(generation.config, 1, "another engine")
+            engine = await self._started(generation, place)
             logger.info("engine %d was added", engine.id)
             return engine.id
 
@@ -125,7 +128,9 @@ class Operations:
         if engine.is_retiring:
             raise ConfigError(f"engine {engine.id} serves the last requests of an earlier model, and then stops")
         try:
-            self._check_memory(engine.config, 1, "an engine beside the old one")
+            if engine.place.is_here:
+                self._check_memory(engine.config, 1, "an engine beside the old one")
+            new = await self._started(self._fleet.generations[engine.generation], engine.place)
         except NotEnoughMemory:
             if engine.error:
                 raise
@@ -136,7 +141,6 @@ class Operations:
             await engine.wait_ready()
             logger.info("engine %d was restarted", engine.id)
             return engine.id
-        new = await self._started(self._fleet.generations[engine.generation], engine.seat)
         new.is_drained = engine.is_drained
         await self._fleet.remove_engine(engine)
         logger.info("engine %d was replaced by engine %d", engine.id, new.id)
@@ -153,7 +157,7 @@ class Operations:
     ) -> int:
         """Serve with new engines that have other settings or another model; returns their generation.
 
-        As many engines as `config.engines` asks for load beside those that run. When all are ready, requests from then
+        As many engines as `config` asks for load beside those that run. When all are ready, requests from then
         on go to them; `on_switch` is called at that moment, and must not raise. Unfinished requests move to the new
         engines only if these compute the same bits. Otherwise the old engines finish them and then stop, which
         `wait_generation_ended` waits for: until then they need the files that their configuration names.
@@ -166,12 +170,12 @@ class Operations:
         """
         with self._alone("the engines are being replaced"):
             old = self._fleet.generation
-            count = max(1, config.engines)
-            self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
+            if count := config.num_local_engines:
+                self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
             new = self._fleet.add_generation(config, vocabulary)
             seats = self._fleet.divide_again(config)
             try:
-                engines = [self._fleet.start_engine(new, seat) for seat in range(count)]
+                engines = [self._fleet.start_engine(new, place) for place in self._fleet.places(config)]
                 await asyncio.gather(*(engine.wait_ready() for engine in engines))
             except BaseException:
                 for engine in self._fleet.of_generation(new.number):
@@ -263,6 +267,7 @@ class Operations:
         promised = sum(
             max(0, each.config.memory_bytes - (anonymous_bytes(each.pid) if each.pid else 0))
             for each in self._fleet.engines.values()
+            if each.place.is_here
         )
         return max(0, self._free_memory() - promised)
 
@@ -283,9 +288,9 @@ class Operations:
             raise NoSuchEngine(f"there is no engine {engine_id}; the engines are: {known}")
         return engine
 
-    async def _started(self, generation: Generation, seat: int) -> EngineHandle:
+    async def _started(self, generation: Generation, place: Place) -> EngineHandle:
         """A new engine that is ready. If it cannot be, nothing of it is left."""
-        engine = self._fleet.start_engine(generation, seat)
+        engine = self._fleet.start_engine(generation, place)
         try:
             await engine.wait_ready()
         except BaseException:

@@ -15,9 +15,9 @@ import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 
 from antiphon.config import EngineConfig
+from antiphon.engine.fleet.launching import HERE, EngineEnd, LaunchError
 from antiphon.engine.progress import Progress
 from antiphon.engine.wire import Configure, FromEngine, Message, decoder_from_engine, encode
 from antiphon.grammar import Vocabulary
@@ -27,16 +27,26 @@ _READ_BYTES = 1 << 16
 _STDERR = 2  # file descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class EngineEnd:
-    """What is known of a process that is gone."""
+class LocalLauncher:
+    """Starts engines as processes of this machine."""
 
-    status: int  # its exit status, negative for a signal
-    working_on: frozenset[str]  # ids of the requests that it was working on
+    @property
+    def address(self) -> str:
+        return HERE
+
+    async def start(self, config: EngineConfig, vocabulary: Vocabulary | None = None) -> EngineProcess:
+        """Start a process. Raises LaunchError if the system has no process, descriptor or memory for it."""
+        try:
+            return await EngineProcess.start(config, vocabulary)
+        except OSError as error:
+            raise LaunchError(f"no process could be started for it ({error.strerror})") from error
 
 
 class EngineProcess:
-    """A running engine. Call `start` in the main thread: the engine dies with the thread that started it."""
+    """An engine that runs as a process of this machine.
+
+    Call `start` in the main thread: the engine dies with the thread that started it.
+    """
 
     def __init__(
         self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, progress: Progress

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from antiphon.config import EngineConfig
-from antiphon.engine.fleet.process import EngineEnd, EngineProcess
+from antiphon.engine.fleet.launching import EngineEnd, Launcher, LaunchError, RunningEngine
+from antiphon.engine.fleet.process import LocalLauncher
 from antiphon.engine.wire import Fatal, FatalKind, FromEngine, Message, Ready, Shutdown, WireError
-from antiphon.errors import AntiphonError, CheckpointError, ConfigError, EngineDied
+from antiphon.errors import AntiphonError, CheckpointError, ConfigError, EngineDied, NotEnoughMemory
 from antiphon.grammar import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -79,14 +80,19 @@ class Supervisor:
         owner: EngineOwner,
         vocabulary: Vocabulary | None = None,
         name: str = "the engine",
+        launcher: Launcher | None = None,
     ) -> None:
-        """`hang_timeout`: seconds without progress, which may change while the engine runs; `name`: for the log."""
+        """`hang_timeout`: seconds without progress, which may change while the engine runs; `name`: for the log.
+
+        `launcher`: where to start it; None: on this machine.
+        """
         self._name = name
         self._config = config
         self._vocabulary = vocabulary
         self._hang_timeout = hang_timeout
         self._owner = owner
-        self._engine: EngineProcess | None = None
+        self._launcher: Launcher = launcher or LocalLauncher()
+        self._engine: RunningEngine | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._fatal: Fatal | None = None  # why the current process ends, as it said or as we decided
@@ -161,10 +167,13 @@ class Supervisor:
         """Run one process; returns how it ended."""
         self._fatal = self._ready_at = None
         try:
-            engine = await EngineProcess.start(self._config, self._vocabulary)
-        except OSError as error:
-            reason = f"no process could be started for it ({error.strerror})"
-            return EngineDeath(reason, reason, frozenset())
+            engine = await self._launcher.start(self._config, self._vocabulary)
+        except LaunchError as error:
+            return EngineDeath(str(error), str(error), frozenset())
+        except AntiphonError as error:
+            return EngineDeath(
+                error.message, "it could not be started, and the server's log says why", frozenset(), error
+            )
         self._engine = engine
         watch = asyncio.create_task(self._watch(engine), name="engine-watch")
         try:
@@ -176,7 +185,7 @@ class Supervisor:
             self._engine = None
         return _death(self._fatal, end)
 
-    async def _listen(self, engine: EngineProcess) -> None:
+    async def _listen(self, engine: RunningEngine) -> None:
         if self._stopping.is_set():  # since the start
             return
         try:
@@ -191,7 +200,7 @@ class Supervisor:
         except WireError as error:
             self._fatal = Fatal(FatalKind.INTERNAL, f"it broke the protocol: {error}")
 
-    async def _watch(self, engine: EngineProcess) -> None:
+    async def _watch(self, engine: RunningEngine) -> None:
         """Kill a process whose counter does not change while there is work; its death is handled like any other."""
         last, still = engine.progress, 0.0
         while still < (self._hang_timeout() if self._ready_at else _LOADING_PATIENCE):
@@ -237,7 +246,7 @@ async def _sleep(seconds: float) -> float:
 
 def _death(fatal: Fatal | None, end: EngineEnd) -> EngineDeath:
     if fatal is None:
-        reason = _describe(end.status)
+        reason = end.reason or _describe(end.status)
         return EngineDeath(reason, reason, end.working_on)
     summary = fatal.message
     final_error: AntiphonError | None = None
@@ -247,13 +256,15 @@ def _death(fatal: Fatal | None, end: EngineEnd) -> EngineDeath:
         case FatalKind.CONFIG:
             final_error = ConfigError(fatal.message)
         case FatalKind.MEMORY:
-            summary, final_error = "there was not enough memory for it", ConfigError(fatal.message)
+            summary, final_error = "there was not enough memory for it", NotEnoughMemory(fatal.message)
         case FatalKind.INTERNAL:
             summary = "it failed, and the server's log says how"
     return EngineDeath(fatal.message, summary, end.working_on, final_error)
 
 
-def _describe(status: int) -> str:
+def _describe(status: int | None) -> str:
+    if status is None:
+        return "it ended, and nothing is known of how"
     if status == -signal.SIGBUS:  # sent by the kernel when a mapped page cannot be read
         return "it was killed (SIGBUS): a part of a model file could not be read; it was cut short, or its disk failed"
     if status == -signal.SIGKILL:

@@ -28,7 +28,8 @@ class EngineView:
 
     id: int  # never used again
     state: EngineState
-    pid: int | None  # of its process; None while there is none
+    address: str | None  # where it runs, as in `--engines`; None: on this machine
+    pid: int | None  # of its process on this machine; None while there is none
     threads: int | None  # that compute; None: not known before it is ready, or the fake runner
     generation: int  # of the model and settings that it serves; grows with each `Operations.replace`
     running: int  # requests being computed

@@ -26,6 +26,7 @@ class Engine(msgspec.Struct, kw_only=True, tag_field="object", tag="engine"):
 
     id: int
     state: str  # loading, ready, restarting, draining, drained, failed or stopped
+    address: str | None  # where it runs, as in --engines; null: on this machine
     pid: int | None
     threads: int | None
     generation: int

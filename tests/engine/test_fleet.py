@@ -15,12 +15,14 @@ from loads import ask, fake_config
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.engine.fleet.engine_handle import EngineHandle
+from antiphon.engine.fleet.owed import TokensOwed
 from antiphon.engine.fleet.supervisor import EngineDeath, EngineOwner
 from antiphon.engine.requests.stream import TokenStream
+from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import Abort, AddRequest, EngineStats, Message, Ready, StepReport
 from antiphon.errors import AntiphonError, ConfigError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
-from antiphon.request import FinishReason, GenerateRequest, Terms, TokenEvent
+from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms, TokenEvent
 
 LENGTH = 6  # tokens of each answer
 ENGINES = st.integers(0, 7)
@@ -379,3 +381,71 @@ def test_if_one_new_engine_cannot_be_started_none_of_them_stays():
     assert ready.stopped
     assert [engine.generation for engine in machine.client.engines()] == [1, 1]
     machine.teardown()
+
+
+async def with_requests(num_engines: int, num_requests: int) -> InMemory:
+    """A client whose engines are ready, with requests of as many clients."""
+    client = InMemory(FleetMachine.config(1, num_engines))
+    await client.start()
+    for process in client.processes:
+        process.become_ready()
+    for number in range(num_requests):
+        client.generate(ask(f"r{number}", [number, 1, 2], client=f"client {number}"))
+    return client
+
+
+class Watched(dict[str, Unfinished]):
+    """A dictionary that counts how often somebody goes through it."""
+
+    num_reads = 0
+
+    def values(self):
+        self.num_reads += 1
+        return super().values()
+
+
+async def test_a_decision_goes_through_none_of_the_requests_that_engines_have(monkeypatch):
+    client = await with_requests(4, 100)
+    asked: list[str] = []
+
+    def estimate(unfinished: Unfinished, context_length: int) -> float:
+        asked.append(unfinished.request.request_id)
+        return 1.0
+
+    monkeypatch.setattr(client._admission, "tokens_owed_of", estimate)
+    watched = Watched(client._accounts.unfinished)
+    monkeypatch.setattr(client._accounts, "unfinished", watched)
+    client.check_early(Arrival(num_bytes=100), Terms())
+    client.generate(ask("new", [1000, 1, 2]))
+    assert set(asked) == {"new"}
+    assert watched.num_reads == 0
+
+
+async def test_an_engine_that_owes_nothing_any_more_gets_the_next_request():
+    client = await with_requests(4, 40)
+    third = client._fleet.engines[3]
+    for wire_id in list(third.requests):
+        client.abort(wire_id)
+    client.generate(ask("next", [1000, 5, 6]))
+    assert list(third.requests) == ["next"]
+
+
+def test_what_is_owed_follows_the_steps_and_is_counted_again_after_32():
+    owed, counts = TokensOwed(), []
+
+    def estimate(request: object) -> float:
+        counts.append(request)
+        return 100.0
+
+    def count() -> float:
+        return owed.count(["one", "two"], estimate)  # type: ignore[list-item]  # only the estimate looks at them
+
+    assert count() == 200
+    owed.add(50)
+    for _ in range(31):
+        owed.note_step(2)
+    assert count() == 188
+    assert len(counts) == 2
+    owed.note_step(2)
+    assert count() == 200
+    assert len(counts) == 4

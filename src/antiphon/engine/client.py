@@ -289,7 +289,8 @@ class EngineClient:
                 unfinished.group = group
             if len(group) == 1 and (leader := self._leader_of(group[0])):
                 return [self._follow(group[0], leader)]
-            load = self._load_for(self._fleet.engine_for(group))
+            engine = self._fleet.engine_for(group)
+            load = self._load_for(engine)
             predicted = self._admission.admit(requests, terms, load)
         except AntiphonError:
             counters.refused += len(requests)
@@ -303,7 +304,7 @@ class EngineClient:
             unfinished.stream.predicted_wait = predicted.first_token
         if len(group) == 1:
             self._sharing.lead(group[0])
-        self._fleet.place(group)
+        self._fleet.place(group, engine)
         return [unfinished.stream for unfinished in group]
 
     def _leader_of(self, unfinished: Unfinished) -> Unfinished | None:
@@ -338,8 +339,8 @@ class EngineClient:
         Raises:
             Overloaded: it would have to wait longer than `terms` allows, or there are too many.
         """
-        loads = [self._load_for(engine) for engine in self._serving if engine.takes_requests]
-        self._admission.check_early(arrival, terms, loads or [self._load_for(None)])
+        engines: list[EngineHandle | None] = [engine for engine in self._serving if engine.takes_requests]
+        self._admission.check_early(arrival, terms, map(self._load_for, engines or [None]))
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
@@ -373,6 +374,8 @@ class EngineClient:
 
         Requests that have no engine may all get the one that the new request gets.
         """
+        if engine and engine.takes_requests and not self._fleet.is_placing:  # none of its generation waits for one
+            return Load(engine.capacity, engine.requests.values(), self._context_length)
         capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
         engine_ids = (None, engine.id if engine else None)
         computed = (each for each in self._accounts.unfinished.values() if each.leader is None)
@@ -404,7 +407,7 @@ class EngineClient:
 
     def _check_after(self, unfinished: Unfinished, seconds: float) -> None:
         """Check after so many seconds whether a request has begun, or can still begin in time."""
-        grace = max(0.5, 2 * self.stats.cycle_seconds)  # it cannot begin before the current step has ended
+        grace = max(0.5, 2 * self._fleet.longest_cycle)  # it cannot begin before the current step has ended
         loop = asyncio.get_running_loop()
         unfinished.expiry = loop.call_later(seconds + grace, self._check_waiting, unfinished)
 
@@ -437,10 +440,11 @@ class EngineClient:
         if unfinished.followers:  # it ended for itself alone
             self._fleet.hand_over(unfinished, self._sharing.succeed(unfinished))
         self._sharing.leave(unfinished)
+        counts_for_all = not unfinished.is_handed_over  # it may have been part of every engine's forecast
         self._fleet.forget(unfinished)
         self.operations.note_end(unfinished.generation)
         self._admission.note_end(unfinished, reason)
-        for engine in self._all:
+        for engine in self._all if counts_for_all else ():
             engine.capacity.forget_forecast()
         self._note_if_drained()
 

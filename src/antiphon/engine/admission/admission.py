@@ -124,7 +124,7 @@ class Admission:
         """
         if terms.digest and self._tickets.pending(_identity((), terms), self._clock()) == 0:
             return
-        least, load = min(((self._least_excess(arrival, terms, load), load) for load in loads), key=itemgetter(0))
+        least, load = self._least_late(arrival, terms, loads)
         if full := self._is_full(arrival.fairness_id, arrival.fairness_weight, 1):
             raise self._refusal(*full, self._guess(arrival, terms, load))
         if (least > 0 and not arrival.may_set_priority) or self._is_too_early(arrival, terms, load):
@@ -253,6 +253,15 @@ class Admission:
             return 0.0
         num_tickets = 0 if terms.is_retry else self._tickets.ahead(self._clock(), holder)
         return max(0.0, wish.excess + num_tickets * wish.spacing)
+
+    def _least_late(self, arrival: Arrival, terms: Terms, loads: Iterable[Load]) -> tuple[float, Load]:
+        """The first engine with which a request may be in time, or the one with which it is the least late."""
+        rated = []
+        for load in loads:
+            rated.append((self._least_excess(arrival, terms, load), load))
+            if rated[-1][0] <= 0:
+                return rated[-1]
+        return min(rated, key=itemgetter(0))
 
     def _predicted(self, works: Sequence[Work], holder: Holder, terms: Terms, load: Load) -> _Wish:
         forecast = self._now(load)

@@ -18,6 +18,7 @@ from antiphon.config import EngineConfig
 from antiphon.engine.admission.capacity import Capacity
 from antiphon.engine.fleet.breaker import Breaker, BreakerSettings
 from antiphon.engine.fleet.launching import Place
+from antiphon.engine.fleet.owed import TokensOwed
 from antiphon.engine.fleet.routing import PREFIX_BLOCK, PrefixIndex
 from antiphon.engine.fleet.supervisor import EngineDeath
 from antiphon.engine.fleet.totals import counted, total
@@ -105,6 +106,7 @@ class EngineHandle:
         self.error: AntiphonError | None = None
         self.requests: dict[str, Unfinished] = {}
         self.prefixes = PrefixIndex(0)
+        self.owed = TokensOwed()
         self.is_connected = False  # its process is ready and takes requests
         self.is_drained = False  # gets no requests, as the operator wished
         self.is_retiring = False  # stops when its generation's requests have ended
@@ -244,6 +246,7 @@ class EngineHandle:
         """Let an equal request take the place of one that it has."""
         self.requests[unfinished.wire_id] = heir
         heir.take_place_of(unfinished)
+        self.owed.clear()
         heir.stream.note_engine("given", self.id)
 
     def forget(self, unfinished: Unfinished) -> None:
@@ -251,6 +254,7 @@ class EngineHandle:
         del self.requests[unfinished.wire_id]
         self.breaker.abandoned(unfinished.permit)
         unfinished.engine_id = None
+        self.owed.clear()
         self.capacity.forget_forecast()
 
     # --- what its supervisor calls
@@ -272,6 +276,7 @@ class EngineHandle:
     def _take_report(self, report: StepReport) -> None:
         self.stats = report.stats
         self.capacity.observe(report.stats, report.events)
+        self.owed.note_step(report.stats.step_tokens)
         for wire_id in report.begun:
             if unfinished := self.requests.get(wire_id):
                 for reader in unfinished.readers:

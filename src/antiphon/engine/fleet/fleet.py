@@ -111,6 +111,11 @@ class Fleet:
         return total([self._past, *(engine.lifetime_stats for engine in self.engines.values())])
 
     @property
+    def longest_cycle(self) -> float:
+        """Seconds of the slowest engine's latest step, with the time between it and the step before."""
+        return max((engine.stats.cycle_seconds for engine in self.engines.values()), default=0.0)
+
+    @property
     def num_restarts(self) -> int:
         """The number of processes that died and were replaced."""
         return self._past_restarts + sum(engine.restarts for engine in self.engines.values())
@@ -244,10 +249,18 @@ class Fleet:
         """The engine that would get these requests, which belong together; None if they would have to wait for one."""
         return Placement(self.engines.values(), self._estimate).engine_for(group)
 
-    def place(self, group: Sequence[Unfinished]) -> None:
-        """Give new requests that belong together to an engine, unless others have waited longer for one."""
-        placement = Placement(self.engines.values(), self._estimate)
-        if not self._is_placing and (engine := placement.engine_for(group)):
+    @property
+    def is_placing(self) -> bool:
+        """Whether requests wait for their turn to get an engine, though engines take requests."""
+        return self._is_placing
+
+    def place(self, group: Sequence[Unfinished], engine: EngineHandle | None) -> None:
+        """Give new requests that belong together to their engine, as `engine_for` has just chosen it.
+
+        They wait if it is None, or if others have waited longer for an engine.
+        """
+        if engine and not self._is_placing:
+            placement = Placement(self.engines.values(), self._estimate)
             for unfinished in group:
                 placement.give(unfinished, engine)
 

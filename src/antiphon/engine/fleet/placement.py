@@ -1,7 +1,7 @@
 """Chooses engines for requests, with what `routing` needs to know of both.
 
-Owns the figures of one round: what each engine owes, counted once and then kept up to date with each request that is
-given out. Requests that belong together (`Unfinished.group`) go to one engine, so that their prompt is computed once.
+Requests that belong together (`Unfinished.group`) go to one engine, so that their prompt is computed once. What an
+engine owes is not counted for each decision (`owed`): with many requests, a decision costs little more than with few.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ class Placement:
     def __init__(self, engines: Iterable[EngineHandle], estimate: Estimate) -> None:
         self._engines = [engine for engine in engines if engine.takes_requests]
         self._estimate = estimate
-        self._owed: dict[int, float] = {}
 
     def engine_for(self, group: Sequence[Unfinished]) -> EngineHandle | None:
         """The engine for requests that belong together and have none; None: no engine can take them now."""
@@ -45,14 +44,12 @@ class Placement:
     def give(self, unfinished: Unfinished, engine: EngineHandle) -> None:
         """Hand a request over."""
         if len(self._engines) > 1:
-            self._owed[engine.id] = self._tokens_owed(engine) + self._estimate(unfinished)
+            engine.owed.add(self._estimate(unfinished))
             engine.prefixes.note(digests_of(unfinished))
         engine.add(unfinished)
 
     def _tokens_owed(self, engine: EngineHandle) -> float:
-        if engine.id not in self._owed:
-            self._owed[engine.id] = sum(map(self._estimate, engine.requests.values()))
-        return self._owed[engine.id]
+        return engine.owed.count(engine.requests.values(), self._estimate)
 
 
 def digests_of(unfinished: Unfinished) -> list[bytes]:

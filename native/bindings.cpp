@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -18,6 +19,7 @@
 #include <tuple>
 
 #include "dispatch.h"
+#include "elementary.h"
 #include "half.h"
 #include "program.h"
 #include "quantize.h"
@@ -398,6 +400,23 @@ NB_MODULE(_native, m) {
       "Instruction sets this machine can run, best first.");
   m.def("uniform_draw", &uniform_draw, "seed"_a, "choice_index"_a, "position"_a,
         "The random number of one draw, in [0, 1).");
+  m.def(
+      "sine_cosine",
+      [](double angle) {
+        if (!(std::abs(angle) <= kLargestAngle)) throw std::invalid_argument("the angle must be at most 2^25");
+        const SineCosine turn = sine_cosine(angle);
+        return std::tuple(turn.sine, turn.cosine);
+      },
+      "angle"_a, "Of an angle in radians, at most 2^25; as in the rotary tables.");
+  m.def(
+      "natural_logarithm",
+      [](double x) {
+        if (!std::isnormal(x) || x < 0.0) throw std::invalid_argument("the number must be positive, finite and normal");
+        return natural_logarithm(x);
+      },
+      "x"_a, "Of a positive, finite, normal number; as in log-probabilities.");
+  m.def("fused_multiply_add", &fused_multiply_add, "a"_a, "b"_a, "c"_a,
+        "a * b + c of float32 numbers, rounded once; as the plain C++ kernels compute it.");
   m.def("half_to_float", &half_to_float, "bits"_a);
   m.def("float_to_half", &float_to_half, "value"_a);
   bind_inputs(m);

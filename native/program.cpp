@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "elementary.h"
+
 namespace antiphon {
 namespace {
 
@@ -44,6 +46,9 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(shape.num_kv_heads > 0 && shape.num_heads > 0 && shape.num_heads % shape.num_kv_heads == 0,
           "num_attention_heads must be a multiple of num_key_value_heads");
   require(std::ssize(shape.rope_frequencies) == shape.head_dim / 2, "there must be head_dim / 2 rope frequencies");
+  for (const double frequency : shape.rope_frequencies)
+    require(std::fabs(frequency) * static_cast<double>(shape.context_length) <= kLargestAngle,
+            "a rotary frequency must stay below 2^25 radians within the context");
   require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
           "the rotary attention factor must be a finite number above zero");
   kv_ = Memory(to_size(shape.num_blocks * block_bytes()), Pages::kHuge);
@@ -64,10 +69,10 @@ void Program::fill_rope_tables() {
     const int64_t end = std::min(shape_.context_length, (task + 1) * kRun);
     for (int64_t position = task * kRun; position < end; ++position)
       for (int64_t i = 0; i < half; ++i) {
-        const double angle = static_cast<double>(position) * shape_.rope_frequencies[to_size(i)];
+        const SineCosine turn = sine_cosine(static_cast<double>(position) * shape_.rope_frequencies[to_size(i)]);
         const double factor = shape_.rope_attention_factor;
-        cosines_.as<float>()[position * half + i] = static_cast<float>(std::cos(angle) * factor);
-        sines_.as<float>()[position * half + i] = static_cast<float>(std::sin(angle) * factor);
+        cosines_.as<float>()[position * half + i] = static_cast<float>(turn.cosine * factor);
+        sines_.as<float>()[position * half + i] = static_cast<float>(turn.sine * factor);
       }
   });
 }
@@ -245,12 +250,15 @@ KeyBiases Program::key_biases(const std::vector<float>& key_bias) const {
       head.first.push_back(first);
       head.second.push_back(second);
     }
-    for (double (*function)(double) :
-         {static_cast<double (*)(double)>(std::cos), static_cast<double (*)(double)>(std::sin)})
-      for (const int32_t pair : head.pairs)
-        for (int64_t token = 0; token < kBlockTokens; ++token)
-          head.turns.push_back(
-              static_cast<float>(function(static_cast<double>(token) * shape_.rope_frequencies[to_size(pair)])));
+    const size_t num_cosines = head.pairs.size() * to_size(kBlockTokens);
+    head.turns.resize(2 * num_cosines);
+    for (size_t i = 0; i < num_cosines; ++i) {
+      const double token = static_cast<double>(i % to_size(kBlockTokens));
+      const int32_t pair = head.pairs[i / to_size(kBlockTokens)];
+      const SineCosine turn = sine_cosine(token * shape_.rope_frequencies[to_size(pair)]);
+      head.turns[i] = static_cast<float>(turn.cosine);
+      head.turns[num_cosines + i] = static_cast<float>(turn.sine);
+    }
   }
   return biases;
 }

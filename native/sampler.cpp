@@ -1,10 +1,10 @@
 #include "sampler.h"
 
 #include <algorithm>
-#include <cmath>
 #include <functional>
 #include <limits>
 
+#include "elementary.h"
 #include "nucleus.h"
 
 namespace antiphon {
@@ -70,7 +70,7 @@ double RowSampler::sum_of_exponentials(float maximum, float scale, std::vector<d
 
 float RowSampler::log_sum() const {
   const float largest = maximum();
-  return largest + static_cast<float>(std::log(sum_of_exponentials(largest, 1.0f, nullptr)));
+  return largest + static_cast<float>(natural_logarithm(sum_of_exponentials(largest, 1.0f, nullptr)));
 }
 
 // Tokens that may be drawn and whose logit is at or above the threshold, in id order.

@@ -1,7 +1,6 @@
 // The vector layer in plain C++: 16 float lanes as an array. Slow, runs anywhere, and the yardstick for the others.
 #pragma once
-#include <cmath>
-
+#include "../elementary.h"
 #include "../half.h"
 
 namespace antiphon::scalar {
@@ -51,7 +50,7 @@ static inline F32 div(F32 a, F32 b) {
 }
 static inline F32 fma(F32 a, F32 b, F32 c) {
   F32 result;
-  ANTIPHON_LANES(std::fmaf(a.lane[i], b.lane[i], c.lane[i]));
+  ANTIPHON_LANES(fused_multiply_add(a.lane[i], b.lane[i], c.lane[i]));
 }
 // As the processor's: the second operand where either is not a number.
 static inline F32 max(F32 a, F32 b) {
@@ -86,7 +85,7 @@ static inline void store_half(uint16_t* p, F32 v) {
   for (int i = 0; i < 16; ++i) p[i] = float_to_half(v.lane[i]);
 }
 static inline int32_t round_lane(float x) {  // to nearest even; what does not fit becomes INT32_MIN, as the processor's
-  return x >= -2147483648.0f && x < 2147483648.0f ? static_cast<int32_t>(std::nearbyintf(x)) : INT32_MIN;
+  return x >= -2147483648.0f && x < 2147483648.0f ? nearest_integer(x) : INT32_MIN;
 }
 static inline I32 round_to_int(F32 a) {
   I32 result;

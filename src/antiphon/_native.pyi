@@ -17,6 +17,17 @@ def instruction_sets() -> list[str]:
 def uniform_draw(seed: int, choice_index: int, position: int) -> float:
     """The random number of one draw, in [0, 1)."""
 
+def sine_cosine(angle: float) -> tuple[float, float]:
+    """Of an angle in radians, at most 2^25; as in the rotary tables."""
+
+def natural_logarithm(x: float) -> float:
+    """Of a positive, finite, normal number; as in log-probabilities."""
+
+def fused_multiply_add(a: float, b: float, c: float) -> float:
+    """
+    a * b + c of float32 numbers, rounded once; as the plain C++ kernels compute it.
+    """
+
 def half_to_float(bits: int) -> float: ...
 
 def float_to_half(value: float) -> int: ...

@@ -1,8 +1,8 @@
 """How a checkpoint scales its rotary positions: the fields of both formats as one mapping of plain numbers.
 
-The result, under Hugging Face's names with every default filled in, is what `models.rope` computes with: nothing,
-`linear`, `llama3`, `yarn`, `dynamic`, or `divisors`, the numbers by which some GGUF files divide each frequency. Any
-other kind is refused by name.
+The result has Hugging Face's names, with every default filled in. `models.rope` computes with it: nothing, `linear`,
+`llama3`, `yarn`, `dynamic`, or `divisors` (the numbers by which some GGUF files divide each frequency). Any other kind
+is refused by name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 from antiphon.checkpoint import Tensor
 from antiphon.formats.fields import MAX_CONTEXT, Fields, shown
+from antiphon.portable_math import natural_logarithm
 
 HUGGING_FACE_KINDS = ("default", "linear", "llama3", "yarn", "dynamic")
 GGUF_KINDS = ("none", "linear", "yarn")
 DIVISORS = "rope_freqs.weight"
 MAX_DYNAMIC_FACTOR = 1 << 20
+MIN_DIVISOR = 0.5  # so that angles stay within what the rotary tables are computed for (native/elementary.h)
 # Fields of GGUF that tools interpret differently → the only value on which they agree.
 GGUF_ONLY_VALUES = {"yarn_ext_factor": 1.0, "yarn_attn_factor": 1.0, "yarn_log_multiplier": 0.0}
 
@@ -170,13 +172,13 @@ def _attention_factor(fields: Fields, prefix: str, factor: float) -> float:
 
 def _mscale(factor: float, weight: float = 1.0) -> float:
     """Attention gets sharper as the context grows (Peng et al., YaRN, 2023, section 3.4)."""
-    return 0.1 * weight * math.log(factor) + 1.0
+    return 0.1 * weight * natural_logarithm(factor) + 1.0
 
 
 def _divisors(fields: Fields, tensor: Tensor, head_dim: int) -> Settings:
     if tensor.type != "F32" or tensor.shape != (head_dim // 2,):
         fields.fail(f"tensor {DIVISORS!r} must hold {head_dim // 2} weights in F32, one for each frequency")
     divisors = tensor.read().cast("f").tolist()
-    if not all(math.isfinite(divisor) and divisor > 0 for divisor in divisors):
-        fields.fail(f"tensor {DIVISORS!r} holds a divisor that is not a finite number above zero")
+    if not all(math.isfinite(divisor) and divisor >= MIN_DIVISOR for divisor in divisors):
+        fields.fail(f"tensor {DIVISORS!r} holds a divisor that is not a finite number of at least {MIN_DIVISOR}")
     return {"rope_type": "divisors", "divisors": divisors}

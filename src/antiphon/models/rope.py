@@ -1,11 +1,12 @@
 """Rotary positions (Su et al., RoFormer, 2021) and the ways in which models stretch them to longer contexts.
 
-Every scaling here changes a frequency once and for all, whatever the length of a sequence, so that a key stays as it
-was stored. Dynamic NTK was meant otherwise: its angles follow how long the sequence has become, so that a token's key
-would depend on tokens after it; no cache could hold it, and no answer would be the same under any load. Here they are
-those of the longest sequence that may be, for all sequences, as vLLM has them.
+Every scaling here changes a frequency once, independently of the length of a sequence, so that a cached key stays
+valid. Dynamic NTK was published differently: its angles depend on the current length of the sequence, so that a token's
+key would depend on later tokens. No cache could hold it, and an answer would depend on load. Here, as in vLLM, all
+sequences use the angles of the longest possible sequence.
 
-Computed in float64, from the mapping that a checkpoint's `rope_scaling` holds.
+Computed in float64 from the mapping in a checkpoint's `rope_scaling`, without the C library, so that the frequencies
+are the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from antiphon.portable_math import natural_logarithm, power
+
 
 def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | None, longest: int) -> list[float]:
-    """Radians a position, [head_dim / 2]; `longest`: tokens that a sequence may have."""
-    frequencies = [theta ** (-2 * i / head_dim) for i in range(head_dim // 2)]
+    """Radians per position, [head_dim / 2]; `longest`: the maximum number of tokens of a sequence."""
+    frequencies = [power(theta, -2 * i / head_dim) for i in range(head_dim // 2)]
     if scaling is None:
         return frequencies
     match scaling["rope_type"]:
@@ -35,18 +38,18 @@ def rope_frequencies(theta: float, head_dim: int, scaling: Mapping[str, Any] | N
 
 
 def rope_attention_factor(scaling: Mapping[str, Any] | None) -> float:
-    """What multiplies Q and K after they are turned."""
+    """The factor by which Q and K are multiplied after the rotation."""
     return float(scaling.get("attention_factor", 1.0)) if scaling else 1.0
 
 
 def _dynamic_theta(theta: float, head_dim: int, scaling: Mapping[str, Any], longest: int) -> float:
-    """The base grows with the length, from the trained one on, so that the slowest turn fits it."""
+    """The base grows with the length beyond the trained one, so that the slowest rotation covers it."""
     beyond = max(longest / scaling["original_max_position_embeddings"], 1.0) - 1.0
-    return float(theta * (1.0 + scaling["factor"] * beyond) ** (head_dim / (head_dim - 2)))
+    return theta * power(1.0 + scaling["factor"] * beyond, head_dim / (head_dim - 2))
 
 
 def _llama3(frequency: float, scaling: Mapping[str, Any]) -> float:
-    """Turns that were seen many times in training stay, those never finished are stretched, and in between a blend."""
+    """Keep rotations that training completed many times, stretch those it never completed, blend those in between."""
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     turns = scaling["original_max_position_embeddings"] * frequency / (2 * math.pi)
     return _blend(frequency, scaling["factor"], (turns - low) / (high - low))
@@ -56,8 +59,8 @@ def _yarn(frequencies: list[float], theta: float, scaling: Mapping[str, Any]) ->
     """The same idea (Peng et al., YaRN, 2023, section 3.2), blending along the dimensions instead of the turns."""
     head_dim, original = 2 * len(frequencies), scaling["original_max_position_embeddings"]
 
-    def dimension(turns: float) -> float:  # whose angle makes so many turns within the original context
-        return head_dim * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+    def dimension(turns: float) -> float:  # the one whose angle makes so many turns within the original context
+        return head_dim * natural_logarithm(original / (turns * 2 * math.pi)) / (2 * natural_logarithm(theta))
 
     first, last = dimension(scaling["beta_fast"]), dimension(scaling["beta_slow"])
     if scaling["truncate"]:
@@ -68,6 +71,6 @@ def _yarn(frequencies: list[float], theta: float, scaling: Mapping[str, Any]) ->
 
 
 def _blend(frequency: float, factor: float, kept: float) -> float:
-    """`kept` of the frequency as it is, from none to all, and the rest divided by `factor`."""
+    """`kept` (0 to 1) of the frequency unchanged, the rest divided by `factor`."""
     kept = min(max(kept, 0.0), 1.0)
     return frequency * (kept + (1 - kept) / factor)

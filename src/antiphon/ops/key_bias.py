@@ -8,6 +8,8 @@ so no more are left out than needed, and none where the bias is small.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,8 +31,9 @@ def bias_to_leave_out(bias: Array, product_energy: Array) -> Array:
     left_out = np.zeros_like(bias)
     for head, (energy, product) in enumerate(zip(energies, product_energy, strict=True)):
         order = np.argsort(-energy, kind="stable")
-        kept = energy.sum() - np.concatenate([[0.0], np.cumsum(energy[order])])  # with the first 0, 1, 2 … left out
-        count = int(np.argmax(kept <= KEPT_ENERGY * product + 1e-9 * energy.sum()))
+        whole = math.fsum(energy)  # exact, unlike NumPy's sums, whose order of additions is its own business
+        kept = whole - np.concatenate([[0.0], np.cumsum(energy[order])])  # with the first 0, 1, 2 … left out
+        count = int(np.argmax(kept <= KEPT_ENERGY * product + 1e-9 * whole))
         for pair in order[:count]:
             left_out[head, [pair, pair + half]] = bias[head, [pair, pair + half]]
     return left_out

@@ -12,6 +12,7 @@ Only this module, `ops.native_sampling` and `runtime.cpu`, which fills and runs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -243,7 +244,8 @@ class NativeOps(NativeLoader):
         if qkv.matrix.order is not None:
             factors = [factors[column] for column in qkv.matrix.order]
         begin, count = self._attended_width, heads * dim
-        energies = np.array(_row_energies(qkv.matrix, begin, count, factors)).reshape(heads, dim).sum(axis=1)
+        rows = _row_energies(qkv.matrix, begin, count, factors)
+        energies = np.array([math.fsum(rows[head * dim : (head + 1) * dim]) for head in range(heads)])
         bias = np.array(qkv.matrix.bias[begin : begin + count]).reshape(heads, dim)
         left_out: list[float] = bias_to_leave_out(bias, energies).reshape(-1).tolist()
         return left_out if any(left_out) else []

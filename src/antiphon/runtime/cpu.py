@@ -27,6 +27,8 @@ from antiphon.ops.native import NativeOps, open_device, quantize
 from antiphon.ops.native_sampling import Samplings
 from antiphon.quantization import as_quantized
 from antiphon.request import TokenLogprobs
+from antiphon.runtime.fingerprint import NUM_BLOCKS, PROMPT_LENGTH, arithmetic_fingerprint, model_fingerprint
+from antiphon.runtime.probe_models import biased_model, normed_model
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 SMALL_MODEL = 500_000_000  # weights
@@ -49,6 +51,7 @@ def create_runner(
         checkpoint.files.check_unchanged()
         raise CheckpointError(f"{config.model}: {error.message}") from None
     checkpoint.files.check_unchanged()  # else the weights may be partly of one model, partly of another
+    runner.take_fingerprints()
     return runner
 
 
@@ -104,6 +107,8 @@ class CpuRunner:
             wide_activations=self._wide,
         )
         forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
+        self._spec = spec
+        self._fingerprints: dict[str, str] = {}
         self._weight_bytes = ops.bytes_by_format
         # What every step reads from the files themselves; everything else was copied.
         self._mapped_files = checkpoint.files if ops.has_mapped_table else None
@@ -138,9 +143,20 @@ class CpuRunner:
         """What each part of the last step's program took, in seconds; for measuring."""
         return self._program.last_seconds
 
+    def take_fingerprints(self) -> None:
+        """Compute the fingerprints that `describe` returns. Call it before the first step."""
+        longest = min(self._config.context_length, self._spec.context_length)
+        rotations = (self._spec.rope_frequencies(longest), self._spec.rope_attention_factor)
+        settings = (self._config.kv_cache_type, str(self._wide), str(rotations))
+        self._fingerprints = {
+            "fingerprint": fingerprint_of(self._device),
+            "model_fingerprint": model_fingerprint(self, settings),
+        }
+
     def describe(self) -> dict[str, str | int | float]:
         formats = sorted(self._weight_bytes)
         return {
+            **self._fingerprints,
             "device": "cpu",
             "instruction_set": self._device.instruction_set,
             "threads": self._device.threads,
@@ -154,6 +170,32 @@ class CpuRunner:
 
     def close(self) -> None:
         """Nothing to do: the program owns threads and memory."""
+
+
+def fingerprint_of(device: _native.Device) -> str:
+    """The fingerprint of the arithmetic of a device (`fingerprint.arithmetic_fingerprint`)."""
+    return arithmetic_fingerprint(
+        CpuRunner(
+            EngineConfig(
+                "probe",
+                context_length=NUM_BLOCKS * CpuRunner.block_size,
+                kv_cache_tokens=NUM_BLOCKS * CpuRunner.block_size,
+                max_num_sequences=1,
+                max_batch_tokens=PROMPT_LENGTH,
+                kv_cache_type=kv_cache_type,
+                activations=activations,
+            ),
+            device,
+            checkpoint,
+            ModelSpec.from_checkpoint(checkpoint),
+            None,
+            lambda fraction, phase: None,
+        )
+        for checkpoint, kv_cache_type, activations in (
+            (biased_model(), "int8", "int8"),
+            (normed_model(), "f16", "int16"),
+        )
+    )
 
 
 def _wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:

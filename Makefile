@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo image image-tests clean help
+.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo image image-tests kubernetes kubernetes-rules clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -98,6 +98,14 @@ image: ## build the container image IMAGE with podman, docker or buildah
 
 image-tests: demo $(VENV)/installed-dev ## build and run the container image, without a daemon or a registry (needs root)
 	ANTIPHON_IMAGE_TESTS=1 $(BIN)/python -m pytest tests/images
+
+kubernetes: $(VENV)/installed-dev ## render the overlays of deploy/kubernetes into build/kubernetes
+	mkdir -p build/kubernetes
+	for overlay in deploy/kubernetes/overlays/*; do \
+		$(BIN)/kubectl kustomize $$overlay > build/kubernetes/$${overlay##*/}.yaml || exit 1; done
+
+kubernetes-rules: $(VENV)/installed ## write the alerts for Kubernetes again, after a change of the alerts
+	$(BIN)/python deploy/kubernetes/prometheus_rule.py
 
 clean: ## remove everything that was built or installed
 	rm -rf $(VENV) build dist tests/e2e/clients/node_modules web/node_modules

@@ -155,6 +155,7 @@ class ServerConfig:
     page: bool = True  # serve the chat page at /
     status: bool = True  # serve /v1/status
     metrics_aliases: str = "none"  # also name metrics as this server does
+    public_metrics: bool = False  # answer /metrics without an API key
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
     hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted

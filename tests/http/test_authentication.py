@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -53,6 +54,22 @@ async def test_every_route_but_the_open_ones_asks_for_a_key(closed: Served):
             else:
                 assert reply.status_code == 401, (method, path)
                 assert reply.headers["www-authenticate"] == "Bearer"
+
+
+async def test_public_metrics_are_read_without_a_key_and_nothing_else_is(tmp_path: Path):
+    async with serving(tmp_path, api_keys=read_api_keys([f"alice:{KEY}"]), public_metrics=True) as server:
+        reply = await server.http.get("/metrics")
+        assert reply.status_code == 200
+        assert "antiphon_requests_received_total" in reply.text
+        for method, path in (
+            *((method, "/metrics") for method in ("POST", "PUT", "DELETE", "OPTIONS")),
+            *(
+                ("GET", path)
+                for path in ("/metrics/", "//metrics", "/METRICS", "/metrics/x", "/v1/models", "/v1/status", "/")
+            ),
+        ):
+            reply = await server.http.request(method, path)
+            assert reply.status_code == 401, (method, path)
 
 
 async def test_of_the_page_only_what_is_there_is_open_and_only_to_be_read(closed: Served):

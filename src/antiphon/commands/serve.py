@@ -214,6 +214,7 @@ def serve(
     metrics_aliases: Annotated[
         str, _choice(_NETWORK, METRICS_ALIASES, "also name the metrics as another server does.")
     ] = _SERVER.metrics_aliases,
+    public_metrics: Annotated[bool, _option(_NETWORK, "Answer /metrics without an API key.")] = _SERVER.public_metrics,
     max_body_bytes: Annotated[int, _option(_NETWORK, "Maximum size of a request body.")] = _SERVER.max_body_bytes,
     max_connections: Annotated[int, _option(_NETWORK, "Maximum open connections.")] = _SERVER.max_connections,
     network_timeout: Annotated[
@@ -328,6 +329,7 @@ def serve(
         page=page,
         status=status,
         metrics_aliases=metrics_aliases,
+        public_metrics=public_metrics,
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,

@@ -7,6 +7,7 @@ caller passes both. An application never changes: a reload builds another one (`
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -134,7 +135,7 @@ def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
             Authentication,
             keys=settings.api_keys,
             metrics=metrics,
-            is_open=page.is_open if page else _nothing,
+            is_open=partial(_is_open, page, settings.public_metrics),
             admin_keys=settings.admin_keys,
         )
     app.add_middleware(SameSite, origins=settings.allowed_origins)
@@ -163,5 +164,8 @@ def _surround(app: FastAPI, context: Context, page: Page | None) -> None:
     app.add_middleware(SecurityHeaders)
 
 
-def _nothing(scope: Scope) -> bool:
-    return False
+def _is_open(page: Page | None, public_metrics: bool, scope: Scope) -> bool:
+    """Whether a request needs no API key: for a file of the page, or for the metrics where they are public."""
+    if public_metrics and scope["path"] == operations.METRICS_PATH and scope["method"] == "GET":
+        return True
+    return page is not None and page.is_open(scope)

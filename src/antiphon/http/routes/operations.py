@@ -17,6 +17,8 @@ from antiphon.metrics import CONTENT_TYPE
 
 router = APIRouter()
 
+METRICS_PATH = "/metrics"
+
 
 @router.get("/")
 async def root(request: Request) -> Response:
@@ -68,7 +70,7 @@ async def ready(request: Request) -> Response:
     return Response(encode({"status": "ready", "model": context.model.name}), media_type="application/json")
 
 
-@router.get("/metrics")
+@router.get(METRICS_PATH)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
     return Response(context_of(request).metrics.render(), media_type=CONTENT_TYPE)

@@ -421,6 +421,24 @@ async def test_a_decision_goes_through_none_of_the_requests_that_engines_have(mo
     assert watched.num_reads == 0
 
 
+async def test_what_a_dead_engine_had_computed_is_owed_again():
+    """Else all of its requests would go to one engine that knows their system prompt, and wait for each other there."""
+    client = await with_requests(1, 0)
+    (engine,) = client.processes
+    client.generate(ask("long", [7] * 300, max_tokens=LENGTH))
+    assert client.tokens_owed > 300
+    engine.step()
+    engine.deliver()
+    assert client.tokens_owed <= LENGTH
+    engine.die(at_work=False)
+    assert client.tokens_owed > 301, "one token more is to be read"
+    engine.become_ready()
+    assert client.tokens_owed > 301
+    engine.step()
+    engine.deliver()
+    assert client.tokens_owed <= LENGTH
+
+
 async def test_an_engine_that_owes_nothing_any_more_gets_the_next_request():
     client = await with_requests(4, 40)
     third = client._fleet.engines[3]

@@ -113,6 +113,22 @@ def test_tickets_come_true(places: int, patience: float) -> None:
         assert 1 / 1.5 <= (server.now - began + 0.5) / (early + 0.5) <= 1.5
 
 
+def test_where_several_engines_serve_them_the_refused_come_back_that_much_sooner_after_each_other() -> None:
+    """Else most of the engines would be idle while their requests wait for a time that one engine alone needs."""
+    spacings = []
+    for num_engines in (1, 4):
+        server, take = VirtualServer(places=2, num_engines=num_engines), requests()
+        server.warm_up()
+        while not (first := server.offer(take(), Terms(first_token=5.0))):
+            pass
+        second = server.offer(take(), Terms(first_token=5.0))
+        assert second is not None
+        assert first.retry_after is not None
+        assert second.retry_after is not None
+        spacings.append(second.retry_after - first.retry_after)
+    assert spacings[0] == pytest.approx(4 * spacings[1])
+
+
 def test_a_time_that_is_told_is_not_far_later_than_it_had_to_be() -> None:
     """The first ticket: alone, and asking all the time, its holder would not have come in much earlier."""
     told, came_in = [], []

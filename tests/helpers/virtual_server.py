@@ -18,15 +18,22 @@ from antiphon.request import GenerateRequest, Terms
 class VirtualServer:
     """The admission in front of the real scheduler on the fake runner, with a clock of its own.
 
-    A step takes `step_seconds`, and `token_seconds` for each of its tokens.
+    A step takes `step_seconds`, and `token_seconds` for each of its tokens. It may be one of `num_engines`.
     """
 
     def __init__(
-        self, *, places: int, step_seconds: float = 0.05, token_seconds: float = 0.0, max_requests: int = 10_000
+        self,
+        *,
+        places: int,
+        step_seconds: float = 0.05,
+        token_seconds: float = 0.0,
+        max_requests: int = 10_000,
+        num_engines: int = 1,
     ) -> None:
         self.now = 0.0
         self.step_seconds = step_seconds
         self.token_seconds = token_seconds
+        self.num_engines = num_engines
         self.engine = EngineInMemory(max_num_sequences=places, target_step_seconds=0.0, kv_cache_tokens=1 << 16)
         self.engine.scheduler.check = lambda: None  # type: ignore[method-assign]  # slow, and tested elsewhere
         config = EngineConfig(model="", max_num_sequences=places, target_step_seconds=0.0)
@@ -43,7 +50,7 @@ class VirtualServer:
 
     @property
     def load(self) -> Load:
-        return Load(self.capacity, self.unfinished.values(), self.context_length)
+        return Load(self.capacity, self.unfinished.values(), self.context_length, self.num_engines)
 
     def offer(self, request: GenerateRequest, terms: Terms) -> Overloaded | None:
         """Send a request; returns why it was refused."""

@@ -290,7 +290,7 @@ class EngineClient:
             if len(group) == 1 and (leader := self._leader_of(group[0])):
                 return [self._follow(group[0], leader)]
             engine = self._fleet.engine_for(group)
-            load = self._load_for(engine)
+            load = self._load_for(engine, self._fleet.num_taking(number))
             predicted = self._admission.admit(requests, terms, load)
         except AntiphonError:
             counters.refused += len(requests)
@@ -340,7 +340,8 @@ class EngineClient:
             Overloaded: it would have to wait longer than `terms` allows, or there are too many.
         """
         engines: list[EngineHandle | None] = [engine for engine in self._serving if engine.takes_requests]
-        self._admission.check_early(arrival, terms, map(self._load_for, engines or [None]))
+        loads = (self._load_for(engine, len(engines)) for engine in engines or [None])
+        self._admission.check_early(arrival, terms, loads)
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
@@ -369,18 +370,19 @@ class EngineClient:
     def _estimate(self, unfinished: Unfinished) -> float:
         return 0.0 if unfinished.leader else self._admission.tokens_owed_of(unfinished, self._context_length)
 
-    def _load_for(self, engine: EngineHandle | None) -> Load:
+    def _load_for(self, engine: EngineHandle | None, num_engines: int = 1) -> Load:
         """What a new request has to wait for that this engine would get; None: it has to wait for an engine.
 
-        Requests that have no engine may all get the one that the new request gets.
+        Requests that have no engine may all get the one that the new request gets. `num_engines`: those that take
+        requests.
         """
         if engine and engine.takes_requests and not self._fleet.is_placing:  # none of its generation waits for one
-            return Load(engine.capacity, engine.requests.values(), self._context_length)
+            return Load(engine.capacity, engine.requests.values(), self._context_length, num_engines)
         capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
         engine_ids = (None, engine.id if engine else None)
         computed = (each for each in self._accounts.unfinished.values() if each.leader is None)
         mine = [each for each in computed if each.engine_id in engine_ids]
-        return Load(capacity, mine, self._context_length)
+        return Load(capacity, mine, self._context_length, max(1, num_engines))
 
     @property
     def _context_length(self) -> int:

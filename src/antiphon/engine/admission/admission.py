@@ -44,6 +44,7 @@ class Load:
     capacity: Capacity
     unfinished: Collection[Unfinished]  # in order of arrival
     context_length: int
+    num_engines: int = 1  # that share the requests which come back later
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class _Wish:
     terms: Terms
     holder: Holder
     prediction: Prediction  # of its last sequence
-    spacing: float  # seconds by which it delays those behind it
+    delay: float  # seconds by which it delays those behind it at its engine
+    spacing: float  # the same among all requests that come back, which all engines serve
     margins: tuple[float, float] = (1.0, 1.0)  # factors for the time of the first token, and of the end
 
     @property
@@ -196,7 +198,7 @@ class Admission:
     def _is_in_time(self, wish: _Wish, *, had_ticket: bool) -> bool:
         """Whether a request that has to wait is accepted."""
         if had_ticket:  # its time was told to it, by a prediction that was not exact
-            return wish.excess <= wish.spacing
+            return wish.excess <= wish.delay
         if self._was_told_later(wish.holder.identity, wish.terms):
             return False
         if wish.excess + self._tickets.ahead(self._clock(), wish.holder) * wish.spacing <= 0:
@@ -265,10 +267,11 @@ class Admission:
 
     def _predicted(self, works: Sequence[Work], holder: Holder, terms: Terms, load: Load) -> _Wish:
         forecast = self._now(load)
-        spacing = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
+        delay = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
-        return _Wish(terms, holder, forecast.predict(works[-1]), spacing, self._margins)
+        prediction, spacing = forecast.predict(works[-1]), delay / load.num_engines
+        return _Wish(terms, holder, prediction, delay, spacing, self._margins)
 
     def _is_too_early(self, arrival: Arrival, terms: Terms, load: Load) -> bool:
         """Whether it was refused and comes back before its time, while an engine would not begin with it at once."""

@@ -73,11 +73,11 @@ class ExpectedWork:
         return self._left_to_read(unfinished) + self._left_to_write(unfinished, context_length)
 
     def _left_to_read(self, unfinished: Unfinished) -> float:
+        if not unfinished.is_computed:  # nothing of it, or what another engine had computed
+            return self._to_read(unfinished.request) + len(unfinished.output_token_ids)
         if unfinished.output_token_ids:
             return 0.0
-        if unfinished.num_scored_tokens:
-            return float(unfinished.request.num_scored_tokens - unfinished.num_scored_tokens)
-        return self._to_read(unfinished.request)
+        return float(unfinished.request.num_scored_tokens - unfinished.num_scored_tokens)
 
     def _left_to_write(self, unfinished: Unfinished, context_length: int) -> float:
         return self._to_write(unfinished.request, unfinished.parts, context_length)

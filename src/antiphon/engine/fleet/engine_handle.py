@@ -253,7 +253,7 @@ class EngineHandle:
         """Note that a request has ended, or that it is no longer this engine's."""
         del self.requests[unfinished.wire_id]
         self.breaker.abandoned(unfinished.permit)
-        unfinished.engine_id = None
+        unfinished.engine_id, unfinished.is_computed = None, False
         self.owed.clear()
         self.capacity.forget_forecast()
 

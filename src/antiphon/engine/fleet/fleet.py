@@ -129,6 +129,10 @@ class Fleet:
         """The engines of a generation."""
         return [engine for engine in self.engines.values() if engine.generation == number]
 
+    def num_taking(self, generation: int) -> int:
+        """How many engines of a generation take requests."""
+        return sum(engine.takes_requests for engine in self.of_generation(generation))
+
     def configure_breakers(self, settings: BreakerSettings) -> None:
         """Use other settings for the breakers of all engines, from now on."""
         self._breaker = settings

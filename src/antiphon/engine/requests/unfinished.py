@@ -35,6 +35,7 @@ class Unfinished:
     accepted_at: float = field(default_factory=time.monotonic)
     expiry: asyncio.TimerHandle | None = None  # ends it if its turn has not come by then
     num_scored_tokens: int = 0  # of the prompt, received so far
+    is_computed: bool = False  # whether the engine that has it has computed all known tokens but the last
     generation: int = 0  # of the engines that may compute it
     engine_id: int | None = None  # the engine that has it; None: it waits for one
     group: Sequence[Unfinished] = ()  # requests that arrived as one, with this one; they share an engine
@@ -91,6 +92,7 @@ class Unfinished:
     def take_place_of(self, other: Unfinished) -> None:
         """Become what the engine has instead of an equal request."""
         self.engine_id, other.engine_id = other.engine_id, None
+        self.is_computed = other.is_computed
         self.permit, other.permit = other.permit, Permit()
         self.wire_name, self.num_withdrawals = other.wire_name, other.num_withdrawals
         self.num_deaths, self.num_fruitless_deaths = other.num_deaths, other.num_fruitless_deaths
@@ -103,6 +105,7 @@ class Unfinished:
     def take(self, event: TokenEvent) -> None:
         """Follow the request by an event."""
         self.num_fruitless_deaths = 0
+        self.is_computed = True
         self.num_scored_tokens += event.is_prompt
         if self.signature:
             self.events.append(event)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -11,7 +13,8 @@ import click
 import pytest
 import yaml
 from command_line import commands
-from kubernetes import FOLDER, OVERLAYS, ROOT, Object, Pod, container, of_kind, overlay, pods, server
+from kubernetes import FOLDER, KUBECTL, OVERLAYS, ROOT, Object, Pod, container, of_kind, overlay, pods, server
+from programs import promtool
 from promql import LABELS_OF_PROMETHEUS, family_of, names_in, registry
 
 from antiphon import __version__
@@ -136,20 +139,47 @@ def test_images_and_ports_are_those_of_this_version(name: str):
     assert f"USER {user}:{user}" in CONTAINERFILE
 
 
+def adapter_query(pod: str) -> str:
+    """The query that the adapter makes of its rule, for pods that match."""
+    (rule,) = ADAPTER["rules"]["custom"]
+    series, query = rule["seriesQuery"].partition("{")[0], rule["metricsQuery"]
+    for placeholder, text in (("Series", series), ("LabelMatchers", f'namespace="a",pod=~"{pod}"'), ("GroupBy", "pod")):
+        query = query.replace(f"<<.{placeholder}>>", text)
+    assert "<<" not in query
+    return query
+
+
 def test_the_autoscalers_metric_is_made_of_one_that_the_server_has():
     (rule,) = ADAPTER["rules"]["custom"]
     series = rule["seriesQuery"].partition("{")[0]
-    assert re.sub(rule["name"]["matches"], rule["name"]["as"], series) == "antiphon_predicted_wait_seconds_p90"
-    query = rule["metricsQuery"]
-    for placeholder, text in (("Series", series), ("LabelMatchers", 'namespace="a",pod=~"b|c"'), ("GroupBy", "pod")):
-        query = query.replace(f"<<.{placeholder}>>", text)
-    assert "<<" not in query
-    names = names_in(query)
+    names = names_in(adapter_query("b|c"))
+    assert names.metrics == {series}
     assert names.labels <= LABELS_OF_PROMETHEUS | {"namespace", "pod"}
-    assert [family_of(metric, registry()) for metric in names.metrics] == ["antiphon_predicted_wait_seconds"]
+    assert family_of(series, registry()) == "antiphon_predicted_wait_seconds"
     (autoscaler,) = of_kind(overlay("several"), "HorizontalPodAutoscaler").values()
     (metric,) = autoscaler["spec"]["metrics"]
-    assert metric["pods"]["metric"]["name"] == rule["name"]["as"]
+    assert metric["pods"]["metric"]["name"] == re.sub(rule["name"]["matches"], rule["name"]["as"], series)
+
+
+def test_the_autoscalers_metric_is_the_wait_of_nine_in_ten_and_zero_without_requests(tmp_path: Path):
+    """Ten requests a minute to one pod: eight within 1 s, two within 10 s. None to another."""
+    bounds = (("1.0", 8), ("10.0", 10), ("+Inf", 10))
+    series = [
+        {
+            "series": f'antiphon_predicted_wait_seconds_bucket{{namespace="a",pod="{pod}",le="{bound}"}}',
+            "values": f"0+{number * per_minute}x10",
+        }
+        for pod, per_minute in (("busy", 1), ("idle", 0))
+        for bound, number in bounds
+    ]
+    expected = [{"labels": '{pod="busy"}', "value": 5.5}, {"labels": '{pod="idle"}', "value": 0}]
+    query = {"expr": adapter_query(".*"), "eval_time": "10m", "exp_samples": expected}
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [query]}
+    (tmp_path / "tests.yml").write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}))
+    tested = subprocess.run(
+        [promtool(), "test", "rules", "tests.yml"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_the_alerts_are_those_of_antiphon_monitoring(monkeypatch: pytest.MonkeyPatch):
@@ -161,14 +191,29 @@ def test_the_alerts_are_those_of_antiphon_monitoring(monkeypatch: pytest.MonkeyP
     del sys.modules["prometheus_rule"]
 
 
-def test_the_operator_reads_the_metrics_with_a_key():
+def test_the_documents_commands_make_the_secrets_that_are_read(tmp_path: Path):
+    for file in ("api-keys", "metrics-key", "token"):
+        (tmp_path / file).write_text("x")
+    made: dict[str, set[str]] = {}
+    for line in re.findall(r"^kubectl .* create secret generic .*?(?= --dry-run|$)", DOCUMENT, re.M):
+        command = [KUBECTL, *line.split()[1:], "--dry-run=client", "--output=json"]
+        secret = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout)
+        assert secret["metadata"]["namespace"] == "antiphon"
+        made[secret["metadata"]["name"]] = set(secret["data"])
+    settings = tomllib.loads(settings_text(overlay("several")))
+    assert made["antiphon-keys"] == {Path(settings["api-key-file"]).name}
     (monitor,) = of_kind(overlay("several"), "ServiceMonitor").values()
     (endpoint,) = monitor["spec"]["endpoints"]
+    credentials = endpoint["authorization"]["credentials"]
+    assert made[credentials["name"]] == {credentials["key"]}
     assert endpoint["path"] == METRICS_PATH
     assert METRICS_PATH not in OPEN_PATHS
-    assert (
-        "create secret generic {name} --from-file={key}=".format(**endpoint["authorization"]["credentials"]) in DOCUMENT
-    )
+
+
+def test_the_documents_commands_are_shell():
+    for block in re.findall(r"^( *)```bash\n(.*?)^ *```", DOCUMENT, re.M | re.S):
+        checked = subprocess.run(["bash", "-n"], input=block[1], capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, ""), block[1]
 
 
 def test_the_route_leads_to_the_apis_and_neither_to_metrics_nor_to_administration():

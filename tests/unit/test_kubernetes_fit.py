@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from promql import LABELS_OF_PROMETHEUS, family_of, names_in, registry
 
 from antiphon import __version__
 from antiphon.config import ServerConfig
+from antiphon.footprint import PROCESS_BYTES, WeightBytes, kv_capacity
 from antiphon.http.edge.authentication import OPEN_PATHS
 from antiphon.http.routes.operations import METRICS_PATH, router
 
@@ -137,6 +139,14 @@ def test_images_and_ports_are_those_of_this_version(name: str):
     assert list(server(overlay(name)).ports().values()) == [ServerConfig.__dataclass_fields__["port"].default]
     user = server(overlay(name)).spec["securityContext"]["runAsUser"]
     assert f"USER {user}:{user}" in CONTAINERFILE
+
+
+def test_the_documents_limit_of_memory_has_room_for_its_tokens():
+    assert "(memory.resident + memory.processes + tokens × kv_cache.int8.bytes_per_token) / 0.9" in DOCUMENT
+    tokens, per_token = 64 * 2048, 15_000
+    weights = WeightBytes(w4=900 << 20, w8=300 << 20, vectors=1 << 20, embedding=200 << 20, mapped_embedding=0)
+    limit = (weights.resident + PROCESS_BYTES + tokens * per_token) / 0.9
+    assert kv_capacity(math.ceil(limit), weights, per_token) == tokens
 
 
 def adapter_query(pod: str) -> str:

@@ -133,5 +133,5 @@ def metrics(visit: Visit) -> Iterator[Finding]:
         yield warning(
             "everybody can read /metrics through this address",
             why="They show how much everyone uses, the names of keys, and the server's machine.",
-            fix="location /metrics { deny all; }  # nginx; or keys: antiphon serve --api-key-file keys",
+            fix="location /metrics { deny all; }  # nginx; or keys, without --public-metrics: --api-key-file keys",
         )

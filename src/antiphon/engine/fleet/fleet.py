@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from math import inf
 from typing import Protocol
 
 from antiphon.config import EngineConfig
@@ -141,10 +142,13 @@ class Fleet:
 
     def check_breakers(self, generation: int) -> None:
         """Raise EngineUnavailable if all engines of this generation keep failing, so that none takes new requests."""
-        engines = [each for each in self.of_generation(generation) if not each.error]
-        waits = [each.retry_after for each in engines]
-        soonest = min((wait for wait in waits if wait is not None), default=None)
-        if soonest is not None and None not in waits:
+        soonest = inf
+        for engine in self.engines.values():
+            if engine.generation == generation and not engine.error:
+                if (wait := engine.retry_after) is None:
+                    return
+                soonest = min(soonest, wait)
+        if soonest < inf:
             raise EngineUnavailable(soonest)
 
     def views(self) -> list[EngineView]:

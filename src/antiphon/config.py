@@ -132,6 +132,8 @@ class ServerConfig:
     allowed_hosts: tuple[str, ...] = ()  # accepted Host headers; none: any
     api_keys: tuple[ApiKey, ...] = ()  # a request must carry one of these; none: no key is needed
     admin_keys: tuple[ApiKey, ...] = ()  # a request to an admin route must carry one of these; none: no such routes
+    peers: tuple[str, ...] = ()  # URLs of other servers of the same clients: limits and shares count what is used there
+    peer_key: str = field(default="", repr=False)  # an admin key of theirs
     requests_per_minute: int = (
         0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
     )
@@ -170,6 +172,10 @@ class ServerConfig:
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)
         check_different(self.api_keys, self.admin_keys)
+        if self.peers and not (self.peer_key and self.admin_keys):
+            raise ConfigError(
+                "--peer needs --admin-key-file: servers tell each other what was used if asked with an admin key"
+            )
         _at_least("--requests-per-minute", self.requests_per_minute, 0)
         _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
         _at_least("--max-connections", self.max_connections, 1)

@@ -23,6 +23,14 @@ _ANSWER_SHARE = 4
 Clock = Callable[[], float]  # seconds
 
 
+@dataclass(slots=True)
+class Usage:
+    """What a key has used here since the server started."""
+
+    requests: int = 0
+    tokens: int = 0  # with what is reserved now, so it also falls
+
+
 class Bucket:
     """A token bucket. Its level is below zero after an answer that was longer than its reservation."""
 
@@ -48,6 +56,10 @@ class Bucket:
         self._level -= amount
         return 0.0
 
+    def charge(self, amount: int) -> None:
+        """Take `amount` that was used elsewhere, even if there is less; a negative one is given back."""
+        self._level = min(self.per_minute, self.level - amount)
+
     def settle(self, reserved: int, used: int) -> None:
         """Return the unused part of a reservation, or take what was used in excess of it."""
         self._level = min(self.per_minute, self.level + reserved - used)
@@ -69,11 +81,14 @@ class Reservation:
 
     bucket: Bucket | None = None  # None: no limit
     tokens: int = 0
+    usage: Usage | None = None  # of its key
 
     def settle(self, used: int) -> None:
         """Charge the tokens that were used; later calls have no effect."""
         if self.bucket is not None:
             self.bucket.settle(self.tokens, used)
+            if self.usage is not None:
+                self.usage.tokens += used - self.tokens
             self.bucket = None
 
 
@@ -89,6 +104,7 @@ class Rates:
     ) -> None:
         """The limits are for keys that have none of their own; 0 means no limit."""
         self._clock = clock
+        self.usage: dict[str, Usage] = {}  # by key; only of those that have limits
 
         def buckets(limits: Mapping[str, int]) -> dict[str, Bucket]:
             return {name: Bucket(limit, clock) for name, limit in limits.items() if limit}
@@ -101,6 +117,7 @@ class Rates:
     def renewed(self, keys: Sequence[ApiKey], requests_per_minute: int, tokens_per_minute: int) -> Rates:
         """The buckets for other keys and limits. A key whose limit is the same keeps what it has used."""
         new = Rates(keys, requests_per_minute, tokens_per_minute, self._clock)
+        new.usage = self.usage  # running requests still add to it
         for mine, theirs in ((self._requests, new._requests), (self._tokens, new._tokens)):
             for key, bucket in mine.items():
                 if key in theirs and theirs[key].per_minute == bucket.per_minute:
@@ -115,6 +132,8 @@ class Rates:
         bucket = self._requests.get(key)
         if bucket is not None and (seconds := bucket.take(1)):
             raise RateLimited("requests", _sentence(key, f"{bucket.per_minute:,} requests", seconds), seconds)
+        if bucket is not None:
+            self._usage_of(key).requests += 1
 
     def reserve(self, key: str, prompt: int, answer: int) -> Reservation:
         """Reserve tokens for a prompt and its longest possible answer.
@@ -135,7 +154,18 @@ class Rates:
         if seconds := bucket.take(tokens):
             asked = f"{limit:,} tokens, and this request may need {tokens:,}"
             raise RateLimited("tokens", _sentence(key, asked, seconds), seconds)
-        return Reservation(bucket, tokens)
+        usage = self._usage_of(key)
+        usage.tokens += tokens
+        return Reservation(bucket, tokens, usage)
+
+    def charge(self, key: str, requests: int, tokens: int) -> None:
+        """Count what a key has used at another server. It may get a bucket below zero, so that the key has to wait."""
+        for amount, bucket in ((requests, self._requests.get(key)), (tokens, self._tokens.get(key))):
+            if bucket is not None and amount:
+                bucket.charge(amount)
+
+    def _usage_of(self, key: str) -> Usage:
+        return self.usage.setdefault(key, Usage())
 
     def headers(self, key: str) -> list[tuple[bytes, bytes]]:
         """The rate-limit headers for a client with this key."""

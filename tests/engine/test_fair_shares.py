@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from loads import EngineInMemory, ask
 from property_tests import examples
 
+from antiphon.engine.service import INPUT_WEIGHT, OUTPUT_WEIGHT
 from antiphon.engine.worker.sequence import Sequence
-from antiphon.engine.worker.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares
+from antiphon.engine.worker.shares import FairShares
 from antiphon.engine.worker.turns import QUANTUM, max_lead
 from antiphon.request import GenerateRequest, ServiceTier
 from antiphon.step import StepPlan
@@ -400,3 +401,18 @@ class FairMachine(RuleBasedStateMachine):
 
 TestFairness = FairMachine.TestCase
 TestFairness.settings = hypothesis_settings(max_examples=examples(30), stateful_step_count=12)
+
+
+def test_service_from_another_server_counts_for_those_that_are_known_here():
+    shares = FairShares(max_lead=100.0)
+    first, second = (Sequence(number, ask(client, [1], client=client)) for number, client in enumerate("ab"))
+    shares.wait(first)
+    shares.wait(second)
+    shares.charge_elsewhere("a", 50.0)
+    shares.charge_elsewhere("unknown", 50.0)
+    assert shares.of(first).counter == 50.0
+    assert shares.of(second).counter == 0.0
+    shares.remove(first)
+    shares.charge_elsewhere("a", 25.0)
+    shares.wait(first)
+    assert shares.of(first).counter == 75.0  # going and coming back does not reset it

@@ -16,7 +16,7 @@ from http_server import PATIENCE, Served, events, serving, until
 
 from antiphon.api_keys import ApiKey, read_api_keys
 from antiphon.config import ServerConfig
-from antiphon.engine.worker.shares import OUTPUT_WEIGHT
+from antiphon.engine.service import OUTPUT_WEIGHT
 from antiphon.engine.worker.turns import max_lead
 from antiphon.errors import ConfigError
 from antiphon.request import GenerateRequest, ServiceTier, Terms, TokenEvent

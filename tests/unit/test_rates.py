@@ -149,3 +149,32 @@ def test_new_keys_and_limits_keep_what_was_used_of_those_that_stay():
     assert told(same, "a")["remaining-requests"] == "5"
     assert told(rates.renewed(keys, 20, 0), "a")["remaining-requests"] == "20"
     assert not rates.renewed(keys, 0, 0)
+
+
+def test_what_was_used_elsewhere_counts_and_may_have_to_be_paid_back():
+    clock = Clock()
+    rates = Rates(read_api_keys(["pupils:sk-1"]), 60, 600, clock)
+    rates.take_request("pupils")
+    reservation = rates.reserve("pupils", 100, 50)
+    assert (rates.usage["pupils"].requests, rates.usage["pupils"].tokens) == (1, 150)
+    reservation.settle(120)
+    reservation.settle(120)
+    assert rates.usage["pupils"].tokens == 120
+    rates.charge("pupils", 119, 600)
+    assert told(rates, "pupils")["remaining-tokens"] == "0"
+    with pytest.raises(RateLimited):
+        rates.take_request("pupils")
+    clock.now += 59  # 60 requests too many were made elsewhere
+    with pytest.raises(RateLimited):
+        rates.take_request("pupils")
+    clock.now += 2
+    rates.take_request("pupils")
+    rates.charge("unknown", 5, 5)
+
+
+def test_a_reload_keeps_what_is_told_of_usage():
+    rates = Rates(read_api_keys(["pupils:sk-1"]), 60, 600)
+    reservation = rates.reserve("pupils", 100, 50)
+    renewed = rates.renewed(read_api_keys(["pupils:sk-1"]), 120, 600)
+    reservation.settle(120)
+    assert renewed.usage["pupils"].tokens == 120

@@ -23,6 +23,7 @@ from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, NotReady
 from antiphon.metrics import Metrics
+from antiphon.peers import PeerLedger
 from antiphon.rates import Rates
 from antiphon.tracing import Tracer
 
@@ -49,6 +50,7 @@ class Context:
     responses: ResponseStore
     threads: TextThreads
     degrading: Degrading
+    peers: PeerLedger
     tracer: Tracer | None = None  # None: no traces
     generation: int | None = None  # of the engines that serve the model; None: the present one
     key: str = ""  # the name of the request's API key; empty if the server has no keys
@@ -205,4 +207,4 @@ def create_context(
     )
     if tracer is not None:
         metrics.watch_traces(tracer.figures)
-    return Context(model, engine, settings, metrics, rates, responses, threads, degrading, tracer)
+    return Context(model, engine, settings, metrics, rates, responses, threads, degrading, PeerLedger(), tracer)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from antiphon.api_keys import read_admin_keys, read_api_keys
+from antiphon.api_keys import first_admin_key, read_admin_keys, read_api_keys
 from antiphon.commands.aliases import AliasCommand
 from antiphon.commands.completion import one_of
 from antiphon.commands.config_file import use_config_file
@@ -33,6 +33,7 @@ from antiphon.config import (
 )
 from antiphon.degrade_rules import DEFAULT_LADDER, parse_rules
 from antiphon.errors import ConfigError
+from antiphon.peers import read_peers
 
 # The defaults, from where they are defined.
 _ENGINE, _SERVER = EngineConfig(model=""), ServerConfig()
@@ -115,6 +116,10 @@ def serve(
     admin_key_file: Annotated[
         str, _option(_NETWORK, "A file of keys for the admin routes, one a line: [NAME:] KEY.")
     ] = "",
+    peer: Annotated[
+        list[str] | None,
+        _option(_NETWORK, "URL of another server of the same clients; limits and fair shares count its use too."),
+    ] = None,
     requests_per_minute: Annotated[
         int, _option(_NETWORK, "Requests each key may make in a minute; 0: no limit.")
     ] = _SERVER.requests_per_minute,
@@ -308,6 +313,8 @@ def serve(
         keep_alive_timeout=keep_alive_timeout,
         api_keys=read_api_keys(api_key or (), api_key_file),
         admin_keys=read_admin_keys(admin_key or (), admin_key_file),
+        peers=read_peers(peer or ()),
+        peer_key=first_admin_key(",".join(admin_key or ()), admin_key_file) if peer else "",
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
         model_name=model_name,

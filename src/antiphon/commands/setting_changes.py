@@ -13,9 +13,9 @@ from antiphon.api_keys import ApiKey
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.http.administration import SettingChange, SettingKept
 
-FIXED = ("host", "port", "otlp_traces_endpoint")  # a socket and an exporter were made of them
+FIXED = ("host", "port", "peers", "otlp_traces_endpoint")  # a socket, clients and an exporter were made of them
 OF_MODEL = ("hub", "offline", "model_name", "tool_call_parser")  # taken in together with the model
-_APART = ("api_keys", "admin_keys", "ssl_certfile", "ssl_keyfile")  # compared by their contents
+_APART = ("api_keys", "admin_keys", "peer_key", "ssl_certfile", "ssl_keyfile")  # compared by their contents
 _OF_FILES = ("files", "fake_settings")  # nobody types them
 _NAMES = {"max_num_sequences": "max-num-seqs"}
 _RESTART = "it is only read at start; restart the server"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -357,6 +357,22 @@ class EngineClient:
         if unfinished.followers:
             self._fleet.hand_over(unfinished, self._sharing.succeed(unfinished))
         self._fleet.withdraw(unfinished, is_answered=is_answered)
+
+    @property
+    def service(self) -> dict[str, int]:
+        """What each client has had from these engines since the server started: weighted tokens, by fairness id."""
+        return self._accounts.service.snapshot()
+
+    def charge_elsewhere(self, clients: Mapping[str, float]) -> None:
+        """Count service from other servers in the clients' shares here: weighted tokens, by fairness id.
+
+        Each engine gets an equal part, since each has counters of its own.
+        """
+        engines = [engine for engine in self._serving if engine.takes_requests]
+        if clients:
+            part = {client: service / len(engines) for client, service in clients.items()} if engines else {}
+            for engine in engines:
+                engine.charge_elsewhere(part)
 
     def check_breakers(self) -> None:
         """Raise EngineUnavailable if a new request would be refused because all engines keep failing."""

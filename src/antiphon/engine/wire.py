@@ -55,11 +55,17 @@ class Abort(Message, frozen=True):
     request_id: str
 
 
+class ServedElsewhere(Message, frozen=True):
+    """Service that clients have had from other servers meanwhile; it counts in their fair shares."""
+
+    clients: dict[str, float]  # weighted tokens, by fairness id
+
+
 class Shutdown(Message, frozen=True):
     """Stop now, and drop what is running."""
 
 
-ToEngine = Configure | AddRequest | Abort | Shutdown
+ToEngine = Configure | AddRequest | Abort | ServedElsewhere | Shutdown
 
 # --- engine to front
 

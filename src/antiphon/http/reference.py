@@ -27,6 +27,7 @@ from antiphon.api.simple import shapes as simple
 from antiphon.http.administration import Operation
 from antiphon.http.openapi import Described, Json, describe
 from antiphon.http.routes import admin, models
+from antiphon.peers import UsageReport
 
 _BODIES = (
     chat_bodies.ChatCompletionRequest,
@@ -184,6 +185,7 @@ _OPERATION = Described(Operation, is_operation=True, codes=("409",))
 
 ADMIN_REFERENCE = {
     ("GET", "/admin/engines"): Described(admin.EngineList),
+    ("GET", "/admin/usage"): Described(UsageReport),
     ("GET", "/admin/operations/{operation_id}"): Described(Operation),
     ("POST", "/admin/engines"): _OPERATION,
     ("POST", "/admin/engines/restart"): _OPERATION,

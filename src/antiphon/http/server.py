@@ -20,6 +20,7 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
+from antiphon.api.context import Context
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.errors import ConfigError
@@ -35,6 +36,7 @@ from antiphon.http.listening import (
 )
 from antiphon.http.live import LiveApplication
 from antiphon.http.loop_lag import LoopLag
+from antiphon.http.peers import Peers
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FLUSH_SECONDS = 5  # for answers that are complete but not sent yet when the drain ends
@@ -171,6 +173,8 @@ class Server(uvicorn.Server):
         metrics.watch_connections(lambda: self._admission.figures)
         metrics.watch_certificate(lambda: self._certificate and self._certificate.not_after)
         self._loop_lag = LoopLag(metrics.loop_lag.observe)
+        self.peers = Peers(settings.peers, settings.peer_key, lambda: cast(Context, self.app.state.context))
+        metrics.watch_peers(lambda: self.peers.reached)
 
     @property
     def app(self) -> FastAPI:
@@ -198,10 +202,12 @@ class Server(uvicorn.Server):
             notice_vanished_peers(listener, self._settings.network_timeout)
         await super().startup(sockets)
         self._loop_lag.start()
+        self.peers.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Like uvicorn's, and also close connections that are still negotiating TLS."""
         self._loop_lag.stop()
+        await self.peers.stop()
         self._admission.end_handshakes()
         await super().shutdown(sockets)
 

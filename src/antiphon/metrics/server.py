@@ -53,6 +53,8 @@ class Metrics(RequestMetrics):
         self.registry.register(self._connections)
         self._logs_and_certificate = _LogsAndCertificate()
         self.registry.register(self._logs_and_certificate)
+        self._peers = _PeerCollector()
+        self.registry.register(self._peers)
         self._traces = TraceCollector()
         self.registry.register(self._traces)
         ProcessCollector(registry=self.registry)
@@ -77,6 +79,10 @@ class Metrics(RequestMetrics):
     def watch_certificate(self, not_after: Callable[[], float | None]) -> None:
         """Call `not_after` at each scrape: when the certificate expires, in seconds since 1970."""
         self._logs_and_certificate.not_after = not_after
+
+    def watch_peers(self, reached: Callable[[], Mapping[str, bool]]) -> None:
+        """Call `reached` at each scrape: whether each peer has sent its latest report, by URL."""
+        self._peers.reached = reached
 
     def watch_traces(self, figures: Callable[[], TracingFigures]) -> None:
         """Call `figures` at each scrape."""
@@ -140,6 +146,19 @@ class _LogsAndCertificate(Collector):
         if (expiry := self.not_after()) is not None:
             not_after.add_metric([], expiry)
         yield not_after
+
+
+class _PeerCollector(Collector):
+    """Which peers are reached, read at each scrape."""
+
+    def __init__(self) -> None:
+        self.reached: Callable[[], Mapping[str, bool]] = dict
+
+    def collect(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily(f"{PREFIX}peer_up", "1 if the peer told what is used there, else 0.", labels=["peer"])
+        for url, is_reached in self.reached().items():
+            up.add_metric([url], is_reached)
+        yield up
 
 
 class _Scrape(CollectorRegistry):

@@ -25,7 +25,17 @@ from antiphon.engine.fleet.totals import counted, total
 from antiphon.engine.fleet.view import EngineState, EngineView
 from antiphon.engine.requests.accounts import Accounts
 from antiphon.engine.requests.unfinished import Unfinished
-from antiphon.engine.wire import Abort, AddRequest, EngineStats, FromEngine, Loading, Message, Ready, StepReport
+from antiphon.engine.wire import (
+    Abort,
+    AddRequest,
+    EngineStats,
+    FromEngine,
+    Loading,
+    Message,
+    Ready,
+    ServedElsewhere,
+    StepReport,
+)
 from antiphon.errors import AntiphonError, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.request import FinishReason, TokenEvent
@@ -241,6 +251,11 @@ class EngineHandle:
         if self.is_connected and self._supervisor:
             self._supervisor.send(Abort(unfinished.wire_id))
         unfinished.num_withdrawals += 1
+
+    def charge_elsewhere(self, clients: dict[str, float]) -> None:
+        """Tell it of service that clients have had from other servers: weighted tokens, by fairness id."""
+        if self.is_connected and self._supervisor:
+            self._supervisor.send(ServedElsewhere(clients))
 
     def hand_over(self, unfinished: Unfinished, heir: Unfinished) -> None:
         """Let an equal request take the place of one that it has."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from antiphon.engine.requests.unfinished import Unfinished
+from antiphon.engine.service import ServiceCounts
 from antiphon.errors import AntiphonError, EngineError
 from antiphon.request import FinishReason, TokenEvent
 
@@ -48,6 +49,7 @@ class Accounts:
 
     def __init__(self, owner: AccountsOwner) -> None:
         self.counters = Counters()
+        self.service = ServiceCounts()  # that clients have had
         self.unfinished: dict[str, Unfinished] = {}  # in order of arrival
         self._owner = owner
         self._listeners: list[Listener] = []
@@ -71,6 +73,9 @@ class Accounts:
         """
         if not (unfinished.output_token_ids or unfinished.num_scored_tokens or event.finish_reason):
             self._owner.request_answered(unfinished, event.num_cached_tokens)
+            self._count_service(unfinished, num_input=unfinished.num_tokens - event.num_cached_tokens)
+        if event.token_id is not None:
+            self._count_service(unfinished, num_output=1)
         unfinished.take(event)
         if event.finish_reason:
             self._settle(unfinished, event.finish_reason)
@@ -101,6 +106,11 @@ class Accounts:
         """End a request with an error."""
         event = TokenEvent(unfinished.request.request_id, finish_reason=FinishReason.ERROR, error=error.message)
         self.deliver(unfinished, event, error)
+
+    def _count_service(self, unfinished: Unfinished, *, num_input: int = 0, num_output: int = 0) -> None:
+        if unfinished.leader is None:  # else it is computed for another request, to which it counts
+            client = unfinished.request.fairness_id
+            self.service.add(client, num_input=max(0, num_input), num_output=num_output)
 
     def _settle(self, unfinished: Unfinished, reason: FinishReason) -> None:
         del self.unfinished[unfinished.request.request_id]

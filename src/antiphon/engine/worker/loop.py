@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from antiphon.config import EngineConfig
 from antiphon.engine.budget import StepBudget
-from antiphon.engine.wire import Abort, AddRequest, Connection, EngineStats, Ready, Shutdown, StepReport, ToEngine
+from antiphon.engine.wire import (
+    Abort,
+    AddRequest,
+    Connection,
+    EngineStats,
+    Ready,
+    ServedElsewhere,
+    Shutdown,
+    StepReport,
+    ToEngine,
+)
 from antiphon.engine.worker.blocks import BlockPool
 from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.worker.speculation import Speculation, SpeculationCounts
@@ -105,6 +115,8 @@ class EngineLoop:
                 if self._compilation:
                     self._compilation.drop(request_id)
                 self._scheduler.abort(request_id)
+            case ServedElsewhere(clients):
+                self._scheduler.charge_elsewhere(clients)
             case Shutdown():
                 self._running = False
             case _:

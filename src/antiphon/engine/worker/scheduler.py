@@ -12,7 +12,7 @@ priority keep arriving. It knows token ids and block ids; no tensors, no clock.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,6 +115,11 @@ class Scheduler:
         else:
             self._sequences[request.request_id] = sequence
             self._turns.add(sequence)
+
+    def charge_elsewhere(self, clients: Mapping[str, float]) -> None:
+        """Count service that clients have had from other servers: weighted tokens, by fairness id."""
+        for fairness_id, service in clients.items():
+            self._turns.charge_elsewhere(fairness_id, service)
 
     def refuse(self, request_id: str, error: str) -> None:
         """End a request that was not accepted."""

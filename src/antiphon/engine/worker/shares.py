@@ -19,10 +19,9 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from antiphon.engine.service import INPUT_WEIGHT, OUTPUT_WEIGHT
 from antiphon.engine.worker.sequence import Sequence
 
-INPUT_WEIGHT = 1  # of a computed prompt token
-OUTPUT_WEIGHT = 2  # of a generated token; a step computes many prompt tokens in the time of a few of these
 _MAX_ABSENT = 4096  # clients without a request whose counters are kept
 
 
@@ -97,6 +96,16 @@ class FairShares:
         """Count service that a sequence's client has had."""
         share = self.of(sequence)
         share.counter += (INPUT_WEIGHT * num_input + OUTPUT_WEIGHT * num_output) / share.weight
+
+    def charge_elsewhere(self, fairness_id: str, service: float) -> None:
+        """Count service that a client has had from another server, in weighted tokens.
+
+        A client that is not known here, or whose counter would only be compared with its own, pays for nothing.
+        """
+        if share := self._present.get(fairness_id):
+            share.counter += service / share.weight
+        elif fairness_id in self._absent:
+            self._absent[fairness_id] += service
 
     def _join(self, share: Share) -> None:
         """Bring the counter of a client that begins to wait near those of the others that do, or of all others."""

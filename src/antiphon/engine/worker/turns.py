@@ -16,8 +16,9 @@ A flex sequence counts as an ordinary one after `flex_steps` steps, so that it d
 
 from __future__ import annotations
 
+from antiphon.engine.service import INPUT_WEIGHT, OUTPUT_WEIGHT
 from antiphon.engine.worker.sequence import Sequence
-from antiphon.engine.worker.shares import INPUT_WEIGHT, OUTPUT_WEIGHT, FairShares, Share
+from antiphon.engine.worker.shares import FairShares, Share
 from antiphon.request import ServiceTier
 
 QUANTUM = 32 * OUTPUT_WEIGHT  # weighted tokens: what a running sequence is expected to use before the next change
@@ -112,6 +113,10 @@ class Turns:
     def charge(self, sequence: Sequence, *, num_input: int = 0, num_output: int = 0) -> None:
         """Count tokens that were computed for a sequence for the first time, and tokens generated."""
         self._shares.charge(sequence, num_input=num_input, num_output=num_output)
+
+    def charge_elsewhere(self, fairness_id: str, service: float) -> None:
+        """Count service that a client has had from another server, in weighted tokens."""
+        self._shares.charge_elsewhere(fairness_id, service)
 
     def begin_step(self) -> None:
         """Count a step; flex sequences that have waited or run long enough become ordinary ones."""

@@ -15,6 +15,8 @@ from fastapi import APIRouter, Request, Response
 from antiphon.engine.client import EngineView
 from antiphon.errors import InvalidRequest
 from antiphon.http.administration import Administration, Engines, Kind, Operation
+from antiphon.http.context import context_of
+from antiphon.http.peers import usage_report
 
 router = APIRouter(prefix="/admin")
 
@@ -53,6 +55,12 @@ async def list_engines(request: Request) -> Response:
     administration = _administration(request)
     engines = [_engine(view) for view in administration.engines.engines()]
     return _json(EngineList(data=engines, operation=administration.latest))
+
+
+@router.get("/usage")
+async def get_usage(request: Request) -> Response:
+    """What each key and each client has used here since the server started; `--peer` servers ask for it."""
+    return _json(usage_report(context_of(request)))
 
 
 @router.get("/operations/{operation_id}")

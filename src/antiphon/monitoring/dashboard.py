@@ -19,6 +19,7 @@ ROWS: tuple[Row, ...] = (
 # Metrics that no panel shows, because another one of them says the same or they tell an operator nothing.
 NOT_SHOWN = frozenset(
     {
+        "antiphon_engine_info",  # names, for queries of other metrics; a difference shows in inexact continuations
         "antiphon_process_virtual_memory_bytes",  # address space, of which most is never used
         "process_virtual_memory_bytes",
         "process_cpu_seconds",  # the front's, as antiphon_process_… has them for all processes

@@ -48,7 +48,7 @@ Program::Program(const ProgramShape& shape, const Kernels& kernels, std::shared_
   require(std::ssize(shape.rope_frequencies) == shape.head_dim / 2, "there must be head_dim / 2 rope frequencies");
   for (const double frequency : shape.rope_frequencies)
     require(std::fabs(frequency) * static_cast<double>(shape.context_length) <= kLargestAngle,
-            "a rotary frequency must stay below 2^25 radians within the context");
+            "a rotary frequency must turn at most 2^25 radians within the context");
   require(std::isfinite(shape.rope_attention_factor) && shape.rope_attention_factor > 0,
           "the rotary attention factor must be a finite number above zero");
   kv_ = Memory(to_size(shape.num_blocks * block_bytes()), Pages::kHuge);

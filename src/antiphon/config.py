@@ -57,6 +57,7 @@ class FakeSettings:
     raise_on: int = -1  # … raises
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
     refuse_to_load: str = ""  # a CheckpointError with this message
+    own_arithmetic: bool = False  # each process says that it computes other bits than all others
 
 
 @dataclass(frozen=True, slots=True)

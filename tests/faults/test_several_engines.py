@@ -227,6 +227,17 @@ async def test_new_settings_with_the_same_bits_take_the_streams_over():
         assert client.max_num_sequences == 8
 
 
+async def test_new_engines_with_other_arithmetic_leave_the_streams_to_the_old_ones():
+    """The settings are the same: another version of the program may have been installed since."""
+    async with running_client(step_seconds=0.01, hang_timeout=600, own_arithmetic=True) as client:
+        async with streaming(client, 4, max_tokens=100):
+            with paused(client):
+                await client.operations.replace(client._fleet.generation.config)
+                assert load(client) == {1: 4, 2: 0}
+        await client.operations.wait_generation_ended(1)
+        assert client.num_inexact == 0
+
+
 async def test_another_model_gets_the_new_requests_while_the_old_one_finishes_its_own():
     other = FakeSettings(step_seconds=0.01, vocab_size=100)
     async with running_client(step_seconds=0.01, hang_timeout=600) as client:

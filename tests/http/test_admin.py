@@ -40,6 +40,10 @@ class Engine:
     loading_fraction: float | None = None
     loading_phase: str | None = None
     trouble: str | None = None
+    instruction_set: str | None = "avx2"
+    fingerprint: str | None = "0123456789abcdef"
+    model_fingerprint: str | None = "fedcba9876543210"
+    versions: dict[str, str] = field(default_factory=lambda: {"antiphon": "1"})
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """Threads that cannot be started, what moves the progress counter, and how much memory a KV pool takes."""
 
+import math
 import os
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 from tiny_models import tensor
 
 from antiphon import _native
@@ -117,3 +119,28 @@ def test_a_token_in_the_kv_pool_takes_little_memory_however_large_the_pool_is() 
     before = resident_bytes()
     program.run([_native.SequenceInput([3], 0, [500], [])])
     assert resident_bytes() - before < 8 << 20
+
+
+@pytest.mark.parametrize("frequency", [1025.0, -1025.0, math.inf, math.nan])
+def test_rotary_angles_beyond_what_the_tables_are_computed_for_are_refused(frequency: float) -> None:
+    """The largest angle is 2^25 radians."""
+
+    def program(frequencies: list[float]) -> _native.Program:
+        shape = _native.ProgramShape(
+            max_tokens=1,
+            max_sequences=1,
+            vocabulary=32,
+            num_layers=1,
+            num_heads=1,
+            num_kv_heads=1,
+            head_dim=32,
+            context_length=32768,
+            num_blocks=1,
+            kv_type="int8",
+            rope_frequencies=frequencies,
+        )
+        return _native.Program(_native.Device("auto", 1), shape, None)
+
+    program([1.0] * 15 + [1024.0])
+    with pytest.raises(ValueError, match=r"rotary frequency must turn at most 2\^25 radians"):
+        program([1.0] * 15 + [frequency])

@@ -21,6 +21,7 @@ from antiphon.doctor.checks import Intentions, machine_checks
 from antiphon.doctor.examination import Check, examine
 from antiphon.doctor.findings import Finding, Level, note, ok, problem, warning
 from antiphon.doctor.host import Host, parse_limits
+from antiphon.runtime.fingerprint import EXPECTED
 
 GIB = 1 << 30
 CGROUP = "/sys/fs/cgroup"
@@ -496,6 +497,16 @@ def test_a_native_library_that_cannot_be_loaded_is_a_problem(monkeypatch):
     assert all_well(software.native_library())
     monkeypatch.setitem(sys.modules, "antiphon.ops.native", None)
     assert "cannot be loaded" in only(software.native_library()).what
+
+
+def test_kernels_that_compute_other_bits_are_a_problem(monkeypatch):
+    assert all_well(software.arithmetic())
+    wrong = {"avx2": EXPECTED, "scalar": "0" * 16}
+    monkeypatch.setattr("antiphon.runtime.cpu.fingerprints", lambda: wrong)
+    finding = only(software.arithmetic())
+    assert finding.level is Level.PROBLEM
+    assert "scalar computes other bits (0000000000000000)" in finding.what
+    assert "avx2" not in finding.what
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_what_a_folder_cannot_mean_is_named(tmp_path: Path, given: Any, message:
         ({}, struct.pack("<7f", *[1.0] * 7), "'rope_freqs.weight' must hold 8 weights in F32"),
         ({}, struct.pack("<8f", *[1.0] * 7, 0.0), "'rope_freqs.weight' holds a divisor"),
         ({}, struct.pack("<8f", *[1.0] * 7, math.nan), "'rope_freqs.weight' holds a divisor"),
+        ({}, struct.pack("<8f", *[1.0] * 7, 0.49), "'rope_freqs.weight' holds a divisor that .* at least 0.5"),
         ({"scaling.type": "linear", "scaling.factor": 2.0}, struct.pack("<8f", *[1.0] * 8), "has both"),
     ],
 )

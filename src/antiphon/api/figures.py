@@ -32,6 +32,7 @@ def engines_report(engine: EngineClient) -> EnginesReport:
         prefix_hits=total.num_prefix_hits,
         preemptions=total.num_preemptions,
         shared_requests=engine.num_shared,
+        inexact_continuations=engine.num_inexact,
         drafted_tokens=total.num_drafted_tokens,
         accepted_draft_tokens=total.num_accepted_tokens,
     )
@@ -64,4 +65,8 @@ def _figures(engine: EngineView, stats: EngineStats) -> EngineFigures:
         step_tokens=stats.step_tokens,
         tokens_owed=engine.tokens_owed,
         breaker_state=engine.breaker,
+        instruction_set=engine.instruction_set or "",
+        fingerprint=engine.fingerprint or "",
+        model_fingerprint=engine.model_fingerprint or "",
+        version=engine.versions.get("antiphon", ""),
     )

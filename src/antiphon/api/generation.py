@@ -47,6 +47,7 @@ class Generation:
         timeout: float | None = None,
         load: RequestLoad | None = None,
         degraded: Degraded | None = None,
+        system_fingerprint: str = "",
     ) -> None:
         """Create it.
 
@@ -59,8 +60,10 @@ class Generation:
             timeout: seconds after which its choices end with what they have.
             load: hears how the request fares.
             degraded: the limits that were lowered because of the load.
+            system_fingerprint: of the engines, before one of them has computed a token.
         """
         self.degraded = degraded
+        self._first_fingerprint = system_fingerprint
         self._load = load
         self._choices = choices
         self._prompts = prompts
@@ -123,6 +126,17 @@ class Generation:
             completion=sum(choice.num_tokens for choice in self._choices),
             reasoning=sum(choice.num_reasoning_tokens for choice in self._choices),
         )
+
+    @property
+    def system_fingerprint(self) -> str:
+        """Of the engine that computed the latest tokens; empty if it has none."""
+        heard = (choice.events.system_fingerprint for choice in self._choices)
+        return next((each for each in heard if each is not None), self._first_fingerprint)
+
+    @property
+    def is_inexact(self) -> bool:
+        """Whether a choice continued on an engine with other arithmetic than the one before."""
+        return any(choice.events.is_inexact for choice in self._choices)
 
     @property
     def is_over(self) -> bool:
@@ -308,6 +322,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
         timeout=job.timeout,
         load=load,
         degraded=job.degraded,
+        system_fingerprint=info.system_fingerprint if (info := context.engine.info_of(context.generation)) else "",
     )
 
 

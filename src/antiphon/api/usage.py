@@ -1,8 +1,9 @@
-"""The parts of an answer that every generation endpoint writes the same way: usage, timings, lowered limits and ids."""
+"""The parts of an answer that all generation endpoints share: usage, timings, lowered limits, fingerprints, ids."""
 
 from __future__ import annotations
 
 import secrets
+from typing import Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -41,6 +42,16 @@ def timings_of(generation: Generation) -> Timings:
 def degraded_of(generation: Generation) -> Degraded | UnsetType:
     """The limits that were lowered because of the load, if any."""
     return UNSET if generation.degraded is None else generation.degraded
+
+
+def inexact_of(generation: Generation) -> Literal[True] | UnsetType:
+    """True if the answer continued on an engine with other arithmetic than the one before, else absent."""
+    return True if generation.is_inexact else UNSET
+
+
+def fingerprint_of(generation: Generation) -> str | None:
+    """`system_fingerprint` in OpenAI's APIs."""
+    return generation.system_fingerprint or None
 
 
 def _milliseconds(seconds: float) -> float:

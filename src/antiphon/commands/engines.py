@@ -194,7 +194,19 @@ def _print(found: Json) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    columns = ("id", "state", "pid", "threads", "running", "waiting", "tokens owed", "KV cache", "restarts", "")
+    columns = (
+        "id",
+        "state",
+        "pid",
+        "threads",
+        "running",
+        "waiting",
+        "tokens owed",
+        "KV cache",
+        "restarts",
+        "arithmetic",
+        "",
+    )
     table = Table(*columns, box=None, pad_edge=False)
     for column in (0, 2, 3, 4, 5, 6, 7, 8):
         table.columns[column].justify = "right"
@@ -210,12 +222,19 @@ def _print(found: Json) -> None:
             f"{engine['tokens_owed']:,}",
             "-" if usage is None else f"{usage:.0%}",
             str(engine["restarts"]),
+            _arithmetic(engine),
             Text(_note(engine)),
         )
     console_on(stderr=False).print(table)
     operation = found["operation"]
     if operation is not None and operation["status"] == "running":
         typer.echo(f"{operation['kind'].replace('_', ' ')} is running", err=True)
+
+
+def _arithmetic(engine: Json) -> str:
+    """The kernels, and the fingerprint of what they compute; an older server has neither."""
+    parts = (engine.get("instruction_set"), engine.get("fingerprint"))
+    return printable(" ".join(part for part in parts if part)) or "-"
 
 
 def _note(engine: Json) -> str:

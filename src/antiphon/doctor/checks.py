@@ -62,6 +62,7 @@ def machine_checks(host: Host, wanted: Intentions) -> list[Check]:
         Check("disk", "temporary files", partial(storage.temporary_files, os.environ)),
         Check("software", "Python", software.python),
         Check("software", "native library", software.native_library),
+        Check("software", "arithmetic", software.arithmetic),
         Check("software", "packages", software.packages),
         Check("software", "environment", partial(software.variables, os.environ, wanted.variables)),
         Check("surroundings", "container", partial(surroundings.container, host)),

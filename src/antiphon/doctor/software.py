@@ -47,6 +47,26 @@ def native_library() -> Iterator[Finding]:
         yield ok(f"the compiled part supports {', '.join(instruction_sets())} here")
 
 
+def arithmetic() -> Iterator[Finding]:
+    """Whether every kernel computes the bits that this version of Antiphon computes everywhere."""
+    try:
+        from antiphon.runtime.cpu import fingerprints
+        from antiphon.runtime.fingerprint import EXPECTED
+    except ImportError:
+        return  # said by `native_library`
+    found = fingerprints()
+    wrong = [name for name, fingerprint in found.items() if fingerprint != EXPECTED]
+    if not wrong:
+        yield ok(f"{', '.join(found)} compute the same bits as on every x86-64 processor: fingerprint {EXPECTED}")
+        return
+    yield problem(
+        f"{', '.join(f'{name} computes other bits ({found[name]})' for name in wrong)}; they should be {EXPECTED}",
+        why="Answers differ from those of other machines, and an answer that moves between engines may change. The "
+        "processor or an emulator computes wrongly, or the compiled part was built with other options.",
+        fix="pip install --force-reinstall --no-cache-dir antiphon  # if it stays, test the memory and the processor",
+    )
+
+
 def packages() -> Iterator[Finding]:
     """Whether the packages that Antiphon needs are there and new enough."""
     try:

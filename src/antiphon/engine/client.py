@@ -165,6 +165,11 @@ class EngineClient:
         return self._sharing.num_shared
 
     @property
+    def num_inexact(self) -> int:
+        """Requests that continued on an engine with other arithmetic than the one before."""
+        return self._accounts.num_inexact
+
+    @property
     def restarts(self) -> int:
         """The number of engine processes that died and were replaced."""
         return self._fleet.num_restarts
@@ -323,6 +328,9 @@ class EngineClient:
             unfinished.stream.note_begun(time.monotonic())
         elif (patience := min(unfinished.terms.first_token, unfinished.terms.whole_answer)) < inf:
             self._check_after(unfinished, patience)
+        unfinished.take_fingerprint_of(leader)
+        if leader.stream.is_inexact:
+            self._accounts.note_inexact(unfinished)
         for event in leader.events:
             self._accounts.deliver(unfinished, replace(event, request_id=unfinished.request.request_id))
         return unfinished.stream

@@ -12,6 +12,7 @@ import select
 import socket
 from collections.abc import Iterator
 from enum import StrEnum
+from hashlib import sha256
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -85,6 +86,30 @@ class Ready(Message, frozen=True):
     block_size: int  # tokens per block
     vocab_size: int
     context_length: int  # maximum tokens of a sequence, prompt and answer; at most what the pool holds
+    versions: dict[str, str] = {}  # of Antiphon, Python and the libraries that an answer may depend on
+
+    @property
+    def instruction_set(self) -> str:
+        """The kernels in use; empty if the runner has none."""
+        return str(self.runner.get("instruction_set", ""))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash over a small computation; equal ones mean equal arithmetic, bit for bit. Empty: not known."""
+        return str(self.runner.get("fingerprint", ""))
+
+    @property
+    def model_fingerprint(self) -> str:
+        """A hash over what the loaded model computes for a fixed prompt. Empty: not known."""
+        return str(self.runner.get("model_fingerprint", ""))
+
+    @property
+    def system_fingerprint(self) -> str:
+        """Both in one, in OpenAI's form: equal ones mean that equal requests get equal answers. Empty: not known."""
+        if not (self.fingerprint and self.model_fingerprint):
+            return ""
+        both = f"{self.fingerprint} {self.model_fingerprint}"
+        return "fp_" + sha256(both.encode()).hexdigest()[:12]
 
 
 class EngineStats(Message, frozen=True):

@@ -30,6 +30,10 @@ class EngineFigures:
     step_tokens: int = 0  # in the last step
     tokens_owed: float = 0.0
     breaker_state: int = 0  # 0: closed, 1: half-open, 2: open
+    instruction_set: str = ""
+    fingerprint: str = ""  # of its arithmetic
+    model_fingerprint: str = ""
+    version: str = ""  # of Antiphon
 
     @property
     def kv_cache_usage(self) -> float:
@@ -51,6 +55,7 @@ class EngineCounts:
     prefix_hits: int = 0  # of those, tokens found
     preemptions: int = 0
     shared_requests: int = 0
+    inexact_continuations: int = 0  # requests
     drafted_tokens: int = 0
     accepted_draft_tokens: int = 0
 
@@ -115,6 +120,13 @@ def _states(engines: Sequence[EngineFigures]) -> Iterable[Metric]:
         for state, count in states.items():
             blocks.add_metric([each.engine, state], count)
     yield blocks
+    names = ["engine", "version", "instruction_set", "fingerprint", "model_fingerprint"]
+    info = GaugeMetricFamily(
+        f"{PREFIX}engine_info", "Always 1; the labels say what the engine computes with.", labels=names
+    )
+    for each in engines:
+        info.add_metric([each.engine, each.version, each.instruction_set, each.fingerprint, each.model_fingerprint], 1)
+    yield info
 
 
 def _counters(counts: EngineCounts) -> Iterable[Metric]:
@@ -128,6 +140,11 @@ def _counters(counts: EngineCounts) -> Iterable[Metric]:
         ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", counts.prefix_hits),
         ("preemptions", "Sequences preempted because there were too few KV blocks.", counts.preemptions),
         ("requests_shared", "Requests that were not computed, because an equal one was.", counts.shared_requests),
+        (
+            "inexact_continuations",
+            "Requests that continued on an engine with other arithmetic than the one before.",
+            counts.inexact_continuations,
+        ),
         ("draft_tokens", "Drafted tokens that were verified.", counts.drafted_tokens),
         ("draft_tokens_accepted", "Drafted tokens that were right.", counts.accepted_draft_tokens),
     ):

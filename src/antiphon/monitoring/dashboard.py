@@ -20,6 +20,7 @@ ROWS: tuple[Row, ...] = (
 NOT_SHOWN = frozenset(
     {
         "antiphon_peer_up",  # only where servers have peers
+        "antiphon_engine_info",  # names, for queries of other metrics; a difference shows in inexact continuations
         "antiphon_process_virtual_memory_bytes",  # address space, of which most is never used
         "process_virtual_memory_bytes",
         "process_cpu_seconds",  # the front's, as antiphon_process_… has them for all processes

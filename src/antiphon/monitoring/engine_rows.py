@@ -185,6 +185,14 @@ FAULTS = Row(
             document="troubleshooting.md",
         ),
         Panel(
+            "Inexact continuations",
+            "Answers per window that moved to an engine with other arithmetic. They continued from the tokens already "
+            "sent, but not as one engine alone would have continued them. Serve with engines of one version on x86-64.",
+            [Query(increase("antiphon_inexact_continuations_total", by="instance"), "{{instance}}")],
+            thresholds=BAD_ABOVE_ZERO,
+            document="api.md#fingerprints",
+        ),
+        Panel(
             "Breaker state",
             "Open: the engine kept failing, so new requests are refused for a while. Half-open: one request tries "
             "whether it works again.",

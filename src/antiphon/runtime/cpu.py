@@ -198,6 +198,11 @@ def fingerprint_of(device: _native.Device) -> str:
     )
 
 
+def fingerprints() -> dict[str, str]:
+    """The fingerprint of each instruction set of this machine, best first."""
+    return {name: fingerprint_of(_native.Device(name, 1)) for name in _native.instruction_sets()}
+
+
 def _wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
     """Small models have multiplications to spare and suffer most from rounding (docs/decisions/002-activations.md)."""
     if config.activations != "auto":

@@ -59,7 +59,13 @@ class FakeRunner:
         return StepResult([token for sequence in plan.sequences for token in self._sample_all(sequence)])
 
     def describe(self) -> dict[str, str | int | float]:
-        return {"runner": "fake", "kv_tokens": self.num_blocks * self.block_size}
+        arithmetic = f"fake-{os.getpid()}" if self._settings.own_arithmetic else "fake"
+        return {
+            "runner": "fake",
+            "kv_tokens": self.num_blocks * self.block_size,
+            "fingerprint": arithmetic,
+            "model_fingerprint": "fake",
+        }
 
     def close(self) -> None:
         self._slots = bytearray()

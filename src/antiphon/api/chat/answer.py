@@ -35,8 +35,8 @@ from antiphon.api.job import Job
 from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Progress, ScoredToken, ToolCallDelta
 from antiphon.api.progress import prompt_progress_of, queue_of
-from antiphon.api.shapes import Degraded, Timings, Usage, encoder
-from antiphon.api.usage import degraded_of, timings_of, usage_of
+from antiphon.api.shapes import Timings, Usage, encoder
+from antiphon.api.usage import degraded_of, fingerprint_of, inexact_of, timings_of, usage_of
 from antiphon.api.vote import vote
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
@@ -91,6 +91,7 @@ class ChatAnswer:
             self._prompt_token_ids,
         )
         answer.service_tier, answer.degraded = self._service_tier, degraded_of(generation)
+        answer.system_fingerprint, answer.inexact_continuation = fingerprint_of(generation), inexact_of(generation)
         return encoder.encode(answer)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
@@ -100,7 +101,7 @@ class ChatAnswer:
             yield self._chunk(generation, begin, prompt_token_ids=self._prompt_token_ids if index == 0 else UNSET)
         async for item in generation.with_progress():
             if isinstance(item, Progress):
-                yield self._event([], self._usage_so_far(generation), progress=item)
+                yield self._event(generation, [], self._usage_so_far(generation), progress=item)
                 continue
             for choice in self._chunk_choices(item):
                 is_last = choice.finish_reason is not None and generation.is_over and not self._include_usage
@@ -157,11 +158,11 @@ class ChatAnswer:
         choice: ChatChunkChoice,
         prompt_token_ids: list[int] | UnsetType = UNSET,
     ) -> bytes:
-        return self._event([choice], self._usage_so_far(generation), prompt_token_ids=prompt_token_ids)
+        return self._event(generation, [choice], self._usage_so_far(generation), prompt_token_ids=prompt_token_ids)
 
     def _last(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None, generation: Generation) -> bytes:
         """The last chunk of a stream."""
-        return self._event(choices, usage, timings_of(generation), degraded=degraded_of(generation))
+        return self._event(generation, choices, usage, timings_of(generation), is_last=True)
 
     def _usage_so_far(self, generation: Generation) -> Usage | UnsetType | None:
         """The `usage` of a chunk that is not the last."""
@@ -171,15 +172,18 @@ class ChatAnswer:
 
     def _event(
         self,
+        generation: Generation,
         choices: list[ChatChunkChoice],
         usage: Usage | UnsetType | None,
         timings: Timings | UnsetType = UNSET,
         prompt_token_ids: list[int] | UnsetType = UNSET,
         progress: Progress | None = None,
-        degraded: Degraded | UnsetType = UNSET,
+        is_last: bool = False,
     ) -> bytes:
         chunk = ChatCompletionChunk(self._id, self._created, self._model, choices, usage, timings, prompt_token_ids)
-        chunk.service_tier, chunk.degraded = self._service_tier, degraded
+        chunk.service_tier, chunk.system_fingerprint = self._service_tier, fingerprint_of(generation)
+        if is_last:
+            chunk.degraded, chunk.inexact_continuation = degraded_of(generation), inexact_of(generation)
         chunk.queue, chunk.prompt_progress = queue_of(progress), prompt_progress_of(progress)
         return event(encoder.encode(chunk))
 

@@ -61,6 +61,8 @@ class ChatCompletion(msgspec.Struct, tag_field="object", tag="chat.completion"):
     prompt_token_ids: list[int] | UnsetType = UNSET  # as in vLLM, on request
     service_tier: str | UnsetType = UNSET  # the one that was used, if the request names one
     degraded: Degraded | UnsetType = UNSET  # our addition
+    system_fingerprint: str | None = None
+    inexact_continuation: bool | UnsetType = UNSET  # our addition
 
 
 class CalledFunctionDelta(msgspec.Struct):
@@ -105,3 +107,5 @@ class ChatCompletionChunk(msgspec.Struct, tag_field="object", tag="chat.completi
     queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise
     degraded: Degraded | UnsetType = UNSET  # our addition, in the last chunk
+    system_fingerprint: str | None = None
+    inexact_continuation: bool | UnsetType = UNSET  # our addition, in the last chunk

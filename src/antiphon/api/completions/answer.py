@@ -23,7 +23,7 @@ from antiphon.api.pieces import Piece, Progress, ScoredToken
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import Usage, encoder
 from antiphon.api.threads import is_long
-from antiphon.api.usage import degraded_of, timings_of, usage_of
+from antiphon.api.usage import degraded_of, fingerprint_of, inexact_of, timings_of, usage_of
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 from antiphon.request import (
@@ -85,7 +85,7 @@ class CompletionAnswer:
             )
             for index, choice in enumerate(choices)
         ]
-        return self._encode(answer, usage_of(generation.tally), ended=generation)
+        return self._encode(generation, answer, usage_of(generation.tally), is_last=True)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
         """The answer as events, without the closing [DONE]."""
@@ -94,16 +94,16 @@ class CompletionAnswer:
         async for piece in generation.with_progress():
             if isinstance(piece, Progress):
                 so_far = usage_of(generation.tally) if self._continuous_usage else usage
-                yield event(self._encode([], so_far, progress=piece))
+                yield event(self._encode(generation, [], so_far, progress=piece))
                 continue
             num_scored = len(piece.prompt_scores) + len(piece.scored)
             choice = await self._threads.if_many(num_scored, self._choice, piece, is_first=piece.index not in begun)
             begun.add(piece.index)
             is_last = generation.is_over and not self._include_usage
             so_far = usage_of(generation.tally) if self._continuous_usage else usage
-            yield event(self._encode([choice], so_far, ended=generation if is_last else None))
+            yield event(self._encode(generation, [choice], so_far, is_last=is_last))
         if self._include_usage:
-            yield event(self._encode([], usage_of(generation.tally), ended=generation))
+            yield event(self._encode(generation, [], usage_of(generation.tally), is_last=True))
 
     def failed(self, error: AntiphonError) -> bytes:
         """The event that ends a failed stream."""
@@ -123,17 +123,20 @@ class CompletionAnswer:
 
     def _encode(
         self,
+        generation: Generation,
         choices: list[CompletionChoice],
         usage: Usage | UnsetType | None,
         *,
-        ended: Generation | None = None,
+        is_last: bool = False,
         progress: Progress | None = None,
     ) -> bytes:
-        """A chunk, or all of an answer; `ended`: the generation, if this is the last one."""
+        """A chunk, or all of an answer."""
         completion = Completion(self._id, self._created, self._model, choices, usage, service_tier=self._service_tier)
         completion.queue, completion.prompt_progress = queue_of(progress), prompt_progress_of(progress)
-        if ended is not None:
-            completion.timings, completion.degraded = timings_of(ended), degraded_of(ended)
+        completion.system_fingerprint = fingerprint_of(generation)
+        if is_last:
+            completion.timings, completion.degraded = timings_of(generation), degraded_of(generation)
+            completion.inexact_continuation = inexact_of(generation)
         return encoder.encode(completion)
 
     def _logprobs(self, piece: Piece, scored: list[ScoredToken], echo: str) -> CompletionLogprobs | None:

@@ -38,3 +38,5 @@ class Completion(msgspec.Struct, tag_field="object", tag="text_completion"):
     queue: QueueShape | UnsetType = UNSET  # in chunks without choices, on request
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # as in llama.cpp, likewise
     degraded: Degraded | UnsetType = UNSET  # our addition, at the end
+    system_fingerprint: str | None = None
+    inexact_continuation: bool | UnsetType = UNSET  # our addition, at the end

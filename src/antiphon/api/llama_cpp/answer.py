@@ -19,7 +19,7 @@ from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Progress, ScoredToken
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import TokenLogprob, encoder
-from antiphon.api.usage import degraded_of, timings_of
+from antiphon.api.usage import degraded_of, inexact_of, timings_of
 from antiphon.errors import AntiphonError, InvalidRequest
 from antiphon.metrics import RequestAccount
 
@@ -86,6 +86,7 @@ class LlamaCompletionAnswer:
         answer.tokens_predicted, answer.tokens_evaluated = tally.completion, tally.prompt
         answer.tokens_cached, answer.truncated = tally.cached, False
         answer.timings, answer.degraded = timings_of(generation), degraded_of(generation)
+        answer.inexact_continuation = inexact_of(generation)
         return answer
 
 

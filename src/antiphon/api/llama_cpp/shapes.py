@@ -28,6 +28,7 @@ class Completion(msgspec.Struct):
     truncated: bool | UnsetType = UNSET
     timings: Timings | UnsetType = UNSET
     degraded: Degraded | UnsetType = UNSET  # our addition
+    inexact_continuation: bool | UnsetType = UNSET  # our addition
     queue: QueueShape | UnsetType = UNSET  # our addition, on request, in parts without text
     prompt_progress: PromptProgressShape | UnsetType = UNSET  # on request, likewise
 

@@ -21,7 +21,7 @@ from antiphon.api.messages.understand import translate
 from antiphon.api.pieces import Piece, Tally
 from antiphon.api.shapes import encoder
 from antiphon.api.threads import is_long
-from antiphon.api.usage import degraded_of
+from antiphon.api.usage import degraded_of, inexact_of
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 
@@ -46,7 +46,7 @@ class MessageAnswer:
         self._message.content = self._content.blocks
         self._message.stop_reason, self._message.stop_sequence = self._stop_reason, self._stop_sequence
         self._message.usage = _usage(generation.tally)
-        self._message.degraded = degraded_of(generation)
+        self._message.degraded, self._message.inexact_continuation = degraded_of(generation), inexact_of(generation)
         return encoder.encode(self._message)
 
     async def stream(self, generation: Generation) -> AsyncIterator[bytes]:
@@ -62,7 +62,8 @@ class MessageAnswer:
         for event in self._content.close():
             yield _encoded(event)
         stop = shapes.StopDelta(self._stop_reason, self._stop_sequence, self._message.ended_by)
-        yield _encoded(shapes.MessageDelta(stop, _usage(generation.tally), degraded_of(generation)))
+        usage, degraded, inexact = _usage(generation.tally), degraded_of(generation), inexact_of(generation)
+        yield _encoded(shapes.MessageDelta(stop, usage, degraded, inexact))
         yield _encoded(shapes.MessageStop())
 
     def _start(self, tally: Tally) -> bytes:

@@ -63,6 +63,7 @@ class Message(msgspec.Struct, tag_field="type", tag="message"):
     usage: Usage = Usage(0, 0)
     ended_by: str | UnsetType = UNSET  # our addition: "timeout"
     degraded: Degraded | UnsetType = UNSET  # our addition
+    inexact_continuation: bool | UnsetType = UNSET  # our addition
 
 
 class TokenCount(msgspec.Struct):
@@ -115,6 +116,7 @@ class MessageDelta(msgspec.Struct, tag_field="type", tag="message_delta"):
     delta: StopDelta
     usage: Usage
     degraded: Degraded | UnsetType = UNSET
+    inexact_continuation: bool | UnsetType = UNSET
 
 
 class MessageStop(msgspec.Struct, tag_field="type", tag="message_stop"): ...

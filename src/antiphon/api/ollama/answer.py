@@ -25,7 +25,7 @@ from antiphon.api.ollama.understand import completion_fields, translate_chat, tr
 from antiphon.api.pieces import Piece
 from antiphon.api.shapes import encoder
 from antiphon.api.threads import is_long
-from antiphon.api.usage import degraded_of
+from antiphon.api.usage import degraded_of, inexact_of
 from antiphon.errors import AntiphonError
 from antiphon.metrics import RequestAccount
 
@@ -120,6 +120,7 @@ class OllamaAnswer:
             "eval_count": tally.completion,
             "eval_duration": _nanoseconds(times.decode),
             "degraded": degraded_of(generation),
+            "inexact_continuation": inexact_of(generation),
         }
 
 

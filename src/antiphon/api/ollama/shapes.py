@@ -39,6 +39,7 @@ class Ending(msgspec.Struct):
     eval_count: int | UnsetType = UNSET
     eval_duration: int | UnsetType = UNSET
     degraded: Degraded | UnsetType = UNSET  # our addition
+    inexact_continuation: bool | UnsetType = UNSET  # our addition
 
 
 class ChatLine(Ending, kw_only=True):

@@ -118,6 +118,7 @@ class ResponseBody(msgspec.Struct, tag_field="object", tag="response"):
     timings: Timings | UnsetType = UNSET
     thought_closed: str | UnsetType = UNSET  # why the server closed the thought, if it did
     degraded: Degraded | UnsetType = UNSET
+    inexact_continuation: bool | UnsetType = UNSET
 
 
 class Deleted(msgspec.Struct, tag_field="object", tag="response"):

@@ -23,7 +23,7 @@ from antiphon.api.responses import shapes
 from antiphon.api.responses.items import Output, item_id
 from antiphon.api.responses.request import InputMessage, Reasoning, ResponseRequest, sent_items
 from antiphon.api.shapes import TokenLogprob, encoder
-from antiphon.api.usage import degraded_of, timings_of
+from antiphon.api.usage import degraded_of, inexact_of, timings_of
 from antiphon.errors import AntiphonError
 
 _ENDS: dict[shapes.ResponseStatus, type[shapes.ResponseEvent]] = {
@@ -104,6 +104,7 @@ class ResponseWriter:
     def _count(self, generation: Generation) -> None:
         self.response.usage = _usage(generation.tally)
         self.response.timings, self.response.degraded = timings_of(generation), degraded_of(generation)
+        self.response.inexact_continuation = inexact_of(generation)
 
     def _logprobs(self, piece: Piece) -> tuple[list[TokenLogprob], list[TokenLogprob]]:
         """Those of the answer's tokens, and those of the thought's."""

@@ -23,7 +23,7 @@ from antiphon.api.shapes import encoder
 from antiphon.api.simple.request import BatchItem
 from antiphon.api.simple.shapes import Answer, BatchAnswer, BatchFault, Fault, Results
 from antiphon.api.simple.understand import start
-from antiphon.api.usage import degraded_of
+from antiphon.api.usage import degraded_of, inexact_of
 from antiphon.api.validation import validate
 from antiphon.errors import (
     AntiphonError,
@@ -54,6 +54,7 @@ async def _answer(generation: Generation, arrived_at: float) -> Answer:
         ended_by=next((piece.ended_by for piece in pieces if piece.ended_by), UNSET),
         reasoning=thought or UNSET,
         degraded=degraded_of(generation),
+        inexact_continuation=inexact_of(generation),
     )
 
 

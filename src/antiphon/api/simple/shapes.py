@@ -17,6 +17,7 @@ class Answer(msgspec.Struct):
     ended_by: str | UnsetType = UNSET  # "timeout"
     reasoning: str | UnsetType = UNSET  # a reasoning model's thought
     degraded: Degraded | UnsetType = UNSET
+    inexact_continuation: bool | UnsetType = UNSET
 
 
 class Fault(msgspec.Struct):

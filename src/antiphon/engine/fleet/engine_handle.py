@@ -121,6 +121,7 @@ class EngineHandle:
         self.is_drained = False  # gets no requests, as the operator wished
         self.is_retiring = False  # stops when its generation's requests have ended
         self.is_stopped = False
+        self._fingerprint = ""  # of its process
         self._past = EngineStats()  # the counts of earlier processes
         self._settled = asyncio.Event()  # it is ready, or will not be
         self._owner = owner
@@ -194,6 +195,10 @@ class EngineHandle:
             loading_phase=self.loading.phase if self.loading else None,
             breaker=self.breaker.state,
             trouble=self.trouble,
+            instruction_set=self.info.instruction_set or None if self.info else None,
+            fingerprint=self.info.fingerprint or None if self.info else None,
+            model_fingerprint=self.info.model_fingerprint or None if self.info else None,
+            versions=self.info.versions if self.info else {},
         )
 
     # --- its life
@@ -237,6 +242,8 @@ class EngineHandle:
         unfinished.permit = self.breaker.begin()
         self.requests[unfinished.wire_id] = unfinished
         unfinished.stream.note_engine("given", self.id)
+        if unfinished.fingerprint is None:  # no engine has computed a token of it
+            unfinished.stream.system_fingerprint = self._fingerprint
         self.capacity.forget_forecast()
         self._supervisor.send(AddRequest(unfinished.for_engine()))
 
@@ -282,6 +289,7 @@ class EngineHandle:
                 self.loading = message
             case Ready():
                 self.info, self.loading, self.trouble = message, None, None
+                self._fingerprint = message.system_fingerprint
                 if self.config.prefix_caching:
                     self.prefixes = PrefixIndex(message.num_blocks * message.block_size // PREFIX_BLOCK)
                 self.is_connected = True
@@ -302,8 +310,17 @@ class EngineHandle:
                     reader.stream.push_progress(replace(progress, request_id=reader.request.request_id))
         for event in report.events:
             if unfinished := self.requests.get(event.request_id):  # else it was aborted, or is another engine's now
+                if unfinished.fingerprint is not self._fingerprint:
+                    self._note_fingerprint(unfinished)
                 self._note_outcome(unfinished, event)
                 self._accounts.deliver_to_all(unfinished, event)
+
+    def _note_fingerprint(self, unfinished: Unfinished) -> None:
+        """Note that from now on, tokens of the request come from this engine."""
+        if unfinished.continues_inexactly(self._fingerprint):
+            self._accounts.note_inexact(unfinished)
+        for reader in unfinished.readers:
+            reader.fingerprint = reader.stream.system_fingerprint = self._fingerprint
 
     def _note_outcome(self, unfinished: Unfinished, event: TokenEvent) -> None:
         """Tell the breaker what an event says of this engine. A grammar that fails says nothing of it."""

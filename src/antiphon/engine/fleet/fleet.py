@@ -14,6 +14,7 @@ Everything here runs on one asyncio loop.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -34,6 +35,8 @@ from antiphon.engine.wire import EngineStats, Ready
 from antiphon.errors import AntiphonError, EngineDied, EngineUnavailable, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.machine import Seat
+
+logger = logging.getLogger(__name__)
 
 _TOKENS_AT_ONCE = 100_000  # given to engines before other tasks of the event loop run, which takes some milliseconds
 
@@ -325,10 +328,24 @@ class Fleet:
 
     def engine_ready(self, engine: EngineHandle) -> None:
         self.generations[engine.generation].info = engine.info
+        self._compare_arithmetic(engine)
         self.place_waiting()
         if not self._has_started and all(each.info for each in self.engines.values()):
             self._has_started = True
             self._owner.fleet_ready()
+
+    def _compare_arithmetic(self, engine: EngineHandle) -> None:
+        """Warn if an engine that is ready computes other bits than its peers."""
+        mine = engine.info.system_fingerprint if engine.info else ""
+        for other in self.of_generation(engine.generation):
+            theirs = other.info.system_fingerprint if other.info and other.is_connected else ""
+            if mine and theirs and mine != theirs:
+                logger.warning(
+                    "engine %d computes other bits than engine %d (%s, %s): answers that move between them continue "
+                    "from the tokens already sent, but not as one engine alone would have continued them",
+                    engine.id, other.id, mine, theirs,
+                )  # fmt: skip
+                return
 
     def engine_died(self, engine: EngineHandle) -> None:
         self.place_waiting()

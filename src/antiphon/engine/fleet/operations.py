@@ -318,8 +318,8 @@ class Operations:
 
 def _have_equal_bits(one: Generation, other: Generation) -> bool:
     """Whether engines of both compute the same answers, so that a stream may move from one to the other."""
-    lengths = [generation.info.context_length if generation.info else 0 for generation in (one, other)]
-    return _what_decides_bits(one) == _what_decides_bits(other) and lengths[0] == lengths[1]
+    said = [(each.info.context_length, each.info.system_fingerprint) if each.info else None for each in (one, other)]
+    return _what_decides_bits(one) == _what_decides_bits(other) and said[0] == said[1]
 
 
 def _what_decides_bits(generation: Generation) -> tuple[object, ...]:

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -41,3 +42,7 @@ class EngineView:
     loading_phase: str | None  # for people: "packing weights"
     breaker: int  # 0: closed, 1: half-open, 2: open, since it keeps failing
     trouble: str | None  # how its last process died; None once the next is ready
+    instruction_set: str | None = None  # of its kernels; None before it is ready
+    fingerprint: str | None = None  # of its arithmetic; None before it is ready
+    model_fingerprint: str | None = None  # of what the model computes; None before it is ready
+    versions: Mapping[str, str] = field(default_factory=dict)  # of Antiphon, Python and libraries

@@ -51,6 +51,7 @@ class Accounts:
         self.counters = Counters()
         self.service = ServiceCounts()  # that clients have had
         self.unfinished: dict[str, Unfinished] = {}  # in order of arrival
+        self.num_inexact = 0  # requests that engines with different arithmetic have computed
         self._owner = owner
         self._listeners: list[Listener] = []
 
@@ -96,6 +97,12 @@ class Accounts:
             if request_id in self.unfinished:  # else its reader has just left
                 own = event if event.request_id == request_id else replace(event, request_id=request_id)
                 self.deliver(reader, own, error)
+
+    def note_inexact(self, unfinished: Unfinished) -> None:
+        """Note that a request continues with other arithmetic than before, and those that follow it."""
+        for reader in unfinished.readers:
+            self.num_inexact += not reader.stream.is_inexact
+            reader.stream.is_inexact = True
 
     def fail_all(self, unfinished: Unfinished, error: AntiphonError) -> None:
         """End a request that is computed, and those that follow it, with an error."""

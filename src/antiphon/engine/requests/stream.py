@@ -47,6 +47,9 @@ class TokenStream:
         self.predicted_wait: float | None = None  # seconds until the first token, as predicted when it was accepted
         self.begun_at: float | None = None  # time.monotonic() when an engine began to compute it
         self.engine_changes: list[EngineChange] = []  # in order
+        # Of the engine that the last token came from or, before the first, that has the request; empty: it has none.
+        self.system_fingerprint: str | None = None
+        self.is_inexact = False  # engines with different arithmetic have computed it
 
     def note_begun(self, now: float) -> None:
         """For `EngineClient` only: an engine has begun to compute the request. Later engines change nothing."""

@@ -47,6 +47,7 @@ class Unfinished:
     leader: Unfinished | None = None  # the equal request that is computed, whose events this one gets
     followers: list[Unfinished] = field(default_factory=list)  # those that get this one's events
     events: list[TokenEvent] = field(default_factory=list)  # received so far, for followers to come
+    fingerprint: str | None = None  # of the engine that its last token came from; empty: that engine has none
     num_deaths: int = 0  # of engines that were working on it
     num_fruitless_deaths: int = 0  # of engines that had it, for which no request is known to be the reason
 
@@ -96,6 +97,14 @@ class Unfinished:
         self.permit, other.permit = other.permit, Permit()
         self.wire_name, self.num_withdrawals = other.wire_name, other.num_withdrawals
         self.num_deaths, self.num_fruitless_deaths = other.num_deaths, other.num_fruitless_deaths
+
+    def take_fingerprint_of(self, other: Unfinished) -> None:
+        """Note that the tokens of an equal request, which this one gets, came from that request's engine."""
+        self.fingerprint, self.stream.system_fingerprint = other.fingerprint, other.stream.system_fingerprint
+
+    def continues_inexactly(self, fingerprint: str) -> bool:
+        """Whether it goes on with other arithmetic than before, on an engine with this fingerprint."""
+        return bool(self.fingerprint and fingerprint) and fingerprint != self.fingerprint
 
     @property
     def num_tokens(self) -> int:

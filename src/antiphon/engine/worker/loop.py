@@ -29,6 +29,7 @@ from antiphon.engine.wire import (
 from antiphon.engine.worker.blocks import BlockPool
 from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.worker.speculation import Speculation, SpeculationCounts
+from antiphon.engine.worker.versions import library_versions
 from antiphon.request import GenerateRequest, RequestProgress
 from antiphon.step import Runner, StepPlan, StepResult
 
@@ -185,6 +186,7 @@ class EngineLoop:
             block_size=self._runner.block_size,
             vocab_size=self._runner.vocab_size,
             context_length=self._limits.context_length,
+            versions=library_versions(),
         )
 
     def _stats(self, plan: StepPlan) -> EngineStats:

@@ -40,6 +40,10 @@ class Engine(msgspec.Struct, kw_only=True, tag_field="object", tag="engine"):
     loading_fraction: float | None  # 0 to 1
     loading_phase: str | None
     trouble: str | None
+    instruction_set: str | None
+    fingerprint: str | None  # of its arithmetic
+    model_fingerprint: str | None  # of what the model computes
+    versions: dict[str, str]
 
 
 class EngineList(msgspec.Struct, kw_only=True, tag_field="object", tag="list"):

@@ -66,9 +66,16 @@ def with_degraded(response: Response, degraded: Degraded | None) -> Response:
     return response
 
 
-async def read(request: Request, schema: type[T], *, any_media_type: bool = False) -> T:
-    """The request's body as `schema`. Raises the same errors as `read_json_object`, and InvalidRequest if invalid."""
+async def read(
+    request: Request, schema: type[T], fields: dict[str, Any] | None = None, *, any_media_type: bool = False
+) -> T:
+    """The request's body as `schema`; `fields` is the body, if it has already been read.
+
+    Raises the same errors as `read_json_object`, and InvalidRequest if the body is not valid.
+    """
     context = context_of(request)
-    body = await context.validated(schema, await read_json_object(request, any_media_type=any_media_type))
+    if fields is None:
+        fields = await read_json_object(request, any_media_type=any_media_type)
+    body = await context.validated(schema, fields)
     note_ignored(request, body.ignored)
     return body

@@ -20,11 +20,12 @@ from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Progress, ScoredToken, Tally
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.responses import shapes
-from antiphon.api.responses.items import Output, item_id
+from antiphon.api.responses.items import Output
 from antiphon.api.responses.request import InputMessage, Reasoning, ResponseRequest, sent_items
 from antiphon.api.shapes import TokenLogprob, encoder
 from antiphon.api.usage import degraded_of, inexact_of, timings_of
 from antiphon.errors import AntiphonError
+from antiphon.peers import new_response_id
 
 _ENDS: dict[shapes.ResponseStatus, type[shapes.ResponseEvent]] = {
     "completed": shapes.Completed,
@@ -44,7 +45,7 @@ class ResponseWriter:
         self._output = Output()
         self._finish_reason = ""
         self._ended_by: str | UnsetType = UNSET
-        self.response = _asked(body, job, context.model.name)
+        self.response = _asked(body, job, context)
         self.response.output = self._output.items
 
     def push(self, item: Piece | Progress, generation: Generation) -> Iterator[shapes.Event]:
@@ -141,7 +142,7 @@ def _joined(sent: bytes, answered: list[shapes.Item]) -> tuple[bytes, list[shape
     return sent_items.dump_json(before)[1:-1], [joined, *answered[1:]]
 
 
-def _asked(body: ResponseRequest, job: Job, model: str) -> shapes.ResponseBody:
+def _asked(body: ResponseRequest, job: Job, context: Context) -> shapes.ResponseBody:
     """The response at its beginning, with the request's settings."""
     sampling = job.prompts[0].sampling
     choice = body.tool_choice
@@ -149,9 +150,9 @@ def _asked(body: ResponseRequest, job: Job, model: str) -> shapes.ResponseBody:
     if body.text and body.text.format:
         format = body.text.format.model_dump(by_alias=True, exclude_none=True)
     return shapes.ResponseBody(
-        item_id("resp"),
+        new_response_id(context.peers.server),
         int(time.time()),
-        model,
+        context.model.name,
         instructions=body.instructions,
         previous_response_id=body.previous_response_id,
         store=body.store is not False,

@@ -4,6 +4,9 @@ Owns the list of open paths, to which the application adds the chat page's own f
 path is refused before the body is read, including routes that do not exist. An API key does not open the admin routes,
 and an admin key opens nothing else. Keys are compared in constant time, and never logged or sent back. Later code gets
 the name of the request's key from `key_name`; all admin keys have the name `admin`.
+
+A request that another server passes on (`http.forwarding`) has its client's key, and beside it an admin key in a header
+of its own. Only with that key is the address in its `X-Forwarded-For` believed, and its request not counted again.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from antiphon.metrics import Metrics
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 ADMIN_PATH = "/admin"  # and everything below it
+PEER_KEY_HEADER = b"x-antiphon-peer-key"  # the admin key of a request that another server passes on
 ADMIN = "admin"  # the name of every admin key in the access log
 
 _HOW = "Send it as 'Authorization: Bearer KEY', or as 'x-api-key: KEY'."
@@ -51,6 +55,7 @@ class Authentication:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        self._note_peer(scope)
         for_admin = bool(self._admin_keys) and _is_admin_path(scope["path"])
         is_open = not for_admin and (not self._keys or scope["path"] in OPEN_PATHS or self._is_open(scope))
         if is_open or self._has_key(scope, for_admin=for_admin):
@@ -58,6 +63,15 @@ class Authentication:
         else:
             self._metrics.unauthorized.inc()
             await _refuse(scope, receive, send, for_admin=for_admin)
+
+    def _note_peer(self, scope: Scope) -> None:
+        """Note whether another server passes the request on, and the address of its client."""
+        headers = dict(scope["headers"])
+        presented = headers.get(PEER_KEY_HEADER)
+        if presented is None or find_api_key(self._admin_keys, presented) is None:
+            return
+        scope.setdefault("state", {})["is_from_peer"] = True
+        scope["client"] = (headers.get(b"x-forwarded-for", b"").decode("latin-1"), 0)
 
     def _has_key(self, scope: Scope, *, for_admin: bool) -> bool:
         """Whether the request has a key that is valid for its path. If so, note the key's name."""
@@ -68,7 +82,7 @@ class Authentication:
         state = scope.setdefault("state", {})
         state["is_admin"] = for_admin
         state["key_name"] = ADMIN if for_admin else keys[0].name
-        if not for_admin:
+        if not for_admin and not is_from_peer(scope):
             self._metrics.key_requests.labels(keys[0].name).inc()
         return True
 
@@ -81,6 +95,11 @@ def key_name(scope: Scope) -> str:
 def is_admin(scope: Scope) -> bool:
     """Whether the request has an admin key and is for an admin route."""
     return bool(scope.get("state", {}).get("is_admin", False))
+
+
+def is_from_peer(scope: Scope) -> bool:
+    """Whether another server has passed the request on, and counted it."""
+    return bool(scope.get("state", {}).get("is_from_peer", False))
 
 
 def _is_admin_path(path: str) -> bool:

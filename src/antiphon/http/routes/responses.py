@@ -1,4 +1,7 @@
-"""`POST /v1/responses`, and `GET`, `DELETE` and `cancel` of a response that is stored or runs in the background."""
+"""`POST /v1/responses`, and `GET`, `DELETE` and `cancel` of a response that is stored or runs in the background.
+
+A request for a response that another server stores is passed on to it (`http.forwarding`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from antiphon.api.responses.stored import event_stream, find_response, input_ite
 from antiphon.api.shapes import encoder
 from antiphon.api.validation import validate
 from antiphon.errors import InvalidRequest
-from antiphon.http.context import context_of
+from antiphon.http.context import context_of, read_json_object
+from antiphon.http.forwarding import continued_elsewhere, forwarded
 from antiphon.http.openapi import json_body
 from antiphon.http.reply import answer, read
 from antiphon.http.sse import EventStream
@@ -25,7 +29,8 @@ router = APIRouter()
 @router.post("/v1/responses", openapi_extra=json_body(ResponseRequest))
 async def create_response(request: Request) -> Response:
     """Answer a conversation of items."""
-    return await answer(request, "responses", begin)
+    reply, fields = await continued_elsewhere(request, "responses")
+    return reply or await answer(request, "responses", begin, fields)
 
 
 @router.post("/v1/responses/input_tokens", openapi_extra=json_body(InputTokensRequest))
@@ -33,7 +38,10 @@ async def count_input_tokens(request: Request) -> Response:
     """Count the tokens of a response's prompt without generating."""
     context = context_of(request)
     context.facts()
-    body = await read(request, InputTokensRequest)
+    fields = await read_json_object(request)
+    if (reply := await forwarded(request, fields.get("previous_response_id"), fields)) is not None:
+        return reply
+    body = await read(request, InputTokensRequest, fields)
     translation = conversation(context, body)
     with translation.blaming():
         prompt = await prompt_of(context, translation.chat)
@@ -43,6 +51,8 @@ async def count_input_tokens(request: Request) -> Response:
 @router.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
     """A response that is stored or runs in the background, or its events with `stream=true`."""
+    if (reply := await forwarded(request, response_id)) is not None:
+        return reply
     found = find_response(context_of(request), response_id)
     asked = validate(StoredResponseQuery, dict(request.query_params), from_strings=True)
     if asked.stream:
@@ -54,6 +64,8 @@ async def get_response(request: Request, response_id: str) -> Response:
 @router.get("/v1/responses/{response_id}/input_items")
 async def list_input_items(request: Request, response_id: str) -> Response:
     """The input items of a response."""
+    if (reply := await forwarded(request, response_id)) is not None:
+        return reply
     found = find_response(context_of(request), response_id)
     return _json(
         input_items(response_id, found, validate(InputItemsQuery, dict(request.query_params), from_strings=True))
@@ -63,6 +75,8 @@ async def list_input_items(request: Request, response_id: str) -> Response:
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel_response(request: Request, response_id: str) -> Response:
     """End a background response now, if it has not ended; its text so far is kept."""
+    if (reply := await forwarded(request, response_id)) is not None:
+        return reply
     found = find_response(context_of(request), response_id)
     if not isinstance(found, Kept):
         found.cancel()
@@ -76,6 +90,8 @@ async def cancel_response(request: Request, response_id: str) -> Response:
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
     """Delete a response; one that runs is cancelled. Responses that continue it are not affected."""
+    if (reply := await forwarded(request, response_id)) is not None:
+        return reply
     context = context_of(request)
     found = find_response(context, response_id)
     if not isinstance(found, Kept):

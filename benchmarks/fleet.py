@@ -2,6 +2,7 @@
 """A fleet of many engines in simulated time: how long users wait, what a death costs, and what limits its size.
 
     python benchmarks/fleet.py [--engines 1,10,100,1000] [--steps FILE] [--json OUT] [--markdown OUT]
+    python benchmarks/fleet.py --sizing [--answers 100,300,1000] [--limit 3] [--json OUT]
     python benchmarks/fleet.py --check [--json OUT]
 
 The scheduler, block pools, router and admission are the product's own (`fleet_simulation.py`). The duration of a step
@@ -12,7 +13,9 @@ and *death*, which is the usual load while one engine is killed. `fleet_traffic.
 The processor time that the front's decisions need is real, and that of this machine. A run is simulated for
 `--seconds`, or less, so that engines times seconds are no more than `--engine-seconds`; a quarter of it is warm-up.
 
-`--check` compares the simulation with real runs of the same load; see `fleet_check.py`.
+`--sizing` finds how many requests a second an engine can be asked for, by the length of answers, while 95 % of the
+first tokens come within `--limit` seconds. `--check` compares the simulation with real runs of the same load; see
+`fleet_check.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import virtual_time
 from fleet_check import MODELS, Steps, compare
-from fleet_report import check_markdown, markdown
+from fleet_report import check_markdown, markdown, sizing_markdown
+from fleet_sizing import most
 from fleet_steps import StepModel, errors_of
 from record import record
 
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
 STEPS = Path(__file__).parent / "results" / "r1-zen4" / "steps.json"
 BETWEEN = 0.009  # seconds: the cycle through HTTP and the runner alone, 168.1 and 159.1 ms, in step-overhead.json
 WARM_UP = 0.25  # of a run
+SIZED = 8  # engines
+SAMPLES = 100  # of a run, for means over time
 
 
 def simulate(
@@ -74,7 +80,10 @@ async def _simulate(
     users, death, begin = Users(client, traffic, engines), Death(), clock.now
     window = Window(begin + WARM_UP * seconds, begin + seconds)
     before: list[EngineStats] = []
-    loop = asyncio.get_running_loop()
+    loop, running = asyncio.get_running_loop(), []
+    for number in range(SAMPLES):
+        at = window.begin + (number + 0.5) * window.seconds / SAMPLES
+        loop.call_at(at, lambda: running.append(client.counters.running))
     loop.call_at(window.begin, lambda: before.append(client.stats))
     if with_death:
         loop.call_at(window.begin + window.seconds / 3, death.strike, client, users)
@@ -91,6 +100,7 @@ async def _simulate(
         **waits(users.seen, window),
         "tokens_per_second": tokens,
         "computed_per_second": (stats.num_computed_tokens - before[0].num_computed_tokens) / window.seconds,
+        "running": sum(running) / SAMPLES,
         "prefix_hits": hits / max(1, queries),
         "preemptions": stats.num_preemptions - before[0].num_preemptions,
         "fairness": fairness(users.seen, window),
@@ -126,6 +136,26 @@ def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def size_all(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The highest rate of an engine, for each length of answers."""
+    model = StepModel.from_steps(arguments.steps, arguments.between)
+    clock = virtual_time.install()
+    from fleet_traffic import Traffic
+
+    rows = []
+    for answer in (float(each) for each in arguments.answers.split(",")):
+        traffic = Traffic(answer=answer, longest_answer=round(4 * answer), seed=arguments.seed)
+
+        def at(rate: float, traffic: Traffic = traffic) -> dict[str, Any]:
+            figures = simulate(clock, model, replace(traffic, rate=rate), SIZED, arguments.seconds)
+            print({"answer": traffic.answer, **figures}, file=sys.stderr, flush=True)
+            return figures
+
+        rows.append({"answer": answer, "figures": most(at, answer + traffic.message, arguments.limit)})
+    about = {"steps": arguments.steps.name, "between": arguments.between, "traffic": asdict(Traffic())}
+    return {**about, "engines": SIZED, "limit": arguments.limit, "seconds": arguments.seconds, "sizes": rows}
+
+
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", default="1,10,100,1000")
@@ -137,6 +167,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=Path, default=STEPS, help="a result of steps.py")
     parser.add_argument("--between", type=float, default=BETWEEN, help="seconds between two steps")
+    parser.add_argument("--sizing", action="store_true", help="look for the highest rate of an engine instead")
+    parser.add_argument("--answers", default="100,300,1000", help="mean lengths of answers for that, in tokens")
+    parser.add_argument("--limit", type=float, default=3.0, help="seconds for 95 %% of the first tokens, for that")
     parser.add_argument("--check", action="store_true", help="compare with real runs instead")
     parser.add_argument("--check-model", choices=MODELS, default="fake")
     parser.add_argument("--check-engines", type=int, default=2)
@@ -145,7 +178,10 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--markdown", type=Path, help="where to write the tables")
     arguments = parser.parse_args(words)
-    if arguments.check:
+    if arguments.sizing:
+        result = size_all(arguments)
+        text = sizing_markdown(result)
+    elif arguments.check:
         rates = [float(each) for each in arguments.check_rates.split(",")]
         result = compare(arguments.check_model, arguments.check_engines, rates, arguments.check_seconds, Steps())
         text = check_markdown(result)
@@ -155,7 +191,8 @@ def main(words: Sequence[str] | None = None) -> None:
     print(text, file=sys.stderr)
     if arguments.markdown:
         arguments.markdown.write_text(text)
-    record("fleet-check" if arguments.check else "fleet", result, arguments.json)
+    name = "fleet-check" if arguments.check else "fleet-sizing" if arguments.sizing else "fleet"
+    record(name, result, arguments.json)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,30 @@ def check_markdown(result: Row) -> str:
     return table(["requests/s", "requests", *names.values()], rows) + "\n"
 
 
+def sizing_markdown(result: Row) -> str:
+    """The table of a result of `fleet.py --sizing`: what one engine can be asked for."""
+    head = ["answer, tokens", "requests an hour", "answers at once", "tokens/s", "first token p50 / p95, s",
+            "between tokens p50 / p99, ms"]  # fmt: skip
+    rows = []
+    for size in result["sizes"]:
+        found = size["figures"]
+        if found is None:
+            rows.append([f"{size['answer']:,.0f}", *["–"] * (len(head) - 1)])
+            continue
+        first, between = found["first_token"], found["between_tokens"]
+        rows.append(
+            [
+                f"{size['answer']:,.0f}",
+                f"{3600 * found['rate']:,.0f}",
+                f"{found['running'] / found['engines']:.1f}",
+                f"{found['tokens_per_second'] / found['engines']:.0f}",
+                f"{_number(first['p50'], 1)} / {_number(first['p95'], 1)}",
+                f"{_number(between['p50'], 0, 1e3)} / {_number(between['p99'], 0, 1e3)}",
+            ]
+        )
+    return table(head, rows) + "\n"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]

@@ -59,6 +59,7 @@ def waits(seen: Sequence[Watched], window: Window) -> dict[str, Any]:
     ]
     return {
         "requests": len(asked),
+        "requests_per_second": len(asked) / (window.seconds - TAIL),
         "refused": sum(not each.arrivals and each.refusals > 0 for each in asked) / max(1, len(asked)),
         "refused_once": sum(each.refusals > 0 for each in asked) / max(1, len(asked)),
         "first_token": {name: percentile(answered, share) for name, share in _SHARES.items()},

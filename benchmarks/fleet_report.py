@@ -69,7 +69,7 @@ def sizing_markdown(result: Row) -> str:
         rows.append(
             [
                 f"{size['answer']:,.0f}",
-                f"{3600 * found['rate']:,.0f}",
+                f"{3600 * found['requests_per_second'] / found['engines']:,.0f}",
                 f"{found['running'] / found['engines']:.1f}",
                 f"{found['tokens_per_second'] / found['engines']:.0f}",
                 f"{_number(first['p50'], 1)} / {_number(first['p95'], 1)}",

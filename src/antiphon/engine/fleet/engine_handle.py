@@ -237,7 +237,7 @@ class EngineHandle:
         unfinished.permit = self.breaker.begin()
         self.requests[unfinished.wire_id] = unfinished
         unfinished.stream.note_engine("given", self.id)
-        self.capacity.forget_forecast()
+        self.capacity.note_new_request()
         self._supervisor.send(AddRequest(unfinished.for_engine()))
 
     def withdraw(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:

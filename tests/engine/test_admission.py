@@ -9,12 +9,16 @@ from math import inf
 
 import pytest
 from fronts import check_accounts, expected, long_requests, read, running_client, until
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loads import ask
+from virtual_server import VirtualServer
 
 from antiphon.engine.admission.admission import Admission
+from antiphon.engine.admission.expected_work import ExpectedWork
 from antiphon.engine.requests.admitted import Prediction
 from antiphon.errors import Overloaded
-from antiphon.request import Arrival, Terms
+from antiphon.request import Arrival, ServiceTier, Terms
 
 
 async def test_a_request_that_would_wait_too_long_is_refused_and_one_that_waits_longer_is_not():
@@ -167,3 +171,54 @@ async def test_without_terms_nobody_is_refused_for_time():
         streams = [client.generate(ask(f"r{n}", [n], max_tokens=4000)) for n in range(100)]
         for stream in streams:
             await stream.aclose()
+
+
+bursts = st.lists(
+    st.tuples(
+        st.sampled_from(["", "ann", "ben"]),
+        st.integers(0, 1),  # priority
+        st.sampled_from(ServiceTier),
+        st.integers(1, 60),  # tokens of the prompt
+        st.integers(0, 5),  # tokens of the answer that are known
+        st.integers(0, 2),  # steps after it
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60)
+@given(bursts, st.integers(1, 4))
+def test_newcomers_that_are_added_to_the_forecast_get_the_same_predictions_as_if_it_was_made_again(
+    burst: list[tuple[str, int, ServiceTier, int, int, int]], places: int
+) -> None:
+    outcomes = []
+    for only_grows in (True, False):
+        server = VirtualServer(places=places, token_seconds=0.001, only_grows=only_grows)
+        server.warm_up(3)
+        refused = []
+        for number, (client, priority, tier, length, known, num_steps) in enumerate(burst):
+            request = ask(
+                f"r{number}",
+                [number % 50] * length,
+                sent=[7] * known,
+                max_tokens=30,
+                priority=priority,
+                client=client,
+                tier=tier,
+            )
+            refused.append(server.offer(request, Terms(first_token=2.0)) is not None)
+            for _ in range(num_steps):
+                server.step()
+        outcomes.append((server.predicted, refused))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_accepting_many_requests_between_two_steps_looks_at_each_of_them_once(monkeypatch) -> None:
+    server = VirtualServer(places=4)
+    server.warm_up(8)
+    looks: list[object] = []
+    estimate = ExpectedWork._left_to_write
+    monkeypatch.setattr(ExpectedWork, "_left_to_write", lambda self, *args: looks.append(args) or estimate(self, *args))
+    for number in range(200):
+        assert server.offer(ask(f"r{number}", [number, 1], max_tokens=30), Terms()) is None
+    assert len(looks) <= 200

@@ -4,6 +4,7 @@ on the scheduler itself, in steps."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,21 @@ def test_who_comes_later_in_the_order_does_not_begin_earlier(load: list[Work], n
     later = Work((*newcomer.rank[:3], newcomer.rank[3] + 1), newcomer.prompt, newcomer.answer)
     forecast = Forecast(COSTS, num_places, load)
     assert forecast.predict(later).wait >= forecast.predict(newcomer).wait
+
+
+@given(works, works, newcomers, st.integers(1, 8))
+def test_a_forecast_to_which_work_is_added_is_as_if_made_with_it(
+    load: list[Work], more: list[Work], newcomer: Work, num_places: int
+) -> None:
+    have = {work.rank for work in load}
+    added = [replace(work, is_running=False) for work in more if work.rank not in have]
+    grown = Forecast(COSTS, num_places, load)
+    for work in added:
+        grown.add(work)
+    made = Forecast(COSTS, num_places, [*load, *added])
+    assert grown.predict(newcomer) == made.predict(newcomer)
+    assert grown.service_seconds(newcomer) == made.service_seconds(newcomer)
+    assert (grown.tokens_owed, grown.last_kind, len(grown)) == (made.tokens_owed, made.last_kind, len(made))
 
 
 def test_a_client_that_is_alone_is_not_behind_anothers_backlog() -> None:

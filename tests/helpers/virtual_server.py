@@ -18,7 +18,8 @@ from antiphon.request import GenerateRequest, Terms
 class VirtualServer:
     """The admission in front of the real scheduler on the fake runner, with a clock of its own.
 
-    A step takes `step_seconds`, and `token_seconds` for each of its tokens. It may be one of `num_engines`.
+    A step takes `step_seconds`, and `token_seconds` for each of its tokens. It may be one of `num_engines`. Newcomers are
+    added to the forecast if it `only_grows`; otherwise it is made again for each of them.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class VirtualServer:
         token_seconds: float = 0.0,
         max_requests: int = 10_000,
         num_engines: int = 1,
+        only_grows: bool = True,
     ) -> None:
         self.now = 0.0
         self.step_seconds = step_seconds
         self.token_seconds = token_seconds
         self.num_engines = num_engines
+        self.only_grows = only_grows
         self.engine = EngineInMemory(max_num_sequences=places, target_step_seconds=0.0, kv_cache_tokens=1 << 16)
         self.engine.scheduler.check = lambda: None  # type: ignore[method-assign]  # slow, and tested elsewhere
         config = EngineConfig(model="", max_num_sequences=places, target_step_seconds=0.0)
@@ -50,7 +53,8 @@ class VirtualServer:
 
     @property
     def load(self) -> Load:
-        return Load(self.capacity, self.unfinished.values(), self.context_length, self.num_engines)
+        requests = self.unfinished.values()
+        return Load(self.capacity, requests, self.context_length, self.num_engines, only_grows=self.only_grows)
 
     def offer(self, request: GenerateRequest, terms: Terms) -> Overloaded | None:
         """Send a request; returns why it was refused."""

@@ -401,7 +401,7 @@ class EngineClient:
         requests.
         """
         if engine and engine.takes_requests and not self._fleet.is_placing:  # none of its generation waits for one
-            return Load(engine.capacity, engine.requests.values(), self._context_length, num_engines)
+            return Load(engine.capacity, engine.requests.values(), self._context_length, num_engines, only_grows=True)
         capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
         engine_ids = (None, engine.id if engine else None)
         computed = (each for each in self._accounts.unfinished.values() if each.leader is None)

@@ -16,7 +16,9 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
+from itertools import islice
 from operator import itemgetter
 
 from antiphon.engine.admission.capacity import Capacity
@@ -45,6 +47,7 @@ class Load:
     unfinished: Collection[Unfinished]  # in order of arrival
     context_length: int
     num_engines: int = 1  # that share the requests which come back later
+    only_grows: bool = False  # new requests come after those that are there, and `capacity` hears if one leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class Admission:
         self._retries.earn()
         self._total_unfinished += len(requests)
         self._num_unfinished[first.fairness_id] += len(requests)
-        load.capacity.forget_forecast()
+        load.capacity.note_new_request()
         return wish.prediction
 
     def has_place(self, request: GenerateRequest) -> bool:
@@ -232,23 +235,32 @@ class Admission:
         return self._first_margin.factor, self._end_margin.factor
 
     def _now(self, load: Load) -> Forecast:
-        return load.capacity.forecast(lambda: self._expected.of_accepted(load.unfinished, load.context_length))
+        capacity, num_requests = load.capacity, len(load.unfinished)
+        works = partial(self._expected.of_accepted, load.unfinished, load.context_length)
+        forecast = capacity.forecast(works, only_grows=load.only_grows)
+        if not load.only_grows or len(forecast) == num_requests:
+            return forecast
+        newest = islice(load.unfinished, len(forecast), None)
+        if len(forecast) < num_requests and self._expected.add_newest(forecast, newest, load.context_length):
+            return forecast
+        capacity.forget_forecast()
+        return self._now(load)
 
     def _wish(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> _Wish:
-        num_before = num_before_new(requests[0], load.unfinished)
+        num_before = num_before_new(requests[0], load.unfinished, self._now(load))
         works = self._expected.of_new(requests, num_before, load.context_length)
         holder = Holder(_identity(requests, terms), requests[0].fairness_id, num_before + 1)
         return self._predicted(works, holder, terms, load)
 
     def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Wish:
         """A request that is not decoded, as it probably is."""
-        num_before = num_before_undecoded(arrival, load.unfinished)
+        num_before = num_before_undecoded(arrival, load.unfinished, self._now(load))
         work = self._expected.of_undecoded(arrival, num_before, load.context_length)
         return self._predicted([work], Holder(_identity((), terms), arrival.fairness_id, num_before + 1), terms, load)
 
     def _least_excess(self, arrival: Arrival, terms: Terms, load: Load) -> float:
         """By how many seconds a request that is not decoded would be late, at least; 0 if it may be in time."""
-        num_before = num_before_undecoded(arrival, load.unfinished)
+        num_before = num_before_undecoded(arrival, load.unfinished, self._now(load))
         holder = Holder(_identity((), terms), arrival.fairness_id, num_before + 1)
         wish = self._predicted([least_work(arrival, num_before)], holder, terms, load)
         if wish.prediction.wait <= 0:
@@ -277,7 +289,7 @@ class Admission:
         """Whether it was refused and comes back before its time, while an engine would not begin with it at once."""
         if not terms.digest or not self._was_told_later(_identity((), terms), terms):
             return False
-        num_before = num_before_undecoded(arrival, load.unfinished)
+        num_before = num_before_undecoded(arrival, load.unfinished, self._now(load))
         holder = Holder(_identity((), terms), arrival.fairness_id, num_before + 1)
         return self._predicted([least_work(arrival, num_before)], holder, terms, load).prediction.wait > 0
 

@@ -29,6 +29,7 @@ class Capacity:
         self._max_places = min(engine.max_num_sequences, engine.max_batch_tokens)
         self.num_places = self._max_places  # sequences that run at once
         self._forecast: Forecast | None = None
+        self._only_grows = False  # whether new requests may be added to it
 
     def observe(self, stats: EngineStats, events: Sequence[TokenEvent]) -> None:
         """Learn from a step's report."""
@@ -45,8 +46,16 @@ class Capacity:
         """The engine's work has changed."""
         self._forecast = None
 
-    def forecast(self, works: Callable[[], Iterable[Work]]) -> Forecast:
-        """The forecast of the engine's work; `works` returns that work, and is called only if it has changed."""
-        if self._forecast is None:
-            self._forecast = Forecast(self.costs, self.num_places, works())
+    def note_new_request(self) -> None:
+        """There is a request that came after all others; `admission` adds it to the forecast if that is possible."""
+        if not self._only_grows:
+            self.forget_forecast()
+
+    def forecast(self, works: Callable[[], Iterable[Work]], *, only_grows: bool = False) -> Forecast:
+        """The forecast of the engine's work; `works` returns that work, and is called only if it has changed.
+
+        `only_grows`: the caller adds the requests that came since; otherwise it is made again with them.
+        """
+        if self._forecast is None or only_grows is not self._only_grows:
+            self._forecast, self._only_grows = Forecast(self.costs, self.num_places, works()), only_grows
         return self._forecast

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from antiphon.engine.admission.forecast import Rank, Work
+from antiphon.engine.admission.forecast import Forecast, Rank, Work
 from antiphon.engine.admission.lengths import AnswerLengths
 from antiphon.engine.requests.answer_parts import AnswerParts
 from antiphon.engine.requests.unfinished import Unfinished
@@ -42,19 +42,34 @@ class ExpectedWork:
         places: Counter[str] = Counter()
         for number, each in sorted(enumerate(accepted), key=lambda item: _kind(item[1].request)):
             places[each.request.fairness_id] += 1
-            yield Work(
-                _rank(each.request, places[each.request.fairness_id], number),
-                self._left_to_read(each),
-                self._left_to_write(each, context_length),
-                is_running=each.stream.begun_at is not None,
-            )
+            yield self._of_one(each, places[each.request.fairness_id], number, context_length)
+
+    def add_newest(self, forecast: Forecast, newest: Iterable[Unfinished], context_length: int) -> bool:
+        """Add requests to a forecast that arrived after all that it has.
+
+        Returns whether that was possible: a request that comes before others of its client changes their ranks.
+        """
+        for each in newest:
+            if (num_before := num_before_kind(each.request.fairness_id, _kind(each.request), forecast)) is None:
+                return False
+            forecast.add(self._of_one(each, num_before + 1, len(forecast), context_length))
+        return True
+
+    def _of_one(self, accepted: Unfinished, place: int, number: int, context_length: int) -> Work:
+        return Work(
+            _rank(accepted.request, place, number),
+            self._left_to_read(accepted),
+            self._left_to_write(accepted, context_length),
+            is_running=accepted.stream.begun_at is not None,
+            client=accepted.request.fairness_id,
+        )
 
     def of_new(self, requests: Sequence[GenerateRequest], num_before: int, context_length: int) -> list[Work]:
         """The work of new requests of one client; `num_before`: how many others of that client come before them."""
         return [
             Work(
                 _rank(request, num_before + number, _AFTER_ALL + number),
-                self._to_read(request),
+                self._to_read(request) + len(request.output_token_ids),
                 self._to_write(
                     request, AnswerParts(request.sampling.thinking, request.output_token_ids), context_length
                 ),
@@ -104,16 +119,28 @@ def least_work(arrival: Arrival, num_before: int) -> Work:
     return Work(_first_rank(arrival, num_before), 1.0, 1.0)
 
 
-def num_before_new(request: GenerateRequest, accepted: Collection[Unfinished]) -> int:
-    """How many requests of the same client come before a new one."""
-    kind = _kind(request)
-    return sum(each.request.fairness_id == request.fairness_id and _kind(each.request) <= kind for each in accepted)
+def num_before_kind(client: str, kind: tuple[int, bool], forecast: Forecast) -> int | None:
+    """How many requests of a client come before a new one of this kind; None if that takes a look at each of them."""
+    if forecast.last_kind is not None and kind < forecast.last_kind:
+        return None
+    return forecast.num_of_client[client]
 
 
-def num_before_undecoded(arrival: Arrival, accepted: Collection[Unfinished]) -> int:
+def num_before_new(request: GenerateRequest, accepted: Collection[Unfinished], forecast: Forecast) -> int:
+    """How many requests of the same client come before a new one; `forecast` is that of the accepted ones."""
+    return _num_before(request.fairness_id, _kind(request), accepted, forecast)
+
+
+def num_before_undecoded(arrival: Arrival, accepted: Collection[Unfinished], forecast: Forecast) -> int:
     """How many requests of the same client come before a new one of which only the size is known, at least."""
-    kind = (0, False)
-    return sum(each.request.fairness_id == arrival.fairness_id and _kind(each.request) <= kind for each in accepted)
+    return _num_before(arrival.fairness_id, (0, False), accepted, forecast)
+
+
+def _num_before(client: str, kind: tuple[int, bool], accepted: Collection[Unfinished], forecast: Forecast) -> int:
+    known = num_before_kind(client, kind, forecast)
+    if known is not None:
+        return known
+    return sum(each.request.fairness_id == client and _kind(each.request) <= kind for each in accepted)
 
 
 def _kind(request: GenerateRequest) -> tuple[int, bool]:

@@ -5,16 +5,18 @@ every running sequence advances one token a step; a sequence that ends gives its
 are computed beside the answers and add their tokens' cost to the steps. `turns` describes the order. All clients are
 taken to have equal counters, so a client's newcomer is not behind another's backlog, but takes turns with it.
 
-A place in the queue is found by bisection, so that refusing many requests between two steps is cheap. More work never
-makes a prediction earlier. Where nothing would delay a request, its wait is exactly 0. All durations are in seconds.
+A place in the queue is found by bisection, and a newcomer at its end is added without computing the rest again, so
+that accepting or refusing many requests between two steps is cheap. More work never makes a prediction earlier. Where
+nothing would delay a request, its wait is exactly 0. All durations are in seconds.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heapreplace
 from itertools import accumulate
 
 from antiphon.engine.budget import StepBudget
@@ -34,6 +36,12 @@ class Work:
     prompt: float  # tokens of its prompt that are not computed
     answer: float  # expected tokens of its answer
     is_running: bool = False
+    client: str = ""  # whose fair share it uses
+
+    @property
+    def kind(self) -> tuple[int, bool]:
+        """Its priority, and whether it is flex: what decides before fair shares do."""
+        return self.rank[:2]
 
 
 class Forecast:
@@ -44,21 +52,42 @@ class Forecast:
         self._costs = costs
         self._num_places = num_places
         self._works = list(works)
+        self.num_of_client = Counter(work.client for work in self._works)
+        self.last_kind = max((work.kind for work in self._works), default=None)  # the kind that is served last
         ordered = sorted(self._works, key=lambda work: (not work.is_running, work.rank))
         running = [work for work in ordered if work.is_running]
         self._running, preempted = running[:num_places], running[num_places:]
-        waiting = sorted([*preempted, *ordered[len(running) :]], key=lambda work: work.rank)
+        self._waiting = sorted([*preempted, *ordered[len(running) :]], key=lambda work: work.rank)
         self._prompts = sorted(work.prompt for work in self._running if work.prompt)
         self._prompt_sums = [0.0, *accumulate(self._prompts)]
         self.tokens_owed = sum(work.prompt + work.answer for work in ordered)
-        self._ranks = [work.rank for work in waiting]
-        self._starts: list[float] = []  # the step in which each waiting sequence starts
+        self._ranks = [work.rank for work in self._waiting]
+        self._starts: list[float] = []  # the step in which each waiting sequence starts, and a newcomer behind them
         self._read: list[float] = []  # prompt tokens computed before each
-        self._simulate(waiting)
+        self._ends: list[float] = []  # a heap: the step in which each place is free; empty while a place is free now
+        self._simulate()
+
+    def __len__(self) -> int:
+        """The number of sequences."""
+        return len(self._works)
 
     def with_more(self, works: Iterable[Work]) -> Forecast:
         """The same with more work."""
         return Forecast(self._costs, self._num_places, [*self._works, *works])
+
+    def add(self, work: Work) -> None:
+        """Add a sequence that has just arrived. The forecast is then what it would be if it was made with it."""
+        self._works.append(work)
+        self.num_of_client[work.client] += 1
+        self.last_kind = max(self.last_kind or work.kind, work.kind)
+        self.tokens_owed += work.prompt + work.answer
+        at = len(self._ranks) if not self._ranks or work.rank > self._ranks[-1] else bisect_left(self._ranks, work.rank)
+        self._ranks.insert(at, work.rank)
+        self._waiting.insert(at, work)
+        if at == len(self._ranks) - 1:
+            self._start(work)
+        else:
+            self._simulate()
 
     def predict(self, work: Work) -> Prediction:
         """When a newcomer would begin and end; all 0 while no step was measured."""
@@ -82,20 +111,41 @@ class Forecast:
         step = self._costs.predict(self._num_active)
         return steps * step / self._num_places + work.prompt * self._costs.seconds_per_token
 
-    def _simulate(self, waiting: list[Work]) -> None:
-        places, read = [0.0] * (self._num_places - len(self._running)), 0.0
+    def _simulate(self) -> None:
+        self._starts, self._read, self._ends = [], [], []
+        self._note_newcomer(sum(work.prompt for work in self._running))
+        for work in self._waiting:
+            self._start(work)
+
+    def _start(self, work: Work) -> None:
+        """Give the next sequence in order the place that is free first."""
+        start = self._starts[-1]
+        if self._ends:
+            heapreplace(self._ends, start + work.prompt / self._prompt_tokens_per_step + work.answer)
+        self._note_newcomer(self._read[-1] + work.prompt)
+
+    def _note_newcomer(self, read: float) -> None:
+        """Note when a newcomer behind all others would start.
+
+        While a place is free now, nothing needs to be known of the others. Once none is, a step has as many sequences
+        as there are places, whatever is added, so the ends that were computed stay true.
+        """
+        num_free = self._num_places - len(self._running) - len(self._starts)
+        if num_free <= 0 and not self._ends:
+            self._ends = self._first_ends()
+        self._starts.append(0.0 if num_free > 0 else self._ends[0])
+        self._read.append(read)
+
+    def _first_ends(self) -> list[float]:
+        """When each of the first sequences ends that fill all places, as a heap."""
+        ends, read = [], 0.0
         for work in self._running:
             read += work.prompt
-            places.append(read / self._prompt_tokens_per_step + work.answer)
-        heapify(places)
-        for work in waiting:
-            start = heappop(places)
-            self._starts.append(start)
-            self._read.append(read)
-            read += work.prompt
-            heappush(places, start + work.prompt / self._prompt_tokens_per_step + work.answer)
-        self._starts.append(places[0])
-        self._read.append(read)
+            ends.append(read / self._prompt_tokens_per_step + work.answer)
+        for work in self._waiting[: self._num_places - len(self._running)]:
+            ends.append(work.prompt / self._prompt_tokens_per_step + work.answer)
+        heapify(ends)
+        return ends
 
     @property
     def _num_active(self) -> int:

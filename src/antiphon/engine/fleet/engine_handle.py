@@ -244,7 +244,7 @@ class EngineHandle:
         unfinished.stream.note_engine("given", self.id)
         if unfinished.fingerprint is None:  # no engine has computed a token of it
             unfinished.stream.system_fingerprint = self._fingerprint
-        self.capacity.forget_forecast()
+        self.capacity.note_new_request()
         self._supervisor.send(AddRequest(unfinished.for_engine()))
 
     def withdraw(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:

@@ -24,6 +24,7 @@
 #include "program.h"
 #include "quantize.h"
 #include "roofline.h"
+#include "rotary.h"
 
 namespace nb = nanobind;
 using nb::literals::operator""_a;
@@ -52,6 +53,17 @@ struct PyStoredMatrix {
     for (int64_t row = 0; row < matrix.rows; ++row)
       for (int64_t g = 0; g < matrix.columns / 32; ++g)
         dequantize_group(matrix.group(row, g), out.data() + row * matrix.columns + g * 32);
+  }
+
+  void dequantize_rows(const std::vector<int64_t>& rows,
+                       nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu> out) const {
+    if (out.shape(0) < rows.size() || static_cast<int64_t>(out.shape(1)) != matrix.columns)
+      throw std::invalid_argument("the output's shape does not fit the rows");
+    float* to = out.data();
+    for (const int64_t row : rows) {
+      if (row < 0 || row >= matrix.rows) throw std::invalid_argument("the matrix has no such row");
+      for (int64_t g = 0; g < matrix.columns / 32; ++g, to += 32) dequantize_group(matrix.group(row, g), to);
+    }
   }
 };
 
@@ -119,6 +131,57 @@ struct PyProgram {
     program.embed(table.matrix, out);
   }
 };
+
+template <class T>
+using Array1 = nb::ndarray<nb::numpy, const T, nb::ndim<1>>;
+
+// A view of a part of a packed matrix; a property's result keeps its object alive.
+template <class T>
+Array1<T> part_of(const T* data, int64_t size) {
+  return {data, {to_size(data ? size : 0)}};
+}
+
+int64_t num_groups(const PackedMatrix& matrix) { return matrix.num_panels() * (matrix.view().columns / kGroup); }
+
+using Table = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+std::tuple<Table, Table> rotary_tables(const std::vector<double>& frequencies, double factor, int64_t positions) {
+  if (positions < 0) throw std::invalid_argument("there must be 0 positions or more");
+  for (const double frequency : frequencies)
+    if (!(std::abs(frequency) * static_cast<double>(positions) <= kLargestAngle))
+      throw std::invalid_argument("a rotary frequency must stay below 2^25 radians within the positions");
+  const size_t size = to_size(positions) * frequencies.size();
+  auto *cosines = new float[size], *sines = new float[size];
+  const auto owner = [](float* values) {
+    return nb::capsule(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  };
+  const nb::capsule cosine_owner = owner(cosines), sine_owner = owner(sines);
+  fill_rotary_tables(frequencies, factor, 0, positions, cosines, sines);
+  return {Table(cosines, {to_size(positions), frequencies.size()}, cosine_owner),
+          Table(sines, {to_size(positions), frequencies.size()}, sine_owner)};
+}
+
+// Draws a token from each row, as a program does from its own logits.
+std::vector<SampleOutcome> sample_rows(const Device& device,
+                                       nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu> logits,
+                                       const std::vector<SampleRequest>& requests) {
+  const auto vocabulary = static_cast<int64_t>(logits.shape(1));
+  if (logits.shape(0) < requests.size()) throw std::invalid_argument("there are fewer rows of logits than requests");
+  for (const SampleRequest& request : requests)
+    if (request.sampling == nullptr) throw std::invalid_argument("a token is to be drawn, but not how");
+  std::vector<SampleOutcome> outcomes(requests.size());
+  nb::gil_scoped_release release;
+  device.pool->run(std::ssize(requests), [&](int64_t row, int) {
+    float* values = logits.data() + row * vocabulary;
+    std::vector<ShardSummary> shards;
+    for (int64_t begin = 0; begin < vocabulary; begin += kShard)
+      shards.push_back(device.kernels.summarize(values + begin, std::min(kShard, vocabulary - begin)));
+    RowSampler sampler(device.kernels, values, shards.data(), vocabulary);
+    outcomes[to_size(row)] = sampler.sample(requests[to_size(row)]);
+    device.progress().note();
+  });
+  return outcomes;
+}
 
 ProgramShape make_shape(int64_t max_tokens, int64_t max_sequences, int64_t vocabulary, int64_t num_layers,
                         int64_t num_heads, int64_t num_kv_heads, int64_t head_dim, int64_t context_length,
@@ -253,12 +316,28 @@ void bind_weights(nb::module_& m) {
       .def(nb::init<nb::object, const std::string&, int64_t, int64_t>(), "buffer"_a, "type"_a, "rows"_a, "columns"_a)
       .def_prop_ro("rows", [](const PyStoredMatrix& self) { return self.matrix.rows; })
       .def_prop_ro("columns", [](const PyStoredMatrix& self) { return self.matrix.columns; })
-      .def("dequantize", &PyStoredMatrix::dequantize, "out"_a, "Write all values to `out`, float32 [rows, columns].");
+      .def("dequantize", &PyStoredMatrix::dequantize, "out"_a, "Write all values to `out`, float32 [rows, columns].")
+      .def("dequantize_rows", &PyStoredMatrix::dequantize_rows, "rows"_a, "out"_a,
+           "Write the values of some rows to the first rows of `out`, float32 [at least len(rows), columns].");
   nb::class_<PackedMatrix>(m, "PackedMatrix", "A weight matrix in the kernels' layout.")
       .def_prop_ro("num_bytes", &PackedMatrix::bytes)
       .def_prop_ro("format", &PackedMatrix::format_name)
       .def_prop_ro("rows", [](const PackedMatrix& self) { return self.view().rows; })
       .def_prop_ro("columns", [](const PackedMatrix& self) { return self.view().columns; })
+      .def_prop_ro("zero_point", [](const PackedMatrix& self) { return self.view().zero_point; })
+      .def_prop_ro(
+          "codes",
+          [](const PackedMatrix& self) {
+            const PackedView view = self.view();
+            return part_of(view.codes, num_groups(self) * group_code_bytes(view.format));
+          },
+          "The codes of all panels, uint8, in the order of native/kernels.h (PackedView).")
+      .def_prop_ro(
+          "scales", [](const PackedMatrix& self) { return part_of(self.view().scales, num_groups(self) * kPanel); },
+          "The scales as bits of half precision, uint16 [panels * groups * 32].")
+      .def_prop_ro(
+          "mins", [](const PackedMatrix& self) { return part_of(self.view().mins, num_groups(self) * kPanel); },
+          "The mins, like the scales; empty where the format has none.")
       .def("row_energies", &PackedMatrix::row_energies, "first_row"_a, "count"_a, "factors"_a,
            "The sum of (weight * factor)² of each of `count` rows; `factors`: one for each column.");
   nb::class_<Device>(m, "Device", "Threads and the kernels of one instruction set ('auto': the best there is).")
@@ -417,10 +496,16 @@ NB_MODULE(_native, m) {
       "x"_a, "Of a positive, finite, normal number; as in log-probabilities.");
   m.def("fused_multiply_add", &fused_multiply_add, "a"_a, "b"_a, "c"_a,
         "a * b + c of float32 numbers, rounded once; as the plain C++ kernels compute it.");
+  m.def("rotary_tables", &rotary_tables, "frequencies"_a, "factor"_a, "positions"_a,
+        "Cosines and sines of the angles of positions 0, 1, …, times `factor`, each float32 [positions, frequencies]; "
+        "frequencies in radians a position.");
   m.def("half_to_float", &half_to_float, "bits"_a);
   m.def("float_to_half", &float_to_half, "value"_a);
   bind_inputs(m);
   bind_weights(m);
   bind_program(m);
+  m.def("sample_rows", &sample_rows, "device"_a, "logits"_a, "requests"_a,
+        "Draw a token from each row of logits, float32 [at least len(requests), vocabulary], which penalties and masks "
+        "change. Releases the lock.");
   bind_roofline(m);
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "elementary.h"
+#include "rotary.h"
 
 namespace antiphon {
 namespace {
@@ -66,14 +67,9 @@ void Program::fill_rope_tables() {
   sines_ = Memory(bytes);
   constexpr int64_t kRun = 256;
   pool_->run((shape_.context_length + kRun - 1) / kRun, [&](int64_t task, int) {
-    const int64_t end = std::min(shape_.context_length, (task + 1) * kRun);
-    for (int64_t position = task * kRun; position < end; ++position)
-      for (int64_t i = 0; i < half; ++i) {
-        const SineCosine turn = sine_cosine(static_cast<double>(position) * shape_.rope_frequencies[to_size(i)]);
-        const double factor = shape_.rope_attention_factor;
-        cosines_.as<float>()[position * half + i] = static_cast<float>(turn.cosine * factor);
-        sines_.as<float>()[position * half + i] = static_cast<float>(turn.sine * factor);
-      }
+    const int64_t first = task * kRun, end = std::min(shape_.context_length, first + kRun);
+    fill_rotary_tables(shape_.rope_frequencies, shape_.rope_attention_factor, first, end,
+                       cosines_.as<float>() + first * half, sines_.as<float>() + first * half);
   });
 }
 

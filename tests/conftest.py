@@ -16,6 +16,9 @@ hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=Tr
 hypothesis.settings.register_profile("search", deadline=None, derandomize=False, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile("repeatable")
 
+# Triton decides when it is imported, by whatever test is first, whether its kernels run in its interpreter.
+os.environ["TRITON_INTERPRET"] = "1"
+
 # A shell's background jobs ignore SIGINT and hand that on to the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

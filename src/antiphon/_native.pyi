@@ -28,6 +28,11 @@ def fused_multiply_add(a: float, b: float, c: float) -> float:
     a * b + c of float32 numbers, rounded once; as the plain C++ kernels compute it.
     """
 
+def rotary_tables(frequencies: Sequence[float], factor: float, positions: int) -> tuple[Annotated[NDArray[numpy.float32], dict(shape=(None, None))], Annotated[NDArray[numpy.float32], dict(shape=(None, None))]]:
+    """
+    Cosines and sines of the angles of positions 0, 1, …, times `factor`, each float32 [positions, frequencies]; frequencies in radians a position.
+    """
+
 def half_to_float(bits: int) -> float: ...
 
 def float_to_half(value: float) -> int: ...
@@ -101,6 +106,11 @@ class StoredMatrix:
     def dequantize(self, out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')]) -> None:
         """Write all values to `out`, float32 [rows, columns]."""
 
+    def dequantize_rows(self, rows: Sequence[int], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')]) -> None:
+        """
+        Write the values of some rows to the first rows of `out`, float32 [at least len(rows), columns].
+        """
+
 class PackedMatrix:
     """A weight matrix in the kernels' layout."""
 
@@ -115,6 +125,23 @@ class PackedMatrix:
 
     @property
     def columns(self) -> int: ...
+
+    @property
+    def zero_point(self) -> int: ...
+
+    @property
+    def codes(self) -> Annotated[NDArray[numpy.uint8], dict(shape=(None,), writable=False)]:
+        """
+        The codes of all panels, uint8, in the order of native/kernels.h (PackedView).
+        """
+
+    @property
+    def scales(self) -> Annotated[NDArray[numpy.uint16], dict(shape=(None,), writable=False)]:
+        """The scales as bits of half precision, uint16 [panels * groups * 32]."""
+
+    @property
+    def mins(self) -> Annotated[NDArray[numpy.uint16], dict(shape=(None,), writable=False)]:
+        """The mins, like the scales; empty where the format has none."""
 
     def row_energies(self, first_row: int, count: int, factors: Sequence[float]) -> list[float]:
         """
@@ -207,6 +234,11 @@ class Program:
 
     @property
     def block_bytes(self) -> int: ...
+
+def sample_rows(device: Device, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], requests: Sequence[SampleRequest]) -> list[SampleOutcome]:
+    """
+    Draw a token from each row of logits, float32 [at least len(requests), vocabulary], which penalties and masks change. Releases the lock.
+    """
 
 class Roofline:
     """What this machine can do at best, measured; for benchmarks."""

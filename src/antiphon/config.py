@@ -84,6 +84,7 @@ class EngineConfig:
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
     memory_bytes: int = 0  # that an engine takes, as planned; 0: not known
     instruction_set: str = "auto"
+    device: str = "cpu"  # or "cuda", "cuda:N", or "interpreter": the GPU's kernels, slowly, without a GPU
     target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front
     fake_settings: FakeSettings = field(default_factory=FakeSettings)

@@ -89,6 +89,40 @@ class OpBench:
             program.run([native_input(sequence) for sequence in step.sequences])
         return program.last_logits(self.vocabulary)
 
+    def gpu(
+        self, model: Model, plan: StepPlan, *, wide: bool = False, before: Sequence[StepPlan] = (), **division: Any
+    ) -> Array:
+        """The same on the GPU's kernels, in the interpreter; `division`: of the work among programs."""
+        from antiphon.ops.triton.interpreter import use_interpreter
+
+        use_interpreter()
+        from antiphon.ops.triton.device import Device
+        from antiphon.ops.triton.program import Program, ProgramShape
+
+        num_heads, num_kv_heads, head_dim = self.heads
+        host = _native.Device("auto", 1)
+        shape = ProgramShape(
+            max_tokens=max(step.num_tokens for step in (*before, plan)),
+            max_sequences=max(len(step.sequences) for step in (*before, plan)),
+            vocabulary=self.vocabulary,
+            num_layers=1,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            context_length=32 * self.num_blocks,
+            num_blocks=self.num_blocks,
+            rope_frequencies=self.frequencies,
+            rope_attention_factor=self.attention_factor,
+        )
+        program = Program(Device("interpreter"), host, shape, **division)
+        ops = NativeOps(host, program, attended_width=num_heads * head_dim, epsilon=EPSILON, wide_activations=wide)
+        table = _native.StoredMatrix(self.table.read(), self.table.type, *self.table.shape)
+        model(ops, ops.embed(table))
+        for step in (*before, plan):
+            samples = [sample for sequence in step.sequences for sample in sequence.samples]
+            program.run(step.sequences, [_native.SampleRequest(_native.SequenceSampling(), 0) for _ in samples])
+        return program.last_logits()
+
     def reference(self, model: Model, plan: StepPlan) -> Array:
         num_heads, num_kv_heads, _ = self.heads
         ops = ReferenceOps(

@@ -219,6 +219,34 @@ def cpu_runner(
     return CpuRunner(config, create_device(config), checkpoint, spec, None, lambda fraction, phase: None)
 
 
+def gpu_runner(
+    checkpoint: Checkpoint,
+    *,
+    activations: str = "int8",
+    num_blocks: int = 64,
+    max_tokens: int = 160,
+    max_sequences: int = 32,
+) -> Any:
+    """The GPU's runner on a checkpoint in memory, in the interpreter."""
+    from antiphon.ops.triton.interpreter import use_interpreter
+
+    use_interpreter()
+    from antiphon.runtime.gpu import GpuRunner
+
+    spec = ModelSpec.from_checkpoint(checkpoint)
+    config = EngineConfig(
+        "tiny",
+        context_length=spec.context_length,
+        kv_cache_tokens=num_blocks * CpuRunner.block_size,
+        max_num_sequences=max_sequences,
+        max_batch_tokens=max_tokens,
+        activations=activations,
+        threads=1,
+        device="interpreter",
+    )
+    return GpuRunner(config, create_device(config), checkpoint, spec, None, lambda fraction, phase: None)
+
+
 def scheduled(
     token_ids: list[int], blocks: list[int], *, start: int = 0, id: int = 0, sample: SampleSpec | None = GREEDY
 ) -> ScheduledSequence:

@@ -7,7 +7,8 @@ exactly once, and each norm at least once; `logits`, the last operation, asserts
 attention write quantized results, since every consumer multiplies them. Layers share buffers; reading a value whose
 buffer was written again is a bug, and is asserted too.
 
-Only this module, `ops.native_sampling` and `runtime.cpu`, which fills and runs the program, import the compiled one.
+A program is the compiled module's or, on a GPU, `ops.triton`'s. Only this module, `ops.native_sampling`, `ops.triton`,
+`runtime.cpu` and `runtime.gpu`, which fill and run the programs, import the compiled one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -185,6 +186,58 @@ def _without_key_bias(matrix: NativeMatrix, begin: int, key_bias: list[float]) -
     return replace(matrix, bias=bias)
 
 
+class RecordedProgram(Protocol):
+    """What a forward pass is recorded into: `_native.Program`, or `ops.triton.program.Program` on a GPU."""
+
+    @property
+    def head_dim(self) -> int: ...
+
+    @property
+    def num_kv_heads(self) -> int: ...
+
+    @property
+    def has_int8_kv(self) -> bool: ...
+
+    def float_buffer(self, width: int, sampled: bool, /) -> int: ...
+
+    def quantized_buffer(self, width: int, sampled: bool, planes: int, /) -> int: ...
+
+    def embed(self, table: _native.StoredMatrix, out: int, /) -> None: ...
+
+    def reorder(self, source: int, order: Sequence[int], out: int, /) -> None: ...
+
+    def rms_norm(self, source: int, weight: Sequence[float], epsilon: float, out: int, /) -> None: ...
+
+    def linear(
+        self,
+        source: int,
+        matrix: _native.PackedMatrix,
+        bias: Sequence[float],
+        out: int,
+        accumulate: bool,
+        first_column: int,
+        /,
+    ) -> None: ...
+
+    def linear_silu_mul(self, source: int, matrix: _native.PackedMatrix, out: int, /) -> None: ...
+
+    def attention(
+        self,
+        qkv: int,
+        layer: int,
+        out: int,
+        query_norm: Sequence[float],
+        key_norm: Sequence[float],
+        epsilon: float,
+        key_bias: Sequence[float],
+        /,
+    ) -> None: ...
+
+    def select_rows(self, source: int, out: int, /) -> None: ...
+
+    def logits(self, source: int, matrix: _native.PackedMatrix, wide: bool, /) -> None: ...
+
+
 class NativeOps(NativeLoader):
     """Records one forward pass into `program`.
 
@@ -196,7 +249,7 @@ class NativeOps(NativeLoader):
     def __init__(
         self,
         device: _native.Device,
-        program: _native.Program,
+        program: RecordedProgram,
         *,
         attended_width: int,
         epsilon: float,

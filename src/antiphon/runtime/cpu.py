@@ -8,8 +8,10 @@ loaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ from antiphon.runtime.probe_models import biased_model, normed_model
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 SMALL_MODEL = 500_000_000  # weights
+_Runner = TypeVar("_Runner")
 
 
 def create_runner(
@@ -41,12 +44,22 @@ def create_runner(
 
     `config` has a plan applied to it: nothing in it is left to be chosen by memory.
     """
+    return load_runner(CpuRunner, config, progress, report)
+
+
+def load_runner(
+    create: Callable[[EngineConfig, _native.Device, Checkpoint, ModelSpec, memoryview | None, LoadReport], _Runner],
+    config: EngineConfig,
+    progress: memoryview | None,
+    report: LoadReport,
+) -> _Runner:
+    """Open `config.model`, and create a runner of it; see `create_runner`."""
     assert config.quantization != "auto", "the plan says which quantization"
     assert config.kv_cache_tokens, "the plan says how large the KV cache is"
     assert config.context_length, "the plan says how long the context is"
     checkpoint = open_checkpoint(Path(config.model), ModelFiles(config.files) if config.files else None)
     try:
-        runner = _loaded(config, checkpoint, progress, report)
+        runner = _loaded(create, config, checkpoint, progress, report)
     except CheckpointError as error:  # which knows tensors and settings, but not the file
         checkpoint.files.check_unchanged()
         raise CheckpointError(f"{config.model}: {error.message}") from None
@@ -55,12 +68,18 @@ def create_runner(
     return runner
 
 
-def _loaded(config: EngineConfig, checkpoint: Checkpoint, progress: memoryview | None, report: LoadReport) -> CpuRunner:
+def _loaded(
+    create: Callable[[EngineConfig, _native.Device, Checkpoint, ModelSpec, memoryview | None, LoadReport], _Runner],
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    progress: memoryview | None,
+    report: LoadReport,
+) -> _Runner:
     spec = ModelSpec.from_checkpoint(checkpoint)
     check_tensors(checkpoint)
     device = create_device(config, progress)
     checkpoint = as_quantized(checkpoint, config.quantization, partial(quantize, device))
-    return CpuRunner(config, device, checkpoint, spec, progress, report)
+    return create(config, device, checkpoint, spec, progress, report)
 
 
 def create_device(config: EngineConfig, progress: memoryview | None = None) -> _native.Device:
@@ -98,7 +117,7 @@ class CpuRunner:
         except MemoryError:
             raise NotEnoughMemory from None
         self._samplings = Samplings()
-        self._wide = _wide_activations(config, checkpoint)
+        self._wide = wide_activations(config, checkpoint)
         ops = NativeOps(
             self._device,
             self._program,
@@ -114,26 +133,15 @@ class CpuRunner:
         self._mapped_files = checkpoint.files if ops.has_mapped_table else None
 
     def execute(self, plan: StepPlan) -> StepResult:
-        inputs, refused = [], set()
-        self._samplings.forget(plan.finished_sequence_ids)
-        for sequence in plan.sequences:
-            try:
-                requests = [self._samplings.request(sequence.sequence_id, spec) for spec in sequence.samples]
-                inputs.append(_sequence_input(sequence, requests))
-            except (TypeError, OverflowError):  # a number too large for C++ must cost its own request alone
-                refused.add(sequence.sequence_id)
-                inputs.append(_sequence_input(sequence, []))
-        outcomes = iter(self._program.run(inputs))
+        requests = sample_requests(self._samplings, plan)
+        inputs = [
+            _sequence_input(sequence, of_sequence or [])
+            for sequence, of_sequence in zip(plan.sequences, requests, strict=True)
+        ]
+        outcomes = self._program.run(inputs)
         if self._mapped_files is not None:
             self._mapped_files.check_unchanged()  # before anybody is sent a token that other bytes led to
-        sampled = []
-        for sequence in plan.sequences:
-            if sequence.sequence_id in refused:
-                message = "A sampling parameter of this request is too large to compute with."
-                sampled.append(SampledToken(sequence.sequence_id, error=message))
-            else:
-                sampled += [_sampled_token(sequence, spec, next(outcomes)) for spec in sequence.samples]
-        return StepResult(sampled)
+        return step_result(plan, requests, outcomes)
 
     def logits(self) -> NDArray[np.float32]:
         """The logits of the last step's last sampled rows, as many as sequences may run, float32 [rows, vocabulary]."""
@@ -203,11 +211,37 @@ def fingerprints() -> dict[str, str]:
     return {name: fingerprint_of(_native.Device(name, 1)) for name in _native.instruction_sets()}
 
 
-def _wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
+def wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
     """Small models have multiplications to spare and suffer most from rounding (docs/decisions/002-activations.md)."""
     if config.activations != "auto":
         return config.activations == "int16"
     return sum(tensor.num_elements for tensor in checkpoint.tensors.values()) < SMALL_MODEL
+
+
+def sample_requests(samplings: Samplings, plan: StepPlan) -> list[list[_native.SampleRequest] | None]:
+    """How to draw the tokens of each of the plan's sequences; None for one whose numbers are too large for C++."""
+    samplings.forget(plan.finished_sequence_ids)
+    requests: list[list[_native.SampleRequest] | None] = []
+    for sequence in plan.sequences:
+        try:
+            requests.append([samplings.request(sequence.sequence_id, spec) for spec in sequence.samples])
+        except (TypeError, OverflowError):  # costs its own request alone
+            requests.append(None)
+    return requests
+
+
+def step_result(
+    plan: StepPlan, requests: Sequence[list[_native.SampleRequest] | None], outcomes: Sequence[_native.SampleOutcome]
+) -> StepResult:
+    """The outcomes, one for each request, as the scheduler takes them."""
+    drawn, sampled = iter(outcomes), []
+    for sequence, of_sequence in zip(plan.sequences, requests, strict=True):
+        if of_sequence is None:
+            message = "A sampling parameter of this request is too large to compute with."
+            sampled.append(SampledToken(sequence.sequence_id, error=message))
+        else:
+            sampled += [_sampled_token(sequence, spec, next(drawn)) for spec in sequence.samples]
+    return StepResult(sampled)
 
 
 def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, context_length: int) -> _native.ProgramShape:

@@ -1,0 +1,81 @@
+"""What the GPU backend asks of a device: memory, copies, launches. The one place that knows torch.
+
+Kernels compiled into the wheel and a bare driver could take its place: nothing else in this package allocates,
+launches or waits. Arrays are torch's; the kernels only see their addresses.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Tensor: TypeAlias = torch.Tensor
+TYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "int32": torch.int32,
+    "int8": torch.int8,
+    "uint8": torch.uint8,
+}
+
+
+class Device:
+    """A CUDA device, or the interpreter in this process' memory.
+
+    `name`: "cuda:0", or "interpreter", which needs `interpreter.use_interpreter` first.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_interpreter = name == "interpreter"
+        self._torch = torch.device("cpu" if self.is_interpreter else name)
+        self.allocated_bytes = 0
+        self.num_launches = 0
+
+    def zeros(self, shape: Sequence[int], type: str) -> Tensor:
+        """Memory of zeros. Raises MemoryError where there is not enough."""
+        try:
+            tensor = torch.zeros(tuple(shape), dtype=TYPES[type], device=self._torch)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no {np.prod(shape, dtype=int):,} values of {type} on {self.name}") from None
+        self.allocated_bytes += tensor.nbytes
+        return tensor
+
+    def upload(self, array: npt.NDArray[Any]) -> Tensor:
+        """A copy of a host array."""
+        try:
+            # Always a copy: of an array in the interpreter's memory torch would make a view.
+            tensor = torch.from_numpy(np.array(array, order="C")).to(self._torch)
+        except torch.OutOfMemoryError:
+            raise MemoryError(f"no {array.nbytes:,} bytes on {self.name}") from None
+        self.allocated_bytes += tensor.nbytes
+        return tensor
+
+    def fill(self, tensor: Tensor, array: npt.NDArray[Any]) -> None:
+        """Copy a host array over the beginning of `tensor`, of the same type."""
+        flat = np.ascontiguousarray(array).reshape(-1)
+        tensor.view(-1)[: flat.size].copy_(torch.from_numpy(flat))
+
+    def download(self, tensor: Tensor) -> npt.NDArray[Any]:
+        """A copy on the host; waits for what was launched."""
+        return np.array(tensor.cpu().numpy())
+
+    def launch(
+        self, kernel: Any, grid: Sequence[int], *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any
+    ) -> None:
+        """Run `kernel` on a grid of programs, after all that was launched before; an empty grid is nothing."""
+        if not all(grid):
+            return
+        self.num_launches += 1
+        if self.is_interpreter:
+            with np.errstate(all="ignore"), warnings.catch_warnings():  # not-a-number is silent on a GPU
+                warnings.simplefilter("ignore", RuntimeWarning)
+                kernel[tuple(grid)](*arguments, **constants)
+            return
+        with torch.cuda.device(self._torch):
+            kernel[tuple(grid)](*arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=False, **constants)

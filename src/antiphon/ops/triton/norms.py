@@ -1,0 +1,57 @@
+"""RMSNorm and the quantizing of its result; rows and columns in another order.
+
+Quantized activations are groups of 32 int8 codes with a scale and the sum of the codes, in one plane or two:
+codes [groups][planes][capacity][32], scales and sums [groups][planes][capacity].
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from antiphon.ops.triton.arithmetic import inverse_rms, store_groups
+
+
+@triton.jit
+def rms_norm(
+    x_ptr,
+    rows,
+    weight_ptr,
+    epsilon,
+    codes_ptr,
+    scales_ptr,
+    sums_ptr,
+    capacity,
+    WIDTH: tl.constexpr,
+    PLANES: tl.constexpr,
+    ROWS: tl.constexpr,
+    GROUPS_AT_ONCE: tl.constexpr,
+):
+    """x / rms(x) * weight, quantized, of ROWS rows. Grid: (row tiles,)."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    live = row < rows
+    begin = row.to(tl.int64) * WIDTH
+    inverse = inverse_rms(x_ptr, begin, live, epsilon, WIDTH)
+    k = tl.arange(0, 32)[None, None, :]
+    for first in range(0, WIDTH // 32, GROUPS_AT_ONCE):
+        group = first + tl.arange(0, GROUPS_AT_ONCE)
+        mask = live[:, None] & (group < WIDTH // 32)[None, :]
+        at = group[None, :, None] * 32 + k
+        x = tl.load(x_ptr + begin[:, None, None] + at, mask=mask[:, :, None], other=0.0)
+        weight = tl.load(weight_ptr + at, mask=(group < WIDTH // 32)[None, :, None], other=0.0)
+        normed = tl.reshape(x * inverse[:, None, None] * weight, [ROWS * GROUPS_AT_ONCE, 32])
+        to = tl.reshape(group[None, :] * (PLANES * capacity) + row[:, None], [ROWS * GROUPS_AT_ONCE])
+        stored = tl.reshape(mask, [ROWS * GROUPS_AT_ONCE])
+        store_groups(normed, codes_ptr, scales_ptr, sums_ptr, to, capacity, stored, PLANES)
+
+
+@triton.jit
+def take(x_ptr, rows_ptr, columns_ptr, out_ptr, WIDTH: tl.constexpr, HAS_ROWS: tl.constexpr, AT_ONCE: tl.constexpr):
+    """out[i][j] = x[rows[i]][j] or, without HAS_ROWS, x[i][columns[j]]; both of WIDTH columns. Grid: (rows of out,)."""
+    row = tl.program_id(0).to(tl.int64)
+    source = tl.load(rows_ptr + row).to(tl.int64) if HAS_ROWS else row
+    for first in range(0, WIDTH, AT_ONCE):
+        j = first + tl.arange(0, AT_ONCE)
+        mask = j < WIDTH
+        column = j if HAS_ROWS else tl.load(columns_ptr + j, mask=mask, other=0)
+        tl.store(out_ptr + row * WIDTH + j, tl.load(x_ptr + source * WIDTH + column, mask=mask, other=0.0), mask=mask)

@@ -1,0 +1,70 @@
+"""How much a program of each kernel computes. A matter of speed alone: every choice gives the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+def next_power_of_two(n: int) -> int:
+    return 1 << max(n - 1, 0).bit_length()
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Of a product. `byte_rows`: pairs of channels, a power of two from 16 on; `tokens`: a power of two from 8 on."""
+
+    byte_rows: int
+    tokens: int
+    stages: int = 3  # of the pipeline that loads weights
+    warps: int = 4
+
+    def constants(self) -> dict[str, int]:
+        return {"BYTE_ROWS": self.byte_rows, "TOKENS": self.tokens, "STAGES": self.stages, "warps": self.warps}
+
+
+class Tiles(Protocol):
+    """The choices for a device."""
+
+    def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
+        """For a product of so many rows and pairs of channels; whole panels are 32 byte rows or more."""
+        ...
+
+    def rows(self, rows: int) -> int:
+        """Rows that share a program of the kernels that look at a row alone."""
+        ...
+
+    def corrected_panels(self) -> int:
+        """Panels of the head that share a program."""
+        ...
+
+
+class GpuTiles:
+    """Few rows wait for memory: small tiles keep all multiprocessors loading. Many rows wait for their products."""
+
+    def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
+        least = 32 if whole_panels else 16
+        if rows <= 8:
+            return Tile(least, 8, stages=4)
+        if rows <= 16:
+            return Tile(least, 16, stages=4)
+        return Tile(32, 32) if rows <= 32 else Tile(64, 64)
+
+    def rows(self, rows: int) -> int:
+        return 1
+
+    def corrected_panels(self) -> int:
+        return 2
+
+
+class InterpreterTiles:
+    """As few programs as possible: each costs the interpreter milliseconds, however little it computes."""
+
+    def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
+        return Tile(min(max(32, next_power_of_two(byte_rows)), 512), min(max(8, next_power_of_two(rows)), 64))
+
+    def rows(self, rows: int) -> int:
+        return min(next_power_of_two(rows), 64)
+
+    def corrected_panels(self) -> int:
+        return 64

@@ -1,0 +1,123 @@
+"""The GPU runner: a checkpoint packed by the native threads, copied to a GPU, and steps of Triton kernels.
+
+It computes the same bits as the CPU runner (docs/decisions/028-gpu.md), so an engine on a GPU and one on the CPU can
+take over each other's requests. On `--device interpreter` the same kernels run in NumPy, for tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon import _native
+from antiphon.checkpoint import Checkpoint
+from antiphon.config import EngineConfig
+from antiphon.errors import NotEnoughMemory
+from antiphon.models.dense import forward, load_weights
+from antiphon.models.spec import ModelSpec
+from antiphon.ops.native import NativeOps
+from antiphon.ops.native_sampling import Samplings
+from antiphon.ops.triton.device import Device
+from antiphon.ops.triton.program import Program, ProgramShape
+from antiphon.runtime.cpu import load_runner, sample_requests, step_result, wide_activations
+from antiphon.step import LoadReport, StepPlan, StepResult
+
+
+def create_runner(
+    config: EngineConfig, progress: memoryview | None = None, report: LoadReport = lambda fraction, phase: None
+) -> GpuRunner:
+    """Load `config.model` onto `config.device`; otherwise as `runtime.cpu.create_runner`."""
+    return load_runner(GpuRunner, config, progress, report)
+
+
+class GpuRunner:
+    """A Runner on Triton kernels."""
+
+    block_size: int = _native.BLOCK_TOKENS
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        host: _native.Device,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        progress: memoryview | None,
+        report: LoadReport,
+    ) -> None:
+        self.num_blocks = config.kv_cache_tokens // self.block_size
+        self.context_length = min(config.context_length, spec.context_length, self.num_blocks * self.block_size)
+        self.vocab_size = spec.vocab_size
+        self.eos_token_ids = checkpoint.tokenizer.eos_token_ids
+        self._progress = np.frombuffer(progress, np.uint64) if progress is not None else np.zeros(1, np.uint64)
+        self._device, self._host = Device(config.device), host
+        self._samplings = Samplings()
+        self._wide = wide_activations(config, checkpoint)
+        try:
+            shape = _program_shape(config, spec, self.num_blocks, self.context_length)
+            self._program = Program(self._device, host, shape, on_progress=self._note_progress)
+            ops = NativeOps(
+                host,
+                self._program,
+                attended_width=spec.num_heads * spec.head_dim,
+                epsilon=spec.rms_norm_eps,
+                wide_activations=self._wide,
+            )
+            forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
+        except MemoryError:
+            raise NotEnoughMemory from None
+        self._weight_bytes = ops.bytes_by_format
+        self._mapped_files = checkpoint.files if ops.has_mapped_table else None
+
+    def execute(self, plan: StepPlan) -> StepResult:
+        requests = sample_requests(self._samplings, plan)
+        sequences = [
+            replace(sequence, samples=()) if of_sequence is None else sequence
+            for sequence, of_sequence in zip(plan.sequences, requests, strict=True)
+        ]
+        outcomes = self._program.run(sequences, [request for of_sequence in requests for request in of_sequence or ()])
+        if self._mapped_files is not None:
+            self._mapped_files.check_unchanged()  # before anybody is sent a token that other bytes led to
+        return step_result(plan, requests, outcomes)
+
+    def logits(self) -> NDArray[np.float32]:
+        """The logits of the last step's last sampled rows, as many as sequences may run, float32 [rows, vocabulary]."""
+        return self._program.last_logits()
+
+    def describe(self) -> dict[str, str | int | float]:
+        formats = sorted(self._weight_bytes)
+        return {
+            "device": self._device.name,
+            "instruction_set": self._device.name,
+            "threads": self._host.threads,
+            "weight_format": "+".join(formats),
+            "weight_bytes": sum(self._weight_bytes.values()),
+            "activations": "int16" if self._wide else "int8",
+            "kv_cache_type": "int8",
+            "kv_cache_bytes": self.num_blocks * self._program.block_bytes,
+            "kv_cache_tokens": self.num_blocks * self.block_size,
+            "device_bytes": self._device.allocated_bytes,
+        }
+
+    def close(self) -> None:
+        """Nothing to do: memory goes with the process."""
+
+    def _note_progress(self) -> None:
+        self._progress[0] += np.uint64(1)
+
+
+def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, context_length: int) -> ProgramShape:
+    return ProgramShape(
+        max_tokens=max(config.max_batch_tokens, config.max_num_sequences),
+        max_sequences=config.max_num_sequences,
+        vocabulary=spec.vocab_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        context_length=context_length,
+        num_blocks=num_blocks,
+        rope_frequencies=spec.rope_frequencies(min(config.context_length, spec.context_length)),
+        rope_attention_factor=spec.rope_attention_factor,
+    )

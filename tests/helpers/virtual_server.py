@@ -18,8 +18,8 @@ from antiphon.request import GenerateRequest, Terms
 class VirtualServer:
     """The admission in front of the real scheduler on the fake runner, with a clock of its own.
 
-    A step takes `step_seconds`, and `token_seconds` for each of its tokens. It may be one of `num_engines`. Newcomers are
-    added to the forecast if it `only_grows`; otherwise it is made again for each of them.
+    A step takes `step_seconds`, and `token_seconds` for each of its tokens. It may be one of `num_engines`. Newcomers
+    are added to the forecast if it `only_grows`; otherwise it is made again for each of them.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ class EngineConfig:
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
     memory_bytes: int = 0  # that an engine takes, as planned; 0: not known
     instruction_set: str = "auto"
-    device: str = "cpu"  # or "cuda", "cuda:N", or "interpreter": the GPU's kernels, slowly, without a GPU
+    device: str = "cpu"  # or "cuda:N", or "interpreter": the GPU's kernels, slowly, without a GPU; auto: a GPU if any
     target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front
     fake_settings: FakeSettings = field(default_factory=FakeSettings)
@@ -115,6 +115,10 @@ class EngineConfig:
         _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)
         _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
+        if not re.fullmatch(r"auto|cpu|interpreter|cuda(:\d{1,3})?", self.device):
+            raise ConfigError(f"--device is {self.device[:100]!r}; it must be auto, cpu, cuda or cuda:N")
+        if self.device not in ("auto", "cpu") and self.kv_cache_type != "int8":
+            raise ConfigError(f"--kv-cache-type {self.kv_cache_type} is for the CPU; --device {self.device} needs int8")
 
 
 @dataclass(frozen=True, slots=True)

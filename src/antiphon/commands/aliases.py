@@ -32,6 +32,7 @@ ALIASES = {
     "-t": "--threads",
     "--data-parallel-size": "--engines",  # vLLM
     "-dp": "--engines",
+    "-dev": "--device",  # llama.cpp
     "-q": "--quantization",  # vLLM
     "--kv-cache-dtype": "--kv-cache-type",
     "--cache-type-k": "--kv-cache-type",
@@ -56,6 +57,7 @@ ALIASES = {
 _STORED_SO = ("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "gguf")  # found in the model's files
 _DRAFTS_FROM_TEXT = ("ngram", "ngram-cache", "ngram-simple", "ngram-mod", "ngram-map-k", "ngram-map-k4v")  # llama.cpp
 VALUES = {
+    "--device": {"none": "cpu", "CUDA0": "cuda:0"},  # llama.cpp
     "--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"},
     "--quantization": dict.fromkeys(_STORED_SO, "auto"),
     "--speculation": {"none": "off", **dict.fromkeys(_DRAFTS_FROM_TEXT, "auto")},

@@ -50,7 +50,6 @@ FOREIGN_FLAGS = (
     _value("-sm --split-mode", "none|layer|row", _NO_GPU),
     _value("-mg --main-gpu", _NUMBER, _NO_GPU),
     _value("-ts --tensor-split", _ANY, _NO_GPU),
-    _value("-dev --device", "auto|cpu|none", _NO_GPU, "models run on the CPU"),
     _value("--swap-space --cpu-offload-gb", _NUMBER, _NO_GPU),
     _value("--max-seq-len-to-capture", _NUMBER, _NO_GPU),
     _switch("--enforce-eager -kvo --kv-offload -nkvo --no-kv-offload --disable-custom-all-reduce", _NO_GPU),

@@ -235,6 +235,9 @@ def serve(
         int,
         _option(_MACHINE, "Threads of each engine; 0: one for each physical core that it has, within the CPU quota."),
     ] = _ENGINE.threads,
+    device: Annotated[
+        str, _option(_MACHINE, "Where to compute: cpu, cuda or cuda:N (an NVIDIA GPU), or auto: a GPU if there is one.")
+    ] = _ENGINE.device,
     instruction_set: Annotated[
         str, _choice(_MACHINE, INSTRUCTION_SETS, "force a set of kernels.")
     ] = _ENGINE.instruction_set,
@@ -297,6 +300,7 @@ def serve(
         engines=engines,
         threads=threads,
         instruction_set=instruction_set,
+        device=device,
         fake=fake_engine,
     )
     server = ServerConfig(

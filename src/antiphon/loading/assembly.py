@@ -16,6 +16,7 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.formats import open_checkpoint
 from antiphon.loading.model import Found, generation_defaults
 from antiphon.machine import Machine, default_engines, free_memory_bytes, see_machine
+from antiphon.machine.gpu import choose_device, gpu_memory
 from antiphon.memory_plan import MemoryPlan, plan_engines, plan_memory
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
@@ -42,8 +43,12 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig, availab
     checkpoint = open_checkpoint(found.path)
     # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     machine = see_machine(engine.threads)
-    most = default_engines(machine.processors, engine.threads)
-    plan = plan_engines(checkpoint, engine, machine.memory.free if available is None else available, most)
+    engine = replace(engine, device=choose_device(engine.device))
+    is_on_gpu = engine.device.startswith("cuda")
+    if available is None:
+        available = gpu_memory(engine.device) if is_on_gpu else machine.memory.free
+    most = 1 if engine.device != "cpu" else default_engines(machine.processors, engine.threads)
+    plan = plan_engines(checkpoint, engine, available, most)
     planned = plan.applied_to(engine)
     text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))

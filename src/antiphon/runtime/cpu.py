@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,32 @@ from antiphon.ops.native import NativeOps, open_device, quantize
 from antiphon.ops.native_sampling import Samplings
 from antiphon.quantization import as_quantized
 from antiphon.request import TokenLogprobs
-from antiphon.runtime.fingerprint import NUM_BLOCKS, PROMPT_LENGTH, arithmetic_fingerprint, model_fingerprint
+from antiphon.runtime.fingerprint import (
+    NUM_BLOCKS,
+    PROMPT_LENGTH,
+    ProbedRunner,
+    arithmetic_fingerprint,
+    model_fingerprint,
+)
 from antiphon.runtime.probe_models import biased_model, normed_model
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 SMALL_MODEL = 500_000_000  # weights
-_Runner = TypeVar("_Runner")
+
+
+class LoadedRunner(ProbedRunner, Protocol):
+    """A runner of a model that was loaded."""
+
+    def take_fingerprints(self) -> None:
+        """Compute the fingerprints that `describe` returns. Call it before the first step."""
+        ...
+
+
+_Runner = TypeVar("_Runner", bound=LoadedRunner)
+# (settings, threads and native kernels, model, its numbers, what grows with progress, who hears of it) → a runner
+Creation: TypeAlias = Callable[
+    [EngineConfig, _native.Device, Checkpoint, ModelSpec, "memoryview | None", LoadReport], _Runner
+]
 
 
 def create_runner(
@@ -48,7 +68,7 @@ def create_runner(
 
 
 def load_runner(
-    create: Callable[[EngineConfig, _native.Device, Checkpoint, ModelSpec, memoryview | None, LoadReport], _Runner],
+    create: Creation[_Runner],
     config: EngineConfig,
     progress: memoryview | None,
     report: LoadReport,
@@ -69,7 +89,7 @@ def load_runner(
 
 
 def _loaded(
-    create: Callable[[EngineConfig, _native.Device, Checkpoint, ModelSpec, memoryview | None, LoadReport], _Runner],
+    create: Creation[_Runner],
     config: EngineConfig,
     checkpoint: Checkpoint,
     progress: memoryview | None,
@@ -153,9 +173,7 @@ class CpuRunner:
 
     def take_fingerprints(self) -> None:
         """Compute the fingerprints that `describe` returns. Call it before the first step."""
-        longest = min(self._config.context_length, self._spec.context_length)
-        rotations = (self._spec.rope_frequencies(longest), self._spec.rope_attention_factor)
-        settings = (self._config.kv_cache_type, str(self._wide), str(rotations))
+        settings = model_settings(self._config, self._spec, self._wide)
         self._fingerprints = {
             "fingerprint": fingerprint_of(self._device),
             "model_fingerprint": model_fingerprint(self, settings),
@@ -180,30 +198,44 @@ class CpuRunner:
         """Nothing to do: the program owns threads and memory."""
 
 
+def model_settings(config: EngineConfig, spec: ModelSpec, wide: bool) -> tuple[str, ...]:
+    """What changes a model's bits beside its weights, for `model_fingerprint`."""
+    longest = min(config.context_length, spec.context_length)
+    return (config.kv_cache_type, str(wide), str((spec.rope_frequencies(longest), spec.rope_attention_factor)))
+
+
 def fingerprint_of(device: _native.Device) -> str:
     """The fingerprint of the arithmetic of a device (`fingerprint.arithmetic_fingerprint`)."""
     return arithmetic_fingerprint(
-        CpuRunner(
-            EngineConfig(
-                "probe",
-                context_length=NUM_BLOCKS * CpuRunner.block_size,
-                kv_cache_tokens=NUM_BLOCKS * CpuRunner.block_size,
-                max_num_sequences=1,
-                max_batch_tokens=PROMPT_LENGTH,
-                kv_cache_type=kv_cache_type,
-                activations=activations,
-            ),
-            device,
-            checkpoint,
-            ModelSpec.from_checkpoint(checkpoint),
-            None,
-            lambda fraction, phase: None,
-        )
-        for checkpoint, kv_cache_type, activations in (
-            (biased_model(), "int8", "int8"),
-            (normed_model(), "f16", "int16"),
-        )
+        _probed(CpuRunner, device, *probe)
+        for probe in ((biased_model(), "int8", "int8"), (normed_model(), "f16", "int16"))
     )
+
+
+def probe_fingerprint(create: Creation[_Runner], host: _native.Device, device: str) -> str:
+    """The fingerprint of what a runner computes with the probe model that has an int8 KV cache."""
+    return arithmetic_fingerprint([_probed(create, host, biased_model(), "int8", "int8", device)])
+
+
+def _probed(
+    create: Creation[_Runner],
+    host: _native.Device,
+    checkpoint: Checkpoint,
+    kv_cache_type: str,
+    activations: str,
+    device: str = "cpu",
+) -> _Runner:
+    config = EngineConfig(
+        "probe",
+        context_length=NUM_BLOCKS * CpuRunner.block_size,
+        kv_cache_tokens=NUM_BLOCKS * CpuRunner.block_size,
+        max_num_sequences=1,
+        max_batch_tokens=PROMPT_LENGTH,
+        kv_cache_type=kv_cache_type,
+        activations=activations,
+        device=device,
+    )
+    return create(config, host, checkpoint, ModelSpec.from_checkpoint(checkpoint), None, lambda fraction, phase: None)
 
 
 def fingerprints() -> dict[str, str]:

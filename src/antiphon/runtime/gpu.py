@@ -21,7 +21,17 @@ from antiphon.ops.native import NativeOps
 from antiphon.ops.native_sampling import Samplings
 from antiphon.ops.triton.device import Device
 from antiphon.ops.triton.program import Program, ProgramShape
-from antiphon.runtime.cpu import load_runner, sample_requests, step_result, wide_activations
+from antiphon.runtime.cpu import (
+    CpuRunner,
+    fingerprint_of,
+    load_runner,
+    model_settings,
+    probe_fingerprint,
+    sample_requests,
+    step_result,
+    wide_activations,
+)
+from antiphon.runtime.fingerprint import model_fingerprint
 from antiphon.step import LoadReport, StepPlan, StepResult
 
 
@@ -67,6 +77,8 @@ class GpuRunner:
             forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
         except MemoryError:
             raise NotEnoughMemory from None
+        self._config, self._spec = config, spec
+        self._fingerprints: dict[str, str] = {}
         self._weight_bytes = ops.bytes_by_format
         self._mapped_files = checkpoint.files if ops.has_mapped_table else None
 
@@ -85,9 +97,26 @@ class GpuRunner:
         """The logits of the last step's last sampled rows, as many as sequences may run, float32 [rows, vocabulary]."""
         return self._program.last_logits()
 
+    def take_fingerprints(self) -> None:
+        """Compute the fingerprints that `describe` returns; before the first step.
+
+        That of the arithmetic is the CPU's if the probe model with an int8 KV cache comes out the same on both: the
+        other probe needs a KV cache that a GPU does not have. The interpreter would take minutes, and is not probed.
+        """
+        fingerprint = fingerprint_of(self._host)
+        if not self._device.is_interpreter:
+            ours, cpus = (
+                probe_fingerprint(create, self._host, self._config.device) for create in (GpuRunner, CpuRunner)
+            )
+            fingerprint = fingerprint if ours == cpus else ours
+        settings = model_settings(self._config, self._spec, self._wide)
+        model = model_fingerprint(self, settings)
+        self._fingerprints = {"fingerprint": fingerprint, "model_fingerprint": model}
+
     def describe(self) -> dict[str, str | int | float]:
         formats = sorted(self._weight_bytes)
         return {
+            **self._fingerprints,
             "device": self._device.name,
             "instruction_set": self._device.name,
             "threads": self._host.threads,

@@ -95,9 +95,13 @@ def _create_runner(config: EngineConfig, progress: Progress, report: LoadReport)
         from antiphon.runtime.fake import FakeRunner
 
         return FakeRunner(config)
-    from antiphon.runtime.cpu import create_runner
+    if config.device == "cpu":
+        from antiphon.runtime.cpu import create_runner
 
-    return create_runner(_with_threads(config), progress.counter, report)
+        return create_runner(_with_threads(config), progress.counter, report)
+    from antiphon.runtime import accelerator
+
+    return accelerator.create_runner(_with_threads(config), progress.counter, report)
 
 
 def _with_threads(config: EngineConfig) -> EngineConfig:

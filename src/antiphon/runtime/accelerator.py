@@ -1,0 +1,30 @@
+"""Starts the GPU runner, or says why it cannot: the door to modules that import torch and Triton."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from antiphon.config import EngineConfig
+from antiphon.errors import ConfigError
+from antiphon.step import LoadReport
+
+if TYPE_CHECKING:
+    from antiphon.runtime.gpu import GpuRunner
+
+
+def create_runner(config: EngineConfig, progress: memoryview | None, report: LoadReport) -> GpuRunner:
+    """Load `config.model` on `config.device`, "cuda:N" or "interpreter"; otherwise as `runtime.cpu.create_runner`.
+
+    Raises ConfigError where packages are missing or the device cannot be used, NotEnoughMemory where it is too small.
+    """
+    try:
+        if config.device == "interpreter":
+            from antiphon.ops.triton.interpreter import use_interpreter
+
+            use_interpreter()
+        from antiphon.runtime.gpu import create_runner as create
+    except ImportError as error:
+        raise ConfigError(
+            f"--device {config.device} needs PyTorch and Triton ({error}): pip install 'antiphon[gpu]'"
+        ) from None
+    return create(config, progress, report)

@@ -104,7 +104,11 @@ class Runner(Protocol):
         ...
 
     def describe(self) -> dict[str, str | int | float]:
-        """The settings chosen at start (instruction set, threads, formats, sizes in bytes), for the start-up line."""
+        """The settings chosen at start: instruction set, threads, formats, sizes in bytes.
+
+        `fingerprint` and `model_fingerprint` are hashes of what the runner computes (`runtime.fingerprint`). Without
+        them, requests move to and from its engine without a comparison.
+        """
         ...
 
     def close(self) -> None:

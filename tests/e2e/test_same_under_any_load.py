@@ -7,19 +7,23 @@ thirty-two sent one after another to a server without a prefix cache.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+from hashlib import sha256
 
 import pytest
 from real_server import RealServer, asked_at_once, real_server, wait_until
 from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn
 
 from antiphon import _native
+from antiphon.demo import SHA256
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 FAST = [name for name in _native.instruction_sets() if name != "scalar"]
 SOME = slice(0, None, 3)
+COMMITTED = {"whispers": "529399153332708ba1529625ef6e317b", "voices": "2c953482b61d4af6931e5cd7a43cea3a"}
 
 
 async def test_the_voices_differ(alone):
@@ -29,6 +33,15 @@ async def test_the_voices_differ(alone):
     assert {answer.finish_reason for answer in said} == {"stop", "length"}
     assert all(answer.tokens for answer in said)
     assert sum(answer.completion_tokens for answer in said) > 1000
+
+
+async def test_the_demo_models_answers_are_those_that_were_committed(demo_model, alone):
+    """Text, tokens and log-probabilities, on any machine. A change of the bits belongs into CHANGELOG.md."""
+    if sha256(demo_model.read_bytes()).hexdigest() != SHA256:
+        pytest.skip("another model is tested")
+    for name, digest in COMMITTED.items():
+        told = [[said.text, said.tokens, said.finish_reason] for said in alone[name]]
+        assert sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32] == digest
 
 
 async def test_same_in_a_crowd(server: RealServer, alone):

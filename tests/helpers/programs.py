@@ -1,4 +1,4 @@
-"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, HAProxy, Prometheus.
+"""Programs that tests need and that pip cannot install: Node, a Chromium, nginx, HAProxy, Prometheus, QEMU.
 
 Where one is missing its tests are skipped with the reason, unless ANTIPHON_SKIP_NOTHING is set, as continuous
 integration does: then they fail.
@@ -33,6 +33,11 @@ def nginx() -> str:
 def haproxy() -> str:
     """The path of HAProxy."""
     return _for_root("haproxy") or _missing("HAProxy is not installed")
+
+
+def emulator() -> str:
+    """The path of QEMU's emulator of x86-64 programs."""
+    return shutil.which("qemu-x86_64") or _missing("QEMU is not installed; Debian's package qemu-user has it")
 
 
 def promtool() -> str:

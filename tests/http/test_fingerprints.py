@@ -12,9 +12,9 @@ from http_server import Served, events, joined, named_events, serving, until
 from antiphon.engine.wire import Ready
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
-SLOW = {"step_seconds": 0.01, "eos_token_id": -1}
+SLOW = {"step_seconds": 0.02, "eos_token_id": -1}
 OTHERS = SLOW | {"own_arithmetic": True}
-TOKENS = 60
+TOKENS = 100  # two seconds
 # Each API's path and body, and where its whole answer has our fields.
 APIS: dict[str, tuple[str, dict[str, Any]]] = {
     "chat": ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": TOKENS}),
@@ -43,6 +43,12 @@ async def begun(server: Served, count: int) -> None:
         return [len(each.output_token_ids) for each in server.engine._accounts.unfinished.values()]
 
     await until(lambda: len(lengths()) == count and min(lengths()) > 3)
+
+
+def signal_engines(server: Served, number: int) -> None:
+    for engine in server.engine.engines():
+        if engine.pid is not None:
+            os.kill(engine.pid, number)
 
 
 def kill_engine_with_work(server: Served) -> None:
@@ -126,10 +132,13 @@ async def test_a_request_that_joins_an_equal_one_after_it_moved_says_so_too(tmp_
 
 
 async def test_what_has_no_tokens_yet_moves_unnoticed(tmp_path) -> None:
-    async with serving(tmp_path, fake=OTHERS | {"step_seconds": 0.3}, engines=2) as server:
+    async with serving(tmp_path, fake=OTHERS, engines=2) as server:
+        signal_engines(server, signal.SIGSTOP)
         asking = asyncio.create_task(post(server, APIS["chat"][0], APIS["chat"][1] | {"max_tokens": 2}))
         await until(lambda: any(engine.running + engine.waiting for engine in server.engine.engines()))
         kill_engine_with_work(server)
+        await until(lambda: server.engine.restarts == 1)
+        signal_engines(server, signal.SIGCONT)
         assert "inexact_continuation" not in (await asking).json()
         assert server.engine.num_inexact == 0
 
@@ -139,9 +148,12 @@ async def test_every_api_says_that_an_answer_was_continued_inexactly(tmp_path) -
     streams = {name: APIS[name][1] | {"stream": True} for name in ("messages", "responses", "completions")}
     async with serving(tmp_path, fake=OTHERS, engines=2) as server:
         await server.engine.operations.drain_engine(2)
+        signal_engines(server, signal.SIGSTOP)  # so that all begin at the same time
         whole = {name: asyncio.create_task(post(server, *api)) for name, api in APIS.items()}
         streamed = {name: asyncio.create_task(post(server, APIS[name][0], body)) for name, body in streams.items()}
-        await begun(server, len(whole) + len(streamed))
+        await until(lambda: len(server.engine._accounts.unfinished) == len(APIS) + len(streams))
+        signal_engines(server, signal.SIGCONT)
+        await begun(server, len(APIS) + len(streams))
         server.engine.operations.resume_engine(2)
         kill_engine_with_work(server)
         for name, task in whole.items():

@@ -33,6 +33,8 @@ AdminKeyOption = Annotated[
 ]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Do not wait until it is done.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_FINGERPRINT_DIGITS = 8  # as many as a table has room for; JSON has all
+
 IdArgument = Annotated[int, typer.Argument(metavar="ID", help="The engine's id, as listed.", min=0)]
 
 engines = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -233,7 +235,7 @@ def _print(found: Json) -> None:
 
 def _arithmetic(engine: Json) -> str:
     """The kernels, and the fingerprint of what they compute; an older server has neither."""
-    parts = (engine.get("instruction_set"), engine.get("fingerprint"))
+    parts = (engine.get("instruction_set"), (engine.get("fingerprint") or "")[:_FINGERPRINT_DIGITS])
     return printable(" ".join(part for part in parts if part)) or "-"
 
 

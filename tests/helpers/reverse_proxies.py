@@ -102,7 +102,7 @@ class Proxy:
             state = "ready" if address in backends else "drain"
             for section in ("antiphon", "stored_responses"):
                 self.command(f"set server {section}/{name} state {state}")
-        wait_until(lambda: all(self._is_up(self._names[each]) for each in backends), "a server is not up")
+        wait_until(lambda: all(self.is_up(self._names[each]) for each in backends), "a server is not up")
 
     def command(self, text: str) -> str:
         """Send a command to HAProxy's runtime socket; return the answer."""
@@ -131,7 +131,7 @@ class Proxy:
         """Wait until a request waits in HAProxy's queue."""
         wait_until(lambda: self._figure("BACKEND", "qcur") != "0", "nothing waits")
 
-    def _is_up(self, name: str) -> bool:
+    def is_up(self, name: str) -> bool:
         return self._figure(name, "status").startswith("UP")
 
     def _figure(self, name: str, column: str) -> str:

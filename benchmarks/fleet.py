@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 STEPS = Path(__file__).parent / "results" / "r1-zen4" / "steps.json"
 BETWEEN = 0.009  # seconds: the cycle through HTTP and the runner alone, 168.1 and 159.1 ms, in step-overhead.json
 WARM_UP = 0.25  # of a run
-SIZED = 8  # engines
+SIZED = 4  # engines
 SAMPLES = 100  # of a run, for means over time
 
 

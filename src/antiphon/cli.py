@@ -20,6 +20,7 @@ from antiphon.commands.bench import bench
 from antiphon.commands.chat import chat
 from antiphon.commands.completion import completion, set_up_completion
 from antiphon.commands.doctor import doctor
+from antiphon.commands.engine_host import engine_host
 from antiphon.commands.engines import engines
 from antiphon.commands.inspect import inspect
 from antiphon.commands.models import models
@@ -70,6 +71,7 @@ app = typer.Typer(
 _FROM_ENVIRONMENT = {"auto_envvar_prefix": "ANTIPHON"}
 app.command(cls=ServeCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
 app.add_typer(engines, name="engines", rich_help_panel="Serve")
+app.command(name="engine-host", cls=ModelCommand, rich_help_panel="Serve")(engine_host)
 app.command(rich_help_panel="Serve")(reload)
 app.command(cls=PlainHelpCommand, rich_help_panel="Serve")(monitoring)
 app.command(cls=PlainHelpCommand, rich_help_panel="Serve")(proxy_config)

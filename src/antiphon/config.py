@@ -65,6 +65,7 @@ class EngineConfig:
     """The settings of an engine process."""
 
     model: str  # a GGUF file or a Hugging Face folder
+    typed_model: str = ""  # the same as it was typed, perhaps a name: what other machines look for
     files: tuple[ModelFile, ...] = ()  # of the model, for the engine to inherit; none: it opens them itself
     context_length: int = 0  # tokens in a sequence; 0: the model's limit, as far as the KV cache allows
     max_num_sequences: int = 64  # running at the same time
@@ -174,6 +175,8 @@ class ServerConfig:
     log_level: str = "info"
     access_log: str = "auto"  # a line for each request on standard output, or "off"
     otlp_traces_endpoint: str = ""  # URL of an OpenTelemetry collector; empty: as the environment's OTEL_* say
+    engine_secret: str = field(default="", repr=False)  # shared with engine hosts; empty: none can be used
+    engine_ssl_cafile: str = ""  # PEM; the authorities of hosts with tls:// addresses; empty: those the system trusts
 
     def __post_init__(self) -> None:
         _at_least("--port", self.port, 0)

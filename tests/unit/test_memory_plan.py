@@ -114,6 +114,23 @@ def test_engines_that_do_not_fit_are_refused_and_the_default_is_fewer(checkpoint
     assert describe(checkpoint)["plan"]["engines"] == 2
 
 
+@pytest.mark.parametrize(
+    ("here", "free", "elsewhere", "blocks"), [(0, 1, 4, 4), (1, 2, 4, 2), (1, 4, 2, 2), (2, 8, 3, 3), (2, 4, None, 2)]
+)
+def test_with_engines_elsewhere_the_least_memory_of_an_engine_decides(checkpoint, here, free, elsewhere, blocks):
+    """In blocks of the KV cache: the memory that is free here, and on the other machine."""
+    count = max(1, here)
+    available = count * memory_for(checkpoint, free // count * BLOCK)
+    there = None if elsewhere is None else memory_for(checkpoint, elsewhere * BLOCK)
+    config = EngineConfig(model="m", engines=here, remote_engines=("tcp://a:1",))
+    assembly = assemble(Found(checkpoint.path, "m"), config, ServerConfig(), available, there)
+    assembly.model.text.close()
+    assert assembly.engine.kv_cache_tokens == blocks * BLOCK
+    assert (assembly.engine.engines, assembly.engine.num_local_engines) == (here, here)
+    assert assembly.engine.typed_model == "m"
+    assert bool(assembly.memory_reserve) <= bool(here)
+
+
 def test_an_engine_that_starts_with_less_memory_is_as_large_as_the_first(checkpoint, monkeypatch):
     planned = planned_for_this_machine(EngineConfig(model=str(checkpoint.path), threads=1))
     first = create_runner(planned)

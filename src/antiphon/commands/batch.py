@@ -56,7 +56,7 @@ def batch(
       antiphon batch requests.jsonl answers.jsonl deepseek-r1:1.5b
       antiphon batch -i requests.jsonl -o answers.jsonl --model model.gguf
     """
-    from antiphon.commands.logs import set_up_messages
+    from antiphon.commands.terminal_log import set_up_messages
     from antiphon.loading.model import resolve_model
     from antiphon.offline.batch import count_lines, run_batch
     from antiphon.offline.batch_file import BatchFile

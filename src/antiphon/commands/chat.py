@@ -51,7 +51,7 @@ def chat(
       echo "What is the capital of France?" | antiphon chat
     """
     from antiphon.commands.conversation import Wishes, talk_to, talk_with_own_server
-    from antiphon.commands.logs import set_up_messages
+    from antiphon.commands.terminal_log import set_up_messages
     from antiphon.loading.model import resolve_model
 
     source = context.get_parameter_source("url")

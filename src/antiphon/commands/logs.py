@@ -12,19 +12,10 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from antiphon.commands.terminal_log import ERASE_LINE, TerminalFormatter
+from antiphon.commands.terminal_log import ERASE_LINE, set_up_messages
 from antiphon.config import ServerConfig
 from antiphon.http.edge.access_log import TextFormatter, access_log_writer, access_logger
-from antiphon.log_writer import STDERR, LineWriter
-
-_PLAIN = "%(asctime)s %(levelname)s %(message)s"
-
-
-def set_up_messages(level: str, console: Console) -> None:
-    """Send this process's messages to stderr, which `console` writes to."""
-    messages = LineWriter(STDERR)
-    messages.setFormatter(TerminalFormatter(console) if console.is_terminal else logging.Formatter(_PLAIN))
-    logging.basicConfig(level=level.upper(), handlers=[messages])
+from antiphon.log_writer import LineWriter
 
 
 def set_up_logging(settings: ServerConfig, console: Console) -> None:

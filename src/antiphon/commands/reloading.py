@@ -23,6 +23,7 @@ from rich.console import Console
 
 from antiphon.api.context import Context
 from antiphon.commands.logs import change_logging
+from antiphon.commands.remote_memory import memory_elsewhere
 from antiphon.commands.setting_changes import (
     engine_changes,
     fixed_settings,
@@ -203,7 +204,8 @@ class Reloader:
             pinned = typed
         needs_engines = has_new_files or bool(changes)
         try:
-            assembly = assemble(found, pinned, wanted, free_memory if needs_engines else _NO_LIMIT)
+            elsewhere = asyncio.run(memory_elsewhere(pinned, wanted)) if needs_engines else None
+            assembly = assemble(found, pinned, wanted, free_memory if needs_engines else _NO_LIMIT, elsewhere)
         except ConfigError as error:
             raise _NoRoom(error.message) from None
         if not needs_engines:  # the engines go on, with the files that they inherited
@@ -237,7 +239,7 @@ class Reloader:
             """The engines, and the text side that fits them, change in one turn of the event loop."""
             self._unclosed.append(old)
             self.served, self._settings = new.served, settings
-            context.degrading.set_memory_reserve(new.served.assembly.plan.reserve)
+            context.degrading.set_memory_reserve(new.served.assembly.memory_reserve)
             self._begin(app, context, lambda: self._close_later(old, generation))
 
         try:

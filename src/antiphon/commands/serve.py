@@ -32,6 +32,8 @@ from antiphon.config import (
     listed,
 )
 from antiphon.degrade_rules import DEFAULT_LADDER, parse_rules
+from antiphon.engine.remote.address import parse_engines
+from antiphon.engine_secret import read_engine_secret
 from antiphon.errors import ConfigError
 from antiphon.peers import read_peers
 
@@ -229,8 +231,18 @@ def serve(
         float, _option(_NETWORK, "Seconds that a connection may be idle.")
     ] = _SERVER.keep_alive_timeout,
     engines: Annotated[
-        int, _option(_MACHINE, "Processes that serve the model side by side; 0: one for each NUMA node.")
-    ] = _ENGINE.engines,
+        str,
+        _option(_MACHINE, "Engines side by side: how many here (0: one for each NUMA node), and hosts of others."),
+    ] = str(_ENGINE.engines),
+    engine_secret_file: Annotated[
+        str, _option(_MACHINE, "A file with the secret that hosts of engines know too (antiphon engine-host).")
+    ] = "",
+    engine_secret: Annotated[
+        str, typer.Option(help="The secret itself.", hidden=True, envvar="ANTIPHON_ENGINE_SECRET")
+    ] = "",
+    engine_ssl_cafile: Annotated[
+        str, _option(_MACHINE, "Authorities in PEM that hosts with tls:// addresses must have a certificate of.")
+    ] = "",
     threads: Annotated[
         int,
         _option(_MACHINE, "Threads of each engine; 0: one for each physical core that it has, within the CPU quota."),
@@ -284,6 +296,7 @@ def serve(
       antiphon serve model.gguf --host 0.0.0.0 --port 8080
       antiphon serve model.gguf --max-num-seqs 16 --context-length 4096
     """
+    num_engines, remote_engines = parse_engines(engines)
     engine = EngineConfig(
         model=model,
         context_length=context_length,
@@ -297,7 +310,8 @@ def serve(
         speculation=speculation,
         prefill_chunk=prefill_chunk,
         target_step_seconds=target_step_seconds,
-        engines=engines,
+        engines=num_engines,
+        remote_engines=remote_engines,
         threads=threads,
         instruction_set=instruction_set,
         device=device,
@@ -351,6 +365,8 @@ def serve(
         log_level=log_level,
         access_log=_access_log(access_log),
         otlp_traces_endpoint=otlp_traces_endpoint,
+        engine_secret=read_engine_secret(engine_secret, engine_secret_file),
+        engine_ssl_cafile=engine_ssl_cafile,
     )
     return engine, server
 

@@ -23,6 +23,7 @@ from rich.text import Text
 from antiphon import __version__
 from antiphon.commands.logs import dropped_lines, set_up_logging
 from antiphon.commands.reloading import Reloader, Reread, Served
+from antiphon.commands.remote_memory import memory_elsewhere
 from antiphon.commands.service_status import reported
 from antiphon.commands.startup import (
     curl_line,
@@ -116,14 +117,15 @@ async def running(
     listener = listen(settings.host, settings.port)
     # Now, since a server that is stopped while it is loading closes the socket.
     url = url_of(listener, secure=bool(settings.ssl_certfile))
-    assembly = assemble(found, engine_config, settings)
+    elsewhere = await memory_elsewhere(engine_config, settings)
+    assembly = assemble(found, engine_config, settings, elsewhere=elsewhere)
     model, checkpoint = assembly.model, assembly.checkpoint
     engine = EngineClient(assembly.engine, settings, model.text.vocabulary)
     systemd = Systemd()
     served = Served(found, engine_config, assembly)
     reloader = Reloader(reread, served, settings, engine, console, systemd) if reread else None
     administration = Administration(engine.operations, reloader.reload if reloader else None)
-    reserve = 0 if engine_config.fake else assembly.plan.reserve
+    reserve = 0 if engine_config.fake else assembly.memory_reserve
     app = create_app(model, engine, settings, administration=administration, memory_reserve=reserve, tracer=tracer)
     app.state.context.metrics.watch_dropped_lines(dropped_lines)
     server = Server(app, engine, settings)

@@ -15,8 +15,8 @@ from antiphon.http.administration import SettingChange, SettingKept
 
 FIXED = ("host", "port", "peers", "otlp_traces_endpoint")  # a socket, clients and an exporter were made of them
 OF_MODEL = ("hub", "offline", "model_name", "tool_call_parser")  # taken in together with the model
-_APART = ("api_keys", "admin_keys", "peer_key", "ssl_certfile", "ssl_keyfile")  # compared by their contents
-_OF_FILES = ("files", "fake_settings")  # nobody types them
+_APART = ("api_keys", "admin_keys", "peer_key", "ssl_certfile", "ssl_keyfile", "engine_secret")  # not shown as they are
+_OF_FILES = ("files", "fake_settings", "typed_model")  # nobody types them
 _NAMES = {"max_num_sequences": "max-num-seqs"}
 _RESTART = "it is only read at start; restart the server"
 
@@ -44,6 +44,8 @@ def with_model_of(settings: ServerConfig, other: ServerConfig) -> ServerConfig:
 def server_changes(before: ServerConfig, after: ServerConfig) -> list[SettingChange]:
     """What differs, except the certificate."""
     changes = _changes(before, after, _APART)
+    if before.engine_secret != after.engine_secret:
+        changes.append(SettingChange(setting="engine-secret", before="the secret until now", after="a new one"))
     for name in ("api_keys", "admin_keys"):
         changes += _key_changes(name.replace("_", "-"), getattr(before, name), getattr(after, name))
     return changes

@@ -1,4 +1,4 @@
-"""Log messages as a person sees them on a terminal: time, level in colour, text."""
+"""Where log messages go: to stderr, in colours on a terminal, else with a time and a level."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import logging
 from rich.console import Console
 from rich.logging import RichHandler
 
+from antiphon.log_writer import STDERR, LineWriter
 from antiphon.terminal import console_on
 
+_PLAIN = "%(asctime)s %(levelname)s %(message)s"
 ERASE_LINE = "\r\x1b[2K"  # a progress bar may be there, which is drawn again below
 
 
@@ -28,3 +30,10 @@ class TerminalFormatter(logging.Formatter):
         with self._console.capture() as captured:
             self._handler.emit(record)
         return ERASE_LINE + captured.get().rstrip("\n")
+
+
+def set_up_messages(level: str, console: Console) -> None:
+    """Send this process's messages to stderr, which `console` writes to."""
+    messages = LineWriter(STDERR)
+    messages.setFormatter(TerminalFormatter(console) if console.is_terminal else logging.Formatter(_PLAIN))
+    logging.basicConfig(level=level.upper(), handlers=[messages])

@@ -76,7 +76,7 @@ class EngineClient:
             self,
             self._accounts,
             supervise=self._supervise,
-            launchers=launchers or launchers_for(server),
+            launchers=launchers or launchers_for(lambda: self._settings),
             divide=_divide,
             estimate=self._estimate,
             breaker=_breaker_settings(server),

@@ -166,28 +166,33 @@ M = TypeVar("M")
 
 
 def encode(message: Message) -> bytes:
-    """One frame."""
-    payload = msgspec.msgpack.encode(message)
+    """One frame. Raises WireError if it would be too long."""
+    return frame_of(encode_payload(message), type(message).__name__)
+
+
+def encode_payload(message: Message) -> bytes:
+    """What a frame holds."""
+    return msgspec.msgpack.encode(message)
+
+
+def frame_of(payload: bytes, what: str = "message") -> bytes:
+    """One frame with an encoded message. Raises WireError if it would be too long; `what`: for its text."""
     if len(payload) > MAX_FRAME_BYTES:
-        raise WireError(f"a {type(message).__name__} of {len(payload)} bytes is over the frame cap {MAX_FRAME_BYTES}")
+        raise WireError(f"a {what} of {len(payload)} bytes is over the frame cap {MAX_FRAME_BYTES}")
     return len(payload).to_bytes(_HEADER_BYTES, "little") + payload
 
 
-class FrameDecoder(Generic[M]):
-    """Turns a stream of bytes into messages, wherever the stream is cut."""
+class FrameSplitter:
+    """Cuts a stream of bytes into the contents of its frames, wherever the stream is cut."""
 
-    def __init__(self, messages: type[M]) -> None:
-        self._decoder = msgspec.msgpack.Decoder(messages)
+    def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[M]:
-        """Add bytes, and yield all messages that are complete now."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes, and yield the contents of all complete frames. Raises WireError if one is too long."""
         self._buffer += data
         while (payload := self._take_frame()) is not None:
-            try:
-                yield self._decoder.decode(payload)
-            except msgspec.DecodeError as error:
-                raise WireError(f"not a message: {error}") from error
+            yield payload
 
     def _take_frame(self) -> bytes | None:
         if len(self._buffer) < _HEADER_BYTES:
@@ -201,6 +206,26 @@ class FrameDecoder(Generic[M]):
         payload = bytes(self._buffer[_HEADER_BYTES:end])
         del self._buffer[:end]
         return payload
+
+
+class FrameDecoder(Generic[M]):
+    """Turns a stream of bytes into messages, wherever the stream is cut."""
+
+    def __init__(self, messages: type[M]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(messages)
+        self._splitter = FrameSplitter()
+
+    def feed(self, data: bytes) -> Iterator[M]:
+        """Add bytes, and yield all messages that are complete now. Raises WireError if one is not a message."""
+        for payload in self._splitter.feed(data):
+            yield self.decode(payload)
+
+    def decode(self, payload: bytes) -> M:
+        """One message. Raises WireError if it is not one."""
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.DecodeError as error:
+            raise WireError(f"not a message: {error}") from error
 
 
 def decoder_from_engine() -> FrameDecoder[FromEngine]:

@@ -21,6 +21,8 @@ from antiphon.memory_plan import MemoryPlan, plan_engines, plan_memory
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
 
+_NOT_KNOWN = 1 << 62  # bytes: a host that has less says so when it is asked for an engine
+
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
@@ -32,9 +34,23 @@ class Assembly:
     plan: MemoryPlan
     machine: Machine  # as it was before anything was loaded
 
+    @property
+    def memory_reserve(self) -> int:
+        """Bytes that stay free when all KV caches are full; 0: not known, since all engines are on other machines."""
+        return self.plan.reserve if self.engine.num_local_engines else 0
 
-def assemble(found: Found, engine: EngineConfig, settings: ServerConfig, available: int | None = None) -> Assembly:
-    """Open the model. `available`: bytes of memory that it may use; None: what is free.
+
+def assemble(
+    found: Found,
+    engine: EngineConfig,
+    settings: ServerConfig,
+    available: int | None = None,
+    elsewhere: int | None = None,
+) -> Assembly:
+    """Open the model. `available`: bytes of memory that engines on this machine may use; None: what is free.
+
+    `elsewhere`: bytes for each engine on other machines, if there are some; None: not known. All engines get the same
+    plan, so the one with the least memory decides.
 
     Raises:
         CheckpointError: it cannot be served.
@@ -48,8 +64,12 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig, availab
     if available is None:
         available = gpu_memory(engine.device) if is_on_gpu else machine.memory.free
     most = 1 if engine.device != "cpu" else default_engines(machine.processors, engine.threads)
-    plan = plan_engines(checkpoint, engine, available, most)
-    planned = plan.applied_to(engine)
+    if engine.remote_engines:
+        plan = _plan_with_others(checkpoint, engine, available, elsewhere)
+        planned = replace(plan.applied_to(engine), engines=engine.engines)
+    else:
+        plan = plan_engines(checkpoint, engine, available, most)
+        planned = plan.applied_to(engine)
     text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
     advice = completed_advice(text, generation_defaults(checkpoint))
     # The fake runner has no model to learn these from.
@@ -65,8 +85,18 @@ def assemble(found: Found, engine: EngineConfig, settings: ServerConfig, availab
         aliases=frozenset({found.typed} - {""}),
         details=_details(checkpoint),
     )
-    planned = replace(planned, model=str(found.path), files=checkpoint.files.opened, fake_settings=fake)
+    planned = replace(
+        planned, model=str(found.path), typed_model=engine.model, files=checkpoint.files.opened, fake_settings=fake
+    )
     return Assembly(checkpoint, model, planned, plan, machine)
+
+
+def _plan_with_others(checkpoint: Checkpoint, engine: EngineConfig, free: int, elsewhere: int | None) -> MemoryPlan:
+    """A plan for engines here, if there are some, and on other machines, which must have room for it too."""
+    count = max(1, engine.num_local_engines)
+    shares = [free // count] if engine.num_local_engines else []
+    shares += [elsewhere] if elsewhere is not None else []
+    return plan_memory(checkpoint, replace(engine, engines=count), min(shares, default=_NOT_KNOWN) * count)
 
 
 def planned_for_this_machine(engine: EngineConfig) -> EngineConfig:

@@ -36,7 +36,7 @@ from antiphon.engine.wire import (
     ServedElsewhere,
     StepReport,
 )
-from antiphon.errors import AntiphonError, NotReady
+from antiphon.errors import AntiphonError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.request import FinishReason, TokenEvent
 
@@ -86,10 +86,10 @@ class EngineHandle:
     """One engine.
 
     `info` is its description of itself (None until it is ready, kept while restarting), `stats` its state after its
-    latest step, `capacity` what was measured of it, `breaker` whether it keeps failing, `loading` how far loading has
-    come, `restarts` the number of its processes that died, `trouble` how the last one died (a clause fit for clients;
-    None once the next is ready), `error` why it was given up, `requests` what it has, by wire id, `prefixes` what it
-    has probably computed.
+    latest step, `capacity` what was measured of it, `breaker` whether it keeps failing, `loading` how far loading
+    has come, `restarts` the number of its processes that died, `is_away` whether its machine cannot be reached,
+    `trouble` how the last one died (a clause fit for clients; None once the next is ready), `error` why it was
+    given up, `requests` what it has, by wire id, `prefixes` what it has probably computed.
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class EngineHandle:
         self.requests: dict[str, Unfinished] = {}
         self.prefixes = PrefixIndex(0)
         self.owed = TokensOwed()
+        self.is_away = False
         self.is_connected = False  # its process is ready and takes requests
         self.is_drained = False  # gets no requests, as the operator wished
         self.is_retiring = False  # stops when its generation's requests have ended
@@ -209,10 +210,12 @@ class EngineHandle:
         supervisor.start()
 
     async def wait_ready(self) -> None:
-        """Wait until it takes requests. Raises why it never will."""
+        """Wait until it takes requests. Raises why it will not, or EngineDied if its machine cannot be reached."""
         await self._settled.wait()
         if self.error:
             raise self.error
+        if self.is_away:
+            raise EngineDied(f"The engine could not be started: {self.trouble}.")
         if self.is_stopped:
             raise NotReady("The engine was stopped while it was loading.")
 
@@ -292,7 +295,7 @@ class EngineHandle:
                 self._fingerprint = message.system_fingerprint
                 if self.config.prefix_caching:
                     self.prefixes = PrefixIndex(message.num_blocks * message.block_size // PREFIX_BLOCK)
-                self.is_connected = True
+                self.is_connected, self.is_away = True, False
                 self._settled.set()
                 self._owner.engine_ready(self)
 
@@ -331,10 +334,14 @@ class EngineHandle:
             self.breaker.succeeded(unfinished.permit)
 
     def engine_died(self, death: EngineDeath) -> None:
-        self.restarts += 1
-        if not death.is_wanted:
-            self.breaker.engine_failed()
         self.trouble = death.summary
+        if death.is_away:
+            self.is_away = True
+            self._settled.set()
+        else:
+            self.restarts += 1
+            if not death.is_wanted:
+                self.breaker.engine_failed()
         for unfinished in self._lose_all():
             if error := unfinished.note_death(death.working_on):
                 self._accounts.fail_all(unfinished, error)

@@ -47,7 +47,7 @@ class FleetOwner(Protocol):
     """The client, as its fleet sees it."""
 
     def fleet_ready(self) -> None:
-        """All engines that were started first are ready."""
+        """All engines that were started first are ready, except those whose machines cannot be reached."""
         ...
 
     def fleet_failed(self, error: AntiphonError) -> None:
@@ -330,9 +330,7 @@ class Fleet:
         self.generations[engine.generation].info = engine.info
         self._compare_arithmetic(engine)
         self.place_waiting()
-        if not self._has_started and all(each.info for each in self.engines.values()):
-            self._has_started = True
-            self._owner.fleet_ready()
+        self._check_started()
 
     def _compare_arithmetic(self, engine: EngineHandle) -> None:
         """Warn if an engine that is ready computes other bits than its peers."""
@@ -349,6 +347,16 @@ class Fleet:
 
     def engine_died(self, engine: EngineHandle) -> None:
         self.place_waiting()
+        self._check_started()
+
+    def _check_started(self) -> None:
+        """Note that the first engines are ready. Those whose machines cannot be reached are not waited for."""
+        engines = self.engines.values()
+        if self._has_started or not any(each.info for each in engines):
+            return
+        if all(each.info or each.is_away for each in engines):
+            self._has_started = True
+            self._owner.fleet_ready()
 
     def engine_given_up(self, engine: EngineHandle) -> None:
         assert engine.error

@@ -2,18 +2,73 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from antiphon.config import ServerConfig
-from antiphon.engine.fleet.launching import HERE, Launcher, Launchers
+from antiphon.engine.fleet.launching import HERE, Launcher, LaunchError, Launchers
 from antiphon.engine.fleet.process import LocalLauncher
+from antiphon.engine.fleet.remote import HostAccess, RemoteLauncher, host_welcome
+from antiphon.engine.remote.address import HostAddress, parse_address
 from antiphon.errors import ConfigError
 
+logger = logging.getLogger(__name__)
 
-def launchers_for(settings: ServerConfig) -> Launchers:
-    """A function from addresses to launchers, with the settings of this server."""
+
+def launchers_for(settings: Callable[[], ServerConfig]) -> Launchers:
+    """A function from addresses to launchers, with the settings that the server has at that moment."""
 
     def launcher_at(address: str) -> Launcher:
         if address == HERE:
             return LocalLauncher()
-        raise ConfigError(f"engines cannot run at {address!r}")
+        host = parse_address(address)
+        return RemoteLauncher(host, host_access(host, settings(), lambda: settings().hang_timeout))
 
     return launcher_at
+
+
+def host_access(host: HostAddress, settings: ServerConfig, patience: Callable[[], float]) -> HostAccess:
+    """What it takes to use this host. Raises ConfigError if a setting for it is missing, or a file cannot be used."""
+    if not settings.engine_secret:
+        raise ConfigError(f"--engines {host}: engines on other machines need --engine-secret-file")
+    return HostAccess(settings.engine_secret, _tls_context(settings) if host.is_encrypted else None, patience)
+
+
+async def free_memory_of_hosts(addresses: Sequence[str], settings: ServerConfig) -> int | None:
+    """Bytes of memory that there are for each engine on the host with the least; None: no host can be reached.
+
+    Hosts that cannot be reached are left out, with a warning.
+
+    Raises:
+        ConfigError: a setting is missing, or a host has another version or secret.
+    """
+    engines = Counter(map(parse_address, addresses))
+    accesses = {host: host_access(host, settings, lambda: settings.hang_timeout) for host in engines}
+    answers = await asyncio.gather(*(_free_memory_of(host, access) for host, access in accesses.items()))
+    free = [memory // engines[host] for host, memory in zip(engines, answers, strict=True) if memory is not None]
+    return min(free, default=None)
+
+
+async def _free_memory_of(host: HostAddress, access: HostAccess) -> int | None:
+    try:
+        return (await host_welcome(host, access)).free_memory
+    except LaunchError as error:
+        logger.warning("%s: %s", host, error)
+        return None
+
+
+def _tls_context(settings: ServerConfig) -> ssl.SSLContext:
+    """How to check the certificates of hosts: by the authorities in a file, else by those that the system trusts."""
+    file = settings.engine_ssl_cafile
+    try:
+        if file:
+            Path(file).read_bytes()
+        return ssl.create_default_context(cafile=file or None)
+    except ssl.SSLError:
+        raise ConfigError(f"--engine-ssl-cafile {file}: is not a file of certificates in PEM format") from None
+    except OSError as error:
+        raise ConfigError(f"--engine-ssl-cafile {file} cannot be read: {error.strerror}") from None

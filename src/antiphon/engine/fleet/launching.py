@@ -21,7 +21,14 @@ HERE = ""  # the address of this machine
 
 
 class LaunchError(Exception):
-    """An engine cannot be started at the moment. The text says why: a clause fit for the log and for clients."""
+    """An engine cannot be started at the moment. The text says why: a clause fit for the log and for clients.
+
+    `is_away`: its machine cannot be reached, so nothing is wrong with the engine. It is tried again until it works.
+    """
+
+    def __init__(self, message: str, *, is_away: bool = False) -> None:
+        super().__init__(message)
+        self.is_away = is_away
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,15 @@ from contextlib import ExitStack, suppress
 from antiphon.config import EngineConfig
 from antiphon.engine.fleet.launching import HERE, EngineEnd, LaunchError
 from antiphon.engine.progress import Progress
-from antiphon.engine.wire import Configure, FromEngine, Message, decoder_from_engine, encode
+from antiphon.engine.wire import (
+    Configure,
+    FrameSplitter,
+    FromEngine,
+    Message,
+    decoder_from_engine,
+    encode,
+    frame_of,
+)
 from antiphon.grammar import Vocabulary
 from antiphon.helper_process import kill_first_without_memory
 
@@ -87,17 +95,36 @@ class EngineProcess:
         """The counter's value; it changes while the engine makes progress."""
         return self._progress.value
 
+    @property
+    def working_on(self) -> frozenset[str]:
+        """Ids of the requests that it is working on."""
+        return self._progress.working_on
+
     def send(self, message: Message) -> None:
         """Queue a message. If the engine is dead, the message is lost, and `messages` ends soon after."""
         self._writer.write(encode(message))
 
+    async def pass_on(self, payload: bytes) -> None:
+        """Send an encoded message, and wait until the engine has read enough of what was queued.
+
+        Raises ConnectionError if the engine is gone, and WireError if the message is too long.
+        """
+        self._writer.write(frame_of(payload))
+        await self._writer.drain()
+
     async def messages(self) -> AsyncIterator[FromEngine]:
         """The engine's messages, until it is gone."""
         decoder = decoder_from_engine()
+        async for payload in self.payloads():
+            yield decoder.decode(payload)
+
+    async def payloads(self) -> AsyncIterator[bytes]:
+        """The same, encoded."""
+        splitter = FrameSplitter()
         with suppress(ConnectionResetError, BrokenPipeError):
             while data := await self._reader.read(_READ_BYTES):
-                for message in decoder.feed(data):
-                    yield message
+                for payload in splitter.feed(data):
+                    yield payload
 
     def kill(self) -> None:
         """Send SIGKILL; this works on a stopped process too."""

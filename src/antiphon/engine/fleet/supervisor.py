@@ -4,7 +4,7 @@ Owns the current process and the rules around it: how long it may make no progre
 try, and when to stop trying. Before a process has served, the first error that another try cannot fix is final, so that
 the person who started the server sees it. Once one has served, only a checkpoint that cannot be read is final.
 Everything else (no memory, no process available) may be temporary, so it is tried again until it works, at growing
-intervals.
+intervals. A machine that cannot be reached is always waited for.
 
 The owner gets messages, deaths and giving up, in that order, and nothing after `stop`. The supervisor knows nothing
 about requests, except for the ids that a dead process was working on.
@@ -46,6 +46,7 @@ class EngineDeath:
     working_on: frozenset[str]  # ids of the requests that it was working on; any of them may be the cause
     final_error: AntiphonError | None = None  # why another process would fail too, if that is known
     is_wanted: bool = False  # it was ended in order to start another one
+    is_away: bool = False  # it was not started, since its machine cannot be reached
 
 
 _REPLACED = EngineDeath("it was restarted on request", "it is being restarted", frozenset(), is_wanted=True)
@@ -100,6 +101,7 @@ class Supervisor:
         self._has_served = False  # whether any engine became ready
         self._is_replacing = False  # the current engine was killed to start another one
         self._loading_deaths = 0  # in a row
+        self._last_reason = ""  # of the latest death
         self._quick_deaths = 0  # in a row
 
     @property
@@ -159,7 +161,7 @@ class Supervisor:
                     logger.error("%s died and is given up: %s", self._name, error.message)
                 self._owner.engine_given_up(error)
                 return
-            logger.warning("%s died: %s", self._name, death.reason)
+            self._log(death)
             self._owner.engine_died(death)
             await self._pause()
 
@@ -169,7 +171,7 @@ class Supervisor:
         try:
             engine = await self._launcher.start(self._config, self._vocabulary)
         except LaunchError as error:
-            return EngineDeath(str(error), str(error), frozenset())
+            return EngineDeath(str(error), str(error), frozenset(), is_away=error.is_away)
         except AntiphonError as error:
             return EngineDeath(
                 error.message, "it could not be started, and the server's log says why", frozenset(), error
@@ -214,11 +216,18 @@ class Supervisor:
         self._fatal = Fatal(FatalKind.HUNG, f"it made no progress for {still:.1f} seconds")
         engine.kill()
 
+    def _log(self, death: EngineDeath) -> None:
+        if not death.is_away:
+            logger.warning("%s died: %s", self._name, death.reason)
+        elif death.reason != self._last_reason:  # else it was said before, and is still so
+            logger.warning("%s cannot be started: %s; this is tried until it works", self._name, death.reason)
+        self._last_reason = death.reason
+
     def _final_error(self, death: EngineDeath) -> AntiphonError | None:
         """Why no other process should be tried; None: one should."""
         if isinstance(death.final_error, CheckpointError):
             return death.final_error
-        if self._has_served:
+        if self._has_served or death.is_away:
             return None
         self._loading_deaths += 1
         if death.final_error or self._loading_deaths < _MAX_LOADING_DEATHS:

@@ -1,0 +1,58 @@
+"""Addresses of engine hosts: `tcp://HOST:PORT`, and `tls://HOST:PORT` for encrypted connections. A leaf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from antiphon.errors import ConfigError
+
+DEFAULT_PORT = 8010
+SCHEMES = ("tcp", "tls")
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """Where an engine host listens."""
+
+    host: str  # a name or an IP address; IPv6 without brackets
+    port: int
+    is_encrypted: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'tls' if self.is_encrypted else 'tcp'}://{host}:{self.port}"
+
+
+def parse_address(text: str) -> HostAddress:
+    """Raises ConfigError, which says what an address looks like."""
+    try:
+        parts = urlsplit(text)
+        port = DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    rest = (parts.path, parts.query, parts.fragment, parts.username, parts.password)
+    if parts.scheme not in SCHEMES or not parts.hostname or not port or any(rest):
+        raise ConfigError(f"{text!r} is not the address of an engine host; one is like tcp://10.0.0.5:{DEFAULT_PORT}")
+    return HostAddress(parts.hostname, port, parts.scheme == "tls")
+
+
+def parse_engines(text: str) -> tuple[int, tuple[str, ...]]:
+    """The value of `--engines`: the number of engines here, and an address for each engine elsewhere.
+
+    As in `2`, `tcp://a:8010,tcp://b:8010` (none here) or `2,tcp://a:8010,tcp://a:8010` (two here, and two there).
+
+    Raises:
+        ConfigError: an item is neither a number nor an address, or there are two numbers.
+    """
+    items = [item.strip() for item in text.split(",")]
+    numbers = [item for item in items if item.isascii() and item.removeprefix("-").isdigit()]
+    if len(numbers) > 1:
+        raise ConfigError(f"--engines {text}: has more than one number of engines on this machine")
+    try:
+        addresses = tuple(str(parse_address(item)) for item in items if item not in numbers)
+    except ConfigError as error:
+        raise ConfigError(
+            f"--engines {text}: {error.message}, and the number of engines on this machine is like 2"
+        ) from None
+    return int(numbers[0]) if numbers else 0, addresses

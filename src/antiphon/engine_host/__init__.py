@@ -1,0 +1,1 @@
+"""`antiphon engine-host`: runs engines on this machine for fronts on other machines."""

@@ -28,7 +28,7 @@ ENDPOINTS = (
 REFUSALS = (
     *("invalid_request_error", "unknown_parameter", "unsupported_parameter", "missing_parameter"),
     *("context_length_exceeded", "request_too_large", "unsupported_media_type", "request_timeout", "client_gone"),
-    *("model_not_found", "previous_response_not_found"),
+    *("model_not_found", "previous_response_not_found", "response_unavailable"),
     *("rate_limit_exceeded", "server_overloaded", "engine_unavailable", "not_ready", "internal_error"),
 )
 

@@ -68,7 +68,16 @@ def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, S
 def setting_names() -> list[str]:
     """The names of all settings."""
     shown = {own: name for name, own in _RENAMED.items()}
-    hidden = ("model", "files", "cpus", "memory_bytes", "fake", "fake_settings")  # not for callers to say
+    hidden = (
+        "model",
+        "typed_model",
+        "remote_engines",
+        "files",
+        "cpus",
+        "memory_bytes",
+        "fake",
+        "fake_settings",
+    )  # not for callers to say
     return [shown.get(field.name, field.name) for field in fields(EngineConfig) if field.name not in hidden] + [
         *_OF_THE_FRONT
     ]
@@ -76,7 +85,7 @@ def setting_names() -> list[str]:
 
 def _defaults() -> tuple[dict[str, object], dict[str, object]]:
     engine, front = EngineConfig(model=""), ServerConfig()
-    hidden = ("model", "files", "cpus", "memory_bytes")
+    hidden = ("model", "typed_model", "remote_engines", "files", "cpus", "memory_bytes")
     of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in hidden}
     return of_engine, {name: getattr(front, name) for name in _OF_THE_FRONT} | _WITHOUT_A_QUEUE
 

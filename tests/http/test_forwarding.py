@@ -12,12 +12,16 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from http_server import Served, named_events, serving, until
+from http_server import MODEL, Served, named_events, serving, until
 from reverse_proxies import free_address
+from scrapes import check_accounts, samples
+from starlette.types import Receive, Scope, Send
 
 from antiphon import peers as ledger
 from antiphon.api_keys import read_admin_keys, read_api_keys
 from antiphon.http import peers
+from antiphon.http.edge.authentication import PEER_KEY_HEADER, Authentication, is_from_peer
+from antiphon.metrics import Metrics
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -156,25 +160,31 @@ async def test_a_request_that_is_passed_on_counts_once_and_only_a_peer_is_believ
     assert (await other.http.post(RESPONSES, json=body, headers=forged)).status_code == 429
 
 
-async def test_the_client_of_a_request_that_is_passed_on_keeps_its_address_its_id_and_the_name_it_used(
-    servers: list[Served], monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_request_that_is_passed_on_keeps_its_id_and_the_name_of_the_host_it_was_sent_to(servers: list[Served]):
     one, other = servers
     made = await create(one)
-    seen: list[str] = []
-    generate_all = one.engine.generate_all
-
-    def noting(requests: Any, terms: Any, **options: Any) -> Any:
-        seen.extend(each.fairness_id for each in requests)
-        return generate_all(requests, terms, **options)
-
-    monkeypatch.setattr(one.engine, "generate_all", noting)
     body = {"input": "Go on", "previous_response_id": made["id"], "max_output_tokens": 16}
-    headers = {**MINE, "host": "chat.example.org", "x-request-id": "its-own", "x-forwarded-for": "192.0.2.7"}
+    headers = {**MINE, "host": "chat.example.org", "x-request-id": "its-own"}
     reply = await other.http.post(RESPONSES, json=body, headers=headers)
     assert (reply.status_code, reply.headers["x-request-id"]) == (200, "its-own")
-    assert seen == ["mine"]  # a key comes before an address
     assert (await other.http.post(RESPONSES, json=body, headers=headers | {"host": "evil.example"})).status_code == 400
+
+
+async def test_only_an_admin_key_makes_a_peer_whose_word_about_the_client_is_taken():
+    seen: list[tuple[str, bool]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope["client"][0], is_from_peer(scope)))
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    edge = Authentication(app, (), Metrics("0", MODEL, tuple), lambda _: False, read_admin_keys([ADMIN]))
+    for key in (ADMIN, "k1", "", f"{ADMIN} "):
+        headers = [(PEER_KEY_HEADER, key.encode()), (b"x-forwarded-for", b"192.0.2.7")]
+        scope = {"type": "http", "method": "POST", "path": RESPONSES, "client": ("10.0.0.6", 5), "headers": headers}
+        await edge(scope, nothing, nothing)
+    assert seen == [("192.0.2.7", True)] + [("10.0.0.6", False)] * 3
 
 
 async def test_a_client_that_leaves_ends_the_work_at_the_server_that_it_was_passed_on_to(servers: list[Served]):
@@ -193,11 +203,18 @@ async def test_a_client_that_leaves_ends_the_work_at_the_server_that_it_was_pass
 
 async def test_a_body_that_is_refused_is_counted_as_ever(servers: list[Served]):
     _, other = servers
-    for content, status in ((b"{", 400), (json.dumps({"previous_response_id": 7, "input": "x"}).encode(), 400)):
-        reply = await other.http.post(RESPONSES, content=content, headers={**MINE, "content-type": "application/json"})
-        assert (reply.status_code, reply.json()["error"]["type"]) == (status, "invalid_request_error")
-    text = (await other.http.get("/metrics", headers=MINE)).text
-    assert "antiphon_requests_received_total" in text
+
+    async def counted() -> list[float]:
+        scrape = samples((await other.http.get("/metrics", headers=MINE)).text)
+        check_accounts(scrape)
+        return [scrape[f'antiphon_requests_{what}_total{{endpoint="responses"}}'] for what in ("received", "accepted")]
+
+    received, accepted = await counted()
+    for content in (b"{", json.dumps({"previous_response_id": 7, "input": "x"}).encode(), b'{"input": 7}'):
+        headers = {**MINE, "content-type": "application/json"}
+        reply = await other.http.post(RESPONSES, content=content, headers=headers)
+        assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert await counted() == [received + 3, accepted]
 
 
 async def test_a_server_that_ends_leaves_an_error_behind_and_is_lost_after_a_minute(

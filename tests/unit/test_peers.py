@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from antiphon.errors import ConfigError
-from antiphon.peers import KeyUsage, PeerLedger, UsageReport, read_peers
+from antiphon.peers import GONE_SECONDS, KeyUsage, PeerLedger, UsageReport, new_response_id, read_peers
 
 URL = "http://10.0.0.6:8000"
 
@@ -71,3 +71,23 @@ def test_what_is_not_the_url_of_a_server_is_refused_by_name(typed):
 
 def test_peers_may_be_separated_by_commas():
     assert read_peers(["http://a:1,http://b:2/", "http://c:3"]) == ("http://a:1", "http://b:2", "http://c:3")
+
+
+def test_the_holder_of_a_response_is_the_process_that_its_id_names_until_it_is_lost():
+    now = 0.0
+    ledger, other = PeerLedger(lambda: now), PeerLedger()
+    stored = new_response_id(other.server)
+    assert ledger.holder_of(stored) is None  # nothing is known of it yet
+    ledger.take(URL, report(other.server, 0))
+    ledger.take("http://10.0.0.7:8000", report("0" * 16, 0))
+    assert ledger.holder_of(stored) == URL
+    for foreign in (new_response_id(ledger.server), "resp_gone", f"{stored}0", f"x{stored}", stored.upper(), ""):
+        assert ledger.holder_of(foreign) is None
+    now = GONE_SECONDS
+    assert ledger.holder_of(stored) == URL
+    now += 0.1
+    assert ledger.holder_of(stored) is None
+    ledger.take(URL, report(other.server, 0))  # it was only slow
+    assert ledger.holder_of(stored) == URL
+    ledger.take(URL, report("1" * 16, 0))  # it was restarted
+    assert ledger.holder_of(stored) is None

@@ -120,7 +120,10 @@ def serve(
     ] = "",
     peer: Annotated[
         list[str] | None,
-        _option(_NETWORK, "URL of another server of the same clients; limits and fair shares count its use too."),
+        _option(
+            _NETWORK,
+            "URL of another server of the same clients; limits count its use too, and what it stores is found.",
+        ),
     ] = None,
     requests_per_minute: Annotated[
         int, _option(_NETWORK, "Requests each key may make in a minute; 0: no limit.")

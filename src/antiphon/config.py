@@ -168,6 +168,10 @@ class ServerConfig:
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
     hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted
+    max_engines: int = 0  # in all, that autoscaling may add; 0: the number of engines does not change
+    autoscale_target_wait: float = 2.0  # seconds that a new request may wait before an engine begins with it
+    upscale_delay: float = 5.0  # seconds for which the wait must be longer before engines are added
+    downscale_delay: float = 300.0  # seconds for which fewer engines must be enough before one is removed
     breaker_failures: int = 3  # of the engine within the window, to refuse new requests for a while; 0: never
     breaker_failure_rate: float = 0.5  # the least share of failures among the window's outcomes for that
     breaker_window: float = 120.0  # seconds
@@ -212,6 +216,13 @@ class ServerConfig:
         _at_least("--max-stored-responses", self.max_stored_responses, 0)
         _at_least("--max-unread-tokens", self.max_unread_tokens, 1)
         _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
+        if not 0 <= self.max_engines <= MAX_ENGINES:
+            raise ConfigError(f"--max-engines is {self.max_engines}; it must be 0 to {MAX_ENGINES}")
+        if self.max_engines and 0 < self.max_wait <= self.autoscale_target_wait:
+            raise ConfigError(
+                f"--autoscale-target-wait is {self.autoscale_target_wait}, and --max-wait {self.max_wait}; it must be "
+                "less, since requests that would wait longer than --max-wait are refused"
+            )
         _one_of("--hub", self.hub, HUBS)
         _one_of("--scheduling-policy", self.scheduling_policy, SCHEDULING_POLICIES)
         _one_of("--fairness", self.fairness, FAIRNESS)
@@ -235,6 +246,9 @@ class ServerConfig:
             ("--hang-timeout", self.hang_timeout),
             ("--breaker-window", self.breaker_window),
             ("--breaker-delay", self.breaker_delay),
+            ("--autoscale-target-wait", self.autoscale_target_wait),
+            ("--upscale-delay", self.upscale_delay),
+            ("--downscale-delay", self.downscale_delay),
         ):
             if not value > 0:
                 raise ConfigError(f"{flag} is {value}; it must be above 0 seconds")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from antiphon.api.served_model import ServedModel
 from antiphon.engine.client import EngineClient, EngineState, EngineView
 from antiphon.engine.wire import EngineStats
-from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EngineLimits, EnginesReport
+from antiphon.metrics import ChildProcess, EngineCounts, EngineFigures, EngineLimits, EnginesReport, FleetFigures
 
 
 def child_processes(model: ServedModel, engine: EngineClient) -> Iterator[ChildProcess]:
@@ -37,7 +37,13 @@ def engines_report(engine: EngineClient) -> EnginesReport:
         accepted_draft_tokens=total.num_accepted_tokens,
     )
     figures = [_figures(each, engine.stats_of(each.id)) for each in engine.engines()]
-    return EnginesReport(figures, counts, _limits(engine))
+    fleet = FleetFigures(
+        engines=len(figures),
+        wanted=engine.engines_wanted,
+        most=engine.settings.max_engines,
+        wait_seconds=engine.demand().wait,
+    )
+    return EnginesReport(figures, counts, _limits(engine), fleet)
 
 
 def _limits(engine: EngineClient) -> EngineLimits:

@@ -246,6 +246,18 @@ def serve(
     engine_ssl_cafile: Annotated[
         str, _option(_MACHINE, "Authorities in PEM that hosts with tls:// addresses must have a certificate of.")
     ] = "",
+    max_engines: Annotated[
+        int, _option(_MACHINE, "Add engines under load, up to this number in all; 0: never.")
+    ] = _SERVER.max_engines,
+    autoscale_target_wait: Annotated[
+        float, _option(_MACHINE, "Seconds that a new request may wait for an engine before engines are added.")
+    ] = _SERVER.autoscale_target_wait,
+    upscale_delay: Annotated[
+        float, _option(_MACHINE, "Seconds for which the wait must be longer than that.")
+    ] = _SERVER.upscale_delay,
+    downscale_delay: Annotated[
+        float, _option(_MACHINE, "Seconds for which fewer engines must be enough before one is removed.")
+    ] = _SERVER.downscale_delay,
     threads: Annotated[
         int,
         _option(_MACHINE, "Threads of each engine; 0: one for each physical core that it has, within the CPU quota."),
@@ -361,6 +373,10 @@ def serve(
         loop_guard=loop_guard,
         drain_timeout=drain_timeout,
         hang_timeout=hang_timeout,
+        max_engines=max_engines,
+        autoscale_target_wait=autoscale_target_wait,
+        upscale_delay=upscale_delay,
+        downscale_delay=downscale_delay,
         breaker_failures=breaker_failures,
         breaker_failure_rate=breaker_failure_rate,
         breaker_window=breaker_window,
@@ -371,6 +387,9 @@ def serve(
         engine_secret=read_engine_secret(engine_secret, engine_secret_file),
         engine_ssl_cafile=engine_ssl_cafile,
     )
+    from antiphon.engine.fleet.autoscaling import check_scaling
+
+    check_scaling(engine, server)
     return engine, server
 
 

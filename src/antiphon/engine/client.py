@@ -22,6 +22,8 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.admission.admission import Admission, Load
 from antiphon.engine.admission.capacity import Capacity
 from antiphon.engine.admission.speed import CombinedSpeed
+from antiphon.engine.fleet.autoscaler import Autoscaler
+from antiphon.engine.fleet.autoscaling import Demand, ScalingRules, scaling_rules
 from antiphon.engine.fleet.breaker import BreakerSettings
 from antiphon.engine.fleet.engine_handle import EngineHandle, Supervising
 from antiphon.engine.fleet.fleet import Fleet
@@ -82,6 +84,7 @@ class EngineClient:
             breaker=_breaker_settings(server),
         )
         self.operations = Operations(self._fleet, self._accounts, free_memory)
+        self._autoscaler = Autoscaler(self)
         self._nobody = Capacity(engine)  # of no engine, while there is none
         self._draining = False
         self._stopped = False
@@ -198,6 +201,8 @@ class EngineClient:
         self._settings = settings
         self._admission.max_requests = settings.max_queued_requests
         self._fleet.configure_breakers(_breaker_settings(settings))
+        if not self._draining:
+            self._autoscaler.start()
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
@@ -228,6 +233,7 @@ class EngineClient:
     async def start(self) -> None:
         """Start the first engines. Returns at once; `wait_ready` waits until they are loaded."""
         self._fleet.start()
+        self._autoscaler.start()
 
     async def wait_ready(self) -> Ready:
         """Wait until requests are accepted. Raises the reason if they never will be (CheckpointError, EngineDied …)."""
@@ -241,6 +247,7 @@ class EngineClient:
     def begin_drain(self) -> None:
         """Refuse new requests from now on."""
         self._draining = True
+        self._autoscaler.cancel()
         self._note_if_drained()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  # a time-out is an answer here, not an error
@@ -259,6 +266,7 @@ class EngineClient:
             self.abort(request_id)
         self._stopped = True
         self._loaded.set()
+        await self._autoscaler.stop()
         await self.operations.stop()
         await self._fleet.stop()
 
@@ -393,6 +401,34 @@ class EngineClient:
 
     def _estimate(self, unfinished: Unfinished) -> float:
         return 0.0 if unfinished.leader else self._admission.tokens_owed_of(unfinished, self._context_length)
+
+    def demand(self) -> Demand:
+        """What the engines that serve new requests have to do, for autoscaling."""
+        engines = [engine for engine in self._serving if engine.takes_requests]
+        return Demand(
+            wait=min((self._admission.wait_after_all(self._load_for(each)) for each in engines), default=0.0),
+            sequences=sum(each.leader is None for each in self._accounts.unfinished.values()),
+            places=min((each.capacity.num_places for each in engines), default=1),
+        )
+
+    async def add_engines(self, count: int, address: str) -> list[int]:
+        """As `operations` does it."""
+        return await self.operations.add_engines(count, address)
+
+    async def remove_engine(self, engine_id: int) -> None:
+        """As `operations` does it."""
+        await self.operations.remove_engine(engine_id)
+
+    def scaling_rules(self) -> ScalingRules | None:
+        """When the number of engines changes, as the present settings say; None: it does not."""
+        return scaling_rules(self.engine_settings, self._settings)
+
+    @property
+    def engines_wanted(self) -> int:
+        """The number of engines that there should be, in all: as the settings say, and autoscaling within them."""
+        config, rules, wanted = self.engine_settings, self.scaling_rules(), self._autoscaler.wanted
+        configured = config.num_local_engines + len(config.remote_engines)
+        return configured if rules is None or wanted is None else configured - rules.minimum + wanted
 
     def _load_for(self, engine: EngineHandle | None, num_engines: int = 1) -> Load:
         """What a new request has to wait for that this engine would get; None: it has to wait for an engine.

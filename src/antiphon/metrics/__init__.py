@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from antiphon.metrics.account import Outcome, RequestAccount, error_code
 from antiphon.metrics.connections import ConnectionFigures
-from antiphon.metrics.engines import EngineCounts, EngineFigures, EngineLimits, EnginesReport
+from antiphon.metrics.engines import EngineCounts, EngineFigures, EngineLimits, EnginesReport, FleetFigures
 from antiphon.metrics.requests import ENDPOINTS, REFUSALS
 from antiphon.metrics.resources import ChildProcess
 from antiphon.metrics.server import CONTENT_TYPE, Metrics
@@ -25,6 +25,7 @@ __all__ = [
     "EngineFigures",
     "EngineLimits",
     "EnginesReport",
+    "FleetFigures",
     "Metrics",
     "Outcome",
     "RequestAccount",

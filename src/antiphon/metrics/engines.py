@@ -73,12 +73,23 @@ class EngineLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetFigures:
+    """The number of engines, and why it changes."""
+
+    engines: int = 1  # that were started and not removed
+    wanted: int = 1
+    most: int = 0  # that autoscaling may reach; 0: it is off
+    wait_seconds: float = 0.0  # of a request that would come now, behind all others
+
+
+@dataclass(frozen=True, slots=True)
 class EnginesReport:
     """What is known of the engines at a scrape."""
 
     engines: Sequence[EngineFigures] = field(default_factory=lambda: (EngineFigures(),))
     counts: EngineCounts = EngineCounts()
     limits: EngineLimits = EngineLimits()
+    fleet: FleetFigures = FleetFigures()
 
 
 class EnginesCollector(Collector):
@@ -92,6 +103,7 @@ class EnginesCollector(Collector):
         yield from _states(report.engines)
         yield from _counters(report.counts)
         yield from _limits(report.limits)
+        yield from _fleet(report.fleet)
 
 
 def _states(engines: Sequence[EngineFigures]) -> Iterable[Metric]:
@@ -166,6 +178,20 @@ def _limits(limits: EngineLimits) -> Iterable[Metric]:
             "step_target_seconds",
             "Duration that a step should not exceed while others wait; 0: none.",
             limits.step_seconds,
+        ),
+    ):
+        yield GaugeMetricFamily(PREFIX + name, text, value)
+
+
+def _fleet(fleet: FleetFigures) -> Iterable[Metric]:
+    for name, text, value in (
+        ("engines", "Engines that were started and not removed.", fleet.engines),
+        ("engines_wanted", "Engines that there should be.", fleet.wanted),
+        ("engines_limit", "Engines that autoscaling may reach; 0: it is off.", fleet.most),
+        (
+            "forecast_wait_seconds",
+            "Time until an engine would begin with a request that comes now.",
+            fleet.wait_seconds,
         ),
     ):
         yield GaugeMetricFamily(PREFIX + name, text, value)

@@ -83,6 +83,25 @@ ENGINE = Row(
             unit="ops",
             document="metrics.md#engines",
         ),
+        Panel(
+            "Engines and autoscaling",
+            "Engines that were started, those that the settings or the load ask for, and the most that autoscaling may "
+            "reach (`--max-engines`; 0: it is off).",
+            [
+                Query(total("antiphon_engines"), "started"),
+                Query(total("antiphon_engines_wanted"), "wanted"),
+                Query(total("antiphon_engines_limit"), "limit"),
+            ],
+            document="settings.md#autoscaling",
+        ),
+        Panel(
+            "Wait of a new request",
+            "How long a request that comes now would wait before an engine begins with it. Autoscaling adds engines "
+            "while this is above `--autoscale-target-wait`.",
+            [Query(largest("antiphon_forecast_wait_seconds", by="instance"), "{{instance}}")],
+            unit="s",
+            document="settings.md#autoscaling",
+        ),
     ],
 )
 

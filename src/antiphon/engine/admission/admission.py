@@ -22,7 +22,13 @@ from itertools import islice
 from operator import itemgetter
 
 from antiphon.engine.admission.capacity import Capacity
-from antiphon.engine.admission.expected_work import ExpectedWork, least_work, num_before_new, num_before_undecoded
+from antiphon.engine.admission.expected_work import (
+    AFTER_ALL,
+    ExpectedWork,
+    least_work,
+    num_before_new,
+    num_before_undecoded,
+)
 from antiphon.engine.admission.forecast import Forecast, Work
 from antiphon.engine.admission.lengths import AnswerLengths
 from antiphon.engine.admission.margin import Margin
@@ -182,6 +188,10 @@ class Admission:
         wish = self._wish([late.request], late.terms, load)
         message = f"The request waited for {late.age:.1f} seconds, and its answer would now be too late"
         return self._refusal(message, "queue_timeout", wish)
+
+    def wait_after_all(self, load: Load) -> float:
+        """Seconds until the engine would begin with a new request that comes after all that it has."""
+        return self._now(load).predict(AFTER_ALL).wait
 
     def tokens_owed_of(self, unfinished: Unfinished, context_length: int) -> float:
         """Tokens that an engine still has to compute for one request."""

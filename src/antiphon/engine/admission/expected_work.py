@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from math import inf
 
 from antiphon.engine.admission.forecast import Forecast, Rank, Work
 from antiphon.engine.admission.lengths import AnswerLengths
@@ -15,9 +16,10 @@ from antiphon.engine.requests.answer_parts import AnswerParts
 from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.request import Arrival, FinishReason, GenerateRequest, ServiceTier
 
-_AFTER_ALL = 1 << 62  # a number of arrival
+_LAST_ARRIVAL = 1 << 62  # a number of arrival
 _MEMORY = 0.95  # weight of the past in the share of prompts that is cached, per request
 _BYTES_PER_TOKEN = 4  # of a request's body, roughly
+AFTER_ALL = Work((0, True, inf, _LAST_ARRIVAL), 1.0, 1.0)  # of a request behind all others of the usual priority
 
 
 class ExpectedWork:
@@ -68,7 +70,7 @@ class ExpectedWork:
         """The work of new requests of one client; `num_before`: how many others of that client come before them."""
         return [
             Work(
-                _rank(request, num_before + number, _AFTER_ALL + number),
+                _rank(request, num_before + number, _LAST_ARRIVAL + number),
                 self._to_read(request) + len(request.output_token_ids),
                 self._to_write(
                     request, AnswerParts(request.sampling.thinking, request.output_token_ids), context_length
@@ -152,4 +154,4 @@ def _rank(request: GenerateRequest, place: int, number: int) -> Rank:
 
 
 def _first_rank(arrival: Arrival, num_before: int) -> Rank:
-    return 0, False, (num_before + 1) / arrival.fairness_weight, _AFTER_ALL
+    return 0, False, (num_before + 1) / arrival.fairness_weight, _LAST_ARRIVAL

@@ -280,6 +280,15 @@ class Fleet:
         if not self._is_placing:
             self._place_some()
 
+    def spread_waiting(self) -> None:
+        """Choose engines again for requests that no engine has begun, since there are more engines now."""
+        for engine in self.of_generation(self.generation.number):
+            for unfinished in list(engine.requests.values()):
+                if not unfinished.has_begun:
+                    unfinished.stream.note_engine("moved", engine.id)
+                    engine.withdraw(unfinished)
+        self.place_waiting()
+
     def move_requests(self, engine: EngineHandle) -> None:
         """Take all requests from an engine, and give them to others."""
         for unfinished in list(engine.requests.values()):

@@ -18,7 +18,7 @@ from antiphon.engine.fleet.fleet import Fleet
 from antiphon.engine.fleet.launching import HERE, Place
 from antiphon.engine.fleet.view import EngineView
 from antiphon.engine.requests.accounts import Accounts
-from antiphon.errors import ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
+from antiphon.errors import AntiphonError, ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
 from antiphon.grammar import Vocabulary
 from antiphon.machine import anonymous_bytes
 
@@ -59,14 +59,30 @@ class Operations:
             ConfigError, CheckpointError, EngineDied: it could not be started.
             NotReady: the server is being stopped.
         """
-        with self._alone("an engine is being added"):
+        (engine_id,) = await self.add_engines(1, address)
+        return engine_id
+
+    async def add_engines(self, count: int, address: str = HERE) -> list[int]:
+        """Start several engines side by side; returns the ids of those that could be started, once they are ready.
+
+        Requests that no engine has begun are spread over all engines then. Raises the errors of `add_engine` if none
+        could be started.
+        """
+        with self._alone("an engine is being added" if count == 1 else f"{count} engines are being added"):
             generation = self._fleet.generation
-            place = self._fleet.place_at(address)
-            if place.is_here:
-                self._check_memory(generation.config, 1, "another engine")
-            engine = await self._started(generation, place)
-            logger.info("engine %d was added", engine.id)
-            return engine.id
+            if self._fleet.place_at(address).is_here:
+                self._check_memory(generation.config, count, "another engine" if count == 1 else f"{count} engines")
+            results = await self._all_started(generation, address, count)
+            engines = [each for each in results if isinstance(each, EngineHandle)]
+            for result in results:
+                if isinstance(result, AntiphonError):
+                    if not engines:
+                        raise result
+                    logger.warning("an engine could not be added: %s", result.message)
+            self._fleet.spread_waiting()
+            for engine in engines:
+                logger.info("engine %d was added", engine.id)
+            return [engine.id for engine in engines]
 
     async def remove_engine(self, engine_id: int) -> None:
         """Move an engine's requests to other engines, then stop it.
@@ -297,6 +313,20 @@ class Operations:
             await self._fleet.remove_engine(engine)
             raise
         return engine
+
+    async def _all_started(
+        self, generation: Generation, address: str, count: int
+    ) -> list[EngineHandle | AntiphonError]:
+        """New engines that are ready, or why they are not. If this is cancelled, nothing of them is left."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._started_or_error(generation, address)) for _ in range(count)]
+        return [task.result() for task in tasks]
+
+    async def _started_or_error(self, generation: Generation, address: str) -> EngineHandle | AntiphonError:
+        try:
+            return await self._started(generation, self._fleet.place_at(address))
+        except AntiphonError as error:
+            return error
 
     def _check_others(self, engine: EngineHandle, what: str) -> None:
         """Raise ConfigError if no other engine could take over."""

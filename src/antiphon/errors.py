@@ -25,7 +25,7 @@ AntiphonError
 │   └── EngineUnavailable       the engine keeps failing, so requests are refused for a while
 ├── TooManyConnections  503     the server has too many connections
 ├── NotReady            503     loading, draining, or restarting the engine
-├── PeerUnavailable     503     the server that stores a response cannot be reached
+│   └── PeerUnavailable         the server that stores a response cannot be reached
 └── EngineError         500     the engine failed this request
     └── EngineDied              the engine died or hung twice while it ran this request
 
@@ -308,17 +308,16 @@ class NotReady(AntiphonError):
         self.retry_after = retry_after
 
 
-class PeerUnavailable(AntiphonError):
+class PeerUnavailable(NotReady):
     """The server that stores a response cannot be reached now, or ended while it answered."""
 
-    http_status = 503
     code = "response_unavailable"
-    retry_after = 2.0
 
     def __init__(self) -> None:
         super().__init__(
             "The server that stores this response cannot be reached. Try again, or send the whole conversation as "
-            "'input' to begin a new one."
+            "'input' to begin a new one.",
+            retry_after=2.0,
         )
 
 

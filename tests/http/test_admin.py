@@ -66,8 +66,8 @@ class Engines:
             raise self.error
         await self.gate.wait()
 
-    async def add_engine(self) -> int:
-        await self._do("add")
+    async def add_engine(self, address: str = "") -> int:
+        await self._do(f"add at {address}" if address else "add")
         self.there[3] = Engine(3)
         return 3
 
@@ -214,6 +214,12 @@ async def test_each_route_calls_its_operation(server: Served, engines: Engines):
         ("restart", 1),
         ("reload", None),
     ]
+
+
+async def test_an_engine_is_added_at_an_address(server: Served, engines: Engines):
+    reply = await server.http.post("/admin/engines?address=tcp%3A%2F%2F10.0.0.5%3A8010", headers=bearer())
+    assert reply.json()["status"] == "done"
+    assert engines.called == [("add at tcp://10.0.0.5:8010", None)]
 
 
 async def test_an_operation_that_takes_time_is_answered_with_202_and_others_with_409(server: Served, engines: Engines):

@@ -239,8 +239,8 @@ def test_engines_are_added_listed_restarted_and_removed_by_the_command(server: S
     listed = json.loads(server.run("engines", "list", "--json").stdout)
     assert [engine["state"] for engine in listed["data"]] == ["ready", "ready"]
     shown = server.run("engines").stdout.splitlines()
-    assert shown[0].split()[:3] == ["id", "state", "pid"]
-    assert [line.split()[:2] for line in shown[1:]] == [["1", "ready"], ["2", "ready"]]
+    assert shown[0].split()[:3] == ["id", "state", "address"]
+    assert [line.split()[:3] for line in shown[1:]] == [["1", "ready", "here"], ["2", "ready", "here"]]
     assert server.run("engines", "drain", "1").stderr == "engine 1 has no more work\n"
     assert "drained" in server.run("engines").stdout
     assert server.run("engines", "resume", "1").stderr == "engine 1 gets work again\n"

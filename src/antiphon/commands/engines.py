@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -82,6 +83,9 @@ def list_engines(
 
 @engines.command()
 def add(
+    address: Annotated[
+        str, typer.Argument(metavar="[ADDRESS]", help="An engine host, as in tcp://10.0.0.5:8010; without: the server.")
+    ] = "",
     url: UrlOption = DEFAULT_URL,
     admin_key_file: AdminKeyFileOption = "",
     admin_key: AdminKeyOption = "",
@@ -89,7 +93,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Start another engine, with the model and settings of the others. It needs memory for the weights once more."""
-    _operate(("POST", "/engines"), "engine {engine} is ready", (url, admin_key_file, admin_key), no_wait, as_json)
+    path = f"/engines?address={quote(address, safe='')}" if address else "/engines"
+    _operate(("POST", path), "engine {engine} is ready", (url, admin_key_file, admin_key), no_wait, as_json)
 
 
 @engines.command()
@@ -199,6 +204,7 @@ def _print(found: Json) -> None:
     columns = (
         "id",
         "state",
+        "address",
         "pid",
         "threads",
         "running",
@@ -210,13 +216,14 @@ def _print(found: Json) -> None:
         "",
     )
     table = Table(*columns, box=None, pad_edge=False)
-    for column in (0, 2, 3, 4, 5, 6, 7, 8):
+    for column in (0, 3, 4, 5, 6, 7, 8, 9):
         table.columns[column].justify = "right"
     for engine in found["data"]:
         usage = engine["kv_cache_usage"]
         table.add_row(
             str(engine["id"]),
             engine["state"],
+            printable(engine["address"] or "here"),
             str(engine["pid"] or "-"),
             str(engine["threads"] or "-"),
             str(engine["running"]),

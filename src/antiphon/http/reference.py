@@ -5,6 +5,7 @@ Request bodies are described by their schemas, answers by the types that write t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 from fastapi import FastAPI
@@ -187,7 +188,7 @@ ADMIN_REFERENCE = {
     ("GET", "/admin/engines"): Described(admin.EngineList),
     ("GET", "/admin/usage"): Described(UsageReport),
     ("GET", "/admin/operations/{operation_id}"): Described(Operation),
-    ("POST", "/admin/engines"): _OPERATION,
+    ("POST", "/admin/engines"): replace(_OPERATION, query=admin.NewEngine),
     ("POST", "/admin/engines/restart"): _OPERATION,
     ("DELETE", "/admin/engines/{engine_id}"): _OPERATION,
     ("POST", "/admin/engines/{engine_id}/drain"): _OPERATION,

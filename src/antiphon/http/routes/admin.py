@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
 
 from antiphon.engine.client import EngineView
 from antiphon.errors import InvalidRequest
@@ -21,6 +22,12 @@ from antiphon.http.peers import usage_report
 router = APIRouter(prefix="/admin")
 
 _MAX_DIGITS = 9
+
+
+class NewEngine(BaseModel):
+    """The query of a request for another engine."""
+
+    address: str = Field("", description="Where to start it, as in --engines; empty: on the server's machine.")
 
 
 class Engine(msgspec.Struct, kw_only=True, tag_field="object", tag="engine"):
@@ -75,9 +82,10 @@ async def get_operation(request: Request, operation_id: str) -> Response:
 
 @router.post("/engines")
 async def add_engine(request: Request) -> Response:
-    """Start another engine with the model and settings of the others."""
+    """Start another engine with the model and settings of the others: here, or at `address`."""
     administration = _administration(request)
-    return _answer(await administration.run("add", administration.engines.add_engine))
+    address = request.query_params.get("address", "")
+    return _answer(await administration.run("add", lambda: administration.engines.add_engine(address)))
 
 
 @router.post("/engines/restart")

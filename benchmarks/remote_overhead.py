@@ -3,10 +3,10 @@
 
     python benchmarks/remote_overhead.py [MODEL] [--users 1,32] [--tokens 256] [--rounds 5] [--json OUT]
 
-Two clients, one with a local engine and one whose engine runs behind `antiphon engine-host` on 127.0.0.1 (a process of its
-own), answer the same requests in turn, round by round, since machines drift. Without MODEL the engines are fake: a
-step takes no time, so what is left is scheduling and messages. `step_seconds` is the median time from one token of an
-answer to its next, as the client sees it; `cpu_seconds_per_token` is the processor time of the client's process, of the
+Two clients, one with a local engine and one whose engine runs behind `antiphon engine-host` on 127.0.0.1 (a process of
+its own), answer the same requests in turn, round by round, since machines drift. Without MODEL the engines are fake: a
+step takes no time, so what is left is scheduling and messages. `step_seconds` is the time from one token of an answer
+to its next, as the client sees it: the median of all answers of a round, and of the rounds; `cpu_seconds_per_token` is the processor time of the client's process, of the
 engine's, and of the host's. The network itself is not measured: a real one adds its round trip to the first token
 of an answer, and nothing to the time between tokens, since nobody waits for an acknowledgement.
 """
@@ -100,21 +100,21 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def gaps(stream: TokenStream) -> list[float]:
-    """Seconds between the tokens of one answer."""
+async def step_seconds(stream: TokenStream) -> float:
+    """The mean time from one token of an answer to its next."""
     at: list[float] = []
     async for event in stream:
         if event.token_id is not None:
             at.append(time.perf_counter())
-    return [after - before for before, after in zip(at, at[1:], strict=False)]
+    return (at[-1] - at[0]) / (len(at) - 1)
 
 
 async def measure(side: Side, name: str, users: int, tokens: int) -> None:
     before = {what: cpu_seconds(pid) for what, pid in side.pids.items()}
     sampling = SamplingParams(temperature=0.0, max_tokens=tokens, ignore_eos=True)
     requests = [GenerateRequest(f"{name}-{n}", [n + 1] * PROMPT_TOKENS, sampling) for n in range(users)]
-    found = await asyncio.gather(*(gaps(side.client.generate(request)) for request in requests))
-    side.step_seconds.append(statistics.median(gap for each in found for gap in each))
+    found = await asyncio.gather(*(step_seconds(side.client.generate(request)) for request in requests))
+    side.step_seconds.append(statistics.median(found))
     for what, pid in side.pids.items():
         side.cpu_seconds.setdefault(what, []).append((cpu_seconds(pid) - before[what]) / (users * tokens))
 
@@ -151,12 +151,12 @@ def main() -> None:
     parser.add_argument("--users", default="1,32")
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json")
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
     for users in map(int, arguments.users.split(",")):
         results[str(users)] = asyncio.run(compare(arguments.model, users, arguments.tokens, arguments.rounds))
-    record(arguments.json, {"model": arguments.model or "fake", "tokens": arguments.tokens, "users": results})
+    record("remote_overhead", {"tokens": arguments.tokens, "users": results}, arguments.json, arguments.model or "fake")
 
 
 if __name__ == "__main__":

@@ -21,18 +21,14 @@ def startup_line(
 ) -> str:
     """What was chosen: instruction set, threads, format and size of the weights, KV capacity in tokens and in users.
 
-    `machine` gives the reasons: the limits that were seen before the model was loaded. `num_engines` are on this machine,
-    and `num_elsewhere` on others.
+    `machine` gives the reasons: the limits that were seen before the model was loaded. `num_engines` are on this
+    machine, and `num_elsewhere` on others.
     """
     capacity = info.num_blocks * info.block_size
     users = users_that_fit(capacity, _TYPICAL_USER)
     parts = [
         *(_machine(info.runner, machine, num_engines) if num_engines else ()),
-        *(
-            [f"{num_elsewhere} {'engine' if num_elsewhere == 1 else 'engines'} on other machines"]
-            if num_elsewhere
-            else ()
-        ),
+        *_elsewhere(num_elsewhere),
         _weights(info.runner, checkpoint),
         f"context {info.context_length:,} tokens",
         f"KV cache {info.runner.get('kv_cache_type', '')} {capacity:,} tokens = {users:,} users of {_TYPICAL_USER:,}"
@@ -100,6 +96,12 @@ def _machine(runner: dict[str, str | int | float], machine: Machine, num_engines
         each = "thread" if runner["threads"] == 1 else "threads"
         threads = f"{num_engines} engines with {runner['threads']} {each}"
     return [str(runner["instruction_set"]), threads, machine.memory_line()]
+
+
+def _elsewhere(num_engines: int) -> list[str]:
+    if not num_engines:
+        return []
+    return [f"{num_engines} {'engine' if num_engines == 1 else 'engines'} on other machines"]
 
 
 def _weights(runner: dict[str, str | int | float], checkpoint: Checkpoint) -> str:

@@ -5,12 +5,36 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from antiphon.engine.fleet.placement import relative_speeds
 from antiphon.engine.fleet.routing import PREFIX_BLOCK, Candidate, PrefixIndex, choose, prefix_digests
 
 TOKENS = st.lists(st.integers(0, 3), max_size=5 * PREFIX_BLOCK)
 CANDIDATES = st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10)), min_size=1, max_size=8).map(
     lambda parts: [Candidate(n, owed, matching * PREFIX_BLOCK) for n, (owed, matching) in enumerate(parts, start=1)]
 )
+
+
+SPEEDS = st.lists(st.floats(0.2, 5), min_size=2, max_size=5)
+
+
+@given(SPEEDS, st.floats(1, 100))
+def test_engines_owe_in_proportion_to_their_speed(speeds, tokens):
+    owed = dict.fromkeys(range(len(speeds)), 0.0)
+    for _ in range(200):
+        owed[choose([Candidate(n, owed[n], 0, speed) for n, speed in enumerate(speeds)], tokens)] += tokens
+    fair = sum(owed.values()) / sum(speeds)
+    for n, speed in enumerate(
+        speeds
+    ):  # no engine's work is further from its share than the requests that it began with
+        assert abs(owed[n] - fair * speed) <= tokens * (1 + speed / min(speeds))
+
+
+def test_speeds_count_by_machine_and_not_where_they_hardly_differ_or_are_not_known():
+    assert relative_speeds([("a", None), ("b", None)]) == [1, 1]
+    assert relative_speeds([("a", 10.0), ("a", 30.0)]) == [1, 1]
+    assert relative_speeds([("a", 10.0), ("b", 11.0), ("c", None)]) == [1, 1, 1]
+    assert relative_speeds([("a", 10.0), ("b", 20.0), ("b", 40.0), ("b", None), ("c", None)]) == [0.5, 1.5, 1.5, 1.5, 1]
+    assert relative_speeds([("a", 1.0), ("b", 1000.0)])[0] == 0.05
 
 
 def num_shared(one: list[int], other: list[int]) -> int:

@@ -48,6 +48,11 @@ def test_one_line_says_what_was_chosen(checkpoint, tmp_path):
         "context 4,096 tokens · "
         "KV cache int8 10,240 tokens = 10 users of 1,024"
     )
+    elsewhere = startup_line(info, checkpoint, see_machine(2, machine.root), 0, 2)
+    assert elsewhere.startswith("2 engines on other machines · weights ")
+    both = startup_line(info, checkpoint, see_machine(2, machine.root), 1, 1)
+    assert " · 1 engine on other machines · weights " in both
+    assert both.endswith(" in each engine")
     of_two = startup_line(info, checkpoint, see_machine(2, machine.root), num_engines=2)
     assert "2 engines with 2 threads · " in of_two
     assert of_two.endswith("10 users of 1,024 in each engine")

@@ -141,7 +141,7 @@ async def running(
             ready = await _ready_or_stopped(engine, serving, console)
             if ready and engine.info is not None:
                 console.print(
-                    printable(startup_line(engine.info, checkpoint, assembly.machine, assembly.plan.num_engines)),
+                    printable(startup_line(engine.info, checkpoint, assembly.machine, *assembly.num_engines)),
                     soft_wrap=True,
                 )
                 notes = [

@@ -16,19 +16,23 @@ from antiphon.quantization import Quantization
 _TYPICAL_USER = 1024  # tokens: a conversation of average length
 
 
-def startup_line(info: Ready, checkpoint: Checkpoint, machine: Machine, num_engines: int = 1) -> str:
+def startup_line(
+    info: Ready, checkpoint: Checkpoint, machine: Machine, num_engines: int = 1, num_elsewhere: int = 0
+) -> str:
     """What was chosen: instruction set, threads, format and size of the weights, KV capacity in tokens and in users.
 
-    `machine` gives the reasons: the limits that were seen before the model was loaded.
+    `machine` gives the reasons: the limits that were seen before the model was loaded. `num_engines` are on this
+    machine, and `num_elsewhere` on others.
     """
     capacity = info.num_blocks * info.block_size
     users = users_that_fit(capacity, _TYPICAL_USER)
     parts = [
-        *_machine(info.runner, machine, num_engines),
+        *(_machine(info.runner, machine, num_engines) if num_engines else ()),
+        *_elsewhere(num_elsewhere),
         _weights(info.runner, checkpoint),
         f"context {info.context_length:,} tokens",
         f"KV cache {info.runner.get('kv_cache_type', '')} {capacity:,} tokens = {users:,} users of {_TYPICAL_USER:,}"
-        + (" in each engine" if num_engines > 1 else ""),
+        + (" in each engine" if num_engines + num_elsewhere > 1 else ""),
     ]
     return " · ".join(" ".join(part.split()) for part in parts)
 
@@ -92,6 +96,12 @@ def _machine(runner: dict[str, str | int | float], machine: Machine, num_engines
         each = "thread" if runner["threads"] == 1 else "threads"
         threads = f"{num_engines} engines with {runner['threads']} {each}"
     return [str(runner["instruction_set"]), threads, machine.memory_line()]
+
+
+def _elsewhere(num_engines: int) -> list[str]:
+    if not num_engines:
+        return []
+    return [f"{num_engines} {'engine' if num_engines == 1 else 'engines'} on other machines"]
 
 
 def _weights(runner: dict[str, str | int | float], checkpoint: Checkpoint) -> str:

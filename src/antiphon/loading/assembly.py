@@ -35,6 +35,11 @@ class Assembly:
     machine: Machine  # as it was before anything was loaded
 
     @property
+    def num_engines(self) -> tuple[int, int]:
+        """The number of engines on this machine, and on others."""
+        return self.engine.num_local_engines, len(self.engine.remote_engines)
+
+    @property
     def memory_reserve(self) -> int:
         """Bytes that stay free when all KV caches are full; 0: not known, since all engines are on other machines."""
         return self.plan.reserve if self.engine.num_local_engines else 0

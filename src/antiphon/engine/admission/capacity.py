@@ -16,6 +16,8 @@ from antiphon.engine.budget import StepBudget
 from antiphon.engine.wire import EngineStats
 from antiphon.request import TokenEvent
 
+_TYPICAL_STEP = 32  # tokens: the size at which engines are compared
+
 
 class Capacity:
     """The measured capacity of one engine.
@@ -41,6 +43,12 @@ class Capacity:
         # While sequences wait, those that run are as many as there are places, or as the KV cache has room for.
         running = stats.running + sum(event.finish_reason is not None for event in events)
         self.num_places = min(self._max_places, max(1, running)) if stats.waiting else self._max_places
+
+    @property
+    def speed_of_steps(self) -> float | None:
+        """Tokens per second in steps of a typical size; None: not measured yet."""
+        seconds = self.costs.predict(_TYPICAL_STEP) if self.costs.is_known else 0.0
+        return _TYPICAL_STEP / seconds if seconds > 0 else None
 
     def forget_forecast(self) -> None:
         """The engine's work has changed."""

@@ -200,7 +200,8 @@ class Fleet:
             raise NotReady("The server is shutting down.")
         engine = EngineHandle(self._next_id, generation, place, self, self._accounts, self._breaker)
         if peers := self.of_generation(generation.number):  # it will probably be as fast as they are
-            engine.capacity = deepcopy(peers[0].capacity)
+            same_machine = [peer for peer in peers if peer.place.launcher.address == place.launcher.address]
+            engine.capacity = deepcopy((same_machine or peers)[0].capacity)
             engine.capacity.forget_forecast()
         self._next_id += 1
         self.engines[engine.id] = engine

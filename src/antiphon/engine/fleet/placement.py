@@ -12,6 +12,9 @@ from antiphon.engine.fleet.engine_handle import EngineHandle
 from antiphon.engine.fleet.routing import Candidate, choose, prefix_digests
 from antiphon.engine.requests.unfinished import Unfinished
 
+_SAME_SPEED = 0.2  # speeds whose ratio to the mean differs less from 1 count as equal
+_SLOWEST = 0.05  # of the mean; a slower engine counts as this fast
+
 Estimate = Callable[[Unfinished], float]  # tokens that an engine would still have to compute for a request
 
 
@@ -34,9 +37,10 @@ class Placement:
             if engine.id in taken:
                 return engine
         digests = digests_of(group[0])
+        speeds = _speeds(suitable)
         candidates = [
-            Candidate(engine.id, self._tokens_owed(engine), engine.prefixes.num_matching(digests))
-            for engine in suitable
+            Candidate(engine.id, self._tokens_owed(engine), engine.prefixes.num_matching(digests), speed)
+            for engine, speed in zip(suitable, speeds, strict=True)
         ]
         chosen = choose(candidates, sum(map(self._estimate, group)))
         return next(engine for engine in suitable if engine.id == chosen)
@@ -50,6 +54,31 @@ class Placement:
 
     def _tokens_owed(self, engine: EngineHandle) -> float:
         return engine.owed.count(engine.requests.values(), self._estimate)
+
+
+def _speeds(engines: Sequence[EngineHandle]) -> list[float]:
+    addresses = [engine.place.launcher.address for engine in engines]
+    if len(set(addresses)) == 1:
+        return [1.0] * len(engines)
+    return relative_speeds([(at, each.capacity.speed_of_steps) for at, each in zip(addresses, engines, strict=True)])
+
+
+def relative_speeds(measured: Sequence[tuple[str, float | None]]) -> list[float]:
+    """The speed of each engine compared with the mean of all machines; 1: not known, or hardly different.
+
+    `measured`: for each engine where it runs, and its speed as measured. Engines on one machine count as equally fast:
+    what is measured of them differs a little from step to step, which should not decide anything.
+    """
+    known: dict[str, list[float]] = {}
+    for address, speed in measured:
+        if speed is not None:
+            known.setdefault(address, []).append(speed)
+    if len(known) < 2:
+        return [1.0] * len(measured)
+    machines = {address: sum(speeds) / len(speeds) for address, speeds in known.items()}
+    mean = sum(machines.values()) / len(machines)
+    ratios = [machines.get(address, mean) / mean for address, _ in measured]
+    return [1.0 if abs(ratio - 1) < _SAME_SPEED else max(ratio, _SLOWEST) for ratio in ratios]
 
 
 def digests_of(unfinished: Unfinished) -> list[bytes]:

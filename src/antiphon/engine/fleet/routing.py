@@ -3,8 +3,8 @@
 Pure: knows no engines, requests or messages. `PrefixIndex` follows what one engine has probably computed, by blocks of
 32 tokens, salted as the engine's prefix cache is. It is bounded and forgets what was used least recently, as the cache
 does. It is a guess: a wrong one costs time, never correctness. `choose` applies *bounded load*: an engine that owes
-more than 1.25 times the mean, and one request, is passed over, so a popular prefix does not fill one engine while
-others are idle.
+more than 1.25 times its share, and one request, is passed over, so a popular prefix does not fill one engine while
+others are idle. Its share follows its speed: engines may run on different machines.
 
 Source of bounded loads: Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018.
 """
@@ -77,15 +77,21 @@ class Candidate:
     engine_id: int
     tokens_owed: float  # that it still has to compute for others
     num_matching: int = 0  # tokens of the request's prompt that it has probably computed
+    speed: float = 1.0  # compared with the others'
+
+    @property
+    def load(self) -> float:
+        """The tokens that it owes, as an engine of speed 1 would have to owe them to be busy for as long."""
+        return self.tokens_owed / self.speed
 
 
 def choose(candidates: Sequence[Candidate], tokens_of_request: float) -> int:
     """The id of the engine that gets a request of so many tokens; there must be a candidate."""
-    mean = sum(candidate.tokens_owed for candidate in candidates) / len(candidates)
-    limit = _MAX_LOAD * mean + tokens_of_request
-    allowed = [candidate for candidate in candidates if candidate.tokens_owed <= limit]
+    # The load of each if all were equally busy.
+    fair = sum(candidate.tokens_owed for candidate in candidates) / sum(candidate.speed for candidate in candidates)
+    allowed = [each for each in candidates if each.tokens_owed <= _MAX_LOAD * fair * each.speed + tokens_of_request]
     best = max(
         allowed or candidates,  # rounding may put equal loads just above their mean
-        key=lambda candidate: (candidate.num_matching, -candidate.tokens_owed, -candidate.engine_id),
+        key=lambda candidate: (candidate.num_matching, -candidate.load, candidate.speed, -candidate.engine_id),
     )
     return best.engine_id

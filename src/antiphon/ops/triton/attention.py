@@ -77,7 +77,7 @@ def pool_codes(x, scale):
     return round_to_even(x * inverse[:, None]).to(tl.int8)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def rope_and_store(
     qkv_ptr,
     rows,
@@ -343,7 +343,7 @@ def attend(
     tl.store(maxima_ptr + to, folded_maximum, mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def fold(
     states_ptr,
     rows,

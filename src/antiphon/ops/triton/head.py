@@ -11,7 +11,7 @@ import triton.language as tl
 from antiphon.ops.triton.products import product
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["maxima_stride", "num_panels"])
 def choose_panels(maxima_ptr, maxima_stride, chosen_ptr, num_panels, COUNT: tl.constexpr, SIZE: tl.constexpr):
     """The COUNT panels with the largest maxima and, of equal ones, the last, to chosen [rows][COUNT]. Grid: (rows,).
 

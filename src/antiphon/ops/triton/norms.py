@@ -12,7 +12,7 @@ import triton.language as tl
 from antiphon.ops.triton.arithmetic import inverse_rms, store_groups
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def rms_norm(
     x_ptr,
     rows,

@@ -84,7 +84,7 @@ def product(
     return low, high
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "maxima_stride", "out_stride"])
 def linear(
     codes_ptr,
     a_scales_ptr,
@@ -164,7 +164,7 @@ def linear(
         tl.store(to + 1, tl.max(high_panels, 1), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def linear_silu_mul(
     codes_ptr,
     a_scales_ptr,

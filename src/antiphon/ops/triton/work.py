@@ -37,7 +37,7 @@ class AttentionCut:
     @classmethod
     def of(cls, query_heads: int, split_rows: int) -> AttentionCut:
         least = max(16, next_power_of_two(query_heads))
-        return cls(query_heads, least, max(64, least), split_rows)
+        return cls(query_heads, least, max(32, least), split_rows)
 
     @property
     def small_tokens(self) -> int:

@@ -1,0 +1,279 @@
+"""Compiles every kernel that a step of R1's shape launches, for GPUs that need not be here, and looks at the result.
+
+    python benchmarks/gpu/compile.py 80 86 89 90 gfx942:linear [--json]
+
+For each kernel: registers, bytes spilled to memory, shared memory, tensor instructions, and what would change its bits:
+multiplications and additions that may be contracted (PTX without a rounding mode), approximate instructions, flushed
+denormals. The exit status is 1 if any kernel breaks a rule (`faults`). Launches are recorded from the real program with
+tensors that have no memory; nothing runs. AMD's targets are compiled and not looked at: no claim is made for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)  # decided when Triton is imported
+
+import numpy as np
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from antiphon import _native
+from antiphon.ops.native import NativeOps
+from antiphon.ops.triton.device import TYPES, Device
+from antiphon.ops.triton.program import Program, ProgramShape
+from antiphon.request import SamplingParams
+from antiphon.step import SampleSpec, ScheduledSequence
+
+MOST_REGISTERS = 255
+MOST_SHARED = 99 << 10  # bytes a block, on the smallest of the targets (8.6 and 8.9)
+PRODUCTS = ("linear", "linear_silu_mul", "correct_panels", "attend")
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_TYPES = {"float32": "*fp32", "float16": "*fp16", "int32": "*i32", "int8": "*i8", "uint8": "*u8"}
+HIDDEN, INNER, HEADS, KV_HEADS, DIM, VOCABULARY = 1536, 8960, 12, 2, 128, 151_936
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel as it was launched, by what its compilation depends on."""
+
+    kernel: Any
+    signature: tuple[tuple[str, str], ...]  # argument → Triton's type
+    divisible: tuple[str, ...]  # arguments that are multiples of 16
+    constants: tuple[tuple[str, Any], ...]
+    warps: int
+    stages: int
+
+    @property
+    def name(self) -> str:
+        return str(self.kernel.fn.__name__)
+
+    def __str__(self) -> str:
+        shown = {key: value for key, value in self.constants if key in ("BITS", "BYTE_ROWS", "TOKENS", "ROWS", "PAIRS")}
+        return f"{self.name} {' '.join(f'{key}={value}' for key, value in shown.items())}".strip()
+
+
+class RecordingDevice(Device):
+    """Tensors without memory, and launches that are noted instead of done."""
+
+    def __init__(self) -> None:
+        super().__init__("cuda:0")
+        self.launches: list[Launch] = []
+
+    def zeros(self, shape: Sequence[int], type: str) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=TYPES[type], device="meta")
+
+    def upload(self, array: Any) -> torch.Tensor:
+        return torch.empty(array.shape, dtype=TYPES[str(array.dtype)], device="meta")
+
+    def fill(self, tensor: torch.Tensor, array: Any) -> None: ...
+
+    def download(self, tensor: torch.Tensor) -> Any:
+        return np.zeros(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+
+    def launch(
+        self, kernel: Any, grid: Sequence[int], *arguments: Any, warps: int = 4, stages: int = 3, **constants: Any
+    ) -> None:
+        if not all(grid):
+            return
+        named = dict(zip(kernel.arg_names, arguments, strict=False))
+        signature = tuple((name, _type_of(value)) for name, value in named.items())
+        divisible = tuple(
+            name
+            for parameter, (name, value) in zip(kernel.params, named.items(), strict=False)
+            if not isinstance(value, int | float) or (value in _multiples(value) and not parameter.do_not_specialize)
+        )
+        self.launches.append(Launch(kernel, signature, divisible, tuple(constants.items()), warps, stages))
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, float):
+        return "fp32"
+    return "i32" if isinstance(value, int) else _TYPES[str(value.dtype).removeprefix("torch.")]
+
+
+def _multiples(value: float) -> tuple[float, ...]:
+    return (value,) if isinstance(value, int) and value % 16 == 0 else ()
+
+
+def recorded_launches(rows: int, type: str, *, prefill: bool = False) -> list[Launch]:
+    """The launches of one layer of R1's shape, and of its head, for a step of so many rows."""
+    device, host = RecordingDevice(), _native.Device("auto", 2)
+    shape = ProgramShape(
+        max_tokens=512,
+        max_sequences=256,
+        vocabulary=VOCABULARY,
+        num_layers=1,
+        num_heads=HEADS,
+        num_kv_heads=KV_HEADS,
+        head_dim=DIM,
+        context_length=4096,
+        num_blocks=512,
+        rope_frequencies=[10_000.0 ** (-2 * i / DIM) for i in range(DIM // 2)],
+    )
+    program = Program(device, host, shape)
+    ops = NativeOps(host, program, attended_width=HEADS * DIM, epsilon=1e-6, wide_activations=False)
+    _record_model(ops, program, type)
+    sampling = SamplingParams(temperature=0.0)
+    spec = SampleSpec(sampling, 0, 0)
+    if prefill:
+        plan = [ScheduledSequence(0, [0] * rows, 0, list(range(-(-rows // 32))), (spec,))]
+    else:
+        plan = [ScheduledSequence(i, [0], 600, list(range(20)), (spec,)) for i in range(rows)]
+    program.run(plan, [_native.SampleRequest(_native.SequenceSampling(temperature=0.0), 0) for _ in plan])
+    return device.launches
+
+
+def _record_model(ops: NativeOps, program: Program, type: str) -> None:
+    """As models.dense.forward; the head has few rows, which no kernel is compiled for."""
+    rng = np.random.default_rng(0)
+
+    def matrix(rows: int, columns: int, bias: int = 0) -> Any:
+        blocks = rng.integers(0, 256, (rows * columns // 32, 18 if type == "Q4_0" else 34), dtype=np.uint8)
+        blocks[:, :2] = np.array([0.01], np.float16).view(np.uint8)
+        stored = _native.StoredMatrix(blocks.tobytes(), type, rows, columns)
+        return ops.device.pack([stored])
+
+    norm = [1.0] * HIDDEN
+    table = _native.StoredMatrix(np.zeros((2, HIDDEN), np.float32).tobytes(), "F32", 2, HIDDEN)
+    x, normed = program.float_buffer(HIDDEN, False), program.quantized_buffer(HIDDEN, False, 1)
+    qkv_width = (HEADS + 2 * KV_HEADS) * DIM
+    qkv, attended = program.float_buffer(qkv_width, False), program.quantized_buffer(HIDDEN, False, 1)
+    activated = program.quantized_buffer(INNER, False, 1)
+    drawn, last = program.float_buffer(HIDDEN, True), program.quantized_buffer(HIDDEN, True, 2)
+    bias = np.zeros((KV_HEADS, DIM), np.float32)
+    bias[:, [3, 60, 67, 124]] = 5.0
+    program.embed(table, x)
+    program.rms_norm(x, norm, 1e-6, normed)
+    program.linear(normed, matrix(qkv_width, HIDDEN), [0.5] * qkv_width, qkv, False)
+    program.attention(qkv, 0, attended, [], [], 1e-6, bias.reshape(-1).tolist())
+    program.linear(attended, matrix(HIDDEN, HIDDEN), [], x, True)
+    program.rms_norm(x, norm, 1e-6, normed)
+    program.linear_silu_mul(normed, matrix(2 * INNER, HIDDEN), activated)
+    program.linear(activated, matrix(HIDDEN, INNER), [], x, True)
+    program.select_rows(x, drawn)
+    program.rms_norm(drawn, norm, 1e-6, last)
+    program.logits(last, matrix(64, HIDDEN), False)
+
+
+@dataclass
+class Compiled:
+    """What a kernel was compiled to. `registers` and `spilled` (bytes) are a thread's."""
+
+    target: str
+    kernel: str
+    registers: int = 0
+    spilled: int = 0
+    shared: int = 0
+    tensor_instructions: int = 0
+    inexact: list[str] = field(default_factory=list)  # instructions whose results may differ from the CPU's
+    error: str = ""
+
+    def faults(self) -> list[str]:
+        """The rules that it breaks."""
+        found = [self.error] if self.error else []
+        found += [f"{self.spilled} bytes a thread are spilled"] if self.spilled else []
+        found += [f"{self.shared} bytes of shared memory"] if self.shared > MOST_SHARED else []
+        found += [f"inexact: {', '.join(sorted(set(self.inexact)))}"] if self.inexact else []
+        if not self.error and self.target.isdigit() and self.kernel.split()[0] in PRODUCTS:
+            found += [] if self.tensor_instructions else ["no tensor instruction"]
+        return found
+
+
+def compile_launch(launch: Launch, target: str) -> Compiled:
+    """Compile for "90" (NVIDIA's compute capability 9.0) or for an AMD architecture."""
+    result = Compiled(target, str(launch))
+    constants = {name: value for name, value in launch.constants if name in launch.kernel.arg_names}
+    signature = dict(launch.signature) | dict.fromkeys(constants, "constexpr")
+    names = launch.kernel.arg_names
+    hints = {(names.index(name),): [["tt.divisibility", 16]] for name in launch.divisible}
+    source = ASTSource(
+        fn=launch.kernel, signature={name: signature[name] for name in names}, constexprs=constants, attrs=hints
+    )
+    gpu = GPUTarget("cuda", int(target), 32) if target.isdigit() else GPUTarget("hip", target, 64)
+    options = {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": False}
+    try:
+        compiled = triton.compile(source, target=gpu, options=options)
+    except Exception as error:  # Triton's own kinds
+        result.error = f"{type(error).__name__}: {str(error)[-300:]}"
+        return result
+    result.shared = compiled.metadata.shared
+    if target.isdigit():
+        _look_at(compiled, result)
+    return result
+
+
+def _look_at(compiled: Any, result: Compiled) -> None:
+    ptx = compiled.asm["ptx"]
+    result.tensor_instructions = len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async)\S*", ptx))
+    # Without a rounding mode, the assembler may contract them; .approx and .ftz round otherwise than the CPU.
+    result.inexact = re.findall(r"^\s*(?:@%p\d+ )?((?:mul|add|sub)\.(?:ftz\.)?f32|\S+\.(?:approx|ftz)\S*)\s", ptx, re.M)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        usage = subprocess.run(
+            [_TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", usage)
+    assert found, usage
+    result.registers, result.spilled = int(found[1]), int(found[2]) + int(found[3])
+
+
+def all_launches() -> list[Launch]:
+    """Every kernel of decoding and of prefill, each once."""
+    steps = [(1, "Q4_0", False), (1, "Q8_0", False), (64, "Q4_0", False), (64, "Q8_0", False), (256, "Q8_0", True)]
+    return list(dict.fromkeys(launch for step in steps for launch in recorded_launches(*step[:2], prefill=step[2])))
+
+
+def compiled_for(chosen: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Compiled]:
+    """For each target the kernels with one of these parts in their names; without parts, all."""
+    launches = all_launches()
+    for target, parts in chosen:
+        for launch in launches:
+            if not parts or any(part in str(launch) for part in parts):
+                yield compile_launch(launch, target)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="+", help="such as 90, gfx942, 80:attend or 86:linear BITS=4,fold")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    chosen = [
+        (target, list(filter(None, parts.split(","))))
+        for target, _, parts in (argument.partition(":") for argument in arguments.targets)
+    ]
+    results = []
+    for result in compiled_for(chosen):
+        results.append(result)
+        if not arguments.json:
+            faults = "; ".join(result.faults()) or "ok"
+            print(
+                f"{result.target:>6} {result.kernel:60} {result.registers:4} registers {result.shared:6} shared "
+                f"{result.tensor_instructions:3} tensor  {faults}",
+                flush=True,
+            )
+    launches = Counter(launch.name for launch in recorded_launches(64, "Q4_0"))
+    if arguments.json:
+        compiled = [asdict(result) | {"faults": result.faults()} for result in results]
+        print(json.dumps({"launches": launches, "compiled": compiled}))
+    else:
+        print("launches of a layer and the head:", dict(launches))
+    return int(any(result.faults() for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,8 +7,9 @@ Two clients, one with a local engine and one whose engine runs behind `antiphon 
 its own), answer the same requests in turn, round by round, since machines drift. Without MODEL the engines are fake: a
 step takes no time, so what is left is scheduling and messages. `step_seconds` is the time from one token of an answer
 to its next, as the client sees it: the median of all answers of a round, and of the rounds; `cpu_seconds_per_token` is
-the processor time of the client's process, of the engine's, and of the host's. The network itself is not measured: a real one adds its round trip to the first token
-of an answer, and nothing to the time between tokens, since nobody waits for an acknowledgement.
+the processor time of the client's process, of the engine's, and of the host's. The network itself is not measured: a
+real one adds its round trip to the first token of an answer, and nothing to the time between tokens, since nobody waits
+for an acknowledgement.
 """
 
 from __future__ import annotations

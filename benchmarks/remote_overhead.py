@@ -6,7 +6,7 @@
 Two clients, one with a local engine and one whose engine runs behind `antiphon engine-host` on 127.0.0.1 (a process of
 its own), answer the same requests in turn, round by round, since machines drift. Without MODEL the engines are fake: a
 step takes no time, so what is left is scheduling and messages. `step_seconds` is the time from one token of an answer
-to its next, as the client sees it: the median of all answers of a round, and of the rounds; `cpu_seconds_per_token` is
+to its next, as the client sees it: the median of all answers of a round, and of the rounds. `cpu_seconds_per_token` is
 the processor time of the client's process, of the engine's, and of the host's. The network itself is not measured: a
 real one adds its round trip to the first token of an answer, and nothing to the time between tokens, since nobody waits
 for an acknowledgement.
@@ -22,8 +22,8 @@ import secrets
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,17 @@ async def running(config: EngineConfig) -> AsyncIterator[EngineClient]:
         await client.stop()
 
 
-def settings_of(model: str) -> EngineConfig:
-    """The engines' settings, with the memory of one of them counted twice."""
+@contextmanager
+def settings_of(model: str) -> Iterator[EngineConfig]:
+    """The engines' settings, while the model's files are open."""
     if not model:
-        return EngineConfig("", engines=1, fake=True)
+        yield EngineConfig("", engines=1, fake=True)
+        return
     found = resolve_model(model, Console(stderr=True))
     assembly = assemble(found, EngineConfig(model, engines=1, kv_cache_tokens=32_768), ServerConfig())
     assembly.model.text.close()
-    return assembly.engine
+    yield assembly.engine
+    assembly.checkpoint.files.close()
 
 
 def child_of(pid: int) -> int:
@@ -120,10 +123,9 @@ async def measure(side: Side, name: str, users: int, tokens: int) -> None:
         side.cpu_seconds.setdefault(what, []).append((cpu_seconds(pid) - before[what]) / (users * tokens))
 
 
-async def compare(model: str, users: int, tokens: int, rounds: int) -> dict[str, Any]:
-    config = settings_of(model)
+async def compare(config: EngineConfig, users: int, tokens: int, rounds: int) -> dict[str, Any]:
     async with (
-        engine_host(model) as (address, host),
+        engine_host(config.model) as (address, host),
         running(config) as local,
         running(replace(config, engines=0, remote_engines=(address,))) as remote,
     ):
@@ -155,8 +157,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
-    for users in map(int, arguments.users.split(",")):
-        results[str(users)] = asyncio.run(compare(arguments.model, users, arguments.tokens, arguments.rounds))
+    with settings_of(arguments.model) as config:
+        for users in map(int, arguments.users.split(",")):
+            results[str(users)] = asyncio.run(compare(config, users, arguments.tokens, arguments.rounds))
     record("remote_overhead", {"tokens": arguments.tokens, "users": results}, arguments.json, arguments.model or "fake")
 
 

@@ -168,6 +168,7 @@ def test_recipes_of_other_servers_work_unchanged_and_say_what_has_no_effect(monk
     [
         ("--tensor-parallel-size 4", "use --engines"),
         ("-tp=2", "use --engines"),
+        ("--rpc 10.0.0.5:50052", "use --engines tcp://HOST:8010"),
         ("--dtype float16", "--quantization w8"),
         ("--reasoning-parser mistral", "leave it out"),
         ("--reasoning-budget 0", "thinking_budget"),

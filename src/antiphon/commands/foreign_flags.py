@@ -56,6 +56,9 @@ FOREIGN_FLAGS = (
     ForeignFlag(("-fa", "--flash-attn"), "perhaps a value", "on|off|auto", "there is one implementation of attention"),
     _value("-tp --tensor-parallel-size", "1", _ONE_ENGINE, "use --engines"),
     _value("-pp --pipeline-parallel-size", "1", _ONE_ENGINE, "use --engines"),
+    _value(
+        "--rpc", "none", _ONE_ENGINE, "antiphon engine-host runs whole engines there; use --engines tcp://HOST:8010"
+    ),
     _value("-asc --api-server-count", "1", "there is one server process", "there is one; leave it out"),
     _value("--distributed-executor-backend", _ANY, _ONE_ENGINE),
     _value("-tb --threads-batch", _NUMBER, "--threads holds for prompts and answers alike"),

@@ -161,7 +161,9 @@ class Session:
         interval = min(max(interval, _FASTEST_HEARTBEAT), _SLOWEST_HEARTBEAT)
         while True:
             engine = self._engine
-            if engine is None:
+            if self._channel.is_backed_up:
+                pass  # a front that reads nothing gets no heartbeats either, which would only take memory
+            elif engine is None:
                 self._say(Heartbeat(self._prepared))
             else:
                 self._say(Heartbeat(self._prepared + engine.progress, sorted(engine.working_on)))

@@ -195,7 +195,8 @@ class RemoteEngine:
         heartbeat = encode_control(Heartbeat())
         received, silent = self._channel.num_received, 0.0
         while silent < self._patience():
-            self._channel.send(Kind.CONTROL, heartbeat)
+            if not self._channel.is_backed_up:
+                self._channel.send(Kind.CONTROL, heartbeat)
             before = time.monotonic()
             await asyncio.sleep(self._interval)
             if self._channel.num_received != received:

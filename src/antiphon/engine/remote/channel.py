@@ -22,6 +22,7 @@ _HEADER = struct.Struct("<IB")  # length of the payload, kind
 _NUMBER = struct.Struct("<Q")
 _SEAL_BYTES = 16
 _READ_BYTES = 1 << 18
+_BACKED_UP_BYTES = 1 << 20
 
 
 class Kind(IntEnum):
@@ -107,6 +108,11 @@ class Channel:
         frame = self._sealer.seal(kind, payload)
         if not self._writer.is_closing():
             self._writer.write(frame)
+
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether the other side has not read what was sent to it for a while."""
+        return self._writer.transport.get_write_buffer_size() > _BACKED_UP_BYTES
 
     async def drain(self) -> None:
         """Wait until the other side has read enough of what was queued. Raises ConnectionError if it is gone."""

@@ -112,28 +112,31 @@ async def _simulate(
 
 
 def run_all(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All runs for all numbers of engines."""
+    """All runs for all numbers of engines. What has been simulated so far is kept in `arguments.json`."""
     model = StepModel.from_steps(arguments.steps, arguments.between)
     clock = virtual_time.install()
     from fleet_traffic import Traffic
 
     usual = Traffic(rate=arguments.rate, seed=arguments.seed)
     cases = {"usual": usual, "overload": replace(usual, rate=arguments.overload, token_seconds=0.3), "death": usual}
-    rows = []
-    for engines in (int(each) for each in arguments.engines.split(",")):
-        seconds = min(arguments.seconds, arguments.engine_seconds / engines)
-        for name in arguments.runs.split(","):
-            row = simulate(clock, model, cases[name], engines, seconds, with_death=name == "death")
-            rows.append({"run": name, **row})
-            print(rows[-1], file=sys.stderr, flush=True)
     errors = errors_of(model, arguments.steps)
-    return {
+    rows: list[dict[str, Any]] = []
+    result = {
         "steps": arguments.steps.name,
         "between": arguments.between,
         "model_error": {"least": min(errors), "largest": max(errors)},
         "traffic": asdict(usual),
         "runs": rows,
     }
+    for engines in (int(each) for each in arguments.engines.split(",")):
+        seconds = min(arguments.seconds, arguments.engine_seconds / engines)
+        for name in arguments.runs.split(","):
+            row = simulate(clock, model, cases[name], engines, seconds, with_death=name == "death")
+            rows.append({"run": name, **row})
+            print(rows[-1], file=sys.stderr, flush=True)
+            if arguments.json:
+                record("fleet", result, arguments.json)
+    return result
 
 
 def size_all(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -28,13 +28,13 @@ os.environ.pop("TRITON_INTERPRET", None)  # decided when Triton is imported
 import numpy as np
 import torch
 import triton
+from shapes import R1
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from antiphon import _native
-from antiphon.ops.native import NativeOps
 from antiphon.ops.triton.device import TYPES, Device
-from antiphon.ops.triton.program import Program, ProgramShape
+from antiphon.ops.triton.program import Program
 from antiphon.request import SamplingParams
 from antiphon.step import SampleSpec, ScheduledSequence
 
@@ -43,7 +43,6 @@ MOST_SHARED = 99 << 10  # bytes a block, on the smallest of the targets (8.6 and
 PRODUCTS = ("linear", "linear_silu_mul", "correct_panels", "attend")
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 _TYPES = {"float32": "*fp32", "float16": "*fp16", "int32": "*i32", "int8": "*i8", "uint8": "*u8"}
-HIDDEN, INNER, HEADS, KV_HEADS, DIM, VOCABULARY = 1536, 8960, 12, 2, 128, 151_936
 
 
 @dataclass(frozen=True)
@@ -112,21 +111,8 @@ def _multiples(value: float) -> tuple[float, ...]:
 def recorded_launches(rows: int, type: str, *, prefill: bool = False) -> list[Launch]:
     """The launches of one layer of R1's shape, and of its head, for a step of so many rows."""
     device, host = RecordingDevice(), _native.Device("auto", 2)
-    shape = ProgramShape(
-        max_tokens=512,
-        max_sequences=256,
-        vocabulary=VOCABULARY,
-        num_layers=1,
-        num_heads=HEADS,
-        num_kv_heads=KV_HEADS,
-        head_dim=DIM,
-        context_length=4096,
-        num_blocks=512,
-        rope_frequencies=[10_000.0 ** (-2 * i / DIM) for i in range(DIM // 2)],
-    )
-    program = Program(device, host, shape)
-    ops = NativeOps(host, program, attended_width=HEADS * DIM, epsilon=1e-6, wide_activations=False)
-    _record_model(ops, program, type)
+    program = Program(device, host, R1.program_shape(num_layers=1, max_tokens=512, max_sequences=256, num_blocks=512))
+    R1.record(program, host, type, num_layers=1, head_rows=64)  # a head's rows are not compiled in
     sampling = SamplingParams(temperature=0.0)
     spec = SampleSpec(sampling, 0, 0)
     if prefill:
@@ -135,38 +121,6 @@ def recorded_launches(rows: int, type: str, *, prefill: bool = False) -> list[La
         plan = [ScheduledSequence(i, [0], 600, list(range(20)), (spec,)) for i in range(rows)]
     program.run(plan, [_native.SampleRequest(_native.SequenceSampling(temperature=0.0), 0) for _ in plan])
     return device.launches
-
-
-def _record_model(ops: NativeOps, program: Program, type: str) -> None:
-    """As models.dense.forward; the head has few rows, which no kernel is compiled for."""
-    rng = np.random.default_rng(0)
-
-    def matrix(rows: int, columns: int, bias: int = 0) -> Any:
-        blocks = rng.integers(0, 256, (rows * columns // 32, 18 if type == "Q4_0" else 34), dtype=np.uint8)
-        blocks[:, :2] = np.array([0.01], np.float16).view(np.uint8)
-        stored = _native.StoredMatrix(blocks.tobytes(), type, rows, columns)
-        return ops.device.pack([stored])
-
-    norm = [1.0] * HIDDEN
-    table = _native.StoredMatrix(np.zeros((2, HIDDEN), np.float32).tobytes(), "F32", 2, HIDDEN)
-    x, normed = program.float_buffer(HIDDEN, False), program.quantized_buffer(HIDDEN, False, 1)
-    qkv_width = (HEADS + 2 * KV_HEADS) * DIM
-    qkv, attended = program.float_buffer(qkv_width, False), program.quantized_buffer(HIDDEN, False, 1)
-    activated = program.quantized_buffer(INNER, False, 1)
-    drawn, last = program.float_buffer(HIDDEN, True), program.quantized_buffer(HIDDEN, True, 2)
-    bias = np.zeros((KV_HEADS, DIM), np.float32)
-    bias[:, [3, 60, 67, 124]] = 5.0
-    program.embed(table, x)
-    program.rms_norm(x, norm, 1e-6, normed)
-    program.linear(normed, matrix(qkv_width, HIDDEN), [0.5] * qkv_width, qkv, False)
-    program.attention(qkv, 0, attended, [], [], 1e-6, bias.reshape(-1).tolist())
-    program.linear(attended, matrix(HIDDEN, HIDDEN), [], x, True)
-    program.rms_norm(x, norm, 1e-6, normed)
-    program.linear_silu_mul(normed, matrix(2 * INNER, HIDDEN), activated)
-    program.linear(activated, matrix(HIDDEN, INNER), [], x, True)
-    program.select_rows(x, drawn)
-    program.rms_norm(drawn, norm, 1e-6, last)
-    program.logits(last, matrix(64, HIDDEN), False)
 
 
 @dataclass

@@ -6,7 +6,11 @@ take over each other's requests. On `--device interpreter` the same kernels run 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from threading import Event, Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +23,10 @@ from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps
 from antiphon.ops.native_sampling import Samplings
-from antiphon.ops.triton.device import Device
+from antiphon.ops.triton.device import Device, require_cuda
 from antiphon.ops.triton.program import Program, ProgramShape
+from antiphon.ops.triton.tiles import TILE_ROWS
+from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import (
     CpuRunner,
     fingerprint_of,
@@ -32,13 +38,20 @@ from antiphon.runtime.cpu import (
     wide_activations,
 )
 from antiphon.runtime.fingerprint import model_fingerprint
-from antiphon.step import LoadReport, StepPlan, StepResult
+from antiphon.step import LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
+
+LONGEST_COMPILATION = 900.0  # seconds, of all kernels, on a machine whose cache of them is empty
 
 
 def create_runner(
     config: EngineConfig, progress: memoryview | None = None, report: LoadReport = lambda fraction, phase: None
 ) -> GpuRunner:
-    """Load `config.model` onto `config.device`; otherwise as `runtime.cpu.create_runner`."""
+    """Load `config.model` onto `config.device`; otherwise as `runtime.cpu.create_runner`.
+
+    Raises ConfigError where the device cannot be used, NotEnoughMemory where it is too small.
+    """
+    if config.device != "interpreter":
+        require_cuda(config.device)
     return load_runner(GpuRunner, config, progress, report)
 
 
@@ -105,13 +118,46 @@ class GpuRunner:
         """
         fingerprint = fingerprint_of(self._host)
         if not self._device.is_interpreter:
-            ours, cpus = (
-                probe_fingerprint(create, self._host, self._config.device) for create in (GpuRunner, CpuRunner)
-            )
+            with self._progressing():
+                self.warm_up()
+                ours, cpus = (
+                    probe_fingerprint(create, self._host, self._config.device) for create in (GpuRunner, CpuRunner)
+                )
             fingerprint = fingerprint if ours == cpus else ours
         settings = model_settings(self._config, self._spec, self._wide)
         model = model_fingerprint(self, settings)
         self._fingerprints = {"fingerprint": fingerprint, "model_fingerprint": model}
+
+    def warm_up(self) -> None:
+        """Run steps of every size that a tile is chosen for, so that no request waits for a kernel to be compiled.
+
+        Call it before the first request: it writes to the first KV blocks.
+        """
+        spec = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
+        for rows in sorted({min(size, self._config.max_num_sequences) for size in TILE_ROWS}):
+            self.execute(StepPlan([ScheduledSequence(-1 - i, [0], 0, [0], (spec,)) for i in range(rows)]))
+            self.execute(StepPlan([], finished_sequence_ids=[-1 - i for i in range(rows)]))
+        longest = min(max(TILE_ROWS), self._config.max_batch_tokens, self.context_length)
+        blocks = list(range(-(-longest // self.block_size)))
+        self.execute(StepPlan([ScheduledSequence(-1, [0] * longest, 0, blocks)]))
+
+    @contextmanager
+    def _progressing(self) -> Iterator[None]:
+        """Progress is noted meanwhile: a compiler reports none. For a limited time, so that a hang is still found."""
+        done = Event()
+
+        def note() -> None:
+            end = time.monotonic() + LONGEST_COMPILATION
+            while not done.wait(0.5) and time.monotonic() < end:
+                self._note_progress()
+
+        thread = Thread(target=note, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def describe(self) -> dict[str, str | int | float]:
         formats = sorted(self._weight_bytes)

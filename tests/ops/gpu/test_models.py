@@ -81,3 +81,12 @@ def test_a_step_that_does_not_fit_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=r"fit|vocabulary|larger"):
             runner.execute(StepPlan([sequence]))
+
+
+def test_warming_up_changes_no_answer() -> None:
+    checkpoint = tiny_model(num_hidden_layers=1)
+    cold, warm = (gpu_runner(checkpoint, num_blocks=2, max_tokens=8, max_sequences=2) for _ in range(2))
+    warm.warm_up()
+    plan = StepPlan([scheduled(PROMPT[:7], [0])])
+    assert warm.execute(plan) == cold.execute(plan)
+    assert np.array_equal(warm.logits(), cold.logits())

@@ -6,6 +6,8 @@ launches or waits. Arrays are torch's; the kernels only see their addresses.
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -13,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from antiphon.errors import ConfigError
 
 Tensor: TypeAlias = torch.Tensor
 TYPES = {
@@ -22,6 +26,24 @@ TYPES = {
     "int8": torch.int8,
     "uint8": torch.uint8,
 }
+
+
+def require_cuda(name: str) -> None:
+    """Raise ConfigError, saying what to do, unless PyTorch and Triton can use the device "cuda:N"."""
+    if torch.version.cuda is None:
+        raise ConfigError(
+            f"--device {name}: PyTorch {torch.__version__} was built without CUDA; install its CUDA build"
+        )
+    try:
+        torch.cuda.init()
+        count = torch.cuda.device_count()
+    except RuntimeError as error:  # such as: the driver is too old for this CUDA
+        reason = str(error).splitlines()[0][:300]
+        raise ConfigError(f"--device {name}: PyTorch cannot use the GPU: {reason}") from None
+    if int(name.partition(":")[2]) >= count:
+        raise ConfigError(f"--device {name}: PyTorch sees {count} GPUs (is CUDA_VISIBLE_DEVICES set?)")
+    if not (os.environ.get("CC") or any(map(shutil.which, ("gcc", "clang", "cc")))):
+        raise ConfigError(f"--device {name}: Triton needs a C compiler; install gcc")
 
 
 class Device:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+TILE_ROWS = (1, 16, 32, 64)  # a number of rows for each of a GPU's tiles
+
 
 def next_power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()

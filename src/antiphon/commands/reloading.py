@@ -22,8 +22,8 @@ from fastapi import FastAPI
 from rich.console import Console
 
 from antiphon.api.context import Context
+from antiphon.commands.engine_places import memory_elsewhere
 from antiphon.commands.logs import change_logging
-from antiphon.commands.remote_memory import memory_elsewhere
 from antiphon.commands.setting_changes import (
     engine_changes,
     fixed_settings,

@@ -21,9 +21,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.text import Text
 
 from antiphon import __version__
+from antiphon.commands.engine_places import EnginePlaces
 from antiphon.commands.logs import dropped_lines, set_up_logging
 from antiphon.commands.reloading import Reloader, Reread, Served
-from antiphon.commands.remote_memory import memory_elsewhere
 from antiphon.commands.service_status import reported
 from antiphon.commands.startup import (
     curl_line,
@@ -117,10 +117,11 @@ async def running(
     listener = listen(settings.host, settings.port)
     # Now, since a server that is stopped while it is loading closes the socket.
     url = url_of(listener, secure=bool(settings.ssl_certfile))
-    elsewhere = await memory_elsewhere(engine_config, settings)
+    places = EnginePlaces(lambda: settings)
+    elsewhere = await places.memory_elsewhere(engine_config)
     assembly = assemble(found, engine_config, settings, elsewhere=elsewhere)
     model, checkpoint = assembly.model, assembly.checkpoint
-    engine = EngineClient(assembly.engine, settings, model.text.vocabulary)
+    engine = EngineClient(assembly.engine, settings, model.text.vocabulary, launchers=places.launchers)
     systemd = Systemd()
     served = Served(found, engine_config, assembly)
     reloader = Reloader(reread, served, settings, engine, console, systemd) if reread else None
@@ -161,6 +162,7 @@ async def running(
             server.should_exit = True
             server.force_exit = server.force_exit or not engine.is_ready
             await engine.stop()
+            await places.close()
             await serving
             # Not before the last engine is gone, which inherits the files.
             if reloader:

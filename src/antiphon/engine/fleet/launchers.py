@@ -6,8 +6,9 @@ import asyncio
 import logging
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from antiphon.config import ServerConfig
 from antiphon.engine.fleet.launching import HERE, Launcher, LaunchError, Launchers
@@ -19,12 +20,19 @@ from antiphon.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 
-def launchers_for(settings: Callable[[], ServerConfig]) -> Launchers:
-    """A function from addresses to launchers, with the settings that the server has at that moment."""
+def launchers_for(
+    settings: Callable[[], ServerConfig], others: Mapping[str, Launchers] = MappingProxyType({})
+) -> Launchers:
+    """A function from addresses to launchers, with the settings that the server has at that moment.
+
+    `others`: what finds launchers for addresses with schemes that are not known here, as "ray" of `ray://auto`.
+    """
 
     def launcher_at(address: str) -> Launcher:
         if address == HERE:
             return LocalLauncher()
+        if other := others.get(address.partition(":")[0]):
+            return other(address)
         host = parse_address(address)
         return RemoteLauncher(host, host_access(host, settings(), lambda: settings().hang_timeout))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from antiphon.engine.remote import ray_address
 from antiphon.errors import ConfigError
 
 DEFAULT_PORT = 8010
@@ -41,6 +42,7 @@ def parse_engines(text: str) -> tuple[int, tuple[str, ...]]:
     """The value of `--engines`: the number of engines here, and an address for each engine elsewhere.
 
     As in `2`, `tcp://a:8010,tcp://b:8010` (none here) or `2,tcp://a:8010,tcp://a:8010` (two here, and two there).
+    On Ray (`ray_address`) one item may ask for several.
 
     Raises:
         ConfigError: an item is neither a number nor an address, or there are two numbers.
@@ -50,9 +52,17 @@ def parse_engines(text: str) -> tuple[int, tuple[str, ...]]:
     if len(numbers) > 1:
         raise ConfigError(f"--engines {text}: has more than one number of engines on this machine")
     try:
-        addresses = tuple(str(parse_address(item)) for item in items if item not in numbers)
+        addresses = tuple(address for item in items if item not in numbers for address in _addresses(item))
     except ConfigError as error:
         raise ConfigError(
             f"--engines {text}: {error.message}, and the number of engines on this machine is like 2"
         ) from None
     return int(numbers[0]) if numbers else 0, addresses
+
+
+def _addresses(item: str) -> list[str]:
+    """An address for each engine that an item asks for. Raises ConfigError."""
+    if item.startswith(f"{ray_address.SCHEME}:"):
+        address, count = ray_address.parse_ray_address(item)
+        return [str(address)] * count
+    return [str(parse_address(item))]

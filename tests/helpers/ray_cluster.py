@@ -1,0 +1,151 @@
+"""A real Ray cluster of several nodes on this machine, in a process of its own; run as a script, it is that process.
+
+It starts nodes as asked on its standard input, and ends them all when that is closed. Nodes have no dashboard, which
+the tests do not need, and which takes long to import.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fronts import is_gone
+
+_STORE_BYTES = 80 << 20
+_OPTIONAL = "aiohttp_cors"  # without it, Ray starts without its dashboard
+
+
+@dataclass
+class RayCluster:
+    """A cluster that runs."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    def processes(self, name: str) -> list[int]:
+        """The cluster's processes with a name in their command line, the oldest first."""
+        return [pid for pid in descendants(self.process.pid) if name in command_line(pid)]
+
+    def add_node(self, num_cpus: int) -> None:
+        """Start another node."""
+        self.say(f"add {num_cpus}")
+
+    def kill_node(self) -> None:
+        """End the node that was added last, as if its machine had lost its power."""
+        self.say("kill")
+
+    def say(self, what: str) -> str:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        assert answer, "the cluster has ended"
+        return answer
+
+
+@contextmanager
+def ray_cluster(folder: Path, *num_cpus: int) -> Iterator[RayCluster]:
+    """A cluster whose nodes have so many CPUs, beside a head without any. Afterwards nothing of it is left."""
+    missing = folder / "without"
+    missing.mkdir()
+    (missing / f"{_OPTIONAL}.py").write_text("raise ModuleNotFoundError('the tests need no dashboard')\n")
+    environment = os.environ | {
+        "PYTHONPATH": str(missing),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "100",
+    }
+    with (folder / "cluster.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, __file__], env=environment, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+        )  # fmt: skip
+    everything: list[int] = []
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address, (folder / "cluster.log").read_text()
+        cluster = RayCluster(process, address)
+        for each in num_cpus:
+            cluster.add_node(each)
+        yield cluster
+        everything = descendants(process.pid)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(60)
+        assert process.stdout is not None
+        process.stdout.close()
+    assert not [command_line(pid) for pid in everything if not is_gone(pid)]
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes that a process has started, and that those have started."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                parents.setdefault(int(parent), []).append(int(folder.name))
+    found, queue = [], [pid]
+    while queue:
+        children = parents.get(queue.pop(), [])
+        found += children
+        queue += children
+    return sorted(found)
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
+
+
+def free_ports() -> dict[str, int]:
+    """Ports for a node's own processes, which a slow machine starts too late to be asked for them."""
+    names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    sockets = [socket.socket() for _ in names]
+    try:
+        for each in sockets:
+            each.bind(("", 0))
+        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def main() -> None:
+    """Serve standard input."""
+    # A node gives up if its processes need more than 15 seconds to start, so they go before everything else here.
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("-15")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from ray.cluster_utils import Cluster
+
+    options = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options, **free_ports()})
+    nodes = []
+    print(cluster.address, file=answers, flush=True)
+    try:
+        for line in sys.stdin:
+            match line.split():
+                case ["add", num_cpus]:
+                    nodes.append(cluster.add_node(num_cpus=int(num_cpus), **options, **free_ports()))
+                case ["kill"]:
+                    cluster.remove_node(nodes.pop(), allow_graceful=False)
+            print("done", file=answers, flush=True)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Engines on a real Ray cluster of several nodes: they come, go, die and scale, and no answer changes or ends early."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from fronts import expected, is_gone, read, until
+from loads import ask, fake_config
+from ray_cluster import RayCluster, command_line, descendants, ray_cluster
+
+from antiphon.commands.engine_places import EnginePlaces
+from antiphon.config import ServerConfig
+from antiphon.engine.client import EngineClient, EngineState
+from antiphon.engine.fleet.launching import LaunchError
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    with ray_cluster(tmp_path_factory.mktemp("ray"), 2, 1) as running:
+        yield running
+
+
+@asynccontextmanager
+async def client_on(
+    cluster: RayCluster, engines: int, *, server: ServerConfig | None = None, **engine: object
+) -> AsyncIterator[EngineClient]:
+    """A client with so many engines on the cluster, which are ready. Afterwards nothing of them is left."""
+    server = server or ServerConfig(hang_timeout=10.0)
+    places = EnginePlaces(lambda: server)
+    address = f"ray://{cluster.address}?num_cpus=1"
+    config = replace(fake_config(**engine), remote_engines=(address,) * engines)
+    client = EngineClient(config, server, launchers=places.launchers)
+    await client.start()
+    try:
+        await client.wait_ready()
+        yield client
+    finally:
+        hosts = [*cluster.processes("antiphon.ray.host_process"), *cluster.processes("antiphon.engine.worker")]
+        await client.drain(0)
+        await client.stop()
+        await places.close()
+        await until(lambda: all(map(is_gone, hosts)))
+        assert not cluster.processes("antiphon")
+
+
+def ready(client: EngineClient) -> int:
+    return sum(engine.state is EngineState.READY for engine in client.engines())
+
+
+class Users:
+    """People who send one request after the other, and know what must come."""
+
+    def __init__(self, client: EngineClient, count: int, max_tokens: int) -> None:
+        self._client = client
+        self._max_tokens = max_tokens
+        self._is_over = False
+        self._tasks = [asyncio.create_task(self._user(number)) for number in range(count)]
+
+    async def _user(self, number: int) -> int:
+        """Returns the number of answers."""
+        for turn in range(1000):
+            prompt, limit = [number + 1, turn + 1], self._max_tokens
+            request = ask(f"u{number}-{turn}", prompt, temperature=0.6, seed=number, max_tokens=limit)
+            assert await read(self._client.generate(request)) == expected(request)
+            if self._is_over:
+                break
+        return turn + 1
+
+    async def leave(self) -> None:
+        """Let everybody read their last answer. Raises if any answer was not what it is alone."""
+        self._is_over = True
+        assert min(await asyncio.gather(*self._tasks)) >= 1
+
+
+async def test_streams_go_on_while_engines_are_added_removed_and_killed(cluster: RayCluster):
+    async with client_on(cluster, 2, step_seconds=0.02) as client:
+        users = Users(client, 32, max_tokens=200)
+        await client.operations.add_engines(1, client.engines()[0].address or "")
+        assert ready(client) == 3
+        for name in ("antiphon.engine.worker", "ray::HostActor", "antiphon.ray.host_process"):
+            os.kill(cluster.processes(name)[0], signal.SIGKILL)
+            await until(lambda: ready(client) == 2)
+            await until(lambda: ready(client) == 3)
+        assert client.restarts == 3
+        await client.operations.remove_engine(client.engines()[0].id)
+        await users.leave()
+        assert client.counters.finished == client.counters.accepted
+
+
+async def test_engines_come_and_go_with_the_load(cluster: RayCluster):
+    server = ServerConfig(max_engines=3, autoscale_target_wait=0.1, upscale_delay=1.0, downscale_delay=2.0)
+    async with client_on(cluster, 1, server=server, max_num_sequences=2, step_seconds=0.01) as client:
+        users = Users(client, 20, max_tokens=60)
+        await until(lambda: ready(client) == 3)
+        await users.leave()
+        await until(lambda: ready(client) == len(client.engines()) == 1)
+
+
+async def test_without_room_or_without_a_cluster_the_reason_is_said(cluster: RayCluster):
+    places = EnginePlaces(ServerConfig)
+    try:
+        launcher = places.launchers(f"ray://{cluster.address}?num_cpus=50&placement_timeout=0.5")
+        with pytest.raises(LaunchError, match=r"no node of the Ray cluster had 50 CPUs free within 0\.5 seconds"):
+            await launcher.start(fake_config())
+        assert not cluster.processes("HostActor")
+        launcher = places.launchers("ray://127.0.0.1:1?num_cpus=1")
+        with pytest.raises(LaunchError, match=r"no Ray cluster can be reached at '127\.0\.0\.1:1'"):
+            await launcher.start(fake_config())
+    finally:
+        await places.close()
+
+
+async def test_streams_go_on_when_a_node_or_the_driver_is_gone(cluster: RayCluster):
+    async with client_on(cluster, 3, step_seconds=0.02) as client:
+        users = Users(client, 8, max_tokens=200)
+        cluster.kill_node()  # where one engine runs
+        await until(lambda: ready(client) == 2)
+        drivers = [pid for pid in descendants(os.getpid()) if "antiphon.ray.driver" in command_line(pid)]
+        os.kill(drivers[0], signal.SIGKILL)  # Ray ends all of its actors
+        await until(lambda: ready(client) == 0)
+        await until(lambda: ready(client) == 2)
+        await users.leave()

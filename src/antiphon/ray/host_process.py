@@ -14,11 +14,10 @@ import os
 import socket
 import sys
 
-from rich.console import Console
-
 from antiphon.engine_host.host import EngineHost, Machine
 from antiphon.engine_host.models import Models
 from antiphon.parent_death import die_with_parent
+from antiphon.terminal import console_on
 
 _BACKLOG = 16
 
@@ -31,7 +30,7 @@ def main() -> None:
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     logging.basicConfig(level=logging.INFO, format="engine host: %(message)s")
-    models = Models(Console(stderr=True, force_terminal=False), hub=hub, offline=offline == "offline")
+    models = Models(console_on(stderr=True), hub=hub, offline=offline == "offline")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.create_server((address, 0), family=family, backlog=_BACKLOG)
     answer.write(f"{listener.getsockname()[1]}\n")

@@ -559,6 +559,25 @@ def test_chat_without_a_server_says_how_to_start_one(capsys, monkeypatch):
     assert "antiphon serve" in text
 
 
+def test_inspect_says_who_fits_a_gpu_that_is_not_here(tmp_path):
+    model = str(write_gguf(tmp_path / "m.gguf", metadata()))
+    reports = [
+        json.loads(run("inspect", model, "--json", "--device", "cuda:0", "--memory", size).output)
+        for size in ("8GiB", "24GiB")
+    ]
+    small, large = (report["kv_cache"] for report in reports)
+    assert [report["memory"]["free"] for report in reports] == [7 << 30, 23 << 30]  # a GiB is its driver's and a step's
+    assert list(small) == ["int8"]
+    assert large["int8"]["capacity_tokens"] > 3 * small["int8"]["capacity_tokens"]
+    assert json.loads(run("inspect", model, "--json", "--memory", "1.5 GB").output)["memory"]["free"] == 1_500_000_000
+
+
+@pytest.mark.parametrize("memory", ["much", "24XB", "1e9", "GiB"])
+def test_inspect_refuses_a_memory_that_is_no_size(tmp_path, memory):
+    result = run("inspect", str(write_gguf(tmp_path / "m.gguf", metadata())), "--memory", memory)
+    assert "it must be a size such as 24GiB" in str(result.exception)
+
+
 def test_inspect(tmp_path):
     model = str(write_gguf(tmp_path / "m.gguf", metadata()))
     report = json.loads(run("inspect", model, "--json").output)

@@ -36,7 +36,7 @@ def _value(names: str, values: str, reason: str, instead: str = "") -> ForeignFl
     return ForeignFlag(tuple(names.split()), "a value", values, reason, instead)
 
 
-_NO_GPU = "no GPU is used"
+_NO_GPU = "a model is on one device as a whole, which --device chooses"
 _ONE_ENGINE = "the model is not divided; --engines serves copies of it"
 _FROM_TEMPLATE = "it is found in the model's chat template"
 _FROM_MODEL = "it is found in the model's files"

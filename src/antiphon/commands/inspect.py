@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from antiphon.commands.completion import one_of
 from antiphon.commands.pull import HubOption, ModelArgument, OfflineOption
 from antiphon.config import KV_CACHE_TYPES, QUANTIZATIONS, EngineConfig, ServerConfig
+from antiphon.errors import ConfigError
 from antiphon.terminal import console_on, print_note, printable
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ def inspect(
             autocompletion=one_of(QUANTIZATIONS),
         ),
     ] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Plan for this device: cpu, or cuda:N, which need not be here if --memory is given.")
+    ] = "cpu",
+    memory: Annotated[str, typer.Option(help="Plan for this much memory, such as 24GiB; default: what is free.")] = "",
     hub: HubOption = _DEFAULTS.hub,
     offline: OfflineOption = _DEFAULTS.offline,
 ) -> None:
@@ -41,6 +47,8 @@ def inspect(
       antiphon inspect model.gguf
 
       antiphon inspect demo --json
+
+      antiphon inspect deepseek-r1:1.5b --device cuda:0 --memory 24GiB
     """
     from antiphon.formats import open_checkpoint
     from antiphon.loading.model import resolve_model
@@ -49,30 +57,57 @@ def inspect(
     checkpoint = open_checkpoint(found.path)
     if found.typed:  # a folder in a cache has a commit for its name
         checkpoint = replace(checkpoint, name=found.name)
-    report = describe(checkpoint, quantization)
+    report = describe(checkpoint, quantization, device, _bytes_of(memory) if memory else None)
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         _print(report)
 
 
-def describe(checkpoint: Checkpoint, quantization: str = "auto") -> dict[str, Any]:
-    """Everything `inspect` reports about a checkpoint; sizes in bytes, those in memory after `quantization`."""
+def _bytes_of(size: str) -> int:
+    """A size such as 24GiB, 500MB or 8g in bytes; raises ConfigError for anything else."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?) ?([kmgt]?)(i?b)?", size.strip().lower())
+    if not found:
+        raise ConfigError(f"--memory is {size[:100]!r}; it must be a size such as 24GiB")
+    is_decimal = found[3] == "b" and bool(found[2])
+    return int(float(found[1]) * (1000 if is_decimal else 1024) ** " kmgt".index(found[2] or " "))
+
+
+def _memory_of(device: str, memory: int | None, free: int) -> int:
+    """Bytes to plan for: `memory` or what is free, on a GPU without what its driver and a step take."""
+    from antiphon.machine.gpu import GPU_OVERHEAD_BYTES, gpu_memory
+
+    if device.startswith("cuda"):
+        return gpu_memory(device) if memory is None else max(0, memory - GPU_OVERHEAD_BYTES)
+    return free if memory is None else memory
+
+
+def describe(
+    checkpoint: Checkpoint, quantization: str = "auto", device: str = "cpu", memory: int | None = None
+) -> dict[str, Any]:
+    """Everything `inspect` reports about a checkpoint; sizes in bytes, those in memory after `quantization`.
+
+    `memory`: bytes that the device has; None: what is free on it.
+    """
     from antiphon import footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
     from antiphon.machine import default_engines, see_machine
+    from antiphon.machine.gpu import choose_device
     from antiphon.memory_plan import plan_engines
 
     machine = see_machine()
     settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
-    free = machine.memory.free
-    most = default_engines(machine.processors)
+    config = EngineConfig("", quantization=quantization, device=device)
+    if memory is None or device == "auto":  # a device that is not here is not looked for
+        device = choose_device(device)
+    free = _memory_of(device, memory, machine.memory.free)
+    most = default_engines(machine.processors) if device == "cpu" else 1
     # One for each type of KV cache; that of the default type is what `serve` would do.
     plans = [
-        plan_engines(checkpoint, EngineConfig("", quantization=quantization, kv_cache_type=kind), free, most)
-        for kind in KV_CACHE_TYPES
+        plan_engines(checkpoint, replace(config, kv_cache_type=kind), free, most)
+        for kind in (KV_CACHE_TYPES if device == "cpu" else ("int8",))
     ]
     plan = plans[0]
     choice, weights = plan.quantization, plan.weights

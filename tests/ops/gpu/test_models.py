@@ -70,6 +70,21 @@ def test_a_request_alone_gets_the_bits_that_it_gets_in_a_batch() -> None:
     assert np.array_equal(alone.logits()[0], batched.logits()[1])
 
 
+def test_an_answer_begun_on_the_gpu_continues_on_the_cpu_with_the_same_tokens() -> None:
+    """As after the death of an engine: the other computes all known tokens again, in one step."""
+    checkpoint = tiny_model(num_hidden_layers=1)
+    gpu, cpu = gpu_runner(checkpoint, max_sequences=2), cpu_runner(checkpoint, max_sequences=2)
+    sampling = SamplingParams(temperature=1.0, seed=8)
+    known = PROMPT[:12]
+    for position in range(3):
+        start = 0 if position == 0 else len(known) - 1
+        spec = SampleSpec(sampling, 0, position)
+        (token,) = gpu.execute(StepPlan([scheduled(known[start:], [0], start=start, sample=spec)])).sampled
+        (again,) = cpu.execute(StepPlan([scheduled(known, [1], id=position, sample=spec)])).sampled
+        assert again.token_id == token.token_id
+        known.append(token.token_id)
+
+
 def test_a_step_that_does_not_fit_is_refused() -> None:
     runner = gpu_runner(tiny_model(), num_blocks=2, max_tokens=8, max_sequences=1)
     for sequence in (

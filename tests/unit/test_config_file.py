@@ -53,6 +53,8 @@ def test_a_file_may_name_the_model_and_every_setting(settings):
             lines.append(f"{name} = {str(not default).lower()}")
         elif isinstance(default, (int, float)):
             lines.append(f"{name} = {default / 2 if 0 < default < 1 else default + 2}")
+        elif name == "peer":
+            lines.append(f'{name} = ["http://10.0.0.6:8000", "http://10.0.0.7:8000"]')
         elif default is None:
             lines.append(f'{name} = ["first:0123456789-{name}", "second:1123456789-{name}"]')
         else:
@@ -63,6 +65,7 @@ def test_a_file_may_name_the_model_and_every_setting(settings):
     assert server.port == 8002
     assert server.loop_guard is False
     assert [key.name for key in server.api_keys] == ["first", "second"]
+    assert (server.peers[1], server.peer_key) == ("http://10.0.0.7:8000", "0123456789-admin-key")
 
 
 def test_the_command_line_comes_first_then_the_environment_then_the_file(settings, monkeypatch):

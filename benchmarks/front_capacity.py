@@ -2,6 +2,7 @@
 """What one front process carries: tokens a second over many streams, from a fake engine that costs the front nothing.
 
     python benchmarks/front_capacity.py [MODEL] [--streams 200] [--tokens 300] [--rate 15000] [--profile]
+    python benchmarks/front_capacity.py [MODEL] --first-token 200 [--step 0.03]
 
 The front is the whole server as `antiphon serve` runs it, in a process of its own; MODEL (the demo model) gives the
 tokenizer alone. `--rate` is how many tokens a second the engine hands over, one to each stream in a step; 0: as fast as
@@ -12,6 +13,10 @@ its time, so that waiting for a busy machine does not count. *kept up* is the wh
 first to the last of them. *µs a token* is the front's own time and the kernel's, mostly for sending; what a request
 costs before its first token is shared among its tokens. *tokens a chunk* above 1 says that tokens waited and went out
 together.
+
+With `--first-token` it measures instead what an idle server adds to a request: so many requests of some ten tokens, one
+after another, each for one token of an engine whose step takes `--step` seconds. *Added* is the time from sending the
+request to its first token without the step.
 """
 
 from __future__ import annotations
@@ -32,6 +37,7 @@ from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _HEAD = "| streams | offered, tokens/s | tokens | tokens per CPU second | kept up | tokens a chunk | µs a token |"
+_FIRST_HEAD = "| step, ms | added, ms (median) | added, ms (95 %) | first token / step | CPU ms a request |"
 _TOP = 25  # functions of a profile
 
 
@@ -51,6 +57,7 @@ def serve_front(arguments: argparse.Namespace) -> None:
     from antiphon.config import EngineConfig, FakeSettings, ServerConfig
 
     step = arguments.streams / arguments.rate if arguments.rate else 0.0
+    step = arguments.step if arguments.first_token else step
     engine = EngineConfig(
         model=arguments.model,
         fake=True,
@@ -105,6 +112,34 @@ def cpu_seconds(pid: int) -> tuple[float, float]:
     return int(fields[11]) / _TICKS, int(fields[12]) / _TICKS
 
 
+async def time_first_tokens(url: str, pid: int, arguments: argparse.Namespace) -> None:
+    """Ask one request after another, and print what each took beside the engine's step."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    added, before = [], sum(cpu_seconds(pid))
+    for number in range(arguments.first_token):
+        message = {"role": "user", "content": f"Question {number}"}
+        body = json.dumps({"messages": [message], "max_tokens": 1, "stream": True, "ignore_eos": True}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        began = time.perf_counter()
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer, first = b"", 0.0
+        while not answer.endswith(b"0\r\n\r\n"):
+            answer += await reader.read(1 << 16)
+            if not first and answer.count(b'"delta"') > 1:  # the first delta has the role alone
+                first = time.perf_counter()
+        added.append(first - began - arguments.step)
+    used = (sum(cpu_seconds(pid)) - before) / arguments.first_token
+    ordered = sorted(added)
+    median, late = ordered[len(ordered) // 2], ordered[int(0.95 * len(ordered))]
+    share = (arguments.step + median) / arguments.step
+    print(
+        f"| {arguments.step * 1e3:.0f} | {median * 1e3:.2f} | {late * 1e3:.2f} | {share:.3f} | {used * 1e3:.2f} |",
+        flush=True,
+    )
+    writer.close()
+
+
 async def measure(url: str, pid: int, arguments: argparse.Namespace) -> None:
     """One run of all streams, and what it came to."""
     host, _, port = url.removeprefix("http://").partition(":")
@@ -131,10 +166,11 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as front:
             assert front.stdout is not None
             url = front.stdout.readline().split()[1].removesuffix("/v1/chat/completions")
-            print(_HEAD)
-            print("|---|---|---|---|---|---|---|")
+            head, run = (_FIRST_HEAD, time_first_tokens) if arguments.first_token else (_HEAD, measure)
+            print(head)
+            print("|---" * (head.count("|") - 1) + "|")
             for _ in range(arguments.repeats):
-                asyncio.run(measure(url, front.pid, arguments))
+                asyncio.run(run(url, front.pid, arguments))
             front.send_signal(signal.SIGTERM)
             front.communicate()
         if arguments.profile:
@@ -148,6 +184,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=300, help="of each answer")
     parser.add_argument("--rate", type=float, default=0, help="tokens a second that the engine hands over")
+    parser.add_argument("--first-token", type=int, default=0, help="time the first token of so many requests instead")
+    parser.add_argument("--step", type=float, default=0.03, help="seconds of a step, with --first-token")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--access-log", action="store_true")
     parser.add_argument("--profile", action="store_true", help="show where the front's time goes; it takes longer then")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
@@ -41,7 +42,7 @@ class EventStream(Response):
         super().__init__(headers=headers, media_type=format.media_type)
         del self.headers["content-length"]
         self._parts, self._format, self._generation = parts, format, generation or nullcontext()
-        self._sent_at = 0.0  # when something was last sent, in the event loop's time
+        self._sent_at = 0.0  # when something was last sent, in time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._generation:
@@ -49,7 +50,7 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        self._sent_at = asyncio.get_running_loop().time()
+        self._sent_at = time.monotonic()
         pinging = asyncio.create_task(self._fill_silence(send))
         try:
             await self._send_events(send)
@@ -70,11 +71,11 @@ class EventStream(Response):
 
     async def _send(self, send: Send, chunk: bytes) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        self._sent_at = asyncio.get_running_loop().time()
+        self._sent_at = time.monotonic()
 
     async def _fill_silence(self, send: Send) -> None:
         while True:
-            rest = self._sent_at + KEEP_ALIVE_SECONDS - asyncio.get_running_loop().time()
+            rest = self._sent_at + KEEP_ALIVE_SECONDS - time.monotonic()
             if not self._format.keep_alive:
                 return
             if rest <= 0:

@@ -69,9 +69,11 @@ class TextStream:
             return self._delta()
         self.num_tokens += 1
         text = self._text_of(token_id)
-        was_in_thought = self._in_thought
-        thought, answer = self._split(text)
-        self.num_reasoning_tokens += was_in_thought or self._in_thought
+        if self._splitter is None:
+            return self._delta("", *self._read(text))
+        was_in_thought = self._splitter.in_thought
+        thought, answer = self._splitter.push(text)
+        self.num_reasoning_tokens += was_in_thought or self._splitter.in_thought
         return self._delta(thought, *self._read(answer))
 
     def finish(self) -> TextDelta:
@@ -82,10 +84,6 @@ class TextStream:
         more_thought, more_answer = self._splitter.finish() if self._splitter else ("", "")
         content, calls = self._read(answer + more_answer, is_last=True)
         return self._delta(thought + more_thought, content, calls)
-
-    @property
-    def _in_thought(self) -> bool:
-        return self._splitter is not None and self._splitter.in_thought
 
     @property
     def _stopped(self) -> bool:

@@ -89,6 +89,9 @@ class Accounts:
 
     def deliver_to_all(self, unfinished: Unfinished, event: TokenEvent, error: AntiphonError | None = None) -> None:
         """Deliver an event of a request that is computed, to it and to those that follow it."""
+        if not unfinished.followers and event.request_id == unfinished.request.request_id:
+            self.deliver(unfinished, event, error)
+            return
         readers = unfinished.readers
         if event.finish_reason:
             unfinished.followers = []  # they end with it, so none takes its place

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from antiphon.errors import AntiphonError, InvalidRequest, RequestTimeout, TooManyConnections
 from antiphon.http.edge.authentication import OPEN_PATHS
 from antiphon.http.edge.connection_admission import ConnectionAdmission, ConnectionLimits, Entrance, Evictable, Wait
+from antiphon.http.edge.direct_chunks import DirectChunks
 from antiphon.http.edge.security_headers import SECURITY_HEADERS
 from antiphon.http.errors import connection_error_body
 
@@ -49,7 +50,7 @@ class LimitedProtocol(H11Protocol, Evictable):
         self._entrance = entrance
         self._unread = b""  # bytes that came and were not looked at yet
         self._wait: Wait | None = Wait.HEAD  # what `admission` knows
-        self.app = _ShortHeads(self.app)
+        self.app = DirectChunks(_ShortHeads(self.app))
         self._awaited: object = None  # h11.IDLE: a head; h11.SEND_BODY: a body; None: nothing
         self._sender: asyncio.TimerHandle | None = None  # ends a wait for either
         self._reader: asyncio.TimerHandle | None = None  # ends a wait for the reader

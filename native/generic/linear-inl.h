@@ -64,10 +64,35 @@ static inline void multiply_group(const GroupOperands& group, int64_t row, float
   }
 }
 
+// `num_rows` (at least one) in as few tiles as possible, and these as equal as possible: 10 rows are 5 and 5, not 6, 3
+// and 1. Each tile reads the weights of its group again.
+struct Tiles {
+  int64_t height;    // rows of the first tiles; the others have one less
+  int64_t num_high;  // tiles of that height
+  int64_t num_low;
+
+  explicit Tiles(int64_t num_rows) {
+    const int64_t num_tiles = (num_rows + kTileRows - 1) / kTileRows;
+    height = (num_rows + num_tiles - 1) / num_tiles;
+    num_low = num_tiles * height - num_rows;
+    num_high = num_tiles - num_low;
+  }
+};
+
 template <WeightFormat Format, class Lines, int Rows>
-static inline int64_t multiply_rows(const GroupOperands& group, int64_t row, int64_t num_rows, float* out) {
-  for (; row + Rows <= num_rows; row += Rows) multiply_group<Format, Lines, Rows>(group, row, out);
+static inline int64_t multiply_tiles(const GroupOperands& group, int64_t row, int64_t num_tiles, float* out) {
+  for (; num_tiles > 0; --num_tiles, row += Rows) multiply_group<Format, Lines, Rows>(group, row, out);
   return row;
+}
+
+// Finds the tiles' height among those that are compiled.
+template <WeightFormat Format, class Lines, int Rows = kTileRows>
+static inline void multiply_rows(const GroupOperands& group, const Tiles& tiles, float* out) {
+  if constexpr (Rows > 1) {
+    if (tiles.height != Rows) return multiply_rows<Format, Lines, Rows - 1>(group, tiles, out);
+  }
+  const int64_t row = multiply_tiles<Format, Lines, Rows>(group, 0, tiles.num_high, out);
+  if constexpr (Rows > 1) multiply_tiles<Format, Lines, Rows - 1>(group, row, tiles.num_low, out);
 }
 
 static inline void split_group(const uint8_t* packed, uint8_t* lines) {
@@ -87,6 +112,8 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, const Quant
   constexpr int64_t kFarGroups = 16, kNearGroups = 4;
   const bool far = num_rows <= 4 || matrix.ahead;
   const bool split = Format == WeightFormat::kW4 && num_rows > kUnsplitRows;
+  if (num_rows == 0) return;
+  const Tiles tiles(num_rows);
   const int64_t groups = matrix.columns / kGroup;
   const int64_t code_bytes = group_code_bytes(Format);
   const int64_t ahead = matrix.ahead ? matrix.ahead : (far ? kFarGroups : kNearGroups) * code_bytes;
@@ -105,15 +132,12 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, const Quant
       split_group(packed, lines);
       group.lines = lines;
     }
-    int64_t row = 0;
     if (Format == WeightFormat::kW4 && !split) {
-      row = multiply_rows<Format, NibbleLines, 2>(group, row, num_rows, out);
-      multiply_rows<Format, NibbleLines, 1>(group, row, num_rows, out);
+      const int64_t row = multiply_tiles<Format, NibbleLines, 2>(group, 0, num_rows / 2, out);
+      multiply_tiles<Format, NibbleLines, 1>(group, row, num_rows % 2, out);
       continue;
     }
-    row = multiply_rows<Format, WholeLines, kTileRows>(group, row, num_rows, out);
-    row = multiply_rows<Format, WholeLines, (kTileRows + 1) / 2>(group, row, num_rows, out);
-    multiply_rows<Format, WholeLines, 1>(group, row, num_rows, out);
+    multiply_rows<Format, WholeLines>(group, tiles, out);
   }
 }
 

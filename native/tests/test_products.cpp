@@ -27,6 +27,25 @@ void check_panels(Random& random, const PackedMatrix& matrix, int64_t capacity) 
   }
 }
 
+// Every number of rows up to several tiles: a row's bits are those that it has alone.
+void check_every_height(Random& random, const PackedMatrix& matrix) {
+  constexpr int64_t kMostRows = 40;
+  const PackedView view = matrix.view();
+  Activations in(view.columns, kMostRows);
+  in.fill(random);
+  const std::vector<float> start = random.reals(kMostRows * kPanel, 1.0f);
+  std::vector<float> expected = start;
+  for (int64_t row = 0; row < kMostRows; ++row)
+    kScalarKernels.linear_panel(view, 0, in.view(), row, 1, expected.data() + row * kPanel);
+  for (const Kernels* kernels : kernels_to_test())
+    for (int64_t count = 0; count <= kMostRows; ++count) {
+      std::vector<float> out = start, wanted = start;
+      std::copy_n(expected.begin(), count * kPanel, wanted.begin());
+      kernels->linear_panel(view, 0, in.view(), 0, count, out.data());
+      CHECK(same_bits(out, wanted));
+    }
+}
+
 void check_elementwise(Random& random, int64_t width, int64_t planes, float size) {
   const std::vector<float> x = random.reals(static_cast<size_t>(width), size), w = random.reals(x.size(), 2.0f);
   Activations expected(width, 3 * planes, planes);
@@ -62,6 +81,7 @@ void test_products() {
                                 false, pool);
       CHECK(matrix.num_panels() == (rows + more + 31) / 32);
       check_panels(random, matrix, random.between(1, 40));
+      if (left == right) check_every_height(random, matrix);
       const auto gate = weights(random, left, 64, columns), up = weights(random, right, 64, columns);
       const PackedMatrix pair({stored_matrix(gate.data(), gate.size(), storage_type(left), 64, columns),
                                stored_matrix(up.data(), up.size(), storage_type(right), 64, columns)},

@@ -7,10 +7,13 @@ the tests do not need, and which takes long to import.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,6 +64,7 @@ def ray_cluster(folder: Path, *num_cpus: int) -> Iterator[RayCluster]:
         "PYTHONPATH": str(missing),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "100",
+        "RAY_agent_register_timeout_ms": "300000",
     }
     with (folder / "cluster.log").open("w") as log:
         process = subprocess.Popen(
@@ -121,10 +125,27 @@ def free_ports() -> dict[str, int]:
             each.close()
 
 
+def announce_ports(ports: dict[str, int]) -> None:
+    """Write the files in which a node's own processes tell their ports, as soon as the node looks for them.
+
+    A node gives up if these processes need more than 15 seconds to start, as they do on a machine that is busy with
+    other tests. They have the ports that they were given anyway.
+    """
+    while True:
+        for pid in descendants(os.getpid()):
+            line = command_line(pid)
+            node, session = re.search(r"--node_id=(\w+)", line), re.search(r"--session_dir=(\S+)", line)
+            for name, port in ports.items() if node and session else ():
+                file = Path(session[1], f"{name}_{node[1]}")
+                if not file.exists() and file.parent.exists():
+                    file.with_suffix(".new").write_text(str(port))
+                    file.with_suffix(".new").rename(file)
+        time.sleep(0.2)
+
+
 def main() -> None:
     """Serve standard input."""
-    # A node gives up if its processes need more than 15 seconds to start, so they go before everything else here.
-    with suppress(OSError):
+    with suppress(OSError):  # Ray's many processes go first here, where that is allowed
         Path("/proc/self/autogroup").write_text("-15")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -132,14 +153,17 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     options = {"object_store_memory": _STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options, **free_ports()})
+    ports = free_ports()
+    threading.Thread(target=announce_ports, args=(ports,), daemon=True).start()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **options, **ports})
     nodes = []
     print(cluster.address, file=answers, flush=True)
     try:
         for line in sys.stdin:
             match line.split():
                 case ["add", num_cpus]:
-                    nodes.append(cluster.add_node(num_cpus=int(num_cpus), **options, **free_ports()))
+                    ports.update(free_ports())
+                    nodes.append(cluster.add_node(num_cpus=int(num_cpus), **options, **ports))
                 case ["kill"]:
                     cluster.remove_node(nodes.pop(), allow_graceful=False)
             print("done", file=answers, flush=True)

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
+import httpx2
 import pytest
+import yaml
 from fronts import expected, is_gone, read, until
 from loads import ask, fake_config
+from patience import PATIENCE
 from ray_cluster import RayCluster, command_line, descendants, ray_cluster
 
 from antiphon.commands.engine_places import EnginePlaces
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
 from antiphon.engine.fleet.launching import LaunchError
+
+SERVE_FILE = Path(__file__).parents[2] / "deploy" / "ray" / "serve.yaml"
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -116,6 +126,97 @@ async def test_without_room_or_without_a_cluster_the_reason_is_said(cluster: Ray
             await launcher.start(fake_config())
     finally:
         await places.close()
+
+
+class RayServe:
+    """`serve run` of the file in deploy/ray, with other arguments."""
+
+    def __init__(self, folder: Path, cluster: RayCluster, **arguments: object) -> None:
+        config = yaml.safe_load(SERVE_FILE.read_text())
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        config |= {"http_options": {"host": "127.0.0.1", "port": port}, "proxy_location": "HeadOnly"}
+        (application,) = config["applications"]
+        application["args"] |= {"engines": f"ray://{cluster.address}?num_cpus=1", "max_engines": 2} | arguments
+        self._config, self._log = folder / "serve.yaml", folder / "serve.log"
+        self._config.write_text(yaml.safe_dump(config))
+        self._address = cluster.address
+        self.url = f"http://127.0.0.1:{port}"
+
+    def __enter__(self) -> RayServe:
+        with self._log.open("w") as log:
+            program = Path(sys.executable).with_name("serve")
+            arguments = [program, "run", self._config, "--address", self._address]
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, process_group=0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(60)
+
+    async def wait_ready(self, client: httpx2.AsyncClient) -> None:
+        async with asyncio.timeout(3 * PATIENCE):
+            while True:
+                assert self._process.poll() is None, self._log.read_text()
+                with suppress(httpx2.TransportError):
+                    if (await client.get("/ready")).status_code == 200:
+                        return
+                await asyncio.sleep(0.3)
+
+
+async def text_of(client: httpx2.AsyncClient, number: int, begun: asyncio.Event | None = None) -> str:
+    """A streamed answer; `begun` is set when its first text has come."""
+    body = {"prompt": f"Number {number}:", "max_tokens": 1500, "seed": number, "stream": True, "ignore_eos": True}
+    text, is_complete = "", False
+    async with client.stream("POST", "/v1/completions", json=body) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            if line == "data: [DONE]":
+                is_complete = True
+            elif line.startswith("data: "):
+                text += json.loads(line[6:])["choices"][0]["text"]
+                if begun:
+                    begun.set()
+    assert is_complete
+    return text
+
+
+async def test_ray_serve_passes_everything_on_and_no_stream_ends_with_an_engine(
+    cluster: RayCluster, tmp_path: Path, demo_model: Path
+):
+    arguments = {"model": str(demo_model), "fake_engine": True, "max_engines": 2, "max_queued_requests": 20}
+    with RayServe(tmp_path, cluster, **arguments) as server:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=PATIENCE) as client:
+            await server.wait_ready(client)
+            alone = [await text_of(client, number) for number in range(8)]
+            begun = [asyncio.Event() for _ in alone]
+            together = [asyncio.create_task(text_of(client, *each)) for each in enumerate(begun)]
+            await asyncio.gather(*(each.wait() for each in begun))
+            assert not all(each.done() for each in together)
+            os.kill(cluster.processes("antiphon.engine.worker")[0], signal.SIGKILL)
+            assert await asyncio.gather(*together) == alone
+            assert "antiphon_engine_restarts_total 1.0" in (await client.get("/metrics")).text
+
+            endless = {"prompt": ["x"] * 20, "max_tokens": 100_000, "stream": True, "ignore_eos": True}
+            async with client.stream("POST", "/v1/completions", json=endless) as response:
+                async for _ in response.aiter_lines():
+                    break
+                refused = await client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1})
+                assert refused.status_code == 503
+                assert refused.json()["error"]["code"] == "queue_full"
+                assert int(refused.headers["retry-after"]) > 0
+            await until_async(lambda: aborted(client))  # the client has left, which the front is told
+
+
+async def aborted(client: httpx2.AsyncClient) -> bool:
+    metrics = (await client.get("/metrics")).text
+    return 'antiphon_requests_aborted_total{endpoint="completions"} 1.0' in metrics
+
+
+async def until_async(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():  # noqa: ASYNC110  # what is waited for need not know of it
+            await asyncio.sleep(0.1)
 
 
 async def test_streams_go_on_when_a_node_or_the_driver_is_gone(cluster: RayCluster):

@@ -61,10 +61,10 @@ class ServeCommand(AliasCommand):
         from antiphon.commands.serving import run
 
         engine, server = cast(Settings, super().invoke(ctx))
-        run(engine, server, reread=partial(self._reread, ctx.info_name, ctx.meta[_ARGUMENTS]))
+        run(engine, server, reread=partial(self.read, ctx.info_name, ctx.meta[_ARGUMENTS]))
 
-    def _reread(self, name: str, arguments: list[str]) -> Settings:
-        """The settings as they are now: the same command line and environment, with the files' present contents.
+    def read(self, name: str, arguments: list[str]) -> Settings:
+        """The settings as they are now: a command line and the environment, with the files' present contents.
 
         Raises:
             ConfigError: they are not valid any more.

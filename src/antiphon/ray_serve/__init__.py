@@ -1,0 +1,1 @@
+"""A server as an application of Ray Serve: `antiphon.ray:app`. Needs `ray[serve]`."""

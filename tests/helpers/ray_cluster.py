@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fronts import is_gone
+from patience import PATIENCE
 
 _STORE_BYTES = 80 << 20
 _OPTIONAL = "aiohttp_cors"  # without it, Ray starts without its dashboard
@@ -87,7 +88,11 @@ def ray_cluster(folder: Path, *num_cpus: int) -> Iterator[RayCluster]:
         process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
-    assert not [command_line(pid) for pid in everything if not is_gone(pid)]
+    # Ray's agents notice within seconds that their node's daemon is gone.
+    deadline = time.monotonic() + PATIENCE
+    while (left := [pid for pid in everything if not is_gone(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, [command_line(pid) for pid in left]
 
 
 def descendants(pid: int) -> list[int]:

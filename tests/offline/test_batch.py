@@ -402,3 +402,17 @@ def _refuse(self: Any, requests: Any, terms: Any = None, **_: Any) -> Any:
     from antiphon.errors import NotReady
 
     raise NotReady("The engine failed and was given up; the server's log says why.")
+
+
+def test_engines_on_other_machines_are_refused(tmp_path):
+    (tmp_path / "in.jsonl").write_text("")
+    arguments = [
+        "batch",
+        str(tmp_path / "in.jsonl"),
+        str(tmp_path / "out.jsonl"),
+        "m.gguf",
+        "--engines",
+        "1,tcp://10.0.0.5",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert "engines on other machines need a server" in str(result.exception)

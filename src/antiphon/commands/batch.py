@@ -13,6 +13,8 @@ import typer
 
 from antiphon.commands.pull import ModelArgument
 from antiphon.commands.serve import serve
+from antiphon.engine.remote.address import parse_engines
+from antiphon.errors import ConfigError
 from antiphon.offline.settings import setting_names
 from antiphon.terminal import console_on, printable
 
@@ -65,6 +67,7 @@ def batch(
     console = console_on(stderr=True)
     set_up_messages("warning", console)
     settings["fake"] = settings.pop("fake_engine")
+    settings["engines"] = _engines_here(settings["engines"])
     engine, front = configs(model, settings)
     num_lines = count_lines(requests)
     with BatchFile(answers, requests) as file:
@@ -78,6 +81,14 @@ def batch(
     console.print(_summary(done, answers), soft_wrap=True)
     if done.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _engines_here(typed: str) -> int:
+    """The number of engines. Raises ConfigError if some are to run on other machines."""
+    num_engines, elsewhere = parse_engines(typed)
+    if elsewhere:
+        raise ConfigError("--engines of a batch is a number: engines on other machines need a server, antiphon serve")
+    return num_engines
 
 
 @contextmanager

@@ -209,10 +209,9 @@ def _print(found: Json) -> None:
         "threads",
         "running",
         "waiting",
-        "tokens owed",
-        "KV cache",
+        "owed",
+        "KV",
         "restarts",
-        "arithmetic",
         "",
     )
     table = Table(*columns, box=None, pad_edge=False)
@@ -231,19 +230,26 @@ def _print(found: Json) -> None:
             f"{engine['tokens_owed']:,}",
             "-" if usage is None else f"{usage:.0%}",
             str(engine["restarts"]),
-            _arithmetic(engine),
             Text(_note(engine)),
         )
     console_on(stderr=False).print(table)
+    for line in _arithmetics(found["data"]):
+        typer.echo(line)
     operation = found["operation"]
     if operation is not None and operation["status"] == "running":
         typer.echo(f"{operation['kind'].replace('_', ' ')} is running", err=True)
 
 
-def _arithmetic(engine: Json) -> str:
-    """The kernels, and the fingerprint of what they compute; an older server has neither."""
-    parts = (engine.get("instruction_set"), (engine.get("fingerprint") or "")[:_FINGERPRINT_DIGITS])
-    return printable(" ".join(part for part in parts if part)) or "-"
+def _arithmetics(engines: list[Json]) -> Iterator[str]:
+    """What each engine computes with, if they differ: an answer that moves to another may then go on differently."""
+    known: dict[int, str] = {each["id"]: each["fingerprint"] for each in engines if each.get("fingerprint")}
+    if len(set(known.values())) < 2:
+        return
+    yield "The arithmetic of these engines differs, so answers that move between them may go on with other words:"
+    for engine in engines:
+        if engine["id"] in known:
+            parts = (engine.get("instruction_set"), known[engine["id"]][:_FINGERPRINT_DIGITS])
+            yield printable(f"  {engine['id']}  {' '.join(part for part in parts if part)}")
 
 
 def _note(engine: Json) -> str:

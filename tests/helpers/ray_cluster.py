@@ -66,6 +66,8 @@ def ray_cluster(folder: Path, *num_cpus: int) -> Iterator[RayCluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "100",
         "RAY_agent_register_timeout_ms": "300000",
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
     }
     with (folder / "cluster.log").open("w") as log:
         process = subprocess.Popen(

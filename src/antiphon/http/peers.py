@@ -64,6 +64,8 @@ class Peers:
                     self._note(url, "")
                 except (httpx2.HTTPError, httpx2.InvalidURL, msgspec.DecodeError, ValueError) as error:
                     self._note(url, str(error) or type(error).__name__)
+                except Exception:
+                    logger.exception("unexpected error with the report of %s, which is asked again", url)
                 await asyncio.sleep(INTERVAL)
 
     def _count(self, url: str, report: UsageReport) -> None:

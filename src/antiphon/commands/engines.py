@@ -217,6 +217,7 @@ def _print(found: Json) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for column in (0, 3, 4, 5, 6, 7, 8, 9):
         table.columns[column].justify = "right"
+    table.columns[2].overflow = "fold"  # an address is copied, so it is shown whole
     for engine in found["data"]:
         usage = engine["kv_cache_usage"]
         table.add_row(

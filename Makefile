@@ -30,7 +30,8 @@ chat: $(VENV)/installed ## chat with MODEL in the terminal
 # Where there is Node, the tests build the page again and compare.
 test: lint docs demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools) ## run every check and every test
 	# One seed for hashes: every process must find the same tests, and some names are made from sets.
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	# No MAKEFLAGS: tests run make and cmake themselves, which are not part of a `make --jobs`.
+	MAKEFLAGS= PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"

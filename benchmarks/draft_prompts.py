@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Prompts whose answers repeat text, and some whose answers do not: to measure what drafts are worth.
 
-    python benchmarks/draft_prompts.py code > code.jsonl
-    antiphon serve demo --port 8001 --speculation auto &
-    antiphon serve demo --port 8002 &
-    antiphon bench compare 127.0.0.1:8001 127.0.0.1:8002 --prompts code.jsonl --users 1
+    python benchmarks/draft_prompts.py code --count 3
 
-`code`: copy a function with one change. `page`: quote a page and sum it up. `schema`: fill a JSON Schema. `prose`: free
-text about something. The texts are real: functions and documentation that every CPython carries.
+`code`: edit a function and answer with all of it. `page`: summarise a page. `schema`: fill a JSON Schema from a letter.
+`prose`: write freely. The functions and the pages are real, from CPython's library and documentation; the letters are
+drawn from lists of words. The tasks are ones that SmolLM2-135M can do: it copies where a larger model would copy.
+benchmarks/drafts.py measures with them.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from typing import Any
 
 from prose import prose
 from questions import QUESTIONS
-from schemas import is_recursive, random_schema
 
 MODULES = (statistics, textwrap, json.decoder, argparse, inspect)
+KINDS = ("code", "page", "schema", "prose")
 FUNCTION_LINES = range(8, 30)
 
 
@@ -46,6 +45,48 @@ def pages() -> Iterator[str]:
         yield "\n\n".join(paragraphs[start : start + 3])
 
 
+def letters() -> Iterator[str]:
+    """Orders by letter, from lists of names and goods, in a fixed order."""
+    for seed in range(60):
+        draw = Random(seed)  # noqa: S311  # a fixed order
+        name, street, city = (draw.choice(words) for words in (NAMES, STREETS, CITIES))
+        goods = draw.sample(GOODS, 3)
+        counts = [draw.randint(2, 40) for _ in goods]
+        wished = ", ".join(f"{count} {good}" for count, good in zip(counts, goods, strict=True))
+        yield (
+            f"Dear Sir or Madam,\n\nplease send me {wished}. The parcel goes to {name}, {draw.randint(1, 150)} "
+            f"{street}, {draw.randint(10000, 99999)} {city}. I need everything by {draw.choice(DAYS)}. "
+            f"If anything is not there, write to {name.split()[0].lower()}@example.org.\n\nYours sincerely,\n{name}"
+        )
+
+
+NAMES = ("Margaret Holloway", "Jonathan Whitfield", "Ana Beatriz Carvalho", "Tomasz Wisniewski", "Priya Raghunathan")
+STREETS = ("Orchard Lane", "Station Road", "Kingfisher Avenue", "Old Mill Street", "Harbour View")
+CITIES = ("Springfield", "Brookhaven", "Northampton", "Cedar Rapids", "Wellington")
+DAYS = ("Monday, 3 March", "Friday, 14 June", "the end of September", "Wednesday, 20 November")
+GOODS = (
+    "boxes of blue ballpoint pens", "reams of recycled paper", "bottles of black ink", "wooden rulers",
+    "spiral notebooks with squared pages", "packets of coloured chalk", "folders with elastic bands",
+)  # fmt: skip
+_TEXT, _NUMBER = {"type": "string", "maxLength": 60}, {"type": "integer", "minimum": 1, "maximum": 99999}
+ORDER = {
+    "customer": {"name": _TEXT, "email": _TEXT},
+    "address": {"number": _NUMBER, "street": _TEXT, "postal_code": _NUMBER, "city": _TEXT},
+    "wanted_by": _TEXT,
+}
+
+
+def order_schema() -> dict[str, Any]:
+    """The schema that an order's letter is to fill."""
+    item = _object({"quantity": _NUMBER, "description": _TEXT})
+    parts = {name: _object(part) if "type" not in part else part for name, part in ORDER.items()}
+    return _object({**parts, "items": {"type": "array", "items": item, "minItems": 3, "maxItems": 3}})
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
 def _chat(content: str, max_tokens: int, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}], "max_tokens": max_tokens, **fields}
 
@@ -55,32 +96,34 @@ def bodies(kind: str) -> Iterator[dict[str, Any]]:
     match kind:
         case "code":
             for source in functions():
-                asked = (
-                    f"Rename the first parameter to `value` and give back the whole function:\n\n```python\n{source}```"
-                )
-                yield _chat(asked, 300)
+                asked = "Add type hints to this function. Answer with the whole function, and nothing else."
+                yield _chat(f"{asked}\n\n```python\n{source}```", 300)
         case "page":
             for page in pages():
-                yield _chat(
-                    f"{page}\n\nFirst quote this text word for word, then say in a sentence what it is about.", 300
-                )
+                yield _chat(f"Summarize the text:\n\n{page}", 200)
         case "schema":
-            for seed in (seed for seed in range(200) if not is_recursive(seed)):
-                schema = {"name": "data", "schema": random_schema(seed)}
-                yield _chat("Fill in some data.", 300, response_format={"type": "json_schema", "json_schema": schema})
+            schema = {"name": "order", "schema": order_schema()}
+            for letter in letters():
+                asked = f"{letter}\n\nWrite this order as JSON."
+                yield _chat(asked, 300, response_format={"type": "json_schema", "json_schema": schema})
         case _:
             for question in QUESTIONS:
                 yield _chat(question, 200)
 
 
+def chosen(kind: str, count: int) -> list[dict[str, Any]]:
+    """`count` different requests of a kind, always the same ones."""
+    found = list(bodies(kind))
+    Random(0).shuffle(found)  # noqa: S311  # a fixed order
+    return found[:count]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Prompts to measure drafts with, a line of JSON each.")
-    parser.add_argument("kind", choices=["code", "page", "schema", "prose"])
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--count", type=int, default=40)
     arguments = parser.parse_args()
-    found = list(bodies(arguments.kind))
-    Random(0).shuffle(found)  # noqa: S311  # a fixed order
-    for body in found[: arguments.count]:
+    for body in chosen(arguments.kind, arguments.count):
         print(json.dumps(body))
 
 

@@ -7,10 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("triton")
-
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu" / "check.py"
 
 

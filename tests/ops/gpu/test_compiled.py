@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton")
-
 ROOT = Path(__file__).parents[3]
 CHOSEN = (
     "80:ROWS=32,linear BITS=4 BYTE_ROWS=64",

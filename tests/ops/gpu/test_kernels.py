@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("triton")
-
 from op_programs import OpBench, one_token_each, ones, show
 from tiny_models import GREEDY, tensor
 

@@ -6,9 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("triton")
-
 from biased_models import biased_model
 from tiny_models import cpu_runner, gpu_runner, scheduled, tiny_model
 

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("triton")
-
 from real_server import RealServer, real_server
 from tiny_folders import write_random_folder
 

@@ -27,6 +27,12 @@ CROWD_TOKENS = 64 * 2048
 # The share of free memory that is left for other processes when the KV pool is sized.
 RESERVE_SHARE = 0.1
 
+# On a GPU, for the kernels of `ops.triton`.
+CHANNEL_ALIGNMENT = 64  # output channels of a matrix are padded to pairs of panels of 32
+ROW_ALIGNMENT = 128  # rows of an activation buffer are padded to whole tiles of tokens
+SPLIT_FLOATS = 16 << 20  # attention's states, for sequences whose segments are computed apart
+CORRECTED_PANELS = 64  # of a row's logits, in the head's second pass
+
 # An embedding of up to this many bytes is copied out of the file. A larger one stays in the file: most of its rows are
 # never read, and the page cache keeps the others.
 MAX_COPIED_EMBEDDING = 256 << 20

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from antiphon.checkpoint import Checkpoint, Tensor
+from antiphon.config import EngineConfig
 from antiphon.footprint import EMBEDDINGS, HEADS, kv_bytes_per_token, kv_capacity, weight_bytes
 
 FLOATS = ("F32", "F16", "BF16")
 W4_TYPE = "Q4_1"
 # "auto" only chooses 8 bits if they leave room for this many tokens: 32 users with 1,024 tokens each.
 ENOUGH_TOKENS = 32 * 1024
+SMALL_MODEL = 500_000_000  # weights
 
 Quantize = Callable[[Tensor, str], memoryview]  # returns the tensor's blocks in the given type
 
@@ -34,21 +36,30 @@ class Quantization:
 
 
 def choose_quantization(
-    wish: str, checkpoint: Checkpoint, free: int, kv_cache_type: str, kv_tokens: int = 0
+    wish: str,
+    checkpoint: Checkpoint,
+    free: int,
+    kv_cache_type: str,
+    kv_tokens: int = 0,
+    room_beside: Callable[[Checkpoint], int] | None = None,
 ) -> Quantization:
     """Choose the precision by the setting `wish` ("w4", "w8" or "auto").
 
     "auto" chooses 8 bits, whose answers are nearly those of the floats, if `free` bytes of memory then have room for a
-    KV cache of `kv_tokens` (0: a default). Otherwise it chooses 4 bits.
+    KV cache of `kv_tokens` (0: a default). Otherwise it chooses 4 bits. `room_beside` computes the room for a KV cache
+    in tokens on a device with a memory of its own.
     """
     if not any(is_quantizable(tensor) for tensor in checkpoint.tensors.values()):
         return Quantization("", "the checkpoint's weights are quantized already")
     if wish != "auto":
         return Quantization(wish, "as asked")
     wanted = kv_tokens or ENOUGH_TOKENS
-    tied = bool(checkpoint.settings.get("tie_word_embeddings"))
-    weights = weight_bytes(checkpoint.tensors.values(), tied=tied)
-    room = kv_capacity(free, weights, kv_bytes_per_token(checkpoint.settings, kv_cache_type))
+    if room_beside is not None:
+        room = room_beside(checkpoint)
+    else:
+        tied = bool(checkpoint.settings.get("tie_word_embeddings"))
+        weights = weight_bytes(checkpoint.tensors.values(), tied=tied)
+        room = kv_capacity(free, weights, kv_bytes_per_token(checkpoint.settings, kv_cache_type))
     if room >= wanted:
         return Quantization("w8", f"8 bits leave room for {room:,} tokens")
     return Quantization("w4", f"8 bits would leave room for {room:,} tokens, fewer than {wanted:,}")
@@ -68,6 +79,16 @@ def as_quantized(checkpoint: Checkpoint, name: str, quantize: Quantize = unread)
 def is_quantizable(tensor: Tensor) -> bool:
     """Whether it is a float matrix other than the embedding and the head."""
     return tensor.type in FLOATS and len(tensor.shape) == 2 and tensor.name not in (*EMBEDDINGS, *HEADS)
+
+
+def wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
+    """Whether activations keep 16 bits instead of 8.
+
+    Small models have multiplications to spare and suffer most from rounding (docs/decisions/002-activations.md).
+    """
+    if config.activations != "auto":
+        return config.activations == "int16"
+    return sum(tensor.num_elements for tensor in checkpoint.tensors.values()) < SMALL_MODEL
 
 
 def _retyped(tensor: Tensor, quantize: Quantize) -> Tensor:

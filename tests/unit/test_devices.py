@@ -69,7 +69,7 @@ def test_gpus_are_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.M
     first, second = see_gpus()
     assert first == Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559 << 20, 81000 << 20, "570.86")
     assert second.name == "Tesla T4"
-    assert gpu_memory("cuda:0", [first]) == (81000 << 20) - gpu.GPU_OVERHEAD_BYTES
+    assert gpu_memory("cuda:0", [first]) == 81000 << 20
     program.write_text("#!/bin/sh\nexit 9\n")  # a driver that does not answer
     assert see_gpus() == []
 

@@ -18,6 +18,7 @@ from antiphon.terminal import console_on, print_note, printable
 
 if TYPE_CHECKING:
     from antiphon.checkpoint import Checkpoint
+    from antiphon.memory_plan import MemoryPlan
 
 _DEFAULTS = ServerConfig()
 _LENGTHS = (1024, 4096, 8192, 16384, 32768)
@@ -74,12 +75,12 @@ def _bytes_of(size: str) -> int:
 
 
 def _memory_of(device: str, memory: int | None, free: int) -> int:
-    """Bytes to plan for: `memory` or what is free, on a GPU without what its driver and a step take."""
-    from antiphon.machine.gpu import GPU_OVERHEAD_BYTES, gpu_memory
+    """Bytes to plan for: `memory`, or what is free on the device."""
+    from antiphon.machine.gpu import gpu_memory
 
-    if device.startswith("cuda"):
-        return gpu_memory(device) if memory is None else max(0, memory - GPU_OVERHEAD_BYTES)
-    return free if memory is None else memory
+    if memory is not None:
+        return memory
+    return gpu_memory(device) if device.startswith("cuda") else free
 
 
 def describe(
@@ -89,7 +90,7 @@ def describe(
 
     `memory`: bytes that the device has; None: what is free on it.
     """
-    from antiphon import footprint
+    from antiphon import footprint, gpu_footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
     from antiphon.machine import default_engines, see_machine
@@ -138,11 +139,12 @@ def describe(
             "w4": weights.w4,
             "w8": weights.w8,
             "vectors": weights.vectors,
-            "resident": weights.resident,
+            "resident": weights.resident - (weights.embedding if plan.gpu is not None else 0),
             "embedding": weights.embedding,
             "embedding_in_page_cache": weights.mapped_embedding,
-            "processes": footprint.PROCESS_BYTES,
+            "processes": footprint.PROCESS_BYTES if plan.gpu is None else gpu_footprint.HOST_BYTES,
             "free": free,
+            **_on_device(plan),
         },
         "kv_cache": kv_cache,
         "machine": machine.report(),
@@ -159,6 +161,16 @@ def describe(
         "generation_defaults": dict(generation_defaults(checkpoint)),
         "findings": _findings(checkpoint),
     }
+
+
+def _on_device(plan: MemoryPlan) -> dict[str, int]:
+    """What an engine on a GPU takes there beside weights and KV cache, and what stays free."""
+    from antiphon.gpu_footprint import CONTEXT_BYTES
+
+    if plan.gpu is None:
+        return {}
+    step = plan.gpu.step(plan.context_length)
+    return {"step_buffers": step, "context": CONTEXT_BYTES, "margin": max(0, plan.available - plan.engine_bytes)}
 
 
 def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
@@ -260,15 +272,21 @@ def _memory_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
     from antiphon.commands.tables import megabytes
 
     memory = report["memory"]
+    of_the_machine = ", in main memory" if "step_buffers" in memory else ""
     table = Table("In memory", "size", "")
     table.add_row("matrices in 4 bits (W4)", megabytes(memory["w4"]), "")
     table.add_row("matrices in 8 bits (W8)", megabytes(memory["w8"]), "")
     table.add_row("norms, biases", megabytes(memory["vectors"]), "float32")
+    if "step_buffers" in memory:
+        table.add_row("buffers of a step", megabytes(memory["step_buffers"]), "activations, attention, logits")
+        table.add_row("CUDA, kernels", megabytes(memory["context"]), "approximately")
+        table.add_row("stays free", megabytes(memory["margin"]), "with the default KV cache")
+        table.add_section()
     if memory["embedding_in_page_cache"]:
         table.add_row("embedding", megabytes(memory["embedding_in_page_cache"]), "stays in the file, shared page cache")
     else:
-        table.add_row("embedding", megabytes(memory["embedding"]), "copied as it is stored")
-    table.add_row("the processes", megabytes(memory["processes"]), "approximately")
+        table.add_row("embedding", megabytes(memory["embedding"]), "copied as it is stored" + of_the_machine)
+    table.add_row("the processes", megabytes(memory["processes"]), "approximately" + of_the_machine)
     for kind, row in report["kv_cache"].items():
         table.add_row(f"KV cache {kind}", f"{row['bytes_per_token']:,} bytes", "per token")
     return table

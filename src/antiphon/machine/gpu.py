@@ -17,8 +17,6 @@ from antiphon.errors import ConfigError
 LEAST_CAPABILITY = (8, 0)  # the first with the int8 tensor instructions that the kernels are compiled to
 _QUERY = "name,compute_cap,memory.total,memory.free,driver_version"
 _TIMEOUT = 20.0  # seconds; a GPU that nobody used for a while takes some to answer
-# Of a GPU's free memory, for CUDA's context, PyTorch and the buffers of a step.
-GPU_OVERHEAD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +28,6 @@ class Gpu:
     total: int
     free: int
     driver: str
-
-    @property
-    def usable(self) -> int:
-        """Bytes for weights and KV cache."""
-        return max(0, self.free - GPU_OVERHEAD_BYTES)
 
 
 def see_gpus() -> list[Gpu]:
@@ -100,7 +93,7 @@ def _refuse_missing(wish: str, missing: Sequence[str]) -> None:
 
 
 def gpu_memory(device: str, gpus: Sequence[Gpu] | None = None) -> int:
-    """Bytes for weights and KV cache on the device "cuda:N" that `choose_device` chose."""
+    """Bytes that are free on the device "cuda:N" that `choose_device` chose; 0 if it is gone."""
     gpus = see_gpus() if gpus is None else gpus
     number = int(device.partition(":")[2])
-    return gpus[number].usable if number < len(gpus) else 0
+    return gpus[number].free if number < len(gpus) else 0

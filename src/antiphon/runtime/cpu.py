@@ -27,7 +27,7 @@ from antiphon.models.dense import check_tensors, forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps, open_device, quantize
 from antiphon.ops.native_sampling import Samplings
-from antiphon.quantization import as_quantized
+from antiphon.quantization import as_quantized, wide_activations
 from antiphon.request import TokenLogprobs
 from antiphon.runtime.fingerprint import (
     NUM_BLOCKS,
@@ -38,8 +38,6 @@ from antiphon.runtime.fingerprint import (
 )
 from antiphon.runtime.probe_models import biased_model, normed_model
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
-
-SMALL_MODEL = 500_000_000  # weights
 
 
 class LoadedRunner(ProbedRunner, Protocol):
@@ -241,13 +239,6 @@ def _probed(
 def fingerprints() -> dict[str, str]:
     """The fingerprint of each instruction set of this machine, best first."""
     return {name: fingerprint_of(_native.Device(name, 1)) for name in _native.instruction_sets()}
-
-
-def wide_activations(config: EngineConfig, checkpoint: Checkpoint) -> bool:
-    """Small models have multiplications to spare and suffer most from rounding (docs/decisions/002-activations.md)."""
-    if config.activations != "auto":
-        return config.activations == "int16"
-    return sum(tensor.num_elements for tensor in checkpoint.tensors.values()) < SMALL_MODEL
 
 
 def sample_requests(samplings: Samplings, plan: StepPlan) -> list[list[_native.SampleRequest] | None]:

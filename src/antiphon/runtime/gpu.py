@@ -26,6 +26,7 @@ from antiphon.ops.native_sampling import Samplings
 from antiphon.ops.triton.device import Device, require_cuda
 from antiphon.ops.triton.program import Program, ProgramShape
 from antiphon.ops.triton.tiles import TILE_ROWS
+from antiphon.quantization import wide_activations
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import (
     CpuRunner,
@@ -35,7 +36,6 @@ from antiphon.runtime.cpu import (
     probe_fingerprint,
     sample_requests,
     step_result,
-    wide_activations,
 )
 from antiphon.runtime.fingerprint import model_fingerprint
 from antiphon.step import LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult

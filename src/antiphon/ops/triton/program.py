@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from antiphon import _native
+from antiphon.footprint import CORRECTED_PANELS, ROW_ALIGNMENT, SPLIT_FLOATS
 from antiphon.ops.triton import attention as attention_kernels
 from antiphon.ops.triton import head, norms, products
 from antiphon.ops.triton.device import Device, Tensor
@@ -21,10 +22,6 @@ from antiphon.ops.triton.layouts import DeviceMatrix, upload_matrix
 from antiphon.ops.triton.tiles import GpuTiles, InterpreterTiles, Tiles, next_power_of_two
 from antiphon.ops.triton.work import AttentionCut, StepWork, plan_work
 from antiphon.step import ScheduledSequence
-
-CORRECTED_PANELS = 64  # of a row's logits, in the head's second pass
-ROW_ALIGNMENT = 128  # buffers hold whole tiles of tokens, so that kernels load without masks
-_SPLIT_FLOATS = 16 << 20  # of attention's states, for sequences whose segments are computed apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +117,12 @@ class Program:
         self._floats: list[FloatBuffer] = []
         self._quantized: list[QuantizedBuffer] = []
         self._table: _native.StoredMatrix | None = None
+        self._terms: Tensor | None = None
         self._size = next_power_of_two(shape.head_dim)
         self._run = shape.head_dim & -shape.head_dim  # of the Hadamard transform
         query_heads = shape.num_heads // shape.num_kv_heads
         state_floats = shape.num_kv_heads * (shape.head_dim + 17)
-        self._cut = cut or AttentionCut.of(query_heads, _SPLIT_FLOATS // state_floats)
+        self._cut = cut or AttentionCut.of(query_heads, SPLIT_FLOATS // state_floats)
         self._allocate()
 
     def _allocate(self) -> None:
@@ -318,7 +316,9 @@ class Program:
             biases[:, h, : len(chosen)] = heads[h][:, chosen]
             turns[h, 0, : len(chosen)], turns[h, 1, : len(chosen)] = cosines[:, chosen].T, sines[:, chosen].T
         arrays = (numbers, biases[0], biases[1], turns, np.array([len(chosen) for chosen in pairs], np.int32))
-        self._terms = self._device.zeros((shape.max_tokens * shape.num_heads * 2 * width,), "float32")
+        terms = shape.max_tokens * shape.num_heads * 2 * width  # layers share them, and the widest needs the most
+        if self._terms is None or self._terms.shape[0] < terms:
+            self._terms = self._device.zeros((terms,), "float32")
         return KeyBias(width, *map(self._device.upload, arrays))
 
     def _head_constants(self, planes: int, bias: KeyBias | None) -> dict[str, int]:

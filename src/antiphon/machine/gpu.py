@@ -37,6 +37,11 @@ class Gpu:
         return max(0, self.free - GPU_OVERHEAD_BYTES)
 
 
+def planned_gpu_bytes(engine_bytes: int) -> int:
+    """Bytes of a GPU that an engine takes, with what the plan for its weights and KV cache leaves out; 0: not known."""
+    return engine_bytes + GPU_OVERHEAD_BYTES if engine_bytes else 0
+
+
 def see_gpus() -> list[Gpu]:
     """The GPUs in the order of their numbers; none where there is no driver, or it does not answer."""
     program = shutil.which("nvidia-smi")

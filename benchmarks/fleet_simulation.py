@@ -92,6 +92,9 @@ class ModelledRunner:
         self._clock.ahead += self._model.seconds(tokens, len(sampled), pairs)
         return StepResult(sampled)
 
+    def device_memory(self) -> None:
+        """There is none but the machine's."""
+
     def describe(self) -> dict[str, str | int | float]:
         return {"runner": "modelled"}
 

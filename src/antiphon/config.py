@@ -58,6 +58,8 @@ class FakeSettings:
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
     refuse_to_load: str = ""  # a CheckpointError with this message
     own_arithmetic: bool = False  # each process says that it computes other bits than all others
+    gpu: str = ""  # the UUID of a GPU that it pretends to use as cuda:0; empty: none
+    gpu_memory: tuple[int, int] = (0, 0)  # of that GPU, as the engine reports it: bytes used, and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,9 @@ class EngineConfig:
     remote_engines: tuple[str, ...] = ()  # an address for each engine on another machine, as in tcp://10.0.0.5:9000
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
-    memory_bytes: int = 0  # that an engine takes, as planned; 0: not known
+    memory_bytes: int = 0  # of this machine that an engine takes, as planned; 0: not known
+    gpu_bytes: int = 0  # of its GPU that an engine takes, as planned; 0: not known, or it has none
+    memory_reserve: int = 0  # bytes of its share of memory that stay free, as planned; 0: not known
     instruction_set: str = "auto"
     device: str = "cpu"  # or "cuda:N", or "interpreter": the GPU's kernels, slowly, without a GPU; auto: a GPU if any
     target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target

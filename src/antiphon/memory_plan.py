@@ -63,7 +63,12 @@ class MemoryPlan:
     @property
     def reserve(self) -> int:
         """Bytes that stay available when all engines' KV caches are full."""
-        return self.num_engines * max(0, self.available - self.engine_bytes)
+        return self.num_engines * self.engine_reserve
+
+    @property
+    def engine_reserve(self) -> int:
+        """An engine's part of `reserve`."""
+        return max(0, self.available - self.engine_bytes)
 
     def applied_to(self, config: EngineConfig) -> EngineConfig:
         """The settings for the engine, with all choices that depend on memory already made.
@@ -79,6 +84,8 @@ class MemoryPlan:
             kv_cache_tokens=self.kv_cache_tokens,
             engines=self.num_engines,
             memory_bytes=self.host_bytes,
+            gpu_bytes=0 if self.gpu is None else self.engine_bytes,
+            memory_reserve=config.memory_reserve or self.engine_reserve,
             # RoPE scaling depends on the requested length. The size of the KV cache limits it again in the engine.
             context_length=self.full_context_length,
         )

@@ -87,6 +87,14 @@ class StepResult:
     sampled: list[SampledToken] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Memory of a device that has its own, in bytes. All processes that use the device are counted."""
+
+    used: int
+    total: int
+
+
 LoadReport = Callable[[float, str], None]  # the fraction loaded so far, and what is being loaded
 
 
@@ -109,6 +117,10 @@ class Runner(Protocol):
         `fingerprint` and `model_fingerprint` are hashes of what the runner computes (`runtime.fingerprint`). Without
         them, requests move to and from its engine without a comparison.
         """
+        ...
+
+    def device_memory(self) -> DeviceMemory | None:
+        """The memory of the device now; None if it computes in the machine's memory."""
         ...
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 The rules are those that people get, but an hour lasts 36 seconds: every window, every `for` and every interval is a
 hundredth. Some thresholds are lower, so that a small load exceeds them. The faults are real: an engine is killed, the
 front is stopped, connections are opened, control groups are limited, a disk is full. Only a defect that the server must
-not have, lost ends of requests, is built into it (`faulty_server.py`).
+not have, lost ends of requests, is built into it (`faulty_server.py`), and the GPU is made up (`fake_nvml.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import faulty_server
 import httpx2
 from alert_chain import AlertChain, alert_chain
 from certificates import certificate
+from fake_nvml import GPU, FakeNvml, build
 from machine_limits import MadeUpLimits, RealLimits, machine_limits
 from real_server import PATIENCE, RealServer, real_server, wait_until
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
@@ -253,6 +254,14 @@ def small_quota(server: RealServer, limits: RealLimits | MadeUpLimits) -> Iterat
 
 
 @contextmanager
+def hot_and_full_gpu(driver: FakeNvml) -> Iterator[None]:
+    """Another program takes all that is left of its memory."""
+    driver.set(used=1 << 50, temperature=94)
+    yield
+    driver.set(used=0, temperature=60)
+
+
+@contextmanager
 def lost_ends(server: RealServer, flag: Path) -> Iterator[None]:
     flag.touch()
     wait_until(lambda: _is_answered(server), "no request was answered")  # an engine may just be replaced
@@ -278,9 +287,12 @@ def test_every_alert_fires_under_its_fault_and_clears_after_it(tmp_path: Path):
     now = datetime.datetime.now(datetime.UTC)
     cert, key = certificate(tmp_path, not_after=now + datetime.timedelta(days=1))
     flag = tmp_path / "lose-ends"
+    driver = FakeNvml(tmp_path / "gpu")
+    driver.set(used=0, total=1 << 50)
     with ExitStack() as stack:
         limits = stack.enter_context(machine_limits(tmp_path / "machine"))
-        environment = {"STEP_SECONDS": "0.02", "LOSE_ENDS": str(flag), **limits.environment}
+        environment = {"STEP_SECONDS": "0.02", "LOSE_ENDS": str(flag), "GPU": GPU, **limits.environment}
+        environment |= {"LD_LIBRARY_PATH": str(build(tmp_path).parent), **driver.environment}
 
         def start(*options: str) -> ExitStack:
             nonlocal server
@@ -344,6 +356,8 @@ def test_every_alert_fires_under_its_fault_and_clears_after_it(tmp_path: Path):
             chain.wait_fired(named("EventLoopLag", "ScrapeSlow"))
         with small_quota(server, limits):
             chain.wait_fired(named("CPUThrottled"))
+        with hot_and_full_gpu(driver):
+            chain.wait_fired(named("GPUMemoryNearLimit", "GPUHot"))
         with lost_ends(server, flag):
             chain.wait_fired(named("AccountsOpen"))
         server.process.kill()

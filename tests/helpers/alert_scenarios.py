@@ -126,6 +126,17 @@ def _two(first: str, second: str, good: float, fault: float) -> Series:
     return {first: Gauge(good, fault), second: Gauge(100, 100)}
 
 
+_GPU = '{gpu="0",uuid="a"}'
+
+
+def _temperature(fault: float) -> Series:
+    """Of a GPU that slows down at 95 °C."""
+    return {
+        f"antiphon_gpu_temperature_celsius{_GPU}": Gauge(60, fault),
+        f"antiphon_gpu_temperature_limit_celsius{_GPU}": Gauge(95, 95),
+    }
+
+
 FEW = "too few requests to tell"
 SHORT = "for less than its time"
 
@@ -262,6 +273,19 @@ SCENARIOS: Mapping[str, Scenario] = {
             Case(_two("antiphon_memory_used_bytes", "antiphon_memory_limit_bytes", 50, 95)),
             Case(_two("antiphon_memory_used_bytes", "antiphon_memory_limit_bytes", 50, 99), 5, SHORT),
         ),
+    ),
+    "AntiphonGPUMemoryNearLimit": Scenario(
+        {f"antiphon_gpu_memory_reserve_usage_ratio{_GPU}": Gauge(0.1, 0.91)},
+        (
+            Case({f"antiphon_gpu_memory_reserve_usage_ratio{_GPU}": Gauge(0.1, 0.9)}),
+            Case({f"antiphon_gpu_memory_reserve_usage_ratio{_GPU}": Gauge(0.1, 1)}, 5, SHORT),
+        ),
+        labels={"gpu": "0", "uuid": "a"},
+    ),
+    "AntiphonGPUHot": Scenario(
+        _temperature(90.5),
+        (Case(_temperature(90)), Case(_temperature(99), 5, SHORT)),
+        labels={"gpu": "0", "uuid": "a"},
     ),
     "AntiphonCPUThrottled": Scenario(
         {"antiphon_cpu_throttled_periods_total": Counter(0, 160), "antiphon_cpu_periods_total": Counter(600, 600)},

@@ -3,6 +3,7 @@
 Environment:
 
 - STEP_SECONDS: how long a step of the fake engine takes.
+- GPU: the UUID of a GPU that the fake engine pretends to use.
 - LOSE_ENDS: while this file exists, the ends of requests are not counted: a defect that a server must not have.
 - MACHINE_ROOT: where /proc and the control groups are read from for the metrics, if not from this machine.
 """
@@ -20,7 +21,7 @@ from antiphon.metrics import account, resources
 
 
 def slow_engine(step_seconds: float) -> None:
-    settings = FakeSettings(step_seconds=step_seconds)
+    settings = FakeSettings(step_seconds=step_seconds, gpu=os.environ.get("GPU", ""))
     serve.EngineConfig = partial(EngineConfig, fake_settings=settings)  # type: ignore[misc, assignment]
 
 

@@ -83,6 +83,7 @@ async def serving(
     wait: bool = True,
     grammars: bool = False,
     fake: dict[str, Any] | None = None,
+    engine: dict[str, Any] | None = None,
     engines: int = 1,
     max_num_sequences: int = 64,
     max_batch_tokens: int = 512,
@@ -96,6 +97,8 @@ async def serving(
     **settings: Any,
 ) -> AsyncIterator[Served]:
     """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence.
+
+    `fake` and `engine` are further settings of the fake runner and of the engines.
 
     Each request is computed by itself, a token a step, unless a test says otherwise: tests count both.
     """
@@ -114,40 +117,41 @@ async def serving(
         speculation=speculation,
         fake=True,
         fake_settings=fake_settings,
+        **(engine or {}),
     )
     if prefill_chunk is not None:
         engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
     vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
-    engine = EngineClient(engine_config, config, vocabulary)
+    client = EngineClient(engine_config, config, vocabulary)
     app = create_app(
         ServedModel(MODEL, text, defaults or {}),
-        engine,
+        client,
         config,
         page_folder=page_folder,
         administration=administration,
         tracer=tracer,
     )
-    server = Server(app, engine, config)
+    server = Server(app, client, config)
     listener = listen(host, port)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    await engine.start()
+    await client.start()
     try:
         if wait:
             async with asyncio.timeout(PATIENCE):
-                await engine.wait_ready()
+                await client.wait_ready()
         url = url_of(listener)
         async with (
-            httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False, verify=_TLS) as client,
+            httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False, verify=_TLS) as http,
             DefaultAsyncHttpxClient(verify=_TLS) as official,
             AsyncOpenAI(
                 base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE, http_client=official
             ) as openai,
         ):
-            yield Served(url, engine, server, text, client, openai)
+            yield Served(url, client, server, text, http, openai)
     finally:
         server.should_exit = server.force_exit = True
-        await engine.drain(0)
-        await engine.stop()
+        await client.drain(0)
+        await client.stop()
         await task
         text.close()
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import promql_parser
 
-from antiphon.metrics import EngineFigures, EnginesReport, Metrics
+from antiphon.metrics import EngineFigures, EnginesReport, GpuFigures, Metrics
 
 # What Grafana puts in place of its variables.
 _VARIABLES = {"$job": ".*", "$instance": ".*", "$__rate_interval": "5m", "$__interval": "1m", "$__range": "1h"}
 # What Prometheus itself adds to the series of a server.
 OF_PROMETHEUS = {"up", "scrape_duration_seconds", "ALERTS"}
+# A GPU of which everything is known.
+ANY_GPU = GpuFigures("0", "a", "NVIDIA A40", "nvml", 1, 4, 2, 1, 0.5, 60.0, 95.0, 100.0, 300.0)
 LABELS_OF_PROMETHEUS = {"job", "instance", "le", "alertname", "alertstate", "severity"}
 
 
@@ -81,6 +83,7 @@ def _parts(expression: object) -> Iterator[object]:
 def registry() -> dict[str, frozenset[str]]:
     """Each family of the server's real registry → the labels of its series; a histogram's have `le` too."""
     metrics = Metrics("1", "m", lambda: EnginesReport([EngineFigures("1")]), key_names=["a"])
+    metrics.watch_gpus(lambda: [ANY_GPU])
     found = {}
     for family in metrics.registry.collect():
         labels = {label for sample in family.samples for label in sample.labels}

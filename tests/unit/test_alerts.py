@@ -17,6 +17,7 @@ import pytest
 from alert_scenarios import SCENARIOS, Case, Scenario
 from programs import amtool, promtool
 from prometheus_client.parser import text_string_to_metric_families
+from promql import ANY_GPU
 
 from antiphon.errors import ConfigError
 from antiphon.metrics import EnginesReport, Metrics
@@ -32,9 +33,10 @@ ALERTS = {alert.name: alert for members in alerts().values() for alert in member
 
 
 def known_series() -> dict[str, list[dict[str, str]]]:
-    """Name → the labels of each series, as a server with TLS and an engine has them."""
+    """Name → the labels of each series, as a server with TLS, an engine and a GPU has them."""
     metrics = Metrics("1", "m", EnginesReport)
     metrics.watch_certificate(lambda: 1.0)
+    metrics.watch_gpus(lambda: [ANY_GPU])
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(metrics.render().decode()):
         for sample in family.samples:

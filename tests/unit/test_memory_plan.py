@@ -131,6 +131,17 @@ def test_with_engines_elsewhere_the_least_memory_of_an_engine_decides(checkpoint
     assert bool(assembly.memory_reserve) <= bool(here)
 
 
+def test_a_gpus_reserve_is_each_engines_and_none_of_the_machines(checkpoint, monkeypatch):
+    available = 4 << 30  # bytes, mostly for the KV cache
+    monkeypatch.setattr("antiphon.loading.assembly.choose_device", lambda wish: f"{wish}:0")
+    monkeypatch.setattr("antiphon.loading.assembly.gpu_memory", lambda device: 2 * available)
+    config = EngineConfig(model="m", device="cuda", engines=2)
+    assembly = assemble(Found(checkpoint.path, "m"), config, ServerConfig())
+    assembly.model.text.close()
+    assert assembly.engine.memory_reserve == available - assembly.engine.gpu_bytes > 0
+    assert assembly.memory_reserve == 0
+
+
 def test_an_engine_that_starts_with_less_memory_is_as_large_as_the_first(checkpoint, monkeypatch):
     planned = planned_for_this_machine(EngineConfig(model=str(checkpoint.path), threads=1))
     first = create_runner(planned)

@@ -14,6 +14,7 @@ from antiphon import __version__
 from antiphon.api.deadlines import Deadlines
 from antiphon.api.degrading import Degrading
 from antiphon.api.figures import child_processes, engines_report
+from antiphon.api.gpus import GpuWatch
 from antiphon.api.response_store import ResponseStore
 from antiphon.api.schema import Schema
 from antiphon.api.served_model import ModelFacts, ServedModel
@@ -50,6 +51,7 @@ class Context:
     responses: ResponseStore
     threads: TextThreads
     degrading: Degrading
+    gpus: GpuWatch
     peers: PeerLedger
     tracer: Tracer | None = None  # None: no traces
     generation: int | None = None  # of the engines that serve the model; None: the present one
@@ -186,7 +188,8 @@ def create_context(
 ) -> Context:
     """What serves `model` from `engine`, with its own metrics; the engine may still be loading.
 
-    `memory_reserve`: bytes that the plan leaves free; 0: not known. `tracer`: exports traces; None: there are none.
+    `memory_reserve`: bytes of the machine's memory that the plan leaves free; 0: not known. `tracer`: exports traces;
+    None: there are none.
     """
     keys = settings.api_keys
     metrics = Metrics(
@@ -202,9 +205,11 @@ def create_context(
     responses = ResponseStore(settings.max_stored_responses, settings.max_stored_bytes, settings.max_body_bytes)
     metrics.watch_stored_responses(lambda: len(responses), lambda: responses.num_bytes, lambda: responses.max_bytes)
     threads = TextThreads(settings.max_queued_requests)
+    gpus = GpuWatch(engine.gpus)
+    metrics.watch_gpus(gpus.figures)
     degrading = Degrading(
-        engine, settings.degrade, settings.degrade_stay, metrics, threads, memory_reserve=memory_reserve
+        engine, settings.degrade, settings.degrade_stay, metrics, threads, gpus, memory_reserve=memory_reserve
     )
     if tracer is not None:
         metrics.watch_traces(tracer.figures)
-    return Context(model, engine, settings, metrics, rates, responses, threads, degrading, PeerLedger(), tracer)
+    return Context(model, engine, settings, metrics, rates, responses, threads, degrading, gpus, PeerLedger(), tracer)

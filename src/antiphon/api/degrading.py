@@ -23,6 +23,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from antiphon.api.gpus import GpuWatch
 from antiphon.api.shapes import Degraded
 from antiphon.api.threads import TextThreads
 from antiphon.degrade_rules import NO_LIMITS, DegradeRules, Limits, Shed, Signal
@@ -90,15 +91,20 @@ class Degrading:
         stay: float,
         metrics: Metrics,
         threads: TextThreads,
+        gpus: GpuWatch,
         *,
         memory_reserve: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`memory_reserve`: bytes that stay free when the KV cache is full, as planned; 0: not known."""
+        """`memory_reserve`: bytes of the machine's memory that stay free when the KV cache is full, as planned.
+
+        0: not known.
+        """
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
         self._signals = LoadSignals()
+        self._gpus = gpus
         self._memory = _MemoryWatch(threads, memory_reserve, clock)
         self._sampled_at = -math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -238,6 +244,8 @@ class Degrading:
         }
         if self._reads_memory:
             measured |= self._memory.shares()
+            if (share := self._gpus.reserve_usage()) is not None:
+                measured[Signal.MEMORY_RESERVE] = max(share, measured.get(Signal.MEMORY_RESERVE, 0.0))
         return measured
 
 

@@ -31,7 +31,7 @@ from antiphon.engine.fleet.launchers import launchers_for
 from antiphon.engine.fleet.launching import Launchers
 from antiphon.engine.fleet.operations import Operations
 from antiphon.engine.fleet.supervisor import Supervisor
-from antiphon.engine.fleet.view import EngineState, EngineView
+from antiphon.engine.fleet.view import EngineGpu, EngineState, EngineView
 from antiphon.engine.requests.accounts import Accounts, Counters, Listener
 from antiphon.engine.requests.sharing import Sharing, signature
 from antiphon.engine.requests.stream import TokenStream
@@ -42,7 +42,7 @@ from antiphon.grammar import Vocabulary
 from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
 from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms, TokenEvent
 
-__all__ = ["Counters", "EngineClient", "EngineState", "EngineView", "Listener", "TokenStream"]
+__all__ = ["Counters", "EngineClient", "EngineGpu", "EngineState", "EngineView", "Listener", "TokenStream"]
 
 NO_TERMS = Terms()
 
@@ -195,6 +195,10 @@ class EngineClient:
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
         return self._fleet.views()
+
+    def gpus(self) -> list[EngineGpu]:
+        """The GPU of each engine that uses one; several engines may use the same."""
+        return [gpu for engine in self._all if (gpu := engine.gpu)]
 
     def apply(self, settings: ServerConfig) -> None:
         """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""

@@ -20,6 +20,7 @@ import msgspec
 from antiphon.config import EngineConfig
 from antiphon.grammar import Vocabulary
 from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
+from antiphon.step import DeviceMemory
 
 MAX_FRAME_BYTES = 16 << 20  # a prompt of a million tokens is 5 MB
 _HEADER_BYTES = 4  # the payload's length, unsigned, little-endian
@@ -87,6 +88,7 @@ class Ready(Message, frozen=True):
     vocab_size: int
     context_length: int  # maximum tokens of a sequence, prompt and answer; at most what the pool holds
     versions: dict[str, str] = {}  # of Antiphon, Python and the libraries that an answer may depend on
+    device_memory: DeviceMemory | None = None  # of its GPU, when it was ready; None: it uses none
 
     @property
     def instruction_set(self) -> str:
@@ -132,6 +134,8 @@ class EngineStats(Message, frozen=True):
     num_preemptions: int = 0
     num_drafted_tokens: int = 0  # verified in a step
     num_accepted_tokens: int = 0  # of those, tokens that were as drafted
+    device_used_bytes: int = 0  # of its GPU's memory, by all processes; measured once a second
+    device_total_bytes: int = 0  # of its GPU; 0: it uses none
 
 
 class StepReport(Message, frozen=True):

@@ -41,8 +41,12 @@ class Assembly:
 
     @property
     def memory_reserve(self) -> int:
-        """Bytes that stay free when all KV caches are full; 0: not known, since all engines are on other machines."""
-        return self.plan.reserve if self.engine.num_local_engines else 0
+        """Bytes of the machine's memory that stay free when all KV caches are full.
+
+        0: not known, since all engines are on other machines, or the plan is for a GPU's memory.
+        """
+        is_planned = self.engine.num_local_engines and not self.engine.device.startswith("cuda")
+        return self.plan.reserve if is_planned else 0
 
 
 def assemble(

@@ -14,6 +14,7 @@ from antiphon.metrics.account import RequestAccount
 from antiphon.metrics.connections import ConnectionCollector, ConnectionFigures
 from antiphon.metrics.engines import EnginesCollector, EnginesReport
 from antiphon.metrics.families import LAG_BUCKETS, PREFIX, Families
+from antiphon.metrics.gpus import GpuCollector, GpuFigures
 from antiphon.metrics.requests import RequestMetrics
 from antiphon.metrics.resources import ChildProcess, ResourceCollector
 from antiphon.metrics.traces import TraceCollector
@@ -49,6 +50,8 @@ class Metrics(RequestMetrics):
         self.set_model(model_name, children)
         self.registry.register(EnginesCollector(engines))
         self.registry.register(ResourceCollector(lambda: self._children()))
+        self._gpus = GpuCollector()
+        self.registry.register(self._gpus)
         self._connections = ConnectionCollector()
         self.registry.register(self._connections)
         self._logs_and_certificate = _LogsAndCertificate()
@@ -71,6 +74,10 @@ class Metrics(RequestMetrics):
     def watch_connections(self, figures: Callable[[], ConnectionFigures]) -> None:
         """Call `figures` at each scrape."""
         self._connections.figures = figures
+
+    def watch_gpus(self, figures: Callable[[], Sequence[GpuFigures]]) -> None:
+        """Call `figures` at each scrape."""
+        self._gpus.figures = figures
 
     def watch_dropped_lines(self, dropped: Callable[[], Mapping[str, int]]) -> None:
         """Call `dropped` at each scrape: the log lines that were dropped, for each log."""

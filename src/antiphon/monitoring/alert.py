@@ -38,6 +38,8 @@ class Thresholds:
     kv_cache_share: float = 0.9
     preemptions: int = 10  # in 5 minutes
     memory_share: float = 0.95
+    gpu_reserve_share: float = 0.9  # of the memory that the plan leaves free
+    gpu_temperature_margin: float = 5.0  # °C below the limit at which the GPU slows down
     cpu_throttled_share: float = 0.25  # of the periods of the quota
     event_loop_lag_seconds: float = 0.5
     connections_share: float = 0.8

@@ -15,6 +15,7 @@ _SERVER = "job, instance"  # the labels of one server
 _IN_TEXTS = {  # what stands for a value in the texts below, and Prometheus' template for it
     "{at}": "{{ $labels.instance }}",
     "{engine}": "{{ $labels.engine }}",
+    "{gpu}": "{{ $labels.gpu }}",
     "{log}": "{{ $labels.log }}",
     "{percent}": "{{ $value | humanizePercentage }}",
     "{count}": '{{ printf "%.0f" $value }}',
@@ -159,6 +160,7 @@ def machine_alerts(thresholds: Thresholds, duration: Durations, job: str) -> Ite
         description="The server {at} uses {percent} of the memory that it may use. At the limit the kernel kills an "
         "engine.",
     )
+    yield from _gpu_alerts(thresholds)
     throttled = f"rate(antiphon_cpu_throttled_periods_total[{window}]) / rate(antiphon_cpu_periods_total[{window}])"
     yield _cause(
         name="AntiphonCPUThrottled",
@@ -176,6 +178,25 @@ def machine_alerts(thresholds: Thresholds, duration: Durations, job: str) -> Ite
         summary="{at} has {percent} of its file descriptors open",
         description="{at} has {percent} of the file descriptors open that it may have. Without one, new connections "
         "wait.",
+    )
+
+
+def _gpu_alerts(thresholds: Thresholds) -> Iterator[Alert]:
+    yield _cause(
+        name="AntiphonGPUMemoryNearLimit",
+        expression=f"antiphon_gpu_memory_reserve_usage_ratio > {thresholds.gpu_reserve_share:g}",
+        hold=5 * MINUTE,
+        summary="GPU {gpu} of {at} has little memory left",
+        description="Of the memory that the plan leaves free on GPU {gpu} of {at}, {percent} is in use. An engine that "
+        "is started again may find too little, and --degrade lowers limits.",
+    )
+    limit = f"(antiphon_gpu_temperature_limit_celsius - {thresholds.gpu_temperature_margin:g})"
+    yield _cause(
+        name="AntiphonGPUHot",
+        expression=f"antiphon_gpu_temperature_celsius > {limit}",
+        hold=5 * MINUTE,
+        summary="GPU {gpu} of {at} has {count} °C",
+        description="GPU {gpu} of {at} has {count} °C and is close to the temperature at which it slows down.",
     )
 
 

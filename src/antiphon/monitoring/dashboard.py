@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from antiphon.monitoring.engine_rows import CACHE, ENGINE, FAULTS
+from antiphon.monitoring.gpu_rows import GPUS
 from antiphon.monitoring.latency_rows import LATENCY, THOUGHT
 from antiphon.monitoring.machine_rows import CONNECTIONS, MEMORY, PROCESSOR
 from antiphon.monitoring.panels import DATASOURCE, Row, link, to_grafana
@@ -14,12 +15,13 @@ UID = "antiphon"
 TITLE = "Antiphon"
 ROWS: tuple[Row, ...] = (
     *(OVERVIEW, ALERTS, LOAD, LATENCY, THOUGHT, OVERLOAD, ENGINE, CACHE),
-    *(MEMORY, PROCESSOR, FAULTS, CONNECTIONS, KEYS),
+    *(MEMORY, GPUS, PROCESSOR, FAULTS, CONNECTIONS, KEYS),
 )
 # Metrics that no panel shows, because another one of them says the same or they tell an operator nothing.
 NOT_SHOWN = frozenset(
     {
         "antiphon_peer_up",  # only where servers have peers
+        "antiphon_gpu_info",  # names, for queries of other metrics
         "antiphon_engine_info",  # names, for queries of other metrics; a difference shows in inexact continuations
         "antiphon_process_virtual_memory_bytes",  # address space, of which most is never used
         "process_virtual_memory_bytes",

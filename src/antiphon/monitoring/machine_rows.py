@@ -8,7 +8,6 @@ from antiphon.monitoring.queries import largest, quantiles, rate, share, smalles
 _PROCESS = "{{process}} {{engine}}"
 _BY_PROCESS = "process, engine"
 
-# Panels for the memory of devices belong into this row, once a server reports any.
 MEMORY = Row(
     "Memory",
     [

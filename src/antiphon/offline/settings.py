@@ -75,6 +75,8 @@ def setting_names() -> list[str]:
         "files",
         "cpus",
         "memory_bytes",
+        "gpu_bytes",
+        "memory_reserve",
         "fake",
         "fake_settings",
     )  # not for callers to say
@@ -85,7 +87,7 @@ def setting_names() -> list[str]:
 
 def _defaults() -> tuple[dict[str, object], dict[str, object]]:
     engine, front = EngineConfig(model=""), ServerConfig()
-    hidden = ("model", "typed_model", "remote_engines", "files", "cpus", "memory_bytes")
+    hidden = ("model", "typed_model", "remote_engines", "files", "cpus", "memory_bytes", "gpu_bytes", "memory_reserve")
     of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in hidden}
     return of_engine, {name: getattr(front, name) for name in _OF_THE_FRONT} | _WITHOUT_A_QUEUE
 

@@ -177,6 +177,9 @@ class CpuRunner:
             "model_fingerprint": model_fingerprint(self, settings),
         }
 
+    def device_memory(self) -> None:
+        """There is none but the machine's."""
+
     def describe(self) -> dict[str, str | int | float]:
         formats = sorted(self._weight_bytes)
         return {

@@ -20,7 +20,7 @@ from random import Random
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.errors import CheckpointError
 from antiphon.request import TokenLogprobs
-from antiphon.step import SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import DeviceMemory, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 _ALPHABET = b" etaoinshrdlucmfwypvbgkjqxz.,\n"  # what it writes, where the vocabulary reaches that far
 _DEFAULT_KV_TOKENS = 1 << 16
@@ -58,13 +58,18 @@ class FakeRunner:
             self._write(sequence)
         return StepResult([token for sequence in plan.sequences for token in self._sample_all(sequence)])
 
+    def device_memory(self) -> DeviceMemory | None:
+        return DeviceMemory(*self._settings.gpu_memory) if self._settings.gpu else None
+
     def describe(self) -> dict[str, str | int | float]:
+        gpu = {"device": "cuda:0", "device_name": "Fake GPU", "device_uuid": self._settings.gpu}
         arithmetic = f"fake-{os.getpid()}" if self._settings.own_arithmetic else "fake"
         return {
             "runner": "fake",
             "kv_tokens": self.num_blocks * self.block_size,
             "fingerprint": arithmetic,
             "model_fingerprint": "fake",
+            **(gpu if self._settings.gpu else {}),
         }
 
     def close(self) -> None:

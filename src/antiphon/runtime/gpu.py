@@ -38,7 +38,7 @@ from antiphon.runtime.cpu import (
     step_result,
 )
 from antiphon.runtime.fingerprint import model_fingerprint
-from antiphon.step import LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import DeviceMemory, LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 LONGEST_COMPILATION = 900.0  # seconds, of all kernels, on a machine whose cache of them is empty
 
@@ -159,11 +159,18 @@ class GpuRunner:
             done.set()
             thread.join()
 
+    def device_memory(self) -> DeviceMemory | None:
+        """The GPU's memory as CUDA reports it; under MIG that of the instance. None in the interpreter."""
+        memory = self._device.memory()
+        return memory and DeviceMemory(*memory)
+
     def describe(self) -> dict[str, str | int | float]:
         formats = sorted(self._weight_bytes)
         return {
             **self._fingerprints,
             "device": self._device.name,
+            "device_name": self._device.model,
+            "device_uuid": self._device.uuid,
             "instruction_set": self._device.name,
             "threads": self._host.threads,
             "weight_format": "+".join(formats),

@@ -51,6 +51,9 @@ class ReferenceRunner:
         assert self._logits is not None, "no step has run"
         return self._logits
 
+    def device_memory(self) -> None:
+        """There is none but the machine's."""
+
     def describe(self) -> dict[str, str | int | float]:
         return {"device": "reference", "kv_cache_tokens": self.num_blocks * self.block_size}
 

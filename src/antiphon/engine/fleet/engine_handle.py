@@ -22,7 +22,7 @@ from antiphon.engine.fleet.owed import TokensOwed
 from antiphon.engine.fleet.routing import PREFIX_BLOCK, PrefixIndex
 from antiphon.engine.fleet.supervisor import EngineDeath
 from antiphon.engine.fleet.totals import counted, total
-from antiphon.engine.fleet.view import EngineState, EngineView
+from antiphon.engine.fleet.view import EngineGpu, EngineState, EngineView
 from antiphon.engine.requests.accounts import Accounts
 from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import (
@@ -39,6 +39,7 @@ from antiphon.engine.wire import (
 from antiphon.errors import AntiphonError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
 from antiphon.request import FinishReason, TokenEvent
+from antiphon.step import DeviceMemory
 
 
 class Supervising(Protocol):
@@ -176,6 +177,28 @@ class EngineHandle:
     def kv_cache_usage(self) -> float | None:
         """The share of the KV cache in use, 0 to 1."""
         return self.stats.blocks_in_use / self.info.num_blocks if self.info else None
+
+    @property
+    def gpu(self) -> EngineGpu | None:
+        """The GPU that it uses; None if it uses none, or has no process that is ready."""
+        if not (self.is_connected and self.info and self.info.device_memory):
+            return None
+        memory, runner = self.info.device_memory, self.info.runner
+        if self.stats.device_total_bytes:
+            memory = DeviceMemory(self.stats.device_used_bytes, self.stats.device_total_bytes)
+        address = self.place.launcher.address
+        is_here = not address
+        return EngineGpu(
+            number=f"{address} {str(runner.get('device', '')).partition(':')[2]}".strip(),
+            uuid=str(runner.get("device_uuid", "")),
+            name=str(runner.get("device_name", "")),
+            is_here=is_here,
+            generation=self.generation,
+            planned=self.config.gpu_bytes,
+            reserve=self.config.memory_reserve if is_here else 0,  # planned for the memory of this machine
+            used=memory.used,
+            total=memory.total,
+        )
 
     def view(self, tokens_owed: float) -> EngineView:
         """A snapshot."""

@@ -24,6 +24,21 @@ class EngineState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class EngineGpu:
+    """The GPU that an engine uses, and its memory in bytes."""
+
+    number: str  # "0", as in cuda:0; for an engine on another machine, after its address: "tcp://10.0.0.5:9000 0"
+    uuid: str  # without a prefix; empty: not known
+    name: str
+    is_here: bool  # in this machine
+    generation: int  # of the engine
+    planned: int  # that the engine takes; 0: not known
+    reserve: int  # that stays free beside it, as planned; 0: not known
+    used: int  # by all processes, as the engine saw it in its latest step
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineView:
     """One engine at one moment."""
 

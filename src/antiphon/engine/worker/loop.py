@@ -31,13 +31,14 @@ from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.worker.speculation import Speculation, SpeculationCounts
 from antiphon.engine.worker.versions import library_versions
 from antiphon.request import GenerateRequest, RequestProgress
-from antiphon.step import Runner, StepPlan, StepResult
+from antiphon.step import DeviceMemory, Runner, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from antiphon.engine.worker.compilation import Compilation
     from antiphon.grammar.matcher import Matcher
 
 _QUEUE_REPORTS_EVERY = 0.25  # seconds
+_DEVICE_MEMORY_EVERY = 1.0  # seconds; asking a driver in every step would cost time
 
 
 class LoopProgress(Protocol):
@@ -75,6 +76,8 @@ class EngineLoop:
         self._busy_seconds = 0.0  # of all steps
         self._cycle_began = time.perf_counter()  # when the last step ended, or the first message came after idling
         self._queue_report_at = 0.0  # time.monotonic() of the next one
+        self._device_memory = DeviceMemory(0, 0)
+        self._device_memory_at = 0.0  # time.monotonic() of the next reading
         self._running = True
 
     def run(self) -> None:
@@ -187,11 +190,20 @@ class EngineLoop:
             vocab_size=self._runner.vocab_size,
             context_length=self._limits.context_length,
             versions=library_versions(),
+            device_memory=self._runner.device_memory(),
         )
+
+    def _read_device_memory(self) -> DeviceMemory:
+        """The memory of the runner's GPU, at most a second old; zero without one."""
+        if (now := time.monotonic()) >= self._device_memory_at:
+            self._device_memory_at = now + _DEVICE_MEMORY_EVERY
+            self._device_memory = self._runner.device_memory() or self._device_memory
+        return self._device_memory
 
     def _stats(self, plan: StepPlan) -> EngineStats:
         counts = self._scheduler.counts
         drafts = self._speculation.counts if self._speculation else SpeculationCounts()
+        memory = self._read_device_memory()
         return EngineStats(
             running=self._scheduler.num_running,
             waiting=self._scheduler.num_waiting,
@@ -210,6 +222,8 @@ class EngineLoop:
             num_preemptions=counts.num_preemptions,
             num_drafted_tokens=drafts.num_drafted_tokens,
             num_accepted_tokens=drafts.num_accepted_tokens,
+            device_used_bytes=memory.used,
+            device_total_bytes=memory.total,
         )
 
 

@@ -73,7 +73,9 @@ async def ready(request: Request) -> Response:
 @router.get(METRICS_PATH)
 async def metrics(request: Request) -> Response:
     """Prometheus' text format."""
-    return Response(context_of(request).metrics.render(), media_type=CONTENT_TYPE)
+    context = context_of(request)
+    await context.gpus.refresh()
+    return Response(context.metrics.render(), media_type=CONTENT_TYPE)
 
 
 @router.get("/version")

@@ -58,6 +58,17 @@ class Device:
         self._torch = torch.device("cpu" if self.is_interpreter else name)
         self.allocated_bytes = 0
         self.num_launches = 0
+        self.model, self.uuid = "", ""  # "NVIDIA H100 80GB HBM3", and its UUID without a prefix
+        if not self.is_interpreter:
+            properties = torch.cuda.get_device_properties(self._torch)
+            self.model, self.uuid = properties.name, str(properties.uuid)
+
+    def memory(self) -> tuple[int, int] | None:
+        """Bytes of the GPU that are used, by any process, and that it has; None in the interpreter."""
+        if self.is_interpreter:
+            return None
+        free, total = torch.cuda.mem_get_info(self._torch)
+        return total - free, total
 
     def zeros(self, shape: Sequence[int], type: str) -> Tensor:
         """Memory of zeros. Raises MemoryError where there is not enough."""

@@ -3,9 +3,10 @@
 
     python benchmarks/draft_prompts.py code --count 3
 
-`code`: edit a function and answer with all of it. `page`: summarise a page. `schema`: fill a JSON Schema from a letter.
-`prose`: write freely. The functions and the pages are real, from CPython's library and documentation; the letters are
-drawn from lists of words. The tasks are ones that SmolLM2-135M can do: it copies where a larger model would copy.
+`code`: rename a parameter of a function and answer with all of it. `page`: summarise a page. `schema`: fill a JSON
+Schema from a letter. `prose`: write freely. The functions and the pages are real, from CPython's library and
+documentation; the letters are drawn from lists of words. Code and schema begin with an example of what is asked, as
+prompts for such work often do. With it SmolLM2-135M does the work, copying what a larger model would copy.
 benchmarks/drafts.py measures with them.
 """
 
@@ -24,18 +25,28 @@ from prose import prose
 from questions import QUESTIONS
 
 MODULES = (statistics, textwrap, json.decoder, argparse, inspect)
+Message = dict[str, str]
+EXAMPLE = '''def area(x):
+    """Return the area of a square.
+
+    The side x must not be negative.
+    """
+    if x < 0:
+        raise ValueError("a side cannot be negative")
+    return x * x
+'''
 KINDS = ("code", "page", "schema", "prose")
 FUNCTION_LINES = range(8, 30)
 
 
-def functions() -> Iterator[str]:
-    """The sources of functions of CPython's library, in a fixed order."""
+def functions() -> Iterator[tuple[str, str]]:
+    """Sources of functions of CPython's library and the name of the first parameter, in a fixed order."""
     for module in MODULES:
         for _, function in sorted(inspect.getmembers(module, inspect.isfunction)):
             if function.__module__ == module.__name__:
-                source = inspect.getsource(function)
-                if len(source.splitlines()) in FUNCTION_LINES:
-                    yield source
+                source, names = inspect.getsource(function), [*inspect.signature(function).parameters]
+                if len(source.splitlines()) in FUNCTION_LINES and names:
+                    yield source, names[0]
 
 
 def pages() -> Iterator[str]:
@@ -69,7 +80,21 @@ GOODS = (
     "spiral notebooks with squared pages", "packets of coloured chalk", "folders with elastic bands",
 )  # fmt: skip
 _TEXT, _NUMBER = {"type": "string", "maxLength": 60}, {"type": "integer", "minimum": 1, "maximum": 99999}
-ORDER = {
+EXAMPLE_LETTER = (
+    "Hello,\n\nI would like 12 red pencils, 3 large erasers and 150 sheets of tracing paper, sent to Ruth Okafor, 17 "
+    "Linden Close, 20145 Ashford, before the 5th of May. My address for questions is ruth@example.org.\n\nRuth Okafor"
+)
+EXAMPLE_ORDER: dict[str, Any] = {
+    "customer": {"name": "Ruth Okafor", "email": "ruth@example.org"},
+    "address": {"number": 17, "street": "Linden Close", "postal_code": 20145, "city": "Ashford"},
+    "wanted_by": "the 5th of May",
+    "items": [
+        {"quantity": 12, "description": "red pencils"},
+        {"quantity": 3, "description": "large erasers"},
+        {"quantity": 150, "description": "sheets of tracing paper"},
+    ],
+}
+ORDER: dict[str, Any] = {
     "customer": {"name": _TEXT, "email": _TEXT},
     "address": {"number": _NUMBER, "street": _TEXT, "postal_code": _NUMBER, "city": _TEXT},
     "wanted_by": _TEXT,
@@ -87,28 +112,49 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 
-def _chat(content: str, max_tokens: int, **fields: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": content}], "max_tokens": max_tokens, **fields}
-
-
 def bodies(kind: str) -> Iterator[dict[str, Any]]:
     """Requests of a kind."""
     match kind:
         case "code":
-            for source in functions():
-                asked = "Add type hints to this function. Answer with the whole function, and nothing else."
-                yield _chat(f"{asked}\n\n```python\n{source}```", 300)
+            example = [asked_to_rename(EXAMPLE, "x"), answered(code(EXAMPLE.replace("x", "given")))]
+            for source, name in functions():
+                yield _chat([*example, asked_to_rename(source, name)], 400)
         case "page":
             for page in pages():
-                yield _chat(f"Summarize the text:\n\n{page}", 200)
+                yield _chat([asked(f"Summarize the text:\n\n{page}")], 200)
         case "schema":
             schema = {"name": "order", "schema": order_schema()}
+            example = [asked_for_json(EXAMPLE_LETTER), answered(json.dumps(EXAMPLE_ORDER))]
             for letter in letters():
-                asked = f"{letter}\n\nWrite this order as JSON."
-                yield _chat(asked, 300, response_format={"type": "json_schema", "json_schema": schema})
+                wished = [*example, asked_for_json(letter)]
+                yield _chat(wished, 300, response_format={"type": "json_schema", "json_schema": schema})
         case _:
             for question in QUESTIONS:
-                yield _chat(question, 200)
+                yield _chat([asked(question)], 200)
+
+
+def asked_to_rename(source: str, name: str) -> Message:
+    return asked(f"Rename the parameter `{name}` to `given` and answer with the whole function:\n\n{code(source)}")
+
+
+def asked_for_json(letter: str) -> Message:
+    return asked(f"{letter}\n\nWrite this order as JSON.")
+
+
+def code(source: str) -> str:
+    return f"```python\n{source}```"
+
+
+def asked(content: str) -> Message:
+    return {"role": "user", "content": content}
+
+
+def answered(content: str) -> Message:
+    return {"role": "assistant", "content": content}
+
+
+def _chat(messages: list[Message], max_tokens: int, **fields: Any) -> dict[str, Any]:
+    return {"messages": messages, "max_tokens": max_tokens, **fields}
 
 
 def chosen(kind: str, count: int) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ async def answer_of(server: Server, body: dict[str, Any]) -> Answer:
         raise RuntimeError(f"{server.name}: status {reply.status}: {reply.body.decode(errors='replace')[-1000:]}")
     events = list(reply.events())
     usage = next(event["usage"] for event in events if event.get("usage"))
-    timings = next((event["timings"] for event in reversed(events) if event.get("timings")), {})
+    timings: dict[str, int] = next((event["timings"] for event in reversed(events) if event.get("timings")), {})
     deltas = (choice["delta"] for event in events for choice in event["choices"])
     return Answer(
         first=reply.first_text - reply.sent,

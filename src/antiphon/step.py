@@ -29,6 +29,8 @@ class SampleSpec:
     # All known tokens, and the number of prompt tokens among them; only set if `sampling.needs_history`.
     history: SequenceOf[int] = ()
     num_prompt_tokens: int = 0
+    # Tokens that are computed in this step and may turn out otherwise; for this draw they come after `history`.
+    drafted: SequenceOf[int] = ()
     step_logit_bias: Mapping[int, float] = field(
         default_factory=dict
     )  # replaces that of `sampling` for the same tokens

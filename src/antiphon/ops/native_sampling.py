@@ -58,10 +58,12 @@ class Samplings:
             native = _native_sampling(spec.sampling, spec.choice_index)
             registered = _Registered(spec.sampling, spec.choice_index, spec.history, native)
             self._registered[sequence_id] = registered
+        native = registered.native
         if spec.sampling.needs_history:
             registered.count(spec.num_prompt_tokens)
+            native = _counted(spec) if spec.drafted else native
         return _native.SampleRequest(
-            registered.native,
+            native,
             spec.position,
             masked_token_ids=spec.masked_token_ids,
             logit_bias=spec.step_logit_bias,
@@ -72,6 +74,14 @@ class Samplings:
         """Drop finished sequences; ids that never sampled are ignored."""
         for sequence_id in sequence_ids:
             self._registered.pop(sequence_id, None)
+
+
+def _counted(spec: SampleSpec) -> _native.SequenceSampling:
+    """A sampling that counts the drafted tokens too, for one draw: those of the sequence cannot be taken back."""
+    native = _native_sampling(spec.sampling, spec.choice_index)
+    native.count(spec.history[: spec.num_prompt_tokens], generated=False)
+    native.count([*spec.history[spec.num_prompt_tokens :], *spec.drafted], generated=True)
+    return native
 
 
 def _native_sampling(sampling: SamplingParams, choice_index: int) -> _native.SequenceSampling:

@@ -44,11 +44,12 @@ def adjusted(row: Row, spec: SampleSpec) -> Row:
         row[allowed == 0] = -np.inf
     sampling = spec.sampling
     if sampling.needs_history:
-        seen = np.unique(np.array(spec.history, np.int64))
+        history = [*spec.history, *spec.drafted]
+        seen = np.unique(np.array(history, np.int64))
         row[seen] = np.where(
             row[seen] > 0, row[seen] / sampling.repetition_penalty, row[seen] * sampling.repetition_penalty
         )
-        generated, counts = np.unique(np.array(spec.history[spec.num_prompt_tokens :], np.int64), return_counts=True)
+        generated, counts = np.unique(np.array(history[spec.num_prompt_tokens :], np.int64), return_counts=True)
         row[generated] -= sampling.presence_penalty + counts * sampling.frequency_penalty
     for token_id, bias in spec.logit_bias.items():
         row[token_id] += bias

@@ -112,7 +112,9 @@ class FakeRunner:
 
     def _sample(self, sequence: ScheduledSequence, known: bytes, spec: SampleSpec) -> SampledToken:
         if spec.history:
-            assert known == _pack(spec.history), "the blocks do not hold the tokens that the scheduler knows"
+            assert known == _pack([*spec.history, *spec.drafted]), (
+                "the blocks do not hold the tokens that the scheduler knows"
+            )
         if self._settings.fail_on >= 0 and self._settings.fail_on in memoryview(known).cast("I"):
             return SampledToken(sequence.sequence_id, error="the model's output was not a number")
         token_id = _draw(known, spec, self._settings)

@@ -1,60 +1,91 @@
-"""How many drafted tokens a step verifies: as many as make it faster, by what steps cost and what drafts were worth.
+"""Decides how many drafted tokens a step verifies: as many as make it faster.
 
-A step with more rows takes longer, on a processor whose memory is the limit hardly so. What each number of rows costs
-is measured, and so is how often a guess was right, by the run of tokens that led to it and for each sequence. The
-tokens that a step can be expected to yield, divided by its time, decide. Now and then a step goes without drafts, or
-tries a few more rows than were ever measured, since costs change with the contexts. Nothing here changes an answer.
+A step with more rows takes longer, but where memory is the limit hardly longer. What each number of rows costs is
+measured. So is how often guesses are right, by the number of tokens before a guess that were seen before, for each
+sequence and for all. The number of tokens that a step is expected to yield, divided by its time, decides. Now and then
+a step goes without drafts, or tries a few more rows than were ever measured, since costs change with the contexts.
+Nothing here changes an answer.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-MOST = 12  # drafted tokens of a sequence in a step
-_MEMORY = 0.9  # weight of the past, per observation
-_PRIOR = 4.0  # observations that those of all sequences weigh against a sequence's own
+MOST = 24  # drafted tokens of a sequence in a step
+_SHARE_MEMORY = 0.97  # weight of the past, per guess
+_COST_MEMORY = 0.9  # per step with so many rows
+_LINE_MEMORY = 0.98  # per step
+_PRIOR = 8.0  # guesses that those of all sequences weigh against a sequence's own
 _HOPE = 0.5  # the share of right guesses before anything is known
 _ROW = 0.02  # what one more row costs where nothing is known: so much of a step
+_ROW_WEIGHT = 4.0  # rows²: how much the steps' rows must vary to outweigh that
+_LINE_WEIGHT = 2.0  # steps that the line through all of them weighs against the steps with just so many rows
+_HICCUP = 2.0  # a step is believed up to so many times its prediction; the machine may have been busy elsewhere
 _STRIDE = 4  # rows beyond the most that were measured
-_PLAIN_EVERY = 64  # of so many steps with drafts, one goes without
+_PLAIN_EVERY = 64  # of so many steps at least one goes without drafts
+_GAIN = 1.02  # drafts must promise to be so many times as fast
+
+
+@dataclass(slots=True)
+class _Line:
+    """Seconds ≈ mean + slope · (rows - mean rows), least squares with fading weights."""
+
+    weight: float = 0.0
+    rows: float = 0.0  # mean
+    seconds: float = 0.0  # mean
+    variance: float = 0.0  # sum over the weights
+    covariance: float = 0.0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        self.weight = _LINE_MEMORY * self.weight + 1
+        off_rows, off_seconds = rows - self.rows, seconds - self.seconds
+        self.rows += off_rows / self.weight
+        self.seconds += off_seconds / self.weight
+        self.variance = _LINE_MEMORY * self.variance + off_rows * (rows - self.rows)
+        self.covariance = _LINE_MEMORY * self.covariance + off_rows * (seconds - self.seconds)
+
+    def predict(self, rows: int) -> float:
+        prior = _ROW * self.seconds
+        slope = (self.covariance + _ROW_WEIGHT * prior) / (self.variance + _ROW_WEIGHT)
+        return max(self.seconds + max(0.0, slope) * (rows - self.rows), 0.1 * self.seconds)
 
 
 class RowCosts:
-    """Seconds of a step by its rows; for steps in which every sequence computes its last token, and drafts."""
+    """Seconds of a step by its rows; for steps in which every sequence computes its last token, and drafts.
+
+    A prediction is the mean of the last steps with just so many rows, and where these were few, drawn towards a line
+    through all steps. So one slow step does not keep its number of rows from being tried again.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._line = _Line()
+        self._of: dict[int, tuple[float, float]] = {}  # by rows: the weight of the steps, and their mean
 
     @property
     def is_known(self) -> bool:
-        return bool(self._seconds)
+        """Whether a step was measured."""
+        return bool(self._of)
 
     @property
     def most_rows(self) -> int:
         """The most rows that were measured."""
-        return max(self._seconds, default=0)
+        return max(self._of, default=0)
 
     def observe(self, rows: int, seconds: float) -> None:
         """Learn from a step."""
-        known = self._seconds.get(rows)
-        if known is not None:
-            seconds = min(seconds, 3 * known)  # the machine may have been busy elsewhere
-        self._seconds[rows] = seconds if known is None else _MEMORY * known + (1 - _MEMORY) * seconds
+        if self.is_known:
+            seconds = min(seconds, _HICCUP * self.predict(rows))
+        weight, mean = self._of.get(rows, (0.0, 0.0))
+        weight = _COST_MEMORY * weight + 1
+        self._of[rows] = weight, mean + (seconds - mean) / weight
+        self._line.observe(rows, seconds)
 
     def predict(self, rows: int) -> float:
-        """Seconds of a step of so many rows: as measured, or in between, or a little more for each further row."""
-        if (known := self._seconds.get(rows)) is not None:
-            return known
-        below = max((each for each in self._seconds if each < rows), default=0)
-        above = min((each for each in self._seconds if each > rows), default=0)
-        if not below:
-            return self._seconds[above]
-        if not above:
-            return self._seconds[below] * (1 + _ROW * (rows - below))
-        share = (rows - below) / (above - below)
-        return self._seconds[below] + share * (self._seconds[above] - self._seconds[below])
+        """Seconds of a step of so many rows."""
+        weight, mean = self._of.get(rows, (0.0, 0.0))
+        return (weight * mean + _LINE_WEIGHT * self._line.predict(rows)) / (weight + _LINE_WEIGHT)
 
 
 @dataclass(slots=True)
@@ -64,9 +95,9 @@ class _Share:
     right: float = 0.0
     tried: float = 0.0
 
-    def observe(self, num_right: int, num_tried: int) -> None:
-        self.right = _MEMORY * self.right + num_right
-        self.tried = _MEMORY * self.tried + num_tried
+    def observe(self, is_right: bool) -> None:
+        self.right = _SHARE_MEMORY * self.right + is_right
+        self.tried = _SHARE_MEMORY * self.tried + 1
 
     def value(self, prior: float) -> float:
         return (self.right + _PRIOR * prior) / (self.tried + _PRIOR)
@@ -77,8 +108,12 @@ class Draft:
     """Tokens that may follow a sequence's last known one."""
 
     sequence_id: int
-    run: int  # the tokens that led to the guess; 0: a grammar or a thought's limit alone did
+    run: int  # how many tokens before the guess were seen before; 0: a grammar or a thought's limit alone decided
     is_decided: list[bool] = field(default_factory=list)  # of each token, whether nothing else can come
+
+    def runs(self) -> list[int]:
+        """For each token, how many before it will have been seen before if it is reached, as one of a few classes."""
+        return [(self.run + number).bit_length() if self.run else 0 for number in range(len(self.is_decided))]
 
 
 class Drafting:
@@ -86,30 +121,36 @@ class Drafting:
 
     def __init__(self) -> None:
         self.costs = RowCosts()
-        self._of_all: defaultdict[int, _Share] = defaultdict(_Share)  # by run
-        self._of_one: defaultdict[tuple[int, int], _Share] = defaultdict(_Share)  # by sequence and run
-        self._num_drafting_steps = 0
+        self._of_all: defaultdict[int, _Share] = defaultdict(_Share)  # by class of runs
+        self._of_one: defaultdict[int, defaultdict[int, _Share]] = defaultdict(lambda: defaultdict(_Share))
+        self._steps_with_drafts = 0  # since the last one without
 
     def may_pay(self, num_sequences: int) -> bool:
         """Whether a step of so many sequences is worth drafts at all; also counts such steps."""
         if not self.costs.is_known:
             return False
-        self._num_drafting_steps += 1
-        if self._num_drafting_steps % _PLAIN_EVERY == 0:
+        self._steps_with_drafts += 1
+        if self._steps_with_drafts >= _PLAIN_EVERY:
+            self._steps_with_drafts = 0
             return False
         plain, one_more = self.costs.predict(num_sequences), self.costs.predict(num_sequences + 1)
-        return (num_sequences + 1) * plain > num_sequences * one_more
+        return (num_sequences + 1) * plain > _GAIN * num_sequences * one_more
 
     def lengths(self, drafts: Sequence[Draft], num_sequences: int, max_rows: int) -> list[int]:
         """How many tokens of each draft to verify, in a step of `num_sequences` rows without any."""
-        gains = sorted(self._gains(drafts), reverse=True)
+        gains = sorted(
+            ((gain, index) for index, draft in enumerate(drafts) for gain in self._gains(draft)), reverse=True
+        )
         most = min(len(gains), max_rows - num_sequences, max(0, self.costs.most_rows + _STRIDE - num_sequences))
-        best, best_rate, expected = 0, num_sequences / self.costs.predict(num_sequences), float(num_sequences)
+        best, expected = 0, float(num_sequences)
+        best_rate = _GAIN * num_sequences / self.costs.predict(num_sequences)
         for count, (gain, _) in enumerate(gains[:most], start=1):
             expected += gain
             rate = expected / self.costs.predict(num_sequences + count)
             if rate > best_rate:
                 best, best_rate = count, rate
+        if not best:
+            self._steps_with_drafts = 0
         lengths = [0] * len(drafts)
         for _, index in gains[:best]:
             lengths[index] += 1
@@ -117,21 +158,21 @@ class Drafting:
 
     def observe(self, draft: Draft, num_verified: int, num_right: int) -> None:
         """Learn from a draft of which so many tokens were verified, and so many from the first on were right."""
-        guessed = [not decided for decided in draft.is_decided[: min(num_verified, num_right + 1)]]
-        right = sum(guessed[:num_right])
-        for share in (self._of_all[draft.run], self._of_one[draft.sequence_id, draft.run]):
-            share.observe(right, sum(guessed))
+        of_one = self._of_one[draft.sequence_id]
+        for number, run in enumerate(draft.runs()[: min(num_verified, num_right + 1)]):
+            if not draft.is_decided[number]:
+                self._of_all[run].observe(number < num_right)
+                of_one[run].observe(number < num_right)
 
-    def forget(self, sequence_id: int, runs: Iterable[int]) -> None:
+    def forget(self, sequence_id: int) -> None:
         """A sequence ended."""
-        for run in runs:
-            self._of_one.pop((sequence_id, run), None)
+        self._of_one.pop(sequence_id, None)
 
-    def _gains(self, drafts: Sequence[Draft]) -> Iterable[tuple[float, int]]:
-        """For each drafted token, the probability that it and all before it are right, and its draft's index."""
-        for index, draft in enumerate(drafts):
-            share = self._of_one[draft.sequence_id, draft.run].value(self._of_all[draft.run].value(_HOPE))
-            likely = 1.0
-            for decided in draft.is_decided:
-                likely *= 1.0 if decided else share
-                yield likely, index
+    def _gains(self, draft: Draft) -> list[float]:
+        """For each drafted token, the probability that it and all before it are right."""
+        of_one, likely, gains = self._of_one[draft.sequence_id], 1.0, []
+        for run, decided in zip(draft.runs(), draft.is_decided, strict=True):
+            if not decided:
+                likely *= of_one[run].value(self._of_all[run].value(_HOPE))
+            gains.append(likely)
+        return gains

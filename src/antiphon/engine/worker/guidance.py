@@ -46,6 +46,11 @@ class Guidance:
             return next(iter(self._thought.biases({})))
         return self._constraint.only_token if self._constraint else None
 
+    @property
+    def may_decide(self) -> bool:
+        """Whether there ever is a token that can come next alone."""
+        return self._thought is not None or self._constraint is not None
+
     def allows(self, token_id: int) -> bool:
         """Whether the grammar allows the token to come next."""
         return self._constraint is None or self._constraint.allows(token_id)

@@ -170,7 +170,7 @@ class EngineLoop:
     def _learn(self, plan: StepPlan) -> None:
         """Learn what the step cost."""
         if self._speculation:
-            self._speculation.observe_step(plan.num_tokens, self._step_seconds)
+            self._speculation.observe_step(plan.num_tokens, self._cycle_seconds)
         if not (self._speculation and self._speculation.is_drafting):  # those rows cost less than a prompt's
             self._budget.observe(plan.num_tokens, self._step_seconds)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from antiphon.engine.worker.guidance import Guidance
@@ -147,22 +147,26 @@ class Sequence:
         if not self.was_preempted:
             self.num_cached_tokens = min(self.num_cached_tokens + num_tokens, self.num_prompt_tokens)
 
-    def propose(self, guess: Iterator[int], most: int, eos_token_ids: SequenceOf[int], context_length: int) -> Proposal:
-        """Tokens that may follow the last known one: those that are decided, and in between those of `guess`.
+    def propose(
+        self, guess: Iterator[int], guessed: int, most: int, eos_token_ids: SequenceOf[int], context_length: int
+    ) -> Proposal:
+        """Tokens that may follow the last known one: at most `most`, of them the first `guessed` from `guess`.
 
-        It ends where the guess does, where the grammar does not allow it, and before a token that would end the
+        Beyond those only tokens that are decided: where a grammar or the limit of a thought leaves one possibility. The
+        proposal ends where the guess does, where the grammar does not allow it, and before a token that would end the
         sequence, since nothing is drawn after that.
         """
         proposal = Proposal()
-        if self.is_scoring or self.request.sampling.needs_history:
+        if self.is_scoring or not (guessed or self._guidance.may_decide):
             return proposal
         guidance = self._guidance.copy()
-        most = min(
-            most, self.request.sampling.max_tokens - self.num_output_tokens - 1, context_length - self.num_tokens - 1
-        )
+        sampling = self.request.sampling
+        most = min(most, sampling.max_tokens - self.num_output_tokens - 1, context_length - self.num_tokens - 1)
         while len(proposal.token_ids) < most:
-            guessed, decided = next(guess, None), guidance.decided
-            token_id = guessed if decided is None else decided
+            guessed_id, decided = next(guess, None), guidance.decided
+            if decided is None and len(proposal.token_ids) >= guessed:
+                break
+            token_id = guessed_id if decided is None else decided
             if token_id is None or not guidance.allows(token_id) or self._is_end(token_id, eos_token_ids):
                 break
             guidance.take(token_id)
@@ -171,8 +175,11 @@ class Sequence:
             proposal.token_ids.append(token_id)
             proposal.is_decided.append(decided is not None)
             position = self.num_output_tokens + len(proposal.token_ids)
-            proposal.specs.append(self._spec(guidance, position, eos_token_ids))
-            if guessed != token_id:
+            spec = self._spec(guidance, position, eos_token_ids)
+            if sampling.needs_history:
+                spec = replace(spec, drafted=tuple(proposal.token_ids))
+            proposal.specs.append(spec)
+            if guessed_id != token_id:
                 guess = iter(())
         return proposal
 

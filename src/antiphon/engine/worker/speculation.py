@@ -1,38 +1,51 @@
-"""Several tokens of a sequence in one step: drafts are added to a plan, and what the model confirmed is counted.
+"""Several tokens of a sequence in one step: adds drafts to a plan, and counts what the model confirmed.
 
 Each drafted token is computed like a known one, and the token after it is drawn as it would be without drafts, with
-its own random numbers, masks and biases. A draft is right as far as it equals what was drawn; what comes after the
-first wrong token is dropped. So the tokens of every request, and their log-probabilities, are those without drafts.
+its own random numbers, masks, penalties and biases. A draft is right as far as it equals what was drawn; what comes
+after the first wrong token is dropped. So the tokens of every request, and their log-probabilities, are those without
+drafts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from antiphon.engine.worker.drafting import MOST, Draft, Drafting
-from antiphon.engine.worker.drafts import RUNS, Memory
+from antiphon.engine.worker.drafts import Memory
 from antiphon.engine.worker.sequence import Proposal
 from antiphon.engine.worker.sequence import Sequence as Generated
 
 
 @dataclass(slots=True)
 class SpeculationCounts:
-    """What only grows, for the metrics."""
+    """Totals for the metrics."""
 
     num_drafted_tokens: int = 0  # verified
     num_accepted_tokens: int = 0
+    saved_seconds: float = 0.0  # what the accepted tokens would have cost as steps of their own, estimated
+    spent_seconds: float = 0.0  # by how much drafts made their steps longer, estimated
+
+
+@dataclass(slots=True)
+class _Guessed:
+    """A sequence and the tokens that may come next."""
+
+    sequence: Generated
+    draft: Draft
+    token_ids: list[int]
 
 
 class Speculation:
-    """Drafts of one scheduler's sequences."""
+    """The drafts of one scheduler's sequences."""
 
     def __init__(self, max_rows: int, memory: Memory | None = None, drafting: Drafting | None = None) -> None:
         """`max_rows`: tokens that a step may compute."""
         self._max_rows = max_rows
         self._memory = memory or Memory()
         self._drafting = drafting or Drafting()
-        self._is_decoding = False  # whether the running step computes nothing but last tokens, and drafts
+        self._num_decoding = 0  # sequences in the running step, if it computes only last tokens and drafts
         self._drafts: dict[int, tuple[Draft, Proposal]] = {}  # of the running step, by sequence
         self.counts = SpeculationCounts()
 
@@ -48,34 +61,39 @@ class Speculation:
         `most_of` says for how many of a wished number of tokens a sequence has room.
         """
         self._drafts = {}
-        self._is_decoding = bool(sequences)
+        self._num_decoding = len(sequences)
         if not sequences or not self._drafting.may_pay(len(sequences)):
             return
-        found = []
-        for sequence in sequences:
-            guess = self._memory.guess(sequence.sequence_id, sequence.request.cache_salt, sequence.token_ids)
-            proposal = sequence.propose(guess.token_ids, MOST, eos_token_ids, context_length)
+        guessed = [self._guess(sequence) for sequence in sequences]
+        wished = self._lengths([each.draft for each in guessed])
+        found: list[tuple[Generated, Draft, Proposal]] = []
+        for each, length in zip(guessed, wished, strict=True):  # a grammar's masks are made for no more than these
+            proposal = each.sequence.propose(iter(each.token_ids), length, MOST, eos_token_ids, context_length)
             if proposal.token_ids:
-                found.append((sequence, Draft(sequence.sequence_id, guess.run, proposal.is_decided), proposal))
-        lengths = self._drafting.lengths([draft for _, draft, _ in found], len(sequences), self._max_rows)
+                draft = Draft(each.sequence.sequence_id, each.draft.run, proposal.is_decided)
+                found.append((each.sequence, draft, proposal))
+        lengths = self._lengths([draft for _, draft, _ in found])
         for (sequence, draft, proposal), length in zip(found, lengths, strict=True):
             if length and (length := most_of(sequence, length)):
                 proposal.cut(length)
                 self._drafts[sequence.sequence_id] = draft, proposal
+
+    def of(self, sequence: Generated) -> Proposal:
+        """What is drafted for a sequence in the running step."""
+        return self._drafts[sequence.sequence_id][1] if sequence.sequence_id in self._drafts else Proposal()
 
     @property
     def is_drafting(self) -> bool:
         """Whether the running step has drafts."""
         return bool(self._drafts)
 
-    def of(self, sequence: Generated) -> Proposal:
-        """What is drafted for a sequence in the running step."""
-        return self._drafts[sequence.sequence_id][1] if sequence.sequence_id in self._drafts else Proposal()
-
     def observe_step(self, num_rows: int, seconds: float) -> None:
-        """Learn from the step that was computed."""
-        if self._is_decoding:
-            self._drafting.costs.observe(num_rows, seconds)
+        """Learn from the step that was computed; `seconds` include what comes between steps."""
+        if not self._num_decoding:
+            return
+        if self._drafts:
+            self.counts.spent_seconds += max(0.0, seconds - self._drafting.costs.predict(self._num_decoding))
+        self._drafting.costs.observe(num_rows, seconds)
 
     def observe_draft(self, sequence: Generated, num_right: int) -> None:
         """Learn how many tokens of a sequence's draft were right."""
@@ -84,9 +102,21 @@ class Speculation:
             self._drafting.observe(draft, len(proposal.token_ids), num_right)
             self.counts.num_drafted_tokens += len(proposal.token_ids)
             self.counts.num_accepted_tokens += num_right
+            if self._num_decoding and self._drafting.costs.is_known:
+                plain = self._drafting.costs.predict(self._num_decoding)
+                self.counts.saved_seconds += num_right * plain / self._num_decoding
 
     def finish(self, sequence: Generated) -> None:
         """A sequence ended; others may draft from its answer."""
         answer = sequence.token_ids[sequence.num_prompt_tokens :]
         self._memory.finish(sequence.sequence_id, sequence.request.cache_salt, answer)
-        self._drafting.forget(sequence.sequence_id, (0, *RUNS))
+        self._drafting.forget(sequence.sequence_id)
+
+    def _guess(self, sequence: Generated) -> _Guessed:
+        """What may come next, whether a grammar allows it or not."""
+        guess = self._memory.guess(sequence.sequence_id, sequence.request.cache_salt, sequence.token_ids)
+        token_ids = list(islice(guess.token_ids, MOST))
+        return _Guessed(sequence, Draft(sequence.sequence_id, guess.run, [False] * len(token_ids)), token_ids)
+
+    def _lengths(self, drafts: Sequence[Draft]) -> list[int]:
+        return self._drafting.lengths(drafts, self._num_decoding, self._max_rows)

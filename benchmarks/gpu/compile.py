@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -55,10 +56,15 @@ class Launch:
     constants: tuple[tuple[str, Any], ...]
     warps: int
     stages: int
+    grid: tuple[int, ...] = field(default=(), compare=False)  # does not matter to the compiler
 
     @property
     def name(self) -> str:
         return str(self.kernel.fn.__name__)
+
+    @property
+    def num_programs(self) -> int:
+        return math.prod(self.grid)
 
     def __str__(self) -> str:
         shown = {key: value for key, value in self.constants if key in ("BITS", "BYTE_ROWS", "TOKENS", "ROWS", "PAIRS")}
@@ -95,7 +101,7 @@ class RecordingDevice(Device):
             for parameter, (name, value) in zip(kernel.params, named.items(), strict=False)
             if not isinstance(value, int | float) or (value in _multiples(value) and not parameter.do_not_specialize)
         )
-        self.launches.append(Launch(kernel, signature, divisible, tuple(constants.items()), warps, stages))
+        self.launches.append(Launch(kernel, signature, divisible, tuple(constants.items()), warps, stages, tuple(grid)))
 
 
 def _type_of(value: Any) -> str:
@@ -108,8 +114,11 @@ def _multiples(value: float) -> tuple[float, ...]:
     return (value,) if isinstance(value, int) and value % 16 == 0 else ()
 
 
-def recorded_launches(rows: int, type: str, *, prefill: bool = False) -> list[Launch]:
-    """The launches of one layer of R1's shape, and of its head, for a step of so many rows."""
+def recorded_launches(rows: int, type: str, *, prefill: bool = False, context: int = 600) -> list[Launch]:
+    """The launches of one layer of R1's shape, and of its head, for a step of so many rows.
+
+    Decoding: each row is a sequence with `context` tokens before it. Prefill: the rows are the tokens of one prompt.
+    """
     device, host = RecordingDevice(), _native.Device("auto", 2)
     program = Program(device, host, R1.program_shape(num_layers=1, max_tokens=512, max_sequences=256, num_blocks=512))
     R1.record(program, host, type, num_layers=1, head_rows=64)  # a head's rows are not compiled in
@@ -118,7 +127,8 @@ def recorded_launches(rows: int, type: str, *, prefill: bool = False) -> list[La
     if prefill:
         plan = [ScheduledSequence(0, [0] * rows, 0, list(range(-(-rows // 32))), (spec,))]
     else:
-        plan = [ScheduledSequence(i, [0], 600, list(range(20)), (spec,)) for i in range(rows)]
+        blocks = list(range(context // 32 + 1))
+        plan = [ScheduledSequence(i, [0], context, blocks, (spec,)) for i in range(rows)]
     program.run(plan, [_native.SampleRequest(_native.SequenceSampling(temperature=0.0), 0) for _ in plan])
     return device.launches
 
@@ -147,9 +157,8 @@ class Compiled:
         return found
 
 
-def compile_launch(launch: Launch, target: str) -> Compiled:
-    """Compile for "90" (NVIDIA's compute capability 9.0) or for an AMD architecture."""
-    result = Compiled(target, str(launch))
+def build(launch: Launch, target: str) -> Any:
+    """What Triton's compiler makes of it for "90" (NVIDIA's compute capability 9.0) or for an AMD architecture."""
     constants = {name: value for name, value in launch.constants if name in launch.kernel.arg_names}
     signature = dict(launch.signature) | dict.fromkeys(constants, "constexpr")
     names = launch.kernel.arg_names
@@ -159,8 +168,14 @@ def compile_launch(launch: Launch, target: str) -> Compiled:
     )
     gpu = GPUTarget("cuda", int(target), 32) if target.isdigit() else GPUTarget("hip", target, 64)
     options = {"num_warps": launch.warps, "num_stages": launch.stages, "enable_fp_fusion": False}
+    return triton.compile(source, target=gpu, options=options)
+
+
+def compile_launch(launch: Launch, target: str) -> Compiled:
+    """Compile it and look at the result."""
+    result = Compiled(target, str(launch))
     try:
-        compiled = triton.compile(source, target=gpu, options=options)
+        compiled = build(launch, target)
     except Exception as error:  # Triton's own kinds
         result.error = f"{type(error).__name__}: {str(error)[-300:]}"
         return result

@@ -132,6 +132,8 @@ class EngineStats(Message, frozen=True):
     num_preemptions: int = 0
     num_drafted_tokens: int = 0  # verified in a step
     num_accepted_tokens: int = 0  # of those, tokens that were as drafted
+    draft_saved_seconds: float = 0.0  # what they would have cost as steps of their own, estimated
+    draft_spent_seconds: float = 0.0  # by how much drafts made steps longer, estimated
 
 
 class StepReport(Message, frozen=True):

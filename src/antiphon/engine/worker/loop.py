@@ -210,6 +210,8 @@ class EngineLoop:
             num_preemptions=counts.num_preemptions,
             num_drafted_tokens=drafts.num_drafted_tokens,
             num_accepted_tokens=drafts.num_accepted_tokens,
+            draft_saved_seconds=drafts.saved_seconds,
+            draft_spent_seconds=drafts.spent_seconds,
         )
 
 

@@ -35,6 +35,10 @@ EXAMPLE = '''def area(x):
         raise ValueError("a side cannot be negative")
     return x * x
 '''
+SUMMARIZE = (  # in the words that SmolLM2 was trained with
+    "Provide a concise, objective summary of the input text in up to three sentences, focusing on key actions and "
+    "intentions without using second or third person pronouns."
+)
 KINDS = ("code", "page", "schema", "prose")
 FUNCTION_LINES = range(8, 30)
 
@@ -121,7 +125,7 @@ def bodies(kind: str) -> Iterator[dict[str, Any]]:
                 yield _chat([*example, asked_to_rename(source, name)], 400)
         case "page":
             for page in pages():
-                yield _chat([asked(f"Summarize the text:\n\n{page}")], 200)
+                yield _chat([{"role": "system", "content": SUMMARIZE}, asked(page)], 200)
         case "schema":
             schema = {"name": "order", "schema": order_schema()}
             example = [asked_for_json(EXAMPLE_LETTER), answered(json.dumps(EXAMPLE_ORDER))]

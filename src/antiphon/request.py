@@ -188,6 +188,8 @@ class TokenEvent:
     logprobs: TokenLogprobs | None = None
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0  # prompt tokens whose K/V came from the prefix cache; in the first event
+    num_drafted_tokens: int = 0  # verified in this event's step; in the last event of each step
+    num_accepted_tokens: int = 0  # of those, tokens that were as drafted
     thought_closed: ThoughtClosed | None = None  # with the first of the tokens that close the thought
     is_prompt: bool = False  # the event contains the `logprobs` of the next scored token of the prompt
     error: str | None = None  # with FinishReason.ERROR: a message for the client

@@ -28,6 +28,7 @@ class Choice:
         self.events = events
         self.num_tokens = 0
         self.num_cached_tokens = 0
+        self.num_drafted_tokens = self.num_accepted_tokens = 0
         self.finished = False
         self._text = text
         self._account = account
@@ -59,6 +60,8 @@ class Choice:
         if reason is FinishReason.ABORT:
             raise NotReady("The server stopped before this answer was complete.")
         self.num_cached_tokens = event.num_cached_tokens or self.num_cached_tokens
+        self.num_drafted_tokens += event.num_drafted_tokens
+        self.num_accepted_tokens += event.num_accepted_tokens
         if event.is_prompt and event.logprobs is not None:
             self._waiting.prompt_scores.append(event.logprobs)
         if event.token_id is not None:

@@ -35,6 +35,8 @@ def engines_report(engine: EngineClient) -> EnginesReport:
         inexact_continuations=engine.num_inexact,
         drafted_tokens=total.num_drafted_tokens,
         accepted_draft_tokens=total.num_accepted_tokens,
+        draft_saved_seconds=total.draft_saved_seconds,
+        draft_spent_seconds=total.draft_spent_seconds,
     )
     figures = [_figures(each, engine.stats_of(each.id)) for each in engine.engines()]
     fleet = FleetFigures(

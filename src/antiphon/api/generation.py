@@ -125,6 +125,8 @@ class Generation:
             cached=sum(choice.num_cached_tokens for choice in self._choices[::n]),
             completion=sum(choice.num_tokens for choice in self._choices),
             reasoning=sum(choice.num_reasoning_tokens for choice in self._choices),
+            drafted=sum(choice.num_drafted_tokens for choice in self._choices),
+            accepted=sum(choice.num_accepted_tokens for choice in self._choices),
         )
 
     @property

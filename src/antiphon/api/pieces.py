@@ -70,6 +70,8 @@ class Tally:
     cached: int = 0
     completion: int = 0
     reasoning: int = 0
+    drafted: int = 0  # drafted tokens that were verified
+    accepted: int = 0  # of those, the ones that were right
 
 
 @dataclass(frozen=True, slots=True)

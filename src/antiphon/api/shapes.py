@@ -40,6 +40,8 @@ class Timings(msgspec.Struct):
     predicted_n: int
     predicted_ms: float
     predicted_per_second: float
+    draft_n: int | UnsetType = UNSET  # absent where nothing was drafted
+    draft_n_accepted: int | UnsetType = UNSET
 
 
 class Degraded(msgspec.Struct, frozen=True):

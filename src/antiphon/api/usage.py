@@ -36,6 +36,8 @@ def timings_of(generation: Generation) -> Timings:
         predicted_n=tally.completion,
         predicted_ms=_milliseconds(times.decode),
         predicted_per_second=_rate(times.num_decoded, times.decode),
+        draft_n=tally.drafted or UNSET,
+        draft_n_accepted=tally.accepted if tally.drafted else UNSET,
     )
 
 

@@ -58,6 +58,8 @@ class EngineCounts:
     inexact_continuations: int = 0  # requests
     drafted_tokens: int = 0
     accepted_draft_tokens: int = 0
+    draft_saved_seconds: float = 0.0
+    draft_spent_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,12 @@ def _counters(counts: EngineCounts) -> Iterable[Metric]:
         ),
         ("draft_tokens", "Drafted tokens that were verified.", counts.drafted_tokens),
         ("draft_tokens_accepted", "Drafted tokens that were right.", counts.accepted_draft_tokens),
+        (
+            "draft_saved_seconds",
+            "Time that the right drafts would have taken as steps of their own, estimated.",
+            counts.draft_saved_seconds,
+        ),
+        ("draft_spent_seconds", "Time by which drafts made steps longer, estimated.", counts.draft_spent_seconds),
     ):
         yield CounterMetricFamily(PREFIX + name, text, value)
 

@@ -10,7 +10,7 @@ from antiphon.engine.wire import EngineStats
 
 _COUNTS = (
     "step", "busy_seconds", "num_computed_tokens", "num_prefix_queries", "num_prefix_hits", "num_preemptions",
-    "num_drafted_tokens", "num_accepted_tokens",
+    "num_drafted_tokens", "num_accepted_tokens", "draft_saved_seconds", "draft_spent_seconds",
 )  # fmt: skip
 _LARGEST = ("step_seconds", "cycle_seconds")  # of several engines, the slowest one's
 _FIELDS = tuple(field.name for field in msgspec.structs.fields(EngineStats))

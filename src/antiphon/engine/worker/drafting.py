@@ -22,10 +22,12 @@ _HOPE = 0.5  # the share of right guesses before anything is known
 _ROW = 0.02  # what one more row costs where nothing is known: so much of a step
 _ROW_WEIGHT = 4.0  # rows²: how much the steps' rows must vary to outweigh that
 _LINE_WEIGHT = 2.0  # steps that the line through all of them weighs against the steps with just so many rows
-_HICCUP = 2.0  # a step is believed up to so many times its prediction; the machine may have been busy elsewhere
+_HICCUP = 1.5  # a step is believed up to so many times its prediction; the machine may have been busy elsewhere
 _STRIDE = 4  # rows beyond the most that were measured
 _PLAIN_EVERY = 64  # of so many steps at least one goes without drafts
-_GAIN = 1.02  # drafts must promise to be so many times as fast
+_GAIN = 1.05  # drafts must promise to be so many times as fast, which pays for making them
+_UNLIKELY = 0.1  # tokens that are less likely to be right are not looked at
+_PATIENCE = 4  # rows after the best number that are looked at
 
 
 @dataclass(slots=True)
@@ -138,9 +140,9 @@ class Drafting:
 
     def lengths(self, drafts: Sequence[Draft], num_sequences: int, max_rows: int) -> list[int]:
         """How many tokens of each draft to verify, in a step of `num_sequences` rows without any."""
-        gains = sorted(
-            ((gain, index) for index, draft in enumerate(drafts) for gain in self._gains(draft)), reverse=True
-        )
+        gains = [(gain, index) for index, draft in enumerate(drafts) for gain in self._gains(draft)]
+        if len(drafts) > 1:
+            gains.sort(reverse=True)  # those of one draft are in order
         most = min(len(gains), max_rows - num_sequences, max(0, self.costs.most_rows + _STRIDE - num_sequences))
         best, expected = 0, float(num_sequences)
         best_rate = _GAIN * num_sequences / self.costs.predict(num_sequences)
@@ -149,6 +151,8 @@ class Drafting:
             rate = expected / self.costs.predict(num_sequences + count)
             if rate > best_rate:
                 best, best_rate = count, rate
+            elif count > best + _PATIENCE:
+                break
         if not best:
             self._steps_with_drafts = 0
         lengths = [0] * len(drafts)
@@ -174,5 +178,7 @@ class Drafting:
         for run, decided in zip(draft.runs(), draft.is_decided, strict=True):
             if not decided:
                 likely *= of_one[run].value(self._of_all[run].value(_HOPE))
+                if likely < _UNLIKELY:
+                    break
             gains.append(likely)
         return gains

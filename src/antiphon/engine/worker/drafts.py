@@ -193,8 +193,9 @@ class Memory:
             found = [(length, text is own, place, text) for text in texts for place, length in [text.find(last, run)]]
             length, is_own, place, text = max(found, key=lambda each: each[:2])
             if length:
-                going_on = _copied(token_ids, place) if is_own else iter(text.token_ids[place : place + LONGEST])
-                return Guess(length, going_on)
+                going_on: SequenceOf[int] = text.token_ids[place : place + LONGEST]
+                is_short = is_own and len(going_on) < LONGEST
+                return Guess(length, _copied(token_ids, place) if is_short else iter(going_on))
         return Guess(0, iter(()))
 
     def finish(self, sequence_id: int, salt: str, answer: SequenceOf[int]) -> None:

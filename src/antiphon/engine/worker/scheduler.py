@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from antiphon.engine.budget import StepBudget
@@ -376,6 +376,7 @@ class Scheduler:
                     self._advance(sequence, 1)
         if self._speculation and draft:
             self._speculation.observe_draft(sequence, num_right)
+            events[-1] = replace(events[-1], num_drafted_tokens=len(draft), num_accepted_tokens=num_right)
         return events
 
     def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:

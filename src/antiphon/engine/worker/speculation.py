@@ -72,7 +72,9 @@ class Speculation:
             if proposal.token_ids:
                 draft = Draft(each.sequence.sequence_id, each.draft.run, proposal.is_decided)
                 found.append((each.sequence, draft, proposal))
-        lengths = self._lengths([draft for _, draft, _ in found])
+        lengths = [len(proposal.token_ids) for _, _, proposal in found]
+        if any(True in draft.is_decided for _, draft, _ in found):  # there may be more than was wished, all certain
+            lengths = self._lengths([draft for _, draft, _ in found])
         for (sequence, draft, proposal), length in zip(found, lengths, strict=True):
             if length and (length := most_of(sequence, length)):
                 proposal.cut(length)

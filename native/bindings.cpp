@@ -209,11 +209,19 @@ std::vector<SampleOutcome> run(PyProgram& self, const std::vector<SequenceInput>
   return self.program.run(sequences);
 }
 
+constexpr const char* kPhaseNames[kNumPhases] = {"linear", "attention", "head", "sampling", "rest"};  // as in StepPhase
+
 std::map<std::string, double> last_seconds(const PyProgram& self) {
-  const char* names[kNumPhases] = {"linear", "attention", "head", "sampling", "rest"};  // as in StepPhase
   std::map<std::string, double> seconds;
-  for (size_t i = 0; i < kNumPhases; ++i) seconds[names[i]] = self.program.last_seconds()[i];
+  for (size_t i = 0; i < kNumPhases; ++i) seconds[kPhaseNames[i]] = self.program.last_seconds()[i];
   return seconds;
+}
+
+std::vector<std::tuple<std::string, int64_t>> last_loops(const PyProgram& self) {
+  std::vector<std::tuple<std::string, int64_t>> loops;
+  for (const StepLoop& loop : self.program.last_loops())
+    loops.emplace_back(kPhaseNames[static_cast<size_t>(loop.phase)], loop.num_tasks);
+  return loops;
 }
 
 nb::ndarray<nb::numpy, float, nb::ndim<2>> last_logits(const PyProgram& self, int64_t vocabulary) {
@@ -377,7 +385,10 @@ void bind_roofline(nb::module_& m) {
             return products_per_second(self.instruction_set, seconds, *self.pool);
           },
           nb::call_guard<nb::gil_scoped_release>(), "seconds"_a = 0.05,
-          "Products of 8-bit integers, added up in registers by the device's instruction set, all threads.");
+          "Products of 8-bit integers, added up in registers by the device's instruction set, all threads.")
+      .def(
+          "seconds_per_loop", [](const Roofline& self) { return seconds_per_loop(*self.pool); },
+          nb::call_guard<nb::gil_scoped_release>(), "What handing over from one parallel loop to the next takes.");
 }
 
 void bind_program(nb::module_& m) {
@@ -455,6 +466,8 @@ void bind_program(nb::module_& m) {
       .def("last_logits", &last_logits, "vocabulary"_a,
            "The logits of the last step's last sampled rows, float32 [at most max_sequences, vocabulary].")
       .def_prop_ro("last_seconds", &last_seconds, "What each part of the last step took, in seconds.")
+      .def_prop_ro("last_loops", &last_loops,
+                   "The parallel loops of the last step, in order: the part of the step, and the number of tasks.")
       .def_prop_ro("head_dim", [](const PyProgram& p) { return p.program.shape().head_dim; })
       .def_prop_ro("num_kv_heads", [](const PyProgram& p) { return p.program.shape().num_kv_heads; })
       .def_prop_ro("has_int8_kv", [](const PyProgram& p) { return p.program.shape().kv_type == KvType::kInt8; })

@@ -27,6 +27,7 @@ extern const Kernels ANTIPHON_ISA_TABLE;  // the tests define tables that kernel
 const Kernels ANTIPHON_ISA_TABLE = {
     .name = ANTIPHON_ISA_NAME,
     .linear_panel = ANTIPHON_ISA::linear_panel,
+    .linear_half_panel = ANTIPHON_ISA::linear_half_panel,
     .rms_norm = ANTIPHON_ISA::rms_norm,
     .silu_mul = ANTIPHON_ISA::silu_mul,
     .rope_and_store = ANTIPHON_ISA::rope_and_store,

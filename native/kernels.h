@@ -191,6 +191,9 @@ struct Kernels {
   // out[row][0..32) += panel `panel` of the matrix times activation rows [first_row, first_row + num_rows).
   void (*linear_panel)(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
                        int64_t num_rows, float* out);
+  // The same for half a panel: adds to columns [16 * half, 16 * half + 16) of each row of out, `half` 0 or 1.
+  void (*linear_half_panel)(const PackedView& matrix, int64_t panel, int64_t half, const QuantizedRows& in,
+                            int64_t first_row, int64_t num_rows, float* out);
   // x normalised and scaled by weight, as token `row` of out.
   void (*rms_norm)(const float* x, const float* weight, float epsilon, int64_t width, const QuantizedRows& out,
                    int64_t row);

@@ -5,10 +5,13 @@
 #include <functional>
 #include <vector>
 
+#include "work_split.h"
+
 namespace antiphon {
 namespace {
 
-constexpr int64_t kPanelsATask = 16;  // enough work to be worth handing out
+constexpr int64_t kMostPanels = 16;      // of a task: enough work to be worth handing out
+constexpr int64_t kTasksPerThread = 16;  // at least, where there are enough panels, so that threads end together
 constexpr int64_t kPanelsAShard = kShard / kPanel;
 
 // Greater for greater numbers; what is not a number has its place too.
@@ -36,24 +39,44 @@ LmHead::LmHead(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t ma
       pool_(pool),
       progress_(progress) {}
 
-void LmHead::run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const {
-  if (rows == 0) return;
-  const auto for_panels = [this](int64_t count, const std::function<void(int64_t)>& body) {
-    pool_.run((count + kPanelsATask - 1) / kPanelsATask, [&](int64_t task, int) {
-      for (int64_t i = task * kPanelsATask; i < std::min(count, (task + 1) * kPanelsATask); ++i) body(i);
-      progress_.note();
-    });
-  };
-  for_panels(num_panels_, [&](int64_t panel) { multiply(in, rows, panel, out); });
+LmHeadLoop LmHead::for_panels(std::function<int64_t()> count, std::function<void(int64_t)> body) const {
+  const auto per_task = [this, count] { return items_per_task(count(), kMostPanels, pool_.size(), kTasksPerThread); };
+  return {[count, per_task] { return num_tasks_of(count(), per_task()); },
+          [this, count, per_task, body = std::move(body)](int64_t task, int) {
+            const int64_t panels = per_task(), end = std::min(count(), (task + 1) * panels);
+            for (int64_t i = task * panels; i < end; ++i) body(i);
+            progress_.note();
+          }};
+}
+
+LmHeadLoop LmHead::for_tokens(std::function<int64_t()> count, std::function<void(int64_t)> body) const {
+  return {std::move(count), [this, body = std::move(body)](int64_t row, int) {
+            body(row);
+            progress_.note();
+          }};
+}
+
+std::vector<LmHeadLoop> LmHead::loops(std::function<LmHeadInput()> input, const LogitRows& out) const {
+  const auto count = [input] { return input().count; };
+  std::vector<LmHeadLoop> loops;
+  const auto all_panels = [this, input] { return input().count ? num_panels_ : 0; };
+  loops.push_back(for_panels(all_panels, [this, input, &out](int64_t panel) {
+    const LmHeadInput in = input();
+    multiply(in.rows, in.count, panel, out);
+  }));
   if (!wide_) {
-    pool_.run(rows, [this](int64_t row, int) {
-      choose(row);
-      progress_.note();
-    });
-    for_panels(rows * num_corrected_,
-               [&](int64_t i) { correct(in, i / num_corrected_, chosen_.as<int32_t>()[i], out); });
+    loops.push_back(for_tokens(count, [this](int64_t row) { choose(row); }));
+    const auto corrected = [this, count] { return count() * num_corrected_; };
+    loops.push_back(for_panels(corrected, [this, input, &out](int64_t i) {
+      correct(input().rows, i / num_corrected_, chosen_.as<int32_t>()[i], out);
+    }));
   }
-  pool_.run(rows, [&](int64_t row, int) { summarize(row, out); });
+  loops.push_back(for_tokens(count, [this, &out](int64_t row) { summarize(row, out); }));
+  return loops;
+}
+
+void LmHead::run(const LmHeadInput& in, const LogitRows& out) const {
+  for (const LmHeadLoop& loop : loops([&in] { return in; }, out)) pool_.run(loop.begin(), loop.body);
 }
 
 void LmHead::multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const {

@@ -6,7 +6,9 @@
 // hardly matter (docs/decisions/011-the-head-in-two-passes.md).
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <vector>
 
 #include "kernels.h"
 #include "memory.h"
@@ -29,16 +31,32 @@ struct LogitRows {
   ShardSummary* shards(int64_t index) const { return summaries.as<ShardSummary>() + index * num_shards(); }
 };
 
+// Activations of `rows` tokens: their first planes, then their second planes.
+struct LmHeadInput {
+  QuantizedRows rows;
+  int64_t count;
+};
+
+// One of the parallel loops of the head; `begin` returns its number of tasks.
+struct LmHeadLoop {
+  std::function<int64_t()> begin;
+  ThreadPool::Task body;
+};
+
 class LmHead {
  public:
   // `wide`: both planes for every logit.
   LmHead(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
          ThreadPool& pool, Progress progress);
 
-  // `in`: first planes of `rows` tokens, then their second planes.
-  void run(const QuantizedRows& in, int64_t rows, const LogitRows& out) const;
+  // The loops that fill in the first rows of `out`, in order. `input` gives the activations when a loop begins; it,
+  // `out` and the head must live as long as the loops.
+  std::vector<LmHeadLoop> loops(std::function<LmHeadInput()> input, const LogitRows& out) const;
+  void run(const LmHeadInput& in, const LogitRows& out) const;
 
  private:
+  LmHeadLoop for_panels(std::function<int64_t()> count, std::function<void(int64_t)> body) const;
+  LmHeadLoop for_tokens(std::function<int64_t()> count, std::function<void(int64_t)> body) const;
   void multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const;
   void add_plane(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const;
   void choose(int64_t row) const;

@@ -119,10 +119,17 @@ QuantizedRows Program::step_rows(const QuantizedBuffer& buffer) const {
           buffer.sampled ? tokens : 1};
 }
 
-void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& body) {
-  constexpr int64_t kRows = 4;  // a task: enough work to be worth handing out
-  pool_->run((rows + kRows - 1) / kRows, [&](int64_t task, int) {
-    for (int64_t row = task * kRows; row < std::min(rows, (task + 1) * kRows); ++row) body(row);
+// The rows of a thread's share are those of the same sequences in every such loop, and in attention.
+void Program::record_rows(StepPhase phase, bool sampled, std::function<void(int64_t row)> body) {
+  constexpr int64_t kRows = 4;  // of a task, at most: enough work to be worth handing out
+  const auto per_task = [this, sampled] {
+    const int64_t rows = rows_of(sampled);
+    return rows <= kRows ? kRows : items_per_task(rows, kRows, pool_->size(), 1);
+  };
+  const auto begin = [this, sampled, per_task] { return num_tasks_of(rows_of(sampled), per_task()); };
+  record(phase, begin, [this, sampled, per_task, body = std::move(body)](int64_t task, int) {
+    const int64_t count = per_task(), end = std::min(rows_of(sampled), (task + 1) * count);
+    for (int64_t row = task * count; row < end; ++row) body(row);
     progress_.note();
   });
 }
@@ -130,13 +137,11 @@ void Program::for_rows(int64_t rows, const std::function<void(int64_t row)>& bod
 void Program::embed(const StoredMatrix& table, int out) {
   const FloatBuffer& target = floats(out);
   require(target.width == table.columns && table.rows >= shape_.vocabulary, "the embedding does not fit its buffer");
-  record(StepPhase::kRest, [this, table, &target] {
-    for_rows(num_tokens_, [&](int64_t row) {
-      const int64_t token_id = token_ids_[to_size(row)];
-      progress_.note();  // the table is in the file: reading a row may wait for the disk
-      for (int64_t g = 0; g < table.columns / kGroup; ++g)
-        dequantize_group(table.group(token_id, g), target.row(row) + g * kGroup);
-    });
+  record_rows(StepPhase::kRest, false, [this, table, &target](int64_t row) {
+    const int64_t token_id = token_ids_[to_size(row)];
+    progress_.note();  // the table is in the file: reading a row may wait for the disk
+    for (int64_t g = 0; g < table.columns / kGroup; ++g)
+      dequantize_group(table.group(token_id, g), target.row(row) + g * kGroup);
   });
 }
 
@@ -147,10 +152,8 @@ void Program::reorder(int in, std::vector<int32_t> order, int out) {
               source.sampled == target.sampled,
           "reorder: widths differ");
   for (const int32_t column : order) require(column >= 0 && column < source.width, "reorder: there is no such column");
-  record(StepPhase::kRest, [this, &source, &target, order = std::move(order)] {
-    for_rows(rows_of(source.sampled), [&](int64_t row) {
-      for (size_t i = 0; i < order.size(); ++i) target.row(row)[i] = source.row(row)[order[i]];
-    });
+  record_rows(StepPhase::kRest, source.sampled, [&source, &target, order = std::move(order)](int64_t row) {
+    for (size_t i = 0; i < order.size(); ++i) target.row(row)[i] = source.row(row)[order[i]];
   });
 }
 
@@ -159,23 +162,25 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
   const QuantizedBuffer& target = quantized(out);
   require(source.width == target.width && std::ssize(weight) == source.width && source.sampled == target.sampled,
           "rms_norm: widths differ");
-  record(StepPhase::kRest, [this, &source, &target, epsilon, weight = std::move(weight)] {
-    for_rows(rows_of(source.sampled), [&](int64_t row) {
-      kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, step_rows(target), row);
-    });
-  });
+  record_rows(StepPhase::kRest, source.sampled,
+              [this, &source, &target, epsilon, weight = std::move(weight)](int64_t row) {
+                kernels_.rms_norm(source.row(row), weight.data(), epsilon, source.width, step_rows(target), row);
+              });
 }
 
-// tile[i][0..32) = bias + the product of token first + i, its planes added; the bias comes first in the order of
-// adding. count * planes is at most kRowChunk.
-void Program::multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
-                       const float* bias, float* tile) const {
-  const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
+// The task's columns of tile[i][0..32) = bias + the product of token first + i, its planes added; the bias comes first
+// in the order of adding. count * planes is at most kRowChunk.
+void Program::multiply(const PackedView& view, const PanelTask& task, const QuantizedRows& in, int64_t first,
+                       int64_t count, const float* bias, float* tile) const {
+  const int64_t panel = task.panel, channels = std::min(kPanel, view.rows - panel * kPanel);
   std::fill(tile, tile + count * in.planes * kPanel, 0.0f);
   if (bias)
     for (int64_t i = 0; i < count; ++i)
       std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.planes * kPanel);
-  kernels_.linear_panel(view, panel, in, first * in.planes, count * in.planes, tile);
+  if (task.half < 0)
+    kernels_.linear_panel(view, panel, in, first * in.planes, count * in.planes, tile);
+  else
+    kernels_.linear_half_panel(view, panel, task.half, in, first * in.planes, count * in.planes, tile);
   progress_.note();  // on a slow machine one operation can take many seconds
   if (in.planes == 1) return;
   for (int64_t i = 0; i < count; ++i)
@@ -192,23 +197,28 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
               first_column + view.rows <= target.width,
           "linear: the matrix does not fit its buffers");
   require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
-  record(StepPhase::kLinear, [this, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)] {
-    const int64_t rows = rows_of(source.sampled);
-    pool_->run(rows ? matrix->num_panels() : 0, [&](int64_t panel, int thread) {
-      float* tile = thread_scratch_[to_size(thread)].as<float>();
-      const int64_t channels = std::min(kPanel, view.rows - panel * kPanel);
-      const int64_t step = kRowChunk / source.planes;
-      for (int64_t first = 0; first < rows; first += step) {
-        const int64_t count = std::min(step, rows - first);
-        multiply(view, panel, step_rows(source), first, count, bias.empty() ? nullptr : bias.data(), tile);
-        for (int64_t row = 0; row < count; ++row) {
-          float* to = target.row(first + row) + first_column + panel * kPanel;
-          for (int64_t c = 0; c < channels; ++c)
-            to[c] = accumulate ? to[c] + tile[row * kPanel + c] : tile[row * kPanel + c];
-        }
-      }
-    });
-  });
+  const auto grid = std::make_shared<PanelGrid>();  // of the running step
+  const auto begin = [this, grid, &source, panels = matrix->num_panels()] {
+    *grid = split_panels(panels, num_tokens_, source.planes, true, pool_->size());
+    return grid->num_tasks();
+  };
+  record(StepPhase::kLinear, begin,
+         [this, grid, &source, &target, view, matrix, accumulate, first_column, bias = std::move(bias)](int64_t index,
+                                                                                                        int thread) {
+           const PanelTask task = grid->task(index);
+           float* tile = thread_scratch_[to_size(thread)].as<float>();
+           const int64_t left = task.first_column(), right = std::min(view.rows, left + (task.half < 0 ? kPanel : 16));
+           const int64_t step = kRowChunk / source.planes, in_tile = left % kPanel;
+           for (int64_t first = task.first_token; first < task.end_token; first += step) {
+             const int64_t count = std::min(step, task.end_token - first);
+             multiply(view, task, step_rows(source), first, count, bias.empty() ? nullptr : bias.data(), tile);
+             for (int64_t row = 0; row < count; ++row) {
+               float* to = target.row(first + row) + first_column + left;
+               const float* from = tile + row * kPanel + in_tile;
+               for (int64_t c = 0; c < right - left; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
+             }
+           }
+         });
 }
 
 void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix, int out) {
@@ -217,19 +227,22 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == 2 * target.width && !source.sampled && !target.sampled,
           "linear_silu_mul: the matrix does not fit its buffers");
-  record(StepPhase::kLinear, [this, &source, &target, view, matrix] {
-    const int64_t rows = rows_of(source.sampled);
-    pool_->run(rows ? matrix->num_panels() / 2 : 0, [&](int64_t pair, int thread) {
-      float* gate = thread_scratch_[to_size(thread)].as<float>();
-      float* up = gate + kRowChunk * kPanel;
-      const int64_t step = kRowChunk / source.planes;
-      for (int64_t first = 0; first < rows; first += step) {
-        const int64_t count = std::min(step, rows - first);
-        multiply(view, 2 * pair, step_rows(source), first, count, nullptr, gate);
-        multiply(view, 2 * pair + 1, step_rows(source), first, count, nullptr, up);
-        kernels_.silu_mul(gate, up, count, step_rows(target), first, pair);
-      }
-    });
+  const auto grid = std::make_shared<PanelGrid>();  // of the running step, in pairs of panels
+  const auto begin = [this, grid, &source, pairs = matrix->num_panels() / 2] {
+    *grid = split_panels(pairs, num_tokens_, source.planes, false, pool_->size());  // a group has one scale
+    return grid->num_tasks();
+  };
+  record(StepPhase::kLinear, begin, [this, grid, &source, &target, view, matrix](int64_t index, int thread) {
+    const PanelTask pair = grid->task(index);
+    float* gate = thread_scratch_[to_size(thread)].as<float>();
+    float* up = gate + kRowChunk * kPanel;
+    const int64_t step = kRowChunk / source.planes;
+    for (int64_t first = pair.first_token; first < pair.end_token; first += step) {
+      const int64_t count = std::min(step, pair.end_token - first);
+      multiply(view, {2 * pair.panel, -1, 0, 0}, step_rows(source), first, count, nullptr, gate);
+      multiply(view, {2 * pair.panel + 1, -1, 0, 0}, step_rows(source), first, count, nullptr, up);
+      kernels_.silu_mul(gate, up, count, step_rows(target), first, pair.panel);
+    }
   });
 }
 
@@ -271,30 +284,32 @@ void Program::attention(int qkv, int64_t layer, int out, const HeadNormWeights& 
           "attention: the key bias must hold num_kv_heads * head_dim values, or none");
   require(key_bias.empty() || (shape_.kv_type == KvType::kInt8 && norms.key.empty()),
           "attention: a key bias needs an int8 KV cache and keys without a norm");
-  record(StepPhase::kAttention, [this, qkv, layer, out, norms, biases = key_biases(key_bias)] {
-    const HeadNorms views{norms.query.data(), norms.key.data(), norms.epsilon};
-    attend(qkv, layer, out, norms.query.empty() ? HeadNorms{} : views, biases);
-  });
-}
-
-void Program::attend(int qkv, int64_t layer, int out, const HeadNorms& norms, const KeyBiases& key_biases) {
-  const FloatBuffer& source = floats(qkv);
-  const QuantizedRows target = step_rows(quantized(out));
-  const AttentionShape shape = attention_shape();
   const KvLayer kv = kv_layer(layer);
-  for_rows(num_tokens_, [&](int64_t row) {
+  record_rows(StepPhase::kAttention, false, [this, &source, kv, norms](int64_t row) {
+    const HeadNorms views{norms.query.data(), norms.key.data(), norms.epsilon};
     const SequenceView& sequence = views_[to_size(row_sequence_[to_size(row)])];
     const int64_t position = sequence.first_position + row - sequence.first_row;
-    kernels_.rope_and_store(source.row(row), position, shape, norms, kv, sequence.block_table[position / kBlockTokens]);
+    kernels_.rope_and_store(source.row(row), position, attention_shape(), norms.query.empty() ? HeadNorms{} : views, kv,
+                            sequence.block_table[position / kBlockTokens]);
   });
-  for (int64_t i = 0; i < std::ssize(tiles_) * shape.num_kv_heads; ++i)
-    parts_left_[to_size(i)].store(tiles_[to_size(i / shape.num_kv_heads)].parts, std::memory_order_relaxed);
-  pool_->run(std::ssize(attention_tasks_), [&](int64_t index, int thread) {
-    const AttentionTask& task = attention_tasks_[to_size(index)];
-    attend_part(task, source.row(0), kv, key_biases.kv_heads[to_size(task.kv_head)].view(), target,
-                thread_scratch_[to_size(thread)].as<float>());
-    progress_.note();
-  });
+  record_attention(source, kv, quantized(out), key_biases(key_bias));
+}
+
+void Program::record_attention(const FloatBuffer& qkv, const KvLayer& kv, const QuantizedBuffer& out,
+                               KeyBiases key_biases) {
+  const auto begin = [this] {
+    const int64_t heads = shape_.num_kv_heads;
+    for (int64_t i = 0; i < std::ssize(tiles_) * heads; ++i)
+      parts_left_[to_size(i)].store(tiles_[to_size(i / heads)].parts, std::memory_order_relaxed);
+    return std::ssize(attention_tasks_);
+  };
+  record(StepPhase::kAttention, begin,
+         [this, &qkv, kv, &out, biases = std::move(key_biases)](int64_t index, int thread) {
+           const AttentionTask& task = attention_tasks_[to_size(index)];
+           attend_part(task, qkv.row(0), kv, biases.kv_heads[to_size(task.kv_head)].view(), step_rows(out),
+                       thread_scratch_[to_size(thread)].as<float>());
+           progress_.note();
+         });
 }
 
 AttentionTile Program::tile_of(const TokenTile& tile, int64_t kv_head, const float* qkv) const {
@@ -346,11 +361,9 @@ void Program::select_rows(int in, int out) {
   const FloatBuffer& target = floats(out);
   require(source.width == target.width && !source.sampled && target.sampled, "select_rows: buffers do not fit");
   is_drawing_ = true;
-  record(StepPhase::kRest, [this, &source, &target] {
-    for (int64_t row = 0; row < std::ssize(drawn_rows_); ++row) {
-      const float* from = source.row(drawn_rows_[to_size(row)]);
-      std::copy(from, from + source.width, target.row(row));
-    }
+  record_rows(StepPhase::kRest, true, [this, &source, &target](int64_t row) {
+    const float* from = source.row(drawn_rows_[to_size(row)]);
+    std::copy(from, from + source.width, target.row(row));
   });
 }
 
@@ -361,7 +374,10 @@ void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wi
           "logits: the head does not fit");
   const auto lm_head =
       std::make_shared<LmHead>(std::move(matrix), wide, shape_.max_sequences, kernels_, *pool_, progress_);
-  record(StepPhase::kLmHead, [this, &source, lm_head] { lm_head->run(step_rows(source), rows_of(true), logits_); });
+  const auto input = [this, &source] { return LmHeadInput{step_rows(source), rows_of(true)}; };
+  for (LmHeadLoop& loop : lm_head->loops(input, logits_))
+    record(StepPhase::kLmHead, std::move(loop.begin),
+           [lm_head, body = std::move(loop.body)](int64_t task, int thread) { body(task, thread); });
 }
 
 void Program::check(const SequenceInput& sequence) const {
@@ -408,48 +424,69 @@ void Program::take(std::span<const SequenceInput> sequences) {
   share_attention();
 }
 
-void Program::timed(StepPhase phase, const std::function<void()>& body) {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point start = Clock::now();
-  body();
-  last_seconds_[static_cast<size_t>(phase)] += std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-void Program::record(StepPhase phase, std::function<void()> body) {
-  operations_.push_back({phase, std::move(body)});
+void Program::record(StepPhase phase, std::function<int64_t()> begin, ThreadPool::Task body) {
+  operations_.push_back({phase, std::move(begin), std::move(body)});
   if (!is_drawing_) first_drawing_ = operations_.size();
 }
 
-void Program::replay(size_t begin, size_t end) {
-  for (size_t i = begin; i < end; ++i) {
-    timed(operations_[i].phase, operations_[i].body);
-    progress_.note();
+// Computes the operations one after the other, and notes how long each took and in how many tasks.
+void Program::replay(std::span<const Operation* const> operations) {
+  using Clock = std::chrono::steady_clock;
+  size_t done = 0;
+  Clock::time_point start = Clock::now();
+  pool_->run_loops([&](ThreadPool::Loop& loop) {
+    const Clock::time_point now = Clock::now();
+    if (done > 0) {
+      last_seconds_[static_cast<size_t>(operations[done - 1]->phase)] +=
+          std::chrono::duration<double>(now - start).count();
+      progress_.note();
+    }
+    start = now;
+    if (done == operations.size()) return false;
+    const Operation& operation = *operations[done++];
+    loop = {operation.begin(), &operation.body};
+    if (loop.num_tasks > 0) last_loops_.push_back({operation.phase, loop.num_tasks});
+    return true;
+  });
+}
+
+// All operations, those from select_rows on once for each set of rows whose logits fit.
+std::vector<const Program::Operation*> Program::operations_of_step(const Operation& draw_next,
+                                                                   const Operation& sample) const {
+  std::vector<const Operation*> all;
+  for (size_t i = 0; i < first_drawing_; ++i) all.push_back(&operations_[i]);
+  for (int64_t first = 0; first < std::ssize(samples_); first += shape_.max_sequences) {
+    all.push_back(&draw_next);
+    for (size_t i = first_drawing_; i < operations_.size(); ++i) all.push_back(&operations_[i]);
+    all.push_back(&sample);
   }
+  return all;
 }
 
 std::vector<SampleOutcome> Program::run(std::span<const SequenceInput> sequences) {
   take(sequences);
   last_seconds_.fill(0.0);
+  last_loops_.clear();
   last_rows_ = 0;
-  replay(0, first_drawing_);
+  drawn_rows_ = {};
   std::vector<SampleOutcome> outcomes(samples_.size());
-  const size_t most = to_size(shape_.max_sequences);
-  for (size_t first = 0; first < samples_.size(); first += most) {
-    const size_t count = std::min(most, samples_.size() - first);
-    drawn_rows_ = std::span(sampled_rows_).subspan(first, count);
-    replay(first_drawing_, operations_.size());
-    last_rows_ = count;
-    timed(StepPhase::kSampling, [&] { sample(std::span(samples_).subspan(first, count), &outcomes[first]); });
-  }
-  return outcomes;
-}
-
-void Program::sample(std::span<const SampleRequest* const> requests, SampleOutcome* outcomes) {
-  pool_->run(std::ssize(requests), [&](int64_t row, int) {
+  size_t first = 0, end = 0;  // of the samples whose rows are computed
+  const auto begin_drawing = [&] {
+    first = end;
+    end = std::min(samples_.size(), first + to_size(shape_.max_sequences));
+    drawn_rows_ = std::span(sampled_rows_).subspan(first, end - first);
+    last_rows_ = end - first;
+    return int64_t{0};
+  };
+  const auto draw = [&](int64_t row, int) {
     RowSampler sampler(kernels_, logits_.row(row), logits_.shards(row), shape_.vocabulary);
-    outcomes[row] = sampler.sample(*requests[to_size(row)]);
+    outcomes[first + to_size(row)] = sampler.sample(*samples_[first + to_size(row)]);
     progress_.note();
-  });
+  };
+  const Operation draw_next{StepPhase::kRest, begin_drawing, nullptr};
+  const Operation sample{StepPhase::kSampling, [this] { return rows_of(true); }, draw};
+  replay(operations_of_step(draw_next, sample));
+  return outcomes;
 }
 
 }  // namespace antiphon

@@ -1,9 +1,9 @@
 // A recorded model: operations over buffers, replayed each step.
 //
 // The model is written in Python over `Ops`; ops/native.py calls the record functions below once, at load. A step then
-// is one call: run() fills the batch and replays every operation, each a parallel loop with a barrier after it.
-// Operations before select_rows see one row a token. Those from it on see one row for each token that is drawn, and are
-// replayed where there are more of these than sequences may run.
+// is one call: run() fills the batch and replays every operation, each a parallel loop that begins when the one before
+// has ended. Operations before select_rows see one row for each token. Those from it on see one row for each token that
+// is drawn, and are replayed where there are more of these than sequences may run.
 //
 // A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
 #pragma once
@@ -22,6 +22,7 @@
 #include "sampler.h"
 #include "storage.h"
 #include "thread_pool.h"
+#include "work_split.h"
 
 namespace antiphon {
 
@@ -69,6 +70,12 @@ enum class StepPhase { kLinear, kAttention, kLmHead, kSampling, kRest };
 constexpr size_t kNumPhases = 5;
 using PhaseSeconds = std::array<double, kNumPhases>;
 
+// A parallel loop of a step: what it computes, and in how many tasks.
+struct StepLoop {
+  StepPhase phase;
+  int64_t num_tasks;
+};
+
 class Program {
  public:
   // Throws std::invalid_argument for a shape that the kernels cannot hold, std::bad_alloc for one that is too large.
@@ -106,6 +113,8 @@ class Program {
   }
   // What each part of the last step took, in seconds.
   const PhaseSeconds& last_seconds() const { return last_seconds_; }
+  // The parallel loops of the last step, in order.
+  const std::vector<StepLoop>& last_loops() const { return last_loops_; }
   const ProgramShape& shape() const { return shape_; }
   int64_t block_bytes() const { return kv_layer(0).block_stride; }  // of the KV pool, all layers
 
@@ -132,9 +141,11 @@ class Program {
     int64_t tile, kv_head, part;
   };
 
+  // `begin` prepares the operation for this step and returns its number of tasks.
   struct Operation {
     StepPhase phase;
-    std::function<void()> body;
+    std::function<int64_t()> begin;
+    ThreadPool::Task body;
   };
 
   const FloatBuffer& floats(int id) const;
@@ -144,17 +155,16 @@ class Program {
   KvLayer kv_layer(int64_t layer) const;
   AttentionShape attention_shape() const;
   void fill_rope_tables();
-  void for_rows(int64_t rows, const std::function<void(int64_t row)>& body);
-  void multiply(const PackedView& view, int64_t panel, const QuantizedRows& in, int64_t first, int64_t count,
+  void multiply(const PackedView& view, const PanelTask& task, const QuantizedRows& in, int64_t first, int64_t count,
                 const float* bias, float* tile) const;
-  void record(StepPhase phase, std::function<void()> body);
-  void timed(StepPhase phase, const std::function<void()>& body);
-  void replay(size_t begin, size_t end);
-  void sample(std::span<const SampleRequest* const> requests, SampleOutcome* outcomes);
+  void record(StepPhase phase, std::function<int64_t()> begin, ThreadPool::Task body);
+  void record_rows(StepPhase phase, bool sampled, std::function<void(int64_t row)> body);
+  void replay(std::span<const Operation* const> operations);
+  std::vector<const Operation*> operations_of_step(const Operation& draw_next, const Operation& sample) const;
   void take(std::span<const SequenceInput> sequences);
   void check(const SequenceInput& sequence) const;
   KeyBiases key_biases(const std::vector<float>& key_bias) const;
-  void attend(int qkv, int64_t layer, int out, const HeadNorms& norms, const KeyBiases& key_biases);
+  void record_attention(const FloatBuffer& qkv, const KvLayer& kv, const QuantizedBuffer& out, KeyBiases key_biases);
   AttentionTile tile_of(const TokenTile& tile, int64_t kv_head, const float* qkv) const;
   void attend_part(const AttentionTask& task, const float* qkv, const KvLayer& kv, const KeyBias& bias,
                    const QuantizedRows& out, float* scratch);
@@ -178,6 +188,7 @@ class Program {
   int64_t num_tokens_ = 0;
   size_t last_rows_ = 0;
   PhaseSeconds last_seconds_{};
+  std::vector<StepLoop> last_loops_;
   std::vector<int32_t> token_ids_;
   std::vector<SequenceView> views_;
   std::vector<int64_t> row_sequence_;          // the sequence of each row

@@ -1,6 +1,7 @@
 #include "roofline.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -158,6 +159,23 @@ double MemoryReader::bytes_per_second(ThreadPool& pool) const {
     sum += sum_chunk(memory_.as<uint64_t>() + static_cast<size_t>(chunk) * (kChunk / sizeof(uint64_t)));
   });
   return static_cast<double>(memory_.bytes()) / seconds_since(start);
+}
+
+double seconds_per_loop(ThreadPool& pool) {
+  constexpr int kLoops = 1000, kTrials = 9;
+  const ThreadPool::Task nothing = [](int64_t, int) {};
+  std::array<double, kTrials> trials;
+  for (double& trial : trials) {
+    int left = kLoops;
+    const Clock::time_point start = Clock::now();
+    pool.run_loops([&](ThreadPool::Loop& loop) {
+      loop = {std::max(2, pool.size()), &nothing};
+      return left-- > 0;
+    });
+    trial = seconds_since(start) / kLoops;
+  }
+  std::sort(trials.begin(), trials.end());
+  return trials[kTrials / 2];
 }
 
 double products_per_second(const std::string& instruction_set, double seconds, ThreadPool& pool) {

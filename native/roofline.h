@@ -25,4 +25,8 @@ class MemoryReader {
 // name that has no such loop here.
 double products_per_second(const std::string& instruction_set, double seconds, ThreadPool& pool);
 
+// Seconds from the end of one parallel loop to the end of the next one, whose tasks (one for each thread) do nothing.
+// The median of several trials of 1,000 loops.
+double seconds_per_loop(ThreadPool& pool);
+
 }  // namespace antiphon

@@ -42,12 +42,17 @@ static inline int64_t whole_groups(const PackedView& matrix) {
   return matrix.columns / kGroup / kTilesAhead * kTilesAhead;
 }
 
-// One call: a panel times rows of activations, `Rows` of them a tile.
+// The halves of a panel that one call multiplies.
+struct Halves {
+  int64_t first, end;
+};
+
+// One call: a panel or half of one, times rows of activations, `Rows` of them a tile.
 template <int Rows, bool HasMins>
 class Walk {
  public:
-  Walk(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, const RowTiles& rows,
-       float* out, Workspace& workspace)
+  Walk(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in, int64_t first_row,
+       const RowTiles& rows, float* out, Workspace& workspace)
       : codes_(matrix, panel),
         groups_(whole_groups(matrix)),
         scales_(matrix.scales + panel * (matrix.columns / kGroup) * kPanel),
@@ -56,6 +61,7 @@ class Walk {
         activations_(in.codes + first_row * kGroup),
         row_scales_(in.scales + first_row),
         row_sums_(in.sums + first_row),
+        halves_(halves),
         rows_(rows),
         out_(out),
         workspace_(workspace) {}
@@ -64,7 +70,7 @@ class Walk {
     begin();
     for (int64_t group = 0; group < groups_; group += kChunkGroups)
       for (int64_t tile = 0; tile < rows_.count; ++tile)
-        for (int64_t half = 0; half < 2; ++half) {
+        for (int64_t half = halves_.first; half < halves_.end; ++half) {
           const int64_t after = tile == 0 ? groups_ - group - kChunkGroups : 0;  // groups to prepare meanwhile
           if (groups_ - group < kChunkGroups)
             add_run<kShortChunk, 0>(group, tile, half);
@@ -85,17 +91,17 @@ class Walk {
             workspace_.lines[group / kChunkGroups % 2][0][half]};
   }
   Run run_after(int64_t group, int64_t tile, int64_t half) const {
-    if (half == 0) return run_at(group, tile, 1);
-    if (tile + 1 < rows_.count) return run_at(group, tile + 1, 0);
+    if (half + 1 < halves_.end) return run_at(group, tile, half + 1);
+    if (tile + 1 < rows_.count) return run_at(group, tile + 1, halves_.first);
     return run_at(group + kChunkGroups < groups_ ? group + kChunkGroups : 0, 0,
-                  0);  // after the last run: any, its sums are not used
+                  halves_.first);  // after the last run: any, its sums are not used
   }
 
   // Prepares the first chunk of lines and starts the first tiles.
   void begin() const {
     for (int64_t group = 0; group < kChunkGroups && group < groups_; ++group)
-      for (int64_t half = 0; half < 2; ++half) prepare(group, half);
-    const Run first = run_at(0, 0, 0);
+      for (int64_t half = halves_.first; half < halves_.end; ++half) prepare(group, half);
+    const Run first = run_at(0, 0, halves_.first);
     const int64_t stride = capacity_ * kGroup;
     make_sums<0>(first.activations, first.lines, codes_.is_signed);
     make_sums<1>(first.activations + stride, first.lines, codes_.is_signed);
@@ -112,9 +118,9 @@ class Walk {
   // Prefetches what is needed kFetchAhead groups later: codes of half a group, and the group's scales or minima.
   __attribute__((always_inline)) void prefetch(int64_t group, int64_t half) const {
     codes_.prefetch(2 * group + half);
-    const uint16_t* halves = half == 0 ? scales_ : mins_;
-    if (half == 0 || HasMins)
-      _mm_prefetch(reinterpret_cast<const char*>(halves + (group + Codes::kFetchAhead) * kPanel), _MM_HINT_T0);
+    const int64_t at = (group + Codes::kFetchAhead) * kPanel;
+    if (half == halves_.first) _mm_prefetch(reinterpret_cast<const char*>(scales_ + at), _MM_HINT_T0);
+    if (HasMins && half + 1 == halves_.end) _mm_prefetch(reinterpret_cast<const char*>(mins_ + at), _MM_HINT_T0);
   }
 
   // What the steps of a run need. Copied into locals, which the compiler keeps in registers: it has to assume that the
@@ -191,6 +197,7 @@ class Walk {
   const int8_t* const activations_;
   const float* const row_scales_;
   const int32_t* const row_sums_;
+  const Halves halves_;
   const RowTiles rows_;
   float* const out_;
   Workspace& workspace_;
@@ -201,22 +208,31 @@ static_assert(least_rows(WeightFormat::kW4) >= kLeastHeight && least_rows(Weight
 
 // Float sums can be in registers only if their number is known when this is compiled.
 template <int Rows>
-static void walk_rows(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
-                      const RowTiles& rows, float* out) {
+static void walk_rows(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in,
+                      int64_t first_row, const RowTiles& rows, float* out) {
   if (rows.height == Rows) {
     Workspace workspace;
     if (matrix.mins)
-      Walk<Rows, true>(matrix, panel, in, first_row, rows, out, workspace).run();
+      Walk<Rows, true>(matrix, panel, halves, in, first_row, rows, out, workspace).run();
     else
-      Walk<Rows, false>(matrix, panel, in, first_row, rows, out, workspace).run();
+      Walk<Rows, false>(matrix, panel, halves, in, first_row, rows, out, workspace).run();
   } else if constexpr (Rows > kLeastHeight) {
-    walk_rows<Rows - 1>(matrix, panel, in, first_row, rows, out);
+    walk_rows<Rows - 1>(matrix, panel, halves, in, first_row, rows, out);
   }
 }
 
+// AVX-512's kernel.
+static void multiply_by_vectors(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in,
+                                int64_t first_row, int64_t num_rows, float* out) {
+  if (halves.end - halves.first == 2)
+    kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
+  else
+    kAvx512Kernels.linear_half_panel(matrix, panel, halves.first, in, first_row, num_rows, out);
+}
+
 // The groups from `begin` on, by AVX-512's kernel, as a matrix of one panel.
-static void multiply_rest(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t begin,
-                          int64_t first_row, int64_t num_rows, float* out) {
+static void multiply_rest(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in,
+                          int64_t begin, int64_t first_row, int64_t num_rows, float* out) {
   const int64_t at = panel * (matrix.columns / kGroup) + begin;
   PackedView rest = matrix;
   rest.rows = kPanel;
@@ -228,21 +244,31 @@ static void multiply_rest(const PackedView& matrix, int64_t panel, const Quantiz
   rows.codes += begin * in.capacity * kGroup;
   rows.scales += begin * in.capacity;
   rows.sums += begin * in.capacity;
-  kAvx512Kernels.linear_panel(rest, 0, rows, first_row, num_rows, out);
+  multiply_by_vectors(rest, 0, halves, rows, first_row, num_rows, out);
+}
+
+static void multiply(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in, int64_t first_row,
+                     int64_t num_rows, float* out) {
+  const int64_t groups = whole_groups(matrix);
+  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups;
+  if (!worth_it || !can_prepare_lines(matrix))
+    return multiply_by_vectors(matrix, panel, halves, in, first_row, num_rows, out);
+  const RowTiles rows(num_rows);
+  configure_tiles(rows.height);
+  walk_rows<16>(matrix, panel, halves, in, first_row, rows, out);
+  if (groups * kGroup < matrix.columns) multiply_rest(matrix, panel, halves, in, groups, first_row, num_rows, out);
 }
 
 }  // namespace
 
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out) {
-  const int64_t groups = whole_groups(matrix);
-  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups;
-  if (!worth_it || !can_prepare_lines(matrix))
-    return kAvx512Kernels.linear_panel(matrix, panel, in, first_row, num_rows, out);
-  const RowTiles rows(num_rows);
-  configure_tiles(rows.height);
-  walk_rows<16>(matrix, panel, in, first_row, rows, out);
-  if (groups * kGroup < matrix.columns) multiply_rest(matrix, panel, in, groups, first_row, num_rows, out);
+  multiply(matrix, panel, {0, 2}, in, first_row, num_rows, out);
+}
+
+void linear_half_panel(const PackedView& matrix, int64_t panel, int64_t half, const QuantizedRows& in,
+                       int64_t first_row, int64_t num_rows, float* out) {
+  multiply(matrix, panel, {half, half + 1}, in, first_row, num_rows, out);
 }
 
 }  // namespace antiphon::ANTIPHON_AMX

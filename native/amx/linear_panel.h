@@ -12,5 +12,7 @@ constexpr int64_t least_rows(WeightFormat format) { return format == WeightForma
 constexpr int64_t kLeastGroups = 16;
 void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row, int64_t num_rows,
                   float* out);
+void linear_half_panel(const PackedView& matrix, int64_t panel, int64_t half, const QuantizedRows& in,
+                       int64_t first_row, int64_t num_rows, float* out);
 
 }  // namespace antiphon::ANTIPHON_AMX

@@ -13,19 +13,20 @@ struct NibbleLines {
   }
 };
 
-// The operands of one group: 32 channels of weights, and rows of activations.
+// The operands of one group: the weights of a panel or of half a panel, and rows of activations.
 struct GroupOperands {
   const uint8_t* lines;
-  const uint16_t* weight_scales;  // [32]
-  const uint16_t* mins;           // [32], or null
+  const uint16_t* weight_scales;  // [16 * halves]
+  const uint16_t* mins;           // [16 * halves], or null
   int32_t zero_point;
   const int8_t* codes;  // [rows][32]
   const float* scales;  // [rows]
   const int32_t* sums;  // [rows]
 };
 
-// `Rows` rows of activations times one group of one panel: exact integers, then one fused multiply-add a channel.
-template <WeightFormat Format, class Lines, int Rows>
+// `Rows` rows of activations times one group of a panel (two halves) or of half a panel: exact integers, then one fused
+// multiply-add for each channel. The rows of `out` are kPanel apart in both cases.
+template <WeightFormat Format, class Lines, int Halves, int Rows>
 static inline void multiply_group(const GroupOperands& group, int64_t row, float* out) {
   // A sum has to wait for its last product. Where a tile has one row, every other line adds to a sum of its own.
   constexpr int kSums = Rows == 1 ? 2 : 1;
@@ -37,13 +38,15 @@ static inline void multiply_group(const GroupOperands& group, int64_t row, float
 #pragma GCC unroll 8
   for (int line = 0; line < 8; ++line) {
     const Codes left_codes = Lines::get(group.lines, line);
-    const Codes right_codes = Lines::get(group.lines + Lines::kHalfBytes, line);
+    const Codes right_codes = Halves == 2 ? Lines::get(group.lines + Lines::kHalfBytes, line) : left_codes;
     const int8_t* codes = group.codes + kGroup * row + 4 * line;
     const int first = line % kSums;
     for (int r = 0; r < Rows; ++r) left[first + r].step(left_codes, codes + kGroup * r);
-    for (int r = 0; r < Rows; ++r) right[first + r].step(right_codes, codes + kGroup * r);
+    if constexpr (Halves == 2)
+      for (int r = 0; r < Rows; ++r) right[first + r].step(right_codes, codes + kGroup * r);
   }
-  const F32 left_scale = load_half(group.weight_scales), right_scale = load_half(group.weight_scales + 16);
+  const F32 left_scale = load_half(group.weight_scales);
+  const F32 right_scale = Halves == 2 ? load_half(group.weight_scales + 16) : left_scale;
   for (int r = 0; r < Rows; ++r) {
     I32 left_sum = left[r].finish(), right_sum = right[r].finish();
     if (kSums == 2) {
@@ -52,15 +55,15 @@ static inline void multiply_group(const GroupOperands& group, int64_t row, float
     }
     const float scale = group.scales[row + r];
     float* to = out + kPanel * (row + r);
+    const float offset = group.mins ? scale * static_cast<float>(group.sums[row + r]) : 0.0f;
     F32 left_out = fma(from_int(left_sum), mul(left_scale, set1(scale)), load(to));
-    F32 right_out = fma(from_int(right_sum), mul(right_scale, set1(scale)), load(to + 16));
-    if (group.mins) {
-      const F32 offset = set1(scale * static_cast<float>(group.sums[row + r]));
-      left_out = fma(load_half(group.mins), offset, left_out);
-      right_out = fma(load_half(group.mins + 16), offset, right_out);
-    }
+    if (group.mins) left_out = fma(load_half(group.mins), set1(offset), left_out);
     store(to, left_out);
-    store(to + 16, right_out);
+    if constexpr (Halves == 2) {
+      F32 right_out = fma(from_int(right_sum), mul(right_scale, set1(scale)), load(to + 16));
+      if (group.mins) right_out = fma(load_half(group.mins + 16), set1(offset), right_out);
+      store(to + 16, right_out);
+    }
   }
 }
 
@@ -79,32 +82,34 @@ struct Tiles {
   }
 };
 
-template <WeightFormat Format, class Lines, int Rows>
+template <WeightFormat Format, class Lines, int Halves, int Rows>
 static inline int64_t multiply_tiles(const GroupOperands& group, int64_t row, int64_t num_tiles, float* out) {
-  for (; num_tiles > 0; --num_tiles, row += Rows) multiply_group<Format, Lines, Rows>(group, row, out);
+  for (; num_tiles > 0; --num_tiles, row += Rows) multiply_group<Format, Lines, Halves, Rows>(group, row, out);
   return row;
 }
 
 // Finds the tiles' height among those that are compiled.
-template <WeightFormat Format, class Lines, int Rows = kTileRows>
+template <WeightFormat Format, class Lines, int Halves, int Rows = kTileRows>
 static inline void multiply_rows(const GroupOperands& group, const Tiles& tiles, float* out) {
   if constexpr (Rows > 1) {
-    if (tiles.height != Rows) return multiply_rows<Format, Lines, Rows - 1>(group, tiles, out);
+    if (tiles.height != Rows) return multiply_rows<Format, Lines, Halves, Rows - 1>(group, tiles, out);
   }
-  const int64_t row = multiply_tiles<Format, Lines, Rows>(group, 0, tiles.num_high, out);
-  if constexpr (Rows > 1) multiply_tiles<Format, Lines, Rows - 1>(group, row, tiles.num_low, out);
+  const int64_t row = multiply_tiles<Format, Lines, Halves, Rows>(group, 0, tiles.num_high, out);
+  if constexpr (Rows > 1) multiply_tiles<Format, Lines, Halves, Rows - 1>(group, row, tiles.num_low, out);
 }
 
+template <int Halves>
 static inline void split_group(const uint8_t* packed, uint8_t* lines) {
-  for (int half = 0; half < 2; ++half)
+  for (int half = 0; half < Halves; ++half)
     for (int line = 0; line < 8; ++line)
       store_codes(lines + WholeLines::kHalfBytes * half + 64 * line,
                   NibbleLines::get(packed + NibbleLines::kHalfBytes * half, line));
 }
 
-template <WeightFormat Format>
-static void linear_panel_of(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
-                            int64_t num_rows, float* out) {
+// `first_half`: 0 for a whole panel.
+template <WeightFormat Format, int Halves>
+static void linear_panel_of(const PackedView& matrix, int64_t panel, int64_t first_half, const QuantizedRows& in,
+                            int64_t first_row, int64_t num_rows, float* out) {
   alignas(64) uint8_t lines[kPanel * kGroup];
   // Who waits for memory, as few rows do and attention, has more on its way at once into the second-level cache. Many
   // rows wait for their products, and want the next lines at hand. (In a function of its own gcc takes all this for
@@ -115,36 +120,45 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, const Quant
   if (num_rows == 0) return;
   const Tiles tiles(num_rows);
   const int64_t groups = matrix.columns / kGroup;
-  const int64_t code_bytes = group_code_bytes(Format);
+  const int64_t code_bytes = group_code_bytes(Format), read_bytes = code_bytes / 2 * Halves;
   const int64_t ahead = matrix.ahead ? matrix.ahead : (far ? kFarGroups : kNearGroups) * code_bytes;
-  const uint8_t* packed = matrix.codes + panel * groups * code_bytes;
+  const uint8_t* packed = matrix.codes + panel * groups * code_bytes + first_half * (code_bytes / 2);
+  out += 16 * first_half;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
     if (far)
-      for (int64_t i = 0; i < code_bytes; i += 64) prefetch_far(packed + ahead + i);
+      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + ahead + i);
     else
-      for (int64_t i = 0; i < code_bytes; i += 64) prefetch(packed + ahead + i);
-    const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel;
+      for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + ahead + i);
+    const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel + 16 * first_half;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
     GroupOperands group{
         packed,      matrix.scales + scale_at, mins, matrix.zero_point, in.codes + at * kGroup, in.scales + at,
         in.sums + at};
     if (split) {
-      split_group(packed, lines);
+      split_group<Halves>(packed, lines);
       group.lines = lines;
     }
     if (Format == WeightFormat::kW4 && !split) {
-      const int64_t row = multiply_tiles<Format, NibbleLines, 2>(group, 0, num_rows / 2, out);
-      multiply_tiles<Format, NibbleLines, 1>(group, row, num_rows % 2, out);
+      const int64_t row = multiply_tiles<Format, NibbleLines, Halves, 2>(group, 0, num_rows / 2, out);
+      multiply_tiles<Format, NibbleLines, Halves, 1>(group, row, num_rows % 2, out);
       continue;
     }
-    multiply_rows<Format, WholeLines>(group, tiles, out);
+    multiply_rows<Format, WholeLines, Halves>(group, tiles, out);
   }
 }
 
 static void linear_panel(const PackedView& matrix, int64_t panel, const QuantizedRows& in, int64_t first_row,
                          int64_t num_rows, float* out) {
   if (matrix.format == WeightFormat::kW4)
-    linear_panel_of<WeightFormat::kW4>(matrix, panel, in, first_row, num_rows, out);
+    linear_panel_of<WeightFormat::kW4, 2>(matrix, panel, 0, in, first_row, num_rows, out);
   else
-    linear_panel_of<WeightFormat::kW8>(matrix, panel, in, first_row, num_rows, out);
+    linear_panel_of<WeightFormat::kW8, 2>(matrix, panel, 0, in, first_row, num_rows, out);
+}
+
+static void linear_half_panel(const PackedView& matrix, int64_t panel, int64_t half, const QuantizedRows& in,
+                              int64_t first_row, int64_t num_rows, float* out) {
+  if (matrix.format == WeightFormat::kW4)
+    linear_panel_of<WeightFormat::kW4, 1>(matrix, panel, half, in, first_row, num_rows, out);
+  else
+    linear_panel_of<WeightFormat::kW8, 1>(matrix, panel, half, in, first_row, num_rows, out);
 }

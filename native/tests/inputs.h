@@ -71,4 +71,22 @@ struct Activations {
   }
 };
 
+// A panel's product, half by half: each half may write its own columns alone.
+inline std::vector<float> product_by_halves(const Kernels& kernels, const PackedView& view, int64_t panel,
+                                            const QuantizedRows& in, int64_t first, int64_t count,
+                                            const std::vector<float>& start) {
+  std::vector<float> out = start;
+  for (int64_t half = 0; half < 2; ++half) {
+    std::vector<float> one = start;
+    kernels.linear_half_panel(view, panel, half, in, first, count, one.data());
+    for (size_t i = 0; i < one.size(); ++i) {
+      if (static_cast<int64_t>(i) / 16 % 2 == half)
+        out[i] = one[i];
+      else
+        CHECK(float_to_bits(one[i]) == float_to_bits(start[i]));
+    }
+  }
+  return out;
+}
+
 }  // namespace antiphon::tests

@@ -48,7 +48,7 @@ std::vector<float> logits_of(const Kernels& kernels, std::shared_ptr<const Packe
   ThreadPool pool(num_threads);
   const int64_t rows = in.capacity / 2;
   const LogitRows out(rows, kVocabulary);
-  LmHead(std::move(matrix), wide, rows, kernels, pool, Progress()).run(apart(in), rows, out);
+  LmHead(std::move(matrix), wide, rows, kernels, pool, Progress()).run({apart(in), rows}, out);
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t shard = 0; shard < out.num_shards(); ++shard) {
       const float* begin = out.row(row) + shard * kShard;

@@ -23,6 +23,7 @@ void check_panels(Random& random, const PackedMatrix& matrix, int64_t capacity) 
       std::vector<float> out = start;
       kernels->linear_panel(view, panel, in.view(), first, count, out.data());
       CHECK(same_bits(out, expected));
+      CHECK(same_bits(product_by_halves(*kernels, view, panel, in.view(), first, count, start), expected));
     }
   }
 }
@@ -43,6 +44,7 @@ void check_every_height(Random& random, const PackedMatrix& matrix) {
       std::copy_n(expected.begin(), count * kPanel, wanted.begin());
       kernels->linear_panel(view, 0, in.view(), 0, count, out.data());
       CHECK(same_bits(out, wanted));
+      CHECK(same_bits(product_by_halves(*kernels, view, 0, in.view(), 0, count, start), wanted));
     }
 }
 

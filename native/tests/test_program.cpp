@@ -47,6 +47,10 @@ class Model {
     const std::vector<float> half(32, 0.5f), two(32, 2.0f);
     program_.attention(qkv, 0, attended, {half, two, 1e-6f}, {});
     program_.linear(attended, packed("Q4_1", kWidth, kWidth), {}, x, true, 0);
+    program_.rms_norm(x, ones, 1e-6f, normed);
+    const int activated = program_.quantized_buffer(96, false, 1);
+    program_.linear_silu_mul(normed, packed_pair("Q4_0", 96, kWidth), activated);
+    program_.linear(activated, packed("Q4_0", kWidth, 96), {}, x, true, 0);
     program_.select_rows(x, last);
     program_.rms_norm(last, ones, 1e-6f, wide);
     program_.logits(wide, packed("Q4_0", kVocabulary, kWidth), false);
@@ -62,6 +66,7 @@ class Model {
     }
     return tokens;
   }
+  std::vector<float> logits() const { return {program_.last_logits().begin(), program_.last_logits().end()}; }
 
  private:
   StoredMatrix stored(const char* type, int64_t rows, int64_t columns) {
@@ -70,6 +75,11 @@ class Model {
   }
   std::shared_ptr<const PackedMatrix> packed(const char* type, int64_t rows, int64_t columns) {
     return std::make_shared<PackedMatrix>(std::vector{stored(type, rows, columns)}, false, *pool_);
+  }
+
+  std::shared_ptr<const PackedMatrix> packed_pair(const char* type, int64_t rows, int64_t columns) {
+    const StoredMatrix gate = stored(type, rows, columns);
+    return std::make_shared<PackedMatrix>(std::vector{gate, stored(type, rows, columns)}, true, *pool_);
   }
 
   Random random_{7};
@@ -107,15 +117,20 @@ void test_program() {
     std::vector<std::unique_ptr<Model>> models;
     models.push_back(std::make_unique<Model>(kScalarKernels, 1, kv));
     for (const Kernels* kernels : kernels_to_test()) models.push_back(std::make_unique<Model>(*kernels, 3, kv));
+    for (const int threads : {2, 8, 64}) models.push_back(std::make_unique<Model>(choose_kernels("auto"), threads, kv));
     Random random(5);
     size_t drawn = 0;
-    for (int step = 0; step < 150; ++step) {
+    for (int step = 0; step < 100; ++step) {
       std::vector<SequenceInput> plan;
       for (int32_t i = 0; i < kNumBlocks; ++i)
         if (random.next() % 2) plan.push_back(random_sequence(random, i));
       const std::vector<int32_t> expected = models[0]->run(plan);
       drawn += expected.size();
-      for (const auto& model : models) CHECK(model == models[0] || model->run(plan) == expected);
+      for (const auto& model : models) {
+        if (model == models[0]) continue;
+        CHECK(model->run(plan) == expected);
+        CHECK(same_bits(model->logits(), models[0]->logits()));
+      }
     }
     CHECK(drawn > 100);
   }

@@ -42,6 +42,7 @@ void check_rows(const PackedView& view, const QuantizedRows& in, int64_t first, 
       std::vector<float> out = start;
       kernels->linear_panel(view, panel, in, first, count, out.data());
       CHECK(same_bits(out, expected));
+      CHECK(same_bits(product_by_halves(*kernels, view, panel, in, first, count, start), expected));
     }
   }
 }

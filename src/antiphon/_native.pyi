@@ -224,6 +224,12 @@ class Program:
         """What each part of the last step took, in seconds."""
 
     @property
+    def last_loops(self) -> list[tuple[str, int]]:
+        """
+        The parallel loops of the last step, in order: the part of the step, and the number of tasks.
+        """
+
+    @property
     def head_dim(self) -> int: ...
 
     @property
@@ -252,3 +258,6 @@ class Roofline:
         """
         Products of 8-bit integers, added up in registers by the device's instruction set, all threads.
         """
+
+    def seconds_per_loop(self) -> float:
+        """What handing over from one parallel loop to the next takes."""

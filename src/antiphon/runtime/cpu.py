@@ -169,6 +169,10 @@ class CpuRunner:
         """What each part of the last step's program took, in seconds; for measuring."""
         return self._program.last_seconds
 
+    def last_loops(self) -> list[tuple[str, int]]:
+        """The parallel loops of the last step's program, in order: the part of the step and the number of tasks."""
+        return self._program.last_loops
+
     def take_fingerprints(self) -> None:
         """Compute the fingerprints that `describe` returns. Call it before the first step."""
         settings = model_settings(self._config, self._spec, self._wide)

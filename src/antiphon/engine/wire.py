@@ -134,13 +134,10 @@ class EngineStats(Message, frozen=True):
     num_preemptions: int = 0
     num_drafted_tokens: int = 0  # verified in a step
     num_accepted_tokens: int = 0  # of those, tokens that were as drafted
-<<<<<<< HEAD
     device_used_bytes: int = 0  # of its GPU's memory, by all processes; measured once a second
     device_total_bytes: int = 0  # of its GPU; 0: it uses none
-=======
     draft_saved_seconds: float = 0.0  # what they would have cost as steps of their own, estimated
     draft_spent_seconds: float = 0.0  # by how much drafts made steps longer, estimated
->>>>>>> drafts
 
 
 class StepReport(Message, frozen=True):

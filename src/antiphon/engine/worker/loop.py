@@ -222,13 +222,10 @@ class EngineLoop:
             num_preemptions=counts.num_preemptions,
             num_drafted_tokens=drafts.num_drafted_tokens,
             num_accepted_tokens=drafts.num_accepted_tokens,
-<<<<<<< HEAD
             device_used_bytes=memory.used,
             device_total_bytes=memory.total,
-=======
             draft_saved_seconds=drafts.saved_seconds,
             draft_spent_seconds=drafts.spent_seconds,
->>>>>>> drafts
         )
 
 

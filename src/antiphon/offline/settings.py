@@ -71,6 +71,7 @@ def setting_names() -> list[str]:
     hidden = (
         "model",
         "typed_model",
+        "devices",
         "remote_engines",
         "files",
         "cpus",
@@ -85,7 +86,7 @@ def setting_names() -> list[str]:
 
 def _defaults() -> tuple[dict[str, object], dict[str, object]]:
     engine, front = EngineConfig(model=""), ServerConfig()
-    hidden = ("model", "typed_model", "remote_engines", "files", "cpus", "memory_bytes")
+    hidden = ("model", "typed_model", "devices", "remote_engines", "files", "cpus", "memory_bytes")
     of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in hidden}
     return of_engine, {name: getattr(front, name) for name in _OF_THE_FRONT} | _WITHOUT_A_QUEUE
 

@@ -82,6 +82,7 @@ class EngineConfig:
     speculation: str = "off"  # "auto": drafts of next tokens, verified several in a step
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
     engines: int = 0  # processes on this machine that serve the model side by side; 0: see `num_local_engines`
+    devices: tuple[str, ...] = ()  # of more engines on this machine, one each: "cpu", "cuda:N", "interpreter"
     remote_engines: tuple[str, ...] = ()  # an address for each engine on another machine, as in tcp://10.0.0.5:9000
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
@@ -97,7 +98,13 @@ class EngineConfig:
     @property
     def num_local_engines(self) -> int:
         """The number of engines on this machine. With engines on other machines there may be none here."""
-        return self.engines or (0 if self.remote_engines else 1)
+        return len(self.local_devices)
+
+    @property
+    def local_devices(self) -> tuple[str, ...]:
+        """The device of each engine on this machine; "" stands for `device`."""
+        is_named = self.devices or self.remote_engines
+        return ("",) * (self.engines or (0 if is_named else 1)) + self.devices
 
     def __post_init__(self) -> None:
         _at_least("--context-length", self.context_length, 0)
@@ -109,8 +116,8 @@ class EngineConfig:
         _at_least("--prefill-chunk", self.prefill_chunk, 0)
         _at_least("--threads", self.threads, 0)
         _at_least("--engines", self.engines, 0)
-        if self.engines > MAX_ENGINES:
-            raise ConfigError(f"--engines is {self.engines}; it must be at most {MAX_ENGINES}")
+        if self.engines + len(self.devices) > MAX_ENGINES:
+            raise ConfigError(f"--engines is {self.engines + len(self.devices)}; it must be at most {MAX_ENGINES}")
         if self.threads > MAX_THREADS:
             raise ConfigError(f"--threads is {self.threads}; it must be at most {MAX_THREADS:,}")
         if not 0 <= self.target_step_seconds < float("inf"):
@@ -120,10 +127,11 @@ class EngineConfig:
         _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)
         _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
-        if not re.fullmatch(r"auto|cpu|interpreter|cuda(:\d{1,3})?", self.device):
+        if self.device != "auto" and not is_device(self.device):
             raise ConfigError(f"--device is {self.device[:100]!r}; it must be auto, cpu, cuda or cuda:N")
-        if self.device not in ("auto", "cpu") and self.kv_cache_type != "int8":
-            raise ConfigError(f"--kv-cache-type {self.kv_cache_type} is for the CPU; --device {self.device} needs int8")
+        for device in (self.device, *self.devices):
+            if device not in ("auto", "cpu") and self.kv_cache_type != "int8":
+                raise ConfigError(f"--kv-cache-type {self.kv_cache_type} is for the CPU; {device} needs int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +277,11 @@ def listed(flag: str, text: str) -> tuple[str, ...]:
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise ConfigError(f'{flag} is {text!r}; write a,b or ["a", "b"]')
     return tuple(items)
+
+
+def is_device(name: str) -> bool:
+    """Whether this names a device that engines can run on; "cuda" stands for all GPUs."""
+    return re.fullmatch(r"cpu|interpreter|cuda(:\d{1,3})?", name) is not None
 
 
 def environment(name: str, default: str = "") -> str:

@@ -37,6 +37,30 @@ def test_speeds_count_by_machine_and_not_where_they_hardly_differ_or_are_not_kno
     assert relative_speeds([("a", 1.0), ("b", 1000.0)])[0] == 0.05
 
 
+def test_a_gpu_counts_as_faster_than_a_cpu_until_both_are_measured():
+    gpu = {"cuda:0": 20.0}
+    assert relative_speeds([("cuda:0", None), ("cpu", None)], gpu) == [40 / 21, 2 / 21]
+    assert relative_speeds([("cuda:0", None), ("cpu", 10.0)], gpu) == [40 / 21, 2 / 21]
+    assert relative_speeds([("cuda:0", 200.0), ("cpu", None)], gpu) == [40 / 21, 2 / 21]
+    assert relative_speeds([("cuda:0", 10.0), ("cpu", 30.0)], gpu) == [0.5, 1.5]
+
+
+def test_a_slow_engine_gets_a_request_only_if_it_would_end_there_first():
+    def chosen(owed: float) -> int:
+        return choose([Candidate(1, owed, 0, 1.9), Candidate(2, 0.0, 0, 0.1)], 100.0)
+
+    assert [chosen(owed) for owed in (0.0, 100.0, 1700.0)] == [1, 1, 1]
+    assert chosen(1900.0) == 2
+
+
+def test_a_prefix_on_a_much_slower_engine_does_not_count():
+    def chosen(speed: float) -> int:
+        return choose([Candidate(1, 0.0, 0, 1.0), Candidate(2, 0.0, PREFIX_BLOCK, speed)], 100.0)
+
+    assert chosen(0.5) == 2
+    assert chosen(0.4) == 1
+
+
 def num_shared(one: list[int], other: list[int]) -> int:
     """Tokens of whole blocks that both begin with; the last token of neither counts."""
     most = (min(len(one), len(other)) - 1) // PREFIX_BLOCK

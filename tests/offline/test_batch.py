@@ -415,4 +415,4 @@ def test_engines_on_other_machines_are_refused(tmp_path):
         "1,tcp://10.0.0.5",
     ]
     result = CliRunner().invoke(app, arguments)
-    assert "engines on other machines need a server" in str(result.exception)
+    assert "cannot name other machines: that needs a server" in str(result.exception)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from antiphon.config import EngineConfig
+from antiphon.config import EngineConfig, ServerConfig
+from antiphon.engine.fleet.autoscaling import check_scaling, scaling_rules
 from antiphon.errors import ConfigError
+from antiphon.loading.assembly import with_devices
 from antiphon.machine import gpu
-from antiphon.machine.gpu import Gpu, choose_device, gpu_memory, see_gpus
+from antiphon.machine.gpu import Gpu, choose_device, choose_devices, gpu_memory, see_gpus
 
 A100 = Gpu("NVIDIA A100", (8, 0), 80 << 30, 70 << 30, "570.1")
 T4 = Gpu("Tesla T4", (7, 5), 15 << 30, 14 << 30, "570.1")
@@ -41,7 +43,8 @@ def test_auto_takes_the_first_gpu_if_it_can_be_used(packages: set[str]) -> None:
     [
         ("cuda", [], set(), "no NVIDIA GPU, or its driver is not installed"),
         ("cuda:2", [A100, T4], set(), "there is cuda:0 (NVIDIA A100), cuda:1 (Tesla T4)"),
-        ("cuda:1", [A100, T4], set(), "the Tesla T4 has compute capability 7.5; 8.0 or later is needed"),
+        ("cuda:1", [A100, T4], set(), "the Tesla T4 (cuda:1) has compute capability 7.5; 8.0 or later is needed"),
+        ("cuda", [T4, T4], set(), "the Tesla T4 (cuda:1) has compute capability 7.5; 8.0 or later is needed"),
         ("cuda", [A100], {"triton"}, "needs triton: pip install 'antiphon[gpu]'"),
         ("interpreter", [], {"torch", "triton"}, "needs torch and triton: pip install 'antiphon[gpu]'"),
     ],
@@ -60,16 +63,31 @@ def test_gpus_are_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.M
     program = tmp_path / "nvidia-smi"
     program.write_text(
         "#!/bin/sh\n"
-        "echo 'NVIDIA H100 80GB HBM3, 9.0, 81559, 81000, 570.86'\n"
-        "echo 'Broken, [N/A], [N/A], [N/A], 570.86'\n"
-        "echo 'Tesla T4, 7.5, 15360, 14000, 570.86'\n"
+        "echo 'NVIDIA H100 80GB HBM3, 9.0, 81559, 81000, 570.86, GPU-11'\n"
+        "echo 'Broken, [N/A], [N/A], [N/A], 570.86, GPU-22'\n"
+        "echo 'Tesla T4, 7.5, 15360, 14000, 570.86, GPU-33'\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     first, second = see_gpus()
-    assert first == Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559 << 20, 81000 << 20, "570.86")
+    assert first == Gpu("NVIDIA H100 80GB HBM3", (9, 0), 81559 << 20, 81000 << 20, "570.86", "GPU-11")
     assert second.name == "Tesla T4"
     assert gpu_memory("cuda:0", [first]) == 81000 << 20
+    for visible, names in {
+        "2, 0": ["Tesla T4", first.name],
+        "GPU-33": ["Tesla T4"],
+        "0,7,2": [first.name],  # what comes after a mistake is hidden
+        "GPU-,0": [],  # of two GPUs
+        "1": [],
+        "": [],
+        "-1": [],
+    }.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert [each.name for each in see_gpus()] == names
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(ConfigError, match="nvidia-smi lists none that CUDA_VISIBLE_DEVICES='7' leaves"):
+        choose_device("cuda")
     program.write_text("#!/bin/sh\nexit 9\n")  # a driver that does not answer
     assert see_gpus() == []
 
@@ -80,6 +98,81 @@ def test_a_device_that_cannot_be_is_refused(device: str) -> None:
         EngineConfig("m.gguf", device=device)
 
 
-def test_a_gpu_has_an_int8_cache_alone() -> None:
-    with pytest.raises(ConfigError, match="--kv-cache-type f16 is for the CPU"):
+def test_a_gpu_has_an_int8_cache_alone(packages: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="--kv-cache-type f16 is for the CPU; cuda needs int8"):
         EngineConfig("m.gguf", device="cuda", kv_cache_type="f16")
+    with pytest.raises(ConfigError, match="--kv-cache-type f16 is for the CPU; cuda:1 needs int8"):
+        EngineConfig("m.gguf", devices=("cpu", "cuda:1"), kv_cache_type="f16")
+    monkeypatch.setattr(gpu, "see_gpus", lambda: [A100])
+    assert with_devices(EngineConfig("m.gguf", device="auto")).devices == ("cuda:0",)
+    assert with_devices(EngineConfig("m.gguf", device="auto", kv_cache_type="f16")).local_devices == ("",)
+
+
+@pytest.mark.parametrize(
+    ("wish", "engines", "named", "devices"),
+    [
+        ("cpu", 0, (), ["cpu"]),
+        ("cpu", 3, (), ["cpu", "cpu", "cpu"]),
+        ("cuda", 0, (), ["cuda:0", "cuda:2"]),  # T4s are too old
+        ("auto", 0, (), ["cuda:0", "cuda:2"]),
+        ("cuda", 1, (), ["cuda:0"]),
+        ("cuda:2", 0, (), ["cuda:2"]),
+        ("cpu", 0, ("cuda:2", "cpu"), ["cuda:2", "cpu"]),
+        ("cpu", 0, ("cuda", "cpu", "cpu"), ["cuda:0", "cuda:2", "cpu", "cpu"]),
+        ("cpu", 2, ("cuda:0",), ["cpu", "cpu", "cuda:0"]),
+        ("cuda", 1, ("cuda",), ["cuda:0", "cuda:2"]),
+        ("cuda", 1, ("cpu",), ["cuda:0", "cpu"]),
+    ],
+)
+def test_each_engine_has_a_device(
+    packages: set[str], wish: str, engines: int, named: tuple[str, ...], devices: list[str]
+) -> None:
+    assert list(choose_devices(wish, engines, named, [A100, T4, A100])) == devices
+
+
+@pytest.mark.parametrize(
+    ("wish", "engines", "named", "message"),
+    [
+        ("cuda", 3, (), "--engines is 3, and there are 2 GPUs that can be used"),
+        ("cuda:0", 2, (), "cuda:0 has 2 engines; an engine needs a GPU of its own"),
+        ("cpu", 0, ("cuda:0", "cuda:0"), "cuda:0 has 2 engines"),
+        ("cuda", 1, ("cuda:0",), "cuda:0 has 2 engines"),
+        ("cpu", 0, ("cuda:1", "cpu"), "the Tesla T4 (cuda:1) has compute capability 7.5"),
+        ("cpu", 0, ("cuda:9", "cpu"), "there is no such GPU"),
+    ],
+)
+def test_engines_that_cannot_have_their_devices_are_refused(
+    packages: set[str], wish: str, engines: int, named: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        choose_devices(wish, engines, named, [A100, T4, A100])
+    assert message in refusal.value.message
+
+
+def test_engines_of_one_device_are_a_number_and_others_are_named(
+    packages: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "see_gpus", lambda: [A100, A100])
+
+    def decided(**settings: object) -> tuple[str, int, tuple[str, ...]]:
+        engine = with_devices(EngineConfig("m.gguf", **settings))
+        return engine.device, engine.engines, engine.devices
+
+    assert decided() == ("cpu", 0, ())  # as many as there are NUMA nodes
+    assert decided(devices=("cpu", "cpu")) == ("cpu", 2, ())
+    assert decided(device="interpreter") == ("interpreter", 0, ())
+    assert decided(device="cuda") == ("cuda:0", 0, ("cuda:0", "cuda:1"))
+    assert decided(devices=("cuda:1", "cpu")) == ("cpu", 0, ("cuda:1", "cpu"))
+    assert decided(device="cuda", remote_engines=("tcp://a:1",)) == ("cuda:0", 0, ())  # none here: not looked for
+
+
+def test_engines_are_added_on_the_cpu_only_where_it_comes_last() -> None:
+    server = ServerConfig(max_engines=4)
+    for settings in ({"device": "cuda"}, {"devices": ("cpu", "cuda:0")}):
+        with pytest.raises(ConfigError, match="put the device that engines may be added on last"):
+            check_scaling(EngineConfig("m.gguf", **settings), server)
+    mixed = EngineConfig("m.gguf", devices=("cuda:0", "cpu"))
+    check_scaling(mixed, server)
+    rules = scaling_rules(mixed, server)
+    assert rules
+    assert (rules.address, rules.minimum, rules.maximum) == ("cpu", 1, 3)

@@ -109,10 +109,12 @@ def test_addresses_of_hosts():
             parse_address(text)
 
 
-def test_engines_are_a_number_here_and_addresses_elsewhere():
-    assert parse_engines("2") == (2, ())
-    assert parse_engines("tcp://a:1, tcp://b:2") == (0, ("tcp://a:1", "tcp://b:2"))
-    assert parse_engines("tcp://a:1,2,tcp://a:1") == (2, ("tcp://a:1", "tcp://a:1"))
-    for text in ("two", "1,2", "1,localhost:8010", ""):
+def test_engines_are_a_number_and_devices_here_and_addresses_elsewhere():
+    assert parse_engines("2") == (2, (), ())
+    assert parse_engines("tcp://a:1, tcp://b:2") == (0, (), ("tcp://a:1", "tcp://b:2"))
+    assert parse_engines("tcp://a:1,2,tcp://a:1") == (2, (), ("tcp://a:1", "tcp://a:1"))
+    assert parse_engines("cuda:1, cpu,cpu") == (0, ("cuda:1", "cpu", "cpu"), ())
+    assert parse_engines("cuda,2,tcp://a:1") == (2, ("cuda",), ("tcp://a:1",))
+    for text in ("two", "1,2", "1,localhost:8010", "", "cuda:", "gpu", "auto"):
         with pytest.raises(ConfigError, match="--engines"):
             parse_engines(text)

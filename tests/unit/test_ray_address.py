@@ -24,6 +24,7 @@ def test_an_address_is_read_and_written_in_one_form():
 def test_one_item_may_ask_for_several_engines_beside_others():
     assert parse_engines("2,ray://auto?num_cpus=8&count=2,tcp://a:1") == (
         2,
+        (),
         ("ray://auto?num_cpus=8", "ray://auto?num_cpus=8", "tcp://a:1"),
     )
 

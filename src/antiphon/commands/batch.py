@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -67,8 +68,12 @@ def batch(
     console = console_on(stderr=True)
     set_up_messages("warning", console)
     settings["fake"] = settings.pop("fake_engine")
-    settings["engines"] = _engines_here(settings["engines"])
-    engine, front = configs(model, settings)
+    asked = parse_engines(settings.pop("engines"))
+    if asked.addresses:
+        raise ConfigError("--engines of a batch cannot name other machines: that needs a server, antiphon serve")
+    engine, front = configs(model, settings | {"engines": asked.number})
+    if asked.devices:
+        engine = replace(engine, devices=asked.devices)
     num_lines = count_lines(requests)
     with BatchFile(answers, requests) as file:
         found = resolve_model(model, console, hub=front.hub, offline=front.offline)
@@ -81,14 +86,6 @@ def batch(
     console.print(_summary(done, answers), soft_wrap=True)
     if done.failed:
         raise typer.Exit(SOME_FAILED)
-
-
-def _engines_here(typed: str) -> int:
-    """The number of engines. Raises ConfigError if some are to run on other machines."""
-    num_engines, elsewhere = parse_engines(typed)
-    if elsewhere:
-        raise ConfigError("--engines of a batch is a number: engines on other machines need a server, antiphon serve")
-    return num_engines
 
 
 @contextmanager

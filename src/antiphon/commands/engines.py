@@ -84,7 +84,10 @@ def list_engines(
 @engines.command()
 def add(
     address: Annotated[
-        str, typer.Argument(metavar="[ADDRESS]", help="An engine host, as in tcp://10.0.0.5:8010; without: the server.")
+        str,
+        typer.Argument(
+            metavar="[ADDRESS]", help="A host, as in tcp://10.0.0.5:8010, or a device of the server, as in cuda:1."
+        ),
     ] = "",
     url: UrlOption = DEFAULT_URL,
     admin_key_file: AdminKeyFileOption = "",

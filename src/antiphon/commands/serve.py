@@ -235,7 +235,11 @@ def serve(
     ] = _SERVER.keep_alive_timeout,
     engines: Annotated[
         str,
-        _option(_MACHINE, "Engines side by side: how many here (0: one for each NUMA node), and hosts of others."),
+        _option(
+            _MACHINE,
+            "Engines side by side: how many here (0: one for each GPU or NUMA node), devices as in cuda:0,cpu, and "
+            "hosts of others.",
+        ),
     ] = str(_ENGINE.engines),
     engine_secret_file: Annotated[
         str, _option(_MACHINE, "A file with the secret that hosts of engines know too (antiphon engine-host).")
@@ -263,7 +267,10 @@ def serve(
         _option(_MACHINE, "Threads of each engine; 0: one for each physical core that it has, within the CPU quota."),
     ] = _ENGINE.threads,
     device: Annotated[
-        str, _option(_MACHINE, "Where to compute: cpu, cuda or cuda:N (an NVIDIA GPU), or auto: a GPU if there is one.")
+        str,
+        _option(
+            _MACHINE, "Where to compute: cpu, cuda (all NVIDIA GPUs), cuda:N (one), or auto: GPUs if there are any."
+        ),
     ] = _ENGINE.device,
     instruction_set: Annotated[
         str, _choice(_MACHINE, INSTRUCTION_SETS, "force a set of kernels.")
@@ -311,7 +318,7 @@ def serve(
       antiphon serve model.gguf --host 0.0.0.0 --port 8080
       antiphon serve model.gguf --max-num-seqs 16 --context-length 4096
     """
-    num_engines, remote_engines = parse_engines(engines)
+    asked = parse_engines(engines)
     engine = EngineConfig(
         model=model,
         context_length=context_length,
@@ -325,8 +332,9 @@ def serve(
         speculation=speculation,
         prefill_chunk=prefill_chunk,
         target_step_seconds=target_step_seconds,
-        engines=num_engines,
-        remote_engines=remote_engines,
+        engines=asked.number,
+        devices=asked.devices,
+        remote_engines=asked.addresses,
         threads=threads,
         instruction_set=instruction_set,
         device=device,

@@ -92,8 +92,8 @@ class EngineClient:
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
     def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, engine: EngineHandle) -> Supervising:
-        launcher = engine.place.launcher
-        name = f"engine {engine.id}" + (f" ({launcher.address})" if launcher.address else "")
+        launcher, address = engine.place.launcher, engine.place.address
+        name = f"engine {engine.id}" + (f" ({address})" if address else "")
         return Supervisor(config, lambda: self._settings.hang_timeout, engine, vocabulary, name, launcher)
 
     # --- what it is doing

@@ -16,7 +16,7 @@ from antiphon.config import EngineConfig, ServerConfig
 from antiphon.formats import open_checkpoint
 from antiphon.loading.model import Found, generation_defaults
 from antiphon.machine import Machine, default_engines, free_memory_bytes, see_machine
-from antiphon.machine.gpu import choose_device, gpu_memory
+from antiphon.machine.gpu import choose_devices, gpu_memory
 from antiphon.memory_plan import MemoryPlan, plan_engines, plan_memory
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
@@ -41,12 +41,12 @@ class Assembly:
 
     @property
     def memory_reserve(self) -> int:
-        """Bytes of the machine's memory that stay free when all KV caches are full.
+        """Bytes of this machine's memory that stay free when all KV caches are full.
 
-        0: not known, since all engines are on other machines, or the plan is for a GPU's memory.
+        0: not known, since no engine uses this machine's memory.
         """
-        is_planned = self.engine.num_local_engines and not self.engine.device.startswith("cuda")
-        return self.plan.reserve if is_planned else 0
+        devices = [each or self.engine.device for each in self.engine.local_devices]
+        return self.plan.reserve if any(not each.startswith("cuda") for each in devices) else 0
 
 
 def assemble(
@@ -56,24 +56,26 @@ def assemble(
     available: int | None = None,
     elsewhere: int | None = None,
 ) -> Assembly:
-    """Open the model. `available`: bytes of memory that engines on this machine may use; None: what is free.
+    """Open the model. `available`: bytes of this machine's memory that engines may use; None: what is free.
 
     `elsewhere`: bytes for each engine on other machines, if there are some; None: not known. All engines get the same
     plan, so the one with the least memory decides.
 
     Raises:
         CheckpointError: it cannot be served.
-        ConfigError: there is not enough memory for it.
+        ConfigError: there is not enough memory for it, or a device cannot be used.
     """
     checkpoint = open_checkpoint(found.path)
     # Decided here, once: an engine that replaces another must compute the same bits, whatever memory is free then.
     machine = see_machine(engine.threads)
-    engine = replace(engine, device=choose_device(engine.device))
-    is_on_gpu = engine.device.startswith("cuda")
+    engine = with_devices(engine)
     if available is None:
-        available = gpu_memory(engine.device) if is_on_gpu else machine.memory.free
+        available = machine.memory.free
     most = 1 if engine.device != "cpu" else default_engines(machine.processors, engine.threads)
-    if engine.remote_engines:
+    if engine.devices:
+        plan = _plan_for_devices(checkpoint, engine, available, elsewhere)
+        planned = replace(plan.applied_to(engine), engines=engine.engines)
+    elif engine.remote_engines:
         plan = _plan_with_others(checkpoint, engine, available, elsewhere)
         planned = replace(plan.applied_to(engine), engines=engine.engines)
     else:
@@ -98,6 +100,50 @@ def assemble(
         planned, model=str(found.path), typed_model=engine.model, files=checkpoint.files.opened, fake_settings=fake
     )
     return Assembly(checkpoint, model, planned, plan, machine)
+
+
+def with_devices(engine: EngineConfig) -> EngineConfig:
+    """The settings with the device of each engine on this machine decided.
+
+    Engines that all use the CPU, or the interpreter, are a number; GPUs, and different devices, are named.
+
+    Raises ConfigError, saying what to do, where a device cannot be used.
+    """
+    if not engine.local_devices:  # other machines look for their devices themselves
+        device = {"auto": "cpu", "cuda": "cuda:0"}.get(engine.device, engine.device)
+        return replace(engine, device=device)
+    wish = "cpu" if engine.device == "auto" and engine.kv_cache_type != "int8" else engine.device
+    devices = choose_devices(wish, engine.engines, engine.devices)
+    first = devices[0] if wish in ("auto", "cuda") else wish
+    if set(devices) == {first} and not first.startswith("cuda"):
+        count = len(devices) if engine.engines or engine.devices else 0
+        return replace(engine, device=first, engines=count, devices=())
+    return replace(engine, device=first, engines=0, devices=devices)
+
+
+def _plan_for_devices(checkpoint: Checkpoint, engine: EngineConfig, free: int, elsewhere: int | None) -> MemoryPlan:
+    """One plan for engines on several devices, so that each can continue the answers of another.
+
+    All have the same precision, and the KV cache for which there is room on the smallest device. The plan that is
+    returned is that of the CPU, if there are engines on it.
+    """
+    on_cpu = [device for device in engine.devices if not device.startswith("cuda")]
+    rooms = [(replace(engine, device="cpu", engines=len(on_cpu)), free)] if on_cpu else []
+    rooms += [
+        (replace(engine, device=device, engines=1), gpu_memory(device))
+        for device in engine.devices
+        if device.startswith("cuda")
+    ]
+    if engine.remote_engines and elsewhere is not None:
+        rooms.append((replace(engine, engines=1), elsewhere))
+    plans = [plan_memory(checkpoint, *room) for room in rooms]
+    for plan in plans:
+        plan.applied_to(engine)  # raises what is wrong
+    names = [plan.quantization.name for plan in plans]
+    quantization = "w4" if "w4" in names else names[0] or engine.quantization
+    tokens = min(plan.kv_cache_tokens for plan in plans)
+    first, memory = rooms[0]
+    return plan_memory(checkpoint, replace(first, quantization=quantization, kv_cache_tokens=tokens), memory)
 
 
 def _plan_with_others(checkpoint: Checkpoint, engine: EngineConfig, free: int, elsewhere: int | None) -> MemoryPlan:

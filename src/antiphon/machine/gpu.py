@@ -1,12 +1,14 @@
-"""The NVIDIA GPUs of this machine, as `nvidia-smi` lists them, and which device an engine uses.
+"""The NVIDIA GPUs of this machine, as `nvidia-smi` lists them, and which devices engines use.
 
-`nvidia-smi` comes with the driver, so nothing has to be installed or loaded to ask. Owns every reason why a device
-cannot be used that can be known before an engine starts.
+`nvidia-smi` comes with the driver, so nothing has to be installed or loaded to ask. Numbers are CUDA's: those of the
+GPUs that CUDA_VISIBLE_DEVICES leaves, in the order of their PCI addresses or as listed there. Owns every reason why a
+device cannot be used that can be known before an engine starts.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from dataclasses import dataclass
 from antiphon.errors import ConfigError
 
 LEAST_CAPABILITY = (8, 0)  # the first with the int8 tensor instructions that the kernels are compiled to
-_QUERY = "name,compute_cap,memory.total,memory.free,driver_version"
+_QUERY = "name,compute_cap,memory.total,memory.free,driver_version,uuid"
+_GIB = 1 << 30
 _TIMEOUT = 20.0  # seconds; a GPU that nobody used for a while takes some to answer
 
 
@@ -28,10 +31,11 @@ class Gpu:
     total: int
     free: int
     driver: str
+    uuid: str = ""
 
 
 def see_gpus() -> list[Gpu]:
-    """The GPUs in the order of their numbers; none where there is no driver, or it does not answer."""
+    """The GPUs that CUDA shows, in the order of their numbers; none where there is no driver, or it does not answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -40,60 +44,133 @@ def see_gpus() -> list[Gpu]:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []
-    return [gpu for line in listed.stdout.splitlines() if (gpu := _parsed(line)) is not None]
+    gpus = [_parsed(line) for line in listed.stdout.splitlines()]
+    return [gpu for gpu in _visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES")) if gpu is not None]
+
+
+def _visible(gpus: Sequence[Gpu | None], visible: str | None) -> list[Gpu | None]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves: all if it is not set, else up to the first item that is none.
+
+    An item is a number or the beginning of a UUID (CUDA C++ Programming Guide, "CUDA Environment Variables").
+    """
+    if visible is None:
+        return list(gpus)
+    found: list[Gpu | None] = []
+    for item in (part.strip() for part in visible.split(",")):
+        if item.isascii() and item.isdigit():
+            matching = list(gpus[int(item) : int(item) + 1])
+        else:
+            matching = [gpu for gpu in gpus if item and gpu is not None and gpu.uuid.startswith(item)]
+        if len(matching) != 1:
+            break
+        found += matching
+    return found
 
 
 def _parsed(line: str) -> Gpu | None:
     try:
-        name, capability, total, free, driver = (part.strip() for part in line.split(","))
+        name, capability, total, free, driver, uuid = (part.strip() for part in line.split(","))
         major, minor = capability.split(".")
-        return Gpu(name, (int(major), int(minor)), int(total) << 20, int(free) << 20, driver)
+        return Gpu(name, (int(major), int(minor)), int(total) << 20, int(free) << 20, driver, uuid)
     except ValueError:  # "[N/A]", or what a driver of another time writes
         return None
 
 
-def choose_device(wish: str, gpus: Sequence[Gpu] | None = None) -> str:
-    """The device of --device `wish`: "cpu", "interpreter", or "cuda:N". `gpus`: those there are; None: looks.
+def choose_devices(
+    wish: str, engines: int = 0, named: Sequence[str] = (), gpus: Sequence[Gpu] | None = None
+) -> tuple[str, ...]:
+    """The device of each engine on this machine: "cpu", "interpreter" or "cuda:N".
 
-    "auto" is the first GPU if it and the packages for it can be used, else the CPU.
+    `wish` is --device, `engines` the number of engines on it, 0 if none was given, and `named` are the devices that
+    --engines names beside it. `gpus`: those there are; None: looks. Where neither number nor devices are given, there
+    is one engine for each GPU that can be used, and one for another device. "auto" is "cuda" if that can be used, else
+    "cpu".
 
-    Raises ConfigError, saying what to do, where the device that was asked for cannot be used.
+    Raises ConfigError, saying what to do, where a device that was asked for cannot be used.
     """
-    if wish == "cpu":
-        return wish
-    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
-    if wish == "interpreter":
-        _refuse_missing(wish, missing)
-        return wish
-    gpus = see_gpus() if gpus is None else gpus
+    if gpus is None:
+        gpus = see_gpus() if any(each.startswith(("auto", "cuda")) for each in (wish, *named)) else []
+    usable = [f"cuda:{number}" for number, gpu in enumerate(gpus) if gpu.capability >= LEAST_CAPABILITY]
     if wish == "auto":
-        return "cuda:0" if gpus and gpus[0].capability >= LEAST_CAPABILITY and not missing else "cpu"
-    number = int(wish.partition(":")[2] or 0)
+        wish = "cuda" if usable and not _missing_packages() else "cpu"
+    devices: list[str] = []
+    if engines or not named:
+        if wish == "cuda":
+            _check_device(wish, gpus)
+            devices += usable[: engines or None]
+        else:
+            devices += [wish] * (engines or 1)
+        if len(devices) < engines:
+            raise ConfigError(
+                f"--engines is {engines}, and there are {len(usable)} GPUs that can be used; each engine needs its own"
+            )
+    for each in named:
+        if each == "cuda":
+            _check_device(each, gpus)
+            devices += [device for device in usable if device not in (*devices, *named)]
+        else:
+            devices.append(each)
+    for each in dict.fromkeys(devices):
+        _check_device(each, gpus)
+        if each.startswith("cuda") and devices.count(each) > 1:
+            raise ConfigError(f"{each} has {devices.count(each)} engines; an engine needs a GPU of its own")
+    return tuple(devices)
+
+
+def choose_device(wish: str, gpus: Sequence[Gpu] | None = None) -> str:
+    """The device of one engine; otherwise as `choose_devices`."""
+    return choose_devices(wish, gpus=gpus)[0]
+
+
+def _check_device(wish: str, gpus: Sequence[Gpu]) -> None:
+    """Raise ConfigError, saying what to do, if this device cannot be used; "cuda": if no GPU can."""
+    if wish == "cpu":
+        return
+    if wish.startswith("cuda"):
+        _check_gpu(wish, gpus)
+    if missing := _missing_packages():
+        raise ConfigError(f"device {wish} needs {' and '.join(missing)}: pip install 'antiphon[gpu]'")
+
+
+def _check_gpu(wish: str, gpus: Sequence[Gpu]) -> None:
     if not gpus:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         raise ConfigError(
-            f"--device {wish}: there is no NVIDIA GPU, or its driver is not installed (nvidia-smi lists none); "
-            "in a container, start it with --gpus all; or use --device cpu"
+            f"device {wish}: there is no NVIDIA GPU, or its driver is not installed (nvidia-smi lists none"
+            + (f" that CUDA_VISIBLE_DEVICES={hidden[:100]!r} leaves" if hidden is not None else "")
+            + "); in a container, start it with --gpus all; or use --device cpu"
         )
-    if number >= len(gpus):
+    number = wish.partition(":")[2]
+    if number and int(number) >= len(gpus):
         names = ", ".join(f"cuda:{i} ({gpu.name})" for i, gpu in enumerate(gpus))
-        raise ConfigError(f"--device {wish}: there is no such GPU; there is {names}")
-    gpu = gpus[number]
-    if gpu.capability < LEAST_CAPABILITY:
-        raise ConfigError(
-            f"--device {wish}: the {gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}; "
-            "8.0 or later is needed (A100, RTX 30 or newer); use --device cpu"
+        raise ConfigError(f"device {wish}: there is no such GPU; there is {names}")
+    chosen = dict(enumerate(gpus)) if not number else {int(number): gpus[int(number)]}
+    if all(gpu.capability < LEAST_CAPABILITY for gpu in chosen.values()):
+        which = "; ".join(
+            f"the {gpu.name} (cuda:{i}) has compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+            for i, gpu in chosen.items()
         )
-    _refuse_missing(wish, missing)
-    return f"cuda:{number}"
+        raise ConfigError(
+            f"device {wish}: {which}; 8.0 or later is needed (A100, RTX 30 or newer); use another GPU or --device cpu"
+        )
 
 
-def _refuse_missing(wish: str, missing: Sequence[str]) -> None:
-    if missing:
-        raise ConfigError(f"--device {wish} needs {' and '.join(missing)}: pip install 'antiphon[gpu]'")
+def _missing_packages() -> list[str]:
+    return [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
 
 
 def gpu_memory(device: str, gpus: Sequence[Gpu] | None = None) -> int:
-    """Bytes that are free on the device "cuda:N" that `choose_device` chose; 0 if it is gone."""
+    """Bytes that are free on the device "cuda:N" that `choose_devices` chose; 0 if it is gone."""
     gpus = see_gpus() if gpus is None else gpus
     number = int(device.partition(":")[2])
     return gpus[number].free if number < len(gpus) else 0
+
+
+def describe_gpu(device: str, gpus: Sequence[Gpu] | None = None) -> str:
+    """The device "cuda:N" for people, as in "cuda:0 (NVIDIA A10, 21.5 of 22.5 GiB free)"."""
+    gpus = see_gpus() if gpus is None else gpus
+    number = int(device.partition(":")[2])
+    if number >= len(gpus):
+        return device
+    gpu = gpus[number]
+    return f"{device} ({gpu.name}, {gpu.free / _GIB:.1f} of {gpu.total / _GIB:.1f} GiB free)"

@@ -27,6 +27,19 @@ ALIASES = {
     "data_parallel_size": "engines",
     "served_model_name": "model_name",
 }
+# Fields of EngineConfig that callers do not set: they follow from the model and from other settings.
+_DECIDED = (
+    "model",
+    "typed_model",
+    "devices",
+    "remote_engines",
+    "files",
+    "cpus",
+    "memory_bytes",
+    "gpu_bytes",
+    "memory_reserve",
+)
+_FAKE = ("fake", "fake_settings")
 _OF_THE_FRONT = (
     "hub",
     "offline",
@@ -68,27 +81,14 @@ def configs(model: str, settings: Mapping[str, object]) -> tuple[EngineConfig, S
 def setting_names() -> list[str]:
     """The names of all settings."""
     shown = {own: name for name, own in _RENAMED.items()}
-    hidden = (
-        "model",
-        "typed_model",
-        "remote_engines",
-        "files",
-        "cpus",
-        "memory_bytes",
-        "gpu_bytes",
-        "memory_reserve",
-        "fake",
-        "fake_settings",
-    )  # not for callers to say
-    return [shown.get(field.name, field.name) for field in fields(EngineConfig) if field.name not in hidden] + [
-        *_OF_THE_FRONT
-    ]
+    return [
+        shown.get(field.name, field.name) for field in fields(EngineConfig) if field.name not in (*_DECIDED, *_FAKE)
+    ] + [*_OF_THE_FRONT]
 
 
 def _defaults() -> tuple[dict[str, object], dict[str, object]]:
     engine, front = EngineConfig(model=""), ServerConfig()
-    hidden = ("model", "typed_model", "remote_engines", "files", "cpus", "memory_bytes", "gpu_bytes", "memory_reserve")
-    of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in hidden}
+    of_engine = {field.name: getattr(engine, field.name) for field in fields(engine) if field.name not in _DECIDED}
     return of_engine, {name: getattr(front, name) for name in _OF_THE_FRONT} | _WITHOUT_A_QUEUE
 
 

@@ -40,11 +40,12 @@ class ScalingRules:
 def scaling_rules(engine: EngineConfig, server: ServerConfig) -> ScalingRules | None:
     """The rules that the settings ask for; None: the number of engines does not change.
 
-    Engines are added at the last address of `--engines`. There are never fewer than the settings ask for.
+    Engines are added at the last address of `--engines`, unless it is a GPU, which has one engine. There are never
+    fewer than the settings ask for.
     """
-    if not server.max_engines:
-        return None
     places = _places(engine)
+    if not server.max_engines or places[-1].startswith("cuda"):
+        return None
     minimum = places.count(places[-1])
     return ScalingRules(
         places[-1],
@@ -57,15 +58,21 @@ def scaling_rules(engine: EngineConfig, server: ServerConfig) -> ScalingRules | 
 
 
 def check_scaling(engine: EngineConfig, server: ServerConfig) -> None:
-    """Raises ConfigError if fewer engines are allowed than are asked for."""
+    """Raises ConfigError if fewer engines are allowed than are asked for, or none can be added."""
     if 0 < server.max_engines < len(places := _places(engine)):
         raise ConfigError(
             f"--max-engines is {server.max_engines}, and --engines asks for {len(places)}; it must be at least as many"
         )
 
+    if server.max_engines and (_places(engine)[-1] or engine.device).startswith("cuda"):
+        raise ConfigError(
+            "--max-engines: a GPU has one engine, so none can be added there; put the device that engines may be added "
+            "on last, as in --engines cuda,cpu"
+        )
+
 
 def _places(engine: EngineConfig) -> list[str]:
-    return [HERE] * engine.num_local_engines + list(engine.remote_engines)
+    return [each or HERE for each in engine.local_devices] + list(engine.remote_engines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class EngineHandle:
         return EngineView(
             id=self.id,
             state=self.state,
-            address=self.place.launcher.address or None,
+            address=self.place.address or None,
             pid=self.pid,
             threads=self.threads,
             generation=self.generation,

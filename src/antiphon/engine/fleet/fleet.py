@@ -18,10 +18,11 @@ import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import count
 from math import inf
 from typing import Protocol
 
-from antiphon.config import EngineConfig
+from antiphon.config import EngineConfig, is_device
 from antiphon.engine.fleet.breaker import BreakerSettings
 from antiphon.engine.fleet.engine_handle import EngineHandle, Generation, Supervise
 from antiphon.engine.fleet.launching import HERE, Launchers, Place
@@ -39,6 +40,8 @@ from antiphon.machine import Seat
 logger = logging.getLogger(__name__)
 
 _TOKENS_AT_ONCE = 100_000  # given to engines before other tasks of the event loop run, which takes some milliseconds
+
+_THREADS_BESIDE_GPU = 2  # of a GPU engine's process, where CPU engines have all cores
 
 Divide = Callable[[int, int], Sequence[Seat]]  # engines and threads of each → a seat for each engine
 
@@ -168,21 +171,31 @@ class Fleet:
 
     def places(self, config: EngineConfig) -> list[Place]:
         """A place for each engine that `config` asks for, after `divide_again` with it."""
-        here = self._launchers(HERE)
-        seats = range(config.num_local_engines)
-        return [Place(here, seat) for seat in seats] + [Place(self._launchers(each)) for each in config.remote_engines]
+        here, seats = self._launchers(HERE), count()
+        local = [
+            Place(here, next(seats) if _has_seat(config, device) else None, device) for device in config.local_devices
+        ]
+        return local + [Place(self._launchers(each)) for each in config.remote_engines]
 
     def place_at(self, address: str) -> Place:
-        """The place for another engine at an address. Raises ConfigError if engines cannot run there."""
-        launcher = self._launchers(address)
-        return Place(launcher, self._free_seat() if launcher.address == HERE else None)
+        """The place for another engine at an address, or on a device of this machine.
+
+        Raises ConfigError if engines cannot run there.
+        """
+        if address == HERE:
+            address = self._free_device()
+        if address != HERE and not is_device(address):
+            return Place(self._launchers(address))
+        seat = self._free_seat() if _has_seat(self.generation.config, address) else None
+        return Place(self._launchers(HERE), seat, address)
 
     def divide_again(self, config: EngineConfig) -> Sequence[Seat]:
         """Divide the machine's cores as `config` asks, for engines that are started from now on.
 
         Returns the seats so far, for `divide_as`.
         """
-        before, self._seats = self._seats, self._divide(max(1, config.num_local_engines), config.threads)
+        with_seats = sum(_has_seat(config, device) for device in config.local_devices)
+        before, self._seats = self._seats, self._divide(max(1, with_seats), config.threads)
         return before
 
     def divide_as(self, seats: Sequence[Seat]) -> None:
@@ -194,23 +207,36 @@ class Fleet:
         taken = [engine.place.seat for engine in self.of_generation(self.generation.number)]
         return min(range(len(self._seats)), key=lambda seat: (taken.count(seat), seat))
 
+    def _free_device(self) -> str:
+        """The device of this machine that the fewest engines of the current generation have."""
+        taken = [engine.place.address for engine in self.of_generation(self.generation.number)]
+        devices = dict.fromkeys(self.generation.config.local_devices) or ("",)
+        return min(devices, key=taken.count)
+
     def start_engine(self, generation: Generation, place: Place) -> EngineHandle:
         """Start an engine. It gets requests as soon as it is ready."""
         if self._is_stopped:
             raise NotReady("The server is shutting down.")
         engine = EngineHandle(self._next_id, generation, place, self, self._accounts, self._breaker)
-        if peers := self.of_generation(generation.number):  # it will probably be as fast as they are
-            same_machine = [peer for peer in peers if peer.place.launcher.address == place.launcher.address]
-            engine.capacity = deepcopy((same_machine or peers)[0].capacity)
+        if peers := [each for each in self.of_generation(generation.number) if each.place.is_gpu == place.is_gpu]:
+            # It will probably be as fast as they are.
+            same_place = [peer for peer in peers if peer.place.address == place.address]
+            engine.capacity = deepcopy((same_place or peers)[0].capacity)
             engine.capacity.forget_forecast()
         self._next_id += 1
         self.engines[engine.id] = engine
-        config = generation.config
-        if place.seat is not None:
-            share = self._seats[place.seat]
-            config = replace(config, cpus=share.cpus, threads=share.threads)
-        engine.start(self._supervise(config, generation.vocabulary, engine))
+        engine.start(self._supervise(self._config_at(place, generation.config), generation.vocabulary, engine))
         return engine
+
+    def _config_at(self, place: Place, config: EngineConfig) -> EngineConfig:
+        """The settings for an engine at a place."""
+        if not place.is_here:
+            return config
+        config = replace(config, device=place.device or config.device)
+        if place.seat is None:
+            return replace(config, threads=config.threads or _THREADS_BESIDE_GPU)
+        share = self._seats[place.seat]
+        return replace(config, cpus=share.cpus, threads=share.threads)
 
     async def remove_engine(self, engine: EngineHandle) -> None:
         """Move an engine's requests to others, as far as there are any, then stop and forget it.
@@ -384,3 +410,9 @@ class Fleet:
         for unfinished in list(self._accounts.unfinished.values()):
             if unfinished.generation == number:
                 self._accounts.fail(unfinished, EngineDied("The engine died and could not be started again."))
+
+
+def _has_seat(config: EngineConfig, device: str) -> bool:
+    """Whether an engine on this device has a share of the cores: not a GPU engine beside engines that compute there."""
+    devices = [each or config.device for each in config.local_devices]
+    return "cpu" not in devices or (device or config.device) == "cpu"

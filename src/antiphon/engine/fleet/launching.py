@@ -99,8 +99,18 @@ class Place:
     """Where an engine of a fleet runs."""
 
     launcher: Launcher
-    seat: int | None = None  # the number of its share of this machine's cores; None: it runs elsewhere
+    seat: int | None = None  # the number of its share of this machine's cores; None: it has none
+    device: str = ""  # of this machine, if one was named; "": as the settings say
 
     @property
     def is_here(self) -> bool:
-        return self.seat is not None
+        return self.launcher.address == HERE
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device not in ("", "cpu")
+
+    @property
+    def address(self) -> str:
+        """The place, as it is written in `--engines`; `HERE`: on this machine, and no device was named."""
+        return self.launcher.address or self.device

@@ -50,13 +50,13 @@ class Operations:
     async def add_engine(self, address: str = HERE) -> int:
         """Start one more engine with the settings of the others; returns its id once it is ready.
 
-        `address`: where, as in `--engines`. On this machine, it gets the cores of an engine that was removed. If there
-        are none, it shares cores with the others, and each of them becomes slower.
+        `address`: where, as in `--engines`. On this machine, it gets the cores or the GPU of an engine that was
+        removed. If there are no such cores, it shares those of the others, and each of them becomes slower.
 
         Raises:
             NotEnoughMemory: there is no room for it; says how much it needs, and how much is free.
             OperationInProgress: another operation runs.
-            ConfigError, CheckpointError, EngineDied: it could not be started.
+            ConfigError, CheckpointError, EngineDied: it could not be started, or its GPU has an engine.
             NotReady: the server is being stopped.
         """
         (engine_id,) = await self.add_engines(1, address)
@@ -70,7 +70,10 @@ class Operations:
         """
         with self._alone("an engine is being added" if count == 1 else f"{count} engines are being added"):
             generation = self._fleet.generation
-            if self._fleet.place_at(address).is_here:
+            place = self._fleet.place_at(address)
+            if place.is_gpu:
+                self._check_gpu(place.device)
+            elif place.is_here:
                 self._check_memory(generation.config, count, "another engine" if count == 1 else f"{count} engines")
             results = await self._all_started(generation, address, count)
             engines = [each for each in results if isinstance(each, EngineHandle)]
@@ -120,8 +123,8 @@ class Operations:
         """Restart an engine; returns the id of the engine that replaces it, once that is ready.
 
         If there is enough memory, a new engine loads beside the old one, then the requests move, and the old one stops.
-        Otherwise the requests move to other engines, or wait if there are none, while the process is replaced; the
-        engine then keeps its id.
+        Otherwise, and on a GPU, the requests move to other engines, or wait if there are none, while the process is
+        replaced; the engine then keeps its id.
 
         Raises:
             NoSuchEngine: there is no engine with that id.
@@ -144,6 +147,8 @@ class Operations:
         if engine.is_retiring:
             raise ConfigError(f"engine {engine.id} serves the last requests of an earlier model, and then stops")
         try:
+            if engine.place.is_gpu and not engine.error:
+                raise NotEnoughMemory("a GPU has one engine")
             if engine.place.is_here:
                 self._check_memory(engine.config, 1, "an engine beside the old one")
             new = await self._started(self._fleet.generations[engine.generation], engine.place)
@@ -186,7 +191,7 @@ class Operations:
         """
         with self._alone("the engines are being replaced"):
             old = self._fleet.generation
-            if count := config.num_local_engines:
+            if count := sum(not each.startswith("cuda") for each in config.local_devices):
                 self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
             new = self._fleet.add_generation(config, vocabulary)
             seats = self._fleet.divide_again(config)
@@ -283,7 +288,7 @@ class Operations:
         promised = sum(
             max(0, each.config.memory_bytes - (anonymous_bytes(each.pid) if each.pid else 0))
             for each in self._fleet.engines.values()
-            if each.place.is_here
+            if each.place.is_here and not each.place.is_gpu
         )
         return max(0, self._free_memory() - promised)
 
@@ -335,6 +340,12 @@ class Operations:
             raise ConfigError(
                 f"engine {engine.id} cannot be {what}: no other engine is ready to take its requests; add one first"
             )
+
+    def _check_gpu(self, device: str) -> None:
+        """Raise ConfigError if there is an engine on this GPU."""
+        for engine in self._fleet.of_generation(self._fleet.generation.number):
+            if engine.place.device == device:
+                raise ConfigError(f"{device} has engine {engine.id}; a GPU has one engine, so remove that first")
 
     def _check_memory(self, config: EngineConfig, count: int, what: str) -> None:
         """Raise NotEnoughMemory if there is no room for so many more engines."""

@@ -6,7 +6,8 @@ engine owes is not counted for each decision (`owed`): with many requests, a dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from antiphon.engine.fleet.engine_handle import EngineHandle
 from antiphon.engine.fleet.routing import Candidate, choose, prefix_digests
@@ -14,6 +15,7 @@ from antiphon.engine.requests.unfinished import Unfinished
 
 _SAME_SPEED = 0.2  # speeds whose ratio to the mean differs less from 1 count as equal
 _SLOWEST = 0.05  # of the mean; a slower engine counts as this fast
+_GPU_SPEED = 20.0  # of a GPU engine, compared with a CPU engine, until it is measured
 
 Estimate = Callable[[Unfinished], float]  # tokens that an engine would still have to compute for a request
 
@@ -57,27 +59,33 @@ class Placement:
 
 
 def _speeds(engines: Sequence[EngineHandle]) -> list[float]:
-    addresses = [engine.place.launcher.address for engine in engines]
+    addresses = [engine.place.address for engine in engines]
     if len(set(addresses)) == 1:
         return [1.0] * len(engines)
-    return relative_speeds([(at, each.capacity.speed_of_steps) for at, each in zip(addresses, engines, strict=True)])
+    return relative_speeds(
+        [(at, each.capacity.speed_of_steps) for at, each in zip(addresses, engines, strict=True)],
+        {engine.place.address: _GPU_SPEED for engine in engines if engine.place.is_gpu},
+    )
 
 
-def relative_speeds(measured: Sequence[tuple[str, float | None]]) -> list[float]:
-    """The speed of each engine compared with the mean of all machines; 1: not known, or hardly different.
+def relative_speeds(
+    measured: Sequence[tuple[str, float | None]], assumed: Mapping[str, float] = MappingProxyType({})
+) -> list[float]:
+    """The speed of each engine compared with the mean of all places; 1: hardly different.
 
-    `measured`: for each engine where it runs, and its speed as measured. Engines on one machine count as equally fast:
-    what is measured of them differs a little from step to step, which should not decide anything.
+    `measured`: for each engine where it runs, and its speed as measured. Engines at one place count as equally fast:
+    what is measured of them differs a little from step to step, which should not decide anything. `assumed`: how places
+    of which nothing was measured compare with the others; 1 where there is no entry.
     """
-    known: dict[str, list[float]] = {}
+    places: dict[str, list[float]] = {address: [] for address, _ in measured}
     for address, speed in measured:
         if speed is not None:
-            known.setdefault(address, []).append(speed)
-    if len(known) < 2:
-        return [1.0] * len(measured)
-    machines = {address: sum(speeds) / len(speeds) for address, speeds in known.items()}
-    mean = sum(machines.values()) / len(machines)
-    ratios = [machines.get(address, mean) / mean for address, _ in measured]
+            places[address].append(speed)
+    known = {address: sum(speeds) / len(speeds) for address, speeds in places.items() if speeds}
+    unit = sum(speed / assumed.get(address, 1.0) for address, speed in known.items()) / len(known) if known else 1.0
+    speeds = {address: known.get(address, unit * assumed.get(address, 1.0)) for address in places}
+    mean = sum(speeds.values()) / len(speeds)
+    ratios = [speeds[address] / mean for address, _ in measured]
     return [1.0 if abs(ratio - 1) < _SAME_SPEED else max(ratio, _SLOWEST) for ratio in ratios]
 
 

@@ -4,7 +4,7 @@ Pure: knows no engines, requests or messages. `PrefixIndex` follows what one eng
 32 tokens, salted as the engine's prefix cache is. It is bounded and forgets what was used least recently, as the cache
 does. It is a guess: a wrong one costs time, never correctness. `choose` applies *bounded load*: an engine that owes
 more than 1.25 times its share, and one request, is passed over, so a popular prefix does not fill one engine while
-others are idle. Its share follows its speed: engines may run on different machines.
+others are idle. Its share follows its speed: engines may run on different machines and devices.
 
 Source of bounded loads: Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018.
 """
@@ -19,6 +19,7 @@ from hashlib import blake2b
 
 PREFIX_BLOCK = 32  # tokens
 _MAX_LOAD = 1.25  # of the mean
+_PREFIX_SPEED = 0.5  # of the fastest; what a slower engine has of a prompt is not worth waiting for it
 _DIGEST_BYTES = 8  # a collision only sends a request to an engine that does not have its prefix
 
 
@@ -79,19 +80,30 @@ class Candidate:
     num_matching: int = 0  # tokens of the request's prompt that it has probably computed
     speed: float = 1.0  # compared with the others'
 
-    @property
-    def load(self) -> float:
-        """The tokens that it owes, as an engine of speed 1 would have to owe them to be busy for as long."""
-        return self.tokens_owed / self.speed
+    def busy_with(self, tokens: float) -> float:
+        """How long it will be busy if it gets so many tokens more, in tokens of an engine of speed 1."""
+        return (self.tokens_owed + tokens) / self.speed
 
 
 def choose(candidates: Sequence[Candidate], tokens_of_request: float) -> int:
-    """The id of the engine that gets a request of so many tokens; there must be a candidate."""
+    """The id of the engine that gets a request of so many tokens; there must be a candidate.
+
+    Among engines that have as much of the prompt, it is the one that would end first with this request: a slow engine
+    with nothing to do gets it only if the fast ones would take longer. What a much slower engine has of the prompt does
+    not count.
+    """
+    fastest = max(candidate.speed for candidate in candidates)
     # The load of each if all were equally busy.
     fair = sum(candidate.tokens_owed for candidate in candidates) / sum(candidate.speed for candidate in candidates)
     allowed = [each for each in candidates if each.tokens_owed <= _MAX_LOAD * fair * each.speed + tokens_of_request]
     best = max(
         allowed or candidates,  # rounding may put equal loads just above their mean
-        key=lambda candidate: (candidate.num_matching, -candidate.load, candidate.speed, -candidate.engine_id),
+        key=lambda each: (
+            each.num_matching if each.speed >= _PREFIX_SPEED * fastest else 0,
+            -each.busy_with(tokens_of_request),
+            -each.busy_with(0.0),  # if so few tokens are owed that adding them to the request's makes no difference
+            each.speed,
+            -each.engine_id,
+        ),
     )
     return best.engine_id

@@ -44,7 +44,7 @@ class EngineView:
 
     id: int  # never used again
     state: EngineState
-    address: str | None  # where it runs, as in `--engines`; None: on this machine
+    address: str | None  # where it runs, as in `--engines`; None: on this machine, and no device was named
     pid: int | None  # of its process on this machine; None while there is none
     threads: int | None  # that compute; None: not known before it is ready, or the fake runner
     generation: int  # of the model and settings that it serves; grows with each `Operations.replace`

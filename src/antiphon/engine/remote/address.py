@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from antiphon.config import is_device
 from antiphon.engine.remote import ray_address
 from antiphon.errors import ConfigError
 
@@ -38,26 +40,37 @@ def parse_address(text: str) -> HostAddress:
     return HostAddress(parts.hostname, port, parts.scheme == "tls")
 
 
-def parse_engines(text: str) -> tuple[int, tuple[str, ...]]:
-    """The value of `--engines`: the number of engines here, and an address for each engine elsewhere.
+class Engines(NamedTuple):
+    """What `--engines` asks for."""
 
-    As in `2`, `tcp://a:8010,tcp://b:8010` (none here) or `2,tcp://a:8010,tcp://a:8010` (two here, and two there).
-    On Ray (`ray_address`) one item may ask for several.
+    number: int  # of engines on this machine, on `--device`; 0: not given
+    devices: tuple[str, ...]  # of more engines on this machine, as typed
+    addresses: tuple[str, ...]  # of engines on other machines
+
+
+def parse_engines(text: str) -> Engines:
+    """Parse the value of `--engines`.
+
+    As in `2`, `cuda:0,cpu` (both here), `tcp://a:8010,tcp://b:8010` (none here) or `2,tcp://a:8010,tcp://a:8010` (two
+    here, and two there). On Ray (`ray_address`) one item may ask for several.
 
     Raises:
-        ConfigError: an item is neither a number nor an address, or there are two numbers.
+        ConfigError: an item is neither a number nor a device nor an address, or there are two numbers.
     """
     items = [item.strip() for item in text.split(",")]
     numbers = [item for item in items if item.isascii() and item.removeprefix("-").isdigit()]
     if len(numbers) > 1:
         raise ConfigError(f"--engines {text}: has more than one number of engines on this machine")
+    devices = tuple(item for item in items if is_device(item))
+    rest = [item for item in items if item not in numbers and item not in devices]
     try:
-        addresses = tuple(address for item in items if item not in numbers for address in _addresses(item))
+        addresses = tuple(address for item in rest for address in _addresses(item))
     except ConfigError as error:
         raise ConfigError(
-            f"--engines {text}: {error.message}, and the number of engines on this machine is like 2"
+            f"--engines {text}: {error.message}; a number of engines on this machine is like 2, a device of this "
+            "machine is like cuda:0, cuda (all GPUs) or cpu"
         ) from None
-    return int(numbers[0]) if numbers else 0, addresses
+    return Engines(int(numbers[0]) if numbers else 0, devices, addresses)
 
 
 def _addresses(item: str) -> list[str]:

@@ -27,7 +27,9 @@ _MAX_DIGITS = 9
 class NewEngine(BaseModel):
     """The query of a request for another engine."""
 
-    address: str = Field("", description="Where to start it, as in --engines; empty: on the server's machine.")
+    address: str = Field(
+        "", description="Where to start it, as in --engines; empty: on the server's machine, on --device."
+    )
 
 
 class Engine(msgspec.Struct, kw_only=True, tag_field="object", tag="engine"):
@@ -35,7 +37,7 @@ class Engine(msgspec.Struct, kw_only=True, tag_field="object", tag="engine"):
 
     id: int
     state: str  # loading, ready, restarting, draining, drained, failed or stopped
-    address: str | None  # where it runs, as in --engines; null: on this machine
+    address: str | None  # where it runs, as in --engines; null: on this machine, and no device was named
     pid: int | None
     threads: int | None
     generation: int

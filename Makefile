@@ -11,12 +11,13 @@ TEST_PROCESSES ?= $(shell expr $$(nproc) + 1)
 BUILDER ?= $(firstword $(foreach program,podman docker buildah,$(if $(shell command -v $(program)),$(program))))
 IMAGE ?= antiphon
 IMAGE_OPTIONS ?=
+CUDA_IMAGE ?= docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt $(shell find native -name '*.h' -o -name '*.cpp' 2>/dev/null)
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet
 
-.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo image image-tests kubernetes kubernetes-rules clean help
+.PHONY: serve chat test test-fast search clients wheel lint format stubs tables page page-tools screenshots docs docs-serve demo image image-gpu image-tests kubernetes kubernetes-rules clean help
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/'
@@ -96,6 +97,10 @@ image: ## build the container image IMAGE with podman, docker or buildah
 	$(BUILDER) build $(if $(filter docker,$(BUILDER)),,--format docker) --file Containerfile --tag $(IMAGE) \
 		--build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/antiphon/__init__.py) \
 		--build-arg REVISION=$$(git rev-parse HEAD) $(IMAGE_OPTIONS) .
+
+image-gpu: ## build the container image IMAGE-gpu, for NVIDIA GPUs, on CUDA_IMAGE
+	$(MAKE) image IMAGE=$(IMAGE)-gpu \
+		IMAGE_OPTIONS="--build-arg BASE=$(CUDA_IMAGE) --build-arg EXTRAS=gpu $(IMAGE_OPTIONS)"
 
 image-tests: demo $(VENV)/installed-dev ## build and run the container image, without a daemon or a registry (needs root)
 	ANTIPHON_IMAGE_TESTS=1 $(BIN)/python -m pytest tests/images

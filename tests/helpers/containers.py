@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,9 +199,9 @@ def image_of(tag: str) -> dict[str, Any]:
     return found
 
 
-def in_image(tag: str, *command: str) -> str:
-    """What a command prints in a container that is made for it."""
-    flags = ("--rm", "--network", "none", "--no-healthcheck", *_LOCKED, *_LIMITS)
+def in_image(tag: str, *command: str, options: Sequence[str] = ()) -> str:
+    """What a command prints in a container that is made for it, with further `options` of `podman run`."""
+    flags = ("--rm", "--network", "none", "--no-healthcheck", *_LOCKED, *_LIMITS, *options)
     return _podman("run", *flags, "--entrypoint", command[0], tag, *command[1:]).stdout
 
 

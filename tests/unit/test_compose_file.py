@@ -14,6 +14,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 FILE = ROOT / "deploy" / "compose.yaml"
+GPU_FILE = ROOT / "deploy" / "compose.gpu.yaml"
+GPU_ARGUMENTS = ["BASE=docker.io/nvidia/cuda:13.0.2-base-ubuntu24.04", "EXTRAS=gpu"]
 COMPOSE = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROFILES = ("one", "several")
@@ -24,12 +26,20 @@ def of_profile(profile: str) -> dict[str, dict[str, Any]]:
     return {name: service for name, service in SERVICES.items() if profile in service["profiles"]}
 
 
+def merged(*files: Path, profile: str = "several") -> dict[str, dict[str, Any]]:
+    """The services of several files together, as Podman Compose merges them."""
+    options = [option for file in files for option in ("--file", str(file))]
+    command = [TOOLS / "podman-compose", *options, "--profile", profile, "config"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "deploy")
+    return yaml.safe_load(found.stdout)["services"]
+
+
 def is_ours(service: dict[str, Any]) -> bool:
     return "antiphon" in service["image"]
 
 
-def test_it_keeps_to_composes_specification():
-    check = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE]
+def test_the_files_keep_to_composes_specification():
+    check = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE, GPU_FILE]
     finished = subprocess.run(check, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout
 
@@ -96,3 +106,26 @@ def test_our_commands_write_the_files_that_the_other_services_read(profile: str,
     assert targets == [f"{name}:8000" for name in servers]
     if profile == "several":
         assert re.findall(r"^ *server s\d+ (\S+)$", (tmp_path / "haproxy.cfg").read_text(), re.M) == targets
+
+
+def test_with_the_file_for_gpus_each_server_has_one_and_is_otherwise_the_same():
+    """Only servers change: the programs that write files need no GPU, and not its image."""
+    plain, with_gpus = merged(FILE), merged(FILE, GPU_FILE)
+    assert plain.keys() == with_gpus.keys()
+    servers = [name for name, service in plain.items() if service.get("command", [""])[0] == "serve"]
+    ids = []
+    for name, service in plain.items():
+        changed = with_gpus[name]
+        if name not in servers:
+            assert changed == service
+            continue
+        (device,) = changed.pop("deploy")["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+        ids += device["device_ids"]
+        assert changed.pop("image") != service.pop("image")
+        assert changed.pop("build") == {**service.pop("build"), "args": GPU_ARGUMENTS}
+        environment = changed.pop("environment")
+        assert {**service.pop("environment"), "ANTIPHON_DEVICE": "cuda"} == environment
+        assert (service.pop("mem_limit"), changed.pop("mem_limit")) == ("4g", "8g")
+        assert changed == service
+    assert ids == ["0", "1"]

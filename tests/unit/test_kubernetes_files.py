@@ -29,6 +29,8 @@ from kubernetes import (
 )
 from pod_security import violations
 
+from antiphon.config import EngineConfig
+
 OLDEST, LATEST = "1.30", "1.37"  # of Kubernetes
 DOCUMENT = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 SECRETS = {("Secret", name) for name in re.findall(r"create secret generic (\S+) --from-file", DOCUMENT)}
@@ -47,6 +49,13 @@ def image_volume(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     folder = tmp_path_factory.mktemp("image")
     resources, components = ["FOLDER/overlays/single"], ["FOLDER/components/model-image"]
     return rendered_in(folder, resources=resources, components=components, namespace="elsewhere")
+
+
+@pytest.fixture(scope="module")
+def on_gpus(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+    """Several servers, each on a GPU."""
+    folder = tmp_path_factory.mktemp("gpu")
+    return rendered_in(folder, resources=["FOLDER/overlays/several"], components=["FOLDER/components/gpu"])
 
 
 def faults(each: Object, version: str) -> list[str]:
@@ -85,6 +94,38 @@ def test_a_model_from_an_image_is_valid_and_leaves_no_volume_and_no_download(ima
     mounts = container(server(image_volume), "server")["volumeMounts"]
     (mount,) = [each["mountPath"] for each in mounts if each["name"] == "models"]
     assert model["data"]["model"].startswith(f"{mount}/")
+
+
+@pytest.mark.parametrize("version", [OLDEST, LATEST])
+def test_a_server_on_a_gpu_is_valid_restricted_and_asks_for_one(on_gpus: list[Object], version: str):
+    for each in on_gpus:
+        assert not faults(each, version), each["metadata"]["name"]
+    pod = server(on_gpus)
+    assert not violations(pod.spec)
+    serving = container(pod, "server")
+    assert serving["resources"]["requests"] == serving["resources"]["limits"]
+    assert {*map(str, serving["resources"]["limits"])} == {"cpu", "memory", "ephemeral-storage", "nvidia.com/gpu"}
+    assert serving["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert serving["image"] == "registry.example.org/antiphon:0.1.0-gpu"
+    assert [each["resources"] for each in pod.spec["initContainers"]] == [
+        each["resources"] for each in server(overlay("several")).spec["initContainers"]
+    ], "only the server gets a GPU"
+
+
+def test_a_server_on_a_gpu_uses_it_and_can_write_the_kernels_that_it_compiles(on_gpus: list[Object]):
+    pod = server(on_gpus)
+    serving = container(pod, "server")
+    values = {each["name"]: each.get("value") for each in serving["env"]}
+    assert values.keys() - {each["name"] for each in container(server(overlay("several")), "server")["env"]} == {
+        "ANTIPHON_DEVICE",
+        "TRITON_CACHE_DIR",
+    }
+    assert EngineConfig("m", device=values["ANTIPHON_DEVICE"]).device == "cuda"
+    (mount,) = [each for each in serving["volumeMounts"] if each["mountPath"] == values["TRITON_CACHE_DIR"]]
+    assert not mount.get("readOnly")
+    (volume,) = [each for each in pod.spec["volumes"] if each["name"] == mount["name"]]
+    assert "emptyDir" in volume
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod.spec["tolerations"]
 
 
 def test_an_overlay_can_have_another_namespace(image_volume: list[Object]):

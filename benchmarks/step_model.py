@@ -12,16 +12,18 @@ import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cache
 
 PANEL = 32  # output channels, as in native/kernels.h
 ROW_CHUNK = 64
 ATTENTION_TILE = 8  # query tokens
+BLOCK = 32  # positions of a KV block
 SEGMENT = 256  # positions
 HALF_COST = PART_COST = 0.05  # as in native/work_split.cpp
 LEAST_PART_ROWS = 16
 CORRECTED_PANELS = 64  # of the head
 ATTENTION_TASKS = 4  # for each thread
+PARTS = ("linear", "attention", "head", "sampling", "rest")
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,25 @@ class Loop:
     bytes: float = 0.0
     products: float = 0.0
     rows: int = 0
+    tiles: int = 0  # of attention: query tokens of a sequence that share a walk over K and V
 
     def busiest(self, threads: int) -> float:
         """The share of the loop that the busiest thread computes, 1 / threads at best."""
-        count = len(self.weights)
-        if len(set(self.weights)) == 1:
-            return -(-count // threads) / count
-        ends = [0.0] * threads  # tasks are taken one by one
-        for weight in self.weights:
-            heapq.heapreplace(ends, ends[0] + weight)
-        return max(ends) / sum(self.weights)
+        return _busiest(self.weights, threads)
 
     def idle(self, threads: int) -> float:
         """The share of the threads' time, while the loop runs, in which a thread has no task."""
         return 1 - 1 / (threads * self.busiest(threads))
+
+
+@cache
+def _busiest(weights: tuple[float, ...], threads: int) -> float:
+    if len(set(weights)) == 1:
+        return -(-len(weights) // threads) / len(weights)
+    ends = [0.0] * threads  # tasks are taken one by one
+    for weight in weights:
+        heapq.heapreplace(ends, ends[0] + weight)
+    return max(ends) / sum(weights)
 
 
 def split_panels(panels: int, tokens: int, planes: int, may_halve: bool, threads: int) -> tuple[int, int]:
@@ -155,13 +162,17 @@ def _product(name: str, sizes: Sizes, columns: int, outputs: int, step: Step, th
 def _layer(sizes: Sizes, step: Step, threads: int) -> Iterator[Loop]:
     hidden, attended = sizes.hidden, sizes.heads * sizes.head_dim
     rows = _even(row_tasks(step.rows, threads))
-    seen = step.users * sum(step.context + i + 1 for i in range(step.tokens))
+    tiles = [min(step.tokens, begin + ATTENTION_TILE) for begin in range(0, step.tokens, ATTENTION_TILE)]
+    walked = [-(-(step.context + end) // BLOCK) * BLOCK for end in tiles]  # whole blocks of positions
+    heights = [min(ATTENTION_TILE, step.tokens - begin) for begin in range(0, step.tokens, ATTENTION_TILE)]
+    seen = step.users * sum(height * positions for height, positions in zip(heights, walked, strict=True))
     kv = step.users * step.context * sizes.kv_bytes / sizes.layers
     yield Loop("rest", "norm", rows, rows=step.rows)
     yield _product("qkv", sizes, hidden, sizes.qkv, step, threads)
     yield Loop("attention", "rope", rows, rows=step.rows)
     tasks = attention_tasks(step, sizes.kv_heads, threads)
-    yield Loop("attention", "attention", tasks, kv, 2.0 * attended * seen, step.rows)
+    num_tiles = step.users * len(tiles) * sizes.kv_heads
+    yield Loop("attention", "attention", tasks, kv, 2.0 * attended * seen, step.rows, num_tiles)
     yield _product("o", sizes, attended, hidden, step, threads)
     yield Loop("rest", "norm", rows, rows=step.rows)
     yield _product("gate_up", sizes, hidden, 2 * sizes.intermediate, step, threads)
@@ -182,15 +193,20 @@ def _head(sizes: Sizes, step: Step, threads: int) -> Iterator[Loop]:
     )
     yield Loop("head", "choose", _even(users), rows=users)
     tasks = tasks_of_items(users * corrected, 16, threads, 16)
-    yield Loop("head", "correct", _even(tasks), 0.0, products * corrected * PANEL, 1)
+    read = users * corrected * PANEL / sizes.vocabulary * sizes.head_bytes  # rows rarely choose the same panels
+    yield Loop("head", "correct", _even(tasks), read, products * corrected * PANEL, 1)
     yield Loop("head", "summarize", _even(users), rows=users)
 
 
-def loops(sizes: Sizes, step: Step, threads: int) -> Iterator[Loop]:
+@cache
+def loops(sizes: Sizes, step: Step, threads: int) -> tuple[Loop, ...]:
     """All parallel loops of a step, in order."""
+    return tuple(_loops(sizes, step, threads))
+
+
+def _loops(sizes: Sizes, step: Step, threads: int) -> Iterator[Loop]:
     yield Loop("rest", "embed", _even(row_tasks(step.rows, threads)), rows=step.rows)
-    for _ in range(sizes.layers):
-        yield from _layer(sizes, step, threads)
+    yield from list(_layer(sizes, step, threads)) * sizes.layers
     drawn = _even(row_tasks(step.users, threads))
     yield Loop("rest", "select", drawn, rows=step.users)
     yield Loop("rest", "norm", drawn, rows=step.users)
@@ -200,47 +216,50 @@ def loops(sizes: Sizes, step: Step, threads: int) -> Iterator[Loop]:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the model needs of a machine.
+    """What the model needs of a machine, of which `scaling.py` measures or fits every number.
 
-    `bytes` and `products` per second are those of one thread alone; `most_bytes` is what all threads together can read.
-    The shares are what the kernels reach of these: of memory by products of one row, and of the peak by those of many.
-    `attention_products` is the rate of attention's products in one thread, softmax included; `row_seconds` is one
-    thread's time for a row of the small loops, for each number of the hidden size.
+    `bytes` and `products` per second are those of one thread; `most_bytes` is what all threads together can read.
+    `memory_share` is what products of one row reach of the rate of memory, `product_share` what products of many rows
+    reach of the peak. `attention_products` is attention's rate in one thread, softmax included. The seconds are one
+    thread's for a row of a small loop and of the rotary loop, for what a tile of attention costs beside its products,
+    and for the hand-over from one loop to the next.
     """
 
     bytes: float
     products: float
     most_bytes: float
-    loop_seconds: float
-    memory_share: float
-    product_share: float
-    attention_products: float
-    row_seconds: float
+    loop_seconds: float = 0.0
+    memory_share: float = 1.0
+    product_share: float = 1.0
+    attention_products: float = math.inf
+    row_seconds: float = 0.0
+    rope_seconds: float = 0.0
+    tile_seconds: float = 0.0
 
-    def seconds(self, loop: Loop, threads: int, hidden: int) -> float:
+    def seconds(self, loop: Loop, threads: int) -> float:
         """The time of a loop and of the hand-over after it."""
         busiest = loop.busiest(threads)
-        rate = self.attention_products if loop.part == "attention" else self.products * self.product_share
-        compute = loop.products / rate * busiest
+        rate = self.attention_products if loop.name == "attention" else self.products * self.product_share
+        compute = (loop.products / rate + loop.tiles * self.tile_seconds) * busiest
         if loop.products == 0.0:
-            compute = self.row_seconds * hidden * loop.rows * busiest
+            compute = (self.rope_seconds if loop.name == "rope" else self.row_seconds) * loop.rows * busiest
         read = loop.bytes / self.memory_share
         memory = max(read * busiest / self.bytes, read / self.most_bytes)
-        return math.sqrt(math.hypot(memory * memory, compute * compute)) + (
-            self.loop_seconds if len(loop.weights) > 1 and threads > 1 else 0.0
-        )
+        is_shared = threads > 1 and len(loop.weights) > 1
+        # Products and reads overlap, but not all of the time where both take long.
+        return math.hypot(memory, compute) + (self.loop_seconds if is_shared else 0.0)
 
     def step(self, sizes: Sizes, step: Step, threads: int) -> dict[str, float]:
         """Seconds of each part of a step."""
-        parts = dict.fromkeys(("linear", "attention", "head", "sampling", "rest"), 0.0)
+        parts = dict.fromkeys(PARTS, 0.0)
         for loop in loops(sizes, step, threads):
-            parts[loop.part] += self.seconds(loop, threads, sizes.hidden)
+            parts[loop.part] += self.seconds(loop, threads)
         return parts
 
 
 def loop_table(sizes: Sizes, step: Step, threads: list[int]) -> str:
     """Tasks of each loop and the share of idle threads, in Markdown."""
-    named = {n: {loop.name: loop for loop in loops(sizes, step, n)} for n in threads}
+    named = {n: {loop.name: loop for loop in loops(sizes, step, n)} for n in threads}  # layers are alike
     lines = ["| loop | " + " | ".join(f"{n} threads" for n in threads) + " |", "|---|" + "---|" * len(threads)]
     for name in named[threads[0]]:
         cells = [f"{len(named[n][name].weights)} tasks, {named[n][name].idle(n):.0%} idle" for n in threads]
@@ -251,8 +270,3 @@ def loop_table(sizes: Sizes, step: Step, threads: list[int]) -> str:
 def counted(sizes: Sizes, step: Step, threads: int) -> list[tuple[str, int]]:
     """The loops as `_native.Program.last_loops` gives them."""
     return [(loop.part, len(loop.weights)) for loop in loops(sizes, step, threads)]
-
-
-def distinct(sizes: Sizes, step: Step, threads: int) -> list[tuple[str, int, int]]:
-    """Successive equal loops put together: part, tasks, how many."""
-    return [(*key, len(list(same))) for key, same in groupby(counted(sizes, step, threads))]

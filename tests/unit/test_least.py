@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tiny_folders import write_random_gguf
 
 from antiphon.doctor.least import CORRECTED_LOGITS, Model, Work
@@ -28,6 +29,14 @@ def test_weights_are_read_once_and_multiplied_by_every_row(tmp_path: Path) -> No
     assert many["linear"] == Work(one["linear"].bytes, 12 * one["linear"].products)
     assert many["head"] == Work(one["head"].bytes, 4 * one["head"].products)
     assert one["linear"].bytes == one["linear"].products * 8.5 / 8
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_head_is_read_whether_it_is_a_matrix_of_its_own_or_the_embedding(tmp_path: Path, tied: bool) -> None:
+    path = write_random_gguf(tmp_path / "tiny.gguf", "qwen2", type="Q8_0", tie_word_embeddings=tied)
+    settings = open_checkpoint(path).settings
+    head = Model.of(path, "int8", wide=False).step(1, 100, 1)["head"]
+    assert head.bytes == settings["vocab_size"] * settings["hidden_size"] * 8.5 / 8
 
 
 def test_attention_reads_the_context_of_every_user(tmp_path: Path) -> None:

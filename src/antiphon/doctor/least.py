@@ -52,7 +52,8 @@ class Model:
         layers = [tensor for tensor in matrices if tensor.name not in EMBEDDINGS + HEADS]
         kv_bytes = kv_bytes_per_token(checkpoint.settings, kv_cache_type)
         corrected = min(CORRECTED_LOGITS, spec.vocab_size) / spec.vocab_size
-        return cls(spec, _multiplied(layers, 2 if wide else 1), _multiplied(heads, 1 + corrected), kv_bytes)
+        tied = spec.tied_head
+        return cls(spec, _multiplied(layers, 2 if wide else 1, tied), _multiplied(heads, 1 + corrected, tied), kv_bytes)
 
     def step(self, users: int, context: int, tokens: int) -> dict[str, Work]:
         """By part, of a step in which each user computes `tokens` tokens after `context` others and draws one."""
@@ -66,6 +67,6 @@ class Model:
         }
 
 
-def _multiplied(matrices: list[Tensor], parts: float) -> Work:
-    sizes = weight_bytes(matrices, tied=True)  # all are packed
-    return Work(sizes.resident, parts * sum(tensor.num_elements for tensor in matrices))
+def _multiplied(matrices: list[Tensor], parts: float, tied: bool) -> Work:
+    sizes = weight_bytes(matrices, tied=tied)
+    return Work(sizes.w4 + sizes.w8, parts * sum(tensor.num_elements for tensor in matrices))

@@ -3,7 +3,7 @@
 namespace antiphon {
 namespace {
 
-// What a finer grid costs, measured with two threads (docs/decisions/029-many-cores.md): a half panel reads every other
+// What a finer grid costs, estimated (docs/decisions/029-many-cores.md): a half panel reads every other
 // 256 bytes, and each part of the tokens unpacks the weights again.
 constexpr double kHalfCost = 0.05;
 constexpr double kPartCost = 0.05;

@@ -20,7 +20,7 @@ W8_BITS_OF_OTHERS = 8.5
 KV_SCALE_GROUP = 32  # int8 values of a key that share one float16 scale
 KV_BLOCK_SIZE = 32  # tokens; a user's last block is half empty on average
 
-# The Python processes (front, engine, templates) with their libraries, step buffers and logits.
+# The Python processes (front, engine, templates) with their libraries, step buffers, logits and indexes of drafts.
 PROCESS_BYTES = 256 << 20
 # 64 users of 2,000 tokens.
 CROWD_TOKENS = 64 * 2048

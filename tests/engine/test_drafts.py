@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from loads import EngineInMemory, ask, fake_config
 
 from antiphon.engine.worker.drafting import MOST, Draft, Drafting
-from antiphon.engine.worker.drafts import BYTES_PER_TOKEN, MAX_OWN_TOKENS, RUNS, Index, Memory, RecentAnswers
+from antiphon.engine.worker.drafts import (
+    BYTES_PER_TOKEN,
+    MAX_OWN_TOKENS,
+    MAX_RECENT_TOKENS,
+    RUNS,
+    Index,
+    Memory,
+    RecentAnswers,
+)
 from antiphon.engine.worker.sequence import Sequence
 from antiphon.engine.worker.speculation import Speculation
 from antiphon.request import GenerateRequest, SamplingParams, ThinkingLimit
@@ -73,6 +81,10 @@ def test_an_index_of_a_long_text_is_small_and_made_in_pieces():
     for run in RUNS:
         found = sum(index.find(text, text[:place], run) == place for place in range(90_000, 90_200))
         assert found > 150  # the others share their slot with a later place
+
+
+def test_all_indexes_together_take_at_most_ten_mebibytes():
+    assert (MAX_OWN_TOKENS + MAX_RECENT_TOKENS) * BYTES_PER_TOKEN <= 10 << 20
 
 
 def test_a_place_that_another_run_shares_is_not_taken_for_a_guess(monkeypatch):
@@ -206,6 +218,21 @@ def test_costs_of_rows_that_were_not_measured_lie_on_a_line_through_the_others()
             costs.observe(rows, 4.0 + rows)
     assert costs.predict(7) == pytest.approx(11.0, rel=0.05)
     assert costs.predict(12) == pytest.approx(16.0, rel=0.05)
+
+
+def test_the_seconds_that_drafts_save_and_cost_are_estimated():
+    """Two sequences, a step of 1 s without drafts: three tokens more than usual in 1.5 s."""
+    speculation = Speculation(512, drafting=learned({2: 1.0}))
+    sequences = [Sequence(n, GenerateRequest(str(n), [1, 2, 3, 1, 2], SamplingParams(max_tokens=50))) for n in (0, 1)]
+    speculation.plan(sequences, lambda sequence, wished: wished, (9,), 100)
+    drafted = [len(speculation.of(sequence).token_ids) for sequence in sequences]
+    assert all(drafted)
+    speculation.observe_step(2 + sum(drafted), 1.5)
+    assert speculation.counts.spent_seconds == pytest.approx(0.5, rel=0.1)
+    for sequence, num_right in zip(sequences, (2, 1), strict=True):
+        speculation.observe_draft(sequence, num_right)
+    assert speculation.counts.saved_seconds == pytest.approx(1.5, rel=0.1)
+    assert speculation.counts.num_drafted_tokens == sum(drafted)
 
 
 def propose(sampling: SamplingParams, guess: list[int], *, context_length: int = 100, **fields: object) -> list[int]:

@@ -44,6 +44,20 @@ async def test_waiting_for_a_turn_is_told_apart_from_working(tmp_path):
         assert timings["predicted_per_second"] <= 10 / (9 * step)
 
 
+async def test_drafted_tokens_are_told_in_the_timings_and_in_the_metrics(tmp_path):
+    async with serving(tmp_path, fake={"step_seconds": 0.02}, script="one two ", speculation="auto") as server:
+        timings = (await server.complete(max_tokens=80)).json()["timings"]
+        assert timings.keys() == TIMINGS | {"draft_n", "draft_n_accepted"}
+        assert timings["draft_n"] >= timings["draft_n_accepted"] > 0
+        metrics = dict(
+            line.rsplit(" ", 1) for line in (await server.http.get("/metrics")).text.splitlines() if line[0] != "#"
+        )
+        assert float(metrics["antiphon_draft_tokens_total"]) == timings["draft_n"]
+        assert float(metrics["antiphon_draft_tokens_accepted_total"]) == timings["draft_n_accepted"]
+        assert float(metrics["antiphon_draft_saved_seconds_total"]) > 0
+        assert float(metrics["antiphon_draft_spent_seconds_total"]) >= 0
+
+
 async def test_one_token_has_no_rate(served: Served):
     timings = (await served.complete(max_tokens=1)).json()["timings"]
     assert (timings["predicted_n"], timings["predicted_per_second"]) == (1, 0.0)

@@ -70,6 +70,27 @@ def test_growing_histories_draw_what_the_reference_draws(instruction_set: str) -
             histories[row].append(drawn.token_id)
 
 
+def test_drafted_tokens_count_as_if_they_were_known_and_are_forgotten(instruction_set: str) -> None:
+    """Each draw after a draft is that of the longer history, and the sequence's own counts stay what they were."""
+    rng = np.random.default_rng(4)
+    rows = LogitRows((2 * rng.standard_normal((6, 60))).astype(np.float32), instruction_set)
+    history, drafted = rng.integers(0, 60, 40).tolist(), rng.integers(0, 60, 5).tolist()
+    for num_prompt_tokens in (30, 40):
+        specs = [
+            SampleSpec(PENALTIES, 0, n, history=history, num_prompt_tokens=num_prompt_tokens, drafted=drafted[:n])
+            for n in range(6)
+        ]
+        known = [replace(spec, history=[*history, *drafted[:n]], drafted=()) for n, spec in enumerate(specs)]
+        for _ in range(2):  # the second time as the first
+            drawn = rows.draw(list(enumerate(specs)))
+            assert [each.token_id for each in drawn] == [
+                sample_reference(rows.logits[n], spec).token_id for n, spec in enumerate(specs)
+            ]
+        for n, spec in enumerate(known):
+            alone = rows.draw([(n, spec)])[0]
+            assert (alone.token_id, alone.logprobs) == (drawn[n].token_id, drawn[n].logprobs)
+
+
 def test_a_bias_of_one_step_replaces_the_sequences_own(instruction_set: str) -> None:
     rows = LogitRows(np.zeros((1, 100), np.float32), instruction_set)
     sampling = SamplingParams(temperature=0.0, logit_bias={5: 30.0, 6: 20.0})

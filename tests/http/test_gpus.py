@@ -95,6 +95,17 @@ async def test_a_full_gpu_by_plan_does_not_degrade_and_memory_beyond_the_plan_do
     assert (await server.complete(max_tokens=50)).json()["usage"]["completion_tokens"] == 50
 
 
+async def test_without_a_plan_for_the_gpu_the_reserve_is_what_was_free_at_the_start(tmp_path: Path, driver: FakeNvml):
+    driver.set(used=11 * GIB)
+    async with serving(
+        tmp_path, engine={"memory_reserve": 99 * GIB}, fake={"gpu": GPU, "gpu_memory": (8 * GIB, 12 * GIB)}
+    ) as other:
+        found = await other.metrics()
+        assert found[series("memory_reserve_bytes")] == 4 * GIB
+        assert found[series("memory_reserve_usage_ratio")] == 0.75
+        assert series("memory_planned_bytes") not in found
+
+
 async def test_an_engine_without_a_gpu_has_no_series(tmp_path: Path, driver: FakeNvml):
     driver.set(driver=DRIVER_NOT_LOADED)
     async with serving(tmp_path) as other:

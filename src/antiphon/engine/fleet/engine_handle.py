@@ -188,8 +188,9 @@ class EngineHandle:
         if self.stats.device_total_bytes:
             memory = DeviceMemory(self.stats.device_used_bytes, self.stats.device_total_bytes)
         address = self.place.launcher.address
-        # The plan is for this GPU only if it was made for a GPU of this machine: a fleet with a CPU has the CPU's.
-        is_planned = not address and self.config.gpu_bytes
+        reserve = at_start.total - at_start.used
+        if not address and self.config.gpu_bytes:  # else the plan is for the CPU, or for another machine
+            reserve = min(reserve, self.config.memory_reserve)  # the plan's GPU may have more memory than this one
         return EngineGpu(
             number=f"{address} {str(runner.get('device', '')).partition(':')[2]}".strip(),
             uuid=str(runner.get("device_uuid", "")),
@@ -197,7 +198,7 @@ class EngineHandle:
             is_here=not address,
             generation=self.generation,
             planned=self.config.gpu_bytes,
-            reserve=self.config.memory_reserve if is_planned else at_start.total - at_start.used,
+            reserve=reserve,
             used=memory.used,
             total=memory.total,
         )

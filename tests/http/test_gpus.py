@@ -95,6 +95,18 @@ async def test_a_full_gpu_by_plan_does_not_degrade_and_memory_beyond_the_plan_do
     assert (await server.complete(max_tokens=50)).json()["usage"]["completion_tokens"] == 50
 
 
+@pytest.mark.parametrize("planned", [0, PLANNED])
+async def test_the_reserve_is_at_most_what_was_free_at_the_start(tmp_path: Path, driver: FakeNvml, planned: int):
+    """The plan may be for the CPU, or for a GPU with more memory."""
+    driver.set(used=11 * GIB)
+    engine = {"gpu_bytes": planned, "memory_reserve": 99 * GIB}
+    async with serving(tmp_path, engine=engine, fake={"gpu": GPU, "gpu_memory": (8 * GIB, 12 * GIB)}) as other:
+        found = await other.metrics()
+        assert found[series("memory_reserve_bytes")] == 4 * GIB
+        assert found[series("memory_reserve_usage_ratio")] == 0.75
+        assert found.get(series("memory_planned_bytes"), 0) == planned
+
+
 async def test_an_engine_without_a_gpu_has_no_series(tmp_path: Path, driver: FakeNvml):
     driver.set(driver=DRIVER_NOT_LOADED)
     async with serving(tmp_path) as other:

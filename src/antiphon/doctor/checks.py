@@ -11,6 +11,7 @@ from antiphon.config import ServerConfig
 from antiphon.doctor import (
     activity,
     connection,
+    gpu,
     limits,
     memory,
     network,
@@ -54,6 +55,7 @@ def machine_checks(host: Host, wanted: Intentions) -> list[Check]:
         Check("memory", "out of memory", partial(memory.killed_first, host)),
         Check("memory", "NUMA", partial(memory.numa, host)),
         Check("memory", "huge pages", partial(memory.huge_pages, host)),
+        Check("GPU", "GPUs", gpu.gpus),
         Check("limits", "open files", partial(limits.open_files, host, wanted.max_connections)),
         Check("limits", "processes", partial(limits.processes, host, wanted.threads)),
         Check("network", "port", partial(network.port, host, wanted.host, wanted.port)),

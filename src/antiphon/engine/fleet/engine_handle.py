@@ -183,19 +183,22 @@ class EngineHandle:
         """The GPU that it uses; None if it uses none, or has no process that is ready."""
         if not (self.is_connected and self.info and self.info.device_memory):
             return None
-        memory, runner = self.info.device_memory, self.info.runner
+        at_start, runner = self.info.device_memory, self.info.runner
+        memory = at_start
         if self.stats.device_total_bytes:
             memory = DeviceMemory(self.stats.device_used_bytes, self.stats.device_total_bytes)
         address = self.place.launcher.address
-        is_here = not address
+        reserve = at_start.total - at_start.used
+        if not address and self.config.gpu_bytes:  # else the plan is for the CPU, or for another machine
+            reserve = min(reserve, self.config.memory_reserve)  # the plan's GPU may have more memory than this one
         return EngineGpu(
             number=f"{address} {str(runner.get('device', '')).partition(':')[2]}".strip(),
             uuid=str(runner.get("device_uuid", "")),
             name=str(runner.get("device_name", "")),
-            is_here=is_here,
+            is_here=not address,
             generation=self.generation,
             planned=self.config.gpu_bytes,
-            reserve=self.config.memory_reserve if is_here else 0,  # planned for the memory of this machine
+            reserve=reserve,
             used=memory.used,
             total=memory.total,
         )

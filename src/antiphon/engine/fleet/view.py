@@ -33,7 +33,7 @@ class EngineGpu:
     is_here: bool  # in this machine
     generation: int  # of the engine
     planned: int  # that the engine takes; 0: not known
-    reserve: int  # that stays free beside it, as planned; 0: not known
+    reserve: int  # that stays free beside it: as planned, or as it was when the engine was ready
     used: int  # by all processes, as the engine saw it in its latest step
     total: int
 

@@ -365,3 +365,22 @@ async def test_new_requests_pass_over_an_engine_that_keeps_failing_while_there_i
         assert await read(stream) == expected(probe)
         assert first.breaker.state is BreakerState.CLOSED
         assert (client.counters.refused, client.breakers_opened) == (2, 2)
+
+
+async def test_a_gpu_has_one_engine_which_restarts_in_place_and_the_cpu_may_have_several():
+    """The engines are fake, and their devices only names."""
+    async with running_client(devices=("cuda:1", "cpu"), step_seconds=0.01) as client:
+
+        def places() -> dict[int, str | None]:
+            return {engine.id: engine.address for engine in client.engines()}
+
+        assert places() == {1: "cuda:1", 2: "cpu"}
+        with pytest.raises(ConfigError, match="cuda:1 has engine 1; a GPU has one engine"):
+            await client.operations.add_engine("cuda:1")
+        assert await client.operations.add_engine("cpu") == 3
+        async with streaming(client, 8):
+            assert await client.operations.restart_engine(1) == 1
+            assert await client.operations.restart_engine(2) == 4
+            await client.operations.remove_engine(1)
+        assert await client.operations.add_engine("cuda:1") == 5
+        assert places() == {3: "cpu", 4: "cpu", 5: "cuda:1"}

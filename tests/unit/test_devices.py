@@ -6,13 +6,17 @@ import stat
 from pathlib import Path
 
 import pytest
+from tiny_models import tiny_model
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.fleet.autoscaling import check_scaling, scaling_rules
 from antiphon.errors import ConfigError
+from antiphon.gpu_footprint import HOST_BYTES
+from antiphon.loading import device_plan
 from antiphon.loading.assembly import with_devices
 from antiphon.machine import gpu
 from antiphon.machine.gpu import Gpu, choose_device, choose_devices, gpu_memory, see_gpus
+from antiphon.memory_plan import plan_memory
 
 A100 = Gpu("NVIDIA A100", (8, 0), 80 << 30, 70 << 30, "570.1")
 T4 = Gpu("Tesla T4", (7, 5), 15 << 30, 14 << 30, "570.1")
@@ -79,6 +83,7 @@ def test_gpus_are_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.M
         "GPU-33": ["Tesla T4"],
         "0,7,2": [first.name],  # what comes after a mistake is hidden
         "GPU-,0": [],  # of two GPUs
+        "MIG-44": [first.name],
         "1": [],
         "": [],
         "-1": [],
@@ -164,6 +169,39 @@ def test_engines_of_one_device_are_a_number_and_others_are_named(
     assert decided(device="cuda") == ("cuda:0", 0, ("cuda:0", "cuda:1"))
     assert decided(devices=("cuda:1", "cpu")) == ("cpu", 0, ("cuda:1", "cpu"))
     assert decided(device="cuda", remote_engines=("tcp://a:1",)) == ("cuda:0", 0, ())  # none here: not looked for
+
+
+def test_all_devices_get_the_precision_and_the_kv_cache_for_which_the_smallest_has_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint, room = tiny_model(type="BF16"), {"cuda:0": 2 << 30, "cuda:1": 40 << 30}
+    monkeypatch.setattr(device_plan, "gpu_memory", room.__getitem__)
+
+    def tokens(free: int, *devices: str, elsewhere: int | None = None, **settings: object) -> int:
+        engine = EngineConfig("m.gguf", devices=devices, context_length=512, **settings)
+        plan, planned = device_plan.plan_devices(checkpoint, engine, free, elsewhere)
+        assert (planned.num_local_engines, planned.devices) == (len(devices), devices)
+        assert (planned.gpu_bytes > 0) is any(device.startswith("cuda") for device in devices)
+        assert (plan.gpu is None) is ("cpu" in devices)
+        assert plan.kv_cache_tokens == planned.kv_cache_tokens
+        return planned.kv_cache_tokens
+
+    def smallest_room() -> tuple[int, int]:
+        """Bytes of memory for which the CPU has room for a KV cache, and its tokens."""
+        config = EngineConfig("m.gguf", context_length=512, engines=1)
+        for free in range(200 << 20, 600 << 20, 1 << 20):
+            if found := plan_memory(checkpoint, config, free).kv_cache_tokens:
+                return free, found
+        raise AssertionError("there never is")
+
+    little, few = smallest_room()
+    many = tokens(40 << 30, "cuda:0", "cuda:1")
+    assert many > few
+    assert tokens(little + HOST_BYTES, "cuda:1", "cpu") == few  # the engine on the GPU takes some memory here
+    assert tokens(40 << 30, "cpu", "cuda:1", elsewhere=little, remote_engines=("tcp://a:1",)) == few
+    room["cuda:0"] = 300 << 20
+    with pytest.raises(ConfigError, match="not enough memory on cuda:0"):
+        tokens(40 << 30, "cuda:0", "cpu")
 
 
 def test_engines_are_added_on_the_cpu_only_where_it_comes_last() -> None:

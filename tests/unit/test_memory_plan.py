@@ -133,11 +133,13 @@ def test_with_engines_elsewhere_the_least_memory_of_an_engine_decides(checkpoint
 
 def test_a_gpus_reserve_is_each_engines_and_none_of_the_machines(checkpoint, monkeypatch):
     available = 4 << 30  # bytes, mostly for the KV cache
-    monkeypatch.setattr("antiphon.loading.assembly.choose_devices", lambda *_: ("cuda:0", "cuda:1"))
-    monkeypatch.setattr("antiphon.loading.assembly.gpu_memory", lambda device: available)
-    config = EngineConfig(model="m", device="cuda")
+    gpus = ("cuda:0", "cuda:1")
+    monkeypatch.setattr("antiphon.loading.assembly.choose_devices", lambda wish, engines, named: gpus)
+    monkeypatch.setattr("antiphon.loading.device_plan.gpu_memory", lambda device: available)
+    config = EngineConfig(model="m", device="cuda", engines=2)
     assembly = assemble(Found(checkpoint.path, "m"), config, ServerConfig())
     assembly.model.text.close()
+    assert assembly.engine.devices == gpus
     assert assembly.engine.memory_reserve == available - assembly.engine.gpu_bytes > 0
     assert assembly.memory_reserve == 0
 

@@ -14,9 +14,10 @@ from antiphon.api.served_model import ModelDetails, ServedModel
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.formats import open_checkpoint
+from antiphon.loading.device_plan import plan_devices
 from antiphon.loading.model import Found, generation_defaults
 from antiphon.machine import Machine, default_engines, free_memory_bytes, see_machine
-from antiphon.machine.gpu import choose_devices, gpu_memory
+from antiphon.machine.gpu import choose_devices
 from antiphon.memory_plan import MemoryPlan, plan_engines, plan_memory
 from antiphon.text import TextModel
 from antiphon.text.lint import completed_advice
@@ -73,8 +74,7 @@ def assemble(
         available = machine.memory.free
     most = 1 if engine.device != "cpu" else default_engines(machine.processors, engine.threads)
     if engine.devices:
-        plan = _plan_for_devices(checkpoint, engine, available, elsewhere)
-        planned = replace(plan.applied_to(engine), engines=engine.engines)
+        plan, planned = plan_devices(checkpoint, engine, available, elsewhere)
     elif engine.remote_engines:
         plan = _plan_with_others(checkpoint, engine, available, elsewhere)
         planned = replace(plan.applied_to(engine), engines=engine.engines)
@@ -119,31 +119,6 @@ def with_devices(engine: EngineConfig) -> EngineConfig:
         count = len(devices) if engine.engines or engine.devices else 0
         return replace(engine, device=first, engines=count, devices=())
     return replace(engine, device=first, engines=0, devices=devices)
-
-
-def _plan_for_devices(checkpoint: Checkpoint, engine: EngineConfig, free: int, elsewhere: int | None) -> MemoryPlan:
-    """One plan for engines on several devices, so that each can continue the answers of another.
-
-    All have the same precision, and the KV cache for which there is room on the smallest device. The plan that is
-    returned is that of the CPU, if there are engines on it.
-    """
-    on_cpu = [device for device in engine.devices if not device.startswith("cuda")]
-    rooms = [(replace(engine, device="cpu", engines=len(on_cpu)), free)] if on_cpu else []
-    rooms += [
-        (replace(engine, device=device, engines=1), gpu_memory(device))
-        for device in engine.devices
-        if device.startswith("cuda")
-    ]
-    if engine.remote_engines and elsewhere is not None:
-        rooms.append((replace(engine, engines=1), elsewhere))
-    plans = [plan_memory(checkpoint, *room) for room in rooms]
-    for plan in plans:
-        plan.applied_to(engine)  # raises what is wrong
-    names = [plan.quantization.name for plan in plans]
-    quantization = "w4" if "w4" in names else names[0] or engine.quantization
-    tokens = min(plan.kv_cache_tokens for plan in plans)
-    first, memory = rooms[0]
-    return plan_memory(checkpoint, replace(first, quantization=quantization, kv_cache_tokens=tokens), memory)
 
 
 def _plan_with_others(checkpoint: Checkpoint, engine: EngineConfig, free: int, elsewhere: int | None) -> MemoryPlan:

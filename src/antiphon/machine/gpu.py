@@ -18,7 +18,6 @@ from antiphon.errors import ConfigError
 
 LEAST_CAPABILITY = (8, 0)  # the first with the int8 tensor instructions that the kernels are compiled to
 _QUERY = "name,compute_cap,memory.total,memory.free,driver_version,uuid"
-_GIB = 1 << 30
 _TIMEOUT = 20.0  # seconds; a GPU that nobody used for a while takes some to answer
 
 
@@ -59,6 +58,8 @@ def _visible(gpus: Sequence[Gpu | None], visible: str | None) -> list[Gpu | None
     for item in (part.strip() for part in visible.split(",")):
         if item.isascii() and item.isdigit():
             matching = list(gpus[int(item) : int(item) + 1])
+        elif item.startswith("MIG-"):  # nvidia-smi does not say of which card the instance is; cards are mostly alike
+            matching = list(gpus[:1])
         else:
             matching = [gpu for gpu in gpus if item and gpu is not None and gpu.uuid.startswith(item)]
         if len(matching) != 1:
@@ -164,13 +165,3 @@ def gpu_memory(device: str, gpus: Sequence[Gpu] | None = None) -> int:
     gpus = see_gpus() if gpus is None else gpus
     number = int(device.partition(":")[2])
     return gpus[number].free if number < len(gpus) else 0
-
-
-def describe_gpu(device: str, gpus: Sequence[Gpu] | None = None) -> str:
-    """The device "cuda:N" for people, as in "cuda:0 (NVIDIA A10, 21.5 of 22.5 GiB free)"."""
-    gpus = see_gpus() if gpus is None else gpus
-    number = int(device.partition(":")[2])
-    if number >= len(gpus):
-        return device
-    gpu = gpus[number]
-    return f"{device} ({gpu.name}, {gpu.free / _GIB:.1f} of {gpu.total / _GIB:.1f} GiB free)"

@@ -1,0 +1,59 @@
+"""One memory plan for engines on several devices, so that each can continue the answers of another.
+
+Owns how the plans of single devices become one: all engines have the same precision of weights, and the KV cache for
+which there is room on the smallest device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from antiphon.checkpoint import Checkpoint
+from antiphon.config import EngineConfig
+from antiphon.gpu_footprint import HOST_BYTES
+from antiphon.machine.gpu import gpu_memory
+from antiphon.memory_plan import MemoryPlan, plan_memory
+
+Room = tuple[EngineConfig, int]  # the settings of engines that share memory, and its bytes
+
+
+def plan_devices(
+    checkpoint: Checkpoint, engine: EngineConfig, free: int, elsewhere: int | None
+) -> tuple[MemoryPlan, EngineConfig]:
+    """A plan for engines on `engine.devices`, and `engine` with it applied.
+
+    The plan is that of the CPU if there are engines on it, else of the first GPU. `free`: bytes of this machine's
+    memory; `elsewhere`: for each engine on other machines; None: there are none, or it is not known.
+
+    Raises:
+        ConfigError: there is not enough memory on a device.
+    """
+    rooms = _rooms(engine, free, elsewhere)
+    plans = [plan_memory(checkpoint, config, available) for config, available in rooms]
+    for plan in plans:
+        plan.applied_to(engine)  # raises what is wrong
+    names = [plan.quantization.name for plan in plans]
+    quantization = "w4" if "w4" in names else names[0] or engine.quantization
+    tokens = min(plan.kv_cache_tokens for plan in plans)
+    plans = [
+        plan_memory(checkpoint, replace(config, quantization=quantization, kv_cache_tokens=tokens), available)
+        for config, available in rooms
+    ]
+    planned = replace(plans[0].applied_to(engine), engines=engine.engines)
+    on_gpu = [plan for plan in plans if plan.gpu is not None]
+    if on_gpu:
+        tightest = min(on_gpu, key=lambda plan: plan.engine_reserve).applied_to(engine)
+        planned = replace(planned, gpu_bytes=tightest.gpu_bytes, memory_reserve=tightest.memory_reserve)
+    return plans[0], planned
+
+
+def _rooms(engine: EngineConfig, free: int, elsewhere: int | None) -> list[Room]:
+    """The CPU comes first. Engines on a GPU take some of this machine's memory too."""
+    gpus = [device for device in engine.devices if device.startswith("cuda")]
+    rooms: list[Room] = []
+    if on_cpu := len(engine.devices) - len(gpus):
+        rooms.append((replace(engine, device="cpu", engines=on_cpu), max(0, free - len(gpus) * HOST_BYTES)))
+    rooms += [(replace(engine, device=device, engines=1), gpu_memory(device)) for device in gpus]
+    if engine.remote_engines and elsewhere is not None:
+        rooms.append((replace(engine, device="cpu", engines=1), elsewhere))
+    return rooms

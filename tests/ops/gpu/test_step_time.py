@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "benchmarks" / "gpu"
-RESULT = ROOT / "benchmarks" / "results" / "gpu" / "step-model.json"
+RESULT = ROOT / "benchmarks" / "results" / "gpu" / "step-time.json"
 SASS = """
         /*0010*/                   LDG.E.64 R2, desc[UR4][R2.64] ;
 .L_x_0:
@@ -32,38 +32,38 @@ SASS = """
 
 
 @pytest.fixture
-def step_model(monkeypatch: pytest.MonkeyPatch) -> Any:
+def step_time(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(FOLDER)
-    import step_model
+    import step_time
 
-    return step_model
+    return step_time
 
 
-def test_the_innermost_loop_with_tensor_instructions_is_counted(step_model: Any) -> None:
+def test_the_innermost_loop_with_tensor_instructions_is_counted(step_time: Any) -> None:
     import machine_code
 
     assert machine_code.main_loop(SASS) == machine_code.Loop(instructions=4, tensor=1, loads=1, copies=1)
     assert machine_code.main_loop(SASS.replace("IMMA", "IMAD")) == machine_code.Loop()
 
 
-def test_the_documents_tables_are_the_committed_prediction(step_model: Any) -> None:
+def test_the_documents_tables_are_the_committed_prediction(step_time: Any) -> None:
     found = json.loads(RESULT.read_text(encoding="utf-8"))
     assert found["confirmed_on_a_gpu"] is False
     document = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
     for weights in ("W4", "W8"):
-        assert step_model.table(found["steps"], weights) in document
+        assert step_time.table(found["steps"], weights) in document
 
 
 def test_a_step_is_predicted_from_what_is_compiled(tmp_path: Path) -> None:
     """In a process of its own: here, Triton interprets."""
-    output = tmp_path / "model.json"
+    output = tmp_path / "times.json"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path / "triton")
-    command = [sys.executable, FOLDER / "step_model.py", "--gpus", "H100", "--users", "1", "--types", "Q4_0"]
+    command = [sys.executable, FOLDER / "step_time.py", "--gpus", "H100", "--users", "1", "--types", "Q4_0"]
     subprocess.run([*command, "--json", output], check=True, env=environment, capture_output=True)
     short, long = json.loads(output.read_text())["steps"]
     assert (short["users"], short["context"], long["context"]) == (1, 128, 1000)
-    assert short["launches"] == 9 * 28 + 5
+    assert 9 * 28 < short["launches"] <= 9 * 28 + 10  # of the layers, and of what is before and after them
     layer, head = 1536 * (2048 + 1536 + 3 * 8960) * 18 / 32, 1536 * 151_936 * 34 / 32
     assert short["roofline_ms"] == pytest.approx((28 * layer + head + 128 * 14_896) / 3.0e12 * 1e3, abs=0.01)
     for step in (short, long):

@@ -1,6 +1,6 @@
 """Predicts how long a decoding step of R1's shape takes on GPUs that need not be here. No GPU has confirmed it.
 
-    python benchmarks/gpu/step_model.py [--json FILE] [--gpus A40,H100]
+    python benchmarks/gpu/step_time.py [--json FILE] [--gpus A40,H100]
 
 For each kernel that a step launches, the compiled code (compile.py) and the sizes of its inputs give lower bounds of
 its time: bytes over the memory's bandwidth, instructions over what the schedulers issue, tensor operations over what
@@ -166,12 +166,13 @@ def kv_bytes() -> int:
 def step_costs(rows: int, context: int, type: str, gpu: Gpu) -> list[tuple[Cost, int]]:
     """The launches of a step, each with the number of its repetitions."""
     launches = _launches(rows, type, context)
-    head = [launch.name for launch in launches].index("take")  # the first that is not of a layer
+    names = [launch.name for launch in launches]
+    layer, head = names.index("rms_norm"), names.index("take")  # the first of a layer, and the first after it
     costs = []
     for number, launch in enumerate(launches):
         if number > head and launch.name == "linear":  # it was recorded with a small vocabulary
             launch = replace(launch, grid=(_head_tiles(launch), *launch.grid[1:]))
-        costs.append((cost(launch, rows, context, gpu), R1.layers if number < head else 1))
+        costs.append((cost(launch, rows, context, gpu), R1.layers if layer <= number < head else 1))
     return costs
 
 

@@ -133,8 +133,8 @@ def test_with_engines_elsewhere_the_least_memory_of_an_engine_decides(checkpoint
 
 def test_a_gpus_reserve_is_each_engines_and_none_of_the_machines(checkpoint, monkeypatch):
     available = 4 << 30  # bytes, mostly for the KV cache
-    monkeypatch.setattr("antiphon.loading.assembly.choose_device", lambda wish: f"{wish}:0")
-    monkeypatch.setattr("antiphon.loading.assembly.gpu_memory", lambda device: 2 * available)
+    monkeypatch.setattr("antiphon.loading.assembly.choose_devices", lambda *wishes: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr("antiphon.loading.assembly.gpu_memory", lambda device: available)
     config = EngineConfig(model="m", device="cuda", engines=2)
     assembly = assemble(Found(checkpoint.path, "m"), config, ServerConfig())
     assembly.model.text.close()

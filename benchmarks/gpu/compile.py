@@ -1,6 +1,6 @@
 """Compiles every kernel that a step of R1's shape launches, for GPUs that need not be here, and looks at the result.
 
-    python benchmarks/gpu/compile.py 80 86 89 90 gfx942:linear [--json]
+    python benchmarks/gpu/compile.py 80 86 89 90 gfx942:linear [--json] [--report FILE]
 
 For each kernel: registers, bytes spilled to memory, shared memory, tensor instructions, and what would change its bits:
 multiplications and additions that may be contracted (PTX without a rounding mode), approximate instructions, flushed
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -216,10 +216,33 @@ def compiled_for(chosen: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Compil
                 yield compile_launch(launch, target)
 
 
+def report(results: Sequence[Compiled], launches: Mapping[str, int]) -> str:
+    """A table of what was compiled; Markdown. Equal lines are written once: a kernel's variants often are."""
+    lines = [
+        "# The GPU's kernels, compiled",
+        "",
+        f"`python benchmarks/gpu/compile.py {' '.join(dict.fromkeys(each.target for each in results))}`, with Triton "
+        f"{triton.__version__}. Nothing ran: no GPU is needed. Registers are a thread's, shared memory a program's.",
+        "",
+        "Launches of one layer and the head: " + ", ".join(f"{name} {count}" for name, count in launches.items()) + ".",
+        "",
+        "| target | kernel | registers | bytes spilled | shared memory | tensor instructions | inexact | faults |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for each in results:
+        is_seen = each.target.isdigit()  # AMD's are compiled and not looked at
+        shown = [each.registers, each.spilled, each.shared, each.tensor_instructions, len(each.inexact)]
+        cells = shown if is_seen else ["", "", each.shared, "", ""]
+        faults = "; ".join(each.faults()) or "none"
+        lines.append(f"| {each.target} | {each.kernel} | {' | '.join(map(str, cells))} | {faults} |")
+    return "\n".join([*lines[:8], *dict.fromkeys(lines[8:])]) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="+", help="such as 90, gfx942, 80:attend or 86:linear BITS=4,fold")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="also write a table, Markdown")
     arguments = parser.parse_args()
     chosen = [
         (target, list(filter(None, parts.split(","))))
@@ -236,6 +259,8 @@ def main() -> int:
                 flush=True,
             )
     launches = Counter(launch.name for launch in recorded_launches(64, "Q4_0"))
+    if arguments.report:
+        arguments.report.write_text(report(results, launches))
     if arguments.json:
         compiled = [asdict(result) | {"faults": result.faults()} for result in results]
         print(json.dumps({"launches": launches, "compiled": compiled}))

@@ -58,10 +58,16 @@ class Device:
         self._torch = torch.device("cpu" if self.is_interpreter else name)
         self.allocated_bytes = 0
         self.num_launches = 0
-        self.model, self.uuid = "", ""  # "NVIDIA H100 80GB HBM3", and its UUID without a prefix
-        if not self.is_interpreter:
-            properties = torch.cuda.get_device_properties(self._torch)
-            self.model, self.uuid = properties.name, str(properties.uuid)
+
+    @property
+    def model(self) -> str:
+        """The GPU's name, such as "NVIDIA H100 80GB HBM3"; empty in the interpreter."""
+        return "" if self.is_interpreter else str(torch.cuda.get_device_properties(self._torch).name)
+
+    @property
+    def uuid(self) -> str:
+        """The GPU's UUID without a prefix; empty in the interpreter."""
+        return "" if self.is_interpreter else str(torch.cuda.get_device_properties(self._torch).uuid)
 
     def memory(self) -> tuple[int, int] | None:
         """Bytes of the GPU that are used, by any process, and that it has; None in the interpreter."""

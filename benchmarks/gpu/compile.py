@@ -75,7 +75,8 @@ class RecordingDevice(Device):
     """Tensors without memory, and launches that are noted instead of done."""
 
     def __init__(self) -> None:
-        super().__init__("cuda:0")
+        super().__init__("interpreter")  # asks no driver
+        self.name, self.is_interpreter = "cuda:0", False
         self.launches: list[Launch] = []
 
     def zeros(self, shape: Sequence[int], type: str) -> torch.Tensor:

@@ -32,6 +32,8 @@ using nb::literals::operator""_a;
 namespace antiphon {
 namespace {
 
+using Table = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
 // A stored matrix together with the Python object that owns its bytes.
 struct PyStoredMatrix {
   nb::object owner;
@@ -64,6 +66,30 @@ struct PyStoredMatrix {
       if (row < 0 || row >= matrix.rows) throw std::invalid_argument("the matrix has no such row");
       for (int64_t g = 0; g < matrix.columns / 32; ++g, to += 32) dequantize_group(matrix.group(row, g), to);
     }
+  }
+
+  bool has_codes() const { return storage_layout(matrix.type).code_bits > 0 || matrix.type == StorageType::kQ6_K; }
+
+  // Codes without their zero points, and for each 16 values a scale and a minimum.
+  std::tuple<nb::ndarray<nb::numpy, int8_t, nb::ndim<2>>, Table, Table> codes() const {
+    if (!has_codes()) throw std::invalid_argument("this type has no codes");
+    const size_t rows = to_size(matrix.rows), columns = to_size(matrix.columns), halves = columns / 16;
+    auto* values = new int8_t[rows * columns];
+    auto *scales = new float[rows * halves], *mins = new float[rows * halves];
+    const nb::capsule value_owner(values, [](void* p) noexcept { delete[] static_cast<int8_t*>(p); });
+    const auto owner = [](float* p) {
+      return nb::capsule(p, [](void* q) noexcept { delete[] static_cast<float*>(q); });
+    };
+    const nb::capsule scale_owner = owner(scales), min_owner = owner(mins);
+    {
+      nb::gil_scoped_release release;
+      int64_t at = 0;
+      for (int64_t row = 0; row < matrix.rows; ++row)
+        for (int64_t g = 0; g < matrix.columns / 32; ++g, ++at)
+          split_group(matrix.group(row, g), values + 32 * at, scales + 2 * at, mins + 2 * at);
+    }
+    return {nb::ndarray<nb::numpy, int8_t, nb::ndim<2>>(values, {rows, columns}, value_owner),
+            Table(scales, {rows, halves}, scale_owner), Table(mins, {rows, halves}, min_owner)};
   }
 };
 
@@ -142,8 +168,6 @@ Array1<T> part_of(const T* data, int64_t size) {
 }
 
 int64_t num_groups(const PackedMatrix& matrix) { return matrix.num_panels() * (matrix.view().columns / kGroup); }
-
-using Table = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 std::tuple<Table, Table> rotary_tables(const std::vector<double>& frequencies, double factor, int64_t positions) {
   if (positions < 0) throw std::invalid_argument("there must be 0 positions or more");
@@ -326,7 +350,11 @@ void bind_weights(nb::module_& m) {
       .def_prop_ro("columns", [](const PyStoredMatrix& self) { return self.matrix.columns; })
       .def("dequantize", &PyStoredMatrix::dequantize, "out"_a, "Write all values to `out`, float32 [rows, columns].")
       .def("dequantize_rows", &PyStoredMatrix::dequantize_rows, "rows"_a, "out"_a,
-           "Write the values of some rows to the first rows of `out`, float32 [at least len(rows), columns].");
+           "Write the values of some rows to the first rows of `out`, float32 [at least len(rows), columns].")
+      .def_prop_ro("has_codes", &PyStoredMatrix::has_codes, "Whether `codes` can be called: not for floats.")
+      .def("codes", &PyStoredMatrix::codes,
+           "Codes, int8 [rows, columns], and for each 16 of them a scale and a minimum, float32 [rows, columns / 16]: "
+           "a value is scale * code + minimum.");
   nb::class_<PackedMatrix>(m, "PackedMatrix", "A weight matrix in the kernels' layout.")
       .def_prop_ro("num_bytes", &PackedMatrix::bytes)
       .def_prop_ro("format", &PackedMatrix::format_name)

@@ -96,17 +96,23 @@ void decode_nonlinear(const StoredGroup& group, CodedGroup& out) {
 }
 
 // Six bits: nibbles in `low`, two more bits in `high`, and a scale for each 16 values.
-void dequantize_q6_k(const uint8_t* block, int64_t index, float* values) {
+void split_q6_k(const uint8_t* block, int64_t index, int8_t* codes, float* scales) {
   const int64_t half = index / 4, quarter = index % 4;  // a block is two halves of four groups
   const uint8_t* low = block + 64 * half + 32 * (quarter % 2);
   const uint8_t* high = block + 128 + 32 * half;
-  const int8_t* scales = reinterpret_cast<const int8_t*>(block + 192) + 8 * half + 2 * quarter;
-  const float scale = number_at(block + 208);
+  const int8_t* sub_scales = reinterpret_cast<const int8_t*>(block + 192) + 8 * half + 2 * quarter;
   for (int i = 0; i < 32; ++i) {
     const int nibble = quarter < 2 ? low[i] & 15 : low[i] >> 4;
-    const int code = (nibble | (high[i] >> (2 * quarter) & 3) << 4) - 32;
-    values[i] = scale * static_cast<float>(scales[i / 16]) * static_cast<float>(code);
+    codes[i] = static_cast<int8_t>((nibble | (high[i] >> (2 * quarter) & 3) << 4) - 32);
   }
+  for (int i = 0; i < 2; ++i) scales[i] = number_at(block + 208) * static_cast<float>(sub_scales[i]);
+}
+
+void dequantize_q6_k(const uint8_t* block, int64_t index, float* values) {
+  int8_t codes[32];
+  float scales[2];
+  split_q6_k(block, index, codes, scales);
+  for (int i = 0; i < 32; ++i) values[i] = scales[i / 16] * static_cast<float>(codes[i]);
 }
 
 }  // namespace
@@ -170,6 +176,15 @@ CodedGroup decode_group(const StoredGroup& group) {
     default: throw std::logic_error("this type has no codes");
   }
   return out;
+}
+
+void split_group(const StoredGroup& group, int8_t* codes, float* scales, float* mins) {
+  mins[0] = mins[1] = 0.0f;
+  if (group.type == StorageType::kQ6_K) return split_q6_k(group.block, group.index, codes, scales);
+  const CodedGroup coded = decode_group(group);
+  scales[0] = scales[1] = coded.scale;
+  mins[0] = mins[1] = coded.min;
+  for (int i = 0; i < 32; ++i) codes[i] = static_cast<int8_t>(coded.codes[i] - coded.zero_point);
 }
 
 void dequantize_group(const StoredGroup& group, float* values) {

@@ -82,6 +82,9 @@ StoredMatrix stored_matrix(const uint8_t* data, size_t bytes, StorageType type, 
 // The codes of a group whose type has them (StorageLayout::code_bits).
 CodedGroup decode_group(const StoredGroup& group);
 
+// The same for every type but floats, without the zero point: two halves of 16, each scale * code + min.
+void split_group(const StoredGroup& group, int8_t* codes, float* scales, float* mins);
+
 // 32 values as float32.
 void dequantize_group(const StoredGroup& group, float* values);
 

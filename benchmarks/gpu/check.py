@@ -171,7 +171,7 @@ def products(check: Check) -> Iterator[Row]:
         raw[:, :2] = np.array([0.002], np.float16).view(np.uint8)
         weights = upload_matrix(device, host.pack([_native.StoredMatrix(raw.tobytes(), type, channels, shape.hidden)]))
         for rows in row_counts:
-            program._num_tokens = rows
+            program._inputs.num_tokens = rows
             seconds = check.seconds_of(lambda: program._linear(x, weights, 1, None, out, channels))  # noqa: B023
             a, b = (
                 torch.zeros(size, dtype=torch.bfloat16, device=check.device if check.is_real else "cpu")

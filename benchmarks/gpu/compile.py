@@ -43,7 +43,7 @@ MOST_REGISTERS = 255
 MOST_SHARED = 99 << 10  # bytes a block, on the smallest of the targets (8.6 and 8.9)
 PRODUCTS = ("linear", "linear_silu_mul", "correct_panels", "attend")
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-_TYPES = {"float32": "*fp32", "float16": "*fp16", "int32": "*i32", "int8": "*i8", "uint8": "*u8"}
+_TYPES = {"float32": "*fp32", "float16": "*fp16", "int32": "*i32", "int8": "*i8", "int16": "*i16", "uint8": "*u8"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class RecordingDevice(Device):
     """Tensors without memory, and launches that are noted instead of done."""
 
     def __init__(self) -> None:
-        super().__init__("cuda:0")
+        super().__init__("interpreter")  # asks no driver
+        self.name, self.is_interpreter = "cuda:0", False
         self.launches: list[Launch] = []
 
     def zeros(self, shape: Sequence[int], type: str) -> torch.Tensor:
@@ -85,6 +86,13 @@ class RecordingDevice(Device):
         return torch.empty(array.shape, dtype=TYPES[str(array.dtype)], device="meta")
 
     def fill(self, tensor: torch.Tensor, array: Any) -> None: ...
+
+    def pinned(self, size: int, type: str) -> torch.Tensor:
+        return torch.zeros(size, dtype=TYPES[type])
+
+    def send(self, tensor: torch.Tensor, pinned: torch.Tensor, count: int) -> None: ...
+
+    def fetch(self, pinned: torch.Tensor, tensor: torch.Tensor, count: int) -> None: ...
 
     def download(self, tensor: torch.Tensor) -> Any:
         return np.zeros(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
@@ -114,15 +122,19 @@ def _multiples(value: float) -> tuple[float, ...]:
     return (value,) if isinstance(value, int) and value % 16 == 0 else ()
 
 
-def recorded_launches(rows: int, type: str, *, prefill: bool = False, context: int = 600) -> list[Launch]:
-    """The launches of one layer of R1's shape, and of its head, for a step of so many rows.
+GREEDY, DRAWN = SamplingParams(temperature=0.0), SamplingParams(temperature=1.0, top_p=0.9)
+
+
+def recorded_launches(
+    rows: int, type: str, *, prefill: bool = False, context: int = 600, sampling: SamplingParams = GREEDY
+) -> list[Launch]:
+    """The launches of one layer of R1's shape, of its head and of the draw, for a step of so many rows.
 
     Decoding: each row is a sequence with `context` tokens before it. Prefill: the rows are the tokens of one prompt.
     """
     device, host = RecordingDevice(), _native.Device("auto", 2)
     program = Program(device, host, R1.program_shape(num_layers=1, max_tokens=512, max_sequences=256, num_blocks=512))
     R1.record(program, host, type, num_layers=1, head_rows=64)  # a head's rows are not compiled in
-    sampling = SamplingParams(temperature=0.0)
     spec = SampleSpec(sampling, 0, 0)
     if prefill:
         plan = [ScheduledSequence(0, [0] * rows, 0, list(range(-(-rows // 32))), (spec,))]
@@ -189,7 +201,9 @@ def _look_at(compiled: Any, result: Compiled) -> None:
     ptx = compiled.asm["ptx"]
     result.tensor_instructions = len(re.findall(r"\b(?:mma\.sync|wgmma\.mma_async)\S*", ptx))
     # Without a rounding mode, the assembler may contract them; .approx and .ftz round otherwise than the CPU.
-    result.inexact = re.findall(r"^\s*(?:@%p\d+ )?((?:mul|add|sub)\.(?:ftz\.)?f32|\S+\.(?:approx|ftz)\S*)\s", ptx, re.M)
+    result.inexact = re.findall(
+        r"^\s*(?:@%p\d+ )?((?:mul|add|sub)\.(?:ftz\.)?f(?:32|64)|\S+\.(?:approx|ftz)\S*)\s", ptx, re.M
+    )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -204,7 +218,8 @@ def _look_at(compiled: Any, result: Compiled) -> None:
 def all_launches() -> list[Launch]:
     """Every kernel of decoding and of prefill, each once."""
     steps = [(1, "Q4_0", False), (1, "Q8_0", False), (64, "Q4_0", False), (64, "Q8_0", False), (256, "Q8_0", True)]
-    return list(dict.fromkeys(launch for step in steps for launch in recorded_launches(*step[:2], prefill=step[2])))
+    launches = [launch for step in steps for launch in recorded_launches(*step[:2], prefill=step[2])]
+    return list(dict.fromkeys(launches + recorded_launches(1, "Q4_0", sampling=DRAWN)))
 
 
 def compiled_for(chosen: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Compiled]:

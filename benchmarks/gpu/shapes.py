@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from antiphon import _native
-from antiphon.ops.triton.program import Program, ProgramShape
+from antiphon.ops.triton.buffers import ProgramShape
+from antiphon.ops.triton.program import Program
 
 BLOCK_BYTES = {"Q4_0": 18, "Q8_0": 34}
 

@@ -111,6 +111,15 @@ class StoredMatrix:
         Write the values of some rows to the first rows of `out`, float32 [at least len(rows), columns].
         """
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether `codes` can be called: not for floats."""
+
+    def codes(self) -> tuple[Annotated[NDArray[numpy.int8], dict(shape=(None, None))], Annotated[NDArray[numpy.float32], dict(shape=(None, None))], Annotated[NDArray[numpy.float32], dict(shape=(None, None))]]:
+        """
+        Codes, int8 [rows, columns], and for each 16 of them a scale and a minimum, float32 [rows, columns / 16]: a value is scale * code + minimum.
+        """
+
 class PackedMatrix:
     """A weight matrix in the kernels' layout."""
 

@@ -30,6 +30,8 @@ RESERVE_SHARE = 0.1
 # On a GPU, for the kernels of `ops.triton`.
 CHANNEL_ALIGNMENT = 64  # output channels of a matrix are padded to pairs of panels of 32
 ROW_ALIGNMENT = 128  # rows of an activation buffer are padded to whole tiles of tokens
+RUN_TOKENS = 1024  # logits whose sums are kept where a token is drawn
+DRAW_FIELDS = 16  # int32 numbers that say how a row's token is drawn
 SPLIT_FLOATS = 16 << 20  # attention's states, for sequences whose segments are computed apart
 CORRECTED_PANELS = 64  # of a row's logits, in the head's second pass
 

@@ -17,9 +17,11 @@ from antiphon.config import EngineConfig
 from antiphon.footprint import (
     CHANNEL_ALIGNMENT,
     CORRECTED_PANELS,
+    DRAW_FIELDS,
     KV_BLOCK_SIZE,
     RESERVE_SHARE,
     ROW_ALIGNMENT,
+    RUN_TOKENS,
     SPLIT_FLOATS,
     W4_BITS,
     W8_BITS,
@@ -37,10 +39,10 @@ CONTEXT_BYTES = 512 << 20
 # Main memory of an engine on a GPU, beside the embedding: Python, PyTorch and CUDA's host side. An estimate.
 HOST_BYTES = 2 << 30
 
+FLOAT_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _GROUP = 32  # weights or activations that share a scale
 _STATE_SUMS = 16  # partial sums of a row's softmax
 _ITEM_FIELDS = 8  # int32 numbers of an attention work item
-_LEAST_INPUT = 1024  # numbers of an input of the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,14 @@ class GpuFootprint:
     w8: int
     vectors: int  # norms, biases and orders of columns
     key_bias: int  # at most: the part of K's biases that is not in the KV cache, and its terms in a step
-    embedding: int  # main memory: copied there, or mapped from the file
+    table: int  # at most: the embedding on the device
+    embedding: int  # main memory, while it is loaded: copied there, or mapped from the file
     shape: StepShape
 
     @property
     def weights(self) -> int:
         """Everything of the model that stays on the device."""
-        return self.w4 + self.w8 + self.vectors + self.key_bias
+        return self.w4 + self.w8 + self.vectors + self.key_bias + self.table
 
     def step(self, context_length: int) -> int:
         """The buffers of a step, where sequences have at most `context_length` tokens."""
@@ -122,18 +125,24 @@ class StepShape:
 
     def _head(self) -> int:
         maxima = -(-self.spec.vocab_size // CHANNEL_ALIGNMENT) * 2
-        return self.max_sequences * 4 * (self.spec.vocab_size + maxima + CORRECTED_PANELS + 1)
+        logits = self.max_sequences * 4 * (self.spec.vocab_size + maxima + CORRECTED_PANELS)
+        return logits + self._drawing()
+
+    def _drawing(self) -> int:
+        """Weights of every token; five numbers and two times four sums of a run of them; and a few of a row."""
+        runs = -(-self.spec.vocab_size // RUN_TOKENS)
+        return self.max_sequences * 4 * (self.spec.vocab_size + (5 + 8) * runs + 4 + 1 + 1)
 
     def angles(self, context_length: int) -> int:
         """Cosines and sines of every position, float32."""
         return 2 * context_length * (self.spec.head_dim // 2) * 4
 
     def inputs(self, context_length: int) -> int:
-        """At most: positions, block tables and attention's work items of a step. They grow with the first steps."""
+        """Tokens, positions, block tables, attention's work items and what to draw, of the largest step."""
         items = self.max_tokens + self.split_rows // (self.spec.num_heads // self.spec.num_kv_heads)
-        tables = self.max_sequences * -(-context_length // KV_BLOCK_SIZE)
-        numbers = [self.max_tokens, self.max_tokens, tables, items * _ITEM_FIELDS, self.max_tokens * _ITEM_FIELDS]
-        return sum(4 * next_power_of_two(max(count, _LEAST_INPUT)) for count in [*numbers, self.max_tokens * 4])
+        tables = -(-context_length // KV_BLOCK_SIZE)
+        of_tokens = self.max_tokens * (3 + _ITEM_FIELDS + 4)
+        return 4 * (of_tokens + items * _ITEM_FIELDS + self.max_sequences * (tables + 1 + DRAW_FIELDS))
 
     def key_bias(self, widths: Sequence[int]) -> int:
         """The part of K's biases that is not in the KV cache: in each layer so many pairs of dimensions a head."""
@@ -158,6 +167,7 @@ def gpu_footprint(checkpoint: Checkpoint, config: EngineConfig) -> GpuFootprint:
         w8=sizes.w8,
         vectors=sizes.vectors,
         key_bias=shape.key_bias([most_pairs] * spec.num_layers),
+        table=sizes.table_bytes,
         embedding=sizes.embedding,
         shape=shape,
     )
@@ -167,7 +177,7 @@ class _Sizes:
     """Takes weights as `ops.native.NativeLoader` and `ops.triton.layouts` do, and adds up what they take."""
 
     def __init__(self) -> None:
-        self.w4 = self.w8 = self.vectors = self.embedding = 0
+        self.w4 = self.w8 = self.vectors = self.table_bytes = self.embedding = 0
         self.has_bias = False
 
     def matrix(self, parts: Sequence[Tensor], bias: Sequence[Tensor] = (), *, interleave: bool = False) -> None:
@@ -197,6 +207,16 @@ class _Sizes:
 
     def table(self, tensor: Tensor) -> None:
         self.embedding += tensor.num_bytes
+        self.table_bytes += _table_bytes(tensor)
+
+
+def _table_bytes(tensor: Tensor) -> int:
+    """An embedding on the device (`ops.triton.tables`): codes, and a scale and perhaps a minimum a group; or floats."""
+    if tensor.type in FLOAT_BYTES:
+        return tensor.num_elements * FLOAT_BYTES[tensor.type]
+    halves = 2 if W4_BITS.get(tensor.type) == 5.0 or tensor.type in W8_BITS else 1
+    group = _GROUP // 2 if tensor.type == "Q6_K" else _GROUP
+    return tensor.num_elements + tensor.num_elements // group * 4 * halves
 
 
 def default_gpu_tokens(capacity: int, config: EngineConfig, context_length: int) -> int:

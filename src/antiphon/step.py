@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from antiphon.request import SamplingParams, TokenLogprobs
 
@@ -44,12 +44,15 @@ class SampleSpec:
         return {**self.sampling.logit_bias, **self.step_logit_bias}
 
 
+PENDING = -1  # in place of a token that the step before draws, and that nobody knows yet
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduledSequence:
     """The part of one sequence that this step computes."""
 
     sequence_id: int
-    token_ids: list[int]  # the known tokens to compute, in order; at least one
+    token_ids: list[int]  # the known tokens to compute, in order, or PENDING alone; at least one
     num_computed_tokens: int  # the position of the first of `token_ids`
     block_table: list[int]  # KV block of positions [i * block_size, (i + 1) * block_size)
     # How to draw what follows each of the last tokens here, in order; none where the chunk ends before all of those.
@@ -98,6 +101,40 @@ class DeviceMemory:
 
 
 LoadReport = Callable[[float, str], None]  # the fraction loaded so far, and what is being loaded
+
+
+class StepByStep:
+    """Submits and collects the steps of a runner that computes while its caller waits."""
+
+    looks_ahead = False
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._results: list[StepResult] = []
+
+    def submit(self, plan: StepPlan) -> None:
+        self._results.append(self._runner.execute(plan))
+
+    def collect(self) -> StepResult:
+        return self._results.pop(0)
+
+
+@runtime_checkable
+class AheadRunner(Protocol):
+    """What a runner has, too, whose device computes while the next step is prepared."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a plan may be submitted before the plan before it is collected."""
+        ...
+
+    def submit(self, plan: StepPlan) -> None:
+        """Begin a step, after those that were submitted before. Tokens of the plan may be PENDING."""
+        ...
+
+    def collect(self) -> StepResult:
+        """Wait for the first step that was submitted and not collected."""
+        ...
 
 
 class Runner(Protocol):

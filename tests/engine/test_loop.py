@@ -22,7 +22,7 @@ from antiphon.engine.wire import (
 from antiphon.engine.worker import loop
 from antiphon.engine.worker.loop import EngineLoop
 from antiphon.request import FinishReason, RequestProgress
-from antiphon.runtime.fake import FakeRunner
+from antiphon.runtime.fake import AheadFakeRunner, FakeRunner
 from antiphon.step import StepPlan, StepResult
 
 
@@ -31,7 +31,8 @@ class Front:
 
     def __init__(self, **settings: object) -> None:
         self.config = fake_config(**settings)
-        self.runner = FakeRunner(self.config)
+        is_ahead = self.config.fake_settings.looks_ahead
+        self.runner = AheadFakeRunner(self.config) if is_ahead else FakeRunner(self.config)
         self.num_bumps = 0
         self.worked_on: list[tuple[str, ...]] = []
         self.socket, theirs = socket.socketpair()
@@ -75,6 +76,33 @@ def test_a_step_is_one_report(front):
     assert [report.stats.step_tokens for report in reports] == [3, 1, 1]
     assert (reports[0].stats.running, reports[-1].stats.running) == (1, 0)
     assert front.num_bumps == 1 + 3  # a request taken, and three steps
+
+
+@pytest.mark.parametrize("front", [{"looks_ahead": True}], indirect=True)
+def test_a_runner_that_looks_ahead_has_the_next_step_before_a_step_is_reported(front):
+    request = ask("a", [1, 2, 3], max_tokens=4)
+    front.say(AddRequest(request))
+    reports, positions = [], []
+    for _ in range(4):
+        reports.append(front.step())
+        positions.append(len(front.runner._results))
+    answer = expected_answer(request, front.config.fake_settings, 4096)
+    assert [event.token_id for report in reports for event in report.events] == answer.token_ids
+    assert positions == [1, 1, 1, 0]  # steps that were submitted and are not collected
+    assert [report.begun for report in reports] == [["a"], [], [], []]
+    assert front.worked_on[-1] == ()
+
+
+@pytest.mark.parametrize("front", [{"looks_ahead": True}], indirect=True)
+def test_a_request_that_is_aborted_while_its_step_runs_is_waited_for(front):
+    front.say(AddRequest(ask("a", [1], max_tokens=1000)))
+    front.step()
+    front.say(Abort("a"))
+    report = front.step()
+    assert [event.finish_reason for event in report.events] == [FinishReason.ABORT]
+    assert (report.stats.blocks_in_use, report.stats.running) == (0, 0)
+    front.say(AddRequest(ask("b", [1], max_tokens=2)))
+    assert [event.request_id for event in front.step().events] == ["b"]
 
 
 @pytest.mark.parametrize("front", [{"max_num_sequences": 1}], indirect=True)

@@ -53,6 +53,64 @@ def test_the_same_tokens_with_drafts_in_fewer_steps(load):
     assert len(drafting.plans) < len(plain.plans)
 
 
+@pytest.mark.parametrize("load", [{}, {"kv_cache_tokens": 96}, {"max_batch_tokens": 9}, {"block_size": 1}], ids=str)
+def test_the_same_tokens_when_steps_are_planned_ahead(load):
+    engine = EngineInMemory(**({"block_size": 4, "eos_token_id": EOS, "eos_odds": 15} | load), looks_ahead=True)
+    answers = engine.run(*eight_requests())
+    for request in eight_requests():
+        assert answers.of(request.request_id) == engine.expected(request)
+    assert engine.num_ahead > 5
+
+
+def test_with_one_request_every_step_but_the_first_is_planned_ahead():
+    engine = EngineInMemory(looks_ahead=True)
+    engine.run(ask("a", [1, 2, 3], max_tokens=20))
+    assert (len(engine.plans), engine.num_ahead) == (20, 19)
+
+
+def test_what_depends_on_the_pending_token_is_not_planned_ahead():
+    engine = EngineInMemory(looks_ahead=True)
+    engine.run(ask("a", [1, 2, 3], max_tokens=20, presence_penalty=0.5))
+    assert engine.num_ahead == 0
+
+
+def test_a_step_planned_ahead_of_the_end_of_a_thought_is_computed_again():
+    """The end of the sequence is masked while a thought is open, which the step ahead expects it to stay."""
+    thinking = ThinkingLimit(50, (32, 46), ((46,),))
+    engine = EngineInMemory(looks_ahead=True, script=(65, 66, 46, 67), eos_token_id=EOS)
+    answers = engine.run(request := ask("a", [1, 2, 3], max_tokens=10, thinking=thinking))
+    assert answers.of("a") == engine.expected(request)
+    assert len(engine.plans) == 10 + 1  # one is computed again
+
+
+def test_a_request_that_is_aborted_while_its_steps_run_leaves_nothing():
+    engine = EngineInMemory(looks_ahead=True)
+    for name in ("stays", "goes"):
+        engine.scheduler.add(ask(name, [1, 2, 3], max_tokens=9))
+    engine.step()
+    assert engine.submitted
+    engine.scheduler.abort("goes")
+    engine.run()
+    assert engine.answers.ends["goes"].finish_reason is FinishReason.ABORT
+    assert engine.answers.of("stays") == engine.expected(ask("stays", [1, 2, 3], max_tokens=9))
+
+
+def test_a_newcomer_that_fits_starts_as_soon_as_the_running_step_is_over():
+    engine = EngineInMemory(looks_ahead=True)
+    engine.scheduler.add(ask("first", [1, 2, 3], max_tokens=30))
+    for _ in range(3):
+        engine.step()
+    engine.scheduler.add(ask("second", [4, 5], max_tokens=3))
+    engine.step()  # was submitted before
+    assert len(engine.step().sequences) == 2
+
+
+def test_who_waits_for_a_place_gets_a_step_planned_with_all_that_is_known_now_and_then():
+    engine = EngineInMemory(looks_ahead=True, max_num_sequences=1)
+    engine.run(ask("a", [1, 2, 3], max_tokens=40), ask("b", [1, 2, 3], max_tokens=2))
+    assert 30 < engine.num_ahead < 37  # of 39
+
+
 def test_same_with_a_warm_cache():
     engine = EngineInMemory(block_size=4)
     cold, warm = ask("cold", [*range(20)]), ask("warm", [*range(20)])
@@ -305,8 +363,9 @@ class LoadMachine(RuleBasedStateMachine):
         caching=st.booleans(),
         flex_steps=st.integers(1, 20),
         drafts=st.none() | st.integers(0, 99),
+        looks_ahead=st.booleans(),
     )
-    def start(self, blocks, block_size, batch, chunk, sequences, caching, flex_steps, drafts):
+    def start(self, blocks, block_size, batch, chunk, sequences, caching, flex_steps, drafts, looks_ahead):
         self.engine = EngineInMemory(
             flex_steps=flex_steps,
             speculation=None if drafts is None else oracle_drafts(drafts),
@@ -319,6 +378,7 @@ class LoadMachine(RuleBasedStateMachine):
             eos_token_id=EOS,
             eos_odds=9,
             fail_on=3,
+            looks_ahead=looks_ahead,
         )
         self.requests: dict[str, GenerateRequest] = {}
         self.aborted: set[str] = set()

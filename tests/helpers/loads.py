@@ -19,7 +19,7 @@ from antiphon.engine.worker.speculation import Speculation
 from antiphon.engine.worker.turns import FLEX_STEPS
 from antiphon.grammar.matcher import Matcher
 from antiphon.request import FinishReason, GenerateRequest, SamplingParams, ServiceTier, TokenEvent
-from antiphon.runtime.fake import FakeRunner, fake_token
+from antiphon.runtime.fake import AheadFakeRunner, fake_token
 from antiphon.step import StepPlan
 
 
@@ -79,7 +79,9 @@ class EngineInMemory:
     ) -> None:
         """`speculation` makes the drafts; without, there are none."""
         self.config = config = fake_config(**settings)
-        self.runner = FakeRunner(config)
+        self.runner = AheadFakeRunner(config)
+        self.submitted: StepPlan | None = None  # ahead of the last step
+        self.num_ahead = 0
         self.context_length = min(self.runner.context_length, self.runner.num_blocks * self.runner.block_size)
         self.pool = BlockPool(self.runner.num_blocks, self.runner.block_size, prefix_caching=config.prefix_caching)
         self.budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
@@ -101,19 +103,26 @@ class EngineInMemory:
         self.finished: set[int] = set()  # sequences that the runner was told to forget
 
     def step(self) -> StepPlan:
-        plan = self.scheduler.schedule()
-        self._check_plan(plan)
-        for event in self.scheduler.update(plan, self.runner.execute(plan)):
+        plan, self.submitted = self.submitted or self._submit(self.scheduler.schedule()), None
+        if self.config.fake_settings.looks_ahead and (ahead := self.scheduler.schedule_ahead(plan)):
+            self.submitted = self._submit(ahead)
+            self.num_ahead += 1
+        for event in self.scheduler.update(plan, self.runner.collect()):
             self.answers.take(event)
         self.scheduler.check()
         self.plans.append(plan)
+        return plan
+
+    def _submit(self, plan: StepPlan) -> StepPlan:
+        self._check_plan(plan)
+        self.runner.submit(plan)
         return plan
 
     def run(self, *requests: GenerateRequest) -> Answers:
         """Add requests and step until nothing is left."""
         for request in requests:
             self.scheduler.add(request, _matcher(request))
-        while self.scheduler.has_work:
+        while self.scheduler.has_work or self.submitted:
             assert self.step().sequences or not self.scheduler.has_work, "work, but nothing scheduled"
         assert self.pool.num_in_use == 0, "idle, but blocks are in use"
         return self.answers

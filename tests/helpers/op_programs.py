@@ -96,8 +96,9 @@ class OpBench:
         from antiphon.ops.triton.interpreter import use_interpreter
 
         use_interpreter()
+        from antiphon.ops.triton.buffers import ProgramShape
         from antiphon.ops.triton.device import Device
-        from antiphon.ops.triton.program import Program, ProgramShape
+        from antiphon.ops.triton.program import Program
 
         num_heads, num_kv_heads, head_dim = self.heads
         host = _native.Device("auto", 1)

@@ -139,7 +139,7 @@ def describe(
             "w4": weights.w4,
             "w8": weights.w8,
             "vectors": weights.vectors,
-            "resident": weights.resident - (weights.embedding if plan.gpu is not None else 0),
+            "resident": weights.resident + (plan.gpu.table - weights.embedding if plan.gpu is not None else 0),
             "embedding": weights.embedding,
             "embedding_in_page_cache": weights.mapped_embedding,
             "processes": footprint.PROCESS_BYTES if plan.gpu is None else gpu_footprint.HOST_BYTES,
@@ -169,8 +169,12 @@ def _on_device(plan: MemoryPlan) -> dict[str, int]:
 
     if plan.gpu is None:
         return {}
-    step = plan.gpu.step(plan.context_length)
-    return {"step_buffers": step, "context": CONTEXT_BYTES, "margin": max(0, plan.available - plan.engine_bytes)}
+    return {
+        "table": plan.gpu.table,
+        "step_buffers": plan.gpu.step(plan.context_length),
+        "context": CONTEXT_BYTES,
+        "margin": max(0, plan.available - plan.engine_bytes),
+    }
 
 
 def _findings(checkpoint: Checkpoint) -> list[dict[str, str]]:
@@ -278,6 +282,7 @@ def _memory_table(report: dict[str, Any]) -> Any:  # noqa: ANN401
     table.add_row("matrices in 8 bits (W8)", megabytes(memory["w8"]), "")
     table.add_row("norms, biases", megabytes(memory["vectors"]), "float32")
     if "step_buffers" in memory:
+        table.add_row("embedding on the device", megabytes(memory["table"]), "codes, or floats of 16 bits")
         table.add_row("buffers of a step", megabytes(memory["step_buffers"]), "activations, attention, logits")
         table.add_row("CUDA, kernels", megabytes(memory["context"]), "approximately")
         table.add_row("stays free", megabytes(memory["margin"]), "with the default KV cache")

@@ -40,6 +40,21 @@ from antiphon.runtime.probe_models import biased_model, normed_model
 from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 
+class Outcome(Protocol):
+    """A token that a program has drawn, as `_native.SampleOutcome`."""
+
+    @property
+    def token_id(self) -> int: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def logprob(self) -> float: ...
+    @property
+    def top_token_ids(self) -> Sequence[int]: ...
+    @property
+    def top_logprobs(self) -> Sequence[float]: ...
+
+
 class LoadedRunner(ProbedRunner, Protocol):
     """A runner of a model that was loaded."""
 
@@ -261,7 +276,7 @@ def sample_requests(samplings: Samplings, plan: StepPlan) -> list[list[_native.S
 
 
 def step_result(
-    plan: StepPlan, requests: Sequence[list[_native.SampleRequest] | None], outcomes: Sequence[_native.SampleOutcome]
+    plan: StepPlan, requests: Sequence[list[_native.SampleRequest] | None], outcomes: Sequence[Outcome]
 ) -> StepResult:
     """The outcomes, one for each request, as the scheduler takes them."""
     drawn, sampled = iter(outcomes), []
@@ -295,10 +310,10 @@ def _sequence_input(sequence: ScheduledSequence, requests: list[_native.SampleRe
     return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, requests)
 
 
-def _sampled_token(sequence: ScheduledSequence, spec: SampleSpec, outcome: _native.SampleOutcome) -> SampledToken:
+def _sampled_token(sequence: ScheduledSequence, spec: SampleSpec, outcome: Outcome) -> SampledToken:
     if outcome.error is not None:
         return SampledToken(sequence.sequence_id, error=outcome.error)
     logprobs = None
     if spec.sampling.num_logprobs is not None:
-        logprobs = TokenLogprobs(outcome.logprob, outcome.top_token_ids, outcome.top_logprobs)
+        logprobs = TokenLogprobs(outcome.logprob, list(outcome.top_token_ids), list(outcome.top_logprobs))
     return SampledToken(sequence.sequence_id, outcome.token_id, logprobs)

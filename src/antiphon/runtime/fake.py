@@ -15,12 +15,13 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.errors import CheckpointError
 from antiphon.request import TokenLogprobs
-from antiphon.step import DeviceMemory, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import PENDING, DeviceMemory, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 _ALPHABET = b" etaoinshrdlucmfwypvbgkjqxz.,\n"  # what it writes, where the vocabulary reaches that far
 _DEFAULT_KV_TOKENS = 1 << 16
@@ -125,6 +126,32 @@ class FakeRunner:
         end = (sequence.num_computed_tokens + len(sequence.token_ids)) * _TOKEN_BYTES
         starts = (block * self._block_bytes for block in sequence.block_table)
         return b"".join(self._slots[start : start + self._block_bytes] for start in starts)[:end]
+
+
+class AheadFakeRunner(FakeRunner):
+    """A fake runner that takes a step before the last one is collected."""
+
+    looks_ahead = True
+
+    def __init__(self, config: EngineConfig) -> None:
+        super().__init__(config)
+        self._drawn: dict[int, int] = {}  # by the last step, for each sequence
+        self._results: list[StepResult] = []
+
+    def submit(self, plan: StepPlan) -> None:
+        known = [
+            replace(
+                sequence,
+                token_ids=[self._drawn[sequence.sequence_id] if id == PENDING else id for id in sequence.token_ids],
+            )
+            for sequence in plan.sequences
+        ]
+        result = self.execute(StepPlan(known, plan.finished_sequence_ids))
+        self._drawn = {token.sequence_id: max(0, token.token_id) for token in result.sampled}
+        self._results.append(result)
+
+    def collect(self) -> StepResult:
+        return self._results.pop(0)
 
 
 def _pack(token_ids: Sequence[int]) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event, Thread
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,9 @@ from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.native import NativeOps
 from antiphon.ops.native_sampling import Samplings
+from antiphon.ops.triton.buffers import ProgramShape
 from antiphon.ops.triton.device import Device, require_cuda
-from antiphon.ops.triton.program import Program, ProgramShape
+from antiphon.ops.triton.program import Program, SubmittedStep
 from antiphon.ops.triton.tiles import TILE_ROWS
 from antiphon.quantization import wide_activations
 from antiphon.request import SamplingParams
@@ -40,6 +42,7 @@ from antiphon.runtime.cpu import (
 from antiphon.runtime.fingerprint import model_fingerprint
 from antiphon.step import DeviceMemory, LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
+Requests: TypeAlias = list[list[_native.SampleRequest] | None]  # of each sequence
 LONGEST_COMPILATION = 900.0  # seconds, of all kernels, on a machine whose cache of them is empty
 
 
@@ -59,6 +62,7 @@ class GpuRunner:
     """A Runner on Triton kernels."""
 
     block_size: int = _native.BLOCK_TOKENS
+    looks_ahead = True
 
     def __init__(
         self,
@@ -93,18 +97,25 @@ class GpuRunner:
         self._config, self._spec = config, spec
         self._fingerprints: dict[str, str] = {}
         self._weight_bytes = ops.bytes_by_format
-        self._mapped_files = checkpoint.files if ops.has_mapped_table else None
+        self._submitted: list[tuple[StepPlan, Requests, SubmittedStep]] = []
 
     def execute(self, plan: StepPlan) -> StepResult:
+        assert not self._submitted, "a step was submitted and not collected"
+        self.submit(plan)
+        return self.collect()
+
+    def submit(self, plan: StepPlan) -> None:
         requests = sample_requests(self._samplings, plan)
         sequences = [
             replace(sequence, samples=()) if of_sequence is None else sequence
             for sequence, of_sequence in zip(plan.sequences, requests, strict=True)
         ]
-        outcomes = self._program.run(sequences, [request for of_sequence in requests for request in of_sequence or ()])
-        if self._mapped_files is not None:
-            self._mapped_files.check_unchanged()  # before anybody is sent a token that other bytes led to
-        return step_result(plan, requests, outcomes)
+        drawn = [request for of_sequence in requests for request in of_sequence or ()]
+        self._submitted.append((plan, requests, self._program.submit(sequences, drawn)))
+
+    def collect(self) -> StepResult:
+        plan, requests, step = self._submitted.pop(0)
+        return step_result(plan, requests, self._program.collect(step))
 
     def logits(self) -> NDArray[np.float32]:
         """The logits of the last step's last sampled rows, as many as sequences may run, float32 [rows, vocabulary]."""
@@ -131,8 +142,13 @@ class GpuRunner:
     def warm_up(self) -> None:
         """Run steps of every size that a tile is chosen for, so that no request waits for a kernel to be compiled.
 
-        Call it before the first request: it writes to the first KV blocks.
+        They draw in every way for which there is a kernel. Call it before the first request: it writes to the first KV
+        blocks.
         """
+        for sampling in (SamplingParams(temperature=0.0), SamplingParams(), SamplingParams(top_p=0.9)):
+            for masked in ((), (0,)):
+                drawn = SampleSpec(sampling, 0, 0, masked_token_ids=masked)
+                self.execute(StepPlan([ScheduledSequence(-1, [0], 0, [0], (drawn,))]))
         spec = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
         for rows in sorted({min(size, self._config.max_num_sequences) for size in TILE_ROWS}):
             self.execute(StepPlan([ScheduledSequence(-1 - i, [0], 0, [0], (spec,)) for i in range(rows)]))

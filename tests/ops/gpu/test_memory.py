@@ -65,24 +65,21 @@ def test_the_plan_is_what_the_runner_allocates(
         max_sequences=MAX_SEQUENCES,
     )
     program = runner._program
-    assert sum(each.nbytes for layer in program._pool for each in layer.tensors()) == plan.kv_cache_bytes
+    assert sum(each.nbytes for layer in program._attention._pool for each in layer.tensors()) == plan.kv_cache_bytes
     spared = gpu.key_bias - gpu.shape.key_bias(bias_pairs)  # the plan is made before the biases are read
-    inputs = gpu.shape.inputs(plan.context_length)  # are allocated by the first steps
     context = plan.engine_bytes - gpu.weights - gpu.step(plan.context_length) - plan.kv_cache_bytes
-    assert runner.describe()["device_bytes"] == plan.engine_bytes - context - inputs - spared
+    assert runner.describe()["device_bytes"] == plan.engine_bytes - context - spared
 
 
-def test_a_full_step_allocates_no_more_than_the_planned_inputs() -> None:
+def test_a_full_step_allocates_nothing() -> None:
     checkpoint = tiny_model(num_hidden_layers=1)
-    plan = planned(checkpoint, "int8")
     runner = gpu_runner(checkpoint, num_blocks=BLOCKS, max_tokens=MAX_TOKENS, max_sequences=MAX_SEQUENCES)
     before = runner.describe()["device_bytes"]
     blocks = list(range(16))  # 512 tokens, the longest context: prefixes are shared
     long = [scheduled([1], blocks, start=511, id=i, sample=GREEDY) for i in range(MAX_SEQUENCES - 1)]
     rest = MAX_TOKENS - len(long)
-    runner._program._take_step([*long, scheduled([1] * rest, blocks, id=99, sample=None)])
-    grown = runner.describe()["device_bytes"] - before
-    assert 0 < grown <= footprint_of(plan).shape.inputs(plan.context_length)
+    runner._program._inputs.take([*long, scheduled([1] * rest, blocks, id=99, sample=None)], {})
+    assert runner.describe()["device_bytes"] == before
 
 
 def test_a_model_that_cannot_be_served_is_refused_by_the_plan() -> None:

@@ -92,9 +92,9 @@ def _first_message(connection: Connection) -> tuple[EngineConfig, Vocabulary | N
 def _create_runner(config: EngineConfig, progress: Progress, report: LoadReport) -> Runner:
     """The runner that the settings ask for; imported only now, so that the fake one needs nothing compiled."""
     if config.fake:
-        from antiphon.runtime.fake import FakeRunner
+        from antiphon.runtime.fake import AheadFakeRunner, FakeRunner
 
-        return FakeRunner(config)
+        return AheadFakeRunner(config) if config.fake_settings.looks_ahead else FakeRunner(config)
     if config.device == "cpu":
         from antiphon.runtime.cpu import create_runner
 

@@ -1,7 +1,8 @@
 """The engine's main loop: take messages from the front, schedule, execute and report, again and again.
 
 Owns the scheduler, the block pool and the order of work within a step. The runner computes, and the connection
-transports the messages. There is one report per step. An abort takes effect before the next step. Whenever the loop
+transports the messages. There is one report per step. An abort takes effect before the next step. With a runner that
+looks ahead, the next step is planned and submitted while one runs, where that can be foreseen. Whenever the loop
 becomes idle, it checks that no block or sequence is lost. Progress is recorded for each request that is taken and each
 step that is computed, together with the requests that are being worked on. Errors are not caught here: if the engine
 cannot trust its state, it exits, and the front starts another one.
@@ -31,7 +32,7 @@ from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.worker.speculation import Speculation, SpeculationCounts
 from antiphon.engine.worker.versions import library_versions
 from antiphon.request import GenerateRequest, RequestProgress
-from antiphon.step import DeviceMemory, Runner, StepPlan, StepResult
+from antiphon.step import AheadRunner, DeviceMemory, Runner, StepByStep, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from antiphon.engine.worker.compilation import Compilation
@@ -70,6 +71,9 @@ class EngineLoop:
         self._limits = _limits(config, runner)
         self._speculation = Speculation(config.max_batch_tokens) if config.speculation == "auto" else None
         self._scheduler = Scheduler(self._pool, self._budget, self._limits, self._speculation)
+        self._steps: AheadRunner = runner if isinstance(runner, AheadRunner) else StepByStep(runner)
+        self._submitted: StepPlan | None = None  # while the step before it was running
+        self._step_began = 0.0  # time.perf_counter()
         self._step_number = 0
         self._step_seconds = 0.0
         self._cycle_seconds = 0.0
@@ -87,17 +91,33 @@ class EngineLoop:
             self.step()
 
     def step(self) -> None:
-        """Take messages (waiting for one if there is nothing to do), compute one step and report it."""
+        """Take messages (waiting for one if there is nothing to do), finish one step and report it.
+
+        The step was submitted now or, while the one before it ran, by the last call.
+        """
         self._take_messages()
+        if self._submitted:
+            self._work_on(self._scheduler.planned)  # as before the messages were taken
+        plan, begun, self._submitted = self._submitted or self._schedule(), self._scheduler.begun, None
+        if self._steps.looks_ahead and (ahead := self._scheduler.schedule_ahead(plan)):
+            self._steps.submit(ahead)
+            self._submitted, self._scheduler.begun = ahead, []
+        result = self._collect(plan)
+        events = self._scheduler.update(plan, result)
+        self._work_on(self._scheduler.planned if self._submitted else ())
+        self._connection.send(StepReport(events, self._stats(plan), begun, self._request_progress()))
+
+    def _schedule(self) -> StepPlan:
+        """Plan a step and submit it, when none is running."""
         plan = self._scheduler.schedule()
         self._work_on(self._scheduler.planned)
-        result = self._execute(plan)
-        events = self._scheduler.update(plan, result)
-        self._work_on(())
-        self._connection.send(StepReport(events, self._stats(plan), self._scheduler.begun, self._request_progress()))
+        if plan.sequences:
+            self._step_began = time.perf_counter()
+            self._steps.submit(plan)
+        return plan
 
     def _take_messages(self) -> None:
-        idle = not self._scheduler.has_work
+        idle = not self._scheduler.has_work and not self._submitted
         if idle:
             self._scheduler.check()
         for message in self._connection.receive(wait=idle, or_until=self._compilation):
@@ -152,16 +172,15 @@ class EngineLoop:
         compiling = self._compilation.request_ids if self._compilation else ()
         self._progress.work_on((*request_ids, *compiling))
 
-    def _execute(self, plan: StepPlan) -> StepResult:
-        """Compute a step, and measure how long it takes."""
+    def _collect(self, plan: StepPlan) -> StepResult:
+        """Wait for a step, and measure how long it took, from its beginning or the end of the one before it."""
         if not plan.sequences:
             return StepResult()
-        started = time.perf_counter()
-        result = self._runner.execute(plan)
+        result = self._steps.collect()
         ended = time.perf_counter()
-        self._step_seconds, self._cycle_seconds = ended - started, ended - self._cycle_began
+        self._step_seconds, self._cycle_seconds = ended - self._step_began, ended - self._cycle_began
         self._busy_seconds += self._step_seconds
-        self._cycle_began = ended
+        self._cycle_began = self._step_began = ended
         self._step_number += 1
         self._learn(plan)
         self._progress.bump()

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.worker.blocks import BlockKey, BlockPool
+from antiphon.engine.worker.look_ahead import LookAhead, draws_as_planned
 from antiphon.engine.worker.prefill import PrefillSharing
 from antiphon.engine.worker.sequence import Proposal, Sequence
 from antiphon.engine.worker.speculation import Speculation
 from antiphon.engine.worker.turns import FLEX_STEPS, Turns, max_lead
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, TokenEvent
-from antiphon.step import SampledToken, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import PENDING, SampledToken, ScheduledSequence, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from antiphon.grammar.matcher import Matcher
@@ -67,6 +68,7 @@ class Scheduler:
         lead = max_lead(self._max_running, limits.max_batch_tokens, limits.context_length)
         self._turns = Turns(lead, limits.max_batch_tokens, limits.flex_steps)
         self._prefill = PrefillSharing()
+        self._look_ahead = LookAhead(pool, limits.eos_token_ids, limits.context_length)
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
         self._finished: list[int] = []  # sequences that ended since the last plan that computes something
@@ -133,6 +135,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """Plan the next step: running sequences get blocks, waiting ones start if they fit, all share the budget."""
+        self._look_ahead.reset()
         self._turns.begin_step()
         self._make_room()
         self._admit()
@@ -148,6 +151,22 @@ class Scheduler:
             finished, self._finished = self._finished, []
         return StepPlan(entries, finished)
 
+    def schedule_ahead(self, plan: StepPlan) -> StepPlan | None:
+        """Plan the step after `plan`, which runs; None where its results have to be known first (`look_ahead`).
+
+        Both plans are updated in turn, and in between nothing is scheduled in any other way.
+        """
+        if not plan.sequences or (self._speculation and self._speculation.is_drafting):
+            return None
+        first = self._turns.first_waiting
+        if first and self.num_running < self._max_running and self._fits(first, self._find_blocks(first)):
+            return None
+        is_wanted_elsewhere = first is not None or self._speculation is not None
+        ahead = self._look_ahead.plan(self._turns.running, plan, is_wanted_elsewhere=is_wanted_elsewhere)
+        if ahead:
+            self._turns.begin_step()
+        return ahead
+
     def update(self, plan: StepPlan, result: StepResult) -> list[TokenEvent]:
         """Record what a step computed; returns the events of all that happened since the last update."""
         events, self._ended = self._ended, []
@@ -157,7 +176,11 @@ class Scheduler:
         for token in result.sampled:
             tokens[token.sequence_id].append(token)
         for entry in plan.sequences:
-            sequence, drawn = sequences[entry.sequence_id], tokens[entry.sequence_id]
+            sequence, drawn = sequences.get(entry.sequence_id), tokens[entry.sequence_id]
+            if sequence is None:  # it ended while the step ran
+                continue
+            if entry.token_ids[0] == PENDING and not draws_as_planned(sequence, entry, self._limits.eos_token_ids):
+                continue
             draft = self._proposal(sequence).token_ids
             if all(token.error is None for token in drawn[: len(drawn) - len(draft)]):
                 self._advance(sequence, len(entry.token_ids) - len(draft))

@@ -193,6 +193,16 @@ class Sequence:
             specs.append(self._next_spec(eos_token_ids))
         return specs
 
+    def spec_ahead(self, eos_token_ids: SequenceOf[int]) -> SampleSpec | None:
+        """How to draw the token after the next one, before the next one is known; None where that cannot be foreseen.
+
+        A thought that is open is expected to stay open: `sample_specs` says in the end how the token is drawn.
+        """
+        if self.request.sampling.needs_history or self.request.sampling.grammar is not None:
+            return None
+        spec = self._spec(self._guidance, self.num_output_tokens + 1, eos_token_ids)
+        return None if spec.step_logit_bias or spec.token_bitmask else spec
+
     def _next_spec(self, eos_token_ids: SequenceOf[int]) -> SampleSpec:
         """How to draw the token after the last known one."""
         return self._spec(self._guidance, self.num_output_tokens, eos_token_ids)

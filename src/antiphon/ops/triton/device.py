@@ -23,6 +23,7 @@ TYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
     "int32": torch.int32,
+    "int16": torch.int16,
     "int8": torch.int8,
     "uint8": torch.uint8,
 }
@@ -99,6 +100,31 @@ class Device:
         """Copy a host array over the beginning of `tensor`, of the same type."""
         flat = np.ascontiguousarray(array).reshape(-1)
         tensor.view(-1)[: flat.size].copy_(torch.from_numpy(flat))
+
+    def pinned(self, size: int, type: str) -> Tensor:
+        """Host memory of zeros, [size], that copies to and from the device can run beside."""
+        return torch.zeros(size, dtype=TYPES[type], pin_memory=not self.is_interpreter)
+
+    def send(self, tensor: Tensor, pinned: Tensor, count: int) -> None:
+        """Copy the first values of pinned memory over those of `tensor`, after all that was launched before.
+
+        The host does not wait: the pinned memory must stay as it is until then.
+        """
+        tensor.view(-1)[:count].copy_(pinned[:count], non_blocking=True)
+
+    def fetch(self, pinned: Tensor, tensor: Tensor, count: int) -> Any:
+        """Copy the first values of `tensor` to pinned memory; returns what `wait` takes."""
+        pinned[:count].copy_(tensor.view(-1)[:count], non_blocking=True)
+        if self.is_interpreter:
+            return None
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._torch))
+        return event
+
+    def wait(self, event: Any) -> None:
+        """Wait until a `fetch` is done."""
+        if event is not None:
+            event.synchronize()
 
     def download(self, tensor: Tensor) -> npt.NDArray[Any]:
         """A copy on the host; waits for what was launched."""

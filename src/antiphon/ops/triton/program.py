@@ -2,90 +2,44 @@
 
 `ops.native.NativeOps` records into it as into the native program, so the fusions are decided in one place. A step
 launches the recorded kernels one after another; rows are computed whether or not others share the step, so results do
-not depend on what else runs. Tokens are drawn by the native sampler from logits that are copied to the host.
+not depend on what else runs. `submit` launches a step and `collect` waits for its tokens, so that the next step can be
+launched in between: a token that is still to come is read on the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from antiphon import _native
-from antiphon.footprint import CORRECTED_PANELS, ROW_ALIGNMENT, SPLIT_FLOATS
-from antiphon.ops.triton import attention as attention_kernels
+from antiphon.footprint import CORRECTED_PANELS, DRAW_FIELDS, ROW_ALIGNMENT, SPLIT_FLOATS
 from antiphon.ops.triton import head, norms, products
+from antiphon.ops.triton.attending import Attention
+from antiphon.ops.triton.buffers import FloatBuffer, ProgramShape, QuantizedBuffer
 from antiphon.ops.triton.device import Device, Tensor
+from antiphon.ops.triton.drawing import Drawing, Drawn, drawn, is_drawable, kind_of, row_parameters
+from antiphon.ops.triton.inputs import StepInputs
 from antiphon.ops.triton.layouts import DeviceMatrix, upload_matrix
+from antiphon.ops.triton.tables import launch_embed, upload_table
 from antiphon.ops.triton.tiles import GpuTiles, InterpreterTiles, Tiles, next_power_of_two
-from antiphon.ops.triton.work import AttentionCut, StepWork, plan_work
-from antiphon.step import ScheduledSequence
+from antiphon.ops.triton.work import AttentionCut
+from antiphon.step import SampleSpec, ScheduledSequence
+
+Outcome: TypeAlias = "_native.SampleOutcome | Drawn"
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramShape:
-    """Every size that a program needs; as `_native.ProgramShape`, with an int8 KV cache."""
+@dataclass(slots=True)
+class SubmittedStep:
+    """A step whose kernels were launched. `outcomes`: one for each sample; None: the device has it."""
 
-    max_tokens: int
-    max_sequences: int
-    vocabulary: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    context_length: int
-    num_blocks: int
-    rope_frequencies: Sequence[float]
-    rope_attention_factor: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class FloatBuffer:
-    values: Tensor  # float32 [capacity, width]
-    width: int
-    sampled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizedBuffer:
-    """Layout in `norms`; `capacity` rows a plane."""
-
-    codes: Tensor
-    scales: Tensor
-    sums: Tensor
-    width: int
-    planes: int
-    capacity: int
-    sampled: bool
-
-    def arguments(self) -> tuple[Tensor, Tensor, Tensor, int]:
-        """What kernels take of it, in order."""
-        return self.codes, self.scales, self.sums, self.capacity
-
-
-@dataclass(frozen=True, slots=True)
-class KvLayer:
-    k: Tensor
-    k_scales: Tensor
-    v: Tensor
-    v_scales: Tensor
-
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.k, self.k_scales, self.v, self.v_scales
-
-
-@dataclass(frozen=True, slots=True)
-class KeyBias:
-    """The part of K's bias that is not in the pool; `width`: pairs a KV head, a power of two; some may be unused."""
-
-    width: int
-    pairs: Tensor
-    first: Tensor
-    second: Tensor
-    turns: Tensor
-    counts: Tensor
+    outcomes: list[Outcome | None]
+    fetched: Tensor | None = None  # int32, the tokens of the outcomes from `first` on
+    event: Any = None
+    first: int = 0
 
 
 class Program:
@@ -116,52 +70,29 @@ class Program:
         self._first_drawing = -1  # the operation from which there is a row a drawn token
         self._floats: list[FloatBuffer] = []
         self._quantized: list[QuantizedBuffer] = []
-        self._table: _native.StoredMatrix | None = None
-        self._terms: Tensor | None = None
-        self._size = next_power_of_two(shape.head_dim)
-        self._run = shape.head_dim & -shape.head_dim  # of the Hadamard transform
         query_heads = shape.num_heads // shape.num_kv_heads
         state_floats = shape.num_kv_heads * (shape.head_dim + 17)
-        self._cut = cut or AttentionCut.of(query_heads, SPLIT_FLOATS // state_floats)
+        cut = cut or AttentionCut.of(query_heads, SPLIT_FLOATS // state_floats)
+        self._attention = Attention(device, shape, self._tiles, cut)
+        self._inputs = StepInputs(device, shape, cut)
         self._allocate()
 
     def _allocate(self) -> None:
         shape, device = self.shape, self._device
-        heads, dim, planes = shape.num_kv_heads, shape.head_dim, 2
-        tokens = shape.num_blocks * 32
-        self._pool = [
-            KvLayer(
-                device.zeros((tokens * heads * dim,), "int8"),
-                device.zeros((tokens * heads * dim // 32,), "float16"),
-                device.zeros((tokens * heads * dim,), "int8"),
-                device.zeros((tokens * heads,), "float16"),
-            )
-            for _ in range(shape.num_layers)
-        ]
-        cosines, sines = _native.rotary_tables(
-            list(shape.rope_frequencies), shape.rope_attention_factor, shape.context_length
-        )
-        self._cosines, self._sines = device.upload(cosines), device.upload(sines)
-        queries = shape.max_tokens * shape.num_heads * planes
-        self._q_codes = device.zeros((queries * dim,), "int8")
-        self._q_scales = device.zeros((queries * dim // 32,), "float32")
-        state_rows = shape.max_tokens * (shape.num_heads // heads) + self._cut.split_rows
-        self._state_outputs = device.zeros((state_rows * heads * dim,), "float32")
-        self._state_sums = device.zeros((state_rows * heads * 16,), "float32")
-        self._state_maxima = device.zeros((state_rows * heads,), "float32")
         self._logits = device.zeros((shape.max_sequences, shape.vocabulary), "float32")
         self._maxima_stride = -(-shape.vocabulary // 64) * 2
         self._maxima = device.zeros((shape.max_sequences, self._maxima_stride), "float32")
         self._chosen = device.zeros((shape.max_sequences, CORRECTED_PANELS), "int32")
-        self._drawn = device.zeros((shape.max_sequences,), "int32")
-        self._inputs: dict[str, Tensor] = {}
+        self._tokens = device.zeros((shape.max_sequences,), "int32")  # that were drawn last
+        self._drawing = Drawing(device, self._tiles, self._logits, self._inputs["parameters"], self._tokens)
+        self._fetched = [device.pinned(shape.max_sequences, "int32") for _ in range(2)]
+        self._places: dict[int, int] = {}  # of sequences in `_tokens`
+        self._num_last = 0  # rows of the last draw
 
     @property
     def block_bytes(self) -> int:
         """Of one KV block, all layers."""
-        shape = self.shape
-        values = shape.num_kv_heads * shape.head_dim * 32
-        return shape.num_layers * (2 * values + 2 * (values // 32) + 2 * shape.num_kv_heads * 32)
+        return self._attention.block_bytes
 
     # Recording; as _native.Program.
 
@@ -183,24 +114,22 @@ class Program:
         return -(-rows // ROW_ALIGNMENT) * ROW_ALIGNMENT
 
     def embed(self, table: _native.StoredMatrix, out: int) -> None:
-        target = self._floats[out]
-        rows = np.empty((self.shape.max_tokens, table.columns), np.float32)
-
-        def body() -> None:
-            table.dequantize_rows(self._token_ids, rows)
-            self._device.fill(target.values, rows[: len(self._token_ids)])
-
-        self._operations.append(body)
+        target, rows = self._floats[out], upload_table(self._device, table)
+        tokens = self._inputs["tokens"]
+        self._operations.append(
+            lambda: launch_embed(self._device, rows, self._rows(False), tokens, self._tokens, target.values)
+        )
 
     def reorder(self, source: int, order: Sequence[int], out: int) -> None:
         x, target = self._floats[source], self._floats[out]
         columns = self._device.upload(np.array(order, np.int32))
-        self._operations.append(lambda: self._take(x, self._drawn, columns, target, has_rows=False))
+        self._operations.append(lambda: self._take(x, columns, columns, target, has_rows=False))
 
     def select_rows(self, source: int, out: int) -> None:
         x, target = self._floats[source], self._floats[out]
         self._first_drawing = len(self._operations)
-        self._operations.append(lambda: self._take(x, self._drawn, self._drawn, target, has_rows=True))
+        rows = self._inputs["drawn_rows"]
+        self._operations.append(lambda: self._take(x, rows, rows, target, has_rows=True))
 
     def _take(self, x: FloatBuffer, rows: Tensor, columns: Tensor, out: FloatBuffer, *, has_rows: bool) -> None:
         at_once = min(1024, next_power_of_two(x.width))
@@ -290,89 +219,12 @@ class Program:
         epsilon: float,
         key_bias: Sequence[float] = (),
     ) -> None:
-        source, target, kv = self._floats[qkv], self._quantized[out], self._pool[layer]
-        bias = self._key_bias(np.array(key_bias, np.float32)) if any(key_bias) else None
-        norms = [self._device.upload(np.array(w, np.float32)) for w in (query_norm, key_norm)] if query_norm else []
-
-        def body() -> None:
-            self._rope_and_store(source, kv, norms, epsilon, target.planes, bias)
-            self._attend("small_items", self._cut.small_rows, kv, target.planes, bias)
-            self._attend("large_items", self._cut.large_rows, kv, target.planes, bias)
-            self._fold(target)
-
-        self._operations.append(body)
-
-    def _key_bias(self, key_bias: npt.NDArray[np.float32]) -> KeyBias:
-        shape, half = self.shape, self.shape.head_dim // 2
-        heads = key_bias.reshape(shape.num_kv_heads, 2, half)
-        pairs = [np.flatnonzero(head.any(axis=0)) for head in heads]
-        width = next_power_of_two(max(map(len, pairs)))
-        cosines, sines = _native.rotary_tables(list(shape.rope_frequencies), 1.0, 32)
-        numbers = np.zeros((len(heads), width), np.int32)
-        biases = np.zeros((2, len(heads), width), np.float32)
-        turns = np.zeros((len(heads), 2, width, 32), np.float32)
-        for h, chosen in enumerate(pairs):
-            numbers[h, : len(chosen)] = chosen
-            biases[:, h, : len(chosen)] = heads[h][:, chosen]
-            turns[h, 0, : len(chosen)], turns[h, 1, : len(chosen)] = cosines[:, chosen].T, sines[:, chosen].T
-        arrays = (numbers, biases[0], biases[1], turns, np.array([len(chosen) for chosen in pairs], np.int32))
-        terms = shape.max_tokens * shape.num_heads * 2 * width  # layers share them, and the widest needs the most
-        if self._terms is None or self._terms.shape[0] < terms:
-            self._terms = self._device.zeros((terms,), "float32")
-        return KeyBias(width, *map(self._device.upload, arrays))
-
-    def _head_constants(self, planes: int, bias: KeyBias | None) -> dict[str, int]:
-        shape = self.shape
-        constants = {"HEADS": shape.num_heads, "KV_HEADS": shape.num_kv_heads, "DIM": shape.head_dim}
-        return constants | {"SIZE": self._size, "PLANES": planes, "PAIRS": bias.width if bias else 0}
-
-    def _rope_and_store(
-        self,
-        qkv: FloatBuffer,
-        kv: KvLayer,
-        norms: Sequence[Tensor],
-        epsilon: float,
-        planes: int,
-        bias: KeyBias | None,
-    ) -> None:
-        shape, nothing = self.shape, self._cosines
-        rotation = np.float32(1) / np.sqrt(np.float32(self._run))
-        query_scale = rotation * (np.float32(1) / np.sqrt(np.float32(shape.head_dim)))
-        query_norm, key_norm = norms or (nothing, nothing)
-        biases = (
-            (bias.pairs, bias.first, bias.second, self._terms) if bias else (self._drawn, nothing, nothing, nothing)
+        source, target = self._floats[qkv], self._quantized[out]
+        bias = self._attention.upload_key_bias(np.array(key_bias, np.float32)) if any(key_bias) else None
+        weights = [self._device.upload(np.array(w, np.float32)) for w in (query_norm, key_norm)] if query_norm else []
+        self._operations.append(
+            lambda: self._attention.launch(self._inputs, source, layer, target, weights, epsilon, bias)
         )
-        rows = self._num_tokens
-        tile = self._tiles.rows(rows)
-        self._device.launch(
-            attention_kernels.rope_and_store, (-(-rows // tile), shape.num_heads + shape.num_kv_heads),
-            qkv.values, rows, self._inputs["positions"], self._inputs["blocks"], self._cosines, self._sines,
-            query_norm, key_norm, epsilon, float(query_scale), float(rotation), self._q_codes, self._q_scales,
-            *kv.tensors(), *biases, **self._head_constants(planes, bias), RUN=self._run, HAS_NORMS=bool(norms),
-            ROWS=tile, warps=1,
-        )  # fmt: skip
-
-    def _attend(self, items: str, rows: int, kv: KvLayer, planes: int, bias: KeyBias | None) -> None:
-        count = len(getattr(self._work, items))
-        nothing, numbers = self._cosines, self._drawn
-        biases = (self._terms, bias.turns, bias.pairs, bias.counts) if bias else (nothing, nothing, numbers, numbers)
-        self._device.launch(
-            attention_kernels.attend, (count, self.shape.num_kv_heads), self._inputs[items], self._inputs["tables"],
-            self._q_codes, self._q_scales, *kv.tensors(), self._cosines, self._sines, *biases, self._state_outputs,
-            self._state_sums, self._state_maxima, **self._head_constants(planes, bias), ROWS=rows, STAGES=2,
-            warps=4 if rows > 16 else 2,
-        )  # fmt: skip
-
-    def _fold(self, out: QuantizedBuffer) -> None:
-        constants = self._head_constants(out.planes, None)
-        del constants["PAIRS"]
-        rows = self._num_tokens
-        tile = self._tiles.rows(rows)
-        self._device.launch(
-            attention_kernels.fold, (-(-rows // tile), self.shape.num_heads), self._inputs["states"], rows,
-            self._inputs["positions"], self._state_outputs, self._state_sums, self._state_maxima, *out.arguments(),
-            **constants, ROWS=tile, warps=1,
-        )  # fmt: skip
 
     def logits(self, source: int, matrix: _native.PackedMatrix, wide: bool) -> None:
         x, weights = self._quantized[source], upload_matrix(self._device, matrix)
@@ -402,30 +254,83 @@ class Program:
 
     # Running.
 
-    def run(
+    def run(self, sequences: Sequence[ScheduledSequence], requests: Sequence[_native.SampleRequest]) -> list[Outcome]:
+        """One step; an outcome for each request, in the order of the sequences' samples."""
+        return self.collect(self.submit(sequences, requests))
+
+    def submit(
         self, sequences: Sequence[ScheduledSequence], requests: Sequence[_native.SampleRequest]
-    ) -> list[_native.SampleOutcome]:
-        """One step; an outcome for each request, in the order of the sequences' samples.
+    ) -> SubmittedStep:
+        """Launch one step. It waits for the device only where the host has to draw.
 
         `requests`: as many for each sequence as it has samples. Raises ValueError if the step does not fit.
         """
-        self._take_step(sequences)
+        rows = self._inputs.take(sequences, self._places)
         self._replay(0, self._first_drawing)
-        outcomes: list[_native.SampleOutcome] = []
-        most = self.shape.max_sequences
-        for first in range(0, len(self._sampled_rows), most):
-            rows = self._sampled_rows[first : first + most]
-            self._num_drawn = len(rows)
-            self._device.fill(self._drawn, np.array(rows, np.int32))
-            self._replay(self._first_drawing, len(self._operations))
-            self._last_logits = self._device.download(self._logits[: len(rows)])
-            copy = self._last_logits.copy() if first + most >= len(self._sampled_rows) else self._last_logits
-            outcomes += _native.sample_rows(self._host, copy, requests[first : first + most])
-        return outcomes
+        specs = [(sequence.sequence_id, spec) for sequence in sequences for spec in sequence.samples]
+        step, most = SubmittedStep([]), self.shape.max_sequences
+        self._num_last = 0
+        for first in range(0, len(rows), most):
+            step.outcomes = [*self.collect(step)]  # the inputs are used again, and so are the logits
+            part = slice(first, first + most)
+            self._places = {id: place for place, (id, _) in enumerate(specs[part])}
+            self._draw(step, rows[part], [spec for _, spec in specs[part]], requests[part])
+        return step
+
+    def collect(self, step: SubmittedStep) -> list[Outcome]:
+        """Wait for the tokens of a step."""
+        if step.fetched is not None:
+            self._device.wait(step.event)
+            self._on_progress()
+            tokens = step.fetched.numpy()
+            for place in range(step.first, len(step.outcomes)):
+                if step.outcomes[place] is None:
+                    step.outcomes[place] = drawn(int(tokens[place - step.first]))
+            step.fetched = None
+        return [outcome for outcome in step.outcomes if outcome is not None]
 
     def last_logits(self) -> npt.NDArray[np.float32]:
         """The last step's last sampled rows, float32 [rows, vocabulary], before penalties."""
-        return self._last_logits
+        return self._device.download(self._logits[: self._num_last])
+
+    def _draw(
+        self,
+        step: SubmittedStep,
+        rows: Sequence[int],
+        specs: Sequence[SampleSpec],
+        requests: Sequence[_native.SampleRequest],
+    ) -> None:
+        """Compute the logits of these rows, and draw: on the device what its kernels can, the rest on the host."""
+        self._inputs.num_drawn = self._num_last = count = len(rows)
+        self._inputs.put("drawn_rows", np.array(rows, np.int32))
+        self._replay(self._first_drawing, len(self._operations))
+        parameters = np.full((count, DRAW_FIELDS), -1, np.int32)
+        for_host = []
+        for place, spec in enumerate(specs):
+            if is_drawable(spec, self.shape.vocabulary):
+                parameters[place] = row_parameters(spec, self.shape.vocabulary)
+            else:
+                for_host.append(place)
+        step.first = len(step.outcomes)
+        step.outcomes = [*step.outcomes, *([None] * count)]
+        if len(for_host) < count:
+            self._inputs.put("parameters", parameters)
+            self._drawing.launch(count, kind_of(parameters))
+        if for_host:
+            self._draw_on_host(step, for_host, [requests[place] for place in for_host])
+        if len(for_host) < count:
+            self._fetched.reverse()
+            step.fetched = self._fetched[0]
+            step.event = self._device.fetch(step.fetched, self._tokens, count)
+
+    def _draw_on_host(
+        self, step: SubmittedStep, places: Sequence[int], requests: Sequence[_native.SampleRequest]
+    ) -> None:
+        logits = np.stack([self._device.download(self._logits[place]) for place in places])
+        outcomes = _native.sample_rows(self._host, logits, requests)
+        for place, outcome in zip(places, outcomes, strict=True):
+            step.outcomes[step.first + place] = outcome
+            self._device.fill(self._tokens[place : place + 1], np.array([outcome.token_id], np.int32))
 
     def _replay(self, begin: int, end: int) -> None:
         for operation in self._operations[begin:end]:
@@ -433,44 +338,4 @@ class Program:
             self._on_progress()
 
     def _rows(self, sampled: bool) -> int:
-        return self._num_drawn if sampled else self._num_tokens
-
-    def _take_step(self, sequences: Sequence[ScheduledSequence]) -> None:
-        for sequence in sequences:
-            self._check(sequence)
-        self._token_ids = [token_id for sequence in sequences for token_id in sequence.token_ids]
-        self._num_tokens = len(self._token_ids)
-        if self._num_tokens > self.shape.max_tokens or len(sequences) > self.shape.max_sequences:
-            raise ValueError("the step is larger than the program was made for")
-        self._sampled_rows: list[int] = []
-        end = 0
-        for sequence in sequences:
-            end += len(sequence.token_ids)
-            self._sampled_rows += range(end - len(sequence.samples), end)
-        self._last_logits = np.empty((0, self.shape.vocabulary), np.float32)
-        self._send(plan_work(sequences, self._cut))
-
-    def _send(self, work: StepWork) -> None:
-        self._work = work
-        for name in ("positions", "blocks", "tables", "small_items", "large_items", "states"):
-            self._put(name, getattr(work, name))
-
-    def _put(self, name: str, array: npt.NDArray[np.int32]) -> None:
-        """To the input of this name, which grows as needed."""
-        held = self._inputs.get(name)
-        if held is None or held.shape[0] < array.size:
-            self._inputs[name] = held = self._device.zeros((next_power_of_two(max(array.size, 1024)),), "int32")
-        self._device.fill(held, array)
-
-    def _check(self, sequence: ScheduledSequence) -> None:
-        """Raises ValueError for what the kernels would read or write out of bounds."""
-        shape, count = self.shape, len(sequence.token_ids)
-        end = sequence.num_computed_tokens + count
-        if not (count and sequence.num_computed_tokens >= 0 and end <= shape.context_length):
-            raise ValueError(f"tokens {sequence.num_computed_tokens} to {end} do not fit {shape.context_length}")
-        if len(sequence.samples) > count:
-            raise ValueError("more tokens are to be drawn than computed")
-        if len(sequence.block_table) * 32 < end or not all(0 <= b < shape.num_blocks for b in sequence.block_table):
-            raise ValueError("the block table does not fit the sequence or the pool")
-        if not all(0 <= token_id < shape.vocabulary for token_id in sequence.token_ids):
-            raise ValueError("a token id is outside the vocabulary")
+        return self._inputs.num_drawn if sampled else self._inputs.num_tokens

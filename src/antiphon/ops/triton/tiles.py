@@ -40,6 +40,14 @@ class Tiles(Protocol):
         """Panels of the head that share a program."""
         ...
 
+    def whole_runs(self, count: int) -> int:
+        """Of so many runs of 1,024 logits, those that a program loads at once."""
+        ...
+
+    def sampling_units(self, count: int) -> int:
+        """Of so many runs of 1,024 logits, those that a program walks over, 16 logits of each at a time."""
+        ...
+
 
 class GpuTiles:
     """Few rows wait for memory: small tiles keep all multiprocessors loading. Many rows wait for their products."""
@@ -58,6 +66,12 @@ class GpuTiles:
     def corrected_panels(self) -> int:
         return 2
 
+    def whole_runs(self, count: int) -> int:
+        return 1
+
+    def sampling_units(self, count: int) -> int:
+        return 16
+
 
 class InterpreterTiles:
     """As few programs as possible: each costs the interpreter milliseconds, however little it computes."""
@@ -70,3 +84,9 @@ class InterpreterTiles:
 
     def corrected_panels(self) -> int:
         return 64
+
+    def whole_runs(self, count: int) -> int:
+        return min(next_power_of_two(count), 64)
+
+    def sampling_units(self, count: int) -> int:
+        return min(next_power_of_two(count), 64)

@@ -1,0 +1,95 @@
+"""A step's inputs on the device: what the kernels read beside weights and buffers.
+
+Every input has a place of fixed size, so that launches of one step and the next differ in nothing but counts. The host
+writes to pinned memory, in two sets that take turns: the copies of one step may still run while the next is prepared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from antiphon.footprint import DRAW_FIELDS
+from antiphon.ops.triton.buffers import ProgramShape
+from antiphon.ops.triton.device import Device, Tensor
+from antiphon.ops.triton.work import BLOCK_TOKENS, ITEM_FIELDS, AttentionCut, plan_work
+from antiphon.step import PENDING, ScheduledSequence
+
+
+class StepInputs:
+    """The inputs of one step at a time."""
+
+    def __init__(self, device: Device, shape: ProgramShape, cut: AttentionCut) -> None:
+        self._device, self._shape, self._cut = device, shape, cut
+        query_heads = shape.num_heads // shape.num_kv_heads
+        items = shape.max_tokens + cut.split_rows // query_heads
+        blocks = -(-shape.context_length // BLOCK_TOKENS)
+        sizes = {
+            "tokens": shape.max_tokens,
+            "positions": shape.max_tokens,
+            "blocks": shape.max_tokens,
+            "tables": shape.max_sequences * blocks,
+            "small_items": items * ITEM_FIELDS,
+            "large_items": shape.max_tokens * ITEM_FIELDS,
+            "states": shape.max_tokens * 4,
+            "drawn_rows": shape.max_sequences,
+            "parameters": shape.max_sequences * DRAW_FIELDS,
+        }
+        self._held = {name: device.zeros((size,), "int32") for name, size in sizes.items()}
+        self._staged = [{name: device.pinned(size, "int32") for name, size in sizes.items()} for _ in range(2)]
+        self.counts = {"small_items": 0, "large_items": 0}
+        self.num_tokens = 0
+        self.num_drawn = 0  # rows of the part of the program that draws
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._held[name]
+
+    def put(self, name: str, array: npt.NDArray[np.int32]) -> None:
+        """Copy an array to the input of this name; the host does not wait."""
+        staged = self._staged[0][name]
+        flat = array.reshape(-1)
+        staged.numpy()[: flat.size] = flat
+        self._device.send(self._held[name], staged, flat.size)
+
+    def take(self, sequences: Sequence[ScheduledSequence], drawn_places: dict[int, int]) -> list[int]:
+        """Send a step; returns the rows after which a token is drawn, in the order of the sequences' samples.
+
+        `drawn_places`: the row of the last draw, by sequence, whose token a pending one is. Raises ValueError if the
+        step does not fit.
+        """
+        for sequence in sequences:
+            self._check(sequence, drawn_places)
+        num_tokens = sum(len(sequence.token_ids) for sequence in sequences)
+        if num_tokens > self._shape.max_tokens or len(sequences) > self._shape.max_sequences:
+            raise ValueError("the step is larger than the program was made for")
+        self._staged.reverse()
+        self.num_tokens = num_tokens
+        token_ids: list[int] = []
+        rows: list[int] = []
+        for sequence in sequences:
+            # A pending token is read from the last draw: -1 stands for its row 0, -2 for row 1, and so on.
+            token_ids += [-1 - drawn_places[sequence.sequence_id] if id == PENDING else id for id in sequence.token_ids]
+            rows += range(len(token_ids) - len(sequence.samples), len(token_ids))
+        work = plan_work(sequences, self._cut)
+        self.counts = {"small_items": len(work.small_items), "large_items": len(work.large_items)}
+        self.put("tokens", np.array(token_ids, np.int32))
+        for name in ("positions", "blocks", "tables", "small_items", "large_items", "states"):
+            self.put(name, getattr(work, name))
+        return rows
+
+    def _check(self, sequence: ScheduledSequence, drawn_places: dict[int, int]) -> None:
+        """Raises ValueError for what the kernels would read or write out of bounds."""
+        shape, count = self._shape, len(sequence.token_ids)
+        end = sequence.num_computed_tokens + count
+        if not (count and sequence.num_computed_tokens >= 0 and end <= shape.context_length):
+            raise ValueError(f"tokens {sequence.num_computed_tokens} to {end} do not fit {shape.context_length}")
+        if len(sequence.samples) > count:
+            raise ValueError("more tokens are to be drawn than computed")
+        if len(sequence.block_table) * 32 < end or not all(0 <= b < shape.num_blocks for b in sequence.block_table):
+            raise ValueError("the block table does not fit the sequence or the pool")
+        is_known = sequence.sequence_id in drawn_places
+        for token_id in sequence.token_ids:
+            if not (0 <= token_id < shape.vocabulary or (token_id == PENDING and is_known)):
+                raise ValueError("a token id is outside the vocabulary")

@@ -192,7 +192,6 @@ def _head(sizes: Sizes, step: Step, threads: int) -> Iterator[Loop]:
         users,
     )
     yield Loop("head", "choose", _even(users), rows=users)
-    yield Loop("head", "order", _even(1), rows=users)
     tasks = tasks_of_items(users * corrected, 16, threads, 16)
     read = users * corrected * PANEL / sizes.vocabulary * sizes.head_bytes  # rows rarely choose the same panels
     yield Loop("head", "correct", _even(tasks), read, products * corrected * PANEL, 1)

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <functional>
-#include <numeric>
 #include <vector>
 
 #include "work_split.h"
@@ -36,7 +35,6 @@ LmHead::LmHead(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t ma
       num_corrected_(std::min(kCorrectedPanels, num_panels_)),
       summaries_(to_size(max_rows * num_panels_) * sizeof(ShardSummary)),
       chosen_(to_size(max_rows * num_corrected_) * sizeof(int32_t)),
-      corrections_(to_size(max_rows * num_corrected_) * sizeof(Correction)),
       kernels_(kernels),
       pool_(pool),
       progress_(progress) {}
@@ -68,12 +66,9 @@ std::vector<LmHeadLoop> LmHead::loops(std::function<LmHeadInput()> input, const 
   }));
   if (!wide_) {
     loops.push_back(for_tokens(count, [this](int64_t row) { choose(row); }));
-    const auto once = [count] { return int64_t{count() > 0}; };
-    loops.push_back(for_tokens(once, [this, count](int64_t) { order_corrections(count()); }));
     const auto corrected = [this, count] { return count() * num_corrected_; };
     loops.push_back(for_panels(corrected, [this, input, &out](int64_t i) {
-      const Correction& correction = corrections_.as<Correction>()[i];
-      correct(input().rows, correction.row, correction.panel, out);
+      correct(input().rows, i / num_corrected_, chosen_.as<int32_t>()[i], out);
     }));
   }
   loops.push_back(for_tokens(count, [this, &out](int64_t row) { summarize(row, out); }));
@@ -116,17 +111,6 @@ void LmHead::choose(int64_t row) const {
   std::nth_element(panels.begin(), panels.begin() + num_corrected_ - 1, panels.end(), std::greater<>());
   std::transform(panels.begin(), panels.begin() + num_corrected_, chosen_.as<int32_t>() + row * num_corrected_,
                  [](uint64_t panel) { return static_cast<int32_t>(panel); });
-}
-
-// Sorts by panel (a counting sort), so that rows which correct the same panel read it from memory once, and panels are
-// read in the order in which they are stored.
-void LmHead::order_corrections(int64_t rows) const {
-  std::vector<int64_t> starts(to_size(num_panels_ + 1));
-  const auto* chosen = chosen_.as<int32_t>();
-  for (int64_t i = 0; i < rows * num_corrected_; ++i) ++starts[to_size(chosen[i] + 1)];
-  std::partial_sum(starts.begin(), starts.end(), starts.begin());
-  for (int64_t i = 0; i < rows * num_corrected_; ++i)
-    corrections_.as<Correction>()[starts[to_size(chosen[i])]++] = {chosen[i], static_cast<int32_t>(i / num_corrected_)};
 }
 
 void LmHead::correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const {

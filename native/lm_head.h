@@ -60,7 +60,6 @@ class LmHead {
   void multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const;
   void add_plane(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const;
   void choose(int64_t row) const;
-  void order_corrections(int64_t rows) const;
   void correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const;
   void summarize(int64_t row, const LogitRows& out) const;
   ShardSummary& summary(int64_t row, int64_t panel) const {
@@ -68,15 +67,10 @@ class LmHead {
   }
 
   std::shared_ptr<const PackedMatrix> matrix_;
-  struct Correction {
-    int32_t panel, row;
-  };
-
   bool wide_;
   int64_t num_panels_, num_corrected_;
-  Memory summaries_;    // of each panel's logits, [max_rows][panels]
-  Memory chosen_;       // the panels to correct, [max_rows][num_corrected_]
-  Memory corrections_;  // the same as Correction, by panel
+  Memory summaries_;  // of each panel's logits, [max_rows][panels]
+  Memory chosen_;     // the panels to correct, [max_rows][num_corrected_]
   const Kernels& kernels_;
   ThreadPool& pool_;
   Progress progress_;

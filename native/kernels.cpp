@@ -13,7 +13,9 @@
 #include ANTIPHON_VECTOR_HEADER
 
 namespace antiphon::ANTIPHON_ISA {
-#ifndef ANTIPHON_HAS_OWN_LINEAR_PANEL  // set by the vector header
+#if defined ANTIPHON_LINEAR_HEADER  // set by the vector header
+#include ANTIPHON_LINEAR_HEADER
+#elif !defined ANTIPHON_HAS_OWN_LINEAR_PANEL
 #include "generic/linear-inl.h"
 #endif
 #include "generic/elementwise-inl.h"

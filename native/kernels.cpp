@@ -13,7 +13,11 @@
 #include ANTIPHON_VECTOR_HEADER
 
 namespace antiphon::ANTIPHON_ISA {
+#ifdef ANTIPHON_LINEAR_HEADER  // set by the vector header
+#include ANTIPHON_LINEAR_HEADER
+#else
 #include "generic/linear-inl.h"
+#endif
 #include "generic/elementwise-inl.h"
 #include "generic/kv_pool-inl.h"
 #include "generic/attention-inl.h"

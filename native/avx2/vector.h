@@ -2,6 +2,8 @@
 #pragma once
 #include <immintrin.h>
 
+#define ANTIPHON_LINEAR_HEADER "avx2/linear-inl.h"
+
 namespace antiphon::avx2 {
 
 struct F32 {
@@ -104,85 +106,81 @@ static inline int32_t reduce_add_int(I32 v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 1)));
 }
 
-static inline __m256i broadcast4(const int8_t* activations) {
+static inline __m256i load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+static inline void store_bytes(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+static inline __m256i broadcast4(const void* p) {
   int32_t word;
-  __builtin_memcpy(&word, activations, sizeof word);
+  __builtin_memcpy(&word, p, sizeof word);
   return _mm256_set1_epi32(word);
 }
 
-struct Codes {  // a line of codes
-  __m256i low, high;
-};
-
-static inline Codes load_codes(const uint8_t* line) {
-  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(line)),
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line + 32))};
-}
-static inline void store_codes(uint8_t* line, Codes codes) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(line), codes.low);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(line + 32), codes.high);
-}
-static inline Codes low_nibbles(Codes both) {
-  const __m256i nibble = _mm256_set1_epi8(0x0F);
-  return {_mm256_and_si256(both.low, nibble), _mm256_and_si256(both.high, nibble)};
-}
-static inline Codes high_nibbles(Codes both) {
-  return low_nibbles({_mm256_srli_epi16(both.low, 4), _mm256_srli_epi16(both.high, 4)});
-}
-
-template <WeightFormat>
-struct Dot;
-
-// The empty asm keeps sums in their registers: left to itself, gcc adds all products of a group in a tree and spills
+// The empty asm keeps a sum in its register: left to itself, gcc adds all products of a group in a tree and spills
 // them.
-static inline void keep(__m256i& low, __m256i& high) { asm("" : "+x"(low), "+x"(high)); }
+static inline void keep(__m256i& sum) { asm("" : "+x"(sum)); }
+
+// How the products of 8 channels with a row are added up; linear-inl.h has the loops. `finish` adds what `start` has
+// not begun from.
+template <WeightFormat>
+struct DotProduct;
 
 // 4-bit codes: a pair of products is at most 2 * 15 * 128, and a group has 8 pairs, so int16 holds the whole group.
 template <>
-struct Dot<WeightFormat::kW4> {
-  __m256i low, high;
-  int32_t initial;
-  static Dot start(int32_t zero_point, int32_t sum) {
-    return {_mm256_setzero_si256(), _mm256_setzero_si256(), -zero_point * sum};
+struct DotProduct<WeightFormat::kW4> {
+  using Sum = __m256i;
+  static constexpr int kTileRows = 3;       // what the registers hold
+  static constexpr int kOperandBytes = 32;  // of a row
+  static inline Sum start(const int32_t*) { return _mm256_setzero_si256(); }
+  static inline __m256i operand(const int8_t* activations) { return broadcast4(activations); }
+  static inline void add(Sum& sum, __m256i codes, __m256i a) {
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, a));
+    keep(sum);
   }
-  void step(const Codes& codes, const int8_t* activations) {
-    const __m256i a = broadcast4(activations);
-    low = _mm256_add_epi16(low, _mm256_maddubs_epi16(codes.low, a));
-    high = _mm256_add_epi16(high, _mm256_maddubs_epi16(codes.high, a));
-    keep(low, high);
-  }
-  I32 finish() const {
-    const __m256i ones = _mm256_set1_epi16(1);
-    return add_int({_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones)}, set1_int(initial));
+  static inline __m256i finish(Sum sum, const int32_t* from) {
+    return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), broadcast4(from));
   }
 };
 
-// 8-bit codes would saturate maddubs. Less 128 they are signed, and |w| times a with w's sign stays within int16: a
-// pair is at most 2 * 128 * 127.
+// 8-bit codes would overflow int16. An activation is split instead, into 16 * high + low with high in [-8, 8] and low
+// in
+// [-8, 7]: 8 pairs of products with either are at most 8 * 2 * 255 * 8, which int16 holds.
 template <>
-struct Dot<WeightFormat::kW8> {
-  I32 sum;
-  static Dot start(int32_t zero_point, int32_t sum) { return {set1_int((128 - zero_point) * sum)}; }
-  static __m256i products(__m256i codes, __m256i a) {
-    const __m256i w = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w));
-    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+struct DotProduct<WeightFormat::kW8> {
+  struct Sum {
+    __m256i high, low;
+  };
+  struct Operand {
+    __m256i high, low;
+  };
+  static constexpr int kTileRows = 1;
+  static constexpr int kOperandBytes = 64;  // 32 high parts, 32 low ones
+  static inline void split(const int8_t* activations, int8_t* operands) {
+    const __m256i a = load_bytes(activations), unsigned_a = _mm256_xor_si256(a, _mm256_set1_epi8(-128));
+    const __m256i half = _mm256_avg_epu8(unsigned_a, _mm256_set1_epi8(7));  // (a + 128 + 8) / 2, which cannot overflow
+    const __m256i sixteenth = _mm256_and_si256(_mm256_srli_epi16(half, 3), _mm256_set1_epi8(0x1F));
+    const __m256i high = _mm256_sub_epi8(sixteenth, _mm256_set1_epi8(8));
+    const __m256i high_part = _mm256_and_si256(_mm256_slli_epi16(high, 4), _mm256_set1_epi8(-16));
+    store_bytes(operands, high);
+    store_bytes(operands + 32, _mm256_sub_epi8(a, high_part));
   }
-  void step(const Codes& codes, const int8_t* activations) {
-    const __m256i a = broadcast4(activations);
-    sum = add_int(sum, {products(codes.low, a), products(codes.high, a)});
-    keep(sum.low, sum.high);
+  static inline Sum start(const int32_t*) { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static inline Operand operand(const int8_t* operands) { return {broadcast4(operands), broadcast4(operands + 32)}; }
+  static inline void add(Sum& sum, __m256i codes, const Operand& a) {
+    sum.high = _mm256_add_epi16(sum.high, _mm256_maddubs_epi16(codes, a.high));
+    keep(sum.high);
+    sum.low = _mm256_add_epi16(sum.low, _mm256_maddubs_epi16(codes, a.low));
+    keep(sum.low);
   }
-  I32 finish() const { return sum; }
+  static inline __m256i finish(const Sum& sum, const int32_t* from) {
+    const __m256i high = _mm256_madd_epi16(sum.high, _mm256_set1_epi16(16));
+    const __m256i low = _mm256_madd_epi16(sum.low, _mm256_set1_epi16(1));
+    return _mm256_add_epi32(_mm256_add_epi32(high, low), broadcast4(from));
+  }
 };
 
 static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 static inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
-// Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
-constexpr int kTileRows = 2;
+// Rows that share one pass over a KV block in half precision: what the registers hold.
 constexpr int kAttendRows = 2;
 constexpr int kAttendRest = 1;
-// Up to so many rows 4-bit codes are split in registers; for more they are split once, into memory.
-constexpr int64_t kUnsplitRows = 4;
 
 }  // namespace antiphon::avx2

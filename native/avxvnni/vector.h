@@ -21,15 +21,17 @@ static inline __m256i add_products(__m256i sum, __m256i codes, __m256i a) {
 }
 
 template <WeightFormat>
-struct Dot {
-  I32 sum;
-  static Dot start(int32_t zero_point, int32_t sum) { return {set1_int(-zero_point * sum)}; }
-  void step(const Codes& codes, const int8_t* activations) {
-    const __m256i a = broadcast4(activations);
-    sum = {add_products(sum.low, codes.low, a), add_products(sum.high, codes.high, a)};
-    keep(sum.low, sum.high);
+struct DotProduct {
+  using Sum = __m256i;
+  static constexpr int kTileRows = 3;
+  static constexpr int kOperandBytes = 32;
+  static inline Sum start(const int32_t* from) { return broadcast4(from); }
+  static inline __m256i operand(const int8_t* activations) { return broadcast4(activations); }
+  static inline void add(Sum& sum, __m256i codes, __m256i a) {
+    sum = add_products(sum, codes, a);
+    keep(sum);
   }
-  I32 finish() const { return sum; }
+  static inline __m256i finish(Sum sum, const int32_t*) { return sum; }
 };
 
 }  // namespace antiphon::avxvnni

@@ -1,6 +1,8 @@
 // A panel of a quantized matrix product, written once over the vector layer. Included inside an instruction set's
 // namespace; see kernels.h for the layouts and for what is promised about the bits.
 
+#include "row_tiles-inl.h"
+
 // Where a tile finds the 8 lines of a half group: each by itself or, of 4-bit codes, two in one.
 struct WholeLines {
   static constexpr int64_t kHalfBytes = 512;
@@ -70,21 +72,6 @@ static inline void multiply_group(const GroupOperands& group, int64_t row, float
   }
 }
 
-// `num_rows` (at least one) in as few tiles as possible, and these as equal as possible: 10 rows are 5 and 5, not 6, 3
-// and 1. Each tile reads the weights of its group again.
-struct Tiles {
-  int64_t height;    // rows of the first tiles; the others have one less
-  int64_t num_high;  // tiles of that height
-  int64_t num_low;
-
-  explicit Tiles(int64_t num_rows) {
-    const int64_t num_tiles = (num_rows + kTileRows - 1) / kTileRows;
-    height = (num_rows + num_tiles - 1) / num_tiles;
-    num_low = num_tiles * height - num_rows;
-    num_high = num_tiles - num_low;
-  }
-};
-
 template <WeightFormat Format, class Lines, int Halves, int Rows, bool HasScales = true>
 static inline int64_t multiply_tiles(const GroupOperands& group, int64_t row, int64_t num_tiles, float* out) {
   for (; num_tiles > 0; --num_tiles, row += Rows)
@@ -106,7 +93,7 @@ static inline void multiply_rows(const GroupOperands& group, const Tiles& tiles,
 // point of 128 and no scales, to `out`: attention's second product, for a panel of the head's channels.
 static inline void multiply_values(const uint8_t* values, const QuantizedRows& weights, int64_t rows, float* out) {
   const GroupOperands group{values, nullptr, nullptr, 128, weights.codes, weights.scales, weights.sums};
-  multiply_rows<WeightFormat::kW8, WholeLines, 2, false>(group, Tiles(rows), out);
+  multiply_rows<WeightFormat::kW8, WholeLines, 2, false>(group, Tiles(rows, kTileRows), out);
 }
 
 #ifndef ANTIPHON_HAS_OWN_LINEAR_PANEL  // set by the vector header
@@ -124,30 +111,25 @@ template <WeightFormat Format, int Halves>
 static void linear_panel_of(const PackedView& matrix, int64_t panel, int64_t first_half, const QuantizedRows& in,
                             int64_t first_row, int64_t num_rows, float* out) {
   alignas(64) uint8_t lines[kPanel * kGroup];
-  // Who waits for memory, as few rows do and attention, has more on its way at once into the second-level cache. Many
-  // rows wait for their products, and want the next lines at hand. (In a function of its own gcc takes all this for
-  // nothing.)
-  constexpr int64_t kFarGroups = 16, kNearGroups = 4;
-  const bool far = num_rows <= 4 || matrix.ahead;
   const bool split = Format == WeightFormat::kW4 && num_rows > kUnsplitRows;
   if (num_rows == 0) return;
-  const Tiles tiles(num_rows);
+  const Tiles tiles(num_rows, kTileRows);
+  const Prefetch next(matrix, num_rows);
   const int64_t groups = matrix.columns / kGroup;
   const int64_t code_bytes = group_code_bytes(Format), read_bytes = code_bytes / 2 * Halves;
-  const int64_t groups_ahead = far ? kFarGroups : kNearGroups;
-  const int64_t ahead = matrix.ahead ? matrix.ahead : groups_ahead * code_bytes;
   const uint8_t* packed = matrix.codes + panel * groups * code_bytes + first_half * (code_bytes / 2);
   out += 16 * first_half;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
-    if (far)
-      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + ahead + i);
+    // gcc would remove a function that only prefetches.
+    if (next.far)
+      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + next.bytes + i);
     else
-      for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + ahead + i);
+      for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + next.bytes + i);
     const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel + 16 * first_half;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
     if (!matrix.ahead) {  // scales are a ninth of what is read; attention's are in the block that it prefetches itself
-      prefetch_far(matrix.scales + scale_at + groups_ahead * kPanel);
-      if (mins) prefetch_far(mins + groups_ahead * kPanel);
+      prefetch_far(matrix.scales + scale_at + next.groups * kPanel);
+      if (mins) prefetch_far(mins + next.groups * kPanel);
     }
     GroupOperands group{
         packed,      matrix.scales + scale_at, mins, matrix.zero_point, in.codes + at * kGroup, in.scales + at,

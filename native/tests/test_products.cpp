@@ -49,6 +49,53 @@ void check_every_height(Random& random, const PackedMatrix& matrix) {
     }
 }
 
+// More rows than the kernels for products are asked for; attention has so many.
+void check_many_rows(Random& random, const PackedMatrix& matrix) {
+  constexpr int64_t kRows = 2 * kRowChunk + 3;
+  const PackedView view = matrix.view();
+  Activations in(view.columns, kRows);
+  in.fill(random);
+  std::vector<float> expected(kRows * kPanel);
+  kScalarKernels.linear_panel(view, 0, in.view(), 0, kRows, expected.data());
+  for (const Kernels* kernels : kernels_to_test()) {
+    std::vector<float> out(expected.size());
+    kernels->linear_panel(view, 0, in.view(), 0, kRows, out.data());
+    CHECK(same_bits(out, expected));
+  }
+}
+
+// The largest sums that codes and activations can have, of either sign: no instruction set's integers overflow.
+void check_extremes(const std::string& type, ThreadPool& pool) {
+  constexpr int64_t kRows = 9;
+  Random random(3);
+  const StorageLayout& layout = layout_of(type);
+  std::vector<uint8_t> data = weights(random, type, kPanel, 32 * layout.block_groups);
+  for (size_t at = 0; at < data.size(); ++at) {
+    const size_t channel = at / layout.block_bytes, offset = at % layout.block_bytes;
+    if (offset < 2 * half_offsets(type).size()) continue;
+    const uint8_t codes[] = {0x00, 0xFF, 0x7F, 0x80, static_cast<uint8_t>(offset % 2 ? 0x7F : 0x80), 0xF0, 0x0F, 0x88};
+    data[at] = codes[channel % 8];
+  }
+  const PackedMatrix matrix(
+      {stored_matrix(data.data(), data.size(), storage_type(type), kPanel, 32 * layout.block_groups)}, false, pool);
+  Activations in(32 * layout.block_groups, kRows);
+  for (size_t i = 0; i < in.codes.size(); ++i) {
+    const size_t row = i / 32 % kRows, k = i % 32;
+    const int signs[] = {1, -1, k % 2 ? 1 : -1, k % 4 < 2 ? 1 : -1, k < 16 ? 1 : -1};
+    const int sizes[] = {127, 120, 119, 8, 7, 1};
+    in.codes[i] = static_cast<int8_t>(signs[row % 5] * sizes[row < 5 ? 0 : row - 4]);
+    in.scales[i / 32] = 1.0f;
+    in.sums[i / 32] += in.codes[i];
+  }
+  std::vector<float> expected(kRows * kPanel);
+  kScalarKernels.linear_panel(matrix.view(), 0, in.view(), 0, kRows, expected.data());
+  for (const Kernels* kernels : kernels_to_test()) {
+    std::vector<float> out(expected.size());
+    kernels->linear_panel(matrix.view(), 0, in.view(), 0, kRows, out.data());
+    CHECK(same_bits(out, expected));
+  }
+}
+
 void check_elementwise(Random& random, int64_t width, int64_t planes, float size) {
   const std::vector<float> x = random.reals(static_cast<size_t>(width), size), w = random.reals(x.size(), 2.0f);
   Activations expected(width, 3 * planes, planes);
@@ -103,12 +150,14 @@ void test_products() {
       CHECK(matrix.num_panels() == (rows + more + 31) / 32);
       check_panels(random, matrix, random.between(1, 40));
       if (left == right) check_every_height(random, matrix);
+      if (left == right) check_many_rows(random, matrix);
       const auto gate = weights(random, left, 64, columns), up = weights(random, right, 64, columns);
       const PackedMatrix pair({stored_matrix(gate.data(), gate.size(), storage_type(left), 64, columns),
                                stored_matrix(up.data(), up.size(), storage_type(right), 64, columns)},
                               true, pool);
       check_panels(random, pair, random.between(1, 15));
     }
+  for (const char* type : {"Q4_0", "Q4_1", "Q8_0", "Q5_1"}) check_extremes(type, pool);
   for (const float size : {0.0f, 1e-38f, 1e-20f, 1.0f, 100.0f, 1e18f, 3e38f})
     for (int64_t width = 32; width <= 224; width += 96)
       for (int64_t planes = 1; planes <= 2; ++planes) check_elementwise(random, width, planes, size);

@@ -13,9 +13,7 @@
 #include ANTIPHON_VECTOR_HEADER
 
 namespace antiphon::ANTIPHON_ISA {
-#ifndef ANTIPHON_HAS_OWN_LINEAR_PANEL  // set by the vector header
 #include "generic/linear-inl.h"
-#endif
 #include "generic/elementwise-inl.h"
 #include "generic/kv_pool-inl.h"
 #include "generic/attention-inl.h"

@@ -51,10 +51,9 @@ static inline void store_half(uint16_t* p, F32 v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.high, _MM_FROUND_TO_NEAREST_INT));
 }
 static inline I32 round_to_int(F32 a) { return {_mm256_cvtps_epi32(a.low), _mm256_cvtps_epi32(a.high)}; }
-static inline F32 power_of_two(I32 n) {
-  const __m256i exponent_bias = _mm256_set1_epi32(127);
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.low, exponent_bias), 23)),
-          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.high, exponent_bias), 23))};
+static inline F32 times_power_of_two(F32 a, I32 n) {
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.low), _mm256_slli_epi32(n.low, 23))),
+          _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.high), _mm256_slli_epi32(n.high, 23)))};
 }
 static inline void store_int8(int8_t* p, I32 v) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v.low, v.high), 0xD8);
@@ -88,6 +87,15 @@ static inline float reduce_max(F32 v) {
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+static inline float largest_magnitude(F32 a, F32 b) {
+  const F32 x = abs(a), y = abs(b);
+  const __m256i left = _mm256_max_epi32(_mm256_castps_si256(x.low), _mm256_castps_si256(x.high));
+  const __m256i right = _mm256_max_epi32(_mm256_castps_si256(y.low), _mm256_castps_si256(y.high));
+  const __m256i eight = _mm256_max_epi32(left, right);
+  const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1))));
 }
 static inline int32_t reduce_add_int(I32 v) {
   const __m256i eight = _mm256_add_epi32(v.low, v.high);

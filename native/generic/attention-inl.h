@@ -10,13 +10,14 @@
 
 // Scores against K in int8: a product of the quantized queries with a panel, a query's planes added.
 static inline void score_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv) {
-  for (int64_t i = 0; i < s.rows * s.planes * kBlockTokens; i += 16) store(s.products + i, set1(0.0f));
-  linear_panel(kv.key_panel(block.keys, block.ahead()), 0, s.quantized_queries, 0, s.rows * s.planes, s.products);
+  float* products = s.planes == 1 ? s.weights : s.products;
+  for (int64_t i = 0; i < s.rows * s.planes * kBlockTokens; i += 16) store(products + i, set1(0.0f));
+  linear_panel(kv.key_panel(block.keys, block.ahead()), 0, s.quantized_queries, 0, s.rows * s.planes, products);
+  if (s.planes == 1) return;
   for (int64_t row = 0; row < s.rows; ++row)
     for (int64_t lane = 0; lane < kBlockTokens; lane += 16) {
-      const float* product = s.products + row * s.planes * kBlockTokens + lane;
-      const F32 score = s.planes == 1 ? load(product) : add(load(product), load(product + kBlockTokens));
-      store(s.weights + row * kBlockTokens + lane, score);
+      const float* product = products + row * 2 * kBlockTokens + lane;
+      store(s.weights + row * kBlockTokens + lane, add(load(product), load(product + kBlockTokens)));
     }
 }
 
@@ -69,20 +70,29 @@ static inline void soften_row(const AttentionScratch& s, int64_t row, int64_t vi
     s.corrections[row] = 1.0f;
     return;
   }
+  const bool whole = visible >= kBlockTokens;
   const Mask left_mask = first_lanes(visible), right_mask = first_lanes(visible > 16 ? visible - 16 : 0);
-  const F32 lowest = set1(-__builtin_inff());
-  const F32 left = select(left_mask, load(weights), lowest), right = select(right_mask, load(weights + 16), lowest);
-  const float block_maximum = reduce_max(max(left, right));
-  const float maximum = block_maximum > s.maxima[row] ? block_maximum : s.maxima[row];
-  const F32 top = set1(maximum), zero = set1(0.0f);
-  const F32 left_weight = select(left_mask, exponential(sub(left, top)), zero);
-  const F32 right_weight = select(right_mask, exponential(sub(right, top)), zero);
-  alignas(64) float correction[16];
-  store(correction, exponential(sub(set1(s.maxima[row]), top)));
+  F32 left = load(weights), right = load(weights + 16);
+  if (!whole) {
+    const F32 lowest = set1(-__builtin_inff());
+    left = select(left_mask, left, lowest);
+    right = select(right_mask, right, lowest);
+  }
+  const float before = s.maxima[row], block_maximum = reduce_max(max(left, right));
+  const float maximum = block_maximum > before ? block_maximum : before;
+  const F32 top = set1(maximum);
+  left = exponential(sub(left, top));
+  right = exponential(sub(right, top));
+  if (!whole) {
+    left = select(left_mask, left, set1(0.0f));
+    right = select(right_mask, right, set1(0.0f));
+  }
+  alignas(64) float correction[16] = {1.0f};
+  if (maximum != before) store(correction, exponential(sub(set1(before), top)));
   float* sums = s.sums + row * 16;
-  store(sums, fma(load(sums), set1(correction[0]), add(left_weight, right_weight)));
-  store(weights, left_weight);
-  store(weights + 16, right_weight);
+  store(sums, fma(load(sums), set1(correction[0]), add(left, right)));
+  store(weights, left);
+  store(weights + 16, right);
   s.maxima[row] = maximum;
   s.corrections[row] = correction[0];
 }
@@ -113,9 +123,14 @@ static inline void accumulate_int8(const AttentionScratch& s, const BlockView& b
     prefetch_far(block.next + kv.values_at() + kv.vector_bytes());
   }
   correct_outputs(s, kv.head_dim);
+  const Tiles tiles(s.rows * s.planes);
+  const QuantizedRows& weights = s.quantized_weights;
   for (int64_t panel = 0; panel < kv.head_dim / kPanel; ++panel) {
-    linear_panel(kv.value_panel(block.values, panel, block.ahead()), 0, s.quantized_weights, 0, s.rows * s.planes,
-                 s.output(0, panel * kPanel));
+    const uint8_t* codes = block.values + panel * kPanel * kBlockTokens;
+    if (block.next)
+      for (int64_t i = 0; i < kPanel * kBlockTokens; i += 64) prefetch_far(codes + block.ahead() + i);
+    const GroupOperands group{codes, nullptr, nullptr, 128, weights.codes, weights.scales, weights.sums};
+    multiply_rows<WeightFormat::kW8, WholeLines, 2, false>(group, tiles, s.output(0, panel * kPanel));
   }
 }
 

@@ -16,7 +16,7 @@ static inline F32 exponential(F32 x) {
   p = fma(p, r, set1(0.5f));
   p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
-  return mul(p, power_of_two(n));
+  return times_power_of_two(p, n);
 }
 
 // 16 values as codes from -127 to 127; what is not a number becomes some code.
@@ -28,15 +28,13 @@ static inline I32 to_codes(F32 x, float inverse) {
 // carried on instead of being rounded into something plausible. Below 1e-36, where an inverse would overflow, all is
 // zero.
 static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
-  const F32 zero = set1(0.0f);
-  const float taint = reduce_add(fma(b, zero, mul(a, zero)));
-  const float largest = reduce_max(max(abs(a), abs(b)));
+  const float largest = largest_magnitude(a, b);
   const float inverse = largest > 1e-36f ? 127.0f / largest : 0.0f;
   const I32 low = to_codes(a, inverse), high = to_codes(b, inverse);
   store_int8(codes, low);
   store_int8(codes + 16, high);
   *sum = reduce_add_int(add_int(low, high));
-  return largest * (1.0f / 127.0f) + taint;
+  return largest * (1.0f / 127.0f) + largest * 0.0f;
 }
 
 // Writes a group of token `row`, in as many planes as `out` has. What the first plane leaves is at most half its scale.

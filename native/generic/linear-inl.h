@@ -25,8 +25,9 @@ struct GroupOperands {
 };
 
 // `Rows` rows of activations times one group of a panel (two halves) or of half a panel: exact integers, then one fused
-// multiply-add for each channel. The rows of `out` are kPanel apart in both cases.
-template <WeightFormat Format, class Lines, int Halves, int Rows>
+// multiply-add for each channel. The rows of `out` are kPanel apart in both cases. With `HasScales` false, the
+// channels' scales are all one.
+template <WeightFormat Format, class Lines, int Halves, int Rows, bool HasScales = true>
 static inline void multiply_group(const GroupOperands& group, int64_t row, float* out) {
   // A sum has to wait for its last product. Where a tile has one row, every other line adds to a sum of its own.
   constexpr int kSums = Rows == 1 ? 2 : 1;
@@ -45,8 +46,8 @@ static inline void multiply_group(const GroupOperands& group, int64_t row, float
     if constexpr (Halves == 2)
       for (int r = 0; r < Rows; ++r) right[first + r].step(right_codes, codes + kGroup * r);
   }
-  const F32 left_scale = load_half(group.weight_scales);
-  const F32 right_scale = Halves == 2 ? load_half(group.weight_scales + 16) : left_scale;
+  const F32 left_scale = HasScales ? load_half(group.weight_scales) : set1(1.0f);
+  const F32 right_scale = HasScales && Halves == 2 ? load_half(group.weight_scales + 16) : left_scale;
   for (int r = 0; r < Rows; ++r) {
     I32 left_sum = left[r].finish(), right_sum = right[r].finish();
     if (kSums == 2) {
@@ -54,13 +55,15 @@ static inline void multiply_group(const GroupOperands& group, int64_t row, float
       right_sum = add_int(right_sum, right[1].finish());
     }
     const float scale = group.scales[row + r];
+    const F32 left_factor = HasScales ? mul(left_scale, set1(scale)) : set1(scale);
     float* to = out + kPanel * (row + r);
     const float offset = group.mins ? scale * static_cast<float>(group.sums[row + r]) : 0.0f;
-    F32 left_out = fma(from_int(left_sum), mul(left_scale, set1(scale)), load(to));
+    F32 left_out = fma(from_int(left_sum), left_factor, load(to));
     if (group.mins) left_out = fma(load_half(group.mins), set1(offset), left_out);
     store(to, left_out);
     if constexpr (Halves == 2) {
-      F32 right_out = fma(from_int(right_sum), mul(right_scale, set1(scale)), load(to + 16));
+      const F32 right_factor = HasScales ? mul(right_scale, set1(scale)) : set1(scale);
+      F32 right_out = fma(from_int(right_sum), right_factor, load(to + 16));
       if (group.mins) right_out = fma(load_half(group.mins + 16), set1(offset), right_out);
       store(to + 16, right_out);
     }
@@ -82,21 +85,24 @@ struct Tiles {
   }
 };
 
-template <WeightFormat Format, class Lines, int Halves, int Rows>
+template <WeightFormat Format, class Lines, int Halves, int Rows, bool HasScales = true>
 static inline int64_t multiply_tiles(const GroupOperands& group, int64_t row, int64_t num_tiles, float* out) {
-  for (; num_tiles > 0; --num_tiles, row += Rows) multiply_group<Format, Lines, Halves, Rows>(group, row, out);
+  for (; num_tiles > 0; --num_tiles, row += Rows)
+    multiply_group<Format, Lines, Halves, Rows, HasScales>(group, row, out);
   return row;
 }
 
 // Finds the tiles' height among those that are compiled.
-template <WeightFormat Format, class Lines, int Halves, int Rows = kTileRows>
+template <WeightFormat Format, class Lines, int Halves, bool HasScales = true, int Rows = kTileRows>
 static inline void multiply_rows(const GroupOperands& group, const Tiles& tiles, float* out) {
   if constexpr (Rows > 1) {
-    if (tiles.height != Rows) return multiply_rows<Format, Lines, Halves, Rows - 1>(group, tiles, out);
+    if (tiles.height != Rows) return multiply_rows<Format, Lines, Halves, HasScales, Rows - 1>(group, tiles, out);
   }
-  const int64_t row = multiply_tiles<Format, Lines, Halves, Rows>(group, 0, tiles.num_high, out);
-  if constexpr (Rows > 1) multiply_tiles<Format, Lines, Halves, Rows - 1>(group, row, tiles.num_low, out);
+  const int64_t row = multiply_tiles<Format, Lines, Halves, Rows, HasScales>(group, 0, tiles.num_high, out);
+  if constexpr (Rows > 1) multiply_tiles<Format, Lines, Halves, Rows - 1, HasScales>(group, row, tiles.num_low, out);
 }
+
+#ifndef ANTIPHON_HAS_OWN_LINEAR_PANEL  // set by the vector header
 
 template <int Halves>
 static inline void split_group(const uint8_t* packed, uint8_t* lines) {
@@ -121,7 +127,8 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, int64_t fir
   const Tiles tiles(num_rows);
   const int64_t groups = matrix.columns / kGroup;
   const int64_t code_bytes = group_code_bytes(Format), read_bytes = code_bytes / 2 * Halves;
-  const int64_t ahead = matrix.ahead ? matrix.ahead : (far ? kFarGroups : kNearGroups) * code_bytes;
+  const int64_t groups_ahead = far ? kFarGroups : kNearGroups;
+  const int64_t ahead = matrix.ahead ? matrix.ahead : groups_ahead * code_bytes;
   const uint8_t* packed = matrix.codes + panel * groups * code_bytes + first_half * (code_bytes / 2);
   out += 16 * first_half;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
@@ -131,6 +138,10 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, int64_t fir
       for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + ahead + i);
     const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel + 16 * first_half;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
+    if (!matrix.ahead) {  // scales are a ninth of what is read; attention's are in the block that it prefetches itself
+      prefetch_far(matrix.scales + scale_at + groups_ahead * kPanel);
+      if (mins) prefetch_far(mins + groups_ahead * kPanel);
+    }
     GroupOperands group{
         packed,      matrix.scales + scale_at, mins, matrix.zero_point, in.codes + at * kGroup, in.scales + at,
         in.sums + at};
@@ -162,3 +173,4 @@ static void linear_half_panel(const PackedView& matrix, int64_t panel, int64_t h
   else
     linear_panel_of<WeightFormat::kW8, 1>(matrix, panel, half, in, first_row, num_rows, out);
 }
+#endif

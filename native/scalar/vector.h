@@ -91,9 +91,11 @@ static inline I32 round_to_int(F32 a) {
   I32 result;
   ANTIPHON_LANES(round_lane(a.lane[i]));
 }
-static inline F32 power_of_two(I32 n) {  // n in [-126, 127]
+// n is added to the exponent, which must not leave the range of normal numbers. Not-a-number times 2^INT32_MIN, what
+// `round_to_int` makes of it, stays what it is.
+static inline F32 times_power_of_two(F32 a, I32 n) {
   F32 result;
-  ANTIPHON_LANES(bits_to_float(static_cast<uint32_t>(n.lane[i] + 127) << 23));
+  ANTIPHON_LANES(bits_to_float(float_to_bits(a.lane[i]) + (static_cast<uint32_t>(n.lane[i]) << 23)));
 }
 static inline void store_int8(int8_t* p, I32 v) {  // saturating
   for (int i = 0; i < 16; ++i) {
@@ -132,6 +134,15 @@ static inline float reduce_max(F32 v) {
   for (int width = 8; width; width /= 2)
     for (int i = 0; i < width; ++i) v.lane[i] = v.lane[i] > v.lane[i + width] ? v.lane[i] : v.lane[i + width];
   return v.lane[0];
+}
+// Of 32 values; infinite or not-a-number if one of them is, since magnitudes are in the order of their bits.
+static inline float largest_magnitude(F32 a, F32 b) {
+  uint32_t largest = 0;
+  for (int i = 0; i < 32; ++i) {
+    const uint32_t bits = float_to_bits(i < 16 ? a.lane[i] : b.lane[i - 16]) & 0x7FFFFFFFu;
+    largest = bits > largest ? bits : largest;
+  }
+  return bits_to_float(largest);
 }
 static inline int32_t reduce_add_int(I32 v) {
   int32_t sum = 0;

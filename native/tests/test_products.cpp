@@ -1,6 +1,7 @@
 // Norms, packed products and activations on odd shapes: every instruction set gives the scalar one's bits, and reads
 // and writes nothing beyond what it was given.
 #include <algorithm>
+#include <cmath>
 
 #include "dispatch.h"
 #include "inputs.h"
@@ -67,6 +68,24 @@ void check_elementwise(Random& random, int64_t width, int64_t planes, float size
   }
 }
 
+// A value that is not finite makes its group's scale not-a-number, in every plane, and changes no other row.
+void check_not_finite(Random& random, int64_t planes, float bad) {
+  const std::vector<float> gate = random.reals(3 * kPanel, 2.0f);
+  std::vector<float> up = random.reals(3 * kPanel, 2.0f);
+  Activations sound(kGroup, 3 * planes, planes);
+  kScalarKernels.silu_mul(gate.data(), up.data(), 3, sound.view(), 0, 0);
+  up[static_cast<size_t>(kPanel + random.between(0, kPanel - 1))] = bad;
+  for (const Kernels* kernels : kernels_to_test()) {
+    Activations out(kGroup, 3 * planes, planes);
+    kernels->silu_mul(gate.data(), up.data(), 3, out.view(), 0, 0);
+    for (int64_t row = 0; row < 3 * planes; ++row) {
+      const auto at = static_cast<size_t>(row);
+      CHECK(std::isnan(out.scales[at]) == (row / planes == 1));
+      if (row / planes != 1) CHECK(out.scales[at] == sound.scales[at] && out.sums[at] == sound.sums[at]);
+    }
+  }
+}
+
 }  // namespace
 
 void test_products() {
@@ -93,6 +112,8 @@ void test_products() {
   for (const float size : {0.0f, 1e-38f, 1e-20f, 1.0f, 100.0f, 1e18f, 3e38f})
     for (int64_t width = 32; width <= 224; width += 96)
       for (int64_t planes = 1; planes <= 2; ++planes) check_elementwise(random, width, planes, size);
+  for (const float bad : {std::nanf(""), -std::nanf(""), HUGE_VALF, -HUGE_VALF})
+    for (int64_t planes = 1; planes <= 2; ++planes) check_not_finite(random, planes, bad);
 }
 
 }  // namespace antiphon::tests

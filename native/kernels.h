@@ -59,14 +59,6 @@ static inline int64_t group_code_bytes(WeightFormat format) {  // of one group o
 
 enum class KvType : int32_t { kInt8, kHalf };
 
-// One, in half precision, for each channel of a panel.
-struct ScalesOfOne {
-  alignas(64) uint16_t halves[kPanel];
-  constexpr ScalesOfOne() : halves() {
-    for (uint16_t& half : halves) half = 0x3C00;
-  }
-};
-
 // One layer of the KV pool. The pool holds a block's layers next to each other, so that memory is touched block by
 // block: a layer's blocks are `block_stride` bytes apart. In a layer a block holds, for each KV head, K, K's scales, V,
 // V's scales; scales in half precision, only with int8. In int8 both are panels of W8, so that attention's products are
@@ -95,13 +87,8 @@ struct KvLayer {
     const auto* scales = reinterpret_cast<const uint16_t*>(keys + vector_bytes());
     return {WeightFormat::kW8, kBlockTokens, head_dim, 128, keys, scales, nullptr, ahead};
   }
-  // V's scales belong to its tokens, the values of k; the channels' scales are all one.
-  PackedView value_panel(const uint8_t* values, int64_t panel, int64_t ahead) const {
-    static constexpr ScalesOfOne ones;
-    return {WeightFormat::kW8, kPanel,  kBlockTokens, 128, values + panel * kPanel * kBlockTokens,
-            ones.halves,       nullptr, ahead};
-  }
-  const uint16_t* value_scales_of(const uint8_t* values) const {  // [32 tokens]
+  // V's scales belong to its tokens, the values of k; its channels have none. [32 tokens]
+  const uint16_t* value_scales_of(const uint8_t* values) const {
     return reinterpret_cast<const uint16_t*>(values + vector_bytes());
   }
 };

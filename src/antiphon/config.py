@@ -57,6 +57,7 @@ class FakeSettings:
     raise_on: int = -1  # … raises
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
     refuse_to_load: str = ""  # a CheckpointError with this message
+    drafts: bool = False  # drafts are verified; its steps cost the same with them, so that they would multiply its speed
     looks_ahead: bool = False  # a step is taken before the last one is collected
     own_arithmetic: bool = False  # each process says that it computes other bits than all others
     gpu: str = ""  # the UUID of a GPU that it pretends to use as cuda:0; empty: none
@@ -80,7 +81,7 @@ class EngineConfig:
         "auto"  # precision in matrix products: "int8", "int16" (more accurate, twice the work); auto: by size
     )
     prefix_caching: bool = True
-    speculation: str = "off"  # "auto": drafts of next tokens, verified several in a step
+    speculation: str = "auto"  # drafts of next tokens, verified several in a step
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
     engines: int = 0  # processes on this machine that serve the model side by side; 0: see `num_local_engines`
     devices: tuple[str, ...] = ()  # of more engines on this machine, one each: "cpu", "cuda:N", "interpreter"

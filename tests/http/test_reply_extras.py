@@ -45,7 +45,7 @@ async def test_waiting_for_a_turn_is_told_apart_from_working(tmp_path):
 
 
 async def test_drafted_tokens_are_told_in_the_timings_and_in_the_metrics(tmp_path):
-    async with serving(tmp_path, fake={"step_seconds": 0.02}, script="one two ", speculation="auto") as server:
+    async with serving(tmp_path, fake={"step_seconds": 0.02, "drafts": True}, script="one two ") as server:
         timings = (await server.complete(max_tokens=80)).json()["timings"]
         assert timings.keys() == TIMINGS | {"draft_n", "draft_n_accepted"}
         assert timings["draft_n"] >= timings["draft_n_accepted"] > 0

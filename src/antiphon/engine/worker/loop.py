@@ -69,7 +69,8 @@ class EngineLoop:
         self._pool = BlockPool(runner.num_blocks, runner.block_size, prefix_caching=config.prefix_caching)
         self._budget = StepBudget(config.max_batch_tokens, config.target_step_seconds)
         self._limits = _limits(config, runner)
-        self._speculation = Speculation(config.max_batch_tokens) if config.speculation == "auto" else None
+        drafts = config.speculation == "auto" and (not config.fake or config.fake_settings.drafts)
+        self._speculation = Speculation(config.max_batch_tokens) if drafts else None
         self._scheduler = Scheduler(self._pool, self._budget, self._limits, self._speculation)
         self._steps: AheadRunner = runner if isinstance(runner, AheadRunner) else StepByStep(runner)
         self._submitted: StepPlan | None = None  # while the step before it was running

@@ -57,7 +57,9 @@ class FakeSettings:
     raise_on: int = -1  # … raises
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
     refuse_to_load: str = ""  # a CheckpointError with this message
-    drafts: bool = False  # drafts are verified; its steps cost the same with them, so that they would multiply its speed
+    drafts: bool = (
+        False  # drafts are verified; its steps cost the same with them, so that they would multiply its speed
+    )
     looks_ahead: bool = False  # a step is taken before the last one is collected
     own_arithmetic: bool = False  # each process says that it computes other bits than all others
     gpu: str = ""  # the UUID of a GPU that it pretends to use as cuda:0; empty: none

@@ -2,11 +2,12 @@
 """Several servers, one client, in turn: tokens a second, waiting times and memory of each, and the ratios between them.
 
     python benchmarks/side_by_side.py \\
-      --server 'antiphon=antiphon serve MODEL.gguf --port {port}' \\
+      --server 'antiphon=antiphon serve MODEL.gguf --port {port} --speculation off' \\
       --server 'llama.cpp=llama-server -m MODEL.gguf --port {port} -np 32 --no-kv-unified -c 40960 -fa on -cram 0'
 
 All servers stay up, but are stopped while another one is asked: some are not idle when nobody asks. In a case each is
-asked in turn, A B A B, round after round. Figures are medians over the rounds, ratios are to the last server named,
+asked in turn, A B A B, round after round. Random weights repeat themselves, and drafts would make them fast: they are
+off (drafts.py measures them with real text). Figures are medians over the rounds, ratios are to the last server named,
 taken round by round. A case is USERSxPROMPT+ANSWER, and *ROUNDS where these are not three. Each server is warmed up
 once, by a small case. Prompts are random token ids, new in every round, so that no prefix cache helps. But in a case
 that ends in k (32x1000+64k) they stay the same and are computed before the first round, which gives the rate of

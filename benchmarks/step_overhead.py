@@ -129,9 +129,9 @@ def main() -> None:
     config = EngineConfig(arguments.model, max_num_sequences=FILLED_AT_ONCE, kv_cache_tokens=room)
     runner = create_runner(planned_for_this_machine(config))
     write_every_block(runner)
-    server = Server(
-        "antiphon", f"{sys.executable} -m antiphon serve {arguments.model} --port {{port}} --kv-cache-tokens {room}"
-    )
+    # Without drafts: a step is to have a row of each user.
+    options = f"--port {{port}} --kv-cache-tokens {room} --speculation off"
+    server = Server("antiphon", f"{sys.executable} -m antiphon serve {arguments.model} {options}")
     try:
         server.start(arguments.logs)
         result = measure(server, runner, case, arguments.rounds)

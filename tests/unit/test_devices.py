@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_models import tiny_model
@@ -17,6 +20,7 @@ from antiphon.loading.assembly import with_devices
 from antiphon.machine import gpu
 from antiphon.machine.gpu import Gpu, choose_device, choose_devices, gpu_memory, see_gpus
 from antiphon.memory_plan import plan_memory
+from antiphon.runtime import accelerator
 
 A100 = Gpu("NVIDIA A100", (8, 0), 80 << 30, 70 << 30, "570.1")
 T4 = Gpu("Tesla T4", (7, 5), 15 << 30, 14 << 30, "570.1")
@@ -95,6 +99,19 @@ def test_gpus_are_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.M
         choose_device("cuda")
     program.write_text("#!/bin/sh\nexit 9\n")  # a driver that does not answer
     assert see_gpus() == []
+
+
+def test_an_engine_numbers_gpus_as_nvidia_smi_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA would put the fastest first; it reads the order once, so it is set before PyTorch is imported."""
+    order: list[str | None] = []
+
+    def create_runner(*_: object) -> None:
+        order.append(os.environ.get("CUDA_DEVICE_ORDER"))
+
+    monkeypatch.setitem(sys.modules, "antiphon.runtime.gpu", SimpleNamespace(create_runner=create_runner))
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    accelerator.create_runner(EngineConfig("m.gguf", device="cuda:1"), None, lambda fraction, phase: None)
+    assert order == ["PCI_BUS_ID"]
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cuda:1234", ""])

@@ -166,6 +166,15 @@ def test_every_engine_of_a_model_gets_the_plan_that_inspect_shows(checkpoint, mo
     assert shown["problem"] == ""
 
 
+def test_inspect_plans_for_the_gpu_that_auto_chooses(checkpoint, monkeypatch):
+    monkeypatch.setattr("antiphon.machine.gpu.choose_device", lambda wish: {"auto": "cuda:0"}.get(wish, wish))
+    monkeypatch.setattr("antiphon.machine.gpu.gpu_memory", lambda device: 4 << 30)
+    chosen, named = describe(checkpoint, device="auto"), describe(checkpoint, device="cuda:0")
+    for part in ("memory", "kv_cache", "plan"):
+        assert chosen[part] == named[part]
+    assert chosen["memory"]["step_buffers"] > 0
+
+
 def test_inspect_says_why_a_model_cannot_be_served_here(checkpoint, monkeypatch):
     has_free(monkeypatch, 1 << 20)
     assert "not enough memory" in describe(replace(checkpoint))["plan"]["problem"]

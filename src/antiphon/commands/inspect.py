@@ -103,6 +103,7 @@ def describe(
     config = EngineConfig("", quantization=quantization, device=device)
     if memory is None or device == "auto":  # a device that is not here is not looked for
         device = choose_device(device)
+        config = replace(config, device=device)  # "auto" became one of the others, whose formulas differ
     free = _memory_of(device, memory, machine.memory.free)
     most = default_engines(machine.processors) if device == "cpu" else 1
     # One for each type of KV cache; that of the default type is what `serve` would do.

@@ -1,7 +1,8 @@
-"""Starts the GPU runner, or says why it cannot: the door to modules that import torch and Triton."""
+"""Starts the GPU runner, or says why it cannot. Imports torch and Triton only then."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from antiphon.config import EngineConfig
@@ -17,6 +18,8 @@ def create_runner(config: EngineConfig, progress: memoryview | None, report: Loa
 
     Raises ConfigError where packages are missing or the device cannot be used, NotEnoughMemory where it is too small.
     """
+    # CUDA reads this once. It numbers GPUs by speed otherwise, and the front by their PCI addresses (`machine.gpu`).
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     try:
         if config.device == "interpreter":
             from antiphon.ops.triton.interpreter import use_interpreter

@@ -20,6 +20,7 @@ from fronts import PATIENCE, is_gone, until
 from real_server import children
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE, metadata, write_gguf
+from tiny_folders import write_random_folder
 
 from antiphon.api_keys import read_admin_keys
 from antiphon.commands.serving import running
@@ -89,9 +90,11 @@ def question(number: int, max_tokens: int, **fields: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def operated(model: Path, *, step_seconds: float = STEP_SECONDS, **settings: Any) -> AsyncIterator[Operator]:
+async def operated(
+    model: Path, *, step_seconds: float = STEP_SECONDS, device: str = "cpu", **settings: Any
+) -> AsyncIterator[Operator]:
     fake = FakeSettings(step_seconds=step_seconds)
-    engine = EngineConfig(model=str(model), fake=True, fake_settings=fake, kv_cache_tokens=32768)
+    engine = EngineConfig(model=str(model), fake=True, fake_settings=fake, kv_cache_tokens=32768, device=device)
     server = ServerConfig(port=0, admin_keys=read_admin_keys(["an-admin-key-123456"]), drain_timeout=1.0, **settings)
     operator = Operator(engine, server)
     console = Console(file=(model.parent / "log").open("a"))
@@ -269,6 +272,26 @@ async def test_a_name_changes_without_new_engines_and_nothing_is_left_open(tmp_p
             (engine,) = await operator.until_engines(1)
         assert engine["generation"] == 4
         await until(lambda: used() == before)
+
+
+async def test_a_gpu_has_no_room_for_new_engines_and_needs_none_for_a_name(tmp_path, monkeypatch):
+    """The GPU's memory is the present engine's, so a reload that plans for it anew would always be refused."""
+    monkeypatch.setattr("antiphon.loading.assembly.choose_devices", lambda *_: ("cuda:0",))
+    monkeypatch.setattr("antiphon.loading.device_plan.gpu_memory", lambda device: 4 << 30)
+    model = write_random_folder(tmp_path / "m", "qwen2")
+    async with operated(model, step_seconds=0.0, device="cuda") as operator:
+        (engine,) = await operator.engines()
+        monkeypatch.setattr("antiphon.loading.device_plan.gpu_memory", lambda device: 100 << 20)
+        operator.settings = replace(operator.settings, model_name="renamed")
+        operation = await operator.reload()
+        assert (operation["status"], operation["reload"]["engines"]) == ("done", "kept")
+        operator.engine = replace(operator.engine, max_num_sequences=60)
+        operation = await operator.reload()
+        assert operation["status"] == "failed"
+        assert "cuda:0 has memory for 0 tokens" in operation["error"]["message"]
+        assert "restart the server instead" in operation["error"]["message"]
+        assert (await operator.answer(1, 5))[0] == "renamed"
+        assert [each["pid"] for each in await operator.engines()] == [engine["pid"]]
 
 
 def used() -> tuple[int, int]:

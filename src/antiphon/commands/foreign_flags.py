@@ -1,7 +1,7 @@
 """Flags of vLLM and llama.cpp that have no meaning here, accepted with a note so that their recipes work unchanged.
 
-Owns the table of such flags and of the values that change nothing. A value that would ask for something that cannot be
-had here, as `--tensor-parallel-size 4`, is refused with a word on what works.
+Owns the table of such flags and of the values that change nothing. A value that asks for something that is
+not supported, such as `--tensor-parallel-size 4`, is refused with what to use instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal
 import typer
 
 _ANY = r".+"
+_NONE = r"(?!)"  # matches nothing
 _NUMBER = r"-?\d+(\.\d+)?"
 
 
@@ -36,7 +37,8 @@ def _value(names: str, values: str, reason: str, instead: str = "") -> ForeignFl
     return ForeignFlag(tuple(names.split()), "a value", values, reason, instead)
 
 
-_NO_GPU = "a model is on one device as a whole, which --device chooses"
+_ONE_DEVICE = "the whole model is on one device, which --device chooses"
+_CUDA_GRAPHS = "answers are the same with and without CUDA graphs"
 _ONE_ENGINE = "the model is not divided; --engines serves copies of it"
 _FROM_TEMPLATE = "it is found in the model's chat template"
 _FROM_MODEL = "it is found in the model's files"
@@ -45,14 +47,15 @@ _LOG = "the log never holds prompts or answers; --access-log off turns off the l
 
 FOREIGN_FLAGS = (
     # Hardware.
-    _value("--gpu-memory-utilization", _NUMBER, f"{_NO_GPU}; --kv-cache-tokens sets the size of the KV cache"),
-    _value("-ngl --gpu-layers --n-gpu-layers", rf"{_NUMBER}|auto|all", _NO_GPU),
-    _value("-sm --split-mode", "none|layer|row", _NO_GPU),
-    _value("-mg --main-gpu", _NUMBER, _NO_GPU),
-    _value("-ts --tensor-split", _ANY, _NO_GPU),
-    _value("--swap-space --cpu-offload-gb", _NUMBER, _NO_GPU),
-    _value("--max-seq-len-to-capture", _NUMBER, _NO_GPU),
-    _switch("--enforce-eager -kvo --kv-offload -nkvo --no-kv-offload --disable-custom-all-reduce", _NO_GPU),
+    _value("--gpu-memory-utilization", _NUMBER, f"{_ONE_DEVICE}; --kv-cache-tokens sets the size of the KV cache"),
+    _value("-ngl --gpu-layers --n-gpu-layers", rf"{_NUMBER}|auto|all", _ONE_DEVICE),
+    _value("-sm --split-mode", "none|layer|row", _ONE_DEVICE),
+    _value("-mg --main-gpu", _NUMBER, _ONE_DEVICE),
+    _value("-ts --tensor-split", _ANY, _ONE_DEVICE),
+    _value("--swap-space --cpu-offload-gb", _NUMBER, _ONE_DEVICE),
+    _value("--max-seq-len-to-capture", _NUMBER, _CUDA_GRAPHS),
+    _switch("--enforce-eager", _CUDA_GRAPHS),
+    _switch("-kvo --kv-offload -nkvo --no-kv-offload --disable-custom-all-reduce", _ONE_DEVICE),
     ForeignFlag(("-fa", "--flash-attn"), "perhaps a value", "on|off|auto", "there is one implementation of attention"),
     _value("-tp --tensor-parallel-size", "1", _ONE_ENGINE, "use --engines"),
     _value("-pp --pipeline-parallel-size", "1", _ONE_ENGINE, "use --engines"),
@@ -91,7 +94,9 @@ FOREIGN_FLAGS = (
     _switch("-kvu --kv-unified", "conversations share one KV cache"),
     _value("--cache-reuse", _NUMBER, "--prefix-caching reuses what prompts share"),
     _value(
-        "--draft --draft-n --draft-max --draft-min --draft-n-min --draft-p-min --spec-ngram-size-n --spec-ngram-size-m",
+        "--draft --draft-n --draft-max --draft-min --draft-n-min --draft-p-min --draft-p-split --spec-draft-n-max "
+        "--spec-draft-n-min --spec-draft-p-min --spec-draft-p-split --spec-ngram-size-n --spec-ngram-size-m "
+        "--spec-ngram-mod-n-match --spec-ngram-mod-n-min --spec-ngram-mod-n-max",
         _NUMBER,
         "how much is drafted depends on what it is worth",
     ),
@@ -99,6 +104,12 @@ FOREIGN_FLAGS = (
         "--speculative-config",
         r".*\bngram\b.*",
         "drafts come from the text itself",
+        "--speculation auto needs no draft model",
+    ),
+    _value(
+        "-md --model-draft --spec-draft-model -hfd -hfrd --hf-repo-draft --spec-draft-hf",
+        _NONE,
+        "there is no draft model",
         "--speculation auto needs no draft model",
     ),
     _value("-s --seed", "-1|0", "each request has a seed of its own", "requests may set seed"),
@@ -122,7 +133,7 @@ def without_foreign_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
     """`arguments` without such flags and their values, and a note on each that was there.
 
     Raises:
-        typer.BadParameter: a value asks for something that cannot be had here.
+        typer.BadParameter: a value asks for something that is not supported.
     """
     kept: list[str] = []
     notes: dict[str, None] = {}
@@ -172,4 +183,4 @@ def _check(flag: ForeignFlag, name: str, value: str) -> None:
     if value and flag.takes == "nothing":
         raise typer.BadParameter(f"it takes no value, but {value!r} was given", param_hint=name)
     if value and not re.fullmatch(flag.values, value):
-        raise typer.BadParameter(f"{value!r} cannot be had here: {flag.instead or 'leave it out'}", param_hint=name)
+        raise typer.BadParameter(f"{value!r} is not supported: {flag.instead or 'leave it out'}", param_hint=name)

@@ -40,13 +40,11 @@ from antiphon.http.app import app_of
 from antiphon.http.certificate import Certificate, load_certificate
 from antiphon.http.live import LiveApplication
 from antiphon.http.server import Server
-from antiphon.loading.assembly import Assembly, assemble
+from antiphon.loading.assembly import Assembly, assemble, open_text_side
 from antiphon.loading.model import Found, resolve_model
 from antiphon.memory_plan import MemoryPlan
 from antiphon.model_files import ModelFile
 from antiphon.systemd import Systemd
-
-_NO_LIMIT = 1 << 62  # bytes, where nothing will be loaded
 
 logger = logging.getLogger(__name__)
 
@@ -192,27 +190,36 @@ class Reloader:
         checkpoint = open_checkpoint(found.path)
         present = self.served.assembly
         has_new_files = _identity(checkpoint.files.opened) != _identity(present.checkpoint.files.opened)
-        checkpoint.files.close()
-        if not changes and not of_model and not has_new_files:
-            return None
-        if has_new_files and not any(change.setting == "model" for change in changes):
-            changes.append(SettingChange(setting="model", before=f"{found.path} as it was", after="its new contents"))
-        if not has_new_files and typed.quantization == self.served.typed.quantization:
-            # What `auto` chose at first: with less free memory it may choose another precision, and other bits.
-            pinned = replace(typed, quantization=present.plan.quantization.name or typed.quantization)
-        else:
-            pinned = typed
         needs_engines = has_new_files or bool(changes)
         try:
-            elsewhere = asyncio.run(memory_elsewhere(pinned, wanted)) if needs_engines else None
-            assembly = assemble(found, pinned, wanted, free_memory if needs_engines else _NO_LIMIT, elsewhere)
-        except ConfigError as error:
-            raise _NoRoom(error.message) from None
-        if not needs_engines:  # the engines go on, with the files that they inherited
-            assembly.checkpoint.files.close()
-            assembly = replace(present, model=assembly.model)
+            if not needs_engines and not of_model:
+                return None
+            if not needs_engines:  # the engines go on, with the files that they inherited
+                renamed = replace(present, model=open_text_side(checkpoint, found, wanted))
+                return _NewModel(Served(found, typed, renamed), of_model, needs_engines)
+        finally:
+            checkpoint.files.close()
+        if has_new_files and not any(change.setting == "model" for change in changes):
+            changes.append(SettingChange(setting="model", before=f"{found.path} as it was", after="its new contents"))
+        assembly = self._assemble(found, typed, wanted, free_memory, has_new_files=has_new_files)
         changes += _sizes(present.plan, assembly.plan)
         return _NewModel(Served(found, typed, assembly), changes + of_model, needs_engines)
+
+    def _assemble(
+        self, found: Found, typed: EngineConfig, wanted: ServerConfig, free_memory: int, *, has_new_files: bool
+    ) -> Assembly:
+        """What new engines need, which load beside the present ones. Raises as `_open`."""
+        present = self.served.assembly
+        if not has_new_files and typed.quantization == self.served.typed.quantization:
+            # What `auto` chose at first: with less free memory it may choose another precision, and other bits.
+            typed = replace(typed, quantization=present.plan.quantization.name or typed.quantization)
+        try:
+            return assemble(found, typed, wanted, free_memory, asyncio.run(memory_elsewhere(typed, wanted)))
+        except ConfigError as error:
+            message = error.message
+            if any(device.startswith("cuda") for device in present.engine.devices):
+                message += "; the present engines keep their GPUs until new ones are ready: restart the server instead"
+            raise _NoRoom(message) from None
 
     def _model_changes(self, wanted: ServerConfig) -> list[SettingChange]:
         return server_changes(self._settings, with_model_of(self._settings, wanted))

@@ -81,25 +81,32 @@ def assemble(
     else:
         plan = plan_engines(checkpoint, engine, available, most)
         planned = plan.applied_to(engine)
-    text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
-    advice = completed_advice(text, generation_defaults(checkpoint))
+    model = open_text_side(checkpoint, found, settings)
     # The fake runner has no model to learn these from.
     fake = replace(
         engine.fake_settings,
         vocab_size=checkpoint.settings["vocab_size"],
         context_length=checkpoint.settings["max_position_embeddings"],
     )
-    model = ServedModel(
-        settings.model_name or found.name,
-        text,
-        advice,
-        aliases=frozenset({found.typed} - {""}),
-        details=_details(checkpoint),
-    )
     planned = replace(
         planned, model=str(found.path), typed_model=engine.model, files=checkpoint.files.opened, fake_settings=fake
     )
     return Assembly(checkpoint, model, planned, plan, machine)
+
+
+def open_text_side(checkpoint: Checkpoint, found: Found, settings: ServerConfig) -> ServedModel:
+    """All of a model that needs no engine: its text side, name and sampling defaults.
+
+    Raises CheckpointError: it cannot be served.
+    """
+    text = TextModel.from_checkpoint(checkpoint, tool_call_parser=settings.tool_call_parser)
+    return ServedModel(
+        settings.model_name or found.name,
+        text,
+        completed_advice(text, generation_defaults(checkpoint)),
+        aliases=frozenset({found.typed} - {""}),
+        details=_details(checkpoint),
+    )
 
 
 def with_devices(engine: EngineConfig) -> EngineConfig:

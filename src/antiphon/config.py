@@ -88,7 +88,9 @@ class EngineConfig:
     remote_engines: tuple[str, ...] = ()  # an address for each engine on another machine, as in tcp://10.0.0.5:9000
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
-    memory_bytes: int = 0  # of this machine that an engine takes, as planned; 0: not known
+    memory_bytes: int = (
+        0  # of this machine that an engine takes, as planned, with `devices` one on the CPU; 0: not known
+    )
     gpu_bytes: int = 0  # of its GPU that an engine takes, as planned; 0: not known, or it has none
     memory_reserve: int = 0  # bytes of its share of memory that stay free, as planned; 0: not known
     instruction_set: str = "auto"

@@ -86,7 +86,7 @@ void ThreadPool::work(int thread) {
   }
 }
 
-// Takes tasks until there are none to be taken. Whoever then finds that all have ended starts the next loop.
+// Takes tasks until there are none to be taken. The thread that then finds that all have ended starts the next loop.
 void ThreadPool::compute_round(uint32_t round, int thread) {
   int64_t finished = 0;
   for (int other = 0; other < size(); ++other) {

@@ -1,13 +1,13 @@
-"""What to run on a GPU that is at hand for minutes: are the bits the CPU's, and how fast is it? JSON and tables.
+"""Checks a GPU within minutes: are its bits the CPU's, and how fast is it? Prints tables and JSON.
 
     python benchmarks/gpu/check.py [--device cuda:0] [--seconds 420] [--output check.json]
 
 First identity: tiny models on the GPU and on the CPU, compared with ==. Then memory's bandwidth; products of R1's
 widths beside torch's in bfloat16; whole steps of R1's shape (random weights, W4 and W8) for several users and contexts
-beside what the bandwidth allows; and the same steps by transformers in bfloat16. Each part has a share of the time;
-what does not fit is left out and named. A part that fails is reported, and the others run. `--quick` uses tiny sizes,
-and `--device interpreter` needs no GPU: together they test the script itself. The exit status is 0 if bits were
-compared, none differs and no part failed.
+beside what the bandwidth allows, greedy and, with the shortest context, sampled; and greedy steps by transformers in
+bfloat16. Each part has a share of the time; what does not fit is left out and named. A part that fails is reported, and
+the others run. `--quick` uses tiny sizes, and `--device interpreter` needs no GPU: together they test the script
+itself. The exit status is 0 if bits were compared, none differs and no part failed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ PRODUCT_ROWS = (1, 8, 16, 64, 256, 2048)
 USERS = (1, 8, 32, 128, 256)
 CONTEXTS = (128, 1000)
 Row = dict[str, Any]
+# The second as the authors of R1 advise.
+SAMPLINGS: dict[str, Row] = {"greedy": {"temperature": 0.0}, "sampled": {"temperature": 0.6, "top_p": 0.95}}
 
 
 class Check:
@@ -117,13 +119,17 @@ def _identity_steps(*, is_quick: bool) -> Iterator[Any]:
     import numpy as np
     from tiny_models import scheduled
 
-    from antiphon.step import StepPlan
+    from antiphon.request import SamplingParams
+    from antiphon.step import SampleSpec, StepPlan
 
+    sampled = SampleSpec(SamplingParams(**SAMPLINGS["sampled"], seed=7), 0, 0)
     prompt = np.random.default_rng(1).integers(0, 330, 400).tolist()
     blocks = list(range(12))
     if not is_quick:
         yield StepPlan([scheduled(prompt[:300], blocks, sample=None)])
-    yield StepPlan([scheduled(prompt[300:302], blocks, start=300), scheduled(prompt[:40], [20, 21], id=1)])
+    yield StepPlan(
+        [scheduled(prompt[300:302], blocks, start=300), scheduled(prompt[:40], [20, 21], id=1, sample=sampled)]
+    )
     if is_quick:
         return
     yield StepPlan([scheduled(prompt[302:303], blocks, start=302)])
@@ -189,11 +195,10 @@ def steps(check: Check) -> Iterator[Row]:
     from antiphon import _native
     from antiphon.ops.triton.device import Device
     from antiphon.ops.triton.program import Program
-    from antiphon.request import SamplingParams
-    from antiphon.step import SampleSpec, ScheduledSequence
 
     shape, users, contexts = (TINY, (2,), (64,)) if check.is_quick else (R1, USERS, CONTEXTS)
-    spec = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
+    # What drawing takes does not depend on the context.
+    kinds = [(context, "greedy") for context in contexts] + [(contexts[0], "sampled")]
     blocks = max(contexts) // 32 + 1
     sizes = shape.program_shape(
         num_layers=shape.layers, max_tokens=256, max_sequences=256, num_blocks=max(users) * blocks
@@ -203,20 +208,33 @@ def steps(check: Check) -> Iterator[Row]:
         program = Program(device, host, sizes)
         weight_bytes = shape.record(program, host, type, num_layers=shape.layers, head_rows=shape.vocabulary)
         for count in users:
-            for context in contexts:
-                tables = [list(range(i * blocks, (i + 1) * blocks)) for i in range(count)]
-                plan = [ScheduledSequence(i, [i % 64], context, tables[i], (spec,)) for i in range(count)]
-                sampling = _native.SequenceSampling(temperature=0.0)
-                requests = [_native.SampleRequest(sampling, 0) for _ in plan]
+            for context, sampling in kinds:
+                plan, requests = _step(count, context, blocks, sampling)
                 seconds = check.seconds_of(lambda: program.run(plan, requests), repeats=5)  # noqa: B023
                 moved = weight_bytes + count * context * program.block_bytes // 32
                 roofline = moved / check.found["bytes_per_second"]
                 yield {
                     "weights": type,
+                    "sampling": sampling,
                     **step_row(count, context, seconds),
                     "roofline_milliseconds": round(roofline * 1e3, 3),
                     "share_of_bandwidth": round(roofline / seconds, 3),
                 }
+
+
+def _step(users: int, context: int, blocks: int, sampling: str) -> tuple[list[Any], list[Any]]:
+    """A decoding step of so many sequences, with `blocks` blocks each, and how to draw its tokens."""
+    from antiphon import _native
+    from antiphon.request import SamplingParams
+    from antiphon.step import SampleSpec, ScheduledSequence
+
+    sequences, requests = [], []
+    for i in range(users):
+        table = list(range(i * blocks, (i + 1) * blocks))
+        spec = SampleSpec(SamplingParams(**SAMPLINGS[sampling], seed=i), 0, 0)
+        sequences.append(ScheduledSequence(i, [i % 64], context, table, (spec,)))
+        requests.append(_native.SampleRequest(_native.SequenceSampling(**SAMPLINGS[sampling], seed=i), 0))
+    return sequences, requests
 
 
 def step_row(users: int, context: int, seconds: float) -> Row:

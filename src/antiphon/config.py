@@ -77,9 +77,8 @@ class EngineConfig:
     kv_cache_type: str = "int8"  # or "f16"
     kv_cache_tokens: int = 0  # size of the KV cache; 0: what free memory allows
     quantization: str = "auto"  # of float weights: "w4", "w8"; auto: w8 if it leaves room for conversations
-    activations: str = (
-        "auto"  # precision in matrix products: "int8", "int16" (more accurate, twice the work); auto: by size
-    )
+    # Precision in matrix products: "int8", "int16" (more accurate, twice the work); auto: by size.
+    activations: str = "auto"
     prefix_caching: bool = True
     speculation: str = "auto"  # drafts of next tokens, verified several in a step
     prefill_chunk: int = 0  # maximum tokens of one prompt in a step; 0: no limit of its own
@@ -88,7 +87,7 @@ class EngineConfig:
     remote_engines: tuple[str, ...] = ()  # an address for each engine on another machine, as in tcp://10.0.0.5:9000
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
-    memory_bytes: int = 0  # of this machine that an engine takes, as planned; 0: not known
+    memory_bytes: int = 0  # of this machine that an engine (one on the CPU) takes, as planned; 0: not known
     gpu_bytes: int = 0  # of its GPU that an engine takes, as planned; 0: not known, or it has none
     memory_reserve: int = 0  # bytes of its share of memory that stay free, as planned; 0: not known
     instruction_set: str = "auto"

@@ -31,9 +31,8 @@ class SampleSpec:
     num_prompt_tokens: int = 0
     # Tokens that are computed in this step and may turn out otherwise; for this draw they come after `history`.
     drafted: SequenceOf[int] = ()
-    step_logit_bias: Mapping[int, float] = field(
-        default_factory=dict
-    )  # replaces that of `sampling` for the same tokens
+    # Replaces that of `sampling` for the same tokens.
+    step_logit_bias: Mapping[int, float] = field(default_factory=dict)
     # One bit per token, the lowest first, in words of 32: whether the grammar allows it. Tokens beyond the last bit are
     # not allowed. Without any bits, every token is allowed.
     token_bitmask: bytes = b""

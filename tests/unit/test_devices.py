@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -219,6 +220,19 @@ def test_all_devices_get_the_precision_and_the_kv_cache_for_which_the_smallest_h
     room["cuda:0"] = 300 << 20
     with pytest.raises(ConfigError, match="not enough memory on cuda:0"):
         tokens(40 << 30, "cuda:0", "cpu")
+
+
+@pytest.mark.parametrize("devices", [("cuda:0",), ("cuda:0", "cpu")])
+def test_the_plan_beside_gpus_has_what_an_engine_on_the_cpu_takes(
+    devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`antiphon engines add cpu` needs that much free memory. A KV cache as large as a GPU's may not fit."""
+    monkeypatch.setattr(device_plan, "gpu_memory", lambda device: 8 << 30)
+    engine = EngineConfig("m.gguf", devices=devices, context_length=512, kv_cache_tokens=1 << 21)
+    plan, planned = device_plan.plan_devices(tiny_model(type="BF16"), engine, 40 << 30, None)
+    assert planned.memory_bytes > plan.kv_cache_bytes > 0
+    on_cpu = plan_memory(tiny_model(type="BF16"), replace(planned, device="cpu", engines=1), 40 << 30)
+    assert planned.memory_bytes == on_cpu.engine_bytes
 
 
 def test_engines_are_added_on_the_cpu_only_where_it_comes_last() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,7 @@ from antiphon.terminal import console_on, print_note, printable
 
 if TYPE_CHECKING:
     from antiphon.checkpoint import Checkpoint
+    from antiphon.machine import Machine
     from antiphon.memory_plan import MemoryPlan
 
 _DEFAULTS = ServerConfig()
@@ -90,68 +91,33 @@ def describe(
 
     `memory`: bytes that the device has; None: what is free on it.
     """
-    from antiphon import footprint, gpu_footprint
     from antiphon.commands.tables import weights_by_type
     from antiphon.loading.model import generation_defaults
-    from antiphon.machine import default_engines, see_machine
-    from antiphon.machine.gpu import choose_device
-    from antiphon.memory_plan import plan_engines
+    from antiphon.machine import see_machine
 
     machine = see_machine()
-    settings = checkpoint.settings
     tensors = checkpoint.tensors.values()
-    config = EngineConfig("", quantization=quantization, device=device)
-    if memory is None or device == "auto":  # a device that is not here is not looked for
-        device = choose_device(device)
-        config = replace(config, device=device)  # "auto" became one of the others, whose formulas differ
-    free = _memory_of(device, memory, machine.memory.free)
-    most = default_engines(machine.processors) if device == "cpu" else 1
-    # One for each type of KV cache; that of the default type is what `serve` would do.
-    plans = [
-        plan_engines(checkpoint, replace(config, kv_cache_type=kind), free, most)
-        for kind in (KV_CACHE_TYPES if device == "cpu" else ("int8",))
-    ]
+    plans, free = _plans(checkpoint, EngineConfig("", quantization=quantization, device=device), memory, machine)
     plan = plans[0]
-    choice, weights = plan.quantization, plan.weights
-    lengths = [length for length in _LENGTHS if length <= int(settings["max_position_embeddings"])]
-    kv_cache = {
-        each.kv_cache_type: {
-            "bytes_per_token": each.kv_bytes_per_token,
-            "capacity_tokens": each.kv_capacity,
-            "default_tokens": each.kv_cache_tokens,
-            "users_by_length": {length: footprint.users_that_fit(each.kv_capacity, length) for length in lengths},
-        }
-        for each in plans
-    }
     return {
         "path": str(checkpoint.path),
         "format": checkpoint.format,
         "name": checkpoint.name,
         "architecture": checkpoint.architecture,
         "quantized_by": checkpoint.quantized_by,
-        "settings": dict(settings),
+        "settings": dict(checkpoint.settings),
         "parameters": sum(tensor.num_elements for tensor in tensors),
         "tensors": {
             kind: {"count": count, "weights": size, "bytes": num_bytes}
             for kind, (count, size, num_bytes) in weights_by_type(tensors).items()
         },
-        "quantization": {"name": choice.name, "reason": choice.reason},
-        "memory": {
-            "w4": weights.w4,
-            "w8": weights.w8,
-            "vectors": weights.vectors,
-            "resident": weights.resident + (plan.gpu.table - weights.embedding if plan.gpu is not None else 0),
-            "embedding": weights.embedding,
-            "embedding_in_page_cache": weights.mapped_embedding,
-            "processes": footprint.PROCESS_BYTES if plan.gpu is None else gpu_footprint.HOST_BYTES,
-            "free": free,
-            **_on_device(plan),
-        },
-        "kv_cache": kv_cache,
+        "quantization": {"name": plan.quantization.name, "reason": plan.quantization.reason},
+        "memory": _memory(plan, free),
+        "kv_cache": _kv_cache(plans, int(checkpoint.settings["max_position_embeddings"])),
         "machine": machine.report(),
         "plan": {
             "engines": plan.num_engines,
-            "quantization": choice.name,
+            "quantization": plan.quantization.name,
             "kv_cache_type": plan.kv_cache_type,
             "kv_cache_tokens": plan.kv_cache_tokens,
             "kv_cache_bytes": plan.kv_cache_bytes,
@@ -161,6 +127,56 @@ def describe(
         "chat_template": checkpoint.chat_template is not None,
         "generation_defaults": dict(generation_defaults(checkpoint)),
         "findings": _findings(checkpoint),
+    }
+
+
+def _plans(
+    checkpoint: Checkpoint, config: EngineConfig, memory: int | None, machine: Machine
+) -> tuple[list[MemoryPlan], int]:
+    """A plan for each type of KV cache, of which the first is that of `serve`, and the bytes that were planned for."""
+    from antiphon.machine import default_engines
+    from antiphon.machine.gpu import choose_device
+    from antiphon.memory_plan import plan_engines
+
+    if memory is None or config.device == "auto":  # a device that is not here is not looked for
+        config = replace(config, device=choose_device(config.device))
+    free = _memory_of(config.device, memory, machine.memory.free)
+    is_cpu = config.device == "cpu"
+    most = default_engines(machine.processors) if is_cpu else 1
+    kinds = KV_CACHE_TYPES if is_cpu else ("int8",)
+    return [plan_engines(checkpoint, replace(config, kv_cache_type=kind), free, most) for kind in kinds], free
+
+
+def _memory(plan: MemoryPlan, free: int) -> dict[str, int]:
+    from antiphon import footprint, gpu_footprint
+
+    weights = plan.weights
+    return {
+        "w4": weights.w4,
+        "w8": weights.w8,
+        "vectors": weights.vectors,
+        "resident": weights.resident + (plan.gpu.table - weights.embedding if plan.gpu is not None else 0),
+        "embedding": weights.embedding,
+        "embedding_in_page_cache": weights.mapped_embedding,
+        "processes": footprint.PROCESS_BYTES if plan.gpu is None else gpu_footprint.HOST_BYTES,
+        "free": free,
+        **_on_device(plan),
+    }
+
+
+def _kv_cache(plans: Sequence[MemoryPlan], longest: int) -> dict[str, Any]:
+    """For each type of KV cache what it takes, and how many users fit; `longest`: the model's tokens of context."""
+    from antiphon.footprint import users_that_fit
+
+    lengths = [length for length in _LENGTHS if length <= longest]
+    return {
+        plan.kv_cache_type: {
+            "bytes_per_token": plan.kv_bytes_per_token,
+            "capacity_tokens": plan.kv_capacity,
+            "default_tokens": plan.kv_cache_tokens,
+            "users_by_length": {length: users_that_fit(plan.kv_capacity, length) for length in lengths},
+        }
+        for plan in plans
     }
 
 

@@ -17,7 +17,7 @@ FIXED = ("host", "port", "peers", "otlp_traces_endpoint")  # a socket, clients a
 OF_MODEL = ("hub", "offline", "model_name", "tool_call_parser")  # taken in together with the model
 _APART = ("api_keys", "admin_keys", "peer_key", "ssl_certfile", "ssl_keyfile", "engine_secret")  # not shown as they are
 _OF_FILES = ("files", "fake_settings", "typed_model")  # nobody types them
-_NAMES = {"max_num_sequences": "max-num-seqs"}
+_NAMES = {"max_num_sequences": "max-num-seqs", "devices": "engines", "remote_engines": "engines"}
 _RESTART = "it is only read at start; restart the server"
 
 

@@ -14,6 +14,8 @@ from antiphon.gpu_footprint import HOST_BYTES
 from antiphon.machine.gpu import gpu_memory
 from antiphon.memory_plan import MemoryPlan, plan_memory
 
+_NO_LIMIT = 1 << 62  # bytes
+
 Room = tuple[EngineConfig, int]  # the settings of engines that share memory, and its bytes
 
 
@@ -40,11 +42,18 @@ def plan_devices(
         for config, available in rooms
     ]
     planned = replace(plans[0].applied_to(engine), engines=engine.engines)
+    if not (engine.remote_engines and engine.device.startswith("cuda")):  # else those there are on GPUs too
+        planned = replace(planned, memory_bytes=_bytes_on_cpu(checkpoint, planned))
     on_gpu = [plan for plan in plans if plan.gpu is not None]
     if on_gpu:
         tightest = min(on_gpu, key=lambda plan: plan.engine_reserve).applied_to(engine)
         planned = replace(planned, gpu_bytes=tightest.gpu_bytes, memory_reserve=tightest.memory_reserve)
     return plans[0], planned
+
+
+def _bytes_on_cpu(checkpoint: Checkpoint, planned: EngineConfig) -> int:
+    """What an engine on the CPU takes, or would take if one is added."""
+    return plan_memory(checkpoint, replace(planned, device="cpu", engines=1), _NO_LIMIT).engine_bytes
 
 
 def _rooms(engine: EngineConfig, free: int, elsewhere: int | None) -> list[Room]:

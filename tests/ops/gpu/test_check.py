@@ -44,7 +44,8 @@ def test_all_parts_run_and_bits_are_compared_first(run: tuple[dict[str, Any], st
 
 def test_steps_have_ours_and_those_of_transformers(run: tuple[dict[str, Any], str]) -> None:
     found, _ = run
-    assert [row["weights"] for row in found["steps"]] == ["Q4_0", "Q8_0"]
+    kinds = [(row["weights"], row["sampling"]) for row in found["steps"]]
+    assert kinds == [(weights, how) for weights in ("Q4_0", "Q8_0") for how in ("greedy", "sampled")]
     assert [row["kind"] for row in found["transformers"]] == ["eager", "static"]
     for row in (*found["steps"], *found["transformers"]):
         assert (row["users"], row["context"]) == (2, 64)

@@ -149,7 +149,7 @@ class Operations:
         try:
             if engine.place.is_gpu and not engine.error:
                 raise NotEnoughMemory("a GPU has one engine")
-            if engine.place.is_here:
+            if engine.place.is_here and not engine.place.is_gpu:
                 self._check_memory(engine.config, 1, "an engine beside the old one")
             new = await self._started(self._fleet.generations[engine.generation], engine.place)
         except NotEnoughMemory:

@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 
 MOST = 24  # drafted tokens of a sequence in a step
 _SHARE_MEMORY = 0.97  # weight of the past, per guess
-_COST_MEMORY = 0.9  # per step with so many rows
+_COST_MEMORY = 0.9  # per step with the same number of rows
 _LINE_MEMORY = 0.98  # per step
 _PRIOR = 8.0  # guesses that those of all sequences weigh against a sequence's own
 _HOPE = 0.5  # the share of right guesses before anything is known
 _ROW = 0.02  # what one more row costs where nothing is known: so much of a step
 _ROW_WEIGHT = 4.0  # rows²: how much the steps' rows must vary to outweigh that
-_LINE_WEIGHT = 2.0  # steps that the line through all of them weighs against the steps with just so many rows
-_HICCUP = 1.5  # a step is believed up to so many times its prediction; the machine may have been busy elsewhere
+_LINE_WEIGHT = 2.0  # steps that the line through all of them counts as, against those with the same number of rows
+_HICCUP = 1.5  # a step counts as at most this many times its prediction: the machine may have been busy
 _STRIDE = 4  # rows beyond the most that were measured
-_PLAIN_EVERY = 64  # of so many steps at least one goes without drafts
-_GAIN = 1.05  # drafts must promise to be so many times as fast, which pays for making them
+_PLAIN_EVERY = 64  # at least one of this many steps goes without drafts
+_GAIN = 1.05  # drafts must promise this speed-up, which pays for making them
 _UNLIKELY = 0.1  # tokens that are less likely to be right are not looked at
 _PATIENCE = 4  # rows after the best number that are looked at
 
@@ -57,7 +57,7 @@ class _Line:
 class RowCosts:
     """Seconds of a step by its rows; for steps in which every sequence computes its last token, and drafts.
 
-    A prediction is the mean of the last steps with just so many rows, and where these were few, drawn towards a line
+    A prediction is the mean of the last steps with this number of rows, and where these were few, drawn towards a line
     through all steps. So one slow step does not keep its number of rows from being tried again.
     """
 
@@ -85,7 +85,7 @@ class RowCosts:
         self._line.observe(rows, seconds)
 
     def predict(self, rows: int) -> float:
-        """Seconds of a step of so many rows."""
+        """Seconds of a step with this number of rows."""
         weight, mean = self._of.get(rows, (0.0, 0.0))
         return (weight * mean + _LINE_WEIGHT * self._line.predict(rows)) / (weight + _LINE_WEIGHT)
 

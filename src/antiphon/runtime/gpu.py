@@ -140,18 +140,19 @@ class GpuRunner:
         self._fingerprints = {"fingerprint": fingerprint, "model_fingerprint": model}
 
     def warm_up(self) -> None:
-        """Run steps of every size that a tile is chosen for, so that no request waits for a kernel to be compiled.
+        """Compile kernels and capture graphs, so that no request waits for them.
 
-        They draw in every way for which there is a kernel. Call it before the first request: it writes to the first KV
-        blocks.
+        It runs steps that draw in every way for which there is a kernel, decoding steps of every bucket, and a prefill
+        of the size of the largest tile. Call it before the first request: it writes to the first KV blocks.
         """
         for sampling in (SamplingParams(temperature=0.0), SamplingParams(), SamplingParams(top_p=0.9)):
             for masked in ((), (0,)):
                 drawn = SampleSpec(sampling, 0, 0, masked_token_ids=masked)
                 self.execute(StepPlan([ScheduledSequence(-1, [0], 0, [0], (drawn,))]))
         spec = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
-        for rows in sorted({min(size, self._config.max_num_sequences) for size in TILE_ROWS}):
-            self.execute(StepPlan([ScheduledSequence(-1 - i, [0], 0, [0], (spec,)) for i in range(rows)]))
+        for rows in self._program.bucket_rows:
+            for _ in range(2):  # the first compiles, the second captures
+                self.execute(StepPlan([ScheduledSequence(-1 - i, [0], 0, [0], (spec,)) for i in range(rows)]))
             self.execute(StepPlan([], finished_sequence_ids=[-1 - i for i in range(rows)]))
         longest = min(max(TILE_ROWS), self._config.max_batch_tokens, self.context_length)
         blocks = list(range(-(-longest // self.block_size)))

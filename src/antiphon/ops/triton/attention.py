@@ -112,8 +112,9 @@ def rope_and_store(
 ):
     """Query heads are quantized for attention; K and V of a KV head go into the pool. Grid: (row tiles, all heads).
 
-    Of ROWS rows. q_codes [rows][heads][PLANES][DIM], q_scales [rows][heads][PLANES][DIM / 32]. SIZE: DIM rounded up to
-    a power of two. RUN: of the Hadamard transform. PAIRS: of a KV head's bias that is not in the pool, 0 where there is
+    A program computes ROWS rows. A row whose block is -1 is padding: nothing of it goes into the pool.
+    q_codes [rows][heads][PLANES][DIM], q_scales [rows][heads][PLANES][DIM / 32]. SIZE: DIM rounded up to a power of
+    two. RUN: of the Hadamard transform. PAIRS: of a KV head's bias that is not in the pool, 0 where there is
     none, else a power of two; pairs and biases [KV heads][PAIRS]; terms [rows][heads][2][PAIRS]: the factors of the
     cosines and of the sines in the scores' share of that bias.
     """
@@ -168,7 +169,10 @@ def rope_and_store(
         # What the pool cannot hold becomes K not-a-number, for whoever attends to it, and V zero, for whoever does not.
         key = tl.reshape(tl.where(fits[:, None], key, 0.0), [ROWS * groups, 32])
         value = tl.where(fits[:, None], value, 0.0)
-        block = tl.load(blocks_ptr + row, mask=live, other=0).to(tl.int64) * KV_HEADS + kv_head
+        block = tl.load(blocks_ptr + row, mask=live, other=-1).to(tl.int64)
+        has_block = block >= 0
+        stored = stored & tl.reshape(tl.broadcast_to(has_block[:, None], [ROWS, groups]), [ROWS * groups])
+        block = block * KV_HEADS + kv_head
         slot = position % BLOCK_TOKENS
         scale = pool_scale(tl.max(tl.abs(key), 1))
         to = ((block * BLOCK_TOKENS + slot) * DIM)[:, None] + group * 32
@@ -180,8 +184,8 @@ def rope_and_store(
         tl.store(k_scales_ptr + tl.reshape(scale_at, [ROWS * groups]), scale, mask=stored)
         value_scale = pool_scale(tl.max(tl.abs(value), 1))
         to = (block[:, None] * DIM + d[None, :]) * BLOCK_TOKENS + slot[:, None]
-        tl.store(v_ptr + to, pool_codes(value, value_scale), mask=inside)
-        tl.store(v_scales_ptr + block * BLOCK_TOKENS + slot, value_scale, mask=live)
+        tl.store(v_ptr + to, pool_codes(value, value_scale), mask=inside & has_block[:, None])
+        tl.store(v_scales_ptr + block * BLOCK_TOKENS + slot, value_scale, mask=has_block)
 
 
 @triton.jit
@@ -266,8 +270,8 @@ def attend(
 
     items: int32 [items][8]: first row of the step, query tokens, position of the first, where its block table begins in
     `tables`, first segment, segment after the last, and the first row of its state. ROWS: at least query tokens times
-    query heads a KV head, heads fastest. outputs [state rows][KV heads][DIM], sums [..][16], maxima [..]. turns
-    [KV heads][2 * PAIRS][32 tokens].
+    query heads a KV head, heads fastest. An item of zeros is padding. outputs [state rows][KV heads][DIM], sums
+    [..][16], maxima [..]. turns [KV heads][2 * PAIRS][32 tokens].
     """
     item = items_ptr + tl.program_id(0) * 8
     kv_head = tl.program_id(1)

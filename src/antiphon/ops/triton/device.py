@@ -1,7 +1,7 @@
-"""What the GPU backend asks of a device: memory, copies, launches. The one place that knows torch.
+"""What the GPU backend needs of a device: memory, copies, launches and graphs. The only module that uses torch.
 
 Kernels compiled into the wheel and a bare driver could take its place: nothing else in this package allocates,
-launches or waits. Arrays are torch's; the kernels only see their addresses.
+launches, captures or waits. Arrays are torch's; the kernels only see their addresses.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +28,19 @@ TYPES = {
     "int8": torch.int8,
     "uint8": torch.uint8,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A launch that the interpreter has captured. `arguments`: tensors and numbers."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+
+
+Recording: TypeAlias = "torch.cuda.CUDAGraph | list[Launch]"  # the latter in the interpreter
 
 
 def require_cuda(name: str) -> None:
@@ -58,7 +72,7 @@ class Device:
         self.is_interpreter = name == "interpreter"
         self._torch = torch.device("cpu" if self.is_interpreter else name)
         self.allocated_bytes = 0
-        self.num_launches = 0
+        self._captured: list[Launch] | None = None  # while the interpreter captures
 
     @property
     def model(self) -> str:
@@ -79,6 +93,7 @@ class Device:
 
     def zeros(self, shape: Sequence[int], type: str) -> Tensor:
         """Memory of zeros. Raises MemoryError where there is not enough."""
+        self._check_not_capturing()
         try:
             tensor = torch.zeros(tuple(shape), dtype=TYPES[type], device=self._torch)
         except torch.OutOfMemoryError:
@@ -88,6 +103,7 @@ class Device:
 
     def upload(self, array: npt.NDArray[Any]) -> Tensor:
         """A copy of a host array."""
+        self._check_not_capturing()
         try:
             # Always a copy: of an array in the interpreter's memory torch would make a view.
             tensor = torch.from_numpy(np.array(array, order="C")).to(self._torch)
@@ -98,6 +114,7 @@ class Device:
 
     def fill(self, tensor: Tensor, array: npt.NDArray[Any]) -> None:
         """Copy a host array over the beginning of `tensor`, of the same type."""
+        self._check_not_capturing()
         flat = np.ascontiguousarray(array).reshape(-1)
         tensor.view(-1)[: flat.size].copy_(torch.from_numpy(flat))
 
@@ -110,10 +127,12 @@ class Device:
 
         The host does not wait: the pinned memory must stay as it is until then.
         """
+        self._check_not_capturing()
         tensor.view(-1)[:count].copy_(pinned[:count], non_blocking=True)
 
     def fetch(self, pinned: Tensor, tensor: Tensor, count: int) -> Any:
         """Copy the first values of `tensor` to pinned memory; returns what `wait` takes."""
+        self._check_not_capturing()
         pinned[:count].copy_(tensor.view(-1)[:count], non_blocking=True)
         if self.is_interpreter:
             return None
@@ -128,6 +147,7 @@ class Device:
 
     def download(self, tensor: Tensor) -> npt.NDArray[Any]:
         """A copy on the host; waits for what was launched."""
+        self._check_not_capturing()
         return np.array(tensor.cpu().numpy())
 
     def launch(
@@ -136,11 +156,48 @@ class Device:
         """Run `kernel` on a grid of programs, after all that was launched before; an empty grid is nothing."""
         if not all(grid):
             return
-        self.num_launches += 1
+        if self._captured is not None:
+            self._captured.append(Launch(kernel, tuple(grid), arguments, constants))
+        elif self.is_interpreter:
+            _interpret(Launch(kernel, tuple(grid), arguments, constants))
+        else:
+            with torch.cuda.device(self._torch):
+                kernel[tuple(grid)](*arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=False, **constants)
+
+    def capture(self, body: Callable[[], None]) -> Recording:
+        """What `body` launches, for `replay`; nothing of it runs.
+
+        `body` may only launch kernels, all of which have run before: compiling one or copying fails.
+        """
         if self.is_interpreter:
-            with np.errstate(all="ignore"), warnings.catch_warnings():  # not-a-number is silent on a GPU
-                warnings.simplefilter("ignore", RuntimeWarning)
-                kernel[tuple(grid)](*arguments, **constants)
-            return
-        with torch.cuda.device(self._torch):
-            kernel[tuple(grid)](*arguments, num_warps=warps, num_stages=stages, enable_fp_fusion=False, **constants)
+            self._captured = launches = list[Launch]()
+            try:
+                body()
+            finally:
+                self._captured = None
+            return launches
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may use CUDA meanwhile, such as for the memory in metrics.
+        with torch.cuda.device(self._torch), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            body()
+        return graph
+
+    def replay(self, recording: Recording) -> None:
+        """Launch again what was captured, with the same arguments, after all that was launched before."""
+        if isinstance(recording, list):
+            for launch in recording:
+                _interpret(launch)
+        else:
+            with torch.cuda.device(self._torch):
+                recording.replay()
+
+    def _check_not_capturing(self) -> None:
+        """In the interpreter, fails where CUDA would: a graph has neither memory nor copies of its own."""
+        if self._captured is not None:
+            raise RuntimeError("only kernels can be launched while a graph is captured")
+
+
+def _interpret(launch: Launch) -> None:
+    with np.errstate(all="ignore"), warnings.catch_warnings():  # not-a-number is silent on a GPU
+        warnings.simplefilter("ignore", RuntimeWarning)
+        launch.kernel[launch.grid](*launch.arguments, **launch.constants)

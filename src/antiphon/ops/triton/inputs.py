@@ -1,7 +1,8 @@
 """A step's inputs on the device: what the kernels read beside weights and buffers.
 
-Every input has a place of fixed size, so that launches of one step and the next differ in nothing but counts. The host
-writes to pinned memory, in two sets that take turns: the copies of one step may still run while the next is prepared.
+Every input has a place of fixed size, and a decoding step is padded to a bucket (`graphs`), so that its launches depend
+on the bucket alone. Padded rows are tokens 0 without a KV block, and nothing is drawn after them. The host writes to
+pinned memory, in two sets that take turns: the copies of one step may still run while the next is prepared.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ import numpy.typing as npt
 from antiphon.footprint import DRAW_FIELDS
 from antiphon.ops.triton.buffers import ProgramShape
 from antiphon.ops.triton.device import Device, Tensor
+from antiphon.ops.triton.graphs import Bucket, Buckets
 from antiphon.ops.triton.work import BLOCK_TOKENS, ITEM_FIELDS, AttentionCut, plan_work
 from antiphon.step import PENDING, ScheduledSequence
+
+_WIDTHS = {"small_items": ITEM_FIELDS, "states": 4, "parameters": DRAW_FIELDS}  # values a row; else one
+_FILLERS = {"blocks": -1, "parameters": -1}  # of padded rows; else zero
 
 
 class StepInputs:
@@ -39,19 +44,28 @@ class StepInputs:
         }
         self._held = {name: device.zeros((size,), "int32") for name, size in sizes.items()}
         self._staged = [{name: device.pinned(size, "int32") for name, size in sizes.items()} for _ in range(2)]
+        self.buckets = Buckets(shape.max_sequences, items)
+        self.bucket: Bucket | None = None  # of the step; None: it is not padded
         self.counts = {"small_items": 0, "large_items": 0}
-        self.num_tokens = 0
-        self.num_drawn = 0  # rows of the part of the program that draws
+        self.num_tokens = 0  # rows of the step, with padded ones
+        self.num_drawn = 0  # rows of the part of the program that draws, with padded ones
 
     def __getitem__(self, name: str) -> Tensor:
         return self._held[name]
 
-    def put(self, name: str, array: npt.NDArray[np.int32]) -> None:
-        """Copy an array to the input of this name; the host does not wait."""
+    def put(self, name: str, array: npt.NDArray[np.int32], rows: int = 0) -> None:
+        """Copy an array to the input of this name, padded to so many rows; the host does not wait."""
         staged = self._staged[0][name]
-        flat = array.reshape(-1)
-        staged.numpy()[: flat.size] = flat
-        self._device.send(self._held[name], staged, flat.size)
+        values, flat = staged.numpy(), array.reshape(-1)
+        size = max(flat.size, rows * _WIDTHS.get(name, 1))
+        values[: flat.size] = flat
+        values[flat.size : size] = _FILLERS.get(name, 0)
+        self._device.send(self._held[name], staged, size)
+
+    def put_drawn(self, rows: Sequence[int]) -> None:
+        """Send the rows after which a token is drawn."""
+        self.num_drawn = self.bucket.rows if self.bucket else len(rows)
+        self.put("drawn_rows", np.array(rows, np.int32), self.num_drawn)
 
     def take(self, sequences: Sequence[ScheduledSequence], drawn_places: dict[int, int]) -> list[int]:
         """Send a step; returns the rows after which a token is drawn, in the order of the sequences' samples.
@@ -65,7 +79,6 @@ class StepInputs:
         if num_tokens > self._shape.max_tokens or len(sequences) > self._shape.max_sequences:
             raise ValueError("the step is larger than the program was made for")
         self._staged.reverse()
-        self.num_tokens = num_tokens
         token_ids: list[int] = []
         rows: list[int] = []
         for sequence in sequences:
@@ -73,10 +86,17 @@ class StepInputs:
             token_ids += [-1 - drawn_places[sequence.sequence_id] if id == PENDING else id for id in sequence.token_ids]
             rows += range(len(token_ids) - len(sequence.samples), len(token_ids))
         work = plan_work(sequences, self._cut)
-        self.counts = {"small_items": len(work.small_items), "large_items": len(work.large_items)}
-        self.put("tokens", np.array(token_ids, np.int32))
-        for name in ("positions", "blocks", "tables", "small_items", "large_items", "states"):
-            self.put(name, getattr(work, name))
+        is_decoding = bool(rows) and num_tokens == len(sequences)
+        self.bucket = self.buckets.of(num_tokens, len(work.small_items)) if is_decoding else None
+        padded = self.bucket or Bucket(num_tokens, len(work.small_items))
+        self.num_tokens = padded.rows
+        self.counts = {"small_items": padded.items, "large_items": len(work.large_items)}
+        self.put("tokens", np.array(token_ids, np.int32), padded.rows)
+        for name in ("positions", "blocks", "states"):
+            self.put(name, getattr(work, name), padded.rows)
+        self.put("tables", work.tables)
+        self.put("small_items", work.small_items, padded.items)
+        self.put("large_items", work.large_items)
         return rows
 
     def _check(self, sequence: ScheduledSequence, drawn_places: dict[int, int]) -> None:

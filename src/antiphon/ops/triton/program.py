@@ -1,9 +1,9 @@
 """A recorded model on a GPU: the recording half of `_native.Program`'s interface, over Triton kernels.
 
 `ops.native.NativeOps` records into it as into the native program, so the fusions are decided in one place. A step
-launches the recorded kernels one after another; rows are computed whether or not others share the step, so results do
-not depend on what else runs. `submit` launches a step and `collect` waits for its tokens, so that the next step can be
-launched in between: a token that is still to come is read on the device.
+launches the recorded kernels one after another or, if it only decodes, replays a graph of them (`graphs`). Each row is
+computed by itself, so results do not depend on what else runs. `submit` launches a step and `collect` waits for its
+tokens, so that the next step can be launched in between: a token that is still to come is read on the device.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from antiphon.ops.triton.attending import Attention
 from antiphon.ops.triton.buffers import FloatBuffer, ProgramShape, QuantizedBuffer
 from antiphon.ops.triton.device import Device, Tensor
 from antiphon.ops.triton.drawing import Drawing, Drawn, drawn, is_drawable, kind_of, row_parameters
+from antiphon.ops.triton.graphs import Graphs
 from antiphon.ops.triton.inputs import StepInputs
 from antiphon.ops.triton.layouts import DeviceMatrix, upload_matrix
 from antiphon.ops.triton.tables import launch_embed, upload_table
@@ -75,6 +76,7 @@ class Program:
         cut = cut or AttentionCut.of(query_heads, SPLIT_FLOATS // state_floats)
         self._attention = Attention(device, shape, self._tiles, cut)
         self._inputs = StepInputs(device, shape, cut)
+        self._graphs = Graphs(device)
         self._allocate()
 
     def _allocate(self) -> None:
@@ -88,6 +90,11 @@ class Program:
         self._fetched = [device.pinned(shape.max_sequences, "int32") for _ in range(2)]
         self._places: dict[int, int] = {}  # of sequences in `_tokens`
         self._num_last = 0  # rows of the last draw
+
+    @property
+    def bucket_rows(self) -> Sequence[int]:
+        """The numbers of rows for which graphs are captured."""
+        return self._inputs.buckets.rows
 
     @property
     def block_bytes(self) -> int:
@@ -266,7 +273,8 @@ class Program:
         `requests`: as many for each sequence as it has samples. Raises ValueError if the step does not fit.
         """
         rows = self._inputs.take(sequences, self._places)
-        self._replay(0, self._first_drawing)
+        if self._inputs.bucket is None:
+            self._launch(0, self._first_drawing)
         specs = [(sequence.sequence_id, spec) for sequence in sequences for spec in sequence.samples]
         step, most = SubmittedStep([]), self.shape.max_sequences
         self._num_last = 0
@@ -301,9 +309,13 @@ class Program:
         requests: Sequence[_native.SampleRequest],
     ) -> None:
         """Compute the logits of these rows, and draw: on the device what its kernels can, the rest on the host."""
-        self._inputs.num_drawn = self._num_last = count = len(rows)
-        self._inputs.put("drawn_rows", np.array(rows, np.int32))
-        self._replay(self._first_drawing, len(self._operations))
+        self._num_last = count = len(rows)
+        self._inputs.put_drawn(rows)
+        bucket, end = self._inputs.bucket, len(self._operations)
+        if bucket:
+            self._graphs.run(bucket, lambda: self._launch(0, end))
+        else:
+            self._launch(self._first_drawing, end)
         parameters = np.full((count, DRAW_FIELDS), -1, np.int32)
         for_host = []
         for place, spec in enumerate(specs):
@@ -314,14 +326,23 @@ class Program:
         step.first = len(step.outcomes)
         step.outcomes = [*step.outcomes, *([None] * count)]
         if len(for_host) < count:
-            self._inputs.put("parameters", parameters)
-            self._drawing.launch(count, kind_of(parameters))
+            self._launch_drawing(parameters)
         if for_host:
             self._draw_on_host(step, for_host, [requests[place] for place in for_host])
         if len(for_host) < count:
             self._fetched.reverse()
             step.fetched = self._fetched[0]
             step.event = self._device.fetch(step.fetched, self._tokens, count)
+        self._on_progress()
+
+    def _launch_drawing(self, parameters: npt.NDArray[np.int32]) -> None:
+        """Draw on the device by parameters [rows, 16]; rows of -1 are left out."""
+        rows, kind = self._inputs.num_drawn, kind_of(parameters)
+        self._inputs.put("parameters", parameters, rows)
+        if self._inputs.bucket:
+            self._graphs.run((rows, kind), lambda: self._drawing.launch(rows, kind))
+        else:
+            self._drawing.launch(rows, kind)
 
     def _draw_on_host(
         self, step: SubmittedStep, places: Sequence[int], requests: Sequence[_native.SampleRequest]
@@ -332,7 +353,7 @@ class Program:
             step.outcomes[step.first + place] = outcome
             self._device.fill(self._tokens[place : place + 1], np.array([outcome.token_id], np.int32))
 
-    def _replay(self, begin: int, end: int) -> None:
+    def _launch(self, begin: int, end: int) -> None:
         for operation in self._operations[begin:end]:
             operation()
             self._on_progress()

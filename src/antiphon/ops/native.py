@@ -8,7 +8,7 @@ attention write quantized results, since every consumer multiplies them. Layers 
 buffer was written again is a bug, and is asserted too.
 
 A program is the compiled module's or, on a GPU, `ops.triton`'s. Only this module, `ops.native_sampling`, `ops.triton`,
-`runtime.cpu` and `runtime.gpu`, which fill and run the programs, import the compiled one.
+`runtime.cpu`, `runtime.gpu` and `runtime.recorded`, which fill and run the programs, import the compiled one.
 """
 
 from __future__ import annotations

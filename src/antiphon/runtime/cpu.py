@@ -8,7 +8,7 @@ loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
@@ -23,12 +23,10 @@ from antiphon.errors import CheckpointError, NotEnoughMemory
 from antiphon.formats import open_checkpoint
 from antiphon.machine import default_threads
 from antiphon.model_files import ModelFiles
-from antiphon.models.dense import check_tensors, forward, load_weights
+from antiphon.models.dense import check_tensors
 from antiphon.models.spec import ModelSpec
-from antiphon.ops.native import NativeOps, open_device, quantize
-from antiphon.ops.native_sampling import Samplings
-from antiphon.quantization import as_quantized, wide_activations
-from antiphon.request import TokenLogprobs
+from antiphon.ops.native import open_device, quantize
+from antiphon.quantization import as_quantized
 from antiphon.runtime.fingerprint import (
     NUM_BLOCKS,
     PROMPT_LENGTH,
@@ -37,22 +35,8 @@ from antiphon.runtime.fingerprint import (
     model_fingerprint,
 )
 from antiphon.runtime.probe_models import biased_model, normed_model
-from antiphon.step import LoadReport, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
-
-
-class Outcome(Protocol):
-    """A token that a program has drawn, as `_native.SampleOutcome`."""
-
-    @property
-    def token_id(self) -> int: ...
-    @property
-    def error(self) -> str | None: ...
-    @property
-    def logprob(self) -> float: ...
-    @property
-    def top_token_ids(self) -> Sequence[int]: ...
-    @property
-    def top_logprobs(self) -> Sequence[float]: ...
+from antiphon.runtime.recorded import RecordedRunner, model_settings, sample_requests, shape_of, step_result
+from antiphon.step import LoadReport, ScheduledSequence, StepPlan, StepResult
 
 
 class LoadedRunner(ProbedRunner, Protocol):
@@ -123,45 +107,26 @@ def create_device(config: EngineConfig, progress: memoryview | None = None) -> _
     return open_device(config.instruction_set, config.threads or default_threads(), progress)
 
 
-class CpuRunner:
+class CpuRunner(RecordedRunner):
     """A Runner on the native kernels."""
-
-    block_size: int = _native.BLOCK_TOKENS
 
     def __init__(
         self,
         config: EngineConfig,
-        device: _native.Device,
+        host: _native.Device,
         checkpoint: Checkpoint,
         spec: ModelSpec,
         progress: memoryview | None,
         report: LoadReport,
     ) -> None:
-        self.num_blocks = config.kv_cache_tokens // self.block_size
-        self.context_length = min(config.context_length, spec.context_length, self.num_blocks * self.block_size)
-        self.vocab_size = spec.vocab_size
-        self.eos_token_ids = checkpoint.tokenizer.eos_token_ids
-        self._config = config
-        self._device = device
+        super().__init__(config, host, checkpoint, spec)
         counter = np.frombuffer(progress, np.uint64) if progress is not None else None
+        shape = shape_of(config, spec, self.num_blocks, self.context_length)
         try:
-            shape = _program_shape(config, spec, self.num_blocks, self.context_length)
-            self._program = _native.Program(self._device, shape, counter)
+            self._program = _native.Program(host, _native.ProgramShape(kv_type=config.kv_cache_type, **shape), counter)
         except MemoryError:
             raise NotEnoughMemory from None
-        self._samplings = Samplings()
-        self._wide = wide_activations(config, checkpoint)
-        ops = NativeOps(
-            self._device,
-            self._program,
-            attended_width=spec.num_heads * spec.head_dim,
-            epsilon=spec.rms_norm_eps,
-            wide_activations=self._wide,
-        )
-        forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
-        self._spec = spec
-        self._fingerprints: dict[str, str] = {}
-        self._weight_bytes = ops.bytes_by_format
+        ops = self._record(self._program, checkpoint, report)
         # What every step reads from the files themselves; everything else was copied.
         self._mapped_files = checkpoint.files if ops.has_mapped_table else None
 
@@ -192,7 +157,7 @@ class CpuRunner:
         """Compute the fingerprints that `describe` returns. Call it before the first step."""
         settings = model_settings(self._config, self._spec, self._wide)
         self._fingerprints = {
-            "fingerprint": fingerprint_of(self._device),
+            "fingerprint": fingerprint_of(self._host),
             "model_fingerprint": model_fingerprint(self, settings),
         }
 
@@ -200,28 +165,12 @@ class CpuRunner:
         """There is none but the machine's."""
 
     def describe(self) -> dict[str, str | int | float]:
-        formats = sorted(self._weight_bytes)
         return {
-            **self._fingerprints,
+            **self._described(self._program.block_bytes),
             "device": "cpu",
-            "instruction_set": self._device.instruction_set,
-            "threads": self._device.threads,
-            "weight_format": "+".join(formats),
-            "weight_bytes": sum(self._weight_bytes.values()),
-            "activations": "int16" if self._wide else "int8",
+            "instruction_set": self._host.instruction_set,
             "kv_cache_type": self._config.kv_cache_type,
-            "kv_cache_bytes": self.num_blocks * self._program.block_bytes,
-            "kv_cache_tokens": self.num_blocks * self.block_size,
         }
-
-    def close(self) -> None:
-        """Nothing to do: the program owns threads and memory."""
-
-
-def model_settings(config: EngineConfig, spec: ModelSpec, wide: bool) -> tuple[str, ...]:
-    """What changes a model's bits beside its weights, for `model_fingerprint`."""
-    longest = min(config.context_length, spec.context_length)
-    return (config.kv_cache_type, str(wide), str((spec.rope_frequencies(longest), spec.rope_attention_factor)))
 
 
 def fingerprint_of(device: _native.Device) -> str:
@@ -263,57 +212,5 @@ def fingerprints() -> dict[str, str]:
     return {name: fingerprint_of(_native.Device(name, 1)) for name in _native.instruction_sets()}
 
 
-def sample_requests(samplings: Samplings, plan: StepPlan) -> list[list[_native.SampleRequest] | None]:
-    """How to draw the tokens of each of the plan's sequences; None for one whose numbers are too large for C++."""
-    samplings.forget(plan.finished_sequence_ids)
-    requests: list[list[_native.SampleRequest] | None] = []
-    for sequence in plan.sequences:
-        try:
-            requests.append([samplings.request(sequence.sequence_id, spec) for spec in sequence.samples])
-        except (TypeError, OverflowError):  # costs its own request alone
-            requests.append(None)
-    return requests
-
-
-def step_result(
-    plan: StepPlan, requests: Sequence[list[_native.SampleRequest] | None], outcomes: Sequence[Outcome]
-) -> StepResult:
-    """The outcomes, one for each request, as the scheduler takes them."""
-    drawn, sampled = iter(outcomes), []
-    for sequence, of_sequence in zip(plan.sequences, requests, strict=True):
-        if of_sequence is None:
-            message = "A sampling parameter of this request is too large to compute with."
-            sampled.append(SampledToken(sequence.sequence_id, error=message))
-        else:
-            sampled += [_sampled_token(sequence, spec, next(drawn)) for spec in sequence.samples]
-    return StepResult(sampled)
-
-
-def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, context_length: int) -> _native.ProgramShape:
-    return _native.ProgramShape(
-        max_tokens=max(config.max_batch_tokens, config.max_num_sequences),
-        max_sequences=config.max_num_sequences,
-        vocabulary=spec.vocab_size,
-        num_layers=spec.num_layers,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        context_length=context_length,
-        num_blocks=num_blocks,
-        kv_type=config.kv_cache_type,
-        rope_frequencies=spec.rope_frequencies(min(config.context_length, spec.context_length)),
-        rope_attention_factor=spec.rope_attention_factor,
-    )
-
-
 def _sequence_input(sequence: ScheduledSequence, requests: list[_native.SampleRequest]) -> _native.SequenceInput:
     return _native.SequenceInput(sequence.token_ids, sequence.num_computed_tokens, sequence.block_table, requests)
-
-
-def _sampled_token(sequence: ScheduledSequence, spec: SampleSpec, outcome: Outcome) -> SampledToken:
-    if outcome.error is not None:
-        return SampledToken(sequence.sequence_id, error=outcome.error)
-    logprobs = None
-    if spec.sampling.num_logprobs is not None:
-        logprobs = TokenLogprobs(outcome.logprob, list(outcome.top_token_ids), list(outcome.top_logprobs))
-    return SampledToken(sequence.sequence_id, outcome.token_id, logprobs)

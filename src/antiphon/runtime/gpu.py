@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Event, Thread
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,29 +19,17 @@ from antiphon import _native
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig
 from antiphon.errors import NotEnoughMemory
-from antiphon.models.dense import forward, load_weights
 from antiphon.models.spec import ModelSpec
-from antiphon.ops.native import NativeOps
-from antiphon.ops.native_sampling import Samplings
 from antiphon.ops.triton.buffers import ProgramShape
 from antiphon.ops.triton.device import Device, require_cuda
 from antiphon.ops.triton.program import Program, SubmittedStep
 from antiphon.ops.triton.tiles import TILE_ROWS
-from antiphon.quantization import wide_activations
 from antiphon.request import SamplingParams
-from antiphon.runtime.cpu import (
-    CpuRunner,
-    fingerprint_of,
-    load_runner,
-    model_settings,
-    probe_fingerprint,
-    sample_requests,
-    step_result,
-)
+from antiphon.runtime.cpu import CpuRunner, fingerprint_of, load_runner, probe_fingerprint
 from antiphon.runtime.fingerprint import model_fingerprint
+from antiphon.runtime.recorded import RecordedRunner, Requests, model_settings, sample_requests, shape_of, step_result
 from antiphon.step import DeviceMemory, LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
-Requests: TypeAlias = list[list[_native.SampleRequest] | None]  # of each sequence
 LONGEST_COMPILATION = 900.0  # seconds, of all kernels, on a machine whose cache of them is empty
 
 
@@ -58,10 +45,9 @@ def create_runner(
     return load_runner(GpuRunner, config, progress, report)
 
 
-class GpuRunner:
+class GpuRunner(RecordedRunner):
     """A Runner on Triton kernels."""
 
-    block_size: int = _native.BLOCK_TOKENS
     looks_ahead = True
 
     def __init__(
@@ -73,30 +59,15 @@ class GpuRunner:
         progress: memoryview | None,
         report: LoadReport,
     ) -> None:
-        self.num_blocks = config.kv_cache_tokens // self.block_size
-        self.context_length = min(config.context_length, spec.context_length, self.num_blocks * self.block_size)
-        self.vocab_size = spec.vocab_size
-        self.eos_token_ids = checkpoint.tokenizer.eos_token_ids
+        super().__init__(config, host, checkpoint, spec)
         self._progress = np.frombuffer(progress, np.uint64) if progress is not None else np.zeros(1, np.uint64)
-        self._device, self._host = Device(config.device), host
-        self._samplings = Samplings()
-        self._wide = wide_activations(config, checkpoint)
+        self._device = Device(config.device)
+        shape = ProgramShape(**shape_of(config, spec, self.num_blocks, self.context_length))
         try:
-            shape = _program_shape(config, spec, self.num_blocks, self.context_length)
             self._program = Program(self._device, host, shape, on_progress=self._note_progress)
-            ops = NativeOps(
-                host,
-                self._program,
-                attended_width=spec.num_heads * spec.head_dim,
-                epsilon=spec.rms_norm_eps,
-                wide_activations=self._wide,
-            )
-            forward(ops, load_weights(ops, checkpoint, spec, lambda done: report(done, "packing weights")))
+            self._record(self._program, checkpoint, report)
         except MemoryError:
             raise NotEnoughMemory from None
-        self._config, self._spec = config, spec
-        self._fingerprints: dict[str, str] = {}
-        self._weight_bytes = ops.bytes_by_format
         self._submitted: list[tuple[StepPlan, Requests, SubmittedStep]] = []
 
     def execute(self, plan: StepPlan) -> StepResult:
@@ -182,41 +153,15 @@ class GpuRunner:
         return memory and DeviceMemory(*memory)
 
     def describe(self) -> dict[str, str | int | float]:
-        formats = sorted(self._weight_bytes)
         return {
-            **self._fingerprints,
+            **self._described(self._program.block_bytes),
             "device": self._device.name,
             "device_name": self._device.model,
             "device_uuid": self._device.uuid,
             "instruction_set": self._device.name,
-            "threads": self._host.threads,
-            "weight_format": "+".join(formats),
-            "weight_bytes": sum(self._weight_bytes.values()),
-            "activations": "int16" if self._wide else "int8",
             "kv_cache_type": "int8",
-            "kv_cache_bytes": self.num_blocks * self._program.block_bytes,
-            "kv_cache_tokens": self.num_blocks * self.block_size,
             "device_bytes": self._device.allocated_bytes,
         }
 
-    def close(self) -> None:
-        """Nothing to do: memory goes with the process."""
-
     def _note_progress(self) -> None:
         self._progress[0] += np.uint64(1)
-
-
-def _program_shape(config: EngineConfig, spec: ModelSpec, num_blocks: int, context_length: int) -> ProgramShape:
-    return ProgramShape(
-        max_tokens=max(config.max_batch_tokens, config.max_num_sequences),
-        max_sequences=config.max_num_sequences,
-        vocabulary=spec.vocab_size,
-        num_layers=spec.num_layers,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        context_length=context_length,
-        num_blocks=num_blocks,
-        rope_frequencies=spec.rope_frequencies(min(config.context_length, spec.context_length)),
-        rope_attention_factor=spec.rope_attention_factor,
-    )

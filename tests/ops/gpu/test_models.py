@@ -95,10 +95,13 @@ def test_a_step_that_does_not_fit_is_refused() -> None:
             runner.execute(StepPlan([sequence]))
 
 
-def test_warming_up_changes_no_answer() -> None:
+def test_warming_up_changes_no_answer_and_captures_the_graphs_of_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = tiny_model(num_hidden_layers=1)
     cold, warm = (gpu_runner(checkpoint, num_blocks=2, max_tokens=8, max_sequences=2) for _ in range(2))
     warm.warm_up()
     plan = StepPlan([scheduled(PROMPT[:7], [0])])
     assert warm.execute(plan) == cold.execute(plan)
     assert np.array_equal(warm.logits(), cold.logits())
+    monkeypatch.setattr(warm._device, "launch", lambda *arguments, **constants: pytest.fail("a kernel was launched"))
+    for sequences in ([scheduled([3], [0], start=7)], [scheduled([3], [0], start=7), scheduled([4], [1], id=1)]):
+        assert warm.execute(StepPlan(sequences)) == cold.execute(StepPlan(sequences))

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from antiphon.ops.triton.device import Device, Recording
 
 BUCKET_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256)
-MOST_GRAPHS = 32  # kept by an engine; the one that was not used for the longest time is dropped
+# Graphs that an engine keeps; the one that was not used for the longest time is dropped. Those of a step have hundreds
+# of launches, and at start there is one for each bucket. Those of a draw have at most twenty.
+MOST_STEP_GRAPHS, MOST_DRAW_GRAPHS = 32, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Buckets:
 
 
 class Graphs:
-    """What was captured, by what its launches depend on."""
+    """At most so many graphs, by what their launches depend on."""
 
-    def __init__(self, device: Device, most: int = MOST_GRAPHS) -> None:
+    def __init__(self, device: Device, most: int) -> None:
         self._device, self._most = device, most
         self._recordings: OrderedDict[Hashable, Recording | None] = OrderedDict()
 

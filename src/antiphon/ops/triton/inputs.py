@@ -2,7 +2,8 @@
 
 Every input has a place of fixed size, and a decoding step is padded to a bucket (`graphs`), so that its launches depend
 on the bucket alone. Padded rows are tokens 0 without a KV block, and nothing is drawn after them. The host writes to
-pinned memory, in two sets that take turns: the copies of one step may still run while the next is prepared.
+pinned memory, in two sets that take turns: the copies of one step may still run while the next is prepared. Only block
+tables stay on the device from step to step (`block_tables`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from antiphon.footprint import DRAW_FIELDS
+from antiphon.ops.triton.block_tables import BlockTables
 from antiphon.ops.triton.buffers import ProgramShape
 from antiphon.ops.triton.device import Device, Tensor
 from antiphon.ops.triton.graphs import Bucket, Buckets
@@ -44,6 +46,7 @@ class StepInputs:
         }
         self._held = {name: device.zeros((size,), "int32") for name, size in sizes.items()}
         self._staged = [{name: device.pinned(size, "int32") for name, size in sizes.items()} for _ in range(2)]
+        self._tables = BlockTables(shape.max_sequences, blocks, shape.num_blocks)
         self.buckets = Buckets(shape.max_sequences, items)
         self.bucket: Bucket | None = None  # of the step; None: it is not padded
         self.counts = {"small_items": 0, "large_items": 0}
@@ -61,6 +64,11 @@ class StepInputs:
         values[: flat.size] = flat
         values[flat.size : size] = _FILLERS.get(name, 0)
         self._device.send(self._held[name], staged, size)
+
+    def _put_blocks(self, at: int, blocks: Sequence[int]) -> None:
+        staged, count = self._staged[0]["tables"][at:], len(blocks)
+        staged.numpy()[:count] = blocks
+        self._device.send(self._held["tables"][at:], staged, count)
 
     def put_drawn(self, rows: Sequence[int]) -> None:
         """Send the rows after which a token is drawn."""
@@ -85,7 +93,7 @@ class StepInputs:
             # A pending token is read from the last draw: -1 stands for its row 0, -2 for row 1, and so on.
             token_ids += [-1 - drawn_places[sequence.sequence_id] if id == PENDING else id for id in sequence.token_ids]
             rows += range(len(token_ids) - len(sequence.samples), len(token_ids))
-        work = plan_work(sequences, self._cut)
+        work = plan_work(sequences, self._tables.update(sequences, self._put_blocks), self._cut)
         is_decoding = bool(rows) and num_tokens == len(sequences)
         self.bucket = self.buckets.of(num_tokens, len(work.small_items)) if is_decoding else None
         padded = self.bucket or Bucket(num_tokens, len(work.small_items))
@@ -94,7 +102,6 @@ class StepInputs:
         self.put("tokens", np.array(token_ids, np.int32), padded.rows)
         for name in ("positions", "blocks", "states"):
             self.put(name, getattr(work, name), padded.rows)
-        self.put("tables", work.tables)
         self.put("small_items", work.small_items, padded.items)
         self.put("large_items", work.large_items)
         return rows
@@ -107,8 +114,9 @@ class StepInputs:
             raise ValueError(f"tokens {sequence.num_computed_tokens} to {end} do not fit {shape.context_length}")
         if len(sequence.samples) > count:
             raise ValueError("more tokens are to be drawn than computed")
-        if len(sequence.block_table) * 32 < end or not all(0 <= b < shape.num_blocks for b in sequence.block_table):
-            raise ValueError("the block table does not fit the sequence or the pool")
+        if len(sequence.block_table) * BLOCK_TOKENS < end:
+            raise ValueError("the block table does not fit the sequence")
+        self._tables.check(sequence)
         is_known = sequence.sequence_id in drawn_places
         for token_id in sequence.token_ids:
             if not (0 <= token_id < shape.vocabulary or (token_id == PENDING and is_known)):

@@ -22,7 +22,7 @@ from antiphon.ops.triton.attending import Attention
 from antiphon.ops.triton.buffers import FloatBuffer, ProgramShape, QuantizedBuffer
 from antiphon.ops.triton.device import Device, Tensor
 from antiphon.ops.triton.drawing import Drawing, Drawn, drawn, is_drawable, kind_of, row_parameters
-from antiphon.ops.triton.graphs import Graphs
+from antiphon.ops.triton.graphs import MOST_DRAW_GRAPHS, MOST_STEP_GRAPHS, Graphs
 from antiphon.ops.triton.inputs import StepInputs
 from antiphon.ops.triton.layouts import DeviceMatrix, upload_matrix
 from antiphon.ops.triton.tables import launch_embed, upload_table
@@ -76,7 +76,7 @@ class Program:
         cut = cut or AttentionCut.of(query_heads, SPLIT_FLOATS // state_floats)
         self._attention = Attention(device, shape, self._tiles, cut)
         self._inputs = StepInputs(device, shape, cut)
-        self._graphs = Graphs(device)
+        self._step_graphs, self._draw_graphs = Graphs(device, MOST_STEP_GRAPHS), Graphs(device, MOST_DRAW_GRAPHS)
         self._allocate()
 
     def _allocate(self) -> None:
@@ -313,7 +313,7 @@ class Program:
         self._inputs.put_drawn(rows)
         bucket, end = self._inputs.bucket, len(self._operations)
         if bucket:
-            self._graphs.run(bucket, lambda: self._launch(0, end))
+            self._step_graphs.run(bucket, lambda: self._launch(0, end))
         else:
             self._launch(self._first_drawing, end)
         parameters = np.full((count, DRAW_FIELDS), -1, np.int32)
@@ -340,7 +340,7 @@ class Program:
         rows, kind = self._inputs.num_drawn, kind_of(parameters)
         self._inputs.put("parameters", parameters, rows)
         if self._inputs.bucket:
-            self._graphs.run((rows, kind), lambda: self._drawing.launch(rows, kind))
+            self._draw_graphs.run((rows, kind), lambda: self._drawing.launch(rows, kind))
         else:
             self._drawing.launch(rows, kind)
 

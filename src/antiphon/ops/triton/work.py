@@ -54,33 +54,34 @@ class StepWork:
 
     positions: Array  # [rows]
     blocks: Array  # [rows], the KV block that each row's K and V go to
-    tables: Array  # block tables, one after the other
     small_items: Array  # [items, 8]
     large_items: Array
     states: Array  # [rows, 4]
     num_state_rows: int
 
 
-def plan_work(sequences: Sequence[ScheduledSequence], cut: AttentionCut) -> StepWork:
-    """The work of a step over these sequences, whose rows follow each other."""
+def plan_work(sequences: Sequence[ScheduledSequence], tables: Sequence[int], cut: AttentionCut) -> StepWork:
+    """The work of a step over these sequences, whose rows follow each other.
+
+    `tables`: where the block table of each begins on the device.
+    """
     builder = _Builder(cut)
-    for sequence in sequences:
-        builder.add(sequence)
+    for sequence, table_at in zip(sequences, tables, strict=True):
+        builder.add(sequence, table_at)
     return builder.finished()
 
 
 class _Builder:
     def __init__(self, cut: AttentionCut) -> None:
         self._cut = cut
-        self._row = self._table_at = self._state_row = 0
+        self._row = self._state_row = 0
         self._split_left = cut.split_rows
         self._positions: list[int] = []
         self._blocks: list[int] = []
-        self._tables: list[int] = []
         self._states: list[tuple[int, int, int, int]] = []
         self._items: tuple[list[list[int]], list[list[int]]] = ([], [])  # small, large
 
-    def add(self, sequence: ScheduledSequence) -> None:
+    def add(self, sequence: ScheduledSequence, table_at: int) -> None:
         first, count = sequence.num_computed_tokens, len(sequence.token_ids)
         positions = range(first, first + count)
         self._positions += positions
@@ -88,12 +89,10 @@ class _Builder:
         is_small = count <= self._cut.small_tokens
         tile = self._cut.small_tokens if is_small else self._cut.large_tokens
         for begin in range(0, count, tile):
-            self._add_tile(self._row + begin, first + begin, min(tile, count - begin), is_small)
-        self._tables += sequence.block_table[: (first + count - 1) // BLOCK_TOKENS + 1]
-        self._table_at = len(self._tables)
+            self._add_tile(self._row + begin, first + begin, min(tile, count - begin), table_at, is_small=is_small)
         self._row += count
 
-    def _add_tile(self, row: int, position: int, tokens: int, is_small: bool) -> None:
+    def _add_tile(self, row: int, position: int, tokens: int, table_at: int, *, is_small: bool) -> None:
         segments = (position + tokens - 1) // SEGMENT_TOKENS + 1
         rows = tokens * self._cut.query_heads
         is_split = is_small and segments > 1 and segments * rows <= self._split_left
@@ -102,7 +101,7 @@ class _Builder:
         for token in range(tokens):
             self._states.append((self._state_row + token * self._cut.query_heads, len(parts), rows, 0))
         for begin, end in parts:
-            item = [row, tokens, position, self._table_at, begin, end, self._state_row, 0]
+            item = [row, tokens, position, table_at, begin, end, self._state_row, 0]
             self._items[0 if is_small else 1].append(item)
             self._state_row += rows
 
@@ -113,7 +112,6 @@ class _Builder:
         return StepWork(
             positions=np.array(self._positions, np.int32),
             blocks=np.array(self._blocks, np.int32),
-            tables=np.array(self._tables, np.int32),
             small_items=array(self._items[0], ITEM_FIELDS),
             large_items=array(self._items[1], ITEM_FIELDS),
             states=array(self._states, 4),

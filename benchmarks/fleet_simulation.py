@@ -56,6 +56,7 @@ class EngineSizes:
             max_batch_tokens=self.max_batch_tokens,
             target_step_seconds=self.target_step_seconds,
             memory_bytes=1,
+            speculation="off",  # tokens that come from their position are no text
         )
 
 

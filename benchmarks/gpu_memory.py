@@ -8,6 +8,7 @@ published in bfloat16. No GPU, no PyTorch and no model file is needed: the plan 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,4 +128,5 @@ def _row(*cells: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     print(cards_table(), server_table(), sep="\n\n")

@@ -19,9 +19,12 @@ from antiphon.commands import serve
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.metrics import account, resources
 
+GPU_BYTES = 24 << 30  # all free when the engine starts
+
 
 def slow_engine(step_seconds: float) -> None:
-    settings = FakeSettings(step_seconds=step_seconds, gpu=os.environ.get("GPU", ""))
+    gpu = os.environ.get("GPU", "")
+    settings = FakeSettings(step_seconds=step_seconds, gpu=gpu, gpu_memory=(0, GPU_BYTES) if gpu else (0, 0))
     serve.EngineConfig = partial(EngineConfig, fake_settings=settings)  # type: ignore[misc, assignment]
 
 

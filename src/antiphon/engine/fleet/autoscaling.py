@@ -59,12 +59,12 @@ def scaling_rules(engine: EngineConfig, server: ServerConfig) -> ScalingRules | 
 
 def check_scaling(engine: EngineConfig, server: ServerConfig) -> None:
     """Raises ConfigError if fewer engines are allowed than are asked for, or none can be added."""
-    if 0 < server.max_engines < len(places := _places(engine)):
+    places = _places(engine)
+    if 0 < server.max_engines < len(places):
         raise ConfigError(
             f"--max-engines is {server.max_engines}, and --engines asks for {len(places)}; it must be at least as many"
         )
-
-    if server.max_engines and (_places(engine)[-1] or engine.device).startswith("cuda"):
+    if server.max_engines and (places[-1] or engine.device).startswith("cuda"):
         raise ConfigError(
             "--max-engines: a GPU has one engine, so none can be added there; put the device that engines may be added "
             "on last, as in --engines cuda,cpu"

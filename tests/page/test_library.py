@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chat_page import ChatPage, Visit
@@ -76,6 +77,7 @@ async def test_a_conversation_is_renamed_pinned_and_deleted_with_a_way_back(echo
     await name.press("Enter")
     await choose("The first", "Pin")
     await expect(links.first).to_have_text("The first")
+    await tab.until_stored(lambda all: {"The first": True, "two": False} == _pins(all), "the pin was not stored")
     await tab.page.reload()
     await expect(links.first).to_have_text("The first")
     await choose("two", "Delete")
@@ -83,8 +85,15 @@ async def test_a_conversation_is_renamed_pinned_and_deleted_with_a_way_back(echo
     await tab.button("Undo").click()
     await expect(links).to_have_count(2)
     await choose("two", "Delete")
+    await tab.page.reload()  # at once: what the database has not done yet is done now
+    await expect(links).to_have_count(1)
+    await tab.until_stored(lambda all: {"The first": True} == _pins(all), "the conversation was not removed")
     await tab.page.reload()
     await expect(links).to_have_count(1)
+
+
+def _pins(stored: list[dict[str, Any]]) -> dict[str, bool]:
+    return {head["shownTitle"]: head["pinned"] for head in stored}
 
 
 async def test_what_is_exported_is_imported_by_another_browser(echo: PageServer, visit: Visit, tmp_path: Path):

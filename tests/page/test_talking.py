@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from chat_page import Visit
@@ -110,14 +111,21 @@ async def test_another_answer_and_an_edit_are_branches_and_nothing_is_lost(echo:
     await tab.until_done(1)
     await expect(tab.answer(0)).to_have_text("changed")
     await expect(tab.questions).to_have_count(1)  # the second question belongs to the first version
+    await tab.until_stored(lambda all: _first_texts(all) == ["changed"], "the edit was not stored")
     await tab.questions.first.get_by_role("button", name="Previous version").click()
     await expect(tab.questions).to_have_count(2)
     await expect(tab.answer(0)).to_have_text("first")
     await expect(tab.answer(1)).to_have_text("second")
+    await tab.until_stored(lambda all: _first_texts(all) == ["first"], "the choice was not stored")
     await tab.page.reload()
     await expect(tab.answer(1)).to_have_text("second")
     await tab.questions.first.get_by_role("button", name="Next version").click()
     await expect(tab.answer(0)).to_have_text("changed")
+
+
+def _first_texts(stored: list[dict[str, Any]]) -> list[str]:
+    """The first message of each conversation, in the version that is chosen."""
+    return [head["texts"][head["chosen"][""]] for head in stored]
 
 
 async def test_a_deleted_message_comes_back(echo: PageServer, visit: Visit):

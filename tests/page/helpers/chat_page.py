@@ -6,8 +6,11 @@ error, a dialog, a request to another host. A test may name what it provokes (`e
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -27,6 +30,22 @@ addEventListener("securitypolicyviolation", (event) => {
   console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
 });
 """
+
+
+# The conversations that the page's database holds and that were not removed, with the texts of their messages by id.
+STORED = """async () => {
+  const name = (await indexedDB.databases()).map((each) => each.name).find((each) => each.includes("conversations"));
+  const db = await new Promise((done) => { const ask = indexedDB.open(name); ask.onsuccess = () => done(ask.result); });
+  const transaction = db.transaction(["heads", "messages"]);
+  const all = (store) => new Promise((done) => {
+    const ask = transaction.objectStore(store).getAll();
+    ask.onsuccess = () => done(ask.result);
+  });
+  const [heads, messages] = await Promise.all([all("heads"), all("messages")]);
+  db.close();
+  const texts = Object.fromEntries(messages.map(({ id, text }) => [id, text]));
+  return heads.filter((head) => head.removedAt === undefined).map((head) => ({ ...head, texts }));
+}"""
 
 
 class ChatPage:
@@ -140,6 +159,13 @@ class ChatPage:
         """Wait until the last answer is being written and has such a text."""
         await expect(self.answer()).to_contain_text(part)
         await expect(self.stop_button).to_be_visible()
+
+    async def until_stored(self, condition: Callable[[list[dict[str, Any]]], bool], complaint: str) -> None:
+        """Wait until the conversations in the browser's database are so: a change is shown before it is stored."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while not condition(stored := await self.page.evaluate(STORED)):
+            assert time.monotonic() < deadline, f"{complaint}: {stored}"
+            await asyncio.sleep(0.01)
 
     async def text_of_answer(self, index: int = -1) -> str:
         """All of its text."""

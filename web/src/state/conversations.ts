@@ -13,6 +13,7 @@ import { newId } from "./ids";
 export type { Head } from "../store/records";
 
 const NEW = "new"; // the id of the conversation that has no message yet, so that its draft survives a reload
+const REMOVING = "removing"; // the ids of conversations that the database does not know yet to be removed
 const UNDO_FOR = 24 * 3600_000; // ms: what was removed before is deleted
 
 export const heads: Signal<Head[]> = signal([]);
@@ -39,6 +40,7 @@ export function startConversations(): Promise<void> {
 
 async function start(): Promise<void> {
   const store = await database();
+  for (const id of beingRemoved()) await removeStored(id).catch(noteStorage);
   await store.heads().then((all) => (heads.value = sorted(all)), noteStorage);
   listen((message) => {
     if (message.type === "changed") changedElsewhere(message.head);
@@ -82,9 +84,14 @@ export function pin(id: Id, on: boolean): void {
   void changeAnywhere(id, (conversation) => withHead(conversation, { pinned: on })).catch(noteStorage);
 }
 
-/** Removes a conversation; `undoRemove` takes back the last one. */
+/**
+ * Removes a conversation; `undoRemove` takes back the last one.
+ *
+ * The database takes a moment. A page that is closed before that finishes when it is opened again.
+ */
 export function remove(id: Id): void {
   lastRemoved = heads.peek().find((head) => head.id === id);
+  noteRemoval(id, true);
   for (const prepare of beforeRemoval) prepare(id);
   const saved = documents.flush();
   if (current.peek().id === id) startNew();
@@ -129,11 +136,27 @@ async function changeAnywhere(id: Id, f: (conversation: Conversation) => Convers
 async function removeNow(id: Id): Promise<void> {
   unlist(id); // the save has listed it again
   documents.drop(id);
-  await (await database()).remove(id, Date.now());
+  await removeStored(id);
   tell({ type: "removed", conversation: id });
 }
 
+async function removeStored(id: Id): Promise<void> {
+  await (await database()).remove(id, Date.now());
+  noteRemoval(id, false);
+}
+
+function beingRemoved(): Id[] {
+  return (readValue("local", REMOVING) ?? "").split(" ").filter(Boolean);
+}
+
+function noteRemoval(id: Id, isPending: boolean): void {
+  const others = beingRemoved().filter((other) => other !== id);
+  const all = isPending ? [...others, id] : others;
+  writeValue("local", REMOVING, all.length > 0 ? all.join(" ") : null);
+}
+
 async function restore(head: Head): Promise<void> {
+  noteRemoval(head.id, false);
   await (await database()).remove(head.id, null);
   setHead(head);
   tell({ type: "changed", head });

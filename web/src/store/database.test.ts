@@ -102,6 +102,29 @@ test("pinned conversations come first, then the latest; removed ones come back",
   expect(again.conversations.heads.value.map(({ title }) => title)).toEqual(["One", "Three", "Two"]);
 });
 
+test("what is removed stays removed where the page is closed at once, and can be taken back before that", async () => {
+  const page = await opened(browser);
+  const ids: string[] = [];
+  for (const text of ["One", "Two"]) {
+    ids.push(await asked(page, text));
+    page.conversations.startNew();
+  }
+  const closed = vi.spyOn(IDBDatabase.prototype, "transaction").mockImplementation(() => {
+    throw new DOMException("Closed.", "AbortError");
+  });
+  for (const id of ids) page.conversations.remove(id);
+  page.conversations.undoRemove(); // of the second
+  await until(() => page.database.storageFault.value !== null);
+  browser.crash(page);
+  closed.mockRestore();
+  for (let load = 0; load < 2; load++) {
+    const again = await opened(browser);
+    expect(again.conversations.heads.value.map(({ title }) => title)).toEqual(["Two"]);
+    const store = await again.database.database();
+    expect(await store.load(ids[0] ?? "")).toBeUndefined();
+  }
+});
+
 test("a draft survives", async () => {
   const page = await opened(browser);
   const { keepDraft, saveDraft } = await import("../state/drafts");

@@ -13,6 +13,7 @@ import signal
 from hashlib import sha256
 
 import pytest
+from preemptions import complete_at_once, complete_in_turn, preempting_pair
 from real_server import RealServer, asked_at_once, real_server, wait_until
 from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn
 
@@ -63,11 +64,16 @@ async def test_same_with_prompts_cut_into_sevens(demo_model, alone):
         assert now["antiphon_prompt_tokens_total"] == sum(answer.prompt_tokens for answer in alone["voices"])
 
 
-async def test_same_when_preempted(demo_model, alone):
-    """A cache of 12 blocks; half of the answers grow by a block or more, and all 32 are there from the first step."""
-    with real_server(demo_model, "--kv-cache-tokens", "384", "--hang-timeout", "600") as server:
-        assert await asked_at_once(server, ask_at_once(server, VOICES), len(VOICES)) == alone["voices"]
-        assert server.metrics()["antiphon_preemptions_total"] > 0
+async def test_same_when_preempted(server: RealServer, demo_model, alone):
+    """A cache of 11 blocks: one of the pair is preempted for certain, and several of the voices usually are."""
+    pair = preempting_pair(11)
+    async with server.http() as client:
+        pair_alone = await complete_in_turn(client, pair)
+    with real_server(demo_model, "--kv-cache-tokens", "352", "--hang-timeout", "600") as small:
+        async with small.http() as client:
+            assert await asked_at_once(small, complete_at_once(client, pair), len(pair)) == pair_alone
+        assert small.metrics()["antiphon_preemptions_total"] > 0
+        assert await asked_at_once(small, ask_at_once(small, VOICES), len(VOICES)) == alone["voices"]
 
 
 async def test_same_with_one_thread(demo_model, alone):

@@ -77,7 +77,7 @@ async def test_a_conversation_is_renamed_pinned_and_deleted_with_a_way_back(echo
     await name.press("Enter")
     await choose("The first", "Pin")
     await expect(links.first).to_have_text("The first")
-    await tab.until_stored(lambda all: {"The first": True, "two": False} == _pins(all), "the pin was not stored")
+    await tab.until_stored(lambda all: _pins(all) == {"The first": True, "two": False}, "the pin was not stored")
     await tab.page.reload()
     await expect(links.first).to_have_text("The first")
     await choose("two", "Delete")
@@ -87,7 +87,7 @@ async def test_a_conversation_is_renamed_pinned_and_deleted_with_a_way_back(echo
     await choose("two", "Delete")
     await tab.page.reload()  # at once: what the database has not done yet is done now
     await expect(links).to_have_count(1)
-    await tab.until_stored(lambda all: {"The first": True} == _pins(all), "the conversation was not removed")
+    await tab.until_stored(lambda all: _pins(all) == {"The first": True}, "the conversation was not removed")
     await tab.page.reload()
     await expect(links).to_have_count(1)
 

@@ -374,31 +374,35 @@ def test_every_console_takes_text_as_it_is():
 # --- shell completion
 
 
-def completed(line: str, tmp_path: Path) -> list[str]:
-    """What bash offers behind a line, with the script that we print."""
-    (tmp_path / "antiphon").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m antiphon "$@"\n')
-    (tmp_path / "antiphon").chmod(0o755)
+def completed(folder: Path, *lines: str) -> list[list[str]]:
+    """What bash offers behind each line, with the script that we print."""
+    (folder / "antiphon").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m antiphon "$@"\n')
+    (folder / "antiphon").chmod(0o755)
     script = (
-        'source <(antiphon completion bash); COMP_LINE="$1"; COMP_POINT=${#1}; '
-        '_antiphon_completion antiphon; printf "%s\\n" "${COMPREPLY[@]}"'
+        'source <(antiphon completion bash); for line in "$@"; do COMP_LINE="$line"; COMP_POINT=${#line}; '
+        '_antiphon_completion antiphon; printf "%s\n" "${COMPREPLY[@]}" "end of line"; done'
     )
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HF_HUB_CACHE": str(tmp_path / "hub")}
-    shell = ["bash", "--norc", "-c", script, "bash", line]
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "HF_HUB_CACHE": str(folder / "hub")}
+    shell = ["bash", "--norc", "-c", script, "bash", *lines]
     reply = subprocess.run(shell, capture_output=True, text=True, env=environment, check=True)
     assert reply.stderr == ""
-    return [each for each in reply.stdout.splitlines() if each]
+    return [part.split("\n")[:-1] for part in reply.stdout.split("end of line\n")[:-1]]
 
 
 @pytest.mark.slow
 def test_bash_completes_commands_options_values_and_models(tmp_path):
     (tmp_path / "hub" / "models--org--my--model").mkdir(parents=True)
-    assert "serve" in completed("antiphon se", tmp_path)
-    assert completed("antiphon serve m --kv-cache-t", tmp_path) == ["--kv-cache-type", "--kv-cache-tokens"]
-    assert completed("antiphon serve m -np 4 --kv-cache-type ", tmp_path) == ["int8", "f16"]
-    assert completed("antiphon serve deepseek-r1:1", tmp_path) == ["1.5b", "14b"]  # bash parts words at colons
-    assert completed("antiphon pull org", tmp_path) == ["org/my--model"]
-    assert completed("antiphon batch -i in.jsonl --hub mod", tmp_path) == ["modelscope"]
-    assert completed("antiphon serve ./mod", tmp_path) == []  # files are the shell's own
+    expected = {
+        "antiphon serve m --kv-cache-t": ["--kv-cache-type", "--kv-cache-tokens"],
+        "antiphon serve m -np 4 --kv-cache-type ": ["int8", "f16"],
+        "antiphon serve deepseek-r1:1": ["1.5b", "14b"],  # bash parts words at colons
+        "antiphon pull org": ["org/my--model"],
+        "antiphon batch -i in.jsonl --hub mod": ["modelscope"],
+        "antiphon serve ./mod": [],  # files are the shell's own
+    }
+    first, *others = completed(tmp_path, "antiphon se", *expected)
+    assert "serve" in first
+    assert others == list(expected.values())
 
 
 @pytest.mark.parametrize(("shell", "contains"), [("zsh", "compdef"), ("fish", "complete --command antiphon")])

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Prompts whose answers repeat text, and some whose answers do not: to measure what drafts are worth.
+"""Prompts to measure drafts with: three kinds whose answers repeat text, and one whose answers do not.
 
     python benchmarks/draft_prompts.py code --count 3
 
-`code`: rename a parameter of a function and answer with all of it. `page`: summarise a page. `schema`: fill a JSON
-Schema from a letter. `prose`: write freely. The functions and the pages are real, from CPython's library and
-documentation; the letters are drawn from lists of words. Code and schema begin with an example of what is asked, as
-prompts for such work often do. With it SmolLM2-135M does the work, copying what a larger model would copy.
-benchmarks/drafts.py measures with them.
+`code`: rename a parameter of a function and answer with the whole function. `page`: summarize a page. `schema`: fill a
+JSON Schema from a letter. `prose`: answer a question. The functions and pages come from CPython's library and
+documentation. The letters are made from lists of words. Prompts for code and schemas start with an example, as is
+common for such tasks. With an example, SmolLM2-135M can do them, and copies what a larger model would copy.
+benchmarks/drafts.py uses these prompts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EXAMPLE = '''def area(x):
         raise ValueError("a side cannot be negative")
     return x * x
 '''
-SUMMARIZE = (  # in the words that SmolLM2 was trained with
+SUMMARIZE = (  # the wording in SmolLM2's training data
     "Provide a concise, objective summary of the input text in up to three sentences, focusing on key actions and "
     "intentions without using second or third person pronouns."
 )
@@ -106,7 +106,7 @@ ORDER: dict[str, Any] = {
 
 
 def order_schema() -> dict[str, Any]:
-    """The schema that an order's letter is to fill."""
+    """The schema of an order, which is filled from a letter."""
     item = _object({"quantity": _NUMBER, "description": _TEXT})
     parts = {name: _object(part) if "type" not in part else part for name, part in ORDER.items()}
     return _object({**parts, "items": {"type": "array", "items": item, "minItems": 3, "maxItems": 3}})
@@ -162,14 +162,14 @@ def _chat(messages: list[Message], max_tokens: int, **fields: Any) -> dict[str, 
 
 
 def chosen(kind: str, count: int) -> list[dict[str, Any]]:
-    """`count` different requests of a kind, always the same ones."""
+    """`count` different requests of a kind. They are the same every time."""
     found = list(bodies(kind))
     Random(0).shuffle(found)  # noqa: S311  # a fixed order
     return found[:count]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Prompts to measure drafts with, a line of JSON each.")
+    parser = argparse.ArgumentParser(description="Print prompts to measure drafts with, one line of JSON each.")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--count", type=int, default=40)
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,9 @@ from grammars import json_grammar, lark, matcher_of, spelled, tiny_vocabulary
 from loads import EngineInMemory, ask
 from schemas import problem, random_schema
 
+from antiphon.engine.worker.drafting import Draft, Drafting
+from antiphon.engine.worker.speculation import Speculation
+from antiphon.grammar.matcher import Matcher
 from antiphon.request import FinishReason, GenerateRequest, Grammar, GrammarKind, ThinkingLimit
 
 VOCABULARY = tiny_vocabulary()
@@ -93,6 +97,41 @@ def test_log_probabilities_and_penalties_go_along():
     answers = engine().run(request)
     assert spelled(answers.token_ids["a"]) in ("yes", "no", "perhaps not")
     assert all(event.logprobs for event in answers.events)
+
+
+class FourTokens(Drafting):
+    """Verifies up to four tokens of each guess."""
+
+    def may_pay(self, num_sequences: int) -> bool:
+        return True
+
+    def lengths(self, drafts: Sequence[Draft], num_sequences: int, max_rows: int) -> list[int]:
+        return [min(4, len(draft.is_decided)) for draft in drafts]
+
+
+def test_the_mask_after_a_drafted_token_that_was_right_is_not_computed_again(monkeypatch):
+    """The second of two equal requests is drafted from the first."""
+    speculation = Speculation(512, drafting=FourTokens())
+    drafting = EngineInMemory(
+        speculation=lambda engine: speculation, vocab_size=len(VOCABULARY.tokens), eos_token_id=EOS
+    )
+    grammar = lark(GrammarKind.REGEX, "[a-z]{60}")
+    drafting.run(structured("a", grammar, seed=1))
+    num_masks, bitmask = 0, Matcher.bitmask
+
+    def counted(matcher: Matcher) -> bytes:
+        nonlocal num_masks
+        num_masks += 1
+        return bitmask(matcher)
+
+    monkeypatch.setattr(Matcher, "bitmask", counted)
+    num_drafted, num_accepted = speculation.counts.num_drafted_tokens, speculation.counts.num_accepted_tokens
+    answer = drafting.run(structured("b", grammar, seed=1)).of("b")
+    num_drafted = speculation.counts.num_drafted_tokens - num_drafted
+    num_accepted = speculation.counts.num_accepted_tokens - num_accepted
+    assert num_accepted > 10
+    assert num_masks == len(answer.token_ids) + num_drafted - num_accepted  # none for the end, one at the beginning
+    assert answer == drafting.expected(structured("b", grammar, seed=1))
 
 
 # --- beside a thought

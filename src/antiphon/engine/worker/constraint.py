@@ -59,9 +59,14 @@ class Constraint:
         elif self._place is not None:
             self._go_on(self._place, token_id)
 
-    def look_ahead(self) -> str | None:
-        """Make the next token's mask; returns why, if the grammar cannot be followed any further."""
-        self.bitmask = b""
+    def look_ahead(self, bitmask: bytes | None = None) -> str | None:
+        """Compute the next token's mask. Returns why, if the grammar cannot be followed any further.
+
+        `bitmask`: the mask, if a copy at the same place has computed it.
+        """
+        self.bitmask = bitmask or b""
+        if bitmask is not None:
+            return self._error
         if self._phase is Phase.OPEN or self._error:
             return self._error
         try:

@@ -62,9 +62,12 @@ class Guidance:
             self._constraint.take(token_id)
         return thought_closed
 
-    def look_ahead(self) -> str | None:
-        """Prepare for the next token; returns why, if the grammar makes that impossible."""
-        return self._constraint.look_ahead() if self._constraint else None
+    def look_ahead(self, bitmask: bytes | None = None) -> str | None:
+        """Prepare for the next token. Returns why, if the grammar makes that impossible.
+
+        `bitmask`: that of the next token, if a copy at the same place has computed it.
+        """
+        return self._constraint.look_ahead(bitmask) if self._constraint else None
 
     def resume(self, token_ids: SequenceOf[int], on_progress: Callable[[], None]) -> None:
         """Follow the tokens that an earlier engine produced: of a thought only what still matters, of a grammar all.

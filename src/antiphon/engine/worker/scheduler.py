@@ -24,7 +24,7 @@ from antiphon.engine.worker.sequence import Proposal, Sequence
 from antiphon.engine.worker.speculation import Speculation
 from antiphon.engine.worker.turns import FLEX_STEPS, Turns, max_lead
 from antiphon.request import FinishReason, GenerateRequest, RequestProgress, TokenEvent
-from antiphon.step import PENDING, SampledToken, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import PENDING, SampledToken, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 if TYPE_CHECKING:
     from antiphon.grammar.matcher import Matcher
@@ -181,12 +181,13 @@ class Scheduler:
                 continue
             if entry.token_ids[0] == PENDING and not draws_as_planned(sequence, entry, self._limits.eos_token_ids):
                 continue
-            draft = self._proposal(sequence).token_ids
-            if all(token.error is None for token in drawn[: len(drawn) - len(draft)]):
-                self._advance(sequence, len(entry.token_ids) - len(draft))
+            proposal = self._proposal(sequence)
+            num_drafted = len(proposal.token_ids)
+            if all(token.error is None for token in drawn[: len(drawn) - num_drafted]):
+                self._advance(sequence, len(entry.token_ids) - num_drafted)
                 if sequence.reports_progress:
                     self.prompt_progress.append(sequence.prompt_progress)
-            events += self._take_tokens(sequence, drawn, draft)
+            events += self._take_tokens(sequence, drawn, proposal)
             self._return_surplus(sequence)
         self.counts.num_computed_tokens += plan.num_tokens
         return events
@@ -383,16 +384,17 @@ class Scheduler:
             table[index] = self._pool.publish(table[index], before, token_ids, sequence.request.cache_salt)
             sequence.num_published_blocks += 1
 
-    def _take_tokens(self, sequence: Sequence, tokens: list[SampledToken], draft: list[int]) -> list[TokenEvent]:
+    def _take_tokens(self, sequence: Sequence, tokens: list[SampledToken], proposal: Proposal) -> list[TokenEvent]:
         """Take the tokens drawn for a sequence in order, up to its end or the first one that was drafted wrong."""
         events: list[TokenEvent] = []
-        num_right = 0
+        draft, num_right = proposal.token_ids, 0
         for number, token in enumerate(tokens):
-            events.append(self._take_token(sequence, token))
+            is_right = number < len(draft) and draft[number] == token.token_id
+            events.append(self._take_token(sequence, token, proposal.specs[number] if is_right else None))
             if events[-1].finish_reason:
                 break
             if number < len(draft):
-                if draft[number] != token.token_id:
+                if not is_right:
                     break
                 num_right += 1
                 if tokens[number + 1].error is None:
@@ -402,15 +404,18 @@ class Scheduler:
             events[-1] = replace(events[-1], num_drafted_tokens=len(draft), num_accepted_tokens=num_right)
         return events
 
-    def _take_token(self, sequence: Sequence, token: SampledToken) -> TokenEvent:
-        """Append a drawn token, or fail the sequence alone; ends the sequence where it is due."""
+    def _take_token(self, sequence: Sequence, token: SampledToken, prepared: SampleSpec | None = None) -> TokenEvent:
+        """Append a drawn token, or fail this sequence only. Ends the sequence where that is due.
+
+        `prepared`: how the token after it was drawn, if it was drafted right.
+        """
         thought_closed, was_scoring = None, sequence.is_scoring
         reason, error = None, token.error
         if error is None:
             thought_closed = sequence.take(token.token_id)
             self._turns.charge(sequence, num_output=0 if was_scoring else 1)
             reason = sequence.finish_reason(self._limits.eos_token_ids, self._limits.context_length)
-            error = None if reason or was_scoring else sequence.look_ahead()
+            error = None if reason or was_scoring else sequence.look_ahead(prepared)
         if error is not None:
             reason = FinishReason.ERROR
         first, sequence.has_reported = not sequence.has_reported, True

@@ -124,9 +124,12 @@ class Sequence:
         self.token_ids.append(token_id)
         return self._guidance.take(token_id)
 
-    def look_ahead(self) -> str | None:
-        """Prepare for drawing the next token; returns why, if the request's grammar makes that impossible."""
-        return self._guidance.look_ahead()
+    def look_ahead(self, prepared: SampleSpec | None = None) -> str | None:
+        """Prepare to draw the next token. Returns why, if the request's grammar makes that impossible.
+
+        `prepared`: how the next token is drawn, if that is known: the spec from a proposal that was right so far.
+        """
+        return self._guidance.look_ahead(prepared.token_bitmask if prepared else None)
 
     def take_blocks(self) -> list[int]:
         """Give up all blocks, and with them what is computed; every known token stays known."""

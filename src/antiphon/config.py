@@ -87,10 +87,13 @@ class EngineConfig:
     remote_engines: tuple[str, ...] = ()  # an address for each engine on another machine, as in tcp://10.0.0.5:9000
     threads: int = 0  # of each engine; 0: as antiphon.machine.choose_threads decides
     cpus: tuple[int, ...] = ()  # logical CPUs that the engine stays on, chosen by the front; none: it chooses a node
-    memory_bytes: int = 0  # of this machine that an engine (one on the CPU) takes, as planned; 0: not known
-    gpu_bytes: int = 0  # of its GPU that an engine takes, as planned; 0: not known, or it has none
-    memory_reserve: int = 0  # bytes of its share of memory that stay free, as planned; 0: not known
+    # What one engine takes, as planned, on any machine; 0: not known.
+    memory_bytes: int = 0  # main memory, on the CPU
+    gpu_bytes: int = 0  # a GPU's memory, on a GPU
+    host_bytes: int = 0  # main memory, on a GPU
+    memory_reserve: int = 0  # bytes of each GPU that stay free, as planned; 0: not known, or no GPU was planned for
     instruction_set: str = "auto"
+    enforce_eager: bool = False  # launch a GPU's kernels one by one, without CUDA graphs
     device: str = "cpu"  # or "cuda:N", or "interpreter": the GPU's kernels, slowly, without a GPU; auto: a GPU if any
     target_step_seconds: float = 0.25  # prompts are split so that a step takes no longer; 0: no target
     fake: bool = False  # a runner without a model, for tests and for measuring the front

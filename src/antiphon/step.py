@@ -111,6 +111,9 @@ class StepByStep:
         self._runner = runner
         self._results: list[StepResult] = []
 
+    def may_be_pending(self, spec: SampleSpec) -> bool:
+        return False
+
     def submit(self, plan: StepPlan) -> None:
         self._results.append(self._runner.execute(plan))
 
@@ -125,6 +128,13 @@ class AheadRunner(Protocol):
     @property
     def looks_ahead(self) -> bool:
         """Whether a plan may be submitted before the plan before it is collected."""
+        ...
+
+    def may_be_pending(self, spec: SampleSpec) -> bool:
+        """Whether the token that is drawn by `spec` may be PENDING in the next plan.
+
+        It may not if it is only known when its step is collected.
+        """
         ...
 
     def submit(self, plan: StepPlan) -> None:

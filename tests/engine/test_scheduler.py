@@ -74,6 +74,36 @@ def test_what_depends_on_the_pending_token_is_not_planned_ahead():
     assert engine.num_ahead == 0
 
 
+@pytest.mark.parametrize(
+    "sampling", [{"presence_penalty": 0.5}, {"num_logprobs": 1}, {"logit_bias": {65: 0.5}}], ids=str
+)
+def test_a_request_that_has_to_be_waited_for_takes_every_second_step_and_the_others_all(sampling):
+    engine = EngineInMemory(looks_ahead=True)
+    others = [ask(f"r{n}", [n + 1, 2, 3], max_tokens=20) for n in range(3)]
+    answers = engine.run(*others, special := ask("special", [9], max_tokens=10, **sampling))
+    for request in (*others, special):
+        assert answers.of(request.request_id) == engine.expected(request)
+    assert engine.num_ahead == 19
+    assert [len(plan.sequences) for plan in engine.plans] == [4, 3] * 10
+
+
+def test_if_more_than_a_third_have_to_be_waited_for_no_step_is_planned_ahead():
+    engine = EngineInMemory(looks_ahead=True)
+    special = [ask(f"s{n}", [n + 1, 2], max_tokens=9, presence_penalty=0.5) for n in range(2)]
+    engine.run(*special, *(ask(f"r{n}", [n + 1, 2, 3], max_tokens=9) for n in range(3)))
+    assert engine.num_ahead == 0
+
+
+def test_the_end_of_one_thought_makes_the_others_wait_for_nothing():
+    thinking = ThinkingLimit(50, (32, 46), ((46,),))
+    engine = EngineInMemory(looks_ahead=True, script=(65, 66, 46, 67), eos_token_id=EOS)
+    requests = [ask("a", [1, 2, 3], max_tokens=10, thinking=thinking), ask("b", [4], max_tokens=15)]
+    answers = engine.run(*requests)
+    for request in requests:
+        assert answers.of(request.request_id) == engine.expected(request)
+    assert (len(engine.plans), engine.num_ahead) == (15, 14)
+
+
 def test_a_step_planned_ahead_of_the_end_of_a_thought_is_computed_again():
     """The end of the sequence is masked while a thought is open, which the step ahead expects it to stay."""
     thinking = ThinkingLimit(50, (32, 46), ((46,),))
@@ -390,6 +420,7 @@ class LoadMachine(RuleBasedStateMachine):
         min_tokens=st.integers(0, 4),
         temperature=st.sampled_from([0.0, 0.6]),
         penalty=st.sampled_from([0.0, 0.5]),
+        logprobs=st.sampled_from([None, None, 1]),
         budget=st.sampled_from([None, 0, 2, 5]),
         priority=st.sampled_from([0, 0, 0, -1, 4]),
         salt=st.sampled_from(["", "", "a"]),
@@ -398,13 +429,27 @@ class LoadMachine(RuleBasedStateMachine):
         tier=st.sampled_from([ServiceTier.DEFAULT, ServiceTier.DEFAULT, ServiceTier.FLEX]),
     )
     def add(
-        self, prompt, sent, max_tokens, min_tokens, temperature, penalty, budget, priority, salt, client, weight, tier
+        self,
+        prompt,
+        sent,
+        max_tokens,
+        min_tokens,
+        temperature,
+        penalty,
+        logprobs,
+        budget,
+        priority,
+        salt,
+        client,
+        weight,
+        tier,
     ):
         sampling = {
             "max_tokens": max_tokens,
             "min_tokens": min_tokens,
             "temperature": temperature,
             "presence_penalty": penalty,
+            "num_logprobs": logprobs,
             "thinking": None if budget is None else ThinkingLimit(budget, (32, 46), ((46,),)),
         }
         request = ask(f"r{len(self.requests)}", prompt, **sampling)

@@ -97,6 +97,7 @@ class EngineInMemory:
                 flex_steps=flex_steps,
             ),
             speculation(self) if speculation else None,
+            self.runner.may_be_pending,
         )
         self.answers = Answers()
         self.plans: list[StepPlan] = []

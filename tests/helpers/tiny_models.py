@@ -226,6 +226,7 @@ def gpu_runner(
     num_blocks: int = 64,
     max_tokens: int = 160,
     max_sequences: int = 32,
+    enforce_eager: bool = False,
 ) -> Any:
     """The GPU's runner on a checkpoint in memory, in the interpreter."""
     from antiphon.ops.triton.interpreter import use_interpreter
@@ -243,6 +244,7 @@ def gpu_runner(
         activations=activations,
         threads=1,
         device="interpreter",
+        enforce_eager=enforce_eager,
     )
     return GpuRunner(config, create_device(config), checkpoint, spec, None, lambda fraction, phase: None)
 

@@ -158,7 +158,15 @@ def test_recipes_of_other_servers_work_unchanged_and_say_what_has_no_effect(monk
     engine, server = seen
     assert (engine.context_length, engine.quantization, server.port) == (100, "auto", 9)
     notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
-    ours = {"--max-model-len=100", "--tool-call-parser=hermes", "--quantization", "-c", "-ctk", "-ctv"}
+    ours = {
+        "--max-model-len=100",
+        "--tool-call-parser=hermes",
+        "--quantization",
+        "--enforce-eager",
+        "-c",
+        "-ctk",
+        "-ctv",
+    }
     flags = [word.partition("=")[0] for word in recipe.split() if word.startswith("-") and word not in ours]
     flags.remove("-1") if "-1" in flags else None
     assert [note.split()[1] for note in notes] == flags
@@ -240,6 +248,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
             "1000",
             "--instruction-set",
             "scalar",
+            "--enforce-eager",
             "--device",
             "auto",
             "--drain-timeout",
@@ -266,6 +275,7 @@ def test_every_option_reaches_its_setting(monkeypatch):
         threads=2,
         instruction_set="scalar",
         device="auto",
+        enforce_eager=True,
     )
     assert server == ServerConfig(
         host="::1",

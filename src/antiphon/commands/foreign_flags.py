@@ -54,7 +54,6 @@ FOREIGN_FLAGS = (
     _value("-ts --tensor-split", _ANY, _ONE_DEVICE),
     _value("--swap-space --cpu-offload-gb", _NUMBER, _ONE_DEVICE),
     _value("--max-seq-len-to-capture", _NUMBER, _CUDA_GRAPHS),
-    _switch("--enforce-eager", _CUDA_GRAPHS),
     _switch("-kvo --kv-offload -nkvo --no-kv-offload --disable-custom-all-reduce", _ONE_DEVICE),
     ForeignFlag(("-fa", "--flash-attn"), "perhaps a value", "on|off|auto", "there is one implementation of attention"),
     _value("-tp --tensor-parallel-size", "1", _ONE_ENGINE, "use --engines"),

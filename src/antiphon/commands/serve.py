@@ -272,6 +272,9 @@ def serve(
             _MACHINE, "Where to compute: cpu, cuda (all NVIDIA GPUs), cuda:N (one), or auto: GPUs if there are any."
         ),
     ] = _ENGINE.device,
+    enforce_eager: Annotated[
+        bool, _option(_MACHINE, "Launch a GPU's kernels one by one, without CUDA graphs: slower. Answers are the same.")
+    ] = _ENGINE.enforce_eager,
     instruction_set: Annotated[
         str, _choice(_MACHINE, INSTRUCTION_SETS, "force a set of kernels.")
     ] = _ENGINE.instruction_set,
@@ -338,6 +341,7 @@ def serve(
         threads=threads,
         instruction_set=instruction_set,
         device=device,
+        enforce_eager=enforce_eager,
         fake=fake_engine,
     )
     server = ServerConfig(

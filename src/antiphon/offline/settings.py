@@ -37,6 +37,7 @@ _DECIDED = (
     "cpus",
     "memory_bytes",
     "gpu_bytes",
+    "host_bytes",
     "memory_reserve",
 )
 _FAKE = ("fake", "fake_settings")

@@ -135,8 +135,13 @@ class AheadFakeRunner(FakeRunner):
 
     def __init__(self, config: EngineConfig) -> None:
         super().__init__(config)
-        self._drawn: dict[int, int] = {}  # by the last step, for each sequence
+        self._drawn: dict[int, int] = {}  # by the last step, for each sequence whose token may be pending
         self._results: list[StepResult] = []
+
+    def may_be_pending(self, spec: SampleSpec) -> bool:
+        """As on a GPU, which leaves the rest to the host."""
+        sampling = spec.sampling
+        return sampling.num_logprobs is None and not (sampling.needs_history or spec.logit_bias or spec.token_bitmask)
 
     def submit(self, plan: StepPlan) -> None:
         known = [
@@ -147,7 +152,13 @@ class AheadFakeRunner(FakeRunner):
             for sequence in plan.sequences
         ]
         result = self.execute(StepPlan(known, plan.finished_sequence_ids))
-        self._drawn = {token.sequence_id: max(0, token.token_id) for token in result.sampled}
+        pending = {
+            sequence.sequence_id
+            for sequence in plan.sequences
+            if all(self.may_be_pending(spec) for spec in sequence.samples)
+        }
+        drawn = (token for token in result.sampled if token.sequence_id in pending)
+        self._drawn = {token.sequence_id: max(0, token.token_id) for token in drawn}
         self._results.append(result)
 
     def collect(self) -> StepResult:

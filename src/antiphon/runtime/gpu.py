@@ -22,13 +22,15 @@ from antiphon.errors import NotEnoughMemory
 from antiphon.models.spec import ModelSpec
 from antiphon.ops.triton.buffers import ProgramShape
 from antiphon.ops.triton.device import Device, require_cuda
-from antiphon.ops.triton.program import Program, SubmittedStep
+from antiphon.ops.triton.drawing import is_drawable
+from antiphon.ops.triton.program import Program
+from antiphon.ops.triton.sampler import SubmittedStep
 from antiphon.ops.triton.tiles import TILE_ROWS
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import CpuRunner, fingerprint_of, load_runner, probe_fingerprint
 from antiphon.runtime.fingerprint import model_fingerprint
 from antiphon.runtime.recorded import RecordedRunner, Requests, model_settings, sample_requests, shape_of, step_result
-from antiphon.step import DeviceMemory, LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
+from antiphon.step import PENDING, DeviceMemory, LoadReport, SampleSpec, ScheduledSequence, StepPlan, StepResult
 
 LONGEST_COMPILATION = 900.0  # seconds, of all kernels, on a machine whose cache of them is empty
 
@@ -64,7 +66,9 @@ class GpuRunner(RecordedRunner):
         self._device = Device(config.device)
         shape = ProgramShape(**shape_of(config, spec, self.num_blocks, self.context_length))
         try:
-            self._program = Program(self._device, host, shape, on_progress=self._note_progress)
+            self._program = Program(
+                self._device, host, shape, use_graphs=not config.enforce_eager, on_progress=self._note_progress
+            )
             self._record(self._program, checkpoint, report)
         except MemoryError:
             raise NotEnoughMemory from None
@@ -80,6 +84,7 @@ class GpuRunner(RecordedRunner):
         sequences = [
             replace(sequence, samples=()) if of_sequence is None else sequence
             for sequence, of_sequence in zip(plan.sequences, requests, strict=True)
+            if of_sequence is not None or sequence.token_ids[0] != PENDING  # else no token was drawn for it before
         ]
         drawn = [request for of_sequence in requests for request in of_sequence or ()]
         self._submitted.append((plan, requests, self._program.submit(sequences, drawn)))
@@ -87,6 +92,9 @@ class GpuRunner(RecordedRunner):
     def collect(self) -> StepResult:
         plan, requests, step = self._submitted.pop(0)
         return step_result(plan, requests, self._program.collect(step))
+
+    def may_be_pending(self, spec: SampleSpec) -> bool:
+        return is_drawable(spec, self.vocab_size)
 
     def logits(self) -> NDArray[np.float32]:
         """The logits of the last step's last sampled rows, as many as sequences may run, float32 [rows, vocabulary]."""
@@ -122,7 +130,7 @@ class GpuRunner(RecordedRunner):
                 self.execute(StepPlan([ScheduledSequence(-1, [0], 0, [0], (drawn,))]))
         spec = SampleSpec(SamplingParams(temperature=0.0), 0, 0)
         for rows in self._program.bucket_rows:
-            for _ in range(2):  # the first compiles, the second captures
+            for _ in range(1 if self._config.enforce_eager else 2):  # the first compiles, the second captures
                 self.execute(StepPlan([ScheduledSequence(-1 - i, [0], 0, [0], (spec,)) for i in range(rows)]))
             self.execute(StepPlan([], finished_sequence_ids=[-1 - i for i in range(rows)]))
         longest = min(max(TILE_ROWS), self._config.max_batch_tokens, self.context_length)

@@ -6,6 +6,7 @@ In the interpreter, a graph is the list of launches that a GPU would capture.
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import cpu_runner, gpu_runner, scheduled, tiny_model
 
-from antiphon.ops.triton.device import Device
+from antiphon.ops.triton.device import CaptureFailed, Device
 from antiphon.ops.triton.graphs import BUCKET_ROWS, Bucket, Buckets, Graphs
 from antiphon.request import SamplingParams
 from antiphon.step import SampleSpec, StepPlan
@@ -30,11 +31,14 @@ class NotingDevice(Device):
     def __init__(self) -> None:
         super().__init__("interpreter")
         self.noted: list[str] = []
+        self.fails = False
 
     def launch(self, kernel: Any, grid: Any, *arguments: Any, **constants: Any) -> None:
         self.noted.append(kernel)
 
     def capture(self, body: Any) -> Any:
+        if self.fails:
+            raise CaptureFailed("CUDA error: out of memory")
         body()
         self.noted.append("captured")
         return ["graph"]
@@ -76,6 +80,44 @@ def test_a_graph_is_captured_at_its_second_use_and_the_longest_unused_is_dropped
     assert [use("a"), use("a"), use("a")] == [["a"], ["a", "captured", "replayed"], ["replayed"]]
     assert [use("b"), use("a"), use("c")] == [["b"], ["replayed"], ["c"]]  # "b" is dropped
     assert [use("a"), use("b")] == [["replayed"], ["b"]]
+
+
+def test_a_graph_that_cannot_be_captured_is_reported_once_and_its_kernels_are_launched(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    device = NotingDevice()
+    graphs = Graphs(device, most=9)
+
+    def use(key: str) -> list[str]:
+        device.noted.clear()
+        graphs.run(key, lambda: device.launch(key, (1,)))
+        return list(device.noted)
+
+    use("a"), use("a"), use("b")
+    device.fails = True
+    assert [use("b"), use("b"), use("a"), use("c"), use("c")] == [["b"], ["b"], ["replayed"], ["c"], ["c"]]
+    (warning,) = caplog.messages
+    assert "could not be captured (CUDA error: out of memory)" in warning
+    assert "--enforce-eager" in warning
+
+
+def test_a_failed_capture_says_why_and_leaves_the_stream_that_was_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    chosen: list[str] = []
+    graph = MagicMock()
+    graph.return_value.__exit__ = MagicMock(side_effect=RuntimeError("CUDA error: operation failed\nMore"))
+    for name, value in {
+        "current_stream": lambda device: "before",
+        "set_stream": chosen.append,
+        "CUDAGraph": MagicMock(),
+        "device": MagicMock(),
+        "graph": graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    with pytest.raises(CaptureFailed, match=r"^CUDA error: operation failed$"):
+        Device("cuda:0").capture(lambda: None)
+    assert chosen == ["before"]
 
 
 def test_what_a_graph_cannot_hold_fails_while_it_is_captured() -> None:
@@ -140,6 +182,19 @@ def test_decoding_steps_of_a_bucket_have_equal_launches_and_the_cpu_s_bits(monke
     assert len(launches[0]) > 9
     assert launches[1] == launches[0]
     assert launches[2] == []
+
+
+def test_without_graphs_nothing_is_padded_captured_or_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    eager = gpu_runner(tiny_model(num_hidden_layers=1), max_tokens=8, max_sequences=4, enforce_eager=True)
+    inputs, calls = eager._program._inputs, list[str]()
+    for name in ("capture", "replay"):
+        monkeypatch.setattr(eager._device, name, lambda *_, name=name: calls.append(name))
+    monkeypatch.setattr(eager._device, "launch", lambda *_, **__: calls.append("launched"))
+    for _ in range(3):
+        eager.submit(StepPlan([scheduled([1], [i], id=i) for i in range(3)]))
+        assert (inputs.bucket, inputs.num_tokens) == (None, 3)
+        eager.collect()
+    assert set(calls) == {"launched"}
 
 
 def test_padded_rows_leave_the_kv_cache_as_it_is() -> None:

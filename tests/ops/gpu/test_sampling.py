@@ -17,7 +17,7 @@ from antiphon.ops.triton.device import Device
 from antiphon.ops.triton.interpreter import use_interpreter
 from antiphon.ops.triton.tiles import InterpreterTiles
 from antiphon.request import SamplingParams
-from antiphon.step import PENDING, SampleSpec, StepPlan
+from antiphon.step import PENDING, SampleSpec, ScheduledSequence, StepPlan
 
 VOCABULARY = 2100  # three runs, the last of 52 tokens
 
@@ -124,20 +124,49 @@ def test_an_embedding_on_the_device_has_the_stored_values(type: str) -> None:
     assert np.array_equal(device.download(rows), expected)
 
 
+PROMPTS = [4, 7, 9], [5, 8, 2, 1], [6, 3]
+
+
 def test_a_step_that_is_submitted_before_the_last_token_is_known_reads_it_on_the_device() -> None:
+    """The third sequence is left out of the second step: the host draws its tokens, when its steps are collected."""
     checkpoint = tiny_model(num_hidden_layers=1)
     ahead, cpu = gpu_runner(checkpoint, max_sequences=4), cpu_runner(checkpoint, max_sequences=4)
-    specs = [spec(i, temperature=1.0) for i in range(3)], [spec(i, temperature=0.8, num_logprobs=1) for i in range(3)]
-    prompts = [4, 7, 9], [5, 8, 2, 1]
-    first = StepPlan([scheduled(prompts[i], [i], id=i, sample=specs[i][0]) for i in range(2)])
-    second = StepPlan(
-        [scheduled([PENDING], [i], start=len(prompts[i]), id=i, sample=specs[i][1]) for i in (1, 0)]
-    )  # in another order
+    penalties, history = SamplingParams(temperature=0.9, seed=1, presence_penalty=1.5), list(PROMPTS[2])
+    specs = [
+        [spec(i, temperature=1.0) for i in range(2)],
+        [spec(0, temperature=0.8), spec(1, temperature=0.8, num_logprobs=1)],
+        [SampleSpec(penalties, 0, i, history=history, num_prompt_tokens=2) for i in range(2)],
+    ]
+    assert [ahead.may_be_pending(each) for each, _ in specs] == [True, True, False]
+    first = StepPlan([scheduled(PROMPTS[i], [i], id=i, sample=specs[i][0]) for i in range(3)])
     ahead.submit(first)
-    ahead.submit(second)
-    results = [ahead.collect(), ahead.collect()]
+    ahead.submit(StepPlan([following(i, PENDING, specs[i][1]) for i in (1, 0)]))  # in another order
     known = cpu.execute(first)
-    assert results[0] == known
+    assert ahead.collect() == known
     tokens = {sampled.sequence_id: sampled.token_id for sampled in known.sampled}
-    again = [scheduled([tokens[i]], [i], start=len(prompts[i]), id=i, sample=specs[i][1]) for i in (1, 0)]
-    assert results[1] == cpu.execute(StepPlan(again))
+    history.append(tokens[2])
+    ahead.submit(third := StepPlan([following(2, tokens[2], specs[2][1])]))
+    assert ahead.collect() == cpu.execute(StepPlan([following(i, tokens[i], specs[i][1]) for i in (1, 0)]))
+    assert ahead.collect() == cpu.execute(third)
+    with pytest.raises(ValueError, match="outside the vocabulary"):  # its token is not on the device
+        ahead.submit(StepPlan([following(2, PENDING, specs[2][1])]))
+
+
+def following(id: int, token_id: int, sample: SampleSpec) -> ScheduledSequence:
+    """The token after a prompt."""
+    return scheduled([token_id], [id], start=len(PROMPTS[id]), id=id, sample=sample)
+
+
+def test_a_request_with_a_number_too_large_for_the_sampler_fails_alone_though_the_next_step_is_submitted() -> None:
+    ahead = gpu_runner(tiny_model(num_hidden_layers=1), max_sequences=4)
+    seeds = 1, 1 << 64
+    plans = [
+        StepPlan([following(i, token, spec(temperature=1.0, seed=seeds[i])) for i in range(2)])
+        for token in (5, PENDING)
+    ]
+    for plan in plans:
+        ahead.submit(plan)
+    for _ in plans:
+        ours, other = ahead.collect().sampled
+        assert ours.error is None
+        assert "too large" in (other.error or "")

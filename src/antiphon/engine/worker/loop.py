@@ -71,8 +71,10 @@ class EngineLoop:
         self._limits = _limits(config, runner)
         drafts = config.speculation == "auto" and (not config.fake or config.fake_settings.drafts)
         self._speculation = Speculation(config.max_batch_tokens) if drafts else None
-        self._scheduler = Scheduler(self._pool, self._budget, self._limits, self._speculation)
         self._steps: AheadRunner = runner if isinstance(runner, AheadRunner) else StepByStep(runner)
+        self._scheduler = Scheduler(
+            self._pool, self._budget, self._limits, self._speculation, self._steps.may_be_pending
+        )
         self._submitted: StepPlan | None = None  # while the step before it was running
         self._step_began = 0.0  # time.perf_counter()
         self._step_number = 0

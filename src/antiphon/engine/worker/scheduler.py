@@ -56,8 +56,14 @@ class Scheduler:
     """Continuous batching over one block pool."""
 
     def __init__(
-        self, pool: BlockPool, budget: StepBudget, limits: SchedulerLimits, speculation: Speculation | None = None
+        self,
+        pool: BlockPool,
+        budget: StepBudget,
+        limits: SchedulerLimits,
+        speculation: Speculation | None = None,
+        may_be_pending: Callable[[SampleSpec], bool] = lambda spec: True,
     ) -> None:
+        """`may_be_pending`: as `AheadRunner.may_be_pending`."""
         assert pool.num_blocks * pool.block_size >= limits.context_length, "the pool must hold one full context"
         self._pool = pool
         self._budget = budget
@@ -68,7 +74,7 @@ class Scheduler:
         lead = max_lead(self._max_running, limits.max_batch_tokens, limits.context_length)
         self._turns = Turns(lead, limits.max_batch_tokens, limits.flex_steps)
         self._prefill = PrefillSharing()
-        self._look_ahead = LookAhead(pool, limits.eos_token_ids, limits.context_length)
+        self._look_ahead = LookAhead(pool, limits.eos_token_ids, limits.context_length, may_be_pending)
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
         self._ended: list[TokenEvent] = []  # terminal events that no step brought about
         self._finished: list[int] = []  # sequences that ended since the last plan that computes something

@@ -40,6 +40,10 @@ class Launch:
     constants: dict[str, Any]
 
 
+class CaptureFailed(Exception):
+    """A CUDA graph could not be captured: why, in CUDA's words. The device can be used further."""
+
+
 Recording: TypeAlias = "torch.cuda.CUDAGraph | list[Launch]"  # the latter in the interpreter
 
 
@@ -168,6 +172,8 @@ class Device:
         """What `body` launches, for `replay`; nothing of it runs.
 
         `body` may only launch kernels, all of which have run before: compiling one or copying fails.
+
+        Raises CaptureFailed if CUDA cannot do it, such as for want of memory.
         """
         if self.is_interpreter:
             self._captured = launches = list[Launch]()
@@ -176,10 +182,15 @@ class Device:
             finally:
                 self._captured = None
             return launches
-        graph = torch.cuda.CUDAGraph()
-        # Another thread may use CUDA meanwhile, such as for the memory in metrics.
-        with torch.cuda.device(self._torch), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            body()
+        stream = torch.cuda.current_stream(self._torch)
+        try:
+            graph = torch.cuda.CUDAGraph()
+            # Another thread may use CUDA meanwhile, such as for the memory in metrics.
+            with torch.cuda.device(self._torch), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                body()
+        except RuntimeError as error:  # torch's own are of this kind
+            torch.cuda.set_stream(stream)  # a failed capture leaves its own
+            raise CaptureFailed(str(error).partition("\n")[0][:300]) from error
         return graph
 
     def replay(self, recording: Recording) -> None:

@@ -28,8 +28,9 @@ _FILLERS = {"blocks": -1, "parameters": -1}  # of padded rows; else zero
 class StepInputs:
     """The inputs of one step at a time."""
 
-    def __init__(self, device: Device, shape: ProgramShape, cut: AttentionCut) -> None:
-        self._device, self._shape, self._cut = device, shape, cut
+    def __init__(self, device: Device, shape: ProgramShape, cut: AttentionCut, *, pads: bool = True) -> None:
+        """`pads`: whether decoding steps are padded to a bucket."""
+        self._device, self._shape, self._cut, self._pads = device, shape, cut, pads
         query_heads = shape.num_heads // shape.num_kv_heads
         items = shape.max_tokens + cut.split_rows // query_heads
         blocks = -(-shape.context_length // BLOCK_TOKENS)
@@ -94,8 +95,8 @@ class StepInputs:
             token_ids += [-1 - drawn_places[sequence.sequence_id] if id == PENDING else id for id in sequence.token_ids]
             rows += range(len(token_ids) - len(sequence.samples), len(token_ids))
         work = plan_work(sequences, self._tables.update(sequences, self._put_blocks), self._cut)
-        is_decoding = bool(rows) and num_tokens == len(sequences)
-        self.bucket = self.buckets.of(num_tokens, len(work.small_items)) if is_decoding else None
+        is_padded = self._pads and bool(rows) and num_tokens == len(sequences)
+        self.bucket = self.buckets.of(num_tokens, len(work.small_items)) if is_padded else None
         padded = self.bucket or Bucket(num_tokens, len(work.small_items))
         self.num_tokens = padded.rows
         self.counts = {"small_items": padded.items, "large_items": len(work.large_items)}

@@ -9,45 +9,32 @@ tokens, so that the next step can be launched in between: a token that is still 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from antiphon import _native
-from antiphon.footprint import CORRECTED_PANELS, DRAW_FIELDS, ROW_ALIGNMENT, SPLIT_FLOATS
+from antiphon.footprint import CORRECTED_PANELS, ROW_ALIGNMENT, SPLIT_FLOATS
 from antiphon.ops.triton import head, norms, products
 from antiphon.ops.triton.attending import Attention
 from antiphon.ops.triton.buffers import FloatBuffer, ProgramShape, QuantizedBuffer
 from antiphon.ops.triton.device import Device, Tensor
-from antiphon.ops.triton.drawing import Drawing, Drawn, drawn, is_drawable, kind_of, row_parameters
-from antiphon.ops.triton.graphs import MOST_DRAW_GRAPHS, MOST_STEP_GRAPHS, Graphs
+from antiphon.ops.triton.graphs import MOST_STEP_GRAPHS, Graphs
 from antiphon.ops.triton.inputs import StepInputs
 from antiphon.ops.triton.layouts import DeviceMatrix, upload_matrix
+from antiphon.ops.triton.sampler import Outcome, Sampler, SubmittedStep
 from antiphon.ops.triton.tables import launch_embed, upload_table
 from antiphon.ops.triton.tiles import GpuTiles, InterpreterTiles, Tiles, next_power_of_two
 from antiphon.ops.triton.work import AttentionCut
-from antiphon.step import SampleSpec, ScheduledSequence
-
-Outcome: TypeAlias = "_native.SampleOutcome | Drawn"
-
-
-@dataclass(slots=True)
-class SubmittedStep:
-    """A step whose kernels were launched. `outcomes`: one for each sample; None: the device has it."""
-
-    outcomes: list[Outcome | None]
-    fetched: Tensor | None = None  # int32, the tokens of the outcomes from `first` on
-    event: Any = None
-    first: int = 0
+from antiphon.step import ScheduledSequence
 
 
 class Program:
     """Records operations, then replays them in each step.
 
     `device`: where kernels run. `host`: threads and the native sampler. `tiles` and `cut`: how work is divided into
-    programs, which changes no bits. `on_progress` is called after each operation.
+    programs, which changes no bits. `use_graphs`: whether decoding steps are captured. `on_progress` is called after
+    each operation.
     """
 
     has_int8_kv = True
@@ -60,11 +47,12 @@ class Program:
         *,
         tiles: Tiles | None = None,
         cut: AttentionCut | None = None,
+        use_graphs: bool = True,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self.shape = shape
         self.num_kv_heads, self.head_dim = shape.num_kv_heads, shape.head_dim
-        self._device, self._host = device, host
+        self._device = device
         self._tiles = tiles or (InterpreterTiles() if device.is_interpreter else GpuTiles())
         self._on_progress = on_progress
         self._operations: list[Callable[[], None]] = []
@@ -75,25 +63,18 @@ class Program:
         state_floats = shape.num_kv_heads * (shape.head_dim + 17)
         cut = cut or AttentionCut.of(query_heads, SPLIT_FLOATS // state_floats)
         self._attention = Attention(device, shape, self._tiles, cut)
-        self._inputs = StepInputs(device, shape, cut)
-        self._step_graphs, self._draw_graphs = Graphs(device, MOST_STEP_GRAPHS), Graphs(device, MOST_DRAW_GRAPHS)
-        self._allocate()
-
-    def _allocate(self) -> None:
-        shape, device = self.shape, self._device
-        self._logits = device.zeros((shape.max_sequences, shape.vocabulary), "float32")
+        self._inputs = StepInputs(device, shape, cut, pads=use_graphs)
+        sizes = shape.max_sequences, shape.vocabulary
+        self._sampler = Sampler(device, host, self._tiles, self._inputs, sizes, on_progress)
+        self._graphs = Graphs(device, MOST_STEP_GRAPHS)
         self._maxima_stride = -(-shape.vocabulary // 64) * 2
         self._maxima = device.zeros((shape.max_sequences, self._maxima_stride), "float32")
         self._chosen = device.zeros((shape.max_sequences, CORRECTED_PANELS), "int32")
-        self._tokens = device.zeros((shape.max_sequences,), "int32")  # that were drawn last
-        self._drawing = Drawing(device, self._tiles, self._logits, self._inputs["parameters"], self._tokens)
-        self._fetched = [device.pinned(shape.max_sequences, "int32") for _ in range(2)]
-        self._places: dict[int, int] = {}  # of sequences in `_tokens`
         self._num_last = 0  # rows of the last draw
 
     @property
     def bucket_rows(self) -> Sequence[int]:
-        """The numbers of rows for which graphs are captured."""
+        """The numbers of rows to which decoding steps are padded."""
         return self._inputs.buckets.rows
 
     @property
@@ -122,9 +103,9 @@ class Program:
 
     def embed(self, table: _native.StoredMatrix, out: int) -> None:
         target, rows = self._floats[out], upload_table(self._device, table)
-        tokens = self._inputs["tokens"]
+        tokens, drawn = self._inputs["tokens"], self._sampler.tokens
         self._operations.append(
-            lambda: launch_embed(self._device, rows, self._rows(False), tokens, self._tokens, target.values)
+            lambda: launch_embed(self._device, rows, self._rows(False), tokens, drawn, target.values)
         )
 
     def reorder(self, source: int, order: Sequence[int], out: int) -> None:
@@ -241,7 +222,7 @@ class Program:
         def body() -> None:
             planes = 2 if wide else 1
             maxima = None if wide else self._maxima
-            self._linear(x, weights, planes, None, self._logits, self.shape.vocabulary, maxima=maxima)
+            self._linear(x, weights, planes, None, self._sampler.logits, self.shape.vocabulary, maxima=maxima)
             if not wide:
                 self._correct(x, weights, panels, count)
 
@@ -256,7 +237,8 @@ class Program:
         tile = self._tiles.corrected_panels()
         self._device.launch(
             head.correct_panels, (-(-count // tile), rows), self._chosen, *x.arguments(), *weights.arguments(),
-            self._logits, self.shape.vocabulary, COUNT=count, **weights.constants(), PANELS=tile, TOKENS=16, STAGES=3,
+            self._sampler.logits, self.shape.vocabulary, COUNT=count, **weights.constants(), PANELS=tile, TOKENS=16,
+            STAGES=3,
         )  # fmt: skip
 
     # Running.
@@ -268,90 +250,40 @@ class Program:
     def submit(
         self, sequences: Sequence[ScheduledSequence], requests: Sequence[_native.SampleRequest]
     ) -> SubmittedStep:
-        """Launch one step. It waits for the device only where the host has to draw.
+        """Launch one step; waits for nothing unless more tokens are drawn than sequences may run.
 
         `requests`: as many for each sequence as it has samples. Raises ValueError if the step does not fit.
         """
-        rows = self._inputs.take(sequences, self._places)
+        rows = self._inputs.take(sequences, self._sampler.places)
         if self._inputs.bucket is None:
             self._launch(0, self._first_drawing)
         specs = [(sequence.sequence_id, spec) for sequence in sequences for spec in sequence.samples]
-        step, most = SubmittedStep([]), self.shape.max_sequences
+        step, most = SubmittedStep(), self.shape.max_sequences
         self._num_last = 0
         for first in range(0, len(rows), most):
-            step.outcomes = [*self.collect(step)]  # the inputs are used again, and so are the logits
+            self.collect(step)  # the inputs are used again, and so are the logits
             part = slice(first, first + most)
-            self._places = {id: place for place, (id, _) in enumerate(specs[part])}
-            self._draw(step, rows[part], [spec for _, spec in specs[part]], requests[part])
+            self._launch_logits(rows[part])
+            self._sampler.submit(step, specs[part], requests[part])
         return step
 
-    def collect(self, step: SubmittedStep) -> list[Outcome]:
-        """Wait for the tokens of a step."""
-        if step.fetched is not None:
-            self._device.wait(step.event)
-            self._on_progress()
-            tokens = step.fetched.numpy()
-            for place in range(step.first, len(step.outcomes)):
-                if step.outcomes[place] is None:
-                    step.outcomes[place] = drawn(int(tokens[place - step.first]))
-            step.fetched = None
-        return [outcome for outcome in step.outcomes if outcome is not None]
-
-    def last_logits(self) -> npt.NDArray[np.float32]:
-        """The last step's last sampled rows, float32 [rows, vocabulary], before penalties."""
-        return self._device.download(self._logits[: self._num_last])
-
-    def _draw(
-        self,
-        step: SubmittedStep,
-        rows: Sequence[int],
-        specs: Sequence[SampleSpec],
-        requests: Sequence[_native.SampleRequest],
-    ) -> None:
-        """Compute the logits of these rows, and draw: on the device what its kernels can, the rest on the host."""
-        self._num_last = count = len(rows)
+    def _launch_logits(self, rows: Sequence[int]) -> None:
+        """Compute the logits of these rows, and in a decoding step all that comes before."""
+        self._num_last = len(rows)
         self._inputs.put_drawn(rows)
         bucket, end = self._inputs.bucket, len(self._operations)
         if bucket:
-            self._step_graphs.run(bucket, lambda: self._launch(0, end))
+            self._graphs.run(bucket, lambda: self._launch(0, end))
         else:
             self._launch(self._first_drawing, end)
-        parameters = np.full((count, DRAW_FIELDS), -1, np.int32)
-        for_host = []
-        for place, spec in enumerate(specs):
-            if is_drawable(spec, self.shape.vocabulary):
-                parameters[place] = row_parameters(spec, self.shape.vocabulary)
-            else:
-                for_host.append(place)
-        step.first = len(step.outcomes)
-        step.outcomes = [*step.outcomes, *([None] * count)]
-        if len(for_host) < count:
-            self._launch_drawing(parameters)
-        if for_host:
-            self._draw_on_host(step, for_host, [requests[place] for place in for_host])
-        if len(for_host) < count:
-            self._fetched.reverse()
-            step.fetched = self._fetched[0]
-            step.event = self._device.fetch(step.fetched, self._tokens, count)
-        self._on_progress()
 
-    def _launch_drawing(self, parameters: npt.NDArray[np.int32]) -> None:
-        """Draw on the device by parameters [rows, 16]; rows of -1 are left out."""
-        rows, kind = self._inputs.num_drawn, kind_of(parameters)
-        self._inputs.put("parameters", parameters, rows)
-        if self._inputs.bucket:
-            self._draw_graphs.run((rows, kind), lambda: self._drawing.launch(rows, kind))
-        else:
-            self._drawing.launch(rows, kind)
+    def collect(self, step: SubmittedStep) -> list[Outcome]:
+        """Wait for the tokens of a step, and draw those that are left to the host."""
+        return self._sampler.collect(step)
 
-    def _draw_on_host(
-        self, step: SubmittedStep, places: Sequence[int], requests: Sequence[_native.SampleRequest]
-    ) -> None:
-        logits = np.stack([self._device.download(self._logits[place]) for place in places])
-        outcomes = _native.sample_rows(self._host, logits, requests)
-        for place, outcome in zip(places, outcomes, strict=True):
-            step.outcomes[step.first + place] = outcome
-            self._device.fill(self._tokens[place : place + 1], np.array([outcome.token_id], np.int32))
+    def last_logits(self) -> npt.NDArray[np.float32]:
+        """The last step's last sampled rows, float32 [rows, vocabulary], before penalties."""
+        return self._device.download(self._sampler.logits[: self._num_last])
 
     def _launch(self, begin: int, end: int) -> None:
         for operation in self._operations[begin:end]:

@@ -328,7 +328,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert each.signature == each.leader.signature != b""
                 assert each.output_token_ids == each.leader.output_token_ids
                 assert each.generation == each.leader.generation
-        for leader in self.client._sharing._leaders.values():
+        for leader in self.client._requests.sharing._leaders.values():
             assert leader.leader is None
             assert leader.request.request_id in unfinished
 

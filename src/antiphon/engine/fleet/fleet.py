@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import count
@@ -136,6 +136,16 @@ class Fleet:
         """The engines of a generation."""
         return [engine for engine in self.engines.values() if engine.generation == number]
 
+    @property
+    def serving(self) -> list[EngineHandle]:
+        """The engines that new requests may get; while there is none, those that are on their way."""
+        return self.taking or self.of_generation(self.generation.number)
+
+    @property
+    def taking(self) -> list[EngineHandle]:
+        """The engines of the current generation that take requests."""
+        return [engine for engine in self.of_generation(self.generation.number) if engine.takes_requests]
+
     def num_taking(self, generation: int) -> int:
         """How many engines of a generation take requests."""
         return sum(engine.takes_requests for engine in self.of_generation(generation))
@@ -156,6 +166,16 @@ class Fleet:
                 soonest = min(soonest, wait)
         if soonest < inf:
             raise EngineUnavailable(soonest)
+
+    def charge_elsewhere(self, clients: Mapping[str, float]) -> None:
+        """Count service from other servers in the clients' shares: weighted tokens, by fairness id.
+
+        Each engine gets an equal part, since each has counters of its own.
+        """
+        if clients and (engines := self.taking):
+            part = {client: service / len(engines) for client, service in clients.items()}
+            for engine in engines:
+                engine.charge_elsewhere(part)
 
     def views(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""

@@ -41,6 +41,11 @@ class Operations:
         self._ends: dict[int, asyncio.Event] = {}  # of the generations that are being retired
         self._retiring: set[asyncio.Task[None]] = set()
 
+    @property
+    def generation(self) -> int:
+        """The generation of engines that new requests go to."""
+        return self._fleet.generation.number
+
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
         return self._fleet.views()

@@ -347,7 +347,7 @@ class FleetMachine(RuleBasedStateMachine):
         for engine in list(self.client._fleet.engines.values()):
             if engine.generation == self.client.generation:
                 engine.is_drained = False
-        self.client._fleet.place_waiting()
+        self.client._fleet.dispatcher.place_waiting()
         for _ in range(100):
             for process in self.client.processes:
                 if process.restarting:

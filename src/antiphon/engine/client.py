@@ -36,7 +36,7 @@ from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats, Loading, Ready
 from antiphon.errors import AntiphonError, CheckpointError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
-from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
+from antiphon.machine import free_memory_bytes
 from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms
 
 __all__ = ["Counters", "EngineClient", "EngineGpu", "EngineState", "EngineView", "Listener", "TokenStream"]
@@ -75,7 +75,6 @@ class EngineClient:
             self._accounts,
             supervise=self._supervise,
             launchers=launchers or launchers_for(lambda: self._settings),
-            divide=_divide,
             estimate=lambda unfinished: self._workload.estimate(unfinished),
             breaker=BreakerSettings.of(server),
         )
@@ -369,8 +368,3 @@ class EngineClient:
         for unfinished in list(self._accounts.unfinished.values()):
             self._accounts.fail(unfinished, EngineDied(reason))
         self._loaded.set()
-
-
-def _divide(num_engines: int, threads: int) -> Sequence[Seat]:
-    """The machine's cores, divided among engines; one engine alone chooses its cores by itself."""
-    return divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)

@@ -1,9 +1,9 @@
 """The way of requests: accepted or refused, given to an engine, and let go when they end.
 
 Here the parts meet that do not know each other. A new request passes them in this order: `sharing` says whether an
-equal one is computed already, the fleet which engine it would get, and `admission` whether it is accepted. Then the
-fleet gives it to that engine, and `expiry` ends it if its turn does not come in time. Its events go from the engine
-through the accounts to its stream.
+equal one is computed already, the dispatcher which engine it would get, and `admission` whether it is accepted. Then
+the dispatcher gives it to that engine, and `expiry` ends it if its turn does not come in time. Its events go from the
+engine through the accounts to its stream.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class RequestFlow:
         self._accounts = accounts
         self._admission = admission
         self._fleet = fleet
+        self._dispatcher = fleet.dispatcher
         self._operations = operations
         self._workload = workload
         self._state = state
@@ -68,7 +69,7 @@ class RequestFlow:
             counters.refused += len(requests)
             raise
         self._begin(group, terms, predicted)
-        self._fleet.place(group, engine)
+        self._dispatcher.place(group, engine)
         return [unfinished.stream for unfinished in group]
 
     def _serving_generation(self, requests: Sequence[GenerateRequest], generation: int | None) -> int:
@@ -107,7 +108,7 @@ class RequestFlow:
 
     def _admit(self, group: Sequence[Unfinished], terms: Terms) -> tuple[EngineHandle | None, Prediction]:
         """The engine that these requests would get, and what is predicted with it. Raises Overloaded."""
-        engine = self._fleet.engine_for(group)
+        engine = self._dispatcher.engine_for(group)
         load = self._workload.load_before(engine, self._fleet.num_taking(group[0].generation))
         return engine, self._admission.admit([each.request for each in group], terms, load)
 
@@ -163,10 +164,10 @@ class RequestFlow:
     def note_end(self, unfinished: Unfinished, reason: FinishReason) -> None:
         """A request has ended, and is no longer among the unfinished ones."""
         if unfinished.followers:  # it ended for itself alone
-            self._fleet.hand_over(unfinished, self.sharing.succeed(unfinished))
+            self._dispatcher.hand_over(unfinished, self.sharing.succeed(unfinished))
         self.sharing.leave(unfinished)
         counts_for_all = not unfinished.is_handed_over  # it may have been part of every engine's forecast
-        self._fleet.forget(unfinished)
+        self._dispatcher.forget(unfinished)
         self._operations.note_end(unfinished.generation)
         self._admission.note_end(unfinished, reason)
         for engine in self._fleet.engines.values() if counts_for_all else ():
@@ -175,8 +176,8 @@ class RequestFlow:
     def _let_go(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:
         """Take a request from its engine, unless an equal one takes its place there."""
         if unfinished.followers:
-            self._fleet.hand_over(unfinished, self.sharing.succeed(unfinished))
-        self._fleet.withdraw(unfinished, is_answered=is_answered)
+            self._dispatcher.hand_over(unfinished, self.sharing.succeed(unfinished))
+        self._dispatcher.withdraw(unfinished, is_answered=is_answered)
 
     # --- what `expiry` calls
 

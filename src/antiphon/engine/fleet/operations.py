@@ -87,7 +87,7 @@ class Operations:
                     if not engines:
                         raise result
                     logger.warning("an engine could not be added: %s", result.message)
-            self._fleet.spread_waiting()
+            self._fleet.dispatcher.spread_waiting(self._fleet.of_generation(generation.number))
             for engine in engines:
                 logger.info("engine %d was added", engine.id)
             return [engine.id for engine in engines]
@@ -115,14 +115,14 @@ class Operations:
             engine = self._engine(engine_id)
             self._check_others(engine, "drained")
             engine.is_drained = True
-            self._fleet.move_requests(engine)
+            self._fleet.dispatcher.move_requests(engine)
 
     def resume_engine(self, engine_id: int) -> None:
         """Give a drained engine requests again. Raises NoSuchEngine or OperationInProgress."""
         with self._alone(f"engine {engine_id} is being resumed"):
             engine = self._engine(engine_id)
             engine.is_drained = False
-            self._fleet.place_waiting()
+            self._fleet.dispatcher.place_waiting()
 
     async def restart_engine(self, engine_id: int) -> int:
         """Restart an engine; returns the id of the engine that replaces it, once that is ready.
@@ -161,7 +161,7 @@ class Operations:
             if engine.error:
                 raise
             engine.is_drained, was_drained = True, engine.is_drained
-            self._fleet.move_requests(engine)  # without another engine, they wait
+            self._fleet.dispatcher.move_requests(engine)  # without another engine, they wait
             engine.is_drained = was_drained
             engine.replace_process()
             await engine.wait_ready()
@@ -199,14 +199,14 @@ class Operations:
             if count := sum(not each.startswith("cuda") for each in config.local_devices):
                 self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
             new = self._fleet.add_generation(config, vocabulary)
-            seats = self._fleet.divide_again(config)
+            seats = self._fleet.places.divide(config)
             try:
-                engines = [self._fleet.start_engine(new, place) for place in self._fleet.places(config)]
+                engines = [self._fleet.start_engine(new, place) for place in self._fleet.places.for_all(config)]
                 await asyncio.gather(*(engine.wait_ready() for engine in engines))
             except BaseException:
                 for engine in self._fleet.of_generation(new.number):
                     await self._fleet.remove_engine(engine)
-                self._fleet.divide_as(seats)
+                self._fleet.places.divide_as(seats)
                 del self._fleet.generations[new.number]
                 raise
             self._switch(old, new, on_switch)
@@ -221,7 +221,7 @@ class Operations:
             self._fleet.adopt(old.number)
             for engine in self._fleet.of_generation(old.number):
                 engine.is_drained = True
-                self._fleet.move_requests(engine)
+                self._fleet.dispatcher.move_requests(engine)
         logger.info("generation %d of the engines serves now", new.number)
         self._ends[old.number] = asyncio.Event()
         for engine in self._fleet.of_generation(old.number):

@@ -53,7 +53,7 @@ class FakeSettings:
     step_seconds: float = 0.0  # a step takes this, and
     token_seconds: float = 0.0  # this for each computed token
     die_on: int = -1  # computing this token kills the process
-    hang_on: int = -1  # … stands still for ever
+    hang_on: int = -1  # … hangs
     raise_on: int = -1  # … raises
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
     refuse_to_load: str = ""  # a CheckpointError with this message

@@ -55,7 +55,7 @@ class Generation:
             reservation: of tokens of the API key's rate.
             max_unread_tokens: of one choice, waiting for a slow reader.
             timeout: seconds after which its choices end with what they have.
-            load: hears how the request fares.
+            load: records how the request ends.
             degraded: the limits that were lowered because of the load.
             system_fingerprint: of the engines, before one of them has computed a token.
         """
@@ -129,8 +129,8 @@ class Generation:
     @property
     def system_fingerprint(self) -> str:
         """Of the engine that computed the latest tokens; empty if it has none."""
-        heard = (choice.events.system_fingerprint for choice in self._choices)
-        return next((each for each in heard if each is not None), self._first_fingerprint)
+        fingerprints = (choice.events.system_fingerprint for choice in self._choices)
+        return next((each for each in fingerprints if each is not None), self._first_fingerprint)
 
     @property
     def is_inexact(self) -> bool:
@@ -145,12 +145,12 @@ class Generation:
     @property
     def times(self) -> Times:
         """The time that each stage has taken so far."""
-        heard = [choice for choice in self._choices if choice.num_tokens]
-        if not heard:
+        answering = [choice for choice in self._choices if choice.num_tokens]
+        if not answering:
             return Times(time.monotonic() - self._accepted_at, 0.0, 0.0, 0)
-        first, last = min(each.first_token_at for each in heard), max(each.last_token_at for each in heard)
-        begun = min(each.events.begun_at or first for each in heard)
-        num_decoded = sum(each.num_tokens - 1 for each in heard)
+        first, last = min(each.first_token_at for each in answering), max(each.last_token_at for each in answering)
+        begun = min(each.events.begun_at or first for each in answering)
+        num_decoded = sum(each.num_tokens - 1 for each in answering)
         return Times(max(0.0, begun - self._accepted_at), max(0.0, first - begun), last - first, num_decoded)
 
     @property
@@ -244,11 +244,11 @@ class Generation:
             self._load.note_end(outcome)
 
     def _describe(self, trace: GenerationTrace) -> None:
-        """Tell the trace the times of the stages, as `times` has them, and which engines had the choices."""
-        heard = [choice for choice in self._choices if choice.num_tokens]
-        first = min((each.first_token_at for each in heard), default=None)
-        last = max((each.last_token_at for each in heard), default=None)
-        begun = min((each.events.begun_at or each.first_token_at for each in heard), default=self._begun_at)
+        """Give the trace the times of the stages, as `times` has them, and which engines had the choices."""
+        answering = [choice for choice in self._choices if choice.num_tokens]
+        first = min((each.first_token_at for each in answering), default=None)
+        last = max((each.last_token_at for each in answering), default=None)
+        begun = min((each.events.begun_at or each.first_token_at for each in answering), default=self._begun_at)
         trace.set_stages(Stages(self._accepted_at, begun, first, last))
         for choice in self._choices:
             for number, change in enumerate(choice.events.engine_changes):

@@ -55,7 +55,7 @@ def start_generation(context: Context, job: Job, account: RequestAccount) -> Gen
 
 
 def _accepted(context: Context, job: Job, key: str) -> tuple[list[TokenStream], RequestLoad]:
-    """The streams of all sequences, in order, and what hears how they fare. Raises why they are refused."""
+    """The streams of all sequences, in order, and the object that records how they end. Raises why they are refused."""
     terms = replace(context.deadlines.terms(job), shares_with=context.shares_with)
     load = context.degrading.begin(job.load)
     try:

@@ -141,4 +141,4 @@ class Autoscaler:
             try:
                 await self.look()
             except Exception:
-                logger.exception("unexpected error in the autoscaler, which goes on")
+                logger.exception("unexpected error in the autoscaler, which continues")

@@ -135,7 +135,7 @@ class Operations:
             NoSuchEngine: there is no engine with that id.
             OperationInProgress: another operation runs.
             ConfigError: it serves the last requests of an earlier generation.
-            CheckpointError, EngineDied: the new one could not be started; the old one goes on.
+            CheckpointError, EngineDied: the new one could not be started; the old one stays.
             NotReady: the server is being stopped.
         """
         with self._alone(f"engine {engine_id} is being restarted"):
@@ -278,7 +278,7 @@ class Operations:
             end.set()
 
     async def stop(self) -> None:
-        """Stop what still goes on; the server ends."""
+        """Cancel what is still running; the server ends."""
         for task in list(self._retiring):
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)

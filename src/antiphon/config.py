@@ -53,7 +53,7 @@ class FakeSettings:
     step_seconds: float = 0.0  # a step takes this, and
     token_seconds: float = 0.0  # this for each computed token
     die_on: int = -1  # computing this token kills the process
-    hang_on: int = -1  # … stands still for ever
+    hang_on: int = -1  # … hangs
     raise_on: int = -1  # … raises
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
     refuse_to_load: str = ""  # a CheckpointError with this message
@@ -111,6 +111,12 @@ class EngineConfig:
         return ("",) * (self.engines or (0 if is_named else 1)) + self.devices
 
     def __post_init__(self) -> None:
+        """Raises ConfigError, naming the option."""
+        self._check_sizes()
+        self._check_choices()
+        self._check_devices()
+
+    def _check_sizes(self) -> None:
         _at_least("--context-length", self.context_length, 0)
         if self.context_length == 1:
             raise ConfigError("--context-length is 1; a prompt and its answer need at least 2 (0: the model's own)")
@@ -124,13 +130,16 @@ class EngineConfig:
             raise ConfigError(f"--engines is {self.engines + len(self.devices)}; it must be at most {MAX_ENGINES}")
         if self.threads > MAX_THREADS:
             raise ConfigError(f"--threads is {self.threads}; it must be at most {MAX_THREADS:,}")
-        if not 0 <= self.target_step_seconds < float("inf"):
-            raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
+        _zero_or_above("--target-step-seconds", self.target_step_seconds)
+
+    def _check_choices(self) -> None:
         _one_of("--speculation", self.speculation, SPECULATION)
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
         _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)
         _one_of("--instruction-set", self.instruction_set, INSTRUCTION_SETS)
+
+    def _check_devices(self) -> None:
         if self.device != "auto" and not is_device(self.device):
             raise ConfigError(f"--device is {self.device[:100]!r}; it must be auto, cpu, cuda or cuda:N")
         for device in (self.device, *self.devices):
@@ -157,10 +166,8 @@ class ServerConfig:
     admin_keys: tuple[ApiKey, ...] = ()  # a request to an admin route must carry one of these; none: no such routes
     peers: tuple[str, ...] = ()  # URLs of other servers of the same clients: limits and shares count what is used there
     peer_key: str = field(default="", repr=False)  # an admin key of theirs
-    requests_per_minute: int = (
-        0  # of each key that has no limit of its own, or of all where there are none; 0: no limit
-    )
-    tokens_per_minute: int = 0
+    requests_per_minute: int = 0  # of each key without a limit of its own, or of all without keys; 0: no limit
+    tokens_per_minute: int = 0  # the same for tokens
     model_name: str = ""  # shown to clients; empty: the file's name
     prefix_cache_per_key: bool = False  # share cached prefixes only among requests with the same API key
     scheduling_policy: str = "fcfs"  # first come, first served, or "priority": by the priority of requests
@@ -199,15 +206,17 @@ class ServerConfig:
     engine_ssl_cafile: str = ""  # PEM; the authorities of hosts with tls:// addresses; empty: those the system trusts
 
     def __post_init__(self) -> None:
+        """Raises ConfigError, naming the option."""
+        self._check_addresses()
+        self._check_keys()
+        self._check_limits()
+        self._check_times()
+        self._check_choices()
+
+    def _check_addresses(self) -> None:
         _at_least("--port", self.port, 0)
-        check_different(self.api_keys, self.admin_keys)
-        if self.peers and not (self.peer_key and self.admin_keys):
-            raise ConfigError(
-                "--peer needs --admin-key-file: servers tell each other what was used if asked with an admin key"
-            )
-        _at_least("--requests-per-minute", self.requests_per_minute, 0)
-        _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
-        _at_least("--max-connections", self.max_connections, 1)
+        if self.port > 65535:
+            raise ConfigError(f"--port is {self.port}; the highest port is 65535")
         if self.ssl_keyfile and not self.ssl_certfile:
             raise ConfigError("--ssl-keyfile needs --ssl-certfile, the certificate for the key")
         for origin in self.allowed_origins:
@@ -218,27 +227,56 @@ class ServerConfig:
                 raise ConfigError(
                     f"--allowed-hosts has {host!r}; a host is like example.org, *.example.org or 10.0.0.1"
                 )
+        if self.otlp_traces_endpoint and not _is_http_url(self.otlp_traces_endpoint):
+            raise ConfigError(
+                f"--otlp-traces-endpoint is {self.otlp_traces_endpoint!r}; it must be a URL of OTLP over HTTP, like "
+                "http://localhost:4318/v1/traces"
+            )
+
+    def _check_keys(self) -> None:
+        check_different(self.api_keys, self.admin_keys)
+        if self.peers and not (self.peer_key and self.admin_keys):
+            raise ConfigError(
+                "--peer needs --admin-key-file: servers tell each other what was used if asked with an admin key"
+            )
+
+    def _check_limits(self) -> None:
+        _at_least("--requests-per-minute", self.requests_per_minute, 0)
+        _at_least("--tokens-per-minute", self.tokens_per_minute, 0)
+        _at_least("--max-connections", self.max_connections, 1)
         _at_least("--max-queued-requests", self.max_queued_requests, 1)
-        if not 0 <= self.max_wait < float("inf"):
-            raise ConfigError(f"--max-wait is {self.max_wait}; it must be 0 or above")
-        if not 0 < self.degrade_stay < float("inf"):
-            raise ConfigError(f"--degrade-stay is {self.degrade_stay}; it must be above 0 seconds")
+        _at_least("--max-body-bytes", self.max_body_bytes, 1)
+        _at_least("--max-stored-responses", self.max_stored_responses, 0)
+        _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
+        _at_least("--max-unread-tokens", self.max_unread_tokens, 1)
         _at_least("--breaker-failures", self.breaker_failures, 0)
         if not 0 < self.breaker_failure_rate <= 1:
             raise ConfigError(
                 f"--breaker-failure-rate is {self.breaker_failure_rate}; it must be above 0 and at most 1"
             )
-        _at_least("--max-body-bytes", self.max_body_bytes, 1)
-        _at_least("--max-stored-responses", self.max_stored_responses, 0)
-        _at_least("--max-unread-tokens", self.max_unread_tokens, 1)
-        _at_least("--max-stored-bytes", self.max_stored_bytes, 0)
         if not 0 <= self.max_engines <= MAX_ENGINES:
             raise ConfigError(f"--max-engines is {self.max_engines}; it must be 0 to {MAX_ENGINES}")
+
+    def _check_times(self) -> None:
+        _above_zero("--network-timeout", self.network_timeout)
+        _above_zero("--keep-alive-timeout", self.keep_alive_timeout)
+        _above_zero("--drain-timeout", self.drain_timeout)
+        _above_zero("--hang-timeout", self.hang_timeout)
+        _above_zero("--breaker-window", self.breaker_window)
+        _above_zero("--breaker-delay", self.breaker_delay)
+        _above_zero("--autoscale-target-wait", self.autoscale_target_wait)
+        _above_zero("--upscale-delay", self.upscale_delay)
+        _above_zero("--downscale-delay", self.downscale_delay)
+        if not 0 < self.degrade_stay < float("inf"):
+            raise ConfigError(f"--degrade-stay is {self.degrade_stay}; it must be above 0 seconds")
+        _zero_or_above("--max-wait", self.max_wait)
         if self.max_engines and 0 < self.max_wait <= self.autoscale_target_wait:
             raise ConfigError(
                 f"--autoscale-target-wait is {self.autoscale_target_wait}, and --max-wait {self.max_wait}; it must be "
                 "less, since requests that would wait longer than --max-wait are refused"
             )
+
+    def _check_choices(self) -> None:
         _one_of("--hub", self.hub, HUBS)
         _one_of("--scheduling-policy", self.scheduling_policy, SCHEDULING_POLICIES)
         _one_of("--fairness", self.fairness, FAIRNESS)
@@ -248,26 +286,6 @@ class ServerConfig:
         _one_of("--log-level", self.log_level, LOG_LEVELS)
         _one_of("--metrics-aliases", self.metrics_aliases, METRICS_ALIASES)
         _one_of("--access-log", self.access_log, ACCESS_LOGS)
-        if self.otlp_traces_endpoint and not _is_http_url(self.otlp_traces_endpoint):
-            raise ConfigError(
-                f"--otlp-traces-endpoint is {self.otlp_traces_endpoint!r}; it must be a URL of OTLP over HTTP, like "
-                "http://localhost:4318/v1/traces"
-            )
-        if self.port > 65535:
-            raise ConfigError(f"--port is {self.port}; the highest port is 65535")
-        for flag, value in (
-            ("--network-timeout", self.network_timeout),
-            ("--keep-alive-timeout", self.keep_alive_timeout),
-            ("--drain-timeout", self.drain_timeout),
-            ("--hang-timeout", self.hang_timeout),
-            ("--breaker-window", self.breaker_window),
-            ("--breaker-delay", self.breaker_delay),
-            ("--autoscale-target-wait", self.autoscale_target_wait),
-            ("--upscale-delay", self.upscale_delay),
-            ("--downscale-delay", self.downscale_delay),
-        ):
-            if not value > 0:
-                raise ConfigError(f"{flag} is {value}; it must be above 0 seconds")
 
 
 def listed(flag: str, text: str) -> tuple[str, ...]:
@@ -323,6 +341,16 @@ def _is_http_url(text: str) -> bool:
 def _at_least(flag: str, value: int, least: int) -> None:
     if value < least:
         raise ConfigError(f"{flag} is {value}; it must be at least {least}")
+
+
+def _zero_or_above(flag: str, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{flag} is {value}; it must be 0 or above")
+
+
+def _above_zero(flag: str, seconds: float) -> None:
+    if not seconds > 0:
+        raise ConfigError(f"{flag} is {seconds}; it must be above 0 seconds")
 
 
 def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Writes log lines from a separate thread, so that a slow reader of the log blocks nothing. A leaf.
 
-A pipe holds 64 KB, and Ctrl-S stops a terminal. After that, a write by a plain handler blocks until somebody reads, and
-so does the code that logged: the event loop, or the engine between two steps. Here lines wait in a queue. When the
+A pipe holds 64 KB, and Ctrl-S stops a terminal. After that, a write by a plain handler blocks until something reads,
+and so does the code that logged: the event loop, or the engine between two steps. Here lines wait in a queue. When the
 queue is full, further lines are dropped and counted, and the count is written in their place. So are lines for which
 the disk has no room.
 """

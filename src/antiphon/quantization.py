@@ -36,14 +36,14 @@ class Quantization:
 
 
 def choose_quantization(
-    wish: str,
+    requested: str,
     checkpoint: Checkpoint,
     free: int,
     kv_cache_type: str,
     kv_tokens: int = 0,
     room_beside: Callable[[Checkpoint], int] | None = None,
 ) -> Quantization:
-    """Choose the precision by the setting `wish` ("w4", "w8" or "auto").
+    """Choose the precision by the setting `requested` ("w4", "w8" or "auto").
 
     "auto" chooses 8 bits, whose answers are nearly those of the floats, if `free` bytes of memory then have room for a
     KV cache of `kv_tokens` (0: a default). Otherwise it chooses 4 bits. `room_beside` computes the room for a KV cache
@@ -51,8 +51,8 @@ def choose_quantization(
     """
     if not any(is_quantizable(tensor) for tensor in checkpoint.tensors.values()):
         return Quantization("", "the checkpoint's weights are quantized already")
-    if wish != "auto":
-        return Quantization(wish, "as asked")
+    if requested != "auto":
+        return Quantization(requested, "as asked")
     wanted = kv_tokens or ENOUGH_TOKENS
     if room_beside is not None:
         room = room_beside(checkpoint)

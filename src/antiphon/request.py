@@ -50,7 +50,7 @@ class ServiceTier(StrEnum):
     """How soon a request has to be served."""
 
     DEFAULT = "default"
-    FLEX = "flex"  # after all others of its priority, but not for ever
+    FLEX = "flex"  # after all others of its priority, but not forever
 
 
 class GrammarKind(StrEnum):

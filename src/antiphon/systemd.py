@@ -30,7 +30,7 @@ class Systemd:
 
     @property
     def listens(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether systemd listens."""
         return bool(self._address)
 
     def ready(self) -> None:

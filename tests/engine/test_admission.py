@@ -112,7 +112,7 @@ async def test_a_request_that_can_no_longer_end_in_time_is_not_begun():
         late = client.generate(ask("late", [3], max_tokens=100, ignore_eos=True), Terms(whole_answer=4.0))
         unfinished = client._accounts.unfinished["late"]
         (engine,) = client._fleet.engines.values()
-        assert 0 < client._admission.time_left(unfinished, client._load_for(engine)) < 3.0
+        assert 0 < client._admission.time_left(unfinished, client._workload.load_before(engine)) < 3.0
         with pytest.raises(Overloaded, match="would now be too late") as refusal:
             await read(late)
         assert refusal.value.reason == "queue_timeout"

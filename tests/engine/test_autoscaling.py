@@ -220,7 +220,7 @@ def view(number: int, state: EngineState, owed: float = 0.0, address: str = "ray
 
 async def looks(engines: Engines, seconds: Sequence[float]) -> None:
     now = 0.0
-    autoscaler = Autoscaler(engines, clock=lambda: now)
+    autoscaler = Autoscaler(engines, engines.scaling_rules, engines.demand, clock=lambda: now)
     for now in seconds:  # noqa: B007  # the clock reads it
         await autoscaler.look()
 

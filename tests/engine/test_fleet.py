@@ -328,7 +328,7 @@ class FleetMachine(RuleBasedStateMachine):
                 assert each.signature == each.leader.signature != b""
                 assert each.output_token_ids == each.leader.output_token_ids
                 assert each.generation == each.leader.generation
-        for leader in self.client._sharing._leaders.values():
+        for leader in self.client._requests.sharing._leaders.values():
             assert leader.leader is None
             assert leader.request.request_id in unfinished
 
@@ -347,7 +347,7 @@ class FleetMachine(RuleBasedStateMachine):
         for engine in list(self.client._fleet.engines.values()):
             if engine.generation == self.client.generation:
                 engine.is_drained = False
-        self.client._fleet.place_waiting()
+        self.client._fleet.dispatcher.place_waiting()
         for _ in range(100):
             for process in self.client.processes:
                 if process.restarting:

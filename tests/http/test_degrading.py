@@ -21,7 +21,7 @@ from rich.console import Console
 from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.api.degrading import Degrading
-from antiphon.commands.conversation import Conversation, Wishes, _print_answer
+from antiphon.commands.conversation import ChatOptions, Conversation, _print_answer
 from antiphon.degrade_rules import parse_rules
 from antiphon.engine.admission import load_signals
 from antiphon.http.edge.access_log import access_logger
@@ -156,7 +156,7 @@ async def test_the_access_log_has_the_level(loaded: Served, caplog):
 async def test_chat_on_a_terminal_says_so_and_forgets_it_with_the_next_answer(loaded: Served):
     for max_tokens, says in ((20, "limited this answer: max_tokens=8"), (4, None)):
         output = io.StringIO()
-        conversation = Conversation(loaded.http, MODEL, Wishes(max_tokens=max_tokens, temperature=0))
+        conversation = Conversation(loaded.http, MODEL, ChatOptions(max_tokens=max_tokens, temperature=0))
         await _print_answer(conversation, "Hello", Console(file=output))
         assert (says in output.getvalue()) if says else output.getvalue() == ""
 

@@ -116,14 +116,14 @@ class Context:
         """
         return COUNTABLE_CONTEXTS * self.facts().context_length
 
-    def priority(self, wish: int | None) -> int:
+    def priority(self, requested: int | None) -> int:
         """The priority of a request. Raises InvalidRequest if requests may not choose one."""
-        if wish and self.settings.scheduling_policy != "priority":
+        if requested and self.settings.scheduling_policy != "priority":
             raise InvalidRequest(
                 "This server runs requests in order of arrival (--scheduling-policy fcfs); leave out 'priority'.",
                 param="priority",
             )
-        return wish or 0
+        return requested or 0
 
     def check_model(self, name: str | None) -> None:
         """Raise ModelNotFound unless the request names the served model or none."""

@@ -158,16 +158,16 @@ class Degrading:
         return Load(level, limits, is_probe)
 
     def refusal(self, message: str) -> Overloaded:
-        """A refusal that says when the level may be lower. Clients are told different times."""
+        """A refusal that says when the level may be lower. Different clients get different times."""
         self._num_refused += 1
         least = max(_LEAST_RETRY_AFTER, self._ladder.retry_after(self._clock()))
         retry_after = least * (1 + self._num_refused % _SPREAD / _SPREAD)
         advice = f"please try again in {math.ceil(retry_after)} seconds"
         return Overloaded(f"{message}; {advice}.", retry_after=retry_after, reason="degraded")
 
-    def check_wish(self, changes: Degraded | None, wish: str | None) -> None:
+    def check_allowed(self, changes: Degraded | None, degrade: str | None) -> None:
         """Raise Overloaded if limits are changed, and the request's field `degrade` forbids that."""
-        if changes is not None and wish == "never":
+        if changes is not None and degrade == "never":
             listed = ", ".join(f"{name}={value}" for name, value in changes.limits())
             raise self.refusal(f"The server has too much work to answer without lower limits ({listed})")
 
@@ -182,7 +182,7 @@ class Degrading:
             raise self.refusal("The server has too much work and accepts no new requests")
         return RequestLoad(self, is_probe=is_probe)
 
-    # --- what it hears of requests
+    # --- what it learns from requests
 
     def note_prediction(self, terms: Terms, wait: float | None) -> None:
         """The predicted wait of a request, accepted or not, for its first token."""

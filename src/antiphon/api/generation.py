@@ -1,9 +1,9 @@
-"""Runs a validated request: sends its sequences to the engine, and turns the tokens that come back into text.
+"""An accepted request while it is generated: turns the tokens that come from the engine into pieces of text.
 
-Owns the choices of one request: their token streams, text and accounting. A request's sequences are accepted together,
-or none is. Leaving the `async with` block aborts sequences that are still running. The request ends exactly once in the
-metrics. Waiting tokens are handed over together, so a slow reader gets fewer, larger chunks. This module does not know
-JSON, SSE or the endpoint.
+Owns the choices of one request: their token streams, text and accounting. Leaving the `async with` block aborts
+sequences that are still running. The request ends exactly once in the metrics. Waiting tokens are handed over together,
+so a slow reader gets fewer, larger chunks. This module does not know JSON, SSE or the endpoint; `submission` starts
+generations.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 
 from antiphon.api.choice import Choice
-from antiphon.api.context import Context
 from antiphon.api.degrading import RequestLoad
-from antiphon.api.job import Job, Prompt
+from antiphon.api.job import Prompt
 from antiphon.api.pieces import Piece, Progress, Tally, Times
 from antiphon.api.progress import PromptProgress
 from antiphon.api.shapes import Degraded
-from antiphon.errors import AntiphonError, InvalidRequest, Overloaded, SlowReader
+from antiphon.errors import AntiphonError, Overloaded, SlowReader
 from antiphon.metrics import Outcome, RequestAccount, error_code
 from antiphon.rates import Reservation
-from antiphon.request import GenerateRequest, RequestProgress, TokenEvent
-from antiphon.text import StopStrings, TextStream
+from antiphon.request import RequestProgress, TokenEvent
 from antiphon.tracing import GenerationTrace, Stages
-from antiphon.tracing.attributes import ENGINE, Attributes, request_attributes
+from antiphon.tracing.attributes import ENGINE
 
 _BEGUN_EVERY = 0.1  # seconds between two looks whether a request has begun whose time is up
 
@@ -58,7 +55,7 @@ class Generation:
             reservation: of tokens of the API key's rate.
             max_unread_tokens: of one choice, waiting for a slow reader.
             timeout: seconds after which its choices end with what they have.
-            load: hears how the request fares.
+            load: records how the request ends.
             degraded: the limits that were lowered because of the load.
             system_fingerprint: of the engines, before one of them has computed a token.
         """
@@ -132,8 +129,8 @@ class Generation:
     @property
     def system_fingerprint(self) -> str:
         """Of the engine that computed the latest tokens; empty if it has none."""
-        heard = (choice.events.system_fingerprint for choice in self._choices)
-        return next((each for each in heard if each is not None), self._first_fingerprint)
+        fingerprints = (choice.events.system_fingerprint for choice in self._choices)
+        return next((each for each in fingerprints if each is not None), self._first_fingerprint)
 
     @property
     def is_inexact(self) -> bool:
@@ -148,12 +145,12 @@ class Generation:
     @property
     def times(self) -> Times:
         """The time that each stage has taken so far."""
-        heard = [choice for choice in self._choices if choice.num_tokens]
-        if not heard:
+        answering = [choice for choice in self._choices if choice.num_tokens]
+        if not answering:
             return Times(time.monotonic() - self._accepted_at, 0.0, 0.0, 0)
-        first, last = min(each.first_token_at for each in heard), max(each.last_token_at for each in heard)
-        begun = min(each.events.begun_at or first for each in heard)
-        num_decoded = sum(each.num_tokens - 1 for each in heard)
+        first, last = min(each.first_token_at for each in answering), max(each.last_token_at for each in answering)
+        begun = min(each.events.begun_at or first for each in answering)
+        num_decoded = sum(each.num_tokens - 1 for each in answering)
         return Times(max(0.0, begun - self._accepted_at), max(0.0, first - begun), last - first, num_decoded)
 
     @property
@@ -247,11 +244,11 @@ class Generation:
             self._load.note_end(outcome)
 
     def _describe(self, trace: GenerationTrace) -> None:
-        """Tell the trace the times of the stages, as `times` has them, and which engines had the choices."""
-        heard = [choice for choice in self._choices if choice.num_tokens]
-        first = min((each.first_token_at for each in heard), default=None)
-        last = max((each.last_token_at for each in heard), default=None)
-        begun = min((each.events.begun_at or each.first_token_at for each in heard), default=self._begun_at)
+        """Give the trace the times of the stages, as `times` has them, and which engines had the choices."""
+        answering = [choice for choice in self._choices if choice.num_tokens]
+        first = min((each.first_token_at for each in answering), default=None)
+        last = max((each.last_token_at for each in answering), default=None)
+        begun = min((each.events.begun_at or each.first_token_at for each in answering), default=self._begun_at)
         trace.set_stages(Stages(self._accepted_at, begun, first, last))
         for choice in self._choices:
             for number, change in enumerate(choice.events.engine_changes):
@@ -259,117 +256,3 @@ class Generation:
                     trace.note_engine(change.what, change.engine_id, change.at, choice.index)
                 elif not choice.index:
                     trace.set({ENGINE: change.engine_id})
-
-
-def start_generation(context: Context, job: Job, account: RequestAccount) -> Generation:
-    """Hand all sequences of `job` to the engine, or none: if one is refused, the others are withdrawn.
-
-    Raises:
-        InvalidRequest: the request has more sequences than the server ever accepts, so retrying would not help.
-        Overloaded, NotReady, ContextLengthExceeded: raised by the engine's client.
-        RateLimited: the key has used its tokens of this minute.
-    """
-    _check_num_sequences(job, context.settings.max_queued_requests)
-    reservation = _reserve(context, job, account.key)
-    salt = _cache_salt(job, account.key) if context.settings.prefix_cache_per_key else job.cache_salt
-    weight = context.fairness_weight
-    requests = [
-        GenerateRequest(
-            f"{job.request_id}-{index * job.n + choice_index}",
-            prompt.token_ids,
-            prompt.sampling,
-            choice_index,
-            num_scored_tokens=prompt.num_scored_tokens,
-            priority=job.priority,
-            service_tier=job.service_tier,
-            fairness_id=context.fairness_id,
-            fairness_weight=weight,
-            cache_salt=salt,
-            reports_progress=job.reports_progress and choice_index == 0,  # the others share its prompt
-        )
-        for index, prompt in enumerate(job.prompts)
-        for choice_index in range(job.n)
-    ]
-    terms = replace(context.deadlines.terms(job), shares_with=context.shares_with)
-    try:
-        load = context.degrading.begin(job.load)
-    except Overloaded:
-        reservation.settle(0)
-        raise
-    try:
-        streams = context.engine.generate_all(requests, terms, generation=context.generation)
-    except AntiphonError as error:
-        reservation.settle(0)
-        load.note_refused(error, terms)
-        raise
-    load.note_accepted(terms, streams[-1].predicted_wait)
-    stops = StopStrings(job.stops)
-    choices = [
-        Choice(index, events, _text_stream(context, job, job.prompts[index // job.n], stops), account)
-        for index, events in enumerate(streams)
-    ]
-    account.accept(streams[-1].predicted_wait)
-    if account.trace is not None:
-        account.trace.set(_asked(context, job))
-        if (times := job.prompts[0].times) is not None:
-            account.trace.set_prompt_times(times.begun_at, times.rendered_at, times.encoded_at)
-    if job.degraded is not None:
-        account.note_degraded(job.degraded.level)
-    return Generation(
-        choices,
-        job.prompts,
-        account,
-        reservation,
-        max_unread_tokens=context.settings.max_unread_tokens,
-        timeout=job.timeout,
-        load=load,
-        degraded=job.degraded,
-        system_fingerprint=info.system_fingerprint if (info := context.engine.info_of(context.generation)) else "",
-    )
-
-
-def _asked(context: Context, job: Job) -> Attributes:
-    sampling = job.prompts[0].sampling
-    num_prompts = len(job.prompts)
-    return request_attributes(
-        context.model.name,
-        job.request_id,
-        sampling,
-        num_choices=job.n,
-        num_prompts=num_prompts,
-        is_streamed=job.is_streamed,
-    )
-
-
-def _cache_salt(job: Job, key: str) -> str:
-    """The key's name and the request's own salt, joined so that a salt cannot imitate a key; empty without both."""
-    return f"{key}\0{job.cache_salt}" if key else job.cache_salt
-
-
-def _reserve(context: Context, job: Job, key: str) -> Reservation:
-    prompt = sum(len(prompt.token_ids) for prompt in job.prompts)
-    answer = sum(prompt.sampling.max_tokens for prompt in job.prompts) * job.n
-    return context.rates.reserve(key, prompt, answer)
-
-
-def _check_num_sequences(job: Job, most: int) -> None:
-    num_sequences = len(job.prompts) * job.n
-    if num_sequences > most:
-        # With one choice per prompt, the number of prompts is too large.
-        param = "n" if job.n > 1 else "prompt"
-        raise InvalidRequest(
-            f"'{param}' is too large: the request has {num_sequences} choices, and this server takes {most} unfinished "
-            "ones at most.",
-            param=param,
-        )
-
-
-def _text_stream(context: Context, job: Job, prompt: Prompt, stops: StopStrings) -> TextStream:
-    return context.model.text.stream(
-        stop=stops,
-        starts_in_thought=prompt.starts_in_thought,
-        continues=prompt.continues,
-        thinks=None if job.splits_thought else False,
-        min_tokens=prompt.sampling.min_tokens,
-        tools=job.tools,
-    )

@@ -37,7 +37,7 @@ class Job:
     cache_salt: str = ""  # the prefix cache is only shared by requests with the same salt
     tools: ToolReading | None = None  # how to read calls in the answers; None: calls stay text
     is_streamed: bool = False
-    is_detached: bool = False  # whether it goes on without its client
+    is_detached: bool = False  # whether it continues without its client
     max_wait: float | None = None  # seconds until the first token
     timeout: float | None = None  # seconds until it ends with what it has
     load: Load = NO_LOAD  # what applied when it was made

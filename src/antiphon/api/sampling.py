@@ -101,9 +101,9 @@ def _logit_bias(biases: Mapping[str, float], vocab_size: int) -> dict[int, float
     return converted
 
 
-def _first(wish: float | None, advice: float | int | None, otherwise: float) -> float:
-    if wish is not None:
-        return float(wish)
+def _first(requested: float | None, advice: float | int | None, otherwise: float) -> float:
+    if requested is not None:
+        return float(requested)
     return float(otherwise if advice is None else advice)
 
 

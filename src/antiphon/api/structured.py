@@ -108,7 +108,7 @@ class StructuredRequest(Schema):
         return [name for name in sent if not isinstance(getattr(self, name), TextFormat)]
 
     @property
-    def wished_grammar(self) -> tuple[Grammar, str] | None:
+    def requested_grammar(self) -> tuple[Grammar, str] | None:
         """The grammar of the answer and the name of its field.
 
         Raises:
@@ -153,8 +153,8 @@ async def checked_grammar(request: StructuredRequest, checker: GrammarChecker) -
     Raises:
         InvalidRequest: the grammar cannot be used. The error names the field.
     """
-    wished = request.wished_grammar
-    return await checker.check(*wished) if wished else None
+    requested = request.requested_grammar
+    return await checker.check(*requested) if requested else None
 
 
 def check_company(fields: list[str], company: dict[str, bool]) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 from antiphon.api.chat.request import ChatCompletionRequest
 from antiphon.api.chat.understand import understand
 from antiphon.api.context import Context
-from antiphon.api.generation import Generation, start_generation
+from antiphon.api.generation import Generation
 from antiphon.api.job import Job
+from antiphon.api.submission import start_generation
 from antiphon.api.validation import validate
 from antiphon.errors import InvalidRequest
 from antiphon.metrics import RequestAccount

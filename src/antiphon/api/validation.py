@@ -94,10 +94,10 @@ def _message(param: str, complaints: Sequence[ErrorDetails]) -> str:
         return f"Unknown parameter: '{param}'."
     if kind in ("unsupported", "conflict"):
         return str(complaints[0]["msg"])
-    text = " or ".join(dict.fromkeys(_wish(each["msg"]) for each in complaints))
+    text = " or ".join(dict.fromkeys(_requirement(each["msg"]) for each in complaints))
     return f"Invalid value for '{param}': {text}." if param else f"Invalid request body: {text}."
 
 
-def _wish(message: str) -> str:
+def _requirement(message: str) -> str:
     """Pydantic's message without its prefix and without the names of our classes."""
     return message.removeprefix("Input ").partition(" or instance of ")[0]

@@ -25,7 +25,7 @@ from antiphon.bench.windows import UsersWithin, Window, users_within, windows
 from antiphon.errors import ConfigError
 
 SCHEMA = 1  # grows when a field changes its meaning or goes
-_KEPT = 0.05  # seconds: a client that waited this much less than it was told still kept to it
+_KEPT = 0.05  # seconds: a client that waited this much less than Retry-After still counts
 
 
 class Refusals(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Refusals(msgspec.Struct, frozen=True):
     attempts: int
     with_retry_after: int
     retried: int  # refused with a Retry-After and tried again later
-    kept: int  # of those: the client waited as long as it was told
+    kept: int  # of those: the client waited as long as Retry-After said
     true: int  # of the kept ones: the server accepted the next attempt
 
 

@@ -50,18 +50,18 @@ def chat(
 
       echo "What is the capital of France?" | antiphon chat
     """
-    from antiphon.commands.conversation import Wishes, talk_to, talk_with_own_server
+    from antiphon.commands.conversation import ChatOptions, talk_to, talk_with_own_server
     from antiphon.commands.terminal_log import set_up_messages
     from antiphon.loading.model import resolve_model
 
     source = context.get_parameter_source("url")
     if model is not None and url is not None and source is not None and source.name == "COMMANDLINE":
         raise typer.BadParameter("give a MODEL to serve or the --url of a server, not both", param_hint="--url")
-    wishes = Wishes(system=system, temperature=temperature, max_tokens=max_tokens)
+    options = ChatOptions(system=system, temperature=temperature, max_tokens=max_tokens)
     if model is not None:
         console = console_on(stderr=True)
         set_up_messages("error", console)
         found = resolve_model(model, console, hub=hub, offline=offline)
-        asyncio.run(talk_with_own_server(found, console, wishes))
+        asyncio.run(talk_with_own_server(found, console, options))
     else:
-        asyncio.run(talk_to(url or DEFAULT_URL, wishes, api_key))
+        asyncio.run(talk_to(url or DEFAULT_URL, options, api_key))

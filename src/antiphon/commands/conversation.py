@@ -47,7 +47,7 @@ Ctrl-C stops an answer; Ctrl-D leaves."""
 
 
 @dataclass(slots=True)
-class Wishes:
+class ChatOptions:
     """What the command line asks for; sampling as the model's files advise where it says nothing."""
 
     system: str = ""
@@ -66,7 +66,7 @@ class Conversation:
 
     client: httpx2.AsyncClient
     model: str
-    wishes: Wishes
+    options: ChatOptions
     turns: list[dict[str, str]] = field(default_factory=list)
     lowered: str = ""  # the limits of the last answer that the server lowered under load
 
@@ -91,8 +91,8 @@ class Conversation:
         self.turns.append({"role": "assistant", "content": "".join(answer)})
 
     async def _stream(self) -> AsyncIterator[tuple[str, str]]:
-        system = [{"role": "system", "content": self.wishes.system}] if self.wishes.system else []
-        body = {"model": self.model, "messages": system + self.turns, "stream": True, **self.wishes.body()}
+        system = [{"role": "system", "content": self.options.system}] if self.options.system else []
+        body = {"model": self.model, "messages": system + self.turns, "stream": True, **self.options.body()}
         async with self.client.stream("POST", "/v1/chat/completions", json=body) as response:
             if response.status_code != 200:
                 raise _refusal(response.status_code, await response.aread())
@@ -102,14 +102,14 @@ class Conversation:
                     yield _pieces(json.loads(line[6:]))
 
 
-async def talk_with_own_server(found: Found, console: Console, wishes: Wishes) -> None:
+async def talk_with_own_server(found: Found, console: Console, options: ChatOptions) -> None:
     """Serve a model on a free port for as long as the conversation lasts."""
     settings = ServerConfig(port=0, drain_timeout=1.0)
     async with running(found, EngineConfig(model=""), settings, console) as server:
-        await talk_to(server.url, wishes)
+        await talk_to(server.url, options)
 
 
-async def talk_to(url: str, wishes: Wishes, api_key: str = "") -> None:
+async def talk_to(url: str, options: ChatOptions, api_key: str = "") -> None:
     """Have a conversation with the server at `url`.
 
     Raises:
@@ -120,7 +120,7 @@ async def talk_to(url: str, wishes: Wishes, api_key: str = "") -> None:
     async with httpx2.AsyncClient(base_url=url, headers=_headers(api_key), timeout=_TIMEOUT, trust_env=False) as client:
         try:
             model = await _served_model(client)
-            conversation = Conversation(client, model, wishes)
+            conversation = Conversation(client, model, options)
             if sys.stdin.isatty():
                 await _converse(conversation, console_on(stderr=False))
             else:
@@ -233,7 +233,7 @@ def _obey(command: str, conversation: Conversation, console: Console) -> bool:
         conversation.turns.clear()
         console.print("A new conversation.")
     elif name == "/system":
-        conversation.wishes.system = rest.strip()
+        conversation.options.system = rest.strip()
         console.print(f"System prompt: {printable(rest.strip()) or 'none'}")
     elif name == "/help":
         console.print(_HELP)

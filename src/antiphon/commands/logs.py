@@ -21,7 +21,7 @@ from antiphon.log_writer import LineWriter
 def set_up_logging(settings: ServerConfig, console: Console) -> None:
     """Send a server's messages to stderr, which `console` writes to, and its access log to stdout."""
     set_up_messages(settings.log_level, console)
-    # It warns of every request that asks for a WebSocket or is no HTTP: its sender is told, and it fills the log.
+    # It warns of every request for a WebSocket, or that is not HTTP. Its sender gets an error; the log would fill up.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     access_logger.propagate = False
     _set_up_access_log(settings.access_log)

@@ -1,7 +1,7 @@
 """Reports the state of a running server to systemd.
 
-The watchdog hears from the server's event loop, so a front that hangs is restarted; the supervisor restarts an engine
-that hangs. Once the engine was given up, the watchdog hears nothing more: a new start of the whole service is then all
+The server's event loop feeds the watchdog, so a front that hangs is restarted; the supervisor restarts an engine
+that hangs. Once the engine was given up, it does not any more: a new start of the whole service is then all
 that can help.
 """
 

@@ -70,11 +70,11 @@ def _more(names: Sequence[str]) -> str:
     return f" and {len(names) - 3} more" if len(names) > 3 else ""
 
 
-def quantization_note(wish: str, chosen: Quantization) -> str | None:
+def quantization_note(requested: str, chosen: Quantization) -> str | None:
     """A note on the precision of float weights: which was chosen, or that there was nothing to choose."""
     if not chosen.name:
-        return f"--quantization {wish} has no effect: {chosen.reason}" if wish != "auto" else None
-    return f"float weights are served as {chosen.name}: {chosen.reason}" if wish == "auto" else None
+        return f"--quantization {requested} has no effect: {chosen.reason}" if requested != "auto" else None
+    return f"float weights are served as {chosen.name}: {chosen.reason}" if requested == "auto" else None
 
 
 def curl_line(url: str, model_name: str, *, has_keys: bool = False) -> str:

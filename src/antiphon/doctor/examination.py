@@ -46,7 +46,7 @@ def _run(check: Check, found: list[Finding]) -> None:
     try:
         for finding in check.run():
             found.append(finding)
-    except Exception as error:  # whatever it is, the other checks go on and the user is told
+    except Exception as error:  # whatever it is, the other checks run and the user sees it
         found.append(_failed(check, error))
 
 

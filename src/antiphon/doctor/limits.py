@@ -31,7 +31,7 @@ def open_files(host: Host, max_connections: int) -> Iterator[Finding]:
         room = max(hard - OTHER_FILES, hard // 2)
         yield warning(
             f"at most {hard:,} files may be open, so {room:,} connections are allowed instead of {max_connections:,}",
-            why="More clients wait until somebody else's connection is closed.",
+            why="More clients wait until another connection is closed.",
             fix=fix,
         )
     else:

@@ -35,7 +35,7 @@ def container(host: Host, user: int | None = None) -> Iterator[Finding]:
         if (os.geteuid() if user is None else user) == 0:
             yield note(
                 "this container runs as root",
-                why="The server needs no privileges. Without them, less can go wrong if somebody breaks in.",
+                why="The server needs no privileges. Without them, an attacker who breaks in can do less.",
                 fix="docker run --user 10001 --cap-drop all --security-opt no-new-privileges --read-only …",
             )
     meminfo = mount_of(Path("/proc/meminfo"), host)

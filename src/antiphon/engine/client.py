@@ -1,9 +1,9 @@
 """The front's view of its engines: give it a request, iterate over its tokens.
 
-The facade that the rest of the front uses. `accounts` follows the requests, `admission` decides which are accepted, and
-`fleet` has the engines and decides which of them gets a request. If an engine dies, another one gets its unfinished
-requests, with the tokens that were already received, and the streams continue (`unfinished`). This module does not know
-HTTP, text or scheduling.
+The facade that the rest of the front uses. It puts the parts together, starts and stops them, and shows their state.
+Requests pass through `request_flow`; `accounts` follows them to their end, and `fleet` has the engines. If an engine
+dies, another one gets its unfinished requests, with the tokens that were already received, and the streams continue
+(`unfinished`). This module does not know HTTP, text or scheduling.
 
 Everything here runs on one asyncio loop, which must be that of the main thread, since an engine dies with the thread
 that started it.
@@ -12,15 +12,11 @@ that started it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from math import inf
 
 from antiphon.config import EngineConfig, ServerConfig
-from antiphon.engine.admission.admission import Admission, Load
-from antiphon.engine.admission.capacity import Capacity
+from antiphon.engine.admission.admission import Admission
 from antiphon.engine.admission.speed import CombinedSpeed
 from antiphon.engine.fleet.autoscaler import Autoscaler
 from antiphon.engine.fleet.autoscaling import Demand, ScalingRules, scaling_rules
@@ -32,15 +28,16 @@ from antiphon.engine.fleet.launching import Launchers
 from antiphon.engine.fleet.operations import Operations
 from antiphon.engine.fleet.supervisor import Supervisor
 from antiphon.engine.fleet.view import EngineGpu, EngineState, EngineView
+from antiphon.engine.fleet.workload import Workload
+from antiphon.engine.request_flow import RequestFlow
 from antiphon.engine.requests.accounts import Accounts, Counters, Listener
-from antiphon.engine.requests.sharing import Sharing, signature
 from antiphon.engine.requests.stream import TokenStream
 from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats, Loading, Ready
-from antiphon.errors import AntiphonError, CheckpointError, ContextLengthExceeded, EngineDied, NotReady
+from antiphon.errors import AntiphonError, CheckpointError, EngineDied, NotReady
 from antiphon.grammar import Vocabulary
-from antiphon.machine import Seat, divide, free_memory_bytes, see_processors
-from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms, TokenEvent
+from antiphon.machine import free_memory_bytes
+from antiphon.request import Arrival, FinishReason, GenerateRequest, Terms
 
 __all__ = ["Counters", "EngineClient", "EngineGpu", "EngineState", "EngineView", "Listener", "TokenStream"]
 
@@ -71,7 +68,6 @@ class EngineClient:
         self._accounts = Accounts(self)
         self._admission = Admission(server.max_queued_requests)
         self._settings = server
-        self._sharing = Sharing()
         self._fleet = Fleet(
             engine,
             vocabulary,
@@ -79,19 +75,22 @@ class EngineClient:
             self._accounts,
             supervise=self._supervise,
             launchers=launchers or launchers_for(lambda: self._settings),
-            divide=_divide,
-            estimate=self._estimate,
-            breaker=_breaker_settings(server),
+            estimate=lambda unfinished: self._workload.estimate(unfinished),
+            breaker=BreakerSettings.of(server),
         )
         self.operations = Operations(self._fleet, self._accounts, free_memory)
-        self._autoscaler = Autoscaler(self)
-        self._nobody = Capacity(engine)  # of no engine, while there is none
+        self._workload = Workload(self._fleet, self._accounts, self._admission)
+        self._requests = RequestFlow(
+            self._accounts, self._admission, self._fleet, self.operations, self._workload, lambda: self.state
+        )
+        self._autoscaler = Autoscaler(self.operations, self.scaling_rules, self._workload.demand)
         self._draining = False
         self._stopped = False
         self._loaded = asyncio.Event()  # the first engines are ready, or never will be
         self._drained = asyncio.Event()  # draining, and nothing is running any more, or nobody waits for it
 
     def _supervise(self, config: EngineConfig, vocabulary: Vocabulary | None, engine: EngineHandle) -> Supervising:
+        """What keeps an engine's process alive; tests and simulations have engines of another kind."""
         launcher, address = engine.place.launcher, engine.place.address
         name = f"engine {engine.id}" + (f" ({address})" if address else "")
         return Supervisor(config, lambda: self._settings.hang_timeout, engine, vocabulary, name, launcher)
@@ -138,7 +137,7 @@ class EngineClient:
     @property
     def speed(self) -> CombinedSpeed:
         """How fast answers are generated."""
-        engines = self._serving
+        engines = self._fleet.serving
         busy = [engine for engine in engines if engine.has_work]
         return CombinedSpeed([engine.capacity.speed for engine in busy or engines], len(engines))
 
@@ -155,7 +154,7 @@ class EngineClient:
     @property
     def max_num_sequences(self) -> int:
         """Answers that are computed at the same time, by all engines together."""
-        return self._fleet.generation.config.max_num_sequences * max(1, len(self._serving))
+        return self._fleet.generation.config.max_num_sequences * max(1, len(self._fleet.serving))
 
     @property
     def loading(self) -> Loading | None:
@@ -165,7 +164,7 @@ class EngineClient:
     @property
     def num_shared(self) -> int:
         """Requests that were not computed, because an equal one was."""
-        return self._sharing.num_shared
+        return self._requests.sharing.num_shared
 
     @property
     def num_inexact(self) -> int:
@@ -204,23 +203,13 @@ class EngineClient:
         """Take in the server's settings again: limits and time-outs. They hold for new requests, and at once."""
         self._settings = settings
         self._admission.max_requests = settings.max_queued_requests
-        self._fleet.configure_breakers(_breaker_settings(settings))
+        self._fleet.configure_breakers(BreakerSettings.of(settings))
         if not self._draining:
             self._autoscaler.start()
-
-    def subscribe(self, listener: Listener) -> None:
-        """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
-        self._accounts.subscribe(listener)
 
     @property
     def _all(self) -> list[EngineHandle]:
         return list(self._fleet.engines.values())
-
-    @property
-    def _serving(self) -> list[EngineHandle]:
-        """The engines that new requests may get; while there is none, those that are on their way."""
-        engines = self._fleet.of_generation(self._fleet.generation.number)
-        return [engine for engine in engines if engine.takes_requests] or engines
 
     @property
     def generation(self) -> int:
@@ -231,6 +220,27 @@ class EngineClient:
         """As `info`, of the engines that serve this generation; None: the current one."""
         number = self.operations.generation_serving(self.generation if generation is None else generation)
         return self.info if number in (None, self.generation) else self._fleet.generations[number].info
+
+    # --- how much it has to do
+
+    @property
+    def tokens_owed(self) -> float:
+        """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
+        return self._workload.tokens_owed
+
+    def demand(self) -> Demand:
+        """What the engines that take new requests have to do, for autoscaling."""
+        return self._workload.demand()
+
+    def scaling_rules(self) -> ScalingRules | None:
+        """When the number of engines changes, as the present settings say; None: it does not."""
+        return scaling_rules(self.engine_settings, self._settings)
+
+    @property
+    def engines_wanted(self) -> int:
+        """The number of engines that there should be, in all: as the settings say, and those that autoscaling adds."""
+        config = self.engine_settings
+        return config.num_local_engines + len(config.remote_engines) + self._autoscaler.num_added
 
     # --- its life
 
@@ -274,6 +284,10 @@ class EngineClient:
         await self.operations.stop()
         await self._fleet.stop()
 
+    def _note_if_drained(self) -> None:
+        if self._draining and not self._accounts.unfinished:
+            self._drained.set()
+
     # --- requests
 
     def generate(self, request: GenerateRequest, terms: Terms = NO_TERMS) -> TokenStream:
@@ -286,7 +300,7 @@ class EngineClient:
         """Accept requests that belong together and return their streams, or refuse all of them now.
 
         Each `request_id` must be unique among the requests of this server's life. A request with `output_token_ids`
-        goes on after them; the stream has those that come then. A request whose turn does not come within
+        continues after them; the stream has only the tokens that follow. A request whose turn does not come within
         `terms.first_token` seconds ends with Overloaded. `generation`: of the model that the tokens belong to; None:
         the current one.
 
@@ -296,60 +310,7 @@ class EngineClient:
             EngineUnavailable: all engines keep failing.
             ContextLengthExceeded: a prompt is too long.
         """
-        counters = self._accounts.counters
-        counters.received += len(requests)
-        try:
-            number = self._check(requests, generation)
-            self._fleet.check_breakers(number)
-            group = [self._unfinished(request, terms, number) for request in requests]
-            for unfinished in group:
-                unfinished.group = group
-            if len(group) == 1 and (leader := self._leader_of(group[0])):
-                return [self._follow(group[0], leader)]
-            engine = self._fleet.engine_for(group)
-            load = self._load_for(engine, self._fleet.num_taking(number))
-            predicted = self._admission.admit(requests, terms, load)
-        except AntiphonError:
-            counters.refused += len(requests)
-            raise
-        start_before = self._admission.start_before(terms, predicted)
-        for unfinished in group:
-            unfinished.predicted = predicted
-            self._accounts.accept(unfinished)
-            if start_before < inf:
-                self._check_after(unfinished, start_before)
-            unfinished.stream.predicted_wait = predicted.first_token
-        if len(group) == 1:
-            self._sharing.lead(group[0])
-        self._fleet.place(group, engine)
-        return [unfinished.stream for unfinished in group]
-
-    def _leader_of(self, unfinished: Unfinished) -> Unfinished | None:
-        """The request that a new one can follow instead of being computed."""
-        unfinished.signature = signature(unfinished.request, unfinished.terms, unfinished.generation)
-        leader = self._sharing.leader_of(unfinished)
-        return leader if leader and self._admission.has_place(unfinished.request) else None
-
-    def _follow(self, unfinished: Unfinished, leader: Unfinished) -> TokenStream:
-        """Accept a request that gets the events of an equal one: at once those that came, then each with it."""
-        self._admission.admit_for_free(unfinished.request)
-        self._accounts.accept(unfinished)
-        self._sharing.follow(unfinished, leader)
-        unfinished.stream.predicted_wait = leader.stream.predicted_wait
-        if leader.stream.begun_at is not None:
-            unfinished.stream.note_begun(time.monotonic())
-        elif (patience := min(unfinished.terms.first_token, unfinished.terms.whole_answer)) < inf:
-            self._check_after(unfinished, patience)
-        unfinished.take_fingerprint_of(leader)
-        if leader.stream.is_inexact:
-            self._accounts.note_inexact(unfinished)
-        for event in leader.events:
-            self._accounts.deliver(unfinished, replace(event, request_id=unfinished.request.request_id))
-        return unfinished.stream
-
-    def _unfinished(self, request: GenerateRequest, terms: Terms, generation: int) -> Unfinished:
-        stream = TokenStream(request.request_id, self.abort)
-        return Unfinished(request, stream, [*request.output_token_ids], terms, generation=generation)
+        return self._requests.accept(requests, terms, generation)
 
     def check_early(self, arrival: Arrival, terms: Terms) -> None:
         """Refuse a request before its body is decoded, if it would be refused whatever is in it.
@@ -359,24 +320,22 @@ class EngineClient:
         Raises:
             Overloaded: it would have to wait longer than `terms` allows, or there are too many.
         """
-        engines: list[EngineHandle | None] = [engine for engine in self._serving if engine.takes_requests]
-        loads = (self._load_for(engine, len(engines)) for engine in engines or [None])
-        self._admission.check_early(arrival, terms, loads)
+        self._admission.check_early(arrival, terms, self._workload.loads())
+
+    def check_breakers(self) -> None:
+        """Raise EngineUnavailable if a new request would be refused because all engines keep failing."""
+        self._fleet.check_breakers(self.generation)
 
     def abort(self, request_id: str, reason: FinishReason = FinishReason.ABORT) -> None:
         """End a request now; its stream gets the terminal event, the engine frees its blocks within a step.
 
         Unknown ids are ignored, since the request may just have ended.
         """
-        if unfinished := self._accounts.unfinished.get(request_id):
-            self._let_go(unfinished, is_answered=reason is not FinishReason.ABORT)
-            self._accounts.deliver(unfinished, TokenEvent(request_id, finish_reason=reason))
+        self._requests.abort(request_id, reason)
 
-    def _let_go(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:
-        """Take a request from its engine, unless an equal one takes its place there."""
-        if unfinished.followers:
-            self._fleet.hand_over(unfinished, self._sharing.succeed(unfinished))
-        self._fleet.withdraw(unfinished, is_answered=is_answered)
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` with every event of every request, after counting it. It must be fast and not raise."""
+        self._accounts.subscribe(listener)
 
     @property
     def service(self) -> dict[str, int]:
@@ -384,134 +343,16 @@ class EngineClient:
         return self._accounts.service.snapshot()
 
     def charge_elsewhere(self, clients: Mapping[str, float]) -> None:
-        """Count service from other servers in the clients' shares here: weighted tokens, by fairness id.
-
-        Each engine gets an equal part, since each has counters of its own.
-        """
-        engines = [engine for engine in self._serving if engine.takes_requests]
-        if clients:
-            part = {client: service / len(engines) for client, service in clients.items()} if engines else {}
-            for engine in engines:
-                engine.charge_elsewhere(part)
-
-    def check_breakers(self) -> None:
-        """Raise EngineUnavailable if a new request would be refused because all engines keep failing."""
-        self._fleet.check_breakers(self.generation)
-
-    @property
-    def tokens_owed(self) -> float:
-        """Tokens still to be computed for all unfinished requests: of prompts, and expected ones of answers."""
-        return sum(map(self._estimate, self._accounts.unfinished.values()))
-
-    def _estimate(self, unfinished: Unfinished) -> float:
-        return 0.0 if unfinished.leader else self._admission.tokens_owed_of(unfinished, self._context_length)
-
-    def demand(self) -> Demand:
-        """What the engines that serve new requests have to do, for autoscaling."""
-        engines = [engine for engine in self._serving if engine.takes_requests]
-        return Demand(
-            wait=min((self._admission.wait_after_all(self._load_for(each)) for each in engines), default=0.0),
-            sequences=sum(each.leader is None for each in self._accounts.unfinished.values()),
-            places=min((each.capacity.num_places for each in engines), default=1),
-        )
-
-    async def add_engines(self, count: int, address: str) -> list[int]:
-        """As `operations` does it."""
-        return await self.operations.add_engines(count, address)
-
-    async def remove_engine(self, engine_id: int) -> None:
-        """As `operations` does it."""
-        await self.operations.remove_engine(engine_id)
-
-    def scaling_rules(self) -> ScalingRules | None:
-        """When the number of engines changes, as the present settings say; None: it does not."""
-        return scaling_rules(self.engine_settings, self._settings)
-
-    @property
-    def engines_wanted(self) -> int:
-        """The number of engines that there should be, in all: as the settings say, and autoscaling within them."""
-        config, rules, wanted = self.engine_settings, self.scaling_rules(), self._autoscaler.wanted
-        configured = config.num_local_engines + len(config.remote_engines)
-        return configured if rules is None or wanted is None else configured - rules.minimum + wanted
-
-    def _load_for(self, engine: EngineHandle | None, num_engines: int = 1) -> Load:
-        """What a new request has to wait for that this engine would get; None: it has to wait for an engine.
-
-        Requests that have no engine may all get the one that the new request gets. `num_engines`: those that take
-        requests.
-        """
-        if engine and engine.takes_requests and not self._fleet.is_placing:  # none of its generation waits for one
-            return Load(engine.capacity, engine.requests.values(), self._context_length, num_engines, only_grows=True)
-        capacity = engine.capacity if engine else next((each.capacity for each in self._serving), self._nobody)
-        engine_ids = (None, engine.id if engine else None)
-        computed = (each for each in self._accounts.unfinished.values() if each.leader is None)
-        mine = [each for each in computed if each.engine_id in engine_ids]
-        return Load(capacity, mine, self._context_length, max(1, num_engines))
-
-    @property
-    def _context_length(self) -> int:
-        return self.info.context_length if self.info else 0
-
-    def _check(self, requests: Sequence[GenerateRequest], generation: int | None) -> int:
-        """Raise NotReady or ContextLengthExceeded if these cannot be computed here; returns their generation."""
-        match self.state:
-            case EngineState.LOADING:
-                raise NotReady("The model is still loading.", retry_after=5.0)
-            case EngineState.DRAINING | EngineState.STOPPED:
-                raise NotReady("The server is shutting down.", retry_after=10.0)
-            case EngineState.FAILED:
-                raise NotReady("The engine failed and was given up; the server's log says why.", retry_after=30.0)
-        number = self.operations.generation_serving(self.generation if generation is None else generation)
-        if number is None:
-            raise NotReady("The model was replaced while the request was being read; please send it again.")
-        info = self._fleet.generations[number].info
-        limit = info.context_length if info else 0
-        for request in requests:
-            if len(request.prompt_token_ids) >= limit:
-                raise ContextLengthExceeded(len(request.prompt_token_ids), limit)
-        return number
-
-    def _check_after(self, unfinished: Unfinished, seconds: float) -> None:
-        """Check after so many seconds whether a request has begun, or can still begin in time."""
-        grace = max(0.5, 2 * self._fleet.longest_cycle)  # it cannot begin before the current step has ended
-        loop = asyncio.get_running_loop()
-        unfinished.expiry = loop.call_later(seconds + grace, self._check_waiting, unfinished)
-
-    def _check_waiting(self, unfinished: Unfinished) -> None:
-        """End a request that waits too long, never one of which an engine has begun any sequence."""
-        if unfinished.has_begun:
-            return
-        engine = self._fleet.engines.get(unfinished.engine_id or 0)
-        load = self._load_for(engine)
-        left = unfinished.patience_left if unfinished.leader else self._admission.time_left(unfinished, load)
-        if left > 0:  # steps or answers have become shorter
-            self._check_after(unfinished, left)
-            return
-        self._let_go(unfinished)
-        load = self._load_for(engine)
-        others = [each for each in load.unfinished if each is not unfinished]
-        self._accounts.fail(unfinished, self._admission.give_up(unfinished, replace(load, unfinished=others)))
-
-    def _note_if_drained(self) -> None:
-        if self._draining and not self._accounts.unfinished:
-            self._drained.set()
+        """Count service from other servers in the clients' shares here: weighted tokens, by fairness id."""
+        self._fleet.charge_elsewhere(clients)
 
     # --- what the accounts call
 
     def request_answered(self, unfinished: Unfinished, num_cached_tokens: int) -> None:
-        if unfinished.leader is None:
-            self._admission.note_first(unfinished, num_cached_tokens)
+        self._requests.note_first(unfinished, num_cached_tokens)
 
     def request_ended(self, unfinished: Unfinished, reason: FinishReason) -> None:
-        if unfinished.followers:  # it ended for itself alone
-            self._fleet.hand_over(unfinished, self._sharing.succeed(unfinished))
-        self._sharing.leave(unfinished)
-        counts_for_all = not unfinished.is_handed_over  # it may have been part of every engine's forecast
-        self._fleet.forget(unfinished)
-        self.operations.note_end(unfinished.generation)
-        self._admission.note_end(unfinished, reason)
-        for engine in self._all if counts_for_all else ():
-            engine.capacity.forget_forecast()
+        self._requests.note_end(unfinished, reason)
         self._note_if_drained()
 
     # --- what the fleet calls
@@ -527,18 +368,3 @@ class EngineClient:
         for unfinished in list(self._accounts.unfinished.values()):
             self._accounts.fail(unfinished, EngineDied(reason))
         self._loaded.set()
-
-
-def _divide(num_engines: int, threads: int) -> Sequence[Seat]:
-    """The machine's cores, divided among engines; one engine alone chooses its cores by itself."""
-    return divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)
-
-
-def _breaker_settings(server: ServerConfig) -> BreakerSettings:
-    """The settings of each engine's breaker."""
-    return BreakerSettings(
-        failures=server.breaker_failures,
-        failure_rate=server.breaker_failure_rate,
-        window=server.breaker_window,
-        delay=server.breaker_delay,
-    )

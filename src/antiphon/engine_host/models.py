@@ -62,7 +62,7 @@ class Models:
             return await in_thread(lambda: self._prepare(config, expected))
 
     def _prepare(self, config: EngineConfig, expected: dict[str, str]) -> Prepared:
-        # Only now: whoever looks for models imports tokenizers and hubs, which takes a second.
+        # Only now: looking for models imports tokenizers and hubs, which takes a second.
         from antiphon.formats import open_checkpoint
         from antiphon.loading.model import resolve_model
 

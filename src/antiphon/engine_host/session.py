@@ -139,7 +139,7 @@ class Session:
 
     @asynccontextmanager
     async def _preparing(self) -> AsyncIterator[None]:
-        """The front is told that loading goes on; a download has its own limits of time."""
+        """Tell the front that loading continues; a download has time limits of its own."""
         self._pass_on(Loading(0.0, "finding the model on its host"))
         counting = asyncio.create_task(self._count())
         try:

@@ -1,7 +1,7 @@
 """Operations on the engines and the settings, for the admin routes and for signals.
 
 Owns the rule that one operation runs at a time, and the record of the latest ones. An operation that fails at once is
-an error for the request that asked for it; a longer one goes on in the background, and its record says how it ended.
+an error for the request that asked for it; a longer one continues in the background, and its record says how it ended.
 This module knows the engines by their client, and reloading as a function; it does not know routes.
 """
 

@@ -16,7 +16,7 @@ from antiphon.request import Arrival
 def refuse_early(request: Request, *, may_be_detached: bool = False) -> None:
     """Refuse a request, whose body has been read, if it would be refused whatever its fields say.
 
-    `may_be_detached`: whether a field can ask that it goes on without its client.
+    `may_be_detached`: whether a field can ask that it continues without its client.
 
     Raises:
         Overloaded: there is too much work.

@@ -1,7 +1,7 @@
 """Asks the other servers of the same clients what was used there, and counts it in the limits and shares here.
 
 Each peer is asked once a second, by itself, so one that is slow or gone holds up none of the others. The limits that
-count are those of the context of that moment, since a reload brings another one.
+count are those of the context of that moment, since a reload replaces it.
 """
 
 from __future__ import annotations

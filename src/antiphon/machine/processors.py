@@ -60,13 +60,13 @@ def see_processors(root: Path = Path("/"), affinity: Collection[int] | None = No
     return Processors(cpus, _count_cores(cpus, root), _nodes(cpus, root), cpu_quota(root))
 
 
-def choose_threads(processors: Processors, wish: int = 0) -> ThreadChoice:
-    """`wish` threads or, if it is 0, one for each physical core of one NUMA node, within the CPU quota."""
+def choose_threads(processors: Processors, threads: int = 0) -> ThreadChoice:
+    """`threads` threads or, if it is 0, one for each physical core of one NUMA node, within the CPU quota."""
     several = len(processors.nodes) > 1
     # The node with the most cores. With equal cores, the one with more free memory: another server may use the other.
     best = max(processors.nodes, key=lambda node: (node.num_cores, node.free_bytes, -node.id))
-    if wish:
-        return ThreadChoice(wish, best if several and wish <= best.num_cores else None, "as asked")
+    if threads:
+        return ThreadChoice(threads, best if several and threads <= best.num_cores else None, "as asked")
     threads, reason = best.num_cores, "one for each physical core"
     quota = processors.quota
     if quota is not None and math.ceil(quota.cpus) < threads:

@@ -26,7 +26,7 @@ class RequestAccount:
 
     As a context manager it covers the time until the request is accepted: leaving it before `accept` counts a refusal.
     After `accept`, `end` must be called; only its first call counts. `outcome`, `first_token_after` (seconds after its
-    arrival) and the numbers of tokens describe the result. `trace` is told the same, if the request is traced.
+    arrival) and the numbers of tokens describe the result. `trace` gets the same, if the request is traced.
     """
 
     def __init__(self, metrics: RequestMetrics, endpoint: str, key: str = "") -> None:

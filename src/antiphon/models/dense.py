@@ -51,7 +51,7 @@ def forward(ops: Ops, weights: Weights) -> Value:
 def load_weights(
     ops: Ops, checkpoint: Checkpoint, spec: ModelSpec, on_progress: Callable[[float], None] = lambda fraction: None
 ) -> Weights:
-    """Bring the checkpoint's tensors into the backend's form; `on_progress` hears the fraction done.
+    """Convert the checkpoint's tensors to the backend's form; `on_progress` gets the fraction done.
 
     Raises CheckpointError, naming the tensor, for what is missing, misshapen or not a finite number.
     """

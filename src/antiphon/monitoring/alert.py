@@ -66,7 +66,7 @@ class Alert:
     """One alert."""
 
     name: str
-    severity: Severity  # critical: somebody must act now; warning: soon
+    severity: Severity  # critical: act now; warning: soon
     expression: str
     summary: str  # one line; may contain Prometheus' templates, as may the description
     description: str

@@ -131,8 +131,8 @@ def _alert(objective: Objective, rate: BurnRate, min_bad: int) -> Alert:
         expression=f"{share(rate.long)}\nand {share(rate.short)}\n"
         f"and {objective.recorded('bad', rate.long)} >= {min_bad}",
         summary=bad,
-        description=f"{bad} within the last {rate.in_words} (job {{{{ $labels.job }}}}), and it goes on. The objective "
-        f"allows {100 * (1 - objective.target):.3g} %; this is more than {rate.rate:g} times as much.",
+        description=f"{bad} within the last {rate.in_words} (job {{{{ $labels.job }}}}), and it continues. The "
+        f"objective allows {100 * (1 - objective.target):.3g} %; this is more than {rate.rate:g} times as much.",
         slo=objective.slo,
     )
 

@@ -266,7 +266,7 @@ def _connection_alerts(thresholds: Thresholds, duration: Durations) -> Iterator[
         expression=f"increase(antiphon_connections_evicted_total[{window}]) > {thresholds.connections_evicted}",
         summary="{at} closes idle connections for lack of room",
         description="{at} closed {count} connections that sent nothing within 5 minutes, to make room for others. Some "
-        "clients keep many connections open, or somebody opens them to shut others out.",
+        "clients keep many connections open, or an attacker opens them to shut others out.",
     )
 
 

@@ -57,7 +57,7 @@ class Background:
             raise NotReady(
                 "This engine was made in another process; make one in this process, or use spawn instead of fork."
             )
-        with self._lock:  # after the loop was told to end, a new call would wait for ever
+        with self._lock:  # after the loop was stopped, a new call would wait forever
             if self._closed:
                 raise _closed()
             return asyncio.run_coroutine_threadsafe(self._call(call), self._loop)

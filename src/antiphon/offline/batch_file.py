@@ -140,8 +140,8 @@ class BatchFile:
     def _was_cut_off(self, tail: bytes) -> bool:
         """Whether the end of the file is the beginning of a line of ours.
 
-        A few bytes could be anybody's: alone in a file they are not taken for ours. A machine that loses power may
-        leave zeros where a line would have been.
+        A few bytes could be another program's: alone in a file they are not taken for ours. A machine that loses power
+        may leave zeros where a line would have been.
         """
         is_ours = tail[: len(_BEGINNING)] == _BEGINNING[: len(tail)] or not tail.strip(b"\0")
         return is_ours and (self._end > 0 or len(tail) >= len(_BEGINNING))

@@ -18,7 +18,8 @@ from antiphon.api.completions.answer import text_of
 from antiphon.api.completions.request import CompletionRequest
 from antiphon.api.completions.understand import understand as understand_completion
 from antiphon.api.context import Context
-from antiphon.api.generation import Generation, start_generation
+from antiphon.api.generation import Generation
+from antiphon.api.submission import start_generation
 from antiphon.api.validation import validate
 from antiphon.api.vote import vote
 from antiphon.errors import AntiphonError, InvalidRequest

@@ -1,4 +1,4 @@
-"""Finds the result that a mathematical answer puts in a box, and brings results into a form to compare.
+"""Finds the result that a mathematical answer puts in a box, and normalizes results so that they can be compared.
 
 Reasoning models are asked to mark their result with `\\boxed{…}`. One pass over the text: the braces inside a box must
 balance, and an escaped one, `\\{`, does not count.

@@ -3,7 +3,7 @@
 Clients send a thought apart from its answer (`reasoning_content`, `reasoning`) or in front of it, in think tags. Some
 templates take it apart, and write the tags themselves; others look for `</think>` in the content, most of them to cut
 off all that is before it. For those, thought and answer are marked each for itself and joined by a real tag, so that a
-tag which somebody quoted is not taken for one. Line breaks behind the tag belong to neither part: where the template
+tag that a user quoted is not taken for one. Line breaks behind the tag belong to neither part: where the template
 drops the tag, they are dropped too.
 """
 

@@ -1,9 +1,9 @@
 """Follows a JSON object through text that arrives in pieces, and reports where it ends or that it is broken.
 
 A pushdown automaton after RFC 8259: one state, and a stack of the brackets that are open. It reads each character once
-and keeps none of the text. It is looser than a parser only inside numbers, literals and `\\u` escapes, so whoever needs
-a valid object parses it at the end; what it must get right is the structure: a tag inside a string is text, a tag
-outside one is not.
+and keeps none of the text. It is looser than a parser only inside numbers, literals and `\\u` escapes, so the caller
+has to parse the object at the end if it must be valid. What it must get right is the structure: a tag inside a string
+is text, a tag outside one is not.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _turn_findings(text: TextModel, template: ChatTemplate) -> Iterator[Finding]
     yield Finding(
         f"the chat template ends turns with {printable(name)[:80]}, which is not an end-of-sequence token of the model",
         "answers may run on; a stop string ends them",
-        why="After its answer the model goes on, often with a user's turn that it makes up.",
+        why="After its answer the model does not stop; often it invents the user's next turn.",
         fix="gguf-new-metadata --special-token eot TOKEN IN OUT  # of a folder: add it to eos_token_id in "
         "generation_config.json",
     )

@@ -66,7 +66,7 @@ def build_chat_prompt(
     is its thought. `variables` (enable_thinking …) reach the template, marked like any text from outside. Tools and
     calls do as `tool_style` says, or as they are. With `fold_system`, system messages go into the users' turns; with
     `close_thought` the prompt ends behind an empty thought; with `continue_final_message` it ends where the last
-    message does, so that the model goes on with it. A prompt that is certain to have `limit` tokens is not encoded, and
+    message does, so that the model continues it. A prompt that is certain to have `limit` tokens is not encoded, and
     one that turns out to have them not to its end.
 
     Raises InvalidRequest, naming the field, for what cannot be rendered (see `ChatTemplate.render`), and

@@ -1,6 +1,6 @@
-"""The process that renders chat templates, and nothing else: a template is code from whoever made the checkpoint.
+"""The process that renders chat templates, and nothing else: a template is code from the author of the checkpoint.
 
-Jinja2's immutable sandbox keeps a template from reaching Python's insides, but not from running for ever or filling the
+Jinja2's immutable sandbox keeps a template from reaching Python's insides, but not from running forever or filling the
 memory, and no thread of ours could stop it in C code (`'x' * 10**10`). A process can be stopped: the kernel ends this
 one when a rendering has used its CPU time, refuses memory beyond a cap, and the end of the pipe ends it with the front.
 

@@ -1,4 +1,4 @@
-"""Text to token ids and back. Owns the rule that control ids never come from text that somebody typed.
+"""Text to token ids and back. Owns the rule that control ids never come from text that a user typed.
 
 `encode` is for what people write: whatever it looks like, it becomes ordinary tokens. `encode_with_control` is for text
 that may contain control tokens: a rendered template, or the raw prompt of a completion. Ids equal llama.cpp's for a

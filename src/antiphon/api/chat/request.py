@@ -204,7 +204,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
         if self.continue_final_message and self.add_generation_prompt:
             message = "'continue_final_message' and 'add_generation_prompt' cannot both be true."
             raise conflict("continue_final_message", message)
-        if self.enable_thinking is not None and self._template_wish not in (None, self.enable_thinking):
+        if self.enable_thinking is not None and self._template_thinking not in (None, self.enable_thinking):
             message = "'enable_thinking' and 'chat_template_kwargs.enable_thinking' differ; send one of them."
             raise conflict("enable_thinking", message)
         return self
@@ -216,7 +216,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
         return self
 
     @property
-    def _template_wish(self) -> bool | None:
+    def _template_thinking(self) -> bool | None:
         return self.chat_template_kwargs.wants_thinking if self.chat_template_kwargs else None
 
     @property
@@ -227,7 +227,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
     @property
     def wants_thinking(self) -> bool | None:
         """Whether the client wants a thought, under either name; None if it is not specified."""
-        return self._template_wish if self.enable_thinking is None else self.enable_thinking
+        return self._template_thinking if self.enable_thinking is None else self.enable_thinking
 
     @property
     def token_limit(self) -> int | None:

@@ -19,7 +19,7 @@ RESERVE_SHARE, MAX_RESERVE = 4, 512  # reserved for the answer: a quarter of max
 
 
 @dataclass(frozen=True, slots=True)
-class ThinkingWish:
+class RequestedThinking:
     """What a request says about thinking."""
 
     enabled: bool | None  # None: not specified
@@ -37,12 +37,12 @@ class ThinkingWish:
     ) -> ThinkingLimit:
         """The engine's limit for a choice of `max_tokens`; `default`: the budget, unless the request names one."""
         unnamed = max_tokens if default is None or self.is_named else default
-        wished = 0 if self.is_closed else unnamed if self.budget is None else self.budget
-        budget = min(wished, _room(tokens, max_tokens))
+        wanted = 0 if self.is_closed else unnamed if self.budget is None else self.budget
+        budget = min(wanted, _room(tokens, max_tokens))
         return tokens.limit(budget, starts_in_thought=starts_in_thought, loop_guard=self.loop_guard)
 
 
-def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: bool = True) -> ThinkingWish:
+def requested_thinking(request: ChatCompletionRequest, *, thinks: bool, loop_guard: bool = True) -> RequestedThinking:
     """What the request says about thinking. `loop_guard` is the server's setting, for requests that do not set it.
 
     Raises:
@@ -59,7 +59,7 @@ def thinking_wish(request: ChatCompletionRequest, *, thinks: bool, loop_guard: b
         message = "This model does not think before it answers; leave out 'enable_thinking'."
         raise InvalidRequest(message, param="enable_thinking")
     guard = loop_guard if request.loop_guard is None else request.loop_guard
-    return ThinkingWish(enabled, budget, guard, is_named)
+    return RequestedThinking(enabled, budget, guard, is_named)
 
 
 def _room(tokens: ThoughtTokens, max_tokens: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from antiphon.api.chat.request import ChatCompletionRequest
 from antiphon.api.chat.request import ChatMessage as IncomingMessage
-from antiphon.api.chat.thinking import thinking_wish
+from antiphon.api.chat.thinking import requested_thinking
 from antiphon.api.context import Context
 from antiphon.api.job import Job, Prompt
 from antiphon.api.sampling import check_prompt_length, sampling_params
@@ -28,7 +28,7 @@ from antiphon.text import ChatPrompt
 async def understand(context: Context, body: ChatCompletionRequest) -> Job:
     """The request as a Job. Raises AntiphonError if it cannot be served."""
     facts, text, priority = context.facts(), context.model.text, context.priority(body.priority)
-    wish = thinking_wish(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
+    requested = requested_thinking(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
     tier = ServiceTier.FLEX if body.service_tier == ServiceTier.FLEX else ServiceTier.DEFAULT
     load = context.degrading.load_for(tier)  # before the work of rendering
     prompt = await prompt_of(context, body, limit=facts.context_length)
@@ -39,13 +39,13 @@ async def understand(context: Context, body: ChatCompletionRequest) -> Job:
     sampling, budget = load.capped(asked), None
     if text.thought_tokens is not None:
         limit = partial(
-            wish.limit, text.thought_tokens, sampling.max_tokens, starts_in_thought=prompt.starts_in_thought
+            requested.limit, text.thought_tokens, sampling.max_tokens, starts_in_thought=prompt.starts_in_thought
         )
         thinking = limit(default=load.limits.thinking_budget if text.thinks else None)
         budget = thinking.budget if thinking.budget < limit().budget else None
         sampling = replace(sampling, thinking=thinking)
     degraded = load.changes(asked, sampling, budget)
-    context.degrading.check_wish(degraded, body.degrade)
+    context.degrading.check_allowed(degraded, body.degrade)
     return Job(
         request_id=new_id("chatcmpl"),
         prompts=[
@@ -79,10 +79,10 @@ async def prompt_of(context: Context, body: ChatCompletionRequest, *, limit: int
     if body.offers_tools and not text.reads_tool_calls:
         message = "'tools' are switched off on this server (--tool-call-parser none); leave them out."
         raise InvalidRequest(message, param="tools")
-    wish = thinking_wish(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
+    thinking = requested_thinking(body, thinks=text.thinks, loop_guard=context.settings.loop_guard)
     variables: dict[str, bool | str] = body.chat_template_kwargs.variables if body.chat_template_kwargs else {}
-    if wish.enabled is not None:
-        variables |= {"enable_thinking": wish.enabled, "thinking": wish.enabled}
+    if thinking.enabled is not None:
+        variables |= {"enable_thinking": thinking.enabled, "thinking": thinking.enabled}
     # Always in a thread: rendering takes turns, so even a short conversation may have to wait for a long one.
 
     def render() -> ChatPrompt:
@@ -92,7 +92,7 @@ async def prompt_of(context: Context, body: ChatCompletionRequest, *, limit: int
             fold_system=context.settings.system_prompt == "fold",
             add_generation_prompt=body.add_generation_prompt is not False,
             continue_final_message=bool(body.continue_final_message),
-            close_thought=wish.is_closed,
+            close_thought=thinking.is_closed,
             limit=limit,
             **variables,
         )

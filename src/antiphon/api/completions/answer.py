@@ -16,12 +16,13 @@ from antiphon.api.completions.understand import prompts_of, understand
 from antiphon.api.context import Context
 from antiphon.api.events import COMMENT, DONE, MEDIA_TYPE, error_event, event
 from antiphon.api.exchange import Exchange
-from antiphon.api.generation import Generation, start_generation
+from antiphon.api.generation import Generation
 from antiphon.api.job import Job
 from antiphon.api.logprobs import finite, rivals_by_text, spelled
 from antiphon.api.pieces import Piece, Progress, ScoredToken
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import Usage, encoder
+from antiphon.api.submission import start_generation
 from antiphon.api.threads import is_long
 from antiphon.api.usage import degraded_of, fingerprint_of, inexact_of, timings_of, usage_of
 from antiphon.errors import AntiphonError

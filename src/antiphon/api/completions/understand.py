@@ -41,7 +41,7 @@ async def understand(context: Context, body: CompletionRequest) -> Job:
         sampling = load.capped(asked)
         degraded = load.changes(asked, sampling) or degraded
         prompts.append(Prompt(token_ids, sampling, num_scored_tokens=_num_scored_tokens(body, token_ids)))
-    context.degrading.check_wish(degraded, body.degrade)
+    context.degrading.check_allowed(degraded, body.degrade)
     return Job(
         new_id("cmpl"),
         prompts,

@@ -12,13 +12,14 @@ from antiphon.api.completions.understand import understand
 from antiphon.api.context import Context
 from antiphon.api.events import COMMENT, MEDIA_TYPE, error_event, event
 from antiphon.api.exchange import Exchange
-from antiphon.api.generation import Generation, start_generation
+from antiphon.api.generation import Generation
 from antiphon.api.llama_cpp.request import LlamaCompletionRequest
 from antiphon.api.llama_cpp.shapes import Completion
 from antiphon.api.logprobs import token_logprob
 from antiphon.api.pieces import Piece, Progress, ScoredToken
 from antiphon.api.progress import prompt_progress_of, queue_of
 from antiphon.api.shapes import TokenLogprob, encoder
+from antiphon.api.submission import start_generation
 from antiphon.api.usage import degraded_of, inexact_of, timings_of
 from antiphon.errors import AntiphonError, InvalidRequest
 from antiphon.metrics import RequestAccount

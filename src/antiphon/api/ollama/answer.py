@@ -17,13 +17,14 @@ from antiphon.api.completions.request import CompletionRequest
 from antiphon.api.completions.understand import understand as understand_completion
 from antiphon.api.context import Context
 from antiphon.api.exchange import Exchange
-from antiphon.api.generation import Generation, start_generation
+from antiphon.api.generation import Generation
 from antiphon.api.ollama import shapes
 from antiphon.api.ollama.models import check_name
 from antiphon.api.ollama.request import OllamaChatRequest, OllamaGenerateRequest
 from antiphon.api.ollama.understand import completion_fields, translate_chat, translate_prompt
 from antiphon.api.pieces import Piece
 from antiphon.api.shapes import encoder
+from antiphon.api.submission import start_generation
 from antiphon.api.threads import is_long
 from antiphon.api.usage import degraded_of, inexact_of
 from antiphon.errors import AntiphonError

@@ -1,4 +1,4 @@
-"""Responses that are generated whether or not anybody reads them: `background: true`.
+"""Responses that are generated whether or not a client reads them: `background: true`.
 
 Owns one task for each running response. It ends exactly once: completed, incomplete, failed or cancelled. Then the
 response is stored with its events, before any reader gets the last of them. Any number of readers may follow the events

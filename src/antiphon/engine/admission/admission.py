@@ -53,11 +53,11 @@ class Load:
     unfinished: Collection[Unfinished]  # in order of arrival
     context_length: int
     num_engines: int = 1  # that share the requests which come back later
-    only_grows: bool = False  # new requests come after those that are there, and `capacity` hears if one leaves
+    only_grows: bool = False  # new requests come after those that are there, and `capacity` is notified if one leaves
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Candidate:
     """A request, of one sequence or several, as it is decided on."""
 
     terms: Terms
@@ -127,7 +127,7 @@ class Admission:
     def check_early(self, arrival: Arrival, terms: Terms, loads: Iterable[Load]) -> None:
         """Refuse a request that `admit` would refuse whatever is in its body, with any of the engines.
 
-        Also refuses one that comes back before its time, as many clients do that ignore what they are told.
+        Also refuses one that comes back too early, as many clients do that ignore Retry-After.
         `terms`: the longest that it can have. It costs little, and no ticket is used up.
 
         Raises:
@@ -148,17 +148,17 @@ class Admission:
             Overloaded: they would wait longer than their `terms` allow, or there are too many; with a ticket if there
                 is one soon enough.
         """
-        wish, first = self._wish(requests, terms, load), requests[0]
-        had_ticket = self._tickets.take_back(wish.holder.identity, self._clock())
+        candidate, first = self._candidate(requests, terms, load), requests[0]
+        had_ticket = self._tickets.take_back(candidate.holder.identity, self._clock())
         if full := self._is_full(first.fairness_id, first.fairness_weight, len(requests)):
-            raise self._refusal(*full, wish, had_ticket=had_ticket)
-        if wish.prediction.wait > 0 and not self._is_in_time(wish, had_ticket=had_ticket):
-            raise self._too_late(wish, had_ticket=had_ticket)
+            raise self._refusal(*full, candidate, had_ticket=had_ticket)
+        if candidate.prediction.wait > 0 and not self._is_in_time(candidate, had_ticket=had_ticket):
+            raise self._too_late(candidate, had_ticket=had_ticket)
         self._retries.earn()
         self._total_unfinished += len(requests)
         self._num_unfinished[first.fairness_id] += len(requests)
         load.capacity.note_new_request()
-        return wish.prediction
+        return candidate.prediction
 
     def has_place(self, request: GenerateRequest) -> bool:
         """Whether there may be one more unfinished request of this client."""
@@ -180,14 +180,14 @@ class Admission:
     def time_left(self, unfinished: Unfinished, load: Load) -> float:
         """Seconds that a request which has not begun can still wait and be in time for its client."""
         terms = unfinished.terms
-        predicted = self._wish([unfinished.request], terms, load).prediction
+        predicted = self._candidate([unfinished.request], terms, load).prediction
         return predicted.latest_start(terms.first_token, terms.whole_answer) - unfinished.age
 
     def give_up(self, late: Unfinished, load: Load) -> Overloaded:
         """Why a request that was accepted, and is not part of `load` any more, ends in the queue."""
-        wish = self._wish([late.request], late.terms, load)
+        candidate = self._candidate([late.request], late.terms, load)
         message = f"The request waited for {late.age:.1f} seconds, and its answer would now be too late"
-        return self._refusal(message, "queue_timeout", wish)
+        return self._refusal(message, "queue_timeout", candidate)
 
     def wait_after_all(self, load: Load) -> float:
         """Seconds until the engine would begin with a new request that comes after all that it has."""
@@ -208,34 +208,34 @@ class Admission:
             return message, "client_queue_full"
         return None
 
-    def _is_in_time(self, wish: _Wish, *, had_ticket: bool) -> bool:
+    def _is_in_time(self, candidate: _Candidate, *, had_ticket: bool) -> bool:
         """Whether a request that has to wait is accepted."""
-        if had_ticket:  # its time was told to it, by a prediction that was not exact
-            return wish.excess <= wish.delay
-        if self._was_told_later(wish.holder.identity, wish.terms):
+        if had_ticket:  # its time was predicted when it was refused, which was not exact
+            return candidate.excess <= candidate.delay
+        if self._was_told_later(candidate.holder.identity, candidate.terms):
             return False
-        if wish.excess + self._tickets.ahead(self._clock(), wish.holder) * wish.spacing <= 0:
+        if candidate.excess + self._tickets.ahead(self._clock(), candidate.holder) * candidate.spacing <= 0:
             return True
-        return wish.excess <= 0 and wish.terms.is_retry and self._retries.spend()
+        return candidate.excess <= 0 and candidate.terms.is_retry and self._retries.spend()
 
-    def _too_late(self, wish: _Wish, *, had_ticket: bool = False) -> Overloaded:
-        seconds = math.ceil(wish.prediction.first_token)
+    def _too_late(self, candidate: _Candidate, *, had_ticket: bool = False) -> Overloaded:
+        seconds = math.ceil(candidate.prediction.first_token)
         message = f"The server is busy: the first token would come in about {seconds} seconds, which is too late"
-        return self._refusal(message, "predicted_wait", wish, had_ticket=had_ticket)
+        return self._refusal(message, "predicted_wait", candidate, had_ticket=had_ticket)
 
-    def _refusal(self, message: str, reason: str, wish: _Wish, *, had_ticket: bool = False) -> Overloaded:
+    def _refusal(self, message: str, reason: str, candidate: _Candidate, *, had_ticket: bool = False) -> Overloaded:
         """The refusal, with a ticket: the one that the request has already, unless it is a new one, or another."""
         now = self._clock()
-        retry_after = None if wish.terms.is_new else self._tickets.pending(wish.holder.identity, now)
+        retry_after = None if candidate.terms.is_new else self._tickets.pending(candidate.holder.identity, now)
         if retry_after is None:  # one that came at its time has nobody before it
-            earliest = max(wish.excess, wish.spacing)
-            retry_after = self._tickets.issue(wish.holder, now, earliest, 0.0 if had_ticket else wish.spacing)
+            earliest = max(candidate.excess, candidate.spacing)
+            retry_after = self._tickets.issue(candidate.holder, now, earliest, 0.0 if had_ticket else candidate.spacing)
         advice = "there will be no place for it within the next minute"
         if retry_after is None:
-            self._turned_away.note(wish.holder.identity, now)
+            self._turned_away.note(candidate.holder.identity, now)
         else:
             advice = f"please try again in {max(1, math.ceil(retry_after))} seconds"
-        predicted = wish.prediction.first_token
+        predicted = candidate.prediction.first_token
         return Overloaded(f"{message}; {advice}.", retry_after=retry_after, reason=reason, predicted_wait=predicted)
 
     # --- the forecast
@@ -256,13 +256,13 @@ class Admission:
         capacity.forget_forecast()
         return self._now(load)
 
-    def _wish(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> _Wish:
+    def _candidate(self, requests: Sequence[GenerateRequest], terms: Terms, load: Load) -> _Candidate:
         num_before = num_before_new(requests[0], load.unfinished, self._now(load))
         works = self._expected.of_new(requests, num_before, load.context_length)
         holder = Holder(_identity(requests, terms), requests[0].fairness_id, num_before + 1)
         return self._predicted(works, holder, terms, load)
 
-    def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Wish:
+    def _guess(self, arrival: Arrival, terms: Terms, load: Load) -> _Candidate:
         """A request that is not decoded, as it probably is."""
         num_before = num_before_undecoded(arrival, load.unfinished, self._now(load))
         work = self._expected.of_undecoded(arrival, num_before, load.context_length)
@@ -272,11 +272,11 @@ class Admission:
         """By how many seconds a request that is not decoded would be late, at least; 0 if it may be in time."""
         num_before = num_before_undecoded(arrival, load.unfinished, self._now(load))
         holder = Holder(_identity((), terms), arrival.fairness_id, num_before + 1)
-        wish = self._predicted([least_work(arrival, num_before)], holder, terms, load)
-        if wish.prediction.wait <= 0:
+        candidate = self._predicted([least_work(arrival, num_before)], holder, terms, load)
+        if candidate.prediction.wait <= 0:
             return 0.0
         num_tickets = 0 if terms.is_retry else self._tickets.ahead(self._clock(), holder)
-        return max(0.0, wish.excess + num_tickets * wish.spacing)
+        return max(0.0, candidate.excess + num_tickets * candidate.spacing)
 
     def _least_late(self, arrival: Arrival, terms: Terms, loads: Iterable[Load]) -> tuple[float, Load]:
         """The first engine with which a request may be in time, or the one with which it is the least late."""
@@ -287,13 +287,13 @@ class Admission:
                 return rated[-1]
         return min(rated, key=itemgetter(0))
 
-    def _predicted(self, works: Sequence[Work], holder: Holder, terms: Terms, load: Load) -> _Wish:
+    def _predicted(self, works: Sequence[Work], holder: Holder, terms: Terms, load: Load) -> _Candidate:
         forecast = self._now(load)
         delay = sum(forecast.service_seconds(work) for work in works) or _UNKNOWN_SPACING
         if len(works) > 1:
             forecast = forecast.with_more(works[:-1])
         prediction, spacing = forecast.predict(works[-1]), delay / load.num_engines
-        return _Wish(terms, holder, prediction, delay, spacing, self._margins)
+        return _Candidate(terms, holder, prediction, delay, spacing, self._margins)
 
     def _is_too_early(self, arrival: Arrival, terms: Terms, load: Load) -> bool:
         """Whether it was refused and comes back before its time, while an engine would not begin with it at once."""

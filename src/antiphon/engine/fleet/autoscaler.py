@@ -24,17 +24,13 @@ _LEAST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds after a failure
 logger = logging.getLogger(__name__)
 
 
-class Scaled(Protocol):
-    """What is scaled: the client, as its autoscaler sees it."""
+class ScalingOperations(Protocol):
+    """What an autoscaler needs of `Operations`."""
 
     @property
     def generation(self) -> int: ...
 
-    def scaling_rules(self) -> ScalingRules | None: ...
-
     def engines(self) -> Sequence[EngineView]: ...
-
-    def demand(self) -> Demand: ...
 
     async def add_engines(self, count: int, address: str) -> object: ...
 
@@ -44,8 +40,17 @@ class Scaled(Protocol):
 class Autoscaler:
     """Keeps the engines at one address as many as the load needs, while there are rules."""
 
-    def __init__(self, scaled: Scaled, clock: Callable[[], float] = time.monotonic) -> None:
-        self._scaled = scaled
+    def __init__(
+        self,
+        operations: ScalingOperations,
+        rules: Callable[[], ScalingRules | None],
+        demand: Callable[[], Demand],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`rules`: those that apply now, or None; `demand`: the load now."""
+        self._operations = operations
+        self._rules = rules
+        self._demand = demand
         self._clock = clock
         self._policy: Autoscaling | None = None
         self._pause = 0.0  # seconds after the latest failure
@@ -53,9 +58,9 @@ class Autoscaler:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def wanted(self) -> int | None:
-        """The number of engines that there should be at the address; None: the settings ask for no autoscaling."""
-        return self._policy.wanted if self._policy else None
+    def num_added(self) -> int:
+        """The number of engines that there should be beyond those that the settings ask for."""
+        return self._policy.wanted - self._policy.rules.minimum if self._policy else 0
 
     def start(self) -> None:
         """Look at the load from now on, if there are rules. Call it again when there may be others."""
@@ -74,7 +79,7 @@ class Autoscaler:
             await asyncio.wait({self._task})
 
     def _take_rules(self) -> Autoscaling | None:
-        rules = self._scaled.scaling_rules()
+        rules = self._rules()
         if rules is None:
             self._policy = None
         elif self._policy is None or self._policy.rules.address != rules.address:
@@ -91,7 +96,7 @@ class Autoscaler:
         mine = self._engines(address)
         alive = [engine for engine in mine if engine.state is not EngineState.FAILED]
         ready = sum(engine.state is EngineState.READY for engine in alive)
-        wanted = policy.observe(self._clock(), self._scaled.demand(), len(alive), ready)
+        wanted = policy.observe(self._clock(), self._demand(), len(alive), ready)
         if (wanted == len(alive) == len(mine)) or self._clock() < self._paused_until:
             return
         try:
@@ -111,22 +116,22 @@ class Autoscaler:
     async def _change(self, address: str, mine: Sequence[EngineView], wanted: int) -> None:
         logger.info("autoscaling: %d engines at %s, %d wanted", len(mine), address or "this machine", wanted)
         if wanted > len(mine):
-            await self._scaled.add_engines(wanted - len(mine), address)
+            await self._operations.add_engines(wanted - len(mine), address)
         else:
             await self._remove_one(mine)
 
     async def _remove_one(self, mine: Sequence[EngineView]) -> None:
         """One that cannot serve, else the one whose requests cost least to move."""
         spare = min(mine, key=lambda each: (each.state is EngineState.READY, each.tokens_owed))
-        await self._scaled.remove_engine(spare.id)
+        await self._operations.remove_engine(spare.id)
 
     def _engines(self, address: str) -> list[EngineView]:
         """The engines at this address, without those that an operator drains."""
         return [
             each
-            for each in self._scaled.engines()
+            for each in self._operations.engines()
             if (each.address or HERE) == address
-            and each.generation == self._scaled.generation
+            and each.generation == self._operations.generation
             and each.state not in (EngineState.DRAINING, EngineState.DRAINED)
         ]
 
@@ -136,4 +141,4 @@ class Autoscaler:
             try:
                 await self.look()
             except Exception:
-                logger.exception("unexpected error in the autoscaler, which goes on")
+                logger.exception("unexpected error in the autoscaler, which continues")

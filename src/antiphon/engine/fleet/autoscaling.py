@@ -44,7 +44,7 @@ def scaling_rules(engine: EngineConfig, server: ServerConfig) -> ScalingRules | 
     fewer than the settings ask for.
     """
     places = _places(engine)
-    if not server.max_engines or places[-1].startswith("cuda"):
+    if not server.max_engines or _adds_on_gpu(engine):
         return None
     minimum = places.count(places[-1])
     return ScalingRules(
@@ -64,11 +64,16 @@ def check_scaling(engine: EngineConfig, server: ServerConfig) -> None:
         raise ConfigError(
             f"--max-engines is {server.max_engines}, and --engines asks for {len(places)}; it must be at least as many"
         )
-    if server.max_engines and (places[-1] or engine.device).startswith("cuda"):
+    if server.max_engines and _adds_on_gpu(engine):
         raise ConfigError(
             "--max-engines: a GPU has one engine, so none can be added there; put the device that engines may be added "
             "on last, as in --engines cuda,cpu"
         )
+
+
+def _adds_on_gpu(engine: EngineConfig) -> bool:
+    """Whether engines would be added on a GPU, which can have only one."""
+    return (_places(engine)[-1] or engine.device).startswith("cuda")
 
 
 def _places(engine: EngineConfig) -> list[str]:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from antiphon.config import ServerConfig
 from antiphon.engine.requests.admitted import Permit
 from antiphon.errors import EngineUnavailable
 
@@ -42,6 +43,16 @@ class BreakerSettings:
     failure_rate: float = 0.5  # of all outcomes within the window, at least
     window: float = 120.0  # seconds
     delay: float = 5.0  # seconds for which it stays open the first time
+
+    @classmethod
+    def of(cls, server: ServerConfig) -> BreakerSettings:
+        """As the server's settings say."""
+        return cls(
+            failures=server.breaker_failures,
+            failure_rate=server.breaker_failure_rate,
+            window=server.breaker_window,
+            delay=server.breaker_delay,
+        )
 
 
 class Breaker:

@@ -120,7 +120,7 @@ class EngineHandle:
         self.owed = TokensOwed()
         self.is_away = False
         self.is_connected = False  # its process is ready and takes requests
-        self.is_drained = False  # gets no requests, as the operator wished
+        self.is_drained = False  # gets no requests, on an operator's request
         self.is_retiring = False  # stops when its generation's requests have ended
         self.is_stopped = False
         self._fingerprint = ""  # of its process

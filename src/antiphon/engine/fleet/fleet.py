@@ -1,9 +1,7 @@
-"""The engines of one model: starts and stops them, and gives each unfinished request to one of them.
+"""The engines of one model: starts, counts and stops them.
 
-Owns the engines and the decision which of them has a request. A request that has no engine, because none is ready or
-because its engine died, gets another one as soon as one can take it. Requests get engines in order of arrival. The
-tokens that were received go with a request, so its stream continues. `accounts` has the requests; the client decides
-which are accepted; `operations` changes the set of engines while they serve.
+Owns the engines and their generations. `places` says where each of them runs, `dispatcher` which of them has a request,
+and `operations` changes the set of engines while they serve.
 
 Engines of one *generation* serve the same model file with the same settings. New requests go to the current generation;
 those that began with an earlier one stay with it, until they end.
@@ -15,35 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
-from itertools import count
 from math import inf
 from typing import Protocol
 
-from antiphon.config import EngineConfig, is_device
+from antiphon.config import EngineConfig
 from antiphon.engine.fleet.breaker import BreakerSettings
+from antiphon.engine.fleet.dispatcher import Dispatcher
 from antiphon.engine.fleet.engine_handle import EngineHandle, Generation, Supervise
-from antiphon.engine.fleet.launching import HERE, Launchers, Place
-from antiphon.engine.fleet.placement import Estimate, Placement
-from antiphon.engine.fleet.routing import prefix_digests
+from antiphon.engine.fleet.launching import Launchers, Place
+from antiphon.engine.fleet.placement import Estimate
+from antiphon.engine.fleet.places import Places
 from antiphon.engine.fleet.totals import counted, total
 from antiphon.engine.fleet.view import EngineState, EngineView
 from antiphon.engine.requests.accounts import Accounts
-from antiphon.engine.requests.unfinished import Unfinished
 from antiphon.engine.wire import EngineStats, Ready
 from antiphon.errors import AntiphonError, EngineDied, EngineUnavailable, NotReady
 from antiphon.grammar import Vocabulary
-from antiphon.machine import Seat
 
 logger = logging.getLogger(__name__)
-
-_TOKENS_AT_ONCE = 100_000  # given to engines before other tasks of the event loop run, which takes some milliseconds
-
-_THREADS_BESIDE_GPU = 2  # of a GPU engine's process, where CPU engines have all cores
-
-Divide = Callable[[int, int], Sequence[Seat]]  # engines and threads of each → a seat for each engine
 
 
 class FleetOwner(Protocol):
@@ -70,21 +59,19 @@ class Fleet:
         *,
         supervise: Supervise,
         launchers: Launchers,
-        divide: Divide,
         estimate: Estimate,
         breaker: BreakerSettings = BreakerSettings(failures=0),  # noqa: B008  # frozen
     ) -> None:
         self.engines: dict[int, EngineHandle] = {}
+        self.places = Places(launchers)
+        self.dispatcher = Dispatcher(self.engines, accounts, estimate)
         self.generation = Generation(1, config, vocabulary)  # the current one
         self.generations = {1: self.generation}  # all that have engines, by number
         self._owner = owner
         self._accounts = accounts
         self._supervise = supervise
-        self._launchers = launchers
-        self._divide = divide
         self._estimate = estimate
         self._breaker = breaker
-        self._seats: Sequence[Seat] = ()
         self._num_generations = 1
         self._past = EngineStats()  # the counts of removed engines
         self._past_restarts = 0
@@ -93,7 +80,6 @@ class Fleet:
         self._removals: set[asyncio.Future[None]] = set()  # engines that are being stopped
         self._has_started = False  # all engines that were started first have been ready
         self._is_stopped = False
-        self._is_placing = False  # a round of giving requests to engines goes on in a later turn of the event loop
 
     # --- what they are doing
 
@@ -136,6 +122,16 @@ class Fleet:
         """The engines of a generation."""
         return [engine for engine in self.engines.values() if engine.generation == number]
 
+    @property
+    def serving(self) -> list[EngineHandle]:
+        """The engines that new requests may get; while there is none, those that are on their way."""
+        return self.taking or self.of_generation(self.generation.number)
+
+    @property
+    def taking(self) -> list[EngineHandle]:
+        """The engines of the current generation that take requests."""
+        return [engine for engine in self.of_generation(self.generation.number) if engine.takes_requests]
+
     def num_taking(self, generation: int) -> int:
         """How many engines of a generation take requests."""
         return sum(engine.takes_requests for engine in self.of_generation(generation))
@@ -157,6 +153,16 @@ class Fleet:
         if soonest < inf:
             raise EngineUnavailable(soonest)
 
+    def charge_elsewhere(self, clients: Mapping[str, float]) -> None:
+        """Count service from other servers in the clients' shares: weighted tokens, by fairness id.
+
+        Each engine gets an equal part, since each has counters of its own.
+        """
+        if clients and (engines := self.taking):
+            part = {client: service / len(engines) for client, service in clients.items()}
+            for engine in engines:
+                engine.charge_elsewhere(part)
+
     def views(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
         return [engine.view(sum(map(self._estimate, engine.requests.values()))) for engine in self.engines.values()]
@@ -165,53 +171,17 @@ class Fleet:
 
     def start(self) -> None:
         """Start the first engines."""
-        self.divide_again(self.generation.config)
-        for place in self.places(self.generation.config):
+        self.places.divide(self.generation.config)
+        for place in self.places.for_all(self.generation.config):
             self.start_engine(self.generation, place)
-
-    def places(self, config: EngineConfig) -> list[Place]:
-        """A place for each engine that `config` asks for, after `divide_again` with it."""
-        here, seats = self._launchers(HERE), count()
-        local = [
-            Place(here, next(seats) if _has_seat(config, device) else None, device) for device in config.local_devices
-        ]
-        return local + [Place(self._launchers(each)) for each in config.remote_engines]
 
     def place_at(self, address: str) -> Place:
         """The place for another engine at an address, or on a device of this machine.
 
         Raises ConfigError if engines cannot run there.
         """
-        if address == HERE:
-            address = self._free_device()
-        if address != HERE and not is_device(address):
-            return Place(self._launchers(address))
-        seat = self._free_seat() if _has_seat(self.generation.config, address) else None
-        return Place(self._launchers(HERE), seat, address)
-
-    def divide_again(self, config: EngineConfig) -> Sequence[Seat]:
-        """Divide the machine's cores as `config` asks, for engines that are started from now on.
-
-        Returns the seats so far, for `divide_as`.
-        """
-        with_seats = sum(_has_seat(config, device) for device in config.local_devices)
-        before, self._seats = self._seats, self._divide(max(1, with_seats), config.threads)
-        return before
-
-    def divide_as(self, seats: Sequence[Seat]) -> None:
-        """Use these seats again."""
-        self._seats = seats
-
-    def _free_seat(self) -> int:
-        """The number of the seat that the fewest engines of the current generation have."""
-        taken = [engine.place.seat for engine in self.of_generation(self.generation.number)]
-        return min(range(len(self._seats)), key=lambda seat: (taken.count(seat), seat))
-
-    def _free_device(self) -> str:
-        """The device of this machine that the fewest engines of the current generation have."""
-        taken = [engine.place.address for engine in self.of_generation(self.generation.number)]
-        devices = dict.fromkeys(self.generation.config.local_devices) or ("",)
-        return min(devices, key=taken.count)
+        taken = [engine.place for engine in self.of_generation(self.generation.number)]
+        return self.places.another(address, self.generation.config, taken)
 
     def start_engine(self, generation: Generation, place: Place) -> EngineHandle:
         """Start an engine. It gets requests as soon as it is ready."""
@@ -225,18 +195,8 @@ class Fleet:
             engine.capacity.forget_forecast()
         self._next_id += 1
         self.engines[engine.id] = engine
-        engine.start(self._supervise(self._config_at(place, generation.config), generation.vocabulary, engine))
+        engine.start(self._supervise(self.places.config_at(place, generation.config), generation.vocabulary, engine))
         return engine
-
-    def _config_at(self, place: Place, config: EngineConfig) -> EngineConfig:
-        """The settings for an engine at a place."""
-        if not place.is_here:
-            return config
-        config = replace(config, device=place.device or config.device)
-        if place.seat is None:
-            return replace(config, threads=config.threads or _THREADS_BESIDE_GPU)
-        share = self._seats[place.seat]
-        return replace(config, cpus=share.cpus, threads=share.threads)
 
     async def remove_engine(self, engine: EngineHandle) -> None:
         """Move an engine's requests to others, as far as there are any, then stop and forget it.
@@ -244,7 +204,7 @@ class Fleet:
         It is stopped even if the caller is cancelled meanwhile.
         """
         engine.is_drained = True
-        self.move_requests(engine)
+        self.dispatcher.move_requests(engine)
         removal = asyncio.ensure_future(self._stop_engine(engine))
         self._removals.add(removal)
         removal.add_done_callback(self._removals.discard)
@@ -281,91 +241,12 @@ class Fleet:
             if unfinished.generation == old:
                 unfinished.generation = self.generation.number
 
-    # --- requests
-
-    def engine_for(self, group: Sequence[Unfinished]) -> EngineHandle | None:
-        """The engine that would get these requests, which belong together; None if they would have to wait for one."""
-        return Placement(self.engines.values(), self._estimate).engine_for(group)
-
-    @property
-    def is_placing(self) -> bool:
-        """Whether requests wait for their turn to get an engine, though engines take requests."""
-        return self._is_placing
-
-    def place(self, group: Sequence[Unfinished], engine: EngineHandle | None) -> None:
-        """Give new requests that belong together to their engine, as `engine_for` has just chosen it.
-
-        They wait if it is None, or if others have waited longer for an engine.
-        """
-        if engine and not self._is_placing:
-            placement = Placement(self.engines.values(), self._estimate)
-            for unfinished in group:
-                placement.give(unfinished, engine)
-
-    def place_waiting(self) -> None:
-        """Give engines the requests that wait for one, without blocking the event loop."""
-        if not self._is_placing:
-            self._place_some()
-
-    def spread_waiting(self) -> None:
-        """Choose engines again for requests that no engine has begun, since there are more engines now."""
-        for engine in self.of_generation(self.generation.number):
-            for unfinished in list(engine.requests.values()):
-                if not unfinished.has_begun:
-                    unfinished.stream.note_engine("moved", engine.id)
-                    engine.withdraw(unfinished)
-        self.place_waiting()
-
-    def move_requests(self, engine: EngineHandle) -> None:
-        """Take all requests from an engine, and give them to others."""
-        for unfinished in list(engine.requests.values()):
-            unfinished.stream.note_engine("moved", engine.id)
-            engine.withdraw(unfinished)
-        self.place_waiting()
-
-    def withdraw(self, unfinished: Unfinished, *, is_answered: bool = False) -> None:
-        """Take a request from the engine that has it, if any; `is_answered` as for `EngineHandle.withdraw`."""
-        if unfinished.engine_id is not None:
-            self.engines[unfinished.engine_id].withdraw(unfinished, is_answered=is_answered)
-
-    def hand_over(self, unfinished: Unfinished, heir: Unfinished) -> None:
-        """Let an equal request take the place of another, at its engine or among those that wait for one."""
-        if unfinished.engine_id is not None:
-            self.engines[unfinished.engine_id].hand_over(unfinished, heir)
-        else:
-            heir.take_place_of(unfinished)
-
-    def forget(self, unfinished: Unfinished) -> None:
-        """Note that a request has ended."""
-        if unfinished.engine_id is not None:
-            engine = self.engines[unfinished.engine_id]
-            engine.forget(unfinished)
-            if len(self.engines) > 1:  # the next turn of a conversation begins with all of this
-                known = [*unfinished.request.prompt_token_ids, *unfinished.output_token_ids]
-                engine.prefixes.note(prefix_digests(known, unfinished.request.cache_salt))
-
-    def _place_some(self) -> None:
-        self._is_placing = False
-        placement = Placement(self.engines.values(), self._estimate)
-        num_tokens = 0
-        for unfinished in self._accounts.unfinished.values():
-            if unfinished.engine_id is not None or unfinished.leader:
-                continue
-            if not (engine := placement.engine_for([unfinished])):
-                continue
-            if num_tokens > _TOKENS_AT_ONCE:
-                self._is_placing = True
-                asyncio.get_running_loop().call_soon(self._place_some)
-                return
-            placement.give(unfinished, engine)
-            num_tokens += unfinished.num_tokens
-
     # --- what its engines call
 
     def engine_ready(self, engine: EngineHandle) -> None:
         self.generations[engine.generation].info = engine.info
         self._compare_arithmetic(engine)
-        self.place_waiting()
+        self.dispatcher.place_waiting()
         self._check_started()
 
     def _compare_arithmetic(self, engine: EngineHandle) -> None:
@@ -382,7 +263,7 @@ class Fleet:
                 return
 
     def engine_died(self, engine: EngineHandle) -> None:
-        self.place_waiting()
+        self.dispatcher.place_waiting()
         self._check_started()
 
     def _check_started(self) -> None:
@@ -399,7 +280,7 @@ class Fleet:
         if not self._has_started:
             self._owner.fleet_failed(engine.error)
         elif any(each.error is None for each in self.of_generation(engine.generation)):
-            self.place_waiting()
+            self.dispatcher.place_waiting()
         elif engine.generation == self.generation.number:
             self._owner.fleet_failed(engine.error)
         else:
@@ -410,9 +291,3 @@ class Fleet:
         for unfinished in list(self._accounts.unfinished.values()):
             if unfinished.generation == number:
                 self._accounts.fail(unfinished, EngineDied("The engine died and could not be started again."))
-
-
-def _has_seat(config: EngineConfig, device: str) -> bool:
-    """Whether an engine on this device has a share of the cores: not a GPU engine beside engines that compute there."""
-    devices = [each or config.device for each in config.local_devices]
-    return "cpu" not in devices or (device or config.device) == "cpu"

@@ -41,6 +41,11 @@ class Operations:
         self._ends: dict[int, asyncio.Event] = {}  # of the generations that are being retired
         self._retiring: set[asyncio.Task[None]] = set()
 
+    @property
+    def generation(self) -> int:
+        """The generation of engines that new requests go to."""
+        return self._fleet.generation.number
+
     def engines(self) -> list[EngineView]:
         """A snapshot of each engine, in the order of their ids."""
         return self._fleet.views()
@@ -82,7 +87,7 @@ class Operations:
                     if not engines:
                         raise result
                     logger.warning("an engine could not be added: %s", result.message)
-            self._fleet.spread_waiting()
+            self._fleet.dispatcher.spread_waiting(self._fleet.of_generation(generation.number))
             for engine in engines:
                 logger.info("engine %d was added", engine.id)
             return [engine.id for engine in engines]
@@ -110,14 +115,14 @@ class Operations:
             engine = self._engine(engine_id)
             self._check_others(engine, "drained")
             engine.is_drained = True
-            self._fleet.move_requests(engine)
+            self._fleet.dispatcher.move_requests(engine)
 
     def resume_engine(self, engine_id: int) -> None:
         """Give a drained engine requests again. Raises NoSuchEngine or OperationInProgress."""
         with self._alone(f"engine {engine_id} is being resumed"):
             engine = self._engine(engine_id)
             engine.is_drained = False
-            self._fleet.place_waiting()
+            self._fleet.dispatcher.place_waiting()
 
     async def restart_engine(self, engine_id: int) -> int:
         """Restart an engine; returns the id of the engine that replaces it, once that is ready.
@@ -130,7 +135,7 @@ class Operations:
             NoSuchEngine: there is no engine with that id.
             OperationInProgress: another operation runs.
             ConfigError: it serves the last requests of an earlier generation.
-            CheckpointError, EngineDied: the new one could not be started; the old one goes on.
+            CheckpointError, EngineDied: the new one could not be started; the old one stays.
             NotReady: the server is being stopped.
         """
         with self._alone(f"engine {engine_id} is being restarted"):
@@ -156,7 +161,7 @@ class Operations:
             if engine.error:
                 raise
             engine.is_drained, was_drained = True, engine.is_drained
-            self._fleet.move_requests(engine)  # without another engine, they wait
+            self._fleet.dispatcher.move_requests(engine)  # without another engine, they wait
             engine.is_drained = was_drained
             engine.replace_process()
             await engine.wait_ready()
@@ -194,14 +199,14 @@ class Operations:
             if count := sum(not each.startswith("cuda") for each in config.local_devices):
                 self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
             new = self._fleet.add_generation(config, vocabulary)
-            seats = self._fleet.divide_again(config)
+            seats = self._fleet.places.divide(config)
             try:
-                engines = [self._fleet.start_engine(new, place) for place in self._fleet.places(config)]
+                engines = [self._fleet.start_engine(new, place) for place in self._fleet.places.for_all(config)]
                 await asyncio.gather(*(engine.wait_ready() for engine in engines))
             except BaseException:
                 for engine in self._fleet.of_generation(new.number):
                     await self._fleet.remove_engine(engine)
-                self._fleet.divide_as(seats)
+                self._fleet.places.divide_as(seats)
                 del self._fleet.generations[new.number]
                 raise
             self._switch(old, new, on_switch)
@@ -216,7 +221,7 @@ class Operations:
             self._fleet.adopt(old.number)
             for engine in self._fleet.of_generation(old.number):
                 engine.is_drained = True
-                self._fleet.move_requests(engine)
+                self._fleet.dispatcher.move_requests(engine)
         logger.info("generation %d of the engines serves now", new.number)
         self._ends[old.number] = asyncio.Event()
         for engine in self._fleet.of_generation(old.number):
@@ -273,7 +278,7 @@ class Operations:
             end.set()
 
     async def stop(self) -> None:
-        """Stop what still goes on; the server ends."""
+        """Cancel what is still running; the server ends."""
         for task in list(self._retiring):
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)

@@ -65,7 +65,7 @@ class RemoteLauncher:
         return str(self._host)
 
     async def start(self, config: EngineConfig, vocabulary: Vocabulary | None = None) -> RemoteEngine:
-        """Connect to the host, and have it start an engine. Loading goes on when this returns.
+        """Connect to the host, and have it start an engine. Loading continues after this returns.
 
         Raises:
             LaunchError: the host cannot be reached at the moment.

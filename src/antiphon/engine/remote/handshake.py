@@ -8,7 +8,7 @@
 All keys come from the secret and both hellos, so they differ in every connection, and a recorded connection cannot be
 played again. The front proves itself first: a host tells nothing to whom it does not know. The frames that follow are
 sealed with one key for each direction (`channel`). The versions are part of what is proved, so nobody in between can
-change them. The secret itself is never sent; it must be long and random, since whoever records a handshake can try
+change them. The secret itself is never sent; it must be long and random, since anyone who records a handshake can try
 guesses.
 
 Sources: HMAC, RFC 2104; extraction and expansion of keys, RFC 5869 (HKDF), with one block for each key.

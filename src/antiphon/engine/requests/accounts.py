@@ -33,7 +33,7 @@ class Counters:
 
 
 class AccountsOwner(Protocol):
-    """The object that is told about the first event and the end of each request."""
+    """What is called at the first event and at the end of each request."""
 
     def request_answered(self, unfinished: Unfinished, num_cached_tokens: int) -> None:
         """The first event has come; so many tokens of the prompt were found in the prefix cache."""

@@ -103,7 +103,7 @@ class Unfinished:
         self.fingerprint, self.stream.system_fingerprint = other.fingerprint, other.stream.system_fingerprint
 
     def continues_inexactly(self, fingerprint: str) -> bool:
-        """Whether it goes on with other arithmetic than before, on an engine with this fingerprint."""
+        """Whether it continues with other arithmetic than before, on an engine with this fingerprint."""
         return bool(self.fingerprint and fingerprint) and fingerprint != self.fingerprint
 
     @property

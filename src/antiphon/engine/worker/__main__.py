@@ -84,7 +84,7 @@ def _first_message(connection: Connection) -> tuple[EngineConfig, Vocabulary | N
         case [Configure(config, vocabulary)]:
             return config, vocabulary
         case [Configure(), Shutdown()]:
-            raise EOFError("told to stop before loading began")
+            raise EOFError("stopped before loading began")
         case messages:
             raise WireError(f"expected Configure, not {messages}")
 

@@ -1,8 +1,8 @@
 """What a grammar lets one sequence say next: anything in its thought, and what the grammar allows from the answer on.
 
 Owns the sequence's place in its grammar. Its masks depend on nothing but the grammar and the tokens taken, so a
-sequence that is preempted, or resumed by another engine, goes on under the same masks. Where the output may still turn
-out to begin with a thought, both ways stay open until it is clear which one was taken.
+sequence that is preempted, or resumed by another engine, continues under the same masks. Where the output may
+still turn out to begin with a thought, both ways stay open until it is clear which one was taken.
 """
 
 from __future__ import annotations

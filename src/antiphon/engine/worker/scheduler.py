@@ -76,7 +76,7 @@ class Scheduler:
         self._prefill = PrefillSharing()
         self._look_ahead = LookAhead(pool, limits.eos_token_ids, limits.context_length, may_be_pending)
         self._sequences: dict[str, Sequence] = {}  # all of them, by request id
-        self._ended: list[TokenEvent] = []  # terminal events that no step brought about
+        self._ended: list[TokenEvent] = []  # terminal events that did not come from a step
         self._finished: list[int] = []  # sequences that ended since the last plan that computes something
         self._num_arrived = 0
         self.planned: list[str] = []  # requests in the last plan
@@ -351,14 +351,14 @@ class Scheduler:
     def _proposal(self, sequence: Sequence) -> Proposal:
         return self._speculation.of(sequence) if self._speculation else Proposal()
 
-    def _make_room_for_draft(self, sequence: Sequence, wished: int) -> int:
+    def _make_room_for_draft(self, sequence: Sequence, wanted: int) -> int:
         """Get blocks for a draft, if nobody else will need them soon; returns how many of its tokens have room."""
         room = len(sequence.block_table) * self._pool.block_size - sequence.num_tokens
-        missing = self._pool.blocks_for(sequence.num_tokens + wished) - len(sequence.block_table)
+        missing = self._pool.blocks_for(sequence.num_tokens + wanted) - len(sequence.block_table)
         if missing <= 0 or missing + self.num_running > self._pool.num_available:
-            return min(wished, room)
+            return min(wanted, room)
         sequence.block_table += self._pool.allocate(missing)
-        return wished
+        return wanted
 
     def _return_surplus(self, sequence: Sequence) -> None:
         """Give back the blocks that only a draft needed."""

@@ -6,11 +6,11 @@ API key, an address, or everybody. Its counter grows by what was computed for it
 
     (INPUT_WEIGHT · prompt tokens computed + OUTPUT_WEIGHT · tokens generated) / the client's own weight
 
-Whoever has the lowest counter goes next. Cached prompt tokens cost nothing. Computing tokens again after a preemption
-costs nothing either, since the scheduler chose to do that. Idling earns no credit: a client that had nothing waiting
-begins at the lowest counter of those that wait. Nor does it pay for what it used while nobody else wanted it: it
-begins at most `max_lead` above that. When the engine is idle, all counters are forgotten. This module knows nothing of
-steps, blocks or places.
+The client with the lowest counter goes next. Cached prompt tokens cost nothing. Computing tokens again after a
+preemption costs nothing either, since the scheduler chose to do that. Idling earns no credit: a client that had nothing
+waiting begins at the lowest counter of those that wait. Nor does it pay for what it used while no other client wanted
+it: it begins at most `max_lead` above that. When the engine is idle, all counters are forgotten. This module knows
+nothing of steps, blocks or places.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class FairShares:
             share.counter = min(max(share.counter, least), least + self._max_lead)
 
     def _leave(self, fairness_id: str, share: Share) -> None:
-        """Remember a counter, so that going and coming back does not reset it, while anybody is there to compare."""
+        """Remember a counter while there are other clients, so that leaving and coming back does not reset it."""
         del self._present[fairness_id]
         if not self._present:
             self._absent.clear()

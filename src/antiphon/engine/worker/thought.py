@@ -51,15 +51,15 @@ class Thought:
         if self.phase is Phase.OPEN:
             self._look_ahead()
 
-    def biases(self, wished: Mapping[int, float]) -> dict[int, float]:
-        """Biases of the next token that replace the wished ones for the same ids; none where all may go on.
+    def biases(self, requested: Mapping[int, float]) -> dict[int, float]:
+        """Biases of the next token that replace the requested ones for the same ids; none where all may go on.
 
         A nudge is added to the request's own bias, a forced token overrules it.
         """
         if self._forced:
             return {self._forced[0]: FORCE}
         if self._nudge:
-            return {self._tag[0]: wished.get(self._tag[0], 0.0) + self._nudge}
+            return {self._tag[0]: requested.get(self._tag[0], 0.0) + self._nudge}
         return {}
 
     @property

@@ -2,7 +2,7 @@
 
 Owns the line's fields and format. A line contains no prompt, answer, query string or key, only the name of a key. If a
 client leaves a stream, the line is written as soon as that is noticed. The line of a request that is answered in the
-background is written when the answer ends, whoever is connected then. `log_writer` ensures that a slow reader of the
+background is written when the answer ends, even if its client has left. `log_writer` ensures that a slow reader of the
 log blocks nothing. The metrics' `RequestAccount` knows how a request ended.
 """
 

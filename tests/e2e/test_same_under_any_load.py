@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 FAST = [name for name in _native.instruction_sets() if name != "scalar"]
 SOME = slice(0, None, 3)
+FEW = slice(0, None, 5)  # both greedy and sampled ones
 COMMITTED = {"whispers": "529399153332708ba1529625ef6e317b", "voices": "2c953482b61d4af6931e5cd7a43cea3a"}
 
 
@@ -101,7 +102,7 @@ async def test_same_on_every_instruction_set(demo_model, alone, instruction_set)
 async def test_same_on_plain_scalar_code(demo_model, alone):
     """Few and short: without vectors a token takes a good part of a second. Slow is not taken for stuck."""
     with real_server(demo_model, "--instruction-set", "scalar") as server:
-        assert await ask_at_once(server, WHISPERS) == alone["whispers"]
+        assert await ask_at_once(server, WHISPERS[:2]) == alone["whispers"][:2]
         assert server.metrics()["antiphon_engine_restarts_total"] == 0
 
 
@@ -109,10 +110,10 @@ async def test_same_on_plain_scalar_code(demo_model, alone):
 async def test_same_with_other_arithmetic(demo_model, alone, options):
     """Other rounding gives other answers, but again the same ones under any load."""
     with real_server(demo_model, "--no-prefix-caching", *options) as server:
-        by_itself = await ask_in_turn(server, VOICES[SOME])
+        by_itself = await ask_in_turn(server, VOICES[FEW])
     with real_server(demo_model, *options) as server:
         everyone = await ask_at_once(server, VOICES)
-    assert everyone[SOME] == by_itself
+    assert everyone[FEW] == by_itself
     assert everyone != alone["voices"]
 
 

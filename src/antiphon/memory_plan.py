@@ -84,8 +84,8 @@ class MemoryPlan:
             kv_cache_tokens=self.kv_cache_tokens,
             engines=self.num_engines,
             memory_bytes=self.host_bytes,
-            gpu_bytes=0 if self.gpu is None else self.engine_bytes,
-            memory_reserve=config.memory_reserve or self.engine_reserve,
+            gpu_bytes=config.gpu_bytes if self.gpu is None else self.engine_bytes,
+            memory_reserve=0 if self.gpu is None else config.memory_reserve or self.engine_reserve,
             # RoPE scaling depends on the requested length. The size of the KV cache limits it again in the engine.
             context_length=self.full_context_length,
         )

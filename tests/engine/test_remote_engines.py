@@ -26,6 +26,7 @@ from antiphon.engine.remote.connecting import connect
 from antiphon.engine.remote.handshake import HELLO_BYTES, Hello, keys_of
 from antiphon.engine.wire import MAX_FRAME_BYTES
 from antiphon.errors import ConfigError, EngineDied, NotEnoughMemory
+from antiphon.machine.gpu import Gpu
 
 
 async def raw(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -235,6 +236,53 @@ async def test_a_host_says_how_much_memory_it_has_and_refuses_more():
         with pytest.raises(NotEnoughMemory, match=r"need 2\.0 GiB .* its host has"):
             await client.wait_ready()
         await client.stop()
+
+
+GPUS = [Gpu("NVIDIA A100", (8, 0), 80 << 30, free << 30, "570.1") for free in (20, 70, 30)]
+GPUS[2] = replace(GPUS[2], capability=(7, 5))  # too old
+
+
+@pytest.fixture
+def with_packages(monkeypatch):
+    monkeypatch.setattr("antiphon.machine.gpu._missing_packages", list)
+
+
+async def test_the_plan_for_engines_on_gpus_of_a_host_is_made_for_the_memory_of_these_gpus(with_packages):
+    server = ServerConfig(engine_secret=SECRET)
+    async with host_here(gpus=GPUS) as address, host_here() as without:
+        for addresses, device, expected_gib in (
+            ([address], "cuda", 70),
+            ([address, address], "cuda", 20),
+            ([address], "cuda:0", 20),
+        ):
+            assert await free_memory_of_hosts(addresses, server, device) == expected_gib << 30
+        with pytest.raises(ConfigError, match=r"3 engines on cuda there; .* have no engine: cuda:0, cuda:1$"):
+            await free_memory_of_hosts([address] * 3, server, "cuda")
+        with pytest.raises(ConfigError, match=r"1 engine on cuda there; .*: none$"):
+            await free_memory_of_hosts([address, without], server, "cuda")
+
+
+async def test_each_engine_of_a_host_gets_a_gpu_of_its_own_with_room_for_it(with_packages):
+    sizes = {"device": "cuda", "gpu_bytes": 15 << 30, "memory_bytes": 1 << 60, "host_bytes": 2 << 30}
+    async with host_here(gpus=GPUS, free_memory=7 << 30) as address:
+        async with client_of(address, **sizes) as client:
+            await client.wait_ready()
+            assert await free_memory_of_hosts([address], ServerConfig(engine_secret=SECRET), "cuda") == 20 << 30
+            assert await client.operations.add_engine(address) == 2
+            with pytest.raises(NotEnoughMemory, match=r"engine on each GPU that can be used \(cuda:0, cuda:1\)"):
+                await client.operations.add_engine(address)
+            assert len(client.engines()) == 2
+        async with client_of(address, **sizes | {"gpu_bytes": 71 << 30}) as client:
+            with pytest.raises(
+                NotEnoughMemory, match=r"need 71\.0 GiB of a GPU's memory, and cuda:1 .* 70\.0 GiB free"
+            ):
+                await client.wait_ready()
+    async with host_here(gpus=GPUS, free_memory=1 << 30) as address, client_of(address, **sizes) as client:
+        with pytest.raises(NotEnoughMemory, match=r"need 2\.0 GiB of memory, and its host has 1\.0 GiB"):
+            await client.wait_ready()
+    async with host_here() as address, client_of(address, **sizes) as client:
+        with pytest.raises(ConfigError, match="there is no NVIDIA GPU"):
+            await client.wait_ready()
 
 
 async def test_a_secret_is_needed():

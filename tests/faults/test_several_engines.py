@@ -26,6 +26,7 @@ from antiphon.errors import (
     NotReady,
     OperationInProgress,
 )
+from antiphon.machine.gpu import Gpu
 from antiphon.request import TokenEvent
 
 GIB = 1 << 30
@@ -365,6 +366,24 @@ async def test_new_requests_pass_over_an_engine_that_keeps_failing_while_there_i
         assert await read(stream) == expected(probe)
         assert first.breaker.state is BreakerState.CLOSED
         assert (client.counters.refused, client.breakers_opened) == (2, 2)
+
+
+async def test_an_engine_is_added_on_a_gpu_only_if_the_gpu_can_be_used_and_has_room_for_it(monkeypatch):
+    """Also by a server that has no engine on a GPU. The engines are fake."""
+    gpus = [Gpu("NVIDIA A100", (8, 0), 80 * GIB, free * GIB, "570.1") for free in (4, 6)]
+    monkeypatch.setattr("antiphon.engine.fleet.operations.see_gpus", lambda: gpus)
+    monkeypatch.setattr("antiphon.machine.gpu._missing_packages", list)
+    sizes = {"gpu_bytes": 5 * GIB, "host_bytes": 2 * GIB}
+    async with running_client(free_memory=lambda: 100 * GIB, **sizes) as client:
+        with pytest.raises(NotEnoughMemory, match=r"would need 5\.0 GiB of cuda:0, which has 4\.0 GiB free"):
+            await client.operations.add_engine("cuda:0")
+        with pytest.raises(ConfigError, match="device cuda:2: there is no such GPU"):
+            await client.operations.add_engine("cuda:2")
+        assert await client.operations.add_engine("cuda:1") == 2
+        client.operations._free_memory = lambda: GIB
+        await client.operations.remove_engine(2)
+        with pytest.raises(NotEnoughMemory, match=r"an engine on cuda:1 would need 2\.0 GiB of memory"):
+            await client.operations.add_engine("cuda:1")
 
 
 async def test_a_gpu_has_one_engine_which_restarts_in_place_and_the_cpu_may_have_several():

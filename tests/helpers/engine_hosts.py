@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient
 from antiphon.engine_host.host import EngineHost, Machine, listen
 from antiphon.engine_host.models import Models
+from antiphon.machine.gpu import Gpu
 
 SECRET = "a secret for tests, not for hosts"  # noqa: S105
 
@@ -73,12 +74,17 @@ async def host_process(*arguments: str, secret: str = SECRET) -> AsyncIterator[H
 
 @asynccontextmanager
 async def host_here(
-    secret: str = SECRET, *, front_patience: float = 30.0, free_memory: int = 1 << 40, only: str = ""
+    secret: str = SECRET,
+    *,
+    front_patience: float = 30.0,
+    free_memory: int = 1 << 40,
+    only: str = "",
+    gpus: Sequence[Gpu] = (),
 ) -> AsyncIterator[str]:
     """A host within this process, at the address that it yields; its engines are processes as usual."""
     listener = listen("127.0.0.1", 0)
     models = Models(Console(quiet=True), only=only, offline=True)
-    machine = Machine(free_memory=lambda: free_memory)
+    machine = Machine(free_memory=lambda: free_memory, see_gpus=lambda: gpus)
     host = EngineHost(secret, models, machine, front_patience=front_patience)
     serving = asyncio.create_task(host.serve(listener))
     try:

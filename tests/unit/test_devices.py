@@ -48,7 +48,7 @@ def test_auto_takes_the_first_gpu_if_it_can_be_used(packages: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "gpus", "missing", "message"),
+    ("requested", "gpus", "missing", "message"),
     [
         ("cuda", [], set(), "no NVIDIA GPU, or its driver is not installed"),
         ("cuda:2", [A100, T4], set(), "there is cuda:0 (NVIDIA A100), cuda:1 (Tesla T4)"),
@@ -59,13 +59,13 @@ def test_auto_takes_the_first_gpu_if_it_can_be_used(packages: set[str]) -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(
-    packages: set[str], wish: str, gpus: list[Gpu], missing: set[str], message: str
+    packages: set[str], requested: str, gpus: list[Gpu], missing: set[str], message: str
 ) -> None:
     packages |= missing
     with pytest.raises(ConfigError) as refusal:
-        choose_device(wish, gpus)
+        choose_device(requested, gpus)
     assert message in refusal.value.message
-    assert wish in refusal.value.message
+    assert requested in refusal.value.message
 
 
 def test_gpus_are_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_gpu_has_an_int8_cache_alone(packages: set[str], monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("wish", "engines", "named", "devices"),
+    ("requested", "engines", "named", "devices"),
     [
         ("cpu", 0, (), ["cpu"]),
         ("cpu", 3, (), ["cpu", "cpu", "cpu"]),
@@ -148,13 +148,13 @@ def test_a_gpu_has_an_int8_cache_alone(packages: set[str], monkeypatch: pytest.M
     ],
 )
 def test_each_engine_has_a_device(
-    packages: set[str], wish: str, engines: int, named: tuple[str, ...], devices: list[str]
+    packages: set[str], requested: str, engines: int, named: tuple[str, ...], devices: list[str]
 ) -> None:
-    assert list(choose_devices(wish, engines, named, [A100, T4, A100])) == devices
+    assert list(choose_devices(requested, engines, named, [A100, T4, A100])) == devices
 
 
 @pytest.mark.parametrize(
-    ("wish", "engines", "named", "message"),
+    ("requested", "engines", "named", "message"),
     [
         ("cuda", 3, (), "--engines is 3, and there are 2 GPUs that can be used"),
         ("cuda:0", 2, (), "cuda:0 has 2 engines; an engine needs a GPU of its own"),
@@ -165,10 +165,10 @@ def test_each_engine_has_a_device(
     ],
 )
 def test_engines_that_cannot_have_their_devices_are_refused(
-    packages: set[str], wish: str, engines: int, named: tuple[str, ...], message: str
+    packages: set[str], requested: str, engines: int, named: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ConfigError) as refusal:
-        choose_devices(wish, engines, named, [A100, T4, A100])
+        choose_devices(requested, engines, named, [A100, T4, A100])
     assert message in refusal.value.message
 
 
@@ -186,7 +186,9 @@ def test_engines_of_one_device_are_a_number_and_others_are_named(
     assert decided(device="interpreter") == ("interpreter", 0, ())
     assert decided(device="cuda") == ("cuda:0", 0, ("cuda:0", "cuda:1"))
     assert decided(devices=("cuda:1", "cpu")) == ("cpu", 0, ("cuda:1", "cpu"))
-    assert decided(device="cuda", remote_engines=("tcp://a:1",)) == ("cuda:0", 0, ())  # none here: not looked for
+    assert decided(device="cuda", remote_engines=("tcp://a:1",)) == ("cuda", 0, ())  # any GPU there
+    assert decided(device="auto", remote_engines=("tcp://a:1",)) == ("cpu", 0, ())
+    assert decided(device="cuda", engines=1, remote_engines=("tcp://a:1",)) == ("cuda", 0, ("cuda:0",))
 
 
 def test_all_devices_get_the_precision_and_the_kv_cache_for_which_the_smallest_has_room(
@@ -199,7 +201,6 @@ def test_all_devices_get_the_precision_and_the_kv_cache_for_which_the_smallest_h
         engine = EngineConfig("m.gguf", devices=devices, context_length=512, **settings)
         plan, planned = device_plan.plan_devices(checkpoint, engine, free, elsewhere)
         assert (planned.num_local_engines, planned.devices) == (len(devices), devices)
-        assert (planned.gpu_bytes > 0) is any(device.startswith("cuda") for device in devices)
         assert (plan.gpu is None) is ("cpu" in devices)
         assert plan.kv_cache_tokens == planned.kv_cache_tokens
         return planned.kv_cache_tokens
@@ -222,17 +223,39 @@ def test_all_devices_get_the_precision_and_the_kv_cache_for_which_the_smallest_h
         tokens(40 << 30, "cuda:0", "cpu")
 
 
-@pytest.mark.parametrize("devices", [("cuda:0",), ("cuda:0", "cpu")])
-def test_the_plan_beside_gpus_has_what_an_engine_on_the_cpu_takes(
+@pytest.mark.parametrize("devices", [("cpu",), ("cuda:0",), ("cuda:0", "cpu")])
+def test_every_plan_has_what_an_engine_takes_on_the_cpu_and_on_a_gpu(
     devices: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`antiphon engines add cpu` needs that much free memory. A KV cache as large as a GPU's may not fit."""
+    """`antiphon engines add cpu` or `add cuda:1` needs that much free memory. The KV cache may not fit there."""
+    checkpoint = tiny_model(type="BF16")
     monkeypatch.setattr(device_plan, "gpu_memory", lambda device: 8 << 30)
     engine = EngineConfig("m.gguf", devices=devices, context_length=512, kv_cache_tokens=1 << 21)
-    plan, planned = device_plan.plan_devices(tiny_model(type="BF16"), engine, 40 << 30, None)
+    plan, planned = device_plan.plan_devices(checkpoint, engine, 40 << 30, None)
+    planned = device_plan.with_sizes_anywhere(checkpoint, planned)
     assert planned.memory_bytes > plan.kv_cache_bytes > 0
-    on_cpu = plan_memory(tiny_model(type="BF16"), replace(planned, device="cpu", engines=1), 40 << 30)
+    on_cpu, on_gpu = (
+        plan_memory(checkpoint, replace(planned, device=device, devices=(), engines=1), 40 << 30)
+        for device in ("cpu", "cuda:1")
+    )
     assert planned.memory_bytes == on_cpu.engine_bytes
+    assert (planned.gpu_bytes, planned.host_bytes) == (on_gpu.engine_bytes, on_gpu.host_bytes)
+    assert planned.gpu_bytes > plan.kv_cache_bytes
+    assert (planned.memory_reserve > 0) is ("cuda:0" in devices)
+    without = replace(planned, devices=(), gpu_bytes=0, host_bytes=0, kv_cache_type="f16")
+    assert device_plan.with_sizes_anywhere(checkpoint, without).gpu_bytes == 0
+
+
+def test_engines_on_gpus_of_other_machines_are_planned_for_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tiny_model(type="BF16")
+    monkeypatch.setattr(device_plan, "gpu_memory", lambda device: 40 << 30)
+    engine = EngineConfig(
+        "m.gguf", device="cuda", devices=("cuda:0",), remote_engines=("tcp://a:1",), context_length=512
+    )
+    _, planned = device_plan.plan_devices(checkpoint, engine, 40 << 30, 1 << 30)
+    alone = plan_memory(checkpoint, replace(engine, devices=(), engines=1), 1 << 30)
+    assert planned.kv_cache_tokens == alone.kv_cache_tokens
+    assert alone.gpu is not None
 
 
 def test_engines_are_added_on_the_cpu_only_where_it_comes_last() -> None:

@@ -25,18 +25,23 @@ class EnginePlaces:
         self.launchers: Launchers = launchers_for(settings, {SCHEME: self._rays.launcher_at})
 
     async def memory_elsewhere(self, engine: EngineConfig) -> int | None:
-        """Bytes of memory for each engine on other machines, before a model is opened: the plan for it needs that.
+        """Bytes of its device's memory for each engine on other machines, which the plan for a model needs.
 
         None: there are no such engines, or sizes do not depend on it.
 
         Raises:
-            ConfigError: no host can be reached, or one cannot be used.
+            ConfigError: no host can be reached, or one cannot be used, or has too few GPUs.
         """
         if not engine.remote_engines or engine.fake:
             return None
         on_ray = {each for each in engine.remote_engines if each.startswith(f"{SCHEME}:")}
         hosts = [each for each in engine.remote_engines if each not in on_ray]
-        free = [await free_memory_of_hosts(hosts, self._settings()) if hosts else None]
+        if on_ray and engine.device.startswith("cuda"):
+            raise ConfigError(
+                f"--device {engine.device}: engines on Ray compute on CPUs; for GPUs of this machine, use --device cpu "
+                "and name them, as in --engines cuda,ray://auto"
+            )
+        free = [await free_memory_of_hosts(hosts, self._settings(), engine.device) if hosts else None]
         for address in sorted(on_ray):
             try:
                 free.append(await self._rays.memory_at(address))

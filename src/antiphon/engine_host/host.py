@@ -1,7 +1,8 @@
 """The host: accepts fronts, lets them prove that they know the secret, and gives each an engine of its own.
 
-Owns the listening socket, the sessions, and the machine's memory and cores that they share. Who has not proved itself
-costs next to nothing: a few such connections may be open at a time, each for some seconds, and the oldest goes first.
+Owns the listening socket, the sessions, and the machine's memory, cores and GPUs that they share. A connection whose
+other side has not proved that costs next to nothing: a few of them may be open at a time, each for some seconds, and
+the oldest is closed first.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from antiphon.config import EngineConfig
 from antiphon.engine.remote.connecting import CONNECT_SECONDS, accept
 from antiphon.engine.remote.handshake import HandshakeError
 from antiphon.engine.wire import WireError
 from antiphon.engine_host.models import Models
 from antiphon.engine_host.session import Session
 from antiphon.errors import ConfigError, NotEnoughMemory
-from antiphon.machine import Seat, anonymous_bytes, divide, free_memory_bytes, see_processors
+from antiphon.machine import THREADS_BESIDE_GPU, Seat, anonymous_bytes, divide, free_memory_bytes, see_processors
+from antiphon.machine.gpu import Gpu, choose_devices, gpu_memory, see_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +38,30 @@ class _Taken:
     """What a session has of this machine."""
 
     memory_bytes: int
-    seat: int
+    seat: int | None  # None: it is on a GPU
+    device: str
 
 
 class Machine:
-    """Memory and cores of this machine, shared by the engines on it."""
+    """Memory, cores and GPUs of this machine, shared by the engines on it."""
 
     def __init__(
-        self, num_engines: int = 1, threads: int = 0, free_memory: Callable[[], int] = free_memory_bytes
+        self,
+        num_engines: int = 1,
+        threads: int = 0,
+        free_memory: Callable[[], int] = free_memory_bytes,
+        see_gpus: Callable[[], Sequence[Gpu]] = see_gpus,
     ) -> None:
-        """`num_engines`: among how many the cores are divided; `threads`: of each; 0: one for each of its cores."""
+        """`num_engines`: among how many the cores are divided; `threads`: of each; 0: one for each of its cores.
+
+        `see_gpus` may block; it is called in a thread.
+        """
         self._seats: Sequence[Seat] = (
             divide(see_processors(), num_engines, threads) if num_engines > 1 else (Seat((), threads),)
         )
+        self._threads = threads
         self._free_memory = free_memory
+        self._see_gpus = see_gpus
         self._taken: dict[Session, _Taken] = {}
 
     def free_memory(self) -> int:
@@ -59,18 +72,58 @@ class Machine:
         )
         return max(0, self._free_memory() - promised)
 
-    def take(self, session: Session, memory_bytes: int) -> Seat:
-        """Reserve memory and a share of the cores for an engine. Raises NotEnoughMemory."""
+    async def gpu_memory(self) -> dict[str, int]:
+        """Bytes that are free on each GPU that can be used and has no engine, by its name, as in "cuda:0"."""
+        gpus = await asyncio.to_thread(self._see_gpus)
+        try:
+            usable = choose_devices("cuda", gpus=gpus)
+        except ConfigError:
+            return {}
+        taken = {each.device for each in self._taken.values()}
+        return {device: gpu_memory(device, gpus) for device in usable if device not in taken}
+
+    async def take(self, session: Session, config: EngineConfig) -> EngineConfig:
+        """Reserve memory, and a share of the cores or a GPU, for an engine; returns its settings on this machine.
+
+        Raises:
+            NotEnoughMemory: main memory, or that of the GPUs without an engine, is not enough.
+            ConfigError: there is no GPU, or none that can be used.
+        """
+        if not config.device.startswith("cuda"):
+            self._check_memory(config.memory_bytes)
+            used = [taken.seat for taken in self._taken.values()]
+            seat = min(range(len(self._seats)), key=lambda number: (used.count(number), number))
+            self._taken[session] = _Taken(config.memory_bytes, seat, config.device)
+            return replace(config, cpus=self._seats[seat].cpus, threads=self._seats[seat].threads)
+        gpus = await asyncio.to_thread(self._see_gpus)
+        self._check_memory(config.host_bytes)
+        device = self._free_gpu(choose_devices(config.device, gpus=gpus), config.gpu_bytes, gpus)
+        self._taken[session] = _Taken(config.host_bytes, None, device)
+        return replace(config, device=device, cpus=(), threads=self._threads or THREADS_BESIDE_GPU)
+
+    def _check_memory(self, needed: int) -> None:
         free = self.free_memory()
-        if memory_bytes > free:
+        if needed > free:
             raise NotEnoughMemory(
-                f"an engine would need {memory_bytes / _GIB:.1f} GiB of memory, and its host has "
+                f"an engine would need {needed / _GIB:.1f} GiB of memory, and its host has "
                 f"{free / _GIB:.1f} GiB free; free some, or serve with a lower --kv-cache-tokens"
             )
-        used = [taken.seat for taken in self._taken.values()]
-        seat = min(range(len(self._seats)), key=lambda number: (used.count(number), number))
-        self._taken[session] = _Taken(memory_bytes, seat)
-        return self._seats[seat]
+
+    def _free_gpu(self, usable: Sequence[str], needed: int, gpus: Sequence[Gpu]) -> str:
+        """Of these GPUs, the one with the most free memory that has no engine. Raises NotEnoughMemory."""
+        taken = {each.device for each in self._taken.values()}
+        free = {device: gpu_memory(device, gpus) for device in usable if device not in taken}
+        if not free:
+            raise NotEnoughMemory(
+                f"its host has an engine on each GPU that can be used ({', '.join(usable)}); an engine needs its own"
+            )
+        device = max(free, key=lambda each: free[each])
+        if needed > free[device]:
+            raise NotEnoughMemory(
+                f"an engine would need {needed / _GIB:.1f} GiB of a GPU's memory, and {device} of its host has "
+                f"{free[device] / _GIB:.1f} GiB free; serve with a lower --kv-cache-tokens"
+            )
+        return device
 
     def give_back(self, session: Session) -> None:
         """The session's engine is gone, if it had one."""

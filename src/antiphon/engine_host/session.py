@@ -12,10 +12,10 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Protocol
 
 from antiphon import __version__
+from antiphon.config import EngineConfig
 from antiphon.engine.fleet.launching import EngineEnd
 from antiphon.engine.fleet.process import EngineProcess
 from antiphon.engine.remote.channel import Channel, Frame, Kind
@@ -32,7 +32,6 @@ from antiphon.engine.remote.messages import (
 from antiphon.engine.wire import Fatal, FatalKind, Loading, Message, WireError, encode_payload
 from antiphon.engine_host.models import Models
 from antiphon.errors import AntiphonError, HubUnreachable, NotEnoughMemory
-from antiphon.machine import Seat
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,15 @@ class Room(Protocol):
         """Bytes that another engine may use."""
         ...
 
-    def take(self, session: Session, memory_bytes: int) -> Seat:
-        """Reserve memory and a share of the cores. Raises NotEnoughMemory."""
+    async def gpu_memory(self) -> dict[str, int]:
+        """Bytes that are free on each GPU without an engine, by its name."""
+        ...
+
+    async def take(self, session: Session, config: EngineConfig) -> EngineConfig:
+        """Reserve memory, and cores or a GPU; returns the settings on this machine.
+
+        Raises NotEnoughMemory, or ConfigError if there is no such GPU.
+        """
         ...
 
     def give_back(self, session: Session) -> None: ...
@@ -70,7 +76,7 @@ class Session:
 
     async def run(self) -> None:
         """Serve the front. Raises WireError if it breaks the protocol; nothing is left behind."""
-        self._say(Welcome(__version__, self._room.free_memory()))
+        self._say(Welcome(__version__, self._room.free_memory(), await self._room.gpu_memory()))
         frames = self._channel.frames()
         begin = await _begin(frames)
         if begin is None:
@@ -121,8 +127,7 @@ class Session:
             async with self._preparing():
                 prepared = await self._models.prepare(begin.config, begin.digests)
             try:
-                seat = self._room.take(self, begin.config.memory_bytes)
-                config = replace(prepared.config, cpus=seat.cpus, threads=seat.threads)
+                config = await self._room.take(self, prepared.config)
                 self._engine = await EngineProcess.start(config, begin.vocabulary)
                 self.pid = self._engine.pid
             finally:

@@ -14,7 +14,7 @@ from antiphon.api.served_model import ModelDetails, ServedModel
 from antiphon.checkpoint import Checkpoint
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.formats import open_checkpoint
-from antiphon.loading.device_plan import plan_devices
+from antiphon.loading.device_plan import plan_devices, with_sizes_anywhere
 from antiphon.loading.model import Found, generation_defaults
 from antiphon.machine import Machine, default_engines, free_memory_bytes, see_machine
 from antiphon.machine.gpu import choose_devices
@@ -59,8 +59,8 @@ def assemble(
 ) -> Assembly:
     """Open the model. `available`: bytes of this machine's memory that engines may use; None: what is free.
 
-    `elsewhere`: bytes for each engine on other machines, if there are some; None: not known. All engines get the same
-    plan, so the one with the least memory decides.
+    `elsewhere`: bytes of its device for each engine on other machines, if there are some; None: not known. All engines
+    get the same plan, so the one with the least memory decides.
 
     Raises:
         CheckpointError: it cannot be served.
@@ -81,6 +81,7 @@ def assemble(
     else:
         plan = plan_engines(checkpoint, engine, available, most)
         planned = plan.applied_to(engine)
+    planned = with_sizes_anywhere(checkpoint, planned)
     model = open_text_side(checkpoint, found, settings)
     # The fake runner has no model to learn these from.
     fake = replace(
@@ -116,15 +117,16 @@ def with_devices(engine: EngineConfig) -> EngineConfig:
 
     Raises ConfigError, saying what to do, where a device cannot be used.
     """
-    if not engine.local_devices:  # other machines look for their devices themselves
-        device = {"auto": "cpu", "cuda": "cuda:0"}.get(engine.device, engine.device)
-        return replace(engine, device=device)
-    wish = "cpu" if engine.device == "auto" and engine.kv_cache_type != "int8" else engine.device
-    devices = choose_devices(wish, engine.engines, engine.devices)
-    first = devices[0] if wish in ("auto", "cuda") else wish
+    if not engine.local_devices:  # other machines look for their GPUs themselves
+        return replace(engine, device="cpu" if engine.device == "auto" else engine.device)
+    requested = "cpu" if engine.device == "auto" and engine.kv_cache_type != "int8" else engine.device
+    devices = choose_devices(requested, engine.engines, engine.devices)
+    first = devices[0] if requested in ("auto", "cuda") else requested
     if set(devices) == {first} and not first.startswith("cuda"):
         count = len(devices) if engine.engines or engine.devices else 0
         return replace(engine, device=first, engines=count, devices=())
+    if engine.remote_engines and requested == "cuda":
+        first = requested  # any GPU there
     return replace(engine, device=first, engines=0, devices=devices)
 
 

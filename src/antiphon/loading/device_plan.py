@@ -1,7 +1,8 @@
 """One memory plan for engines on several devices, so that each can continue the answers of another.
 
 Owns how the plans of single devices become one: all engines have the same precision of weights, and the KV cache for
-which there is room on the smallest device.
+which there is room on the smallest device. Owns also what an engine would take on a device of either kind, so that one
+can be added there, or on another machine, without opening the model again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def plan_devices(
     """A plan for engines on `engine.devices`, and `engine` with it applied.
 
     The plan is that of the CPU if there are engines on it, else of the first GPU. `free`: bytes of this machine's
-    memory; `elsewhere`: for each engine on other machines; None: there are none, or it is not known.
+    memory; `elsewhere`: of the device of each engine on other machines; None: there are none, or it is not known.
 
     Raises:
         ConfigError: there is not enough memory on a device.
@@ -42,18 +43,27 @@ def plan_devices(
         for config, available in rooms
     ]
     planned = replace(plans[0].applied_to(engine), engines=engine.engines)
-    if not (engine.remote_engines and engine.device.startswith("cuda")):  # else those there are on GPUs too
-        planned = replace(planned, memory_bytes=_bytes_on_cpu(checkpoint, planned))
     on_gpu = [plan for plan in plans if plan.gpu is not None]
     if on_gpu:
         tightest = min(on_gpu, key=lambda plan: plan.engine_reserve).applied_to(engine)
-        planned = replace(planned, gpu_bytes=tightest.gpu_bytes, memory_reserve=tightest.memory_reserve)
+        planned = replace(planned, memory_reserve=tightest.memory_reserve)
     return plans[0], planned
 
 
-def _bytes_on_cpu(checkpoint: Checkpoint, planned: EngineConfig) -> int:
-    """What an engine on the CPU takes, or would take if one is added."""
-    return plan_memory(checkpoint, replace(planned, device="cpu", engines=1), _NO_LIMIT).engine_bytes
+def with_sizes_anywhere(checkpoint: Checkpoint, planned: EngineConfig) -> EngineConfig:
+    """The settings of a plan, with what an engine of these sizes takes on the CPU and on a GPU.
+
+    What it takes on a GPU stays 0 if it cannot run on one.
+    """
+    alone = replace(planned, engines=1, devices=(), remote_engines=())
+    on_cpu = plan_memory(checkpoint, replace(alone, device="cpu"), _NO_LIMIT)
+    planned = replace(planned, memory_bytes=on_cpu.engine_bytes)
+    if planned.kv_cache_type != "int8":
+        return planned
+    on_gpu = plan_memory(checkpoint, replace(alone, device="cuda"), _NO_LIMIT)
+    if on_gpu.gpu is None:
+        return planned
+    return replace(planned, gpu_bytes=on_gpu.engine_bytes, host_bytes=on_gpu.host_bytes)
 
 
 def _rooms(engine: EngineConfig, free: int, elsewhere: int | None) -> list[Room]:
@@ -64,5 +74,6 @@ def _rooms(engine: EngineConfig, free: int, elsewhere: int | None) -> list[Room]
         rooms.append((replace(engine, device="cpu", engines=on_cpu), max(0, free - len(gpus) * HOST_BYTES)))
     rooms += [(replace(engine, device=device, engines=1), gpu_memory(device)) for device in gpus]
     if engine.remote_engines and elsewhere is not None:
-        rooms.append((replace(engine, device="cpu", engines=1), elsewhere))
+        device = engine.device if engine.device.startswith("cuda") else "cpu"
+        rooms.append((replace(engine, device=device, engines=1), elsewhere))
     return rooms

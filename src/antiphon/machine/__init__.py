@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antiphon.machine.division import Seat, default_engines, divide
+from antiphon.machine.division import THREADS_BESIDE_GPU, Seat, default_engines, divide
 from antiphon.machine.memory import Memory, anonymous_bytes, free_memory_bytes, see_memory
 from antiphon.machine.process_usage import ProcessUsage, booted_at, process_usage
 from antiphon.machine.processors import (
@@ -24,6 +24,7 @@ from antiphon.machine.processors import (
 from antiphon.machine.usage import CpuUsage, MemoryUsage, Pressure, cpu_usage, memory_usage, pressure
 
 __all__ = [
+    "THREADS_BESIDE_GPU",
     "CpuUsage",
     "Machine",
     "Memory",

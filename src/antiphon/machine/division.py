@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from antiphon.machine.processors import Node, Processors
 
+THREADS_BESIDE_GPU = 2  # of the process of an engine on a GPU, where engines on the CPU have all cores
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:

@@ -78,11 +78,11 @@ def _parsed(line: str) -> Gpu | None:
 
 
 def choose_devices(
-    wish: str, engines: int = 0, named: Sequence[str] = (), gpus: Sequence[Gpu] | None = None
+    requested: str, engines: int = 0, named: Sequence[str] = (), gpus: Sequence[Gpu] | None = None
 ) -> tuple[str, ...]:
     """The device of each engine on this machine: "cpu", "interpreter" or "cuda:N".
 
-    `wish` is --device, `engines` the number of engines on it, 0 if none was given, and `named` are the devices that
+    `requested` is --device, `engines` the number of engines on it, 0 if none was given, and `named` are the devices that
     --engines names beside it. `gpus`: those there are; None: looks. Where neither number nor devices are given, there
     is one engine for each GPU that can be used, and one for another device. "auto" is "cuda" if that can be used, else
     "cpu".
@@ -90,17 +90,17 @@ def choose_devices(
     Raises ConfigError, saying what to do, where a device that was asked for cannot be used.
     """
     if gpus is None:
-        gpus = see_gpus() if any(each.startswith(("auto", "cuda")) for each in (wish, *named)) else []
+        gpus = see_gpus() if any(each.startswith(("auto", "cuda")) for each in (requested, *named)) else []
     usable = [f"cuda:{number}" for number, gpu in enumerate(gpus) if gpu.capability >= LEAST_CAPABILITY]
-    if wish == "auto":
-        wish = "cuda" if usable and not _missing_packages() else "cpu"
+    if requested == "auto":
+        requested = "cuda" if usable and not _missing_packages() else "cpu"
     devices: list[str] = []
     if engines or not named:
-        if wish == "cuda":
-            _check_device(wish, gpus)
+        if requested == "cuda":
+            _check_device(requested, gpus)
             devices += usable[: engines or None]
         else:
-            devices += [wish] * (engines or 1)
+            devices += [requested] * (engines or 1)
         if len(devices) < engines:
             raise ConfigError(
                 f"--engines is {engines}, and there are {len(usable)} GPUs that can be used; each engine needs its own"
@@ -118,33 +118,33 @@ def choose_devices(
     return tuple(devices)
 
 
-def choose_device(wish: str, gpus: Sequence[Gpu] | None = None) -> str:
+def choose_device(requested: str, gpus: Sequence[Gpu] | None = None) -> str:
     """The device of one engine; otherwise as `choose_devices`."""
-    return choose_devices(wish, gpus=gpus)[0]
+    return choose_devices(requested, gpus=gpus)[0]
 
 
-def _check_device(wish: str, gpus: Sequence[Gpu]) -> None:
+def _check_device(requested: str, gpus: Sequence[Gpu]) -> None:
     """Raise ConfigError, saying what to do, if this device cannot be used; "cuda": if no GPU can."""
-    if wish == "cpu":
+    if requested == "cpu":
         return
-    if wish.startswith("cuda"):
-        _check_gpu(wish, gpus)
+    if requested.startswith("cuda"):
+        _check_gpu(requested, gpus)
     if missing := _missing_packages():
-        raise ConfigError(f"device {wish} needs {' and '.join(missing)}: pip install 'antiphon[gpu]'")
+        raise ConfigError(f"device {requested} needs {' and '.join(missing)}: pip install 'antiphon[gpu]'")
 
 
-def _check_gpu(wish: str, gpus: Sequence[Gpu]) -> None:
+def _check_gpu(requested: str, gpus: Sequence[Gpu]) -> None:
     if not gpus:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         raise ConfigError(
-            f"device {wish}: there is no NVIDIA GPU, or its driver is not installed (nvidia-smi lists none"
+            f"device {requested}: there is no NVIDIA GPU, or its driver is not installed (nvidia-smi lists none"
             + (f" that CUDA_VISIBLE_DEVICES={hidden[:100]!r} leaves" if hidden is not None else "")
             + "); in a container, start it with --gpus all; or use --device cpu"
         )
-    number = wish.partition(":")[2]
+    number = requested.partition(":")[2]
     if number and int(number) >= len(gpus):
         names = ", ".join(f"cuda:{i} ({gpu.name})" for i, gpu in enumerate(gpus))
-        raise ConfigError(f"device {wish}: there is no such GPU; there is {names}")
+        raise ConfigError(f"device {requested}: there is no such GPU; there is {names}")
     chosen = dict(enumerate(gpus)) if not number else {int(number): gpus[int(number)]}
     if all(gpu.capability < LEAST_CAPABILITY for gpu in chosen.values()):
         which = "; ".join(
@@ -152,7 +152,7 @@ def _check_gpu(wish: str, gpus: Sequence[Gpu]) -> None:
             for i, gpu in chosen.items()
         )
         raise ConfigError(
-            f"device {wish}: {which}; 8.0 or later is needed (A100, RTX 30 or newer); use another GPU or --device cpu"
+            f"device {requested}: {which}; 8.0 or later is needed (A100, RTX 30 or newer); use another GPU or --device cpu"
         )
 
 

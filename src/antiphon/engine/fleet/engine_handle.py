@@ -189,7 +189,7 @@ class EngineHandle:
             memory = DeviceMemory(self.stats.device_used_bytes, self.stats.device_total_bytes)
         address = self.place.launcher.address
         reserve = at_start.total - at_start.used
-        if not address and self.config.gpu_bytes:  # else the plan is for the CPU, or for another machine
+        if not address and self.config.memory_reserve:  # else no GPU was planned for, or that of another machine
             reserve = min(reserve, self.config.memory_reserve)  # the plan's GPU may have more memory than this one
         return EngineGpu(
             number=f"{address} {str(runner.get('device', '')).partition(':')[2]}".strip(),

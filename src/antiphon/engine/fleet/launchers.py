@@ -15,6 +15,7 @@ from antiphon.engine.fleet.launching import HERE, Launcher, LaunchError, Launche
 from antiphon.engine.fleet.process import LocalLauncher
 from antiphon.engine.fleet.remote import HostAccess, RemoteLauncher, host_welcome
 from antiphon.engine.remote.address import HostAddress, parse_address
+from antiphon.engine.remote.messages import Welcome
 from antiphon.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -46,27 +47,45 @@ def host_access(host: HostAddress, settings: ServerConfig, patience: Callable[[]
     return HostAccess(settings.engine_secret, _tls_context(settings) if host.is_encrypted else None, patience)
 
 
-async def free_memory_of_hosts(addresses: Sequence[str], settings: ServerConfig) -> int | None:
+async def free_memory_of_hosts(addresses: Sequence[str], settings: ServerConfig, device: str = "cpu") -> int | None:
     """Bytes of memory that there are for each engine on the host with the least; None: no host can be reached.
 
-    Hosts that cannot be reached are left out, with a warning.
+    `device`: of these engines, as in `EngineConfig`; of a GPU, its own memory counts. Hosts that cannot be reached are
+    left out, with a warning.
 
     Raises:
-        ConfigError: a setting is missing, or a host has another version or secret.
+        ConfigError: a setting is missing, or a host has another version or secret, or too few GPUs.
     """
     engines = Counter(map(parse_address, addresses))
     accesses = {host: host_access(host, settings, lambda: settings.hang_timeout) for host in engines}
-    answers = await asyncio.gather(*(_free_memory_of(host, access) for host, access in accesses.items()))
-    free = [memory // engines[host] for host, memory in zip(engines, answers, strict=True) if memory is not None]
+    answers = await asyncio.gather(*(_welcome_of(host, access) for host, access in accesses.items()))
+    free = [
+        _share(host, answer, engines[host], device) for host, answer in zip(engines, answers, strict=True) if answer
+    ]
     return min(free, default=None)
 
 
-async def _free_memory_of(host: HostAddress, access: HostAccess) -> int | None:
+async def _welcome_of(host: HostAddress, access: HostAccess) -> Welcome | None:
     try:
-        return (await host_welcome(host, access)).free_memory
+        return await host_welcome(host, access)
     except LaunchError as error:
         logger.warning("%s: %s", host, error)
         return None
+
+
+def _share(host: HostAddress, answer: Welcome, num_engines: int, device: str) -> int:
+    """Bytes of its device's memory for each of these engines on a host."""
+    if not device.startswith("cuda"):
+        return answer.free_memory // num_engines
+    gpus = answer.gpu_memory
+    usable = sorted(gpus.values() if device == "cuda" else [gpus[device]] if device in gpus else [], reverse=True)
+    if len(usable) < num_engines:
+        names = ", ".join(gpus) or "none"
+        raise ConfigError(
+            f"{host}: --engines names {num_engines} {'engine' if num_engines == 1 else 'engines'} on {device} there; "
+            f"of its GPUs, these can be used and have no engine: {names}"
+        )
+    return usable[num_engines - 1]
 
 
 def _tls_context(settings: ServerConfig) -> ssl.SSLContext:

@@ -21,6 +21,7 @@ from antiphon.engine.requests.accounts import Accounts
 from antiphon.errors import AntiphonError, ConfigError, NoSuchEngine, NotEnoughMemory, OperationInProgress
 from antiphon.grammar import Vocabulary
 from antiphon.machine import anonymous_bytes
+from antiphon.machine.gpu import choose_device, gpu_memory, see_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +78,10 @@ class Operations:
             generation = self._fleet.generation
             place = self._fleet.place_at(address)
             if place.is_gpu:
-                self._check_gpu(place.device)
+                await self._check_gpu(place.device, generation.config)
             elif place.is_here:
-                self._check_memory(generation.config, count, "another engine" if count == 1 else f"{count} engines")
+                needed = count * generation.config.memory_bytes
+                self._check_memory(needed, "another engine" if count == 1 else f"{count} engines")
             results = await self._all_started(generation, address, count)
             engines = [each for each in results if isinstance(each, EngineHandle)]
             for result in results:
@@ -155,7 +157,7 @@ class Operations:
             if engine.place.is_gpu and not engine.error:
                 raise NotEnoughMemory("a GPU has one engine")
             if engine.place.is_here and not engine.place.is_gpu:
-                self._check_memory(engine.config, 1, "an engine beside the old one")
+                self._check_memory(engine.config.memory_bytes, "an engine beside the old one")
             new = await self._started(self._fleet.generations[engine.generation], engine.place)
         except NotEnoughMemory:
             if engine.error:
@@ -197,7 +199,7 @@ class Operations:
         with self._alone("the engines are being replaced"):
             old = self._fleet.generation
             if count := sum(not each.startswith("cuda") for each in config.local_devices):
-                self._check_memory(config, count, f"{count} new {'engine' if count == 1 else 'engines'}")
+                self._check_memory(count * config.memory_bytes, f"{count} new {'engine' if count == 1 else 'engines'}")
             new = self._fleet.add_generation(config, vocabulary)
             seats = self._fleet.places.divide(config)
             try:
@@ -346,15 +348,25 @@ class Operations:
                 f"engine {engine.id} cannot be {what}: no other engine is ready to take its requests; add one first"
             )
 
-    def _check_gpu(self, device: str) -> None:
-        """Raise ConfigError if there is an engine on this GPU."""
+    async def _check_gpu(self, device: str, config: EngineConfig) -> None:
+        """Raise ConfigError if there is an engine on this GPU, or it cannot be used; NotEnoughMemory if it is full."""
         for engine in self._fleet.of_generation(self._fleet.generation.number):
             if engine.place.device == device:
                 raise ConfigError(f"{device} has engine {engine.id}; a GPU has one engine, so remove that first")
+        if not (device.startswith("cuda") and config.gpu_bytes):  # without a plan, the engine finds out
+            return
+        gpus = await asyncio.to_thread(see_gpus)
+        needed, free = config.gpu_bytes, gpu_memory(choose_device(device, gpus), gpus)
+        if needed > free:
+            raise NotEnoughMemory(
+                f"an engine with the KV cache of the others would need {needed / _GIB:.1f} GiB of {device}, which has "
+                f"{free / _GIB:.1f} GiB free; serve with a lower --kv-cache-tokens"
+            )
+        self._check_memory(config.host_bytes, f"an engine on {device}")
 
-    def _check_memory(self, config: EngineConfig, count: int, what: str) -> None:
-        """Raise NotEnoughMemory if there is no room for so many more engines."""
-        needed, free = count * config.memory_bytes, self.free_memory()
+    def _check_memory(self, needed: int, what: str) -> None:
+        """Raise NotEnoughMemory if less main memory than that is free."""
+        free = self.free_memory()
         if needed > free:
             raise NotEnoughMemory(
                 f"{what} would need {needed / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are free; "

@@ -12,9 +12,7 @@ from itertools import count
 
 from antiphon.config import EngineConfig, is_device
 from antiphon.engine.fleet.launching import HERE, Launchers, Place
-from antiphon.machine import Seat, divide, see_processors
-
-_THREADS_BESIDE_GPU = 2  # of a GPU engine's process, where CPU engines have all cores
+from antiphon.machine import THREADS_BESIDE_GPU, Seat, divide, see_processors
 
 
 class Places:
@@ -66,7 +64,7 @@ class Places:
             return config
         config = replace(config, device=place.device or config.device)
         if place.seat is None:
-            return replace(config, threads=config.threads or _THREADS_BESIDE_GPU)
+            return replace(config, threads=config.threads or THREADS_BESIDE_GPU)
         seat = self._seats[place.seat]
         return replace(config, cpus=seat.cpus, threads=seat.threads)
 

@@ -40,7 +40,7 @@ from antiphon.model_digest import Digests, named_files
 _HEARTBEATS = 10  # within the time after which a silent host counts as dead
 _SLOWEST_HEARTBEAT = 1.0  # seconds
 _END_PATIENCE = 3.0  # seconds for a host to say how its engine ended
-_WELCOME_SECONDS = 5.0
+_WELCOME_SECONDS = 25.0  # the host may ask its GPUs' driver first, which can take many seconds
 _digests = Digests()
 
 

@@ -27,7 +27,8 @@ class Welcome(Control, frozen=True):
     """What a host says of itself."""
 
     version: str  # of the package
-    free_memory: int  # bytes that another engine may use
+    free_memory: int  # bytes of main memory that another engine may use
+    gpu_memory: dict[str, int] = {}  # bytes that are free on each GPU that has no engine, as in {"cuda:0": 1 << 33}
 
 
 class Begin(Control, frozen=True):

@@ -123,7 +123,7 @@ class EngineConfig:
             raise ConfigError(f"--threads is {self.threads}; it must be at most {MAX_THREADS:,}")
         if not 0 <= self.target_step_seconds < float("inf"):
             raise ConfigError(f"--target-step-seconds is {self.target_step_seconds}; it must be 0 or above")
-        _one_of("--speculation", self.speculation, SPECULATION)
+        _one_of("--speculation", self.speculation, SPECULATION, " (no draft model is used)")
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
         _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)
@@ -322,6 +322,6 @@ def _at_least(flag: str, value: int, least: int) -> None:
         raise ConfigError(f"{flag} is {value}; it must be at least {least}")
 
 
-def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(flag: str, value: str, allowed: tuple[str, ...], hint: str = "") -> None:
     if value not in allowed:
-        raise ConfigError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}")
+        raise ConfigError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}{hint}")

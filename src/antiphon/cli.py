@@ -22,6 +22,8 @@ from antiphon.commands.completion import completion, set_up_completion
 from antiphon.commands.doctor import doctor
 from antiphon.commands.engine_host import engine_host
 from antiphon.commands.engines import engines
+from antiphon.commands.environment import EnvironmentCommand
+from antiphon.commands.foreign_commands import CommandGroup
 from antiphon.commands.inspect import inspect
 from antiphon.commands.models import models
 from antiphon.commands.monitoring import monitoring
@@ -61,6 +63,7 @@ Options of serve can also come from the environment: --port from ANTIPHON_PORT.
 
 app = typer.Typer(
     name="antiphon",
+    cls=CommandGroup,
     help=_FIRST_PAGE,
     rich_markup_mode="rich",
     add_completion=False,  # it would rewrite people's .bashrc; `antiphon completion` prints the script instead
@@ -72,7 +75,7 @@ _FROM_ENVIRONMENT = {"auto_envvar_prefix": "ANTIPHON"}
 app.command(cls=ServeCommand, context_settings=_FROM_ENVIRONMENT, rich_help_panel="Serve")(serve)
 app.add_typer(engines, name="engines", rich_help_panel="Serve")
 app.command(name="engine-host", cls=ModelCommand, rich_help_panel="Serve")(engine_host)
-app.command(rich_help_panel="Serve")(reload)
+app.command(cls=EnvironmentCommand, rich_help_panel="Serve")(reload)
 app.command(cls=PlainHelpCommand, rich_help_panel="Serve")(monitoring)
 app.command(cls=PlainHelpCommand, rich_help_panel="Serve")(proxy_config)
 app.command(cls=ModelCommand, rich_help_panel="Serve")(doctor)

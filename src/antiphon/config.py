@@ -133,7 +133,7 @@ class EngineConfig:
         _zero_or_above("--target-step-seconds", self.target_step_seconds)
 
     def _check_choices(self) -> None:
-        _one_of("--speculation", self.speculation, SPECULATION)
+        _one_of("--speculation", self.speculation, SPECULATION, " (no draft model is used)")
         _one_of("--kv-cache-type", self.kv_cache_type, KV_CACHE_TYPES)
         _one_of("--quantization", self.quantization, QUANTIZATIONS)
         _one_of("--activations", self.activations, ACTIVATION_TYPES)
@@ -353,6 +353,6 @@ def _above_zero(flag: str, seconds: float) -> None:
         raise ConfigError(f"{flag} is {seconds}; it must be above 0 seconds")
 
 
-def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(flag: str, value: str, allowed: tuple[str, ...], hint: str = "") -> None:
     if value not in allowed:
-        raise ConfigError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}")
+        raise ConfigError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}{hint}")

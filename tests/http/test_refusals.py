@@ -166,6 +166,11 @@ FIELDS: list[tuple[tuple[str, dict[str, Any]], str | None, str]] = [
     (chat(reasoning_effort="huge"), "reasoning_effort", "'none', 'minimal', 'low', 'medium', 'high', 'xhigh' or 'max'"),
     (chat(thinking_token_budget=-1), "thinking_token_budget", "greater"),
     (chat(thinking_token_budget=5, max_thinking_tokens=6), "thinking_token_budget", "differ"),
+    (
+        chat(max_thinking_tokens=5, thinking_budget=6),
+        "max_thinking_tokens",
+        "'max_thinking_tokens' and 'thinking_budget'",
+    ),
     (chat(max_thinking_tokens=1.5), "max_thinking_tokens", "integer"),
     (chat(n=2, vote=True, stream=True), "vote", "'stream' is true"),
     (chat(vote="yes"), "vote", "boolean"),

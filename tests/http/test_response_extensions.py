@@ -109,7 +109,7 @@ async def test_what_cannot_be_continued_is_refused(tmp_path):
 
 async def test_the_thought_is_limited_by_every_field(tmp_path):
     async with serving(tmp_path, template=R1_TEMPLATE, script="and so on, ", loop_guard=False) as served:
-        for fields in ({"thinking_token_budget": 20}, {"max_thinking_tokens": 20}):
+        for fields in ({"thinking_token_budget": 20}, {"max_thinking_tokens": 20}, {"thinking_budget": 20}):
             response = await ask(served, max_output_tokens=60, **fields)
             assert response["thought_closed"] == "budget"
             assert 20 <= response["usage"]["output_tokens_details"]["reasoning_tokens"] <= 22

@@ -34,7 +34,7 @@ def reasoning_tokens(reply: dict) -> int:
     return reply["usage"]["completion_tokens_details"]["reasoning_tokens"]
 
 
-@pytest.mark.parametrize("field", ["thinking_token_budget", "max_thinking_tokens"])
+@pytest.mark.parametrize("field", ["thinking_token_budget", "max_thinking_tokens", "thinking_budget"])
 async def test_a_budget(thinker: Served, field):
     reply = (await thinker.chat(max_tokens=60, **{field: 20})).json()
     (choice,) = reply["choices"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from antiphon import __version__, demo
 from antiphon.cli import main
 from antiphon.commands.aliases import ALIASES, FILE_FLAGS, MODEL_FLAGS, SWITCHES, translate, translate_model
 from antiphon.commands.engines import _arithmetics
+from antiphon.commands.foreign_commands import FOREIGN_COMMANDS
 from antiphon.commands.foreign_flags import FOREIGN_FLAGS
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.errors import CheckpointError
@@ -33,6 +36,7 @@ from antiphon.loading.model import resolve_model
 from antiphon.runtime.cpu import create_runner
 
 SETTINGS = Path(__file__).parents[2] / "docs" / "settings.md"
+BENCHMARKS = SETTINGS.with_name("benchmarks.md")
 
 
 def run(*arguments: str) -> Any:
@@ -100,6 +104,35 @@ def test_defaults_in_words_are_shown_by_every_command():
     assert not [text for text in texts if "[default" in text]
     assert "any" in run("proxy-config", "--help").output.split("--server-name")[1].split("--certificate")[0]
     assert "as the model's files advise" in run("chat", "--help").output
+
+
+def every_command(command: Any, path: str = "antiphon") -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, each in getattr(command, "commands", {}).items():
+        yield from every_command(each, f"{path} {name}")
+
+
+def test_arguments_are_named_as_in_the_text_of_the_help():
+    for path, command in every_command(commands()):
+        for each in command.params:
+            if each.param_type_name == "argument":
+                assert re.fullmatch(r"\[?[A-Z|]+\]?|(IN|OUT)\.jsonl|NAME…|nginx\|haproxy", each.metavar or ""), path
+
+
+def test_paragraphs_of_the_help_have_no_line_breaks_of_their_own():
+    """Typer's help keeps them, so on a narrow terminal a line would end in its middle."""
+    for path, command in every_command(commands()):
+        for paragraph in inspect.cleandoc(command.help).split("\n\n")[1:]:
+            assert path == "antiphon" or paragraph.startswith("\b") or "\n" not in paragraph, path
+
+
+@pytest.mark.parametrize("command", ["serve", "pull", "inspect"])
+def test_without_a_model_it_is_said_what_one_is(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert (
+        "Missing argument 'MODEL'. It is a GGUF file, a Hugging Face folder, or a name: demo"
+        in fail(capsys, monkeypatch, command)[1]
+    )
 
 
 def test_version():
@@ -184,6 +217,12 @@ def test_recipes_of_other_servers_work_unchanged_and_say_what_has_no_effect(monk
         ("--reasoning-budget 0", "thinking_budget"),
         ("--seed 7", "requests may set seed"),
         ("--model-draft small.gguf", "--speculation auto needs no draft model"),
+        ("--spec-model small", "--speculation auto needs no draft model"),
+        ('--speculative-config {"method":"eagle3","model":"a/ngram-heads"}', "--speculation auto needs no draft model"),
+        ("--speculative-config.method mtp", "--speculation auto needs no draft model"),
+        ("--temp 0.6", "requests may set temperature"),
+        ("--chat-template chatml", "found in the model's files"),
+        ("--rope-scaling yarn", "found in the model's files"),
         ("--generation-config vllm", "their own sampling"),
         ("--gpu-memory-utilization much", "is not supported"),
         ("--trust-remote-code=yes", "takes no value"),
@@ -199,6 +238,77 @@ def test_a_value_that_asks_for_what_cannot_be_had_is_refused(capsys, monkeypatch
     assert flags.split()[0].partition("=")[0].removesuffix("-ctk") in text
 
 
+@pytest.mark.parametrize(
+    ("flags", "meaning"),
+    [
+        ('--speculative-config {"method":"ngram",\n"num_speculative_tokens":5,\n"prompt_lookup_max":4}', "auto"),
+        ('-sc {"method":"ngram_gpu"}', "auto"),
+        ('--speculative-config={"num_speculative_tokens":8,"method":"suffix"}', "auto"),
+        ("--speculative-config.method ngram --speculative-config.num_speculative_tokens 5", "auto"),
+        ("--speculative_model [ngram] --num_speculative_tokens 5 --ngram_prompt_lookup_max 4", "auto"),
+        ("--spec-method suffix --spec-tokens 8", "auto"),
+        ("--spec-type ngram-mod,ngram-simple --spec-ngram-simple-size-n 12 --spec-ngram-mod-n-match 24", "auto"),
+        ("--spec-type none", "off"),
+        ("--spec-default", "auto"),
+        ("--draft-max 16 --draft-min 1", "auto"),
+    ],
+)
+def test_drafts_are_asked_for_as_elsewhere(monkeypatch, flags, meaning):
+    assert served(monkeypatch, *flags.split(" "))[0].speculation == meaning
+
+
+def test_names_with_underscores_and_numbers_below_zero_are_understood(monkeypatch):
+    given = (
+        "--max_model_len=100",
+        "--gpu_memory_utilization",
+        "0.9",
+        "-t",
+        "-1",
+        "-np",
+        "-1",
+        "--kv-cache-dtype",
+        "auto",
+    )
+    assert served(monkeypatch, *given)[0] == EngineConfig(model="m.gguf", context_length=100)
+
+
+def test_the_command_of_llama_cpp_in_the_benchmarks_works_here(monkeypatch):
+    """`-cram 0` and `--no-kv-unified` are what somebody types who compares the two."""
+    (text,) = {*re.findall(r"llama-server -m \S+ --port '\{port\}' (.*)`", BENCHMARKS.read_text())}
+    engine, _ = served(monkeypatch, *text.split(), "--no-ui")
+    assert (engine.max_num_sequences, engine.context_length) == (32, 40960)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--kv-cache-dtype fp8", "error: --kv-cache-dtype is 'fp8'; choose one of int8, f16"),
+        (
+            "--spec-type draft-mtp",
+            "error: --spec-type is 'draft-mtp'; choose one of off, auto (no draft model is used)",
+        ),
+        ("-dev Vulkan0", "error: -dev is 'Vulkan0'"),
+        ("--max-model-len much", "Invalid value for --max-model-len"),
+    ],
+)
+def test_an_error_names_an_option_as_it_was_typed(capsys, monkeypatch, flags, says):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert says in fail(capsys, monkeypatch, "serve", "m.gguf", *flags.split())[1]
+
+
+def test_gpus_are_named_as_in_llama_cpp(monkeypatch):
+    assert served(monkeypatch, "-dev", "CUDA1")[0].device == "cuda:1"
+
+
+@pytest.mark.parametrize(("typed", "ours"), FOREIGN_COMMANDS.items())
+def test_a_command_of_another_program_says_which_is_ours(capsys, monkeypatch, typed, ours):
+    monkeypatch.setenv("COLUMNS", "300")
+    code, text = fail(capsys, monkeypatch, typed, "deepseek-r1:1.5b")
+    assert code == 2
+    assert f"Use: {ours}" in text
+    assert ours.split()[1] in commands().commands
+
+
 def test_flags_of_other_servers_hide_none_of_ours_and_are_documented():
     names = [name for flag in FOREIGN_FLAGS for name in flag.names]
     ours = {name for parameter in serve_options().values() for name in (*parameter.opts, *parameter.secondary_opts)}
@@ -206,7 +316,7 @@ def test_flags_of_other_servers_hide_none_of_ours_and_are_documented():
     assert len(names) == len(set(names))
     assert not set(names) & (ours | others)
     table = SETTINGS.read_text().partition("## Flags of other servers")[2].partition("\n## ")[0]
-    assert set(re.findall(r"`(--?[a-z][\w-]*)`", table)) == set(names)
+    assert set(re.findall(r"`(--?[A-Za-z][\w.-]*)`", table)) == set(names)
 
 
 @pytest.mark.parametrize(
@@ -478,7 +588,7 @@ def test_help_shows_every_name_whole_on_a_narrow_terminal(monkeypatch):
     text = run("serve", "--help").output
     assert max(map(len, text.splitlines())) <= 80
     shown = set(re.findall(r"(?<!\S)--?[\w-]+(?=[\s,])", text))
-    assert set(serve_options()) | set(ALIASES) - {"--no-enable-prefix-caching", "--no-webui"} <= shown
+    assert set(serve_options()) | {name for name in ALIASES if not name.startswith("--no-")} <= shown
     assert "[default: loop-guard]" not in text
 
 
@@ -522,7 +632,7 @@ def test_every_option_is_documented_with_its_environment_default_and_aliases():
         ("--log-level", "loud"),
         ("--system-prompt", "drop"),
         ("--hub", "ollama"),
-        ("--threads", "-1"),
+        ("--threads", "-2"),
     ],
 )
 def test_a_setting_that_cannot_work_is_one_line_with_the_flag(capsys, monkeypatch, flag, value):

@@ -124,7 +124,7 @@ def test_the_file_can_come_from_the_environment(settings, monkeypatch, tmp_path)
         (b"#" * (1 << 20) + b"#", "has more than 1,048,576 bytes"),
         (b"model = 'm'\nport = 70000", "port in {file} is 70000; the highest port is 65535"),
         (b"model = 'm'\nquantization = 'w5'", "quantization in {file} is 'w5'; choose one of auto, w4, w8"),
-        (b"port = 1", "Missing argument 'model'"),
+        (b"port = 1", "Missing argument 'MODEL'"),
     ],
 )
 def test_a_mistake_is_named_with_what_would_work(content, said, tmp_path, capsys, monkeypatch):

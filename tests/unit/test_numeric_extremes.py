@@ -24,7 +24,11 @@ REQUESTS: dict[type[ChatCompletionRequest] | type[CompletionRequest], dict[str, 
 COMPANIONS: dict[str, dict[str, Any]] = {"top_logprobs": {"logprobs": True}}
 # These are bounded by the model, not by a number in the schema.
 BOUNDED_LATER = {"max_tokens": 4096, "max_completion_tokens": 4096, "min_tokens": 4095}
-THINKING = {"thinking_token_budget", "max_thinking_tokens"}  # cut to max_tokens before the engine hears of them
+THINKING = {
+    "thinking_token_budget",
+    "max_thinking_tokens",
+    "thinking_budget",
+}  # cut to max_tokens before the engine hears of them
 
 
 def extremes(annotation: Any, name: str) -> list[float]:

@@ -6,14 +6,15 @@ such as `-np` cannot be declared as options, since a single dash is followed by 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from antiphon.commands.environment import EnvironmentCommand
+from antiphon.commands.environment import TYPED_NAMES, EnvironmentCommand
 from antiphon.commands.foreign_flags import without_foreign_flags
-from antiphon.config import ACCESS_LOGS
+from antiphon.config import ACCESS_LOGS, EngineConfig
 from antiphon.terminal import console_on, print_note
 
 # A name elsewhere → ours.
@@ -41,7 +42,10 @@ ALIASES = {
     "-ctv": "--kv-cache-type",
     "--enable-prefix-caching": "--prefix-caching",
     "--no-enable-prefix-caching": "--no-prefix-caching",
+    "--cache-prompt": "--prefix-caching",  # llama.cpp
+    "--no-cache-prompt": "--no-prefix-caching",
     "--spec-type": "--speculation",  # llama.cpp
+    "--spec-method": "--speculation",  # vLLM
     "--long-prefill-token-threshold": "--prefill-chunk",
     "--ubatch-size": "--prefill-chunk",
     "-ub": "--prefill-chunk",
@@ -51,16 +55,25 @@ ALIASES = {
     "-to": "--network-timeout",
     "--webui": "--page",  # llama.cpp
     "--no-webui": "--no-page",
+    "--ui": "--page",
+    "--no-ui": "--no-page",
     "--timeout-keep-alive": "--keep-alive-timeout",  # uvicorn
 }
 # A value elsewhere → ours.
 _STORED_SO = ("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "gguf")  # found in the model's files
-_DRAFTS_FROM_TEXT = ("ngram", "ngram-cache", "ngram-simple", "ngram-mod", "ngram-map-k", "ngram-map-k4v")  # llama.cpp
+# llama.cpp's, of which it takes several, and vLLM's.
+_DRAFTS_FROM_TEXT = r"ngram(-(cache|simple|mod|map-k|map-k4v)|_gpu)?|suffix"
+_BY_PATTERN = {
+    "--speculation": (rf"({_DRAFTS_FROM_TEXT})(,({_DRAFTS_FROM_TEXT}))*", "auto"),
+    "--device": (r"CUDA(\d{1,3})", r"cuda:\1"),  # llama.cpp
+}
 VALUES = {
-    "--device": {"none": "cpu", "CUDA0": "cuda:0"},  # llama.cpp
-    "--kv-cache-type": {"q8_0": "int8", "fp16": "f16", "float16": "f16"},
+    "--device": {"none": "cpu"},  # llama.cpp
+    "--kv-cache-type": {"q8_0": "int8", "auto": "int8", "fp16": "f16", "float16": "f16"},
+    "--max-num-seqs": {"-1": str(EngineConfig(model="").max_num_sequences)},  # llama.cpp: chosen by itself
     "--quantization": dict.fromkeys(_STORED_SO, "auto"),
-    "--speculation": {"none": "off", **dict.fromkeys(_DRAFTS_FROM_TEXT, "auto")},
+    "--speculation": {"none": "off"},  # llama.cpp
+    "--threads": {"-1": "0"},  # llama.cpp
     "--tool-call-parser": {"deepseek_v3": "deepseek", "deepseek_v31": "deepseek"},
 }
 # Switches elsewhere → our option and its value.
@@ -81,6 +94,7 @@ MODEL_FLAGS = {
 # Flags that name the files of vLLM's `run-batch`.
 FILE_FLAGS = {"-i": "in", "--input-file": "in", "-o": "out", "--output-file": "out"}
 
+_NUMBER = re.compile(r"-\d+(\.\d+)?")  # a negative one, which is a value although it begins with a dash
 _NAME_COLUMN = 26  # characters; a longer name is on a line of its own
 
 
@@ -99,19 +113,39 @@ def translate(arguments: list[str]) -> list[str]:
         if argument in SWITCHES:
             translated += SWITCHES[argument]
             typed = flag = ""
-        elif argument.startswith("-"):
+        elif argument.startswith("-") and not (flag and _NUMBER.fullmatch(argument)):
             typed, equals, value = argument.partition("=")
             flag = ALIASES.get(typed, typed)
-            given[typed] = VALUES.get(flag, {}).get(value, value)
+            given[typed] = _own_value(flag, value)
             translated.append(flag + equals + given[typed])
             if argument == _ACCESS_LOG and not _is_access_log(arguments[position + 1 : position + 2]):
                 translated.append(ACCESS_LOGS[0])
         else:
-            given[typed] = VALUES.get(flag, {}).get(argument, argument)
+            given[typed] = _own_value(flag, argument)
             translated.append(given[typed])
             typed = flag = ""
     _check_cache_types(given)
     return translated
+
+
+def _own_value(flag: str, value: str) -> str:
+    """A value of one of our options, in our own words."""
+    if flag in _BY_PATTERN:
+        pattern, own = _BY_PATTERN[flag]
+        if found := re.fullmatch(pattern, value):
+            return found.expand(own)
+    return VALUES.get(flag, {}).get(value, value)
+
+
+def with_dashes(arguments: list[str]) -> list[str]:
+    """`arguments` with dashes for underscores in names, as in `--max_model_len`, which vLLM accepts."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [_dashed(each) if each.startswith("--") else each for each in arguments[:end]] + arguments[end:]
+
+
+def _dashed(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value
 
 
 def _is_access_log(following: list[str]) -> bool:
@@ -207,7 +241,8 @@ class AliasCommand(PlainHelpCommand, ModelCommand):
         """Translate, then parse as usual; notes on flags without effect are printed once the rest is found good."""
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
-        args, notes = without_foreign_flags(args)
+        args, notes = without_foreign_flags(with_dashes(args))
+        ctx.meta[TYPED_NAMES] = {ALIASES[name]: name for each in args if (name := each.partition("=")[0]) in ALIASES}
         rest = super().parse_args(ctx, translate(args))
         for note in notes:
             print_note(console_on(stderr=True), note)

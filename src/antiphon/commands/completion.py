@@ -36,7 +36,10 @@ complete -o default -F _antiphon_completion antiphon
 
 
 def completion(
-    shell: Annotated[str, typer.Argument(help=f"{', '.join(SHELLS)}.", autocompletion=lambda: list(SHELLS))],
+    shell: Annotated[
+        str,
+        typer.Argument(metavar="SHELL", help=f"{', '.join(SHELLS)}.", autocompletion=lambda: list(SHELLS)),
+    ],
 ) -> None:
     """Print a script that completes commands, options and model names in SHELL.
 

@@ -1,11 +1,13 @@
 """A command whose options can come from the environment or a file, and whose errors say so where they did.
 
 Owns the way from a bad value back to its source. It promises that a value from ANTIPHON_PORT is never blamed on --port,
-which nobody typed, and that a list from the environment is split by the option's own rule alone.
+which nobody typed, that an error names an option as it was typed, also under another server's name for it, and that a
+list from the environment is split by the option's own rule alone.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any
 
@@ -15,6 +17,8 @@ from typer.core import TyperCommand
 from antiphon.errors import ConfigError
 
 _FLAG = re.compile(r"--[a-z][a-z0-9-]*")
+_A_MODEL = "It is a GGUF file, a Hugging Face folder, or a name: demo, deepseek-r1:1.5b, owner/repo"
+TYPED_NAMES = "antiphon.typed_names"  # in the context's meta: our names of options → those that were typed
 
 
 class EnvironmentCommand(TyperCommand):
@@ -22,6 +26,7 @@ class EnvironmentCommand(TyperCommand):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  # typer's own
         super().__init__(*arguments, **options)
+        self.help = _flowing(self.help or "")
         for parameter in self.params:
             if getattr(parameter, "multiple", False):
                 # Otherwise blanks part the items, so that "a b" would silently become two of them.
@@ -32,8 +37,12 @@ class EnvironmentCommand(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
+            if error.param is not None and error.param.name == "model" and not error.message:  # it is missing
+                error.message = _A_MODEL
             if error.param is not None and (variable := _source(ctx, error.param)):
                 error.param_hint = variable if " in " in variable else f"the environment variable {variable}"
+            elif error.param is not None and error.param.opts[0] in (typed := ctx.meta.get(TYPED_NAMES, {})):
+                error.param_hint = typed[error.param.opts[0]]
             raise
         except ConfigError as error:
             raise ConfigError(_blamed(ctx, error.message)) from None
@@ -46,13 +55,20 @@ class EnvironmentCommand(TyperCommand):
             raise ConfigError(_blamed(ctx, error.message)) from None
 
 
+def _flowing(text: str) -> str:
+    """`text` with the lines of each paragraph joined: typer's help keeps the line breaks of all but the first."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(each if each.startswith("\b") else each.replace("\n", " ") for each in paragraphs)
+
+
 def _blamed(ctx: Any, message: str) -> str:  # noqa: ANN401
-    """The message, with the variable or the place in a file in place of those flags whose values came from there."""
+    """The message, with each flag as it was typed, or the environment variable or place in a file it came from."""
+    typed = ctx.meta.get(TYPED_NAMES, {})
     flags = {flag: parameter for parameter in ctx.command.params for flag in parameter.opts}
 
     def name(found: re.Match[str]) -> str:
         parameter = flags.get(found[0])
-        return (parameter and _source(ctx, parameter)) or found[0]
+        return (parameter and _source(ctx, parameter)) or typed.get(found[0], found[0])
 
     return _FLAG.sub(name, message)
 

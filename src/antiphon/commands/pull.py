@@ -20,7 +20,10 @@ def _known_hub(hub: str) -> str:
 
 # Shared with the other commands that take a MODEL. Those of `serve` come from the environment by themselves.
 ModelArgument = Annotated[
-    str, typer.Argument(help="A GGUF file, a Hugging Face folder, or a name on a hub.", autocompletion=model_names)
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a name on a hub.", autocompletion=model_names
+    ),
 ]
 HubOption = Annotated[
     str,
@@ -40,7 +43,9 @@ def pull(
     model: Annotated[
         str,
         typer.Argument(
-            help="The name of a model: owner/repo, owner/repo:TYPE, deepseek-r1:1.5b …", autocompletion=model_names
+            metavar="MODEL",
+            help="The name of a model: owner/repo, owner/repo:TYPE, deepseek-r1:1.5b …",
+            autocompletion=model_names,
         ),
     ],
     hub: HubOption = _DEFAULTS.hub,

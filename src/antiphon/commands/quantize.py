@@ -31,7 +31,9 @@ def quantize(
             metavar="MODEL", help="A GGUF file, a Hugging Face folder, or a name.", autocompletion=model_names
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="What to write: a .gguf file if MODEL is one, else a folder.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="What to write: a .gguf file if MODEL is one, else a folder.")
+    ],
     type: Annotated[
         str,
         typer.Option(

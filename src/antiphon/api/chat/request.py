@@ -127,6 +127,10 @@ class ThinkingWish(Schema):
     budget_tokens: TokenLimit = None
 
 
+# Names of the same field: vLLM's and two that others use.
+THOUGHT_LIMITS = ("thinking_token_budget", "max_thinking_tokens", "thinking_budget")
+
+
 class ChatCompletionRequest(GenerationRequest, ToolRequest):
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
     max_completion_tokens: TokenLimit = None
@@ -136,7 +140,8 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
     thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(
         None, description="The maximum number of tokens of the thought."
     )
-    max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under its other name.")
+    max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under another name.")
+    thinking_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under another name.")
     reasoning_effort: ReasoningEffort | None = Field(
         None, description="xhigh and max: as much as max_tokens allows. No effect on a model that does not think."
     )
@@ -183,9 +188,9 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
         off = self.thinking is not None and self.thinking.type == "disabled"
         if off and self.enable_thinking is None:
             self.enable_thinking = False
-        if self.thinking_budget is None and self.thinking is not None:
+        if self.thought_limit is None and self.thinking is not None:
             self.thinking_token_budget = self.thinking.budget_tokens
-        if self.thinking_budget is None and self.reasoning is not None:
+        if self.thought_limit is None and self.reasoning is not None:
             self.thinking_token_budget = self.reasoning.max_tokens
         return self
 
@@ -197,10 +202,9 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
             raise conflict("max_tokens", "'max_tokens' and 'max_completion_tokens' differ; send one of them.")
         if self.vote and self.stream:
             raise conflict("vote", "'vote' needs all choices complete, so it is not allowed when 'stream' is true.")
-        budgets = {self.thinking_token_budget, self.max_thinking_tokens} - {None}
-        if len(budgets) > 1:
-            message = "'thinking_token_budget' and 'max_thinking_tokens' differ; send one of them."
-            raise conflict("thinking_token_budget", message)
+        given = [name for name in THOUGHT_LIMITS if getattr(self, name) is not None]
+        if len({getattr(self, name) for name in given}) > 1:
+            raise conflict(given[0], f"{' and '.join(map(repr, given))} differ; send one of them.")
         if self.continue_final_message and self.add_generation_prompt:
             message = "'continue_final_message' and 'add_generation_prompt' cannot both be true."
             raise conflict("continue_final_message", message)
@@ -220,9 +224,10 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
         return self.chat_template_kwargs.wants_thinking if self.chat_template_kwargs else None
 
     @property
-    def thinking_budget(self) -> int | None:
-        """The maximum number of tokens of the thought, under either name."""
-        return self.max_thinking_tokens if self.thinking_token_budget is None else self.thinking_token_budget
+    def thought_limit(self) -> int | None:
+        """The maximum number of tokens of the thought, under any of its names."""
+        given = (getattr(self, name) for name in THOUGHT_LIMITS)
+        return next((limit for limit in given if limit is not None), None)
 
     @property
     def wants_thinking(self) -> bool | None:

@@ -49,7 +49,7 @@ def requested_thinking(request: ChatCompletionRequest, *, thinks: bool, loop_gua
         InvalidRequest: the request enables thinking for a model that does not think. A budget or an effort is accepted,
             since it is only a limit.
     """
-    budget, enabled = request.thinking_budget, request.wants_thinking
+    budget, enabled = request.thought_limit, request.wants_thinking
     if budget is None and request.reasoning_effort is not None:
         budget = EFFORTS[request.reasoning_effort]
     is_named = budget is not None or request.reasoning_effort is not None or enabled is False

@@ -242,7 +242,8 @@ class ResponseRequest(Schema):
     thinking_token_budget: Annotated[Integer, Ge(0)] | None = Field(
         None, description="The maximum number of tokens of the thought."
     )
-    max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under its other name.")
+    max_thinking_tokens: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under another name.")
+    thinking_budget: Annotated[Integer, Ge(0)] | None = Field(None, description="The same under another name.")
     enable_thinking: bool | None = Field(None, description="False closes the thought before it begins.")
     loop_guard: bool | None = Field(None, description="Whether to close a thought that repeats itself.")
     continue_final_message: bool | None = Field(

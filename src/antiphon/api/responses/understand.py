@@ -36,7 +36,7 @@ _SAME = (
     *("model", "stream", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "cache_salt", "service_tier"),
     *("return_progress", "max_wait", "timeout", "degrade"),
     *("repetition_penalty", "presence_penalty", "frequency_penalty", "parallel_tool_calls", "continue_final_message"),
-    *("thinking_token_budget", "max_thinking_tokens", "enable_thinking", "loop_guard"),
+    *("thinking_token_budget", "max_thinking_tokens", "thinking_budget", "enable_thinking", "loop_guard"),
 )
 
 _INSTRUCTING = ("system", "developer")

@@ -1,7 +1,7 @@
 """Our arithmetic against float32's over the same weights: SmolLM2, English prose, `transformers` as the judge.
 
-Three windows of 320 tokens, for the time they take: attention begins another segment after 256. `python
-benchmarks/fidelity.py` measures twenty-four windows of 512, and `benchmarks/results/fidelity-smollm2.md` has the results.
+Three windows of 320 tokens, for the time they take: attention begins another segment after 256.
+`python benchmarks/fidelity.py` measures twenty-four windows of 512; `benchmarks/results/fidelity-smollm2.md` has them.
 """
 
 from __future__ import annotations

@@ -160,7 +160,10 @@ async def test_alone_in_a_crowd_preempted_and_after_a_death_the_same(thinker: Re
             _said(await ask(client, **question, max_tokens=48, logprobs=True, top_logprobs=2)) for question in QUESTIONS
         ]
         assert await _ask_all(client) == alone
-    small = ("--kv-cache-tokens", "256", "--prefill-chunk", "7", "--hang-timeout", "600")
+    # Prompts have one block of 32 tokens, and 21 + 48 tokens have three. A cache of three holds two at first, and one
+    # cannot end while the other has a block.
+    assert {completion_tokens for _, completion_tokens, _ in alone} == {48}
+    small = ("--kv-cache-tokens", "96", "--prefill-chunk", "7", "--hang-timeout", "600")
     with real_server(thinking_model, *small) as server:
         async with server.http() as client:
             assert await asked_at_once(server, _ask_all(client), len(QUESTIONS)) == alone

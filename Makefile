@@ -5,8 +5,8 @@ PYTHON ?= python3
 MODEL ?= demo
 HOST ?= 127.0.0.1
 PORT ?= 8000
-# Files of tests run side by side, one more than there are cores: many of them wait for servers to start.
-TEST_PROCESSES ?= $(shell expr $$(nproc) + 1)
+# Files of tests run side by side, three more than there are cores: most of the time they wait for servers and clocks.
+TEST_PROCESSES ?= $(shell expr $$(nproc) + 3)
 # What builds the image: podman, docker or buildah; and further options for it.
 BUILDER ?= $(firstword $(foreach program,podman docker buildah,$(if $(shell command -v $(program)),$(program))))
 IMAGE ?= antiphon

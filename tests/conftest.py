@@ -23,6 +23,44 @@ os.environ["TRITON_INTERPRET"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files that take half a minute or more, in the order in which they begin where processes share the work. Those that
+# mostly wait, for servers, browsers and clocks, are spread among those that compute.
+LONGEST = (
+    "faults/test_alerts_fire.py",
+    "e2e/test_same_under_any_load.py",
+    "on_ray/test_engines_on_ray.py",
+    "proxies/test_streams.py",
+    "page/test_faults.py",
+    "fidelity/test_smollm2.py",
+    "http/test_responsiveness.py",
+    "ops/test_native_sanitizers.py",
+    "http/test_commands.py",
+    "http/test_dashboard.py",
+    "packaging/test_wheel.py",
+    "page/test_looks.py",
+    "ops/gpu/test_served.py",
+    "proxies/test_servers.py",
+    "http/test_bench.py",
+    "proxies/test_several_fronts.py",
+    "fidelity/test_loglikelihoods.py",
+    "e2e/test_clients.py",
+    "ops/test_tiny_models.py",
+    "http/test_reload.py",
+    "faults/test_engine_deaths.py",
+    "e2e/test_thinking.py",
+    "faults/test_several_engines.py",
+    "ops/gpu/test_kernels.py",
+    "ops/test_sampler.py",
+    "page/test_library.py",
+    "faults/test_real_model.py",
+    "page/test_talking.py",
+    "ops/gpu/test_compiled.py",
+    "engine/test_scheduler.py",
+    "ops/test_attention.py",
+    "faults/test_running_server.py",
+)
+
+
 @pytest.fixture(scope="session")
 def demo_model() -> Path:
     """The demo model's file: SmolLM2-135M-Instruct, from ANTIPHON_DEMO_MODEL or from where `make demo` puts it."""
@@ -44,11 +82,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Where processes share the files of tests, long ones go first; else one process is left with one at the end.
 
-    xdist hands files out in this order, given `--no-loadscope-reorder`. Long are files with slow tests, and then those
-    with many.
+    xdist hands files out in this order, given `--no-loadscope-reorder`: first LONGEST, then files with slow tests, then
+    those with many.
     """
     if not hasattr(session.config, "workerinput"):
         return
+    folder = Path(__file__).parent
+    if missing := [name for name in LONGEST if not (folder / name).is_file()]:
+        raise pytest.UsageError(f"LONGEST in {__file__} names files that are not there: {', '.join(missing)}")
+    places = {folder / name: place for place, name in enumerate(LONGEST)}
     counts = Counter(item.path for item in session.items)
     slow = {item.path for item in session.items if item.get_closest_marker("slow")}
-    session.items.sort(key=lambda item: (item.path not in slow, -counts[item.path]))  # stable
+    session.items.sort(  # stable
+        key=lambda item: (places.get(item.path, len(places)), item.path not in slow, -counts[item.path])
+    )

@@ -82,8 +82,8 @@ def choose_devices(
 ) -> tuple[str, ...]:
     """The device of each engine on this machine: "cpu", "interpreter" or "cuda:N".
 
-    `requested` is --device, `engines` the number of engines on it, 0 if none was given, and `named` are the devices that
-    --engines names beside it. `gpus`: those there are; None: looks. Where neither number nor devices are given, there
+    `requested` is --device, `engines` the number of engines on it, 0 if none was given, and `named` are the devices
+    that --engines names beside it. `gpus`: those there are; None: looks. Where neither number nor devices are given, there
     is one engine for each GPU that can be used, and one for another device. "auto" is "cuda" if that can be used, else
     "cpu".
 
@@ -152,7 +152,8 @@ def _check_gpu(requested: str, gpus: Sequence[Gpu]) -> None:
             for i, gpu in chosen.items()
         )
         raise ConfigError(
-            f"device {requested}: {which}; 8.0 or later is needed (A100, RTX 30 or newer); use another GPU or --device cpu"
+            f"device {requested}: {which}; 8.0 or later is needed (A100, RTX 30 or newer); use another GPU or "
+            "--device cpu"
         )
 
 

@@ -15,9 +15,9 @@ import hmac
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from antiphon.errors import ConfigError
+from antiphon.small_files import read_small_file
 
 MAX_KEYS = 1000  # each has its own series in the metrics, and is compared with the key of every request
 SHORT_KEY = 16  # characters; shorter keys can be guessed
@@ -113,13 +113,7 @@ def _lines(flag: str, file: str) -> Iterator[tuple[str, str]]:
     """The entries of a key file with their places. Blank lines and lines that begin with # are skipped."""
     if not file:
         return
-    try:
-        with Path(file).expanduser().open("rb") as opened:
-            content = opened.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{flag} {file} cannot be read: {error.strerror}") from None
-    if len(content) > _MAX_FILE_BYTES:
-        raise ConfigError(f"{flag} {file} has more than {_MAX_FILE_BYTES:,} bytes")
+    content = read_small_file(flag, file, _MAX_FILE_BYTES)
     lines = content.decode("utf-8-sig", "replace").splitlines()
     entries = [(line.strip(), f"{flag} {file}, line {number}") for number, line in enumerate(lines, start=1)]
     entries = [entry for entry in entries if entry[0] and not entry[0].startswith("#")]

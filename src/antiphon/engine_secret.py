@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from antiphon.errors import ConfigError
+from antiphon.small_files import read_small_file
 
-SHORTEST = 16  # characters; who records a handshake can try shorter ones
+SHORTEST = 16  # characters; shorter ones can be guessed from a recorded handshake
 _MAX_BYTES = 4096
 _HOW = "`openssl rand -hex 32` makes a good one"
 
@@ -19,14 +18,7 @@ def read_engine_secret(typed: str, file: str = "") -> str:
     secret, where = typed.strip(), "ANTIPHON_ENGINE_SECRET"
     if file:
         where = f"--engine-secret-file {file}"
-        try:
-            with Path(file).expanduser().open("rb") as opened:
-                content = opened.read(_MAX_BYTES + 1)
-        except OSError as error:
-            raise ConfigError(f"{where} cannot be read: {error.strerror}") from None
-        if len(content) > _MAX_BYTES:
-            raise ConfigError(f"{where} has more than {_MAX_BYTES:,} bytes; {_HOW}")
-        secret = content.decode(errors="replace").strip()
+        secret = read_small_file("--engine-secret-file", file, _MAX_BYTES, _HOW).decode(errors="replace").strip()
         if not secret:
             raise ConfigError(f"{where} is empty; {_HOW}")
     if secret and len(secret) < SHORTEST:

@@ -10,7 +10,7 @@ from http_server import Served, events, joined, serving, text_model
 from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE
 
 from antiphon.api.chat.request import ChatCompletionRequest
-from antiphon.api.chat.thinking import EFFORTS, thinking_wish
+from antiphon.api.chat.thinking import EFFORTS, requested_thinking
 from antiphon.errors import InvalidRequest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -145,10 +145,10 @@ async def test_each_choice_has_the_budget_for_itself_and_is_counted(thinker: Ser
 async def test_a_model_that_does_not_think_is_not_asked_to(fields, param):
     body = ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": "x"}], **fields})
     if param is None:
-        assert thinking_wish(body, thinks=False).is_closed
+        assert requested_thinking(body, thinks=False).is_closed
         return
     with pytest.raises(InvalidRequest, match="does not think") as refused:
-        thinking_wish(body, thinks=False)
+        requested_thinking(body, thinks=False)
     assert refused.value.param == param
 
 
@@ -156,7 +156,7 @@ async def test_a_model_that_does_not_think_is_not_asked_to(fields, param):
 async def test_an_effort_or_a_budget_is_no_wish_for_a_thought(effort):
     for fields in ({"reasoning_effort": effort}, {"thinking_token_budget": 5}, {"max_thinking_tokens": 5}):
         body = ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": "x"}], **fields})
-        thinking_wish(body, thinks=False)
+        requested_thinking(body, thinks=False)
 
 
 async def test_a_thought_in_circles_is_closed_told_and_counted(tmp_path):

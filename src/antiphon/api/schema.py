@@ -73,12 +73,6 @@ class Schema(Checked):
         return self._ignored
 
 
-class Echoed(Schema):
-    """An object that clients may send back as it was returned. Its unknown fields are ignored without being named."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
 @cache
 def _field_names(schema: type[Schema]) -> frozenset[str]:
     """The names that a field may be sent under."""

@@ -165,17 +165,7 @@ def translate_model(arguments: list[str], *, last: bool = False) -> list[str]:
     """`arguments` with the flags that name the model replaced by MODEL, which comes first or last. `-hf REPO --hf-file
     FILE` becomes REPO/FILE.
     """
-    given: dict[str, str] = {}
-    others: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, value = argument.partition("=")
-        if argument == "--":
-            others += [argument, *rest]
-        elif flag in MODEL_FLAGS:
-            given[MODEL_FLAGS[flag]] = value if equals else next(rest, "")
-        else:
-            others.append(argument)
+    given, others = _taken_out(arguments, MODEL_FLAGS)
     if given.get("file"):  # instead of a type after the repository
         given["repo"] = f"{given.get('repo', '').partition(':')[0]}/{given['file']}"
     if not given.get("repo"):
@@ -185,6 +175,14 @@ def translate_model(arguments: list[str], *, last: bool = False) -> list[str]:
 
 def translate_files(arguments: list[str]) -> list[str]:
     """`arguments` with the two flags that name files replaced by IN and OUT, which come first."""
+    given, others = _taken_out(arguments, FILE_FLAGS)
+    if len(given) == 1:
+        raise typer.BadParameter("give both files by flags, -i IN -o OUT, or both without")
+    return [given["in"], given["out"], *others] if given else others
+
+
+def _taken_out(arguments: list[str], flags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The values of some flags, by the names that `flags` has for them, and all other arguments."""
     given: dict[str, str] = {}
     others: list[str] = []
     rest = iter(arguments)
@@ -192,13 +190,11 @@ def translate_files(arguments: list[str]) -> list[str]:
         flag, equals, value = argument.partition("=")
         if argument == "--":
             others += [argument, *rest]
-        elif flag in FILE_FLAGS:
-            given[FILE_FLAGS[flag]] = value if equals else next(rest, "")
+        elif flag in flags:
+            given[flags[flag]] = value if equals else next(rest, "")
         else:
             others.append(argument)
-    if len(given) == 1:
-        raise typer.BadParameter("give both files by flags, -i IN -o OUT, or both without")
-    return [given["in"], given["out"], *others] if given else others
+    return given, others
 
 
 class ModelCommand(EnvironmentCommand):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from antiphon.commands.aliases import ALIASES, translate
 from antiphon.errors import ConfigError
+from antiphon.small_files import read_small_file
 
 _MAX_BYTES = 1 << 20
 _MODEL = "model"
@@ -62,13 +62,7 @@ def _options(context: typer.Context) -> dict[str, Any]:
 
 
 def _table(file: str) -> dict[str, Any]:
-    try:
-        with Path(file).expanduser().open("rb") as opened:
-            content = opened.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"--config {file} cannot be read: {error.strerror}") from None
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"--config {file} has more than {_MAX_BYTES:,} bytes")
+    content = read_small_file("--config", file, _MAX_BYTES)
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask, fake_config
 
-from antiphon.engine.worker.drafting import MOST, Draft, Drafting
+from antiphon.engine.worker.accuracy import NUM_SLOTS, Draft, TokenTable, slots_of
+from antiphon.engine.worker.drafting import MOST, Drafting
 from antiphon.engine.worker.drafts import (
     BYTES_PER_TOKEN,
     MAX_OWN_TOKENS,
@@ -83,8 +84,8 @@ def test_an_index_of_a_long_text_is_small_and_made_in_pieces():
         assert found > 150  # the others share their slot with a later place
 
 
-def test_all_indexes_together_take_at_most_ten_mebibytes():
-    assert (MAX_OWN_TOKENS + MAX_RECENT_TOKENS) * BYTES_PER_TOKEN <= 10 << 20
+def test_all_tables_together_take_at_most_ten_mebibytes():
+    assert (MAX_OWN_TOKENS + MAX_RECENT_TOKENS) * BYTES_PER_TOKEN + TokenTable().num_bytes <= 10 << 20
 
 
 def test_a_place_that_another_run_shares_is_not_taken_for_a_guess(monkeypatch):
@@ -202,6 +203,27 @@ def test_a_guess_after_a_longer_run_is_believed_more():
     assert drafting.lengths([Draft(0, 8, [False] * 8)], 1, 512) == [8]
 
 
+def test_what_was_right_or_wrong_after_the_same_words_is_believed_more_than_the_length_of_the_match():
+    """Where a form is filled, labels are copied rightly and values wrongly; both have as much before them."""
+    drafting, label, value = learned({1: 1.0, 5: 1.4, 13: 2.2}), [10, 11, 12, 13], [20, 21, 22, 23]
+    for _ in range(40):
+        for known, token_ids, num_right in (([1, 2], label, 4), ([3, 4], value, 0)):
+            draft = Draft(0, 4, [False] * 4, slots_of("", known, token_ids))
+            drafting.observe(draft, 4, num_right)
+    assert drafting.lengths([Draft(1, 4, [False] * 4, slots_of("", [1, 2], label))], 1, 512) == [4]
+    assert drafting.lengths([Draft(1, 4, [False] * 4, slots_of("", [3, 4], value))], 1, 512) == [0]
+
+
+def test_slots_depend_on_the_token_the_two_before_it_and_the_salt():
+    slots = slots_of("", [9, 1, 2], [3, 4, 5])
+    assert slots == slots_of("", [8, 1, 2], [3, 4, 5])
+    assert all(slot < NUM_SLOTS for slot in slots)
+    assert slots[1:] == slots_of("", [7, 2, 3], [4, 5])
+    assert slots[0] != slots_of("", [8, 2], [3])[0] != slots_of("", [2], [3])[0]
+    assert slots != slots_of("ann", [9, 1, 2], [3, 4, 5])
+    assert slots_of("", [1], []) == []
+
+
 def test_one_slow_step_does_not_keep_its_number_of_rows_from_being_tried():
     costs = learned({1: 1.0, 2: 1.05, 3: 1.1, 5: 1.2}).costs
     costs.observe(4, 9.0)
@@ -209,6 +231,18 @@ def test_one_slow_step_does_not_keep_its_number_of_rows_from_being_tried():
     for _ in range(20):
         costs.observe(4, 1.15)
     assert costs.predict(4) == pytest.approx(1.15, rel=0.05)
+
+
+def test_a_number_of_rows_that_was_measured_while_the_machine_was_slow_is_tried_again_when_it_is_fast():
+    """A throttled machine makes all steps slower; drafts are worth as much as before."""
+    drafting = learned({})
+    for speed, num_steps in ((2.0, 40), (1.0, 60)):
+        for step in range(num_steps):
+            rows = (1, 3, 5)[step % 3] if speed == 2.0 else 1
+            drafting.costs.observe(rows, speed * (4.0 + rows))
+    assert drafting.costs.predict(1) == pytest.approx(5.0, rel=0.05)
+    assert drafting.costs.predict(3) == pytest.approx(7.0, rel=0.1)
+    assert drafting.costs.predict(5) == pytest.approx(9.0, rel=0.1)
 
 
 def test_costs_of_rows_that_were_not_measured_lie_on_a_line_through_the_others():

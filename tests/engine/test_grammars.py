@@ -11,7 +11,8 @@ from grammars import json_grammar, lark, matcher_of, spelled, tiny_vocabulary
 from loads import EngineInMemory, ask
 from schemas import problem, random_schema
 
-from antiphon.engine.worker.drafting import Draft, Drafting
+from antiphon.engine.worker.accuracy import Draft
+from antiphon.engine.worker.drafting import Drafting
 from antiphon.engine.worker.speculation import Speculation
 from antiphon.grammar.matcher import Matcher
 from antiphon.request import FinishReason, GenerateRequest, Grammar, GrammarKind, ThinkingLimit

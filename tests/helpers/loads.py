@@ -10,8 +10,9 @@ from grammars import matcher_of
 
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.engine.budget import StepBudget
+from antiphon.engine.worker.accuracy import Draft
 from antiphon.engine.worker.blocks import BlockPool
-from antiphon.engine.worker.drafting import Draft, Drafting
+from antiphon.engine.worker.drafting import Drafting
 from antiphon.engine.worker.drafts import Guess, Memory
 from antiphon.engine.worker.scheduler import Scheduler, SchedulerLimits
 from antiphon.engine.worker.sequence import Sequence as Generated

@@ -1,9 +1,9 @@
-"""Several tokens of a sequence in one step: adds drafts to a plan, and counts what the model confirmed.
+"""Computes several tokens of a sequence in one step: adds drafts to a plan, and counts those that were right.
 
 Each drafted token is computed like a known one, and the token after it is drawn as it would be without drafts, with
-its own random numbers, masks, penalties and biases. A draft is right as far as it equals what was drawn; what comes
-after the first wrong token is dropped. So the tokens of every request, and their log-probabilities, are those without
-drafts.
+its own random numbers, masks, penalties and biases. A drafted token is right if it equals the token that was drawn.
+Everything after the first wrong one is dropped. So the tokens of every request, and their log-probabilities, are the
+same with and without drafts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from antiphon.engine.worker.drafting import MOST, Draft, Drafting
+from antiphon.engine.worker.accuracy import Draft, slots_of
+from antiphon.engine.worker.drafting import MOST, Drafting
 from antiphon.engine.worker.drafts import Memory
 from antiphon.engine.worker.sequence import Proposal
 from antiphon.engine.worker.sequence import Sequence as Generated
@@ -25,12 +26,12 @@ class SpeculationCounts:
     num_drafted_tokens: int = 0  # verified
     num_accepted_tokens: int = 0
     saved_seconds: float = 0.0  # what the accepted tokens would have cost as steps of their own, estimated
-    spent_seconds: float = 0.0  # by how much drafts made their steps longer, estimated
+    spent_seconds: float = 0.0  # by how much steps with drafts took longer, estimated
 
 
 @dataclass(slots=True)
 class _Guessed:
-    """A sequence and the tokens that may come next."""
+    """A sequence, and tokens that may come next."""
 
     sequence: Generated
     draft: Draft
@@ -58,22 +59,22 @@ class Speculation:
     ) -> None:
         """Draft for a step in which these sequences compute their last token, and nothing else is computed.
 
-        `most_of` says for how many of a wished number of tokens a sequence has room.
+        `most_of` returns how many of a number of drafted tokens there is room for in a sequence.
         """
         self._drafts = {}
         self._num_decoding = len(sequences)
         if not sequences or not self._drafting.may_pay(len(sequences)):
             return
         guessed = [self._guess(sequence) for sequence in sequences]
-        wished = self._lengths([each.draft for each in guessed])
+        lengths = self._lengths([each.draft for each in guessed])
         found: list[tuple[Generated, Draft, Proposal]] = []
-        for each, length in zip(guessed, wished, strict=True):  # a grammar's masks are made for no more than these
+        for each, length in zip(guessed, lengths, strict=True):  # a grammar's masks are computed for these only
             proposal = each.sequence.propose(iter(each.token_ids), length, MOST, eos_token_ids, context_length)
             if proposal.token_ids:
-                draft = Draft(each.sequence.sequence_id, each.draft.run, proposal.is_decided)
+                draft = self._draft(each.sequence, each.draft.run, proposal.token_ids, proposal.is_decided)
                 found.append((each.sequence, draft, proposal))
         lengths = [len(proposal.token_ids) for _, _, proposal in found]
-        if any(True in draft.is_decided for _, draft, _ in found):  # there may be more than was wished, all certain
+        if any(True in draft.is_decided for _, draft, _ in found):  # these may be longer, by tokens that are certain
             lengths = self._lengths([draft for _, draft, _ in found])
         for (sequence, draft, proposal), length in zip(found, lengths, strict=True):
             if length and (length := most_of(sequence, length)):
@@ -90,7 +91,7 @@ class Speculation:
         return bool(self._drafts)
 
     def observe_step(self, num_rows: int, seconds: float) -> None:
-        """Learn from the step that was computed; `seconds` include what comes between steps."""
+        """Learn from the step that was computed. `seconds` includes the time since the step before."""
         if not self._num_decoding:
             return
         if self._drafts:
@@ -115,10 +116,14 @@ class Speculation:
         self._drafting.forget(sequence.sequence_id)
 
     def _guess(self, sequence: Generated) -> _Guessed:
-        """What may come next, whether a grammar allows it or not."""
+        """Tokens that may come next. A grammar may not allow them."""
         guess = self._memory.guess(sequence.sequence_id, sequence.request.cache_salt, sequence.token_ids)
         token_ids = list(islice(guess.token_ids, MOST))
-        return _Guessed(sequence, Draft(sequence.sequence_id, guess.run, [False] * len(token_ids)), token_ids)
+        return _Guessed(sequence, self._draft(sequence, guess.run, token_ids, [False] * len(token_ids)), token_ids)
+
+    def _draft(self, sequence: Generated, run: int, token_ids: Sequence[int], is_decided: list[bool]) -> Draft:
+        slots = slots_of(sequence.request.cache_salt, sequence.token_ids, token_ids)
+        return Draft(sequence.sequence_id, run, is_decided, slots)
 
     def _lengths(self, drafts: Sequence[Draft]) -> list[int]:
         return self._drafting.lengths(drafts, self._num_decoding, self._max_rows)

@@ -29,7 +29,8 @@ from record import record
 
 from antiphon import Engine
 from antiphon.config import EngineConfig
-from antiphon.engine.worker.drafting import MOST, Draft, Drafting
+from antiphon.engine.worker.accuracy import Draft
+from antiphon.engine.worker.drafting import MOST, Drafting
 from antiphon.engine.worker.drafts import Memory
 from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.request import SamplingParams

@@ -29,8 +29,9 @@ def pipe() -> Iterator[tuple[int, int]]:
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
     yield read_end, write_end
-    for fd in (read_end, write_end):
-        os.close(fd)
+    os.close(read_end)
+    # A thread may still have lines to write: its number must not become that of the next test's pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), write_end)
 
 
 def record(text: str, *arguments: object) -> logging.LogRecord:

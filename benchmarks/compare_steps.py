@@ -5,8 +5,12 @@
     python benchmarks/compare_steps.py MODEL.gguf /tmp/before . [--users 1,8,32] [--json OUT]
 
 Each version is a checkout with a `.venv` and runs in a process of its own, with its own `benchmarks/steps.py`. Both
-load the model once and then take turns, a step each, in the order A B B A: a machine whose speed drifts drifts for
-both. Each ratio is that of two neighbouring steps; the table shows their median and the middle half of them.
+load the model once and then take turns in the order A B B A: a machine whose speed drifts drifts for both. A turn is
+three steps, of which the first is not counted: the process has slept, and the system may wake two of its threads on one
+core. Each ratio is that of two neighbouring turns; the table shows their median and the middle half of them.
+
+Each process has its own pages, and some are read faster than others: compare a version with itself, or in the other
+order, before you believe a few percent.
 """
 
 from __future__ import annotations
@@ -33,8 +37,10 @@ steps.write_every_block(runner)
 print(json.dumps([[case.users, case.context, case.tokens] for case in cases]), flush=True)
 for line in sys.stdin:
     case = cases[int(line)]
-    case.run(runner)
-    print(json.dumps({"step": case.seconds[-1], **case.parts[-1]}), flush=True)
+    for _ in range(3):
+        case.run(runner)
+    steps_of_turn = [{"step": case.seconds[-i], **case.parts[-i]} for i in (1, 2)]
+    print(json.dumps({part: sum(step[part] for step in steps_of_turn) / 2 for part in steps_of_turn[0]}), flush=True)
 """
 
 
@@ -50,7 +56,7 @@ class Version:
         self.cases: list[list[int]] = self._read()
 
     def step(self, case: int) -> dict[str, float]:
-        """Seconds of a step and of its parts."""
+        """Seconds of a step of one turn, and of its parts: means."""
         assert self._process.stdin
         self._process.stdin.write(f"{case}\n")
         self._process.stdin.flush()
@@ -71,7 +77,7 @@ class Version:
 
 
 def compare(versions: list[Version], rounds: int) -> list[dict[str, Any]]:
-    """Every case `rounds` times with each version, after once that does not count."""
+    """Every case for `rounds` turns with each version, after one that does not count."""
     seconds: list[list[list[dict[str, float]]]] = [[[], []] for _ in versions[0].cases]
     for number in range(rounds + 1):
         for case, both in enumerate(seconds):

@@ -22,7 +22,8 @@ SEGMENT = 256  # positions
 HALF_COST = PART_COST = 0.05  # as in native/work_split.cpp
 LEAST_PART_ROWS = 16
 CORRECTED_PANELS = 64  # of the head
-ATTENTION_TASKS = 4  # for each thread
+ATTENTION_TASKS = 4  # for each thread: with fewer, sequences are cut into parts
+ATTENTION_PARTS = 16  # for each thread, then
 PARTS = ("linear", "attention", "head", "sampling", "rest")
 
 
@@ -134,7 +135,7 @@ def attention_tasks(step: Step, kv_heads: int, threads: int) -> tuple[float, ...
     ]
     wanted, segments = ATTENTION_TASKS * threads, kv_heads * sum(tiles)
     is_few = threads > 1 and len(tiles) * kv_heads < wanted
-    part = -(-segments // wanted) if is_few else segments
+    part = -(-segments // (ATTENTION_PARTS * threads)) if is_few else segments
     tasks: list[float] = []
     for count in tiles:
         parts = -(-count // part) if count > part else 1

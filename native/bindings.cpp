@@ -95,10 +95,11 @@ struct PyStoredMatrix {
 
 using ProgressCounter = nb::ndarray<uint64_t, nb::shape<1>, nb::c_contig, nb::device::cpu>;
 
-// Threads and kernels, shared by packing and by programs; and the counter that packing moves.
+// Threads and kernels, shared by packing and by programs; the counter that packing moves, and the memory of matrices.
 struct Device {
   const Kernels& kernels;
   std::shared_ptr<ThreadPool> pool;
+  std::shared_ptr<Arena> arena = std::make_shared<Arena>();
   std::optional<ProgressCounter> counter;  // keeps its memory alive
 
   Device(const std::string& instruction_set, int threads, std::optional<ProgressCounter> progress_counter)
@@ -112,7 +113,7 @@ struct Device {
     std::vector<StoredMatrix> stored;
     for (const PyStoredMatrix& part : parts) stored.push_back(part.matrix);
     nb::gil_scoped_release release;
-    return std::make_shared<PackedMatrix>(stored, interleave, *pool, progress());
+    return std::make_shared<PackedMatrix>(stored, interleave, *pool, progress(), arena.get());
   }
 
   // The blocks, their error and the matrix' norm.

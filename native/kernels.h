@@ -50,7 +50,11 @@ struct PackedView {
   const uint8_t* codes;
   const uint16_t* scales;
   const uint16_t* mins;  // or null
-  int64_t ahead = 0;     // bytes from a group's codes to what is prefetched with it; 0: the next groups of this panel
+  // What is prefetched while the panel is multiplied: `fetch_bytes` from `fetch` on with each group, a multiple of 64;
+  // kNextGroups: the panel's own next groups and those of the panel after it.
+  static constexpr int64_t kNextGroups = -1;
+  const uint8_t* fetch = nullptr;
+  int64_t fetch_bytes = kNextGroups;
 };
 
 static inline int64_t group_code_bytes(WeightFormat format) {  // of one group of one panel
@@ -82,10 +86,10 @@ struct KvLayer {
   uint8_t* kv_head_data(int64_t block, int64_t kv_head) const {
     return base + block * block_stride + kv_head * kv_head_bytes();
   }
-  // `ahead`: PackedView.
-  PackedView key_panel(const uint8_t* keys, int64_t ahead) const {
+  // `fetch` and `fetch_bytes`: PackedView.
+  PackedView key_panel(const uint8_t* keys, const uint8_t* fetch, int64_t fetch_bytes) const {
     const auto* scales = reinterpret_cast<const uint16_t*>(keys + vector_bytes());
-    return {WeightFormat::kW8, kBlockTokens, head_dim, 128, keys, scales, nullptr, ahead};
+    return {WeightFormat::kW8, kBlockTokens, head_dim, 128, keys, scales, nullptr, fetch, fetch_bytes};
   }
   // V's scales belong to its tokens, the values of k.
   const uint16_t* value_scales_of(const uint8_t* values) const {  // [32 tokens]

@@ -38,7 +38,8 @@ bool is_finite_half(uint16_t bits) { return (bits & 0x7C00u) != 0x7C00u; }
 
 }  // namespace
 
-PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool, Progress progress)
+PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool, Progress progress,
+                           Arena* arena)
     : interleaved_(interleave) {
   if (parts.empty()) throw std::invalid_argument("a matrix needs at least one part");
   columns_ = parts[0].columns;
@@ -56,9 +57,10 @@ PackedMatrix::PackedMatrix(const std::vector<StoredMatrix>& parts, bool interlea
   zero_point_ = any_wide ? 128 : 8;
   if (from_zero) zero_point_ = 0;
   const size_t groups = static_cast<size_t>(num_panels()) * static_cast<size_t>(columns_ / kGroup);
-  codes_ = Memory(groups * static_cast<size_t>(group_code_bytes(format_)), Pages::kHuge);
-  scales_ = Memory(groups * kPanel * sizeof(uint16_t), Pages::kHuge);
-  if (has_mins) mins_ = Memory(groups * kPanel * sizeof(uint16_t), Pages::kHuge);
+  const auto allocate = [arena](size_t bytes) { return arena ? arena->allocate(bytes) : Memory(bytes, Pages::kHuge); };
+  codes_ = allocate(groups * static_cast<size_t>(group_code_bytes(format_)));
+  scales_ = allocate(groups * kPanel * sizeof(uint16_t));
+  if (has_mins) mins_ = allocate(groups * kPanel * sizeof(uint16_t));
   std::atomic<bool> finite{true};
   pool.run(num_panels(), [&](int64_t panel, int) {
     if (!pack_panel(parts, panel)) finite = false;

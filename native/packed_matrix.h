@@ -17,9 +17,10 @@ namespace antiphon {
 class PackedMatrix {
  public:
   // Rows of the parts one after the other or, interleaved (two parts of equal shape, rows a multiple of 32), panels of
-  // 32 in turn. Throws std::invalid_argument when the parts do not fit together or hold a scale that is not finite.
+  // 32 in turn. The memory is the arena's, if there is one. Throws std::invalid_argument when the parts do not fit
+  // together or hold a scale that is not finite.
   PackedMatrix(const std::vector<StoredMatrix>& parts, bool interleave, ThreadPool& pool,
-               Progress progress = Progress());
+               Progress progress = Progress(), Arena* arena = nullptr);
 
   PackedView view() const;
   size_t bytes() const { return codes_.bytes() + scales_.bytes() + mins_.bytes(); }

@@ -20,7 +20,9 @@ constexpr int64_t group_stride(int64_t rows) {
   return rows <= kRowChunk ? rows : (chunks | 1) * kRowChunk;
 }
 
-constexpr int64_t kTasksPerThread = 4;  // of attention, so that threads end at about the same time
+// Of attention: so many tasks a thread are enough for threads to end at about the same time where sequences are shared
+// out whole, and parts of one are so small that the last one ends soon after the others.
+constexpr int64_t kTasksPerThread = 4, kPartsPerThread = 16;
 
 // For the states of tiles that several threads share: 63 segments of 12 heads of 128 take 0.4 MiB, and there are fewer
 // than kTasksPerThread such tiles a thread.
@@ -339,7 +341,7 @@ void Program::share_attention() {
   int64_t segments = 0;
   for (const TokenTile& tile : tiles_) segments += heads * tile_of(tile, 0, nullptr).num_segments();
   const bool few = pool_->size() > 1 && std::ssize(tiles_) * heads < wanted;
-  const int64_t part = few ? (segments + wanted - 1) / wanted : segments;
+  const int64_t parts = kPartsPerThread * pool_->size(), part = few ? (segments + parts - 1) / parts : segments;
   int64_t used = 0;
   attention_tasks_.clear();
   for (int64_t i = 0; i < std::ssize(tiles_); ++i) {

@@ -250,7 +250,8 @@ static void multiply_rest(const PackedView& matrix, int64_t panel, Halves halves
 static void multiply(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in, int64_t first_row,
                      int64_t num_rows, float* out) {
   const int64_t groups = whole_groups(matrix);
-  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups;
+  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups &&
+                        matrix.fetch_bytes == PackedView::kNextGroups;  // the others are attention's
   if (!worth_it || !can_prepare_lines(matrix))
     return multiply_by_vectors(matrix, panel, halves, in, first_row, num_rows, out);
   const RowTiles rows(num_rows);

@@ -59,15 +59,11 @@ struct Codes {
 
   const uint8_t* codes;
   int64_t half_bytes;  // of half a group
-  int64_t ahead;       // bytes from a group's codes to those that are prefetched with them
   WeightFormat format;
   bool is_signed;
 
   Codes(const PackedView& matrix, int64_t panel)
-      : half_bytes(group_code_bytes(matrix.format) / 2),
-        ahead(matrix.ahead ? matrix.ahead : kFetchAhead * 2 * half_bytes),
-        format(matrix.format),
-        is_signed(has_signed_lines(matrix)) {
+      : half_bytes(group_code_bytes(matrix.format) / 2), format(matrix.format), is_signed(has_signed_lines(matrix)) {
     codes = matrix.codes + panel * (matrix.columns / kGroup) * 2 * half_bytes;
   }
 
@@ -84,7 +80,7 @@ struct Codes {
 
   // Prefetches codes of half a group, kFetchAhead groups later, into the second-level cache.
   __attribute__((always_inline)) void prefetch(int64_t half) const {
-    const char* packed = reinterpret_cast<const char*>(codes + half * half_bytes + ahead);
+    const char* packed = reinterpret_cast<const char*>(codes + (half + 2 * kFetchAhead) * half_bytes);
     for (int64_t line = 0; line < 4; ++line) _mm_prefetch(packed + line * kLineBytes, _MM_HINT_T1);
     if (format == WeightFormat::kW8)
       for (int64_t line = 4; line < 8; ++line) _mm_prefetch(packed + line * kLineBytes, _MM_HINT_T1);

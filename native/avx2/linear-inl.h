@@ -151,10 +151,13 @@ static void multiply_groups(const PackedView& matrix, int64_t panel, int64_t fir
   Group group;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
     // gcc would remove a function that only prefetches.
-    if (next.far)
-      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + next.bytes + i);
-    else
-      for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + next.bytes + i);
+    if (matrix.fetch_bytes != PackedView::kNextGroups) {
+      for (int64_t i = 0; i < matrix.fetch_bytes; i += 64) prefetch_far(matrix.fetch + g * matrix.fetch_bytes + i);
+    } else {
+      if (next.is_near)  // first, as those from memory would hold it up
+        for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + next.near_bytes + i);
+      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + next.far_bytes + i);
+    }
     prepare<Product, HasMins, Halves>(matrix, panel, first_half, in, g, first_row, Rows ? Rows : num_rows, group);
     group.lines = packed;
     if constexpr (Rows > 0) {
@@ -227,7 +230,6 @@ struct ScalesOfOne {
 // Attention's second product, as in ../generic/linear-inl.h: `values` as a panel of one group.
 static inline void multiply_values(const uint8_t* values, const QuantizedRows& weights, int64_t rows, float* out) {
   static constexpr ScalesOfOne ones;
-  constexpr int64_t kBytes = kPanel * kGroup;  // ahead is the head's next panel of values
-  const PackedView view{WeightFormat::kW8, kPanel, kGroup, 128, values, ones.halves, nullptr, kBytes};
+  const PackedView view{WeightFormat::kW8, kPanel, kGroup, 128, values, ones.halves, nullptr, nullptr, 0};
   linear_panel(view, 0, weights, 0, rows, out);
 }

@@ -9,10 +9,13 @@
 #include "attention_half-inl.h"
 
 // Scores against K in int8: a product of the quantized queries with a panel, a query's planes added.
-static inline void score_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv) {
+static inline void score_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv, NextBlock& next) {
+  constexpr int64_t kFetchBytes = 512;  // with each group: about a quarter of the next block in all
+  const int64_t fetch_bytes = next.at < next.end ? kFetchBytes : 0;
   float* products = s.planes == 1 ? s.weights : s.products;
   for (int64_t i = 0; i < s.rows * s.planes * kBlockTokens; i += 16) store(products + i, set1(0.0f));
-  linear_panel(kv.key_panel(block.keys, block.ahead()), 0, s.quantized_queries, 0, s.rows * s.planes, products);
+  linear_panel(kv.key_panel(block.keys, next.at, fetch_bytes), 0, s.quantized_queries, 0, s.rows * s.planes, products);
+  next.at += kv.head_dim / kGroup * fetch_bytes;
   if (s.planes == 1) return;
   for (int64_t row = 0; row < s.rows; ++row)
     for (int64_t lane = 0; lane < kBlockTokens; lane += 16) {
@@ -98,12 +101,14 @@ static inline void soften_row(const AttentionScratch& s, int64_t row, int64_t vi
 }
 
 // The rows' weights times the scales of V's tokens, in int8. Slots without a token hold anything.
-static inline void quantize_weights(const AttentionScratch& s, const BlockView& block, const uint16_t* scales) {
+static inline void quantize_weights(const AttentionScratch& s, const BlockView& block, const uint16_t* scales,
+                                    NextBlock& next) {
   const F32 zero = set1(0.0f);
   const F32 left = select(first_lanes(block.tokens), load_half(scales), zero);
   const F32 right = select(first_lanes(block.tokens > 16 ? block.tokens - 16 : 0), load_half(scales + 16), zero);
   for (int64_t row = 0; row < s.rows; ++row) {
     const float* weights = s.weights + row * kBlockTokens;
+    next.fetch(s.lines_quantized);
     quantize_into(mul(load(weights), left), mul(load(weights + 16), right), s.quantized_weights, row, 0);
   }
 }
@@ -116,41 +121,46 @@ static inline void correct_outputs(const AttentionScratch& s, int64_t dim) {
 }
 
 // The outputs with V in int8: products of the weights with V's panels.
-static inline void accumulate_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv) {
-  quantize_weights(s, block, kv.value_scales_of(block.values));
-  if (block.next) {
-    for (int64_t i = 0; i < 2 * kv.key_scales(); i += 64) prefetch_far(block.next + kv.vector_bytes() + i);
-    prefetch_far(block.next + kv.values_at() + kv.vector_bytes());
-  }
+static inline void accumulate_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv,
+                                   NextBlock& next) {
+  quantize_weights(s, block, kv.value_scales_of(block.values), next);
   correct_outputs(s, kv.head_dim);
-  for (int64_t panel = 0; panel < kv.head_dim / kPanel; ++panel) {
+  const int64_t panels = kv.head_dim / kPanel, lines = (next.end - next.at) / 64;
+  for (int64_t panel = 0; panel < panels; ++panel) {
     const uint8_t* codes = block.values + panel * kPanel * kBlockTokens;
-    if (block.next)
-      for (int64_t i = 0; i < kPanel * kBlockTokens; i += 64) prefetch_far(codes + block.ahead() + i);
+    next.fetch(panel + 1 < panels ? lines / panels : lines);
     multiply_values(codes, s.quantized_weights, s.rows * s.planes, s.output(0, panel * kPanel));
   }
 }
 
 // All rows against a block; rows are (token, head) pairs, heads fastest. The first token sees `first_visible` of it.
-static inline void attend_block(const AttentionScratch& s, const BlockView& block, const KvLayer& kv,
+static inline void attend_block(const AttentionScratch& s, const BlockView& block, NextBlock next, const KvLayer& kv,
                                 const AttentionShape& shape, const KeyBias& bias, int64_t first_visible) {
   const bool half = kv.type == KvType::kHalf;
-  half ? score_half(s, block, kv.head_dim) : score_int8(s, block, kv);
+  half ? score_half(s, block, kv.head_dim) : score_int8(s, block, kv, next);
   if (bias.num_pairs) add_bias_scores(s, shape, bias, block.start);
-  for (int64_t row = 0; row < s.rows; ++row) soften_row(s, row, first_visible + row / shape.query_heads_per_kv());
-  half ? accumulate_half(s, block, kv.head_dim) : accumulate_int8(s, block, kv);
+  for (int64_t row = 0; row < s.rows; ++row) {
+    next.fetch(s.lines_softened);
+    soften_row(s, row, first_visible + row / shape.query_heads_per_kv());
+  }
+  half ? accumulate_half(s, block, kv.head_dim, next) : accumulate_int8(s, block, kv, next);
 }
 
 // The block that begins at position `start`, of a sequence that is looked at up to `last`.
 static inline BlockView block_at(const SequenceView& sequence, const KvLayer& kv, int64_t kv_head, int64_t start,
                                  int64_t last) {
-  const int32_t* number = sequence.block_table + start / kBlockTokens;
-  const uint8_t* keys = kv.kv_head_data(*number, kv_head);
+  const uint8_t* keys = kv.kv_head_data(sequence.block_table[start / kBlockTokens], kv_head);
   const int64_t present = last - start + 1;
-  const bool more = present > kBlockTokens;
-  const uint8_t* next = more ? kv.kv_head_data(number[1], kv_head) : nullptr;
-  const int64_t next_bytes = kv.vector_bytes() / (kv.head_dim / kPanel);
-  return {keys, keys + kv.values_at(), start, more ? kBlockTokens : present, next, next_bytes};
+  return {keys, keys + kv.values_at(), start, present > kBlockTokens ? kBlockTokens : present};
+}
+
+// The block after it.
+static inline NextBlock block_after(const SequenceView& sequence, const KvLayer& kv, int64_t kv_head, int64_t start,
+                                    int64_t last) {
+  const int64_t next = start + kBlockTokens;
+  if (next > last) return {nullptr, nullptr};
+  const uint8_t* keys = kv.kv_head_data(sequence.block_table[next / kBlockTokens], kv_head);
+  return {keys, keys + kv.kv_head_bytes()};
 }
 
 // 16 columns of a row's output, its planes added.
@@ -185,7 +195,8 @@ static inline void attend_segment(const AttentionScratch& s, const AttentionTile
   const int64_t last = tile.last_position(), end = (segment + 1) * kSegmentTokens;
   for (int64_t start = segment * kSegmentTokens; start <= last && start < end; start += kBlockTokens) {
     const BlockView block = block_at(tile.sequence, kv, tile.kv_head, start, last);
-    attend_block(s, block, kv, shape, bias, tile.first_position() - start + 1);
+    const NextBlock next = block_after(tile.sequence, kv, tile.kv_head, start, last);
+    attend_block(s, block, next, kv, shape, bias, tile.first_position() - start + 1);
   }
 }
 
@@ -233,7 +244,7 @@ static inline void quantize_outputs(const AttentionState& state, const Attention
 static void attend(const AttentionTile& tile, const SegmentRange& segments, const AttentionShape& shape,
                    const KvLayer& kv, const KeyBias& bias, float* states, const QuantizedRows& out, float* scratch) {
   const int64_t rows = tile.tokens() * shape.query_heads_per_kv(), dim = shape.head_dim;
-  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1);
+  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1, kv.kv_head_bytes() / 64);
   take_queries(s, tile, shape, kv, bias);
   const AttentionState folded(s.folded_state, rows, dim), later(s.segment_state, rows, dim);
   for (int64_t segment = segments.first; segment < segments.end; ++segment) {

@@ -78,9 +78,10 @@ static inline void accumulate_rows(const AttentionScratch& s, const Values& valu
 
 template <class Values>
 static inline void accumulate_values(const AttentionScratch& s, const BlockView& block, const Values& values,
-                                     int64_t dim) {
+                                     int64_t dim, NextBlock& next) {
+  const int64_t lines = (next.end - next.at) / 64 / (dim / kPanel);
   for (int64_t d = 0; d < dim; d += kPanel) {
-    block.fetch_next(d / kPanel);
+    next.fetch(lines);
     int64_t row = 0;
     for (; row + kAttendRows <= s.rows; row += kAttendRows)
       accumulate_rows<kAttendRows>(s, values, row, d, dim, block.tokens);
@@ -91,9 +92,9 @@ static inline void accumulate_values(const AttentionScratch& s, const BlockView&
 }
 
 // With more rows than one tile has, V is widened once for all of them.
-static inline void accumulate_half(const AttentionScratch& s, const BlockView& block, int64_t dim) {
+static inline void accumulate_half(const AttentionScratch& s, const BlockView& block, int64_t dim, NextBlock& next) {
   const HalfValues values{reinterpret_cast<const uint16_t*>(block.values)};
-  if (s.rows <= kAttendRows) return accumulate_values(s, block, values, dim);
+  if (s.rows <= kAttendRows) return accumulate_values(s, block, values, dim, next);
   for (int64_t i = 0; i < block.tokens * dim; i += 16) store(s.values + i, values.at(i));
-  accumulate_values(s, block, FloatValues{s.values}, dim);
+  accumulate_values(s, block, FloatValues{s.values}, dim, next);
 }

@@ -13,6 +13,7 @@ struct AttentionState {
 // the outputs: 1 with a pool in half precision, where nothing is.
 struct AttentionScratch {
   int64_t rows, planes;
+  int64_t lines_softened, lines_quantized;  // of the next block, prefetched with each row's softmax and quantization
   float *keys, *values;  // with half precision, one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
   float* queries;        // [rows][head_dim]
   float* outputs;        // [head_dim / 32][rows * planes][32]
@@ -26,8 +27,12 @@ struct AttentionScratch {
   // num_pairs are in use: for position 0, and for a block's first position, with the cosines and sines of that.
   float *bias_terms, *block_bias_terms, *block_cosines, *block_sines;
 
-  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_planes)
-      : rows(num_rows), planes(num_planes) {
+  // `block_lines`: cache lines of a block of a KV head.
+  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_planes, int64_t block_lines)
+      : rows(num_rows),
+        planes(num_planes),
+        lines_softened((block_lines / 3 + num_rows - 1) / num_rows),
+        lines_quantized((block_lines / 6 + num_rows - 1) / num_rows) {
     const auto carve = [&memory](int64_t floats) {
       float* start = memory;
       memory += floats;
@@ -66,17 +71,20 @@ struct AttentionScratch {
   }
 };
 
+// The KV head's next block, which is prefetched while the one before is computed. Its lines are requested evenly over
+// all of that work: the first-level cache can wait for few of them at once, and then has no room for what is computed
+// with.
+struct NextBlock {
+  const uint8_t *at, *end;  // what is not prefetched yet
+
+  void fetch(int64_t lines) {
+    for (; lines > 0 && at < end; --lines, at += 64) prefetch_far(at);
+  }
+};
+
 // One block of one KV head.
 struct BlockView {
   const uint8_t *keys, *values;
-  int64_t start;        // the position of its first token
-  int64_t tokens;       // that it holds
-  const uint8_t* next;  // K of the block after it, or null
-  int64_t next_bytes;   // to be fetched from there for each 32 columns of this one's V
-
-  int64_t ahead() const { return next ? next - keys : 0; }
-  void fetch_next(int64_t panel) const {
-    if (next)
-      for (int64_t i = 0; i < next_bytes; i += 64) prefetch_far(next + panel * next_bytes + i);
-  }
+  int64_t start;   // the position of its first token
+  int64_t tokens;  // that it holds
 };

@@ -120,16 +120,17 @@ static void linear_panel_of(const PackedView& matrix, int64_t panel, int64_t fir
   const uint8_t* packed = matrix.codes + panel * groups * code_bytes + first_half * (code_bytes / 2);
   out += 16 * first_half;
   for (int64_t g = 0; g < groups; ++g, packed += code_bytes) {
-    // gcc would remove a function that only prefetches.
-    if (next.far)
-      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + next.bytes + i);
-    else
-      for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + next.bytes + i);
     const int64_t at = g * in.capacity + first_row, scale_at = (panel * groups + g) * kPanel + 16 * first_half;
     const uint16_t* mins = matrix.mins ? matrix.mins + scale_at : nullptr;
-    if (!matrix.ahead) {  // scales are a ninth of what is read; attention's are in the block that it prefetches itself
-      prefetch_far(matrix.scales + scale_at + next.groups * kPanel);
-      if (mins) prefetch_far(mins + next.groups * kPanel);
+    // gcc would remove a function that only prefetches.
+    if (matrix.fetch_bytes != PackedView::kNextGroups) {
+      for (int64_t i = 0; i < matrix.fetch_bytes; i += 64) prefetch_far(matrix.fetch + g * matrix.fetch_bytes + i);
+    } else {
+      if (next.is_near)  // first, as those from memory would hold it up
+        for (int64_t i = 0; i < read_bytes; i += 64) prefetch(packed + next.near_bytes + i);
+      for (int64_t i = 0; i < read_bytes; i += 64) prefetch_far(packed + next.far_bytes + i);
+      prefetch_far(matrix.scales + scale_at + Prefetch::kFarGroups * kPanel);
+      if (mins) prefetch_far(mins + Prefetch::kFarGroups * kPanel);
     }
     GroupOperands group{
         packed,      matrix.scales + scale_at, mins, matrix.zero_point, in.codes + at * kGroup, in.scales + at,

@@ -16,17 +16,18 @@ struct Tiles {
   }
 };
 
-// With few rows, and in attention, a kernel waits for memory, and needs more data on its way into the second-level
-// cache at once. With many rows it waits for its products, and needs the next lines in the first-level cache.
+// How far ahead of a group its panel's weights are prefetched. The first-level cache can wait for few lines at once,
+// too few to read memory at its full rate. So weights are prefetched into the second-level cache, early. With more than
+// a few rows, they are also prefetched from there into the first-level cache, shortly before they are used: products
+// then take most of the time, and would wait for each line.
 struct Prefetch {
-  bool far;
-  int64_t groups;  // ahead of a group
-  int64_t bytes;   // ahead of its codes
+  static constexpr int64_t kFarGroups = 16, kNearGroups = 4;
+  bool is_near;        // whether lines are prefetched into the first-level cache too
+  int64_t far_bytes;   // from a group's codes to those that are prefetched into the second-level cache
+  int64_t near_bytes;  // and into the first-level cache
 
-  Prefetch(const PackedView& matrix, int64_t num_rows) {
-    constexpr int64_t kFarGroups = 16, kNearGroups = 4;
-    far = num_rows <= 4 || matrix.ahead;
-    groups = far ? kFarGroups : kNearGroups;
-    bytes = matrix.ahead ? matrix.ahead : groups * group_code_bytes(matrix.format);
-  }
+  Prefetch(const PackedView& matrix, int64_t num_rows)
+      : is_near(num_rows > 4),
+        far_bytes(kFarGroups * group_code_bytes(matrix.format)),
+        near_bytes(kNearGroups * group_code_bytes(matrix.format)) {}
 };

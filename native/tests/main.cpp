@@ -12,9 +12,10 @@ int main(int count, char** arguments) {
     void (*run)();
   } tests[] = {{"attention", test_attention}, {"attention_in_segments", test_attention_in_segments},
                {"fuzz", test_fuzz},           {"lm_head", test_lm_head},
-               {"products", test_products},   {"program", test_program},
-               {"quantize", test_quantize},   {"sampler", test_sampler},
-               {"threads", test_threads},     {"tiles", test_tiles}};
+               {"memory", test_memory},       {"products", test_products},
+               {"program", test_program},     {"quantize", test_quantize},
+               {"sampler", test_sampler},     {"threads", test_threads},
+               {"tiles", test_tiles}};
   int run = 0;
   for (const auto& test : tests) {
     bool wanted = count == 1;

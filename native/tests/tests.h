@@ -36,6 +36,7 @@ void test_attention();
 void test_attention_in_segments();
 void test_fuzz();
 void test_lm_head();
+void test_memory();
 void test_products();
 void test_program();
 void test_quantize();

@@ -32,7 +32,7 @@ def _succeed(command: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["attention", "fuzz", "lm_head", "products", "program", "quantize", "sampler", "threads", "tiles"]
+    "name", ["attention", "fuzz", "lm_head", "memory", "products", "program", "quantize", "sampler", "threads", "tiles"]
 )
 def test_clean_under_the_sanitizers(native_tests: Path, name: str) -> None:
     _succeed([str(native_tests), name])

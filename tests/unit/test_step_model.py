@@ -64,6 +64,12 @@ def test_a_long_context_has_tasks_for_every_thread() -> None:
         assert Loop("attention", "attention", tasks).busiest(threads) < 1.1 / min(threads, 63)
 
 
+def test_the_last_part_of_a_long_context_ends_soon_after_the_others() -> None:
+    for threads in (2, 4):
+        tasks = attention_tasks(Step(1, 16_000), 2, threads)
+        assert max(tasks) <= sum(tasks) / threads / 12
+
+
 def test_idle_threads_are_those_without_a_task() -> None:
     assert Loop("linear", "o", (1.0,) * 48).idle(64) == 0.25
     assert Loop("linear", "o", (1.0,) * 48).idle(16) == 0.0

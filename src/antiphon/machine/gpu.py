@@ -83,9 +83,9 @@ def choose_devices(
     """The device of each engine on this machine: "cpu", "interpreter" or "cuda:N".
 
     `requested` is --device, `engines` the number of engines on it, 0 if none was given, and `named` are the devices
-    that --engines names beside it. `gpus`: those there are; None: looks. Where neither number nor devices are given, there
-    is one engine for each GPU that can be used, and one for another device. "auto" is "cuda" if that can be used, else
-    "cpu".
+    that --engines names beside it. `gpus`: those there are; None: looks. Where neither number nor devices are given,
+    there is one engine for each GPU that can be used, and one for another device. "auto" is "cuda" if that can be used,
+    else "cpu".
 
     Raises ConfigError, saying what to do, where a device that was asked for cannot be used.
     """

@@ -113,10 +113,10 @@ def _resident(launch: Launch, code: Code) -> int:
 
 
 def _turns(launch: Launch, context: int) -> int:
-    """Turns of the main loop in one program: groups of a product, or KV blocks of a segment."""
+    """Turns of the main loop in one program: of one or eight groups of a product, or of a KV block of a segment."""
     constants = dict(launch.constants)
     if launch.name in ("linear", "linear_silu_mul", "correct_panels"):
-        return int(constants["GROUPS"])
+        return math.ceil(int(constants["GROUPS"]) / (8 if constants["EIGHTS"] else 1))
     return min(8, context // 32 + 1) if launch.name == "attend" else 0
 
 

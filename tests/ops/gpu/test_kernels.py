@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class FixedTiles(InterpreterTiles):
         self._tile, self._rows, self._panels = tile, rows, panels
 
     def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
-        return Tile(max(self._tile.byte_rows, 32 if whole_panels else 16), self._tile.tokens)
+        return replace(self._tile, byte_rows=max(self._tile.byte_rows, 32 if whole_panels else 16))
 
     def rows(self, rows: int) -> int:
         return self._rows
@@ -50,12 +51,13 @@ def weights(rows: int, columns: int, type: str, seed: int = 1) -> Any:
 @pytest.mark.parametrize(
     ("type", "wide", "tile", "count"),
     [
-        ("Q8_0", False, Tile(16, 8), 1),
-        ("Q8_0", True, Tile(32, 16), 3),
+        ("Q8_0", False, Tile(16, 8, eights=True), 1),
+        ("Q8_0", True, Tile(32, 16, eights=True), 3),
         ("Q4_0", False, Tile(64, 8), 9),  # more tokens than a tile has, and channels that fill no tile
         ("Q4_0", True, Tile(16, 16), 2),
         ("Q4_1", False, Tile(32, 8), 3),
-        ("Q5_1", False, Tile(32, 16), 17),
+        ("Q4_1", False, Tile(64, 8, eights=True), 3),
+        ("Q5_1", False, Tile(32, 16, eights=True), 17),
         ("F32", False, Tile(128, 8), 2),
     ],
 )
@@ -70,7 +72,9 @@ def test_a_product_has_the_cpu_s_bits_in_every_format_and_tile(type: str, wide: 
     assert np.array_equal(ours, bench.native(model, plan, wide=wide))
 
 
-@pytest.mark.parametrize(("type", "wide", "tile"), [("Q4_0", False, Tile(32, 8)), ("Q8_0", True, Tile(64, 16))])
+@pytest.mark.parametrize(
+    ("type", "wide", "tile"), [("Q4_0", False, Tile(32, 8, eights=True)), ("Q8_0", True, Tile(64, 16))]
+)
 def test_gate_and_up_have_the_cpu_s_bits(type: str, wide: bool, tile: Tile) -> None:
     inner = 160
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antiphon.ops.triton.products import product
+from antiphon.ops.triton.products import plane_product
 
 
 @triton.jit(do_not_specialize=["maxima_stride", "num_panels"])
@@ -67,6 +67,7 @@ def correct_panels(
     PANELS: tl.constexpr,
     TOKENS: tl.constexpr,
     STAGES: tl.constexpr,
+    EIGHTS: tl.constexpr,
 ):
     """Adds the second plane's product to PANELS chosen panels of one row. Grid: (tiles of chosen panels, rows).
 
@@ -79,9 +80,9 @@ def correct_panels(
     token = row + tl.zeros([TOKENS], tl.int32)
     low = tl.zeros([PANELS * 32, TOKENS], tl.float32)
     high = tl.zeros([PANELS * 32, TOKENS], tl.float32)
-    low, high = product(
+    low, high = plane_product(
         low, high, (panel // 2) * 32 + i % 32, token + capacity, codes_ptr, a_scales_ptr, sums_ptr, 2 * capacity,
-        w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
+        w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
     )  # fmt: skip
     added = tl.where((panel % 2 == 1)[:, None], high, low)
     channel = panel * 32 + i % 32

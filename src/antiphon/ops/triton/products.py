@@ -6,6 +6,9 @@ W8: int8 [groups][channels][32]. W4: bytes [groups][channels / 2][32], the low n
 two's complement. Scales and mins: float16 [groups][channels].
 
 Tiles are [channels, tokens], so that few tokens waste little of a tensor instruction. Any tile gives the same bits.
+With few tokens a product waits for memory, so a turn of the loop over k takes eight groups (`product_of_eights`): their
+scales are loaded in one piece, wide enough for the pipeline to copy it ahead like the weights, and the eight integer
+products are shared among the warps. Only the additions are in order. With many tokens, warps share the tile.
 """
 
 from __future__ import annotations
@@ -17,18 +20,119 @@ from antiphon.ops.triton.arithmetic import exponential, store_groups
 
 
 @triton.jit
-def multiply_group(accumulator, dot, channel, scales_ptr, mins_ptr, a_scale, total, HAS_MINS: tl.constexpr):
-    """One group's exact sums, scaled and added; `accumulator` and `dot`: [channels, tokens]."""
-    scale = tl.load(scales_ptr + channel).to(tl.float32)
-    accumulator = tl.fma(dot.to(tl.float32), scale[:, None] * a_scale[None, :], accumulator)
+def low_channels(byte_row):
+    """The low channel of each byte row. Byte rows are runs of 16, so loads along them can be wide."""
+    byte_row = byte_row.to(tl.int64)
+    return tl.max_contiguous(tl.multiple_of((byte_row // 32) * 64 + byte_row % 32, 16), 16)
+
+
+@triton.jit
+def multiply(a, w_ptr, at, low_start, high_start, BITS: tl.constexpr):
+    """Exact sums, for low and high channels, of weights at the addresses `at` [m, 32] and of a [32, n].
+
+    All may have a first dimension more, of groups.
+    """
+    if BITS == 8:
+        low = tl.dot(tl.load(w_ptr + at), a, low_start, out_dtype=tl.int32)
+        high = tl.dot(tl.load(w_ptr + at + 32 * 32), a, high_start, out_dtype=tl.int32)
+    else:
+        both = tl.load(w_ptr + at)
+        low = tl.dot((both & 15).to(tl.int8), a, low_start, out_dtype=tl.int32)
+        # The byte without its low nibble is 16 times the weight, and so is the sum.
+        high = tl.dot((both & 240).to(tl.int8, bitcast=True), a, high_start, out_dtype=tl.int32) >> 4
+    return low, high
+
+
+@triton.jit
+def add_group(accumulator, dot, scale, a_scale, least, offset, HAS_MINS: tl.constexpr):
+    """One group's exact sums `dot`, scaled and added to `accumulator`.
+
+    Both are [m, n]; `scale` and `least` [m, 1] are the channels', `a_scale` and `offset` [1, n] the tokens'.
+    """
+    accumulator = tl.fma(dot.to(tl.float32), scale * a_scale, accumulator)
     if HAS_MINS:
-        least = tl.load(mins_ptr + channel).to(tl.float32)
-        offset = a_scale * total.to(tl.float32)
         shape: tl.constexpr = accumulator.shape
-        accumulator = tl.fma(
-            tl.broadcast_to(least[:, None], shape), tl.broadcast_to(offset[None, :], shape), accumulator
-        )
+        accumulator = tl.fma(tl.broadcast_to(least, shape), tl.broadcast_to(offset, shape), accumulator)
     return accumulator
+
+
+@triton.jit
+def split_groups(x):
+    """[8, m, n] → eight [m, n], in order."""
+    m: tl.constexpr = x.shape[1]
+    n: tl.constexpr = x.shape[2]
+    even, odd = tl.split(tl.reshape(tl.permute(x, [1, 2, 0]), [m, n, 2, 2, 2]))
+    x04, x26 = tl.split(even)
+    x15, x37 = tl.split(odd)
+    x0, x4 = tl.split(x04)
+    x1, x5 = tl.split(x15)
+    x2, x6 = tl.split(x26)
+    x3, x7 = tl.split(x37)
+    return x0, x1, x2, x3, x4, x5, x6, x7
+
+
+@triton.jit
+def load_halves(ptr, channel):
+    """Scales or mins of the channels [8, m], and of those 32 after them: eight [m, 1] each."""
+    halves = tl.load(ptr + channel[:, None, :] + (tl.arange(0, 2) * 32)[None, :, None]).to(tl.float32)
+    low, high = tl.split(tl.permute(halves, [0, 2, 1]))
+    return split_groups(low[:, :, None]), split_groups(high[:, :, None])
+
+
+@triton.jit
+def product_of_eights(
+    low,
+    high,
+    byte_row,
+    token,
+    codes_ptr,
+    a_scales_ptr,
+    sums_ptr,
+    group_stride,
+    w_ptr,
+    scales_ptr,
+    mins_ptr,
+    num_channels,
+    GROUPS: tl.constexpr,
+    BITS: tl.constexpr,
+    LOW_START: tl.constexpr,
+    HIGH_START: tl.constexpr,
+    HAS_MINS: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    """As `product`, with eight groups in a turn."""
+    k = tl.arange(0, 32)[None, None, :]
+    shape: tl.constexpr = [8, low.shape[0], low.shape[1]]
+    channel = low_channels(byte_row)
+    for first in tl.range(0, GROUPS, 8, num_stages=STAGES):
+        group = first + tl.arange(0, 8)
+        if GROUPS % 8 != 0:
+            group = tl.minimum(group, GROUPS - 1)  # what is beyond the end is computed, and not added
+        group = group[:, None]
+        a_at = group * group_stride + token[None, :]
+        a = tl.load(codes_ptr + a_at[:, None, :] * 32 + tl.arange(0, 32)[None, :, None])
+        a_scale, total = tl.load(a_scales_ptr + a_at), tl.load(sums_ptr + a_at)
+        channels = group * num_channels + channel[None, :]
+        row = channels if BITS == 8 else group * (num_channels // 2) + byte_row[None, :].to(tl.int64)
+        low_dot, high_dot = multiply(
+            a, w_ptr, row[:, :, None] * 32 + k, tl.broadcast_to((total * LOW_START)[:, None, :], shape),
+            tl.broadcast_to((total * HIGH_START)[:, None, :], shape), BITS,
+        )  # fmt: skip
+        low_dots, high_dots = split_groups(low_dot), split_groups(high_dot)
+        low_scales, high_scales = load_halves(scales_ptr, channels)
+        a_scales = split_groups(a_scale[:, None, :])
+        low_mins, high_mins, offsets = low_scales, high_scales, a_scales
+        if HAS_MINS:
+            low_mins, high_mins = load_halves(mins_ptr, channels)
+            offsets = split_groups((a_scale * total.to(tl.float32))[:, None, :])
+        for i in tl.static_range(8):
+            new_low = add_group(low, low_dots[i], low_scales[i], a_scales[i], low_mins[i], offsets[i], HAS_MINS)
+            new_high = add_group(high, high_dots[i], high_scales[i], a_scales[i], high_mins[i], offsets[i], HAS_MINS)
+            if GROUPS % 8 != 0:
+                new_low = tl.where(first + i < GROUPS, new_low, low)
+                new_high = tl.where(first + i < GROUPS, new_high, high)
+            low, high = new_low, new_high
+    return low, high
 
 
 @triton.jit
@@ -58,29 +162,102 @@ def product(
     """
     k = tl.arange(0, 32)
     shape: tl.constexpr = low.shape
-    byte_row = byte_row.to(tl.int64)
-    low_channel = (byte_row // 32) * 64 + byte_row % 32
+    channel = low_channels(byte_row)
     for group in tl.range(0, GROUPS, num_stages=STAGES):
         a_at = group * group_stride + token
         a = tl.load(codes_ptr + a_at[None, :] * 32 + k[:, None])
         a_scale = tl.load(a_scales_ptr + a_at)
         total = tl.load(sums_ptr + a_at)
-        low_start = tl.broadcast_to((total * LOW_START)[None, :], shape)
-        high_start = tl.broadcast_to((total * HIGH_START)[None, :], shape)
-        channel = group * num_channels + low_channel
-        if BITS == 8:
-            low_w = tl.load(w_ptr + channel[:, None] * 32 + k[None, :])
-            high_w = tl.load(w_ptr + (channel + 32)[:, None] * 32 + k[None, :])
-            low_dot = tl.dot(low_w, a, low_start, out_dtype=tl.int32)
-            high_dot = tl.dot(high_w, a, high_start, out_dtype=tl.int32)
-        else:
-            byte_at = group * (num_channels // 2) + byte_row
-            both = tl.load(w_ptr + byte_at[:, None] * 32 + k[None, :])
-            low_dot = tl.dot((both & 15).to(tl.int8), a, low_start, out_dtype=tl.int32)
-            # The byte without its low nibble is 16 times the weight, and so is the sum.
-            high_dot = tl.dot((both & 240).to(tl.int8, bitcast=True), a, high_start, out_dtype=tl.int32) >> 4
-        low = multiply_group(low, low_dot, channel, scales_ptr, mins_ptr, a_scale, total, HAS_MINS)
-        high = multiply_group(high, high_dot, channel + 32, scales_ptr, mins_ptr, a_scale, total, HAS_MINS)
+        channels = group * num_channels + channel
+        row = channels if BITS == 8 else group * (num_channels // 2) + byte_row.to(tl.int64)
+        low_dot, high_dot = multiply(
+            a, w_ptr, row[:, None] * 32 + k[None, :], tl.broadcast_to((total * LOW_START)[None, :], shape),
+            tl.broadcast_to((total * HIGH_START)[None, :], shape), BITS,
+        )  # fmt: skip
+        low_scale = tl.load(scales_ptr + channels).to(tl.float32)[:, None]
+        high_scale = tl.load(scales_ptr + channels + 32).to(tl.float32)[:, None]
+        low_least, high_least, offset = low_scale, high_scale, a_scale
+        if HAS_MINS:
+            low_least = tl.load(mins_ptr + channels).to(tl.float32)[:, None]
+            high_least = tl.load(mins_ptr + channels + 32).to(tl.float32)[:, None]
+            offset = a_scale * total.to(tl.float32)
+        low = add_group(low, low_dot, low_scale, a_scale[None, :], low_least, offset[None, :], HAS_MINS)
+        high = add_group(high, high_dot, high_scale, a_scale[None, :], high_least, offset[None, :], HAS_MINS)
+    return low, high
+
+
+@triton.jit
+def plane_product(
+    low,
+    high,
+    byte_row,
+    token,
+    codes_ptr,
+    a_scales_ptr,
+    sums_ptr,
+    group_stride,
+    w_ptr,
+    scales_ptr,
+    mins_ptr,
+    num_channels,
+    GROUPS: tl.constexpr,
+    BITS: tl.constexpr,
+    LOW_START: tl.constexpr,
+    HIGH_START: tl.constexpr,
+    HAS_MINS: tl.constexpr,
+    STAGES: tl.constexpr,
+    EIGHTS: tl.constexpr,
+):
+    """`product_of_eights` with EIGHTS, else `product`."""
+    if EIGHTS:
+        return product_of_eights(
+            low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, group_stride, w_ptr, scales_ptr, mins_ptr,
+            num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
+        )  # fmt: skip
+    else:
+        return product(
+            low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, group_stride, w_ptr, scales_ptr, mins_ptr,
+            num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
+        )  # fmt: skip
+
+
+@triton.jit
+def planes_product(
+    low,
+    high,
+    byte_row,
+    token,
+    codes_ptr,
+    a_scales_ptr,
+    sums_ptr,
+    capacity,
+    w_ptr,
+    scales_ptr,
+    mins_ptr,
+    num_channels,
+    GROUPS: tl.constexpr,
+    PLANES: tl.constexpr,
+    PLANES_USED: tl.constexpr,
+    BITS: tl.constexpr,
+    LOW_START: tl.constexpr,
+    HIGH_START: tl.constexpr,
+    HAS_MINS: tl.constexpr,
+    STAGES: tl.constexpr,
+    EIGHTS: tl.constexpr,
+):
+    """Adds the product of the first PLANES_USED planes to `low` and `high`; the second is summed apart, then added."""
+    low, high = plane_product(
+        low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, PLANES * capacity, w_ptr, scales_ptr, mins_ptr,
+        num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
+    )  # fmt: skip
+    if PLANES_USED == 2:
+        low_rest, high_rest = plane_product(
+            tl.zeros(low.shape, tl.float32), tl.zeros(high.shape, tl.float32), byte_row, token + capacity, codes_ptr,
+            a_scales_ptr, sums_ptr, PLANES * capacity, w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS,
+            LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
+        )  # fmt: skip
+        low += low_rest
+        high += high_rest
     return low, high
 
 
@@ -114,6 +291,7 @@ def linear(
     BYTE_ROWS: tl.constexpr,
     TOKENS: tl.constexpr,
     STAGES: tl.constexpr,
+    EIGHTS: tl.constexpr,
 ):
     """out [rows, num_outputs] = bias + product or, with ACCUMULATE, += that. Grid: (byte row tiles, token tiles).
 
@@ -121,7 +299,7 @@ def linear(
     """
     byte_row = tl.program_id(0) * BYTE_ROWS + tl.arange(0, BYTE_ROWS)
     inside = byte_row < num_channels // 2
-    byte_row = tl.minimum(byte_row, num_channels // 2 - 1)  # what is beyond the end is computed, and not stored
+    byte_row = tl.where(inside, byte_row, byte_row % 32)  # what is beyond the end is computed, and not stored
     token = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     low_channel = (byte_row // 32) * 64 + byte_row % 32
     high_channel = low_channel + 32
@@ -130,19 +308,10 @@ def linear(
     if HAS_BIAS:
         low += tl.load(bias_ptr + low_channel)[:, None]
         high += tl.load(bias_ptr + high_channel)[:, None]
-    low, high = product(
-        low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, PLANES * capacity,
-        w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
+    low, high = planes_product(
+        low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, capacity, w_ptr, scales_ptr, mins_ptr,
+        num_channels, GROUPS, PLANES, PLANES_USED, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
     )  # fmt: skip
-    if PLANES_USED == 2:
-        low_rest = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
-        high_rest = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
-        low_rest, high_rest = product(
-            low_rest, high_rest, byte_row, token + capacity, codes_ptr, a_scales_ptr, sums_ptr, PLANES * capacity,
-            w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
-        )  # fmt: skip
-        low += low_rest
-        high += high_rest
     live = (token < rows)[None, :]
     low_mask = live & (inside & (low_channel < num_outputs))[:, None]
     high_mask = live & (inside & (high_channel < num_outputs))[:, None]
@@ -188,26 +357,19 @@ def linear_silu_mul(
     BYTE_ROWS: tl.constexpr,
     TOKENS: tl.constexpr,
     STAGES: tl.constexpr,
+    EIGHTS: tl.constexpr,
 ):
     """silu(gate) * up, quantized, of a matrix whose panels are gate and up in turn. Grid as for `linear`."""
     first_row = tl.program_id(0) * BYTE_ROWS
-    byte_row = tl.minimum(first_row + tl.arange(0, BYTE_ROWS), num_channels // 2 - 1)
+    byte_row = first_row + tl.arange(0, BYTE_ROWS)
+    byte_row = tl.where(byte_row < num_channels // 2, byte_row, byte_row % 32)
     token = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     gate = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
     up = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
-    gate, up = product(
-        gate, up, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, PLANES * capacity,
-        w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
+    gate, up = planes_product(
+        gate, up, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, capacity, w_ptr, scales_ptr, mins_ptr,
+        num_channels, GROUPS, PLANES, PLANES, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
     )  # fmt: skip
-    if PLANES == 2:
-        gate_rest = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
-        up_rest = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
-        gate_rest, up_rest = product(
-            gate_rest, up_rest, byte_row, token + capacity, codes_ptr, a_scales_ptr, sums_ptr, PLANES * capacity,
-            w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
-        )  # fmt: skip
-        gate += gate_rest
-        up += up_rest
     activated = tl.div_rn(gate, 1.0 + exponential(0.0 - gate)) * up
     groups: tl.constexpr = BYTE_ROWS // 32
     grouped = tl.permute(tl.reshape(activated, [groups, 32, TOKENS]), [0, 2, 1])

@@ -237,8 +237,8 @@ class Program:
         tile = self._tiles.corrected_panels()
         self._device.launch(
             head.correct_panels, (-(-count // tile), rows), self._chosen, *x.arguments(), *weights.arguments(),
-            self._sampler.logits, self.shape.vocabulary, COUNT=count, **weights.constants(), PANELS=tile, TOKENS=16,
-            STAGES=3,
+            self._sampler.logits, self.shape.vocabulary, COUNT=count, **weights.constants(), PANELS=tile, TOKENS=8,
+            STAGES=4, EIGHTS=True,
         )  # fmt: skip
 
     # Running.

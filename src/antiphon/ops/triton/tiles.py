@@ -20,9 +20,16 @@ class Tile:
     tokens: int
     stages: int = 3  # of the pipeline that loads weights
     warps: int = 4
+    eights: bool = False  # eight groups in a turn of the loop, shared among the warps: for few tokens
 
-    def constants(self) -> dict[str, int]:
-        return {"BYTE_ROWS": self.byte_rows, "TOKENS": self.tokens, "STAGES": self.stages, "warps": self.warps}
+    def constants(self) -> dict[str, int | bool]:
+        return {
+            "BYTE_ROWS": self.byte_rows,
+            "TOKENS": self.tokens,
+            "STAGES": self.stages,
+            "EIGHTS": self.eights,
+            "warps": self.warps,
+        }
 
 
 class Tiles(Protocol):
@@ -55,16 +62,16 @@ class GpuTiles:
     def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
         least = 32 if whole_panels else 16
         if rows <= 8:
-            return Tile(least, 8, stages=4)
+            return Tile(least, 8, stages=4, eights=True)
         if rows <= 16:
-            return Tile(least, 16, stages=4)
+            return Tile(least, 16, stages=4, eights=True)
         return Tile(32, 32) if rows <= 32 else Tile(64, 64)
 
     def rows(self, rows: int) -> int:
         return 1
 
     def corrected_panels(self) -> int:
-        return 2
+        return 1
 
     def whole_runs(self, count: int) -> int:
         return 1
@@ -77,7 +84,8 @@ class InterpreterTiles:
     """As few programs as possible: each costs the interpreter milliseconds, however little it computes."""
 
     def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
-        return Tile(min(max(32, next_power_of_two(byte_rows)), 512), min(max(8, next_power_of_two(rows)), 64))
+        channels, tokens = min(max(32, next_power_of_two(byte_rows)), 512), min(max(8, next_power_of_two(rows)), 64)
+        return Tile(channels, tokens, eights=True)
 
     def rows(self, rows: int) -> int:
         return min(next_power_of_two(rows), 64)

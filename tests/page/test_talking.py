@@ -207,6 +207,25 @@ async def test_an_answer_tells_its_timings(echo: PageServer, visit: Visit):
     table = tab.page.locator(".timings-table")
     for part in ("Waited", "Read the prompt", "Wrote", "Seed"):
         await expect(table).to_contain_text(part)
+    await expect(table).not_to_contain_text("thought")  # there was none
+
+
+async def test_a_menu_is_inside_the_window_of_a_small_phone(echo: PageServer, visit: Visit):
+    tab = await visit(echo)
+    await tab.page.set_viewport_size({"width": 320, "height": 640})
+    for _ in range(2):  # the second answer has found the first prompt in the cache, which is the longest line
+        await tab.ask("one two three " * 12)
+        await tab.until_done()
+    await tab.page.locator(".timings > button").last.click()
+    box = tab.page.locator(".timings-table:popover-open")
+    await expect(box).to_contain_text("known already")
+    left, right, width, hidden = await box.evaluate("""box => {
+        const { left, right } = box.getBoundingClientRect();
+        return [left, right, document.documentElement.clientWidth, box.scrollWidth - box.clientWidth];
+    }""")
+    assert left >= 0
+    assert right <= width
+    assert hidden == 0
 
 
 async def test_the_meter_counts_as_the_server_does(echo: PageServer, visit: Visit):

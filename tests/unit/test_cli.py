@@ -116,7 +116,7 @@ def test_arguments_are_named_as_in_the_text_of_the_help():
     for path, command in every_command(commands()):
         for each in command.params:
             if each.param_type_name == "argument":
-                assert re.fullmatch(r"\[?[A-Z|]+\]?|(IN|OUT)\.jsonl|NAME…|nginx\|haproxy", each.metavar or ""), path
+                assert re.fullmatch(r"[A-Z|]+|(IN|OUT)\.jsonl|NAME…|nginx\|haproxy", each.metavar or ""), path
 
 
 def test_paragraphs_of_the_help_have_no_line_breaks_of_their_own():

@@ -21,7 +21,7 @@ def chat(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="Serve this model for the conversation; without it, talk to a running server.",
             autocompletion=model_names,
         ),

@@ -37,7 +37,7 @@ def doctor(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL|URL]",
+            metavar="MODEL|URL",
             help="A model to check as well, or the address of a running server to check instead of this machine.",
             autocompletion=model_names,
         ),

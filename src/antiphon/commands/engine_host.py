@@ -27,7 +27,7 @@ def engine_host(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="The only model to run, as in serve; without it, whatever the servers serve.",
             autocompletion=model_names,
         ),

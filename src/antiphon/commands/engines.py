@@ -86,7 +86,7 @@ def add(
     address: Annotated[
         str,
         typer.Argument(
-            metavar="[ADDRESS]", help="A host, as in tcp://10.0.0.5:8010, or a device of the server, as in cuda:1."
+            metavar="ADDRESS", help="A host, as in tcp://10.0.0.5:8010, or a device of the server, as in cuda:1."
         ),
     ] = "",
     url: UrlOption = DEFAULT_URL,
@@ -144,7 +144,7 @@ def resume(
 
 @engines.command()
 def restart(
-    engine: Annotated[int | None, typer.Argument(metavar="[ID]", help="The engine's id, as listed.", min=0)] = None,
+    engine: Annotated[int | None, typer.Argument(metavar="ID", help="The engine's id, as listed.", min=0)] = None,
     every: Annotated[bool, typer.Option("--all", help="Restart all engines, one after the other.")] = False,
     url: UrlOption = DEFAULT_URL,
     admin_key_file: AdminKeyFileOption = "",

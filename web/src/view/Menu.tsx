@@ -53,11 +53,12 @@ export function Menu({ label, button, children, buttonClass = "tool", panelClass
 /** Puts the panel above or below the button, where there is room, and inside the window. */
 function place(panel: HTMLElement, at: DOMRect): void {
   const { offsetWidth: width, offsetHeight: height } = panel;
+  const right = document.documentElement.clientWidth; // without the scrollbar
   const below = at.bottom + GAP + height <= window.innerHeight - GAP;
   const top = below ? at.bottom + GAP : Math.max(GAP, at.top - GAP - height);
-  const left = at.left + width <= window.innerWidth - GAP ? at.left : at.right - width;
+  const left = at.left + width <= right - GAP ? at.left : at.right - width;
   panel.style.top = `${top}px`;
-  panel.style.left = `${Math.max(GAP, Math.min(left, window.innerWidth - width - GAP))}px`;
+  panel.style.left = `${Math.max(GAP, Math.min(left, right - width - GAP))}px`;
 }
 
 function moveFocus(event: KeyboardEvent): void {

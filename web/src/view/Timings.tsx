@@ -12,7 +12,7 @@ export function Timings({ answer }: { answer: Answer }) {
     [w.timings.prompt, w.timings.ms(timings.promptMs), w.tokens(usage.promptTokens)],
     ...(usage.cachedTokens ? [["", "", w.timings.cached(usage.cachedTokens)] as [string, string, string]] : []),
     [w.timings.wrote, w.timings.ms(timings.predictedMs), w.tokens(usage.completionTokens)],
-    [w.timings.thought, seconds(answer.thoughtSeconds), w.tokens(usage.thoughtTokens)],
+    ...(usage.thoughtTokens ? [thought(usage.thoughtTokens)] : []),
     [w.timings.seed, String(answer.settings.seed ?? ""), ""],
   ];
   return (
@@ -35,7 +35,8 @@ export function Timings({ answer }: { answer: Answer }) {
     </span>
   );
 
-  function seconds(value: number | undefined): string {
-    return value === undefined ? "" : w.format.duration(value);
+  function thought(count: number): [string, string, string] {
+    const seconds = answer.thoughtSeconds;
+    return [w.timings.thought, seconds === undefined ? "" : w.format.duration(seconds), w.tokens(count)];
   }
 }

@@ -698,6 +698,18 @@ def test_inspect_says_who_fits_a_gpu_that_is_not_here(tmp_path):
     assert json.loads(run("inspect", model, "--json", "--memory", "1.5 GB").output)["memory"]["free"] == 1_500_000_000
 
 
+def test_inspect_says_what_its_plan_is_for(tmp_path):
+    model = str(write_gguf(tmp_path / "m.gguf", metadata()))
+    on_a_gpu = run("inspect", model, "--device", "cuda:0", "--memory", "24GiB").output
+    assert "served on cuda:0 with 24GiB: " in on_a_gpu
+    assert "threads:" not in on_a_gpu  # this machine is not the one that is planned for
+    too_little = run("inspect", model, "--memory", "1MiB").output
+    assert "it cannot be served on cpu with 1MiB: there is not enough memory" in too_little
+    here = run("inspect", model).output
+    assert "served here: " in here
+    assert "threads:" in here
+
+
 @pytest.mark.parametrize("memory", ["much", "24XB", "1e9", "GiB"])
 def test_inspect_refuses_a_memory_that_is_no_size(tmp_path, memory):
     result = run("inspect", str(write_gguf(tmp_path / "m.gguf", metadata())), "--memory", memory)

@@ -105,7 +105,7 @@ def test_addresses_of_hosts():
     assert str(parse_address("tcp://Example.org:9")) == "tcp://example.org:9"
     assert str(parse_address("tls://[::1]")) == "tls://[::1]:8010"
     for text in ("10.0.0.5:8010", "http://a:1", "tcp://", "tcp://a:0", "tcp://a:99999", "tcp://a:1/x", "tcp://u@a:1"):
-        with pytest.raises(ConfigError, match="one is like tcp://"):
+        with pytest.raises(ConfigError, match="such as tcp://"):
             parse_address(text)
 
 

@@ -135,7 +135,7 @@ FOREIGN_FLAGS = (
         "--ngram-prompt-lookup-min --speculative-config.num-speculative-tokens --speculative-config.prompt-lookup-max "
         "--speculative-config.prompt-lookup-min",
         _NUMBER,
-        "how much is drafted depends on what it is worth",
+        "how many tokens are drafted is decided at each step",
     ),
     _switch("--spec-default", _FROM_THE_TEXT),
     _value("-lcs --lookup-cache-static -lcd --lookup-cache-dynamic", _ANY, _FROM_THE_TEXT),

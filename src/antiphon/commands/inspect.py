@@ -63,7 +63,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
-        _print(report)
+        _print(report, f"on {device} with {memory}" if memory else "here" if device == "cpu" else f"on {device}")
 
 
 def _bytes_of(size: str) -> int:
@@ -229,7 +229,8 @@ def _text_findings(checkpoint: Checkpoint) -> Iterator[dict[str, str]]:
         text.close()
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: dict[str, Any], where: str) -> None:
+    """`where`: what the plan is for, in words; "here" is this machine as it is."""
     from rich.text import Text
 
     console = console_on(stderr=False)
@@ -243,10 +244,11 @@ def _print(report: dict[str, Any]) -> None:
     )
     quantization = report["quantization"]
     console.print(f"quantization: {quantization['name'] or 'none'} ({quantization['reason']})")
-    console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})")
-    for line in report["machine"]["seen"]:
-        console.print(line, soft_wrap=True)
-    console.print(_plan_line(report["plan"]), soft_wrap=True)
+    if where == "here":
+        console.print(f"threads: {report['machine']['threads']} ({report['machine']['threads_reason']})")
+        for line in report["machine"]["seen"]:
+            console.print(line, soft_wrap=True)
+    console.print(_plan_line(report["plan"], where), soft_wrap=True)
     for finding in report["findings"]:
         print_note(console, f"{finding['wrong']}; {finding['done']}")
     for table in (_tensor_table(report), _memory_table(report), _user_table(report)):
@@ -264,14 +266,14 @@ def _shape_line(report: dict[str, Any]) -> str:
     )
 
 
-def _plan_line(plan: dict[str, Any]) -> str:
+def _plan_line(plan: dict[str, Any], where: str) -> str:
     from antiphon.commands.tables import megabytes
 
     if plan["problem"]:
-        return f"as it is served here: not at all, for {plan['problem']}"
+        return f"it cannot be served {where}: {plan['problem']}"
     engines = f"{plan['engines']} engines, each with " if plan["engines"] > 1 else ""
     return (
-        f"as it is served here: {engines}context {plan['context_length']:,} tokens, KV cache {plan['kv_cache_type']} "
+        f"served {where}: {engines}context {plan['context_length']:,} tokens, KV cache {plan['kv_cache_type']} "
         f"{plan['kv_cache_tokens']:,} tokens, {megabytes(plan['kv_cache_bytes'])} when it is full"
     )
 

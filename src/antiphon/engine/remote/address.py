@@ -36,7 +36,10 @@ def parse_address(text: str) -> HostAddress:
         parts, port = urlsplit(""), 0
     rest = (parts.path, parts.query, parts.fragment, parts.username, parts.password)
     if parts.scheme not in SCHEMES or not parts.hostname or not port or any(rest):
-        raise ConfigError(f"{text!r} is not the address of an engine host; one is like tcp://10.0.0.5:{DEFAULT_PORT}")
+        raise ConfigError(
+            f"{text[:100]!r} is neither a device, such as cpu or cuda:0, nor the address of an engine host, such as "
+            f"tcp://10.0.0.5:{DEFAULT_PORT}"
+        )
     return HostAddress(parts.hostname, port, parts.scheme == "tls")
 
 
@@ -67,8 +70,7 @@ def parse_engines(text: str) -> Engines:
         addresses = tuple(address for item in rest for address in _addresses(item))
     except ConfigError as error:
         raise ConfigError(
-            f"--engines {text}: {error.message}; a number of engines on this machine is like 2, a device of this "
-            "machine is like cuda:0, cuda (all GPUs) or cpu"
+            f"--engines {text}: {error.message}; cuda means all GPUs, and a number that many engines on this machine"
         ) from None
     return Engines(int(numbers[0]) if numbers else 0, devices, addresses)
 

@@ -32,7 +32,9 @@ chat: $(VENV)/installed ## chat with MODEL in the terminal
 test: lint docs demo $(VENV)/installed-judge $(if $(shell command -v npm),page-tools) ## run every check and every test
 	# One seed for hashes: every process must find the same tests, and some names are made from sets.
 	# No MAKEFLAGS: tests run make and cmake themselves, which are not part of a `make --jobs`.
-	MAKEFLAGS= PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	# Compiled Python is kept, wherever that is switched off: else each of the hundreds of servers that tests start
+	# compiles all modules.
+	MAKEFLAGS= PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed-dev ## run the fast tests
 	$(BIN)/python -m pytest tests/unit tests/http tests/engine tests/offline -m "not model and not slow"

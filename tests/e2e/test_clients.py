@@ -8,14 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from anthropic import Anthropic
-from langchain_openai import ChatOpenAI
 from openai import BadRequestError, OpenAI
 from pydantic import BaseModel, Field
 from real_server import PATIENCE, RealServer
+
+if TYPE_CHECKING:  # their imports take seconds, which every process that collects tests would need
+    from anthropic import Anthropic
+    from langchain_openai import ChatOpenAI
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -50,12 +52,16 @@ def openai(server: RealServer) -> Iterator[OpenAI]:
 
 @pytest.fixture(scope="module")
 def anthropic(server: RealServer) -> Iterator[Anthropic]:
+    from anthropic import Anthropic
+
     with Anthropic(base_url=server.url, api_key="unused", max_retries=0, timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture
 def langchain(server: RealServer) -> ChatOpenAI:
+    from langchain_openai import ChatOpenAI
+
     return ChatOpenAI(
         base_url=f"{server.url}/v1",
         api_key="unused",

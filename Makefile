@@ -124,8 +124,14 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@echo 'Installing Antiphon and compiling its kernels into $(VENV) (one or two minutes, once) …'
-	$(PIP) --editable .
+	$(BUILD_TOOLS) > $(VENV)/build.txt
+	$(PIP) --constraint constraints.txt --requirement $(VENV)/build.txt
+	$(PIP) --no-build-isolation --editable .
 	@touch $@
+
+# What compiles the kernels stays in the environment: with tools in another place, every build compiles all of them again.
+BUILD_TOOLS = $(BIN)/python -c 'import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "cmake", "ninja", sep="\n")'
 
 # Only the packages of an extra: installing Antiphon itself again would compile the kernels again.
 EXTRA = $(BIN)/python -c 'import sys, tomllib; \

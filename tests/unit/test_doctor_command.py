@@ -44,6 +44,11 @@ def test_people_read_what_is_wrong_why_and_how_to_fix_it(found):
     assert text.endswith("1 problem, 1 warning, 0 notes; 1 passed.\n")
 
 
+def test_an_abbreviation_stays_in_capitals(monkeypatch):
+    monkeypatch.setattr(checks, "machine_checks", lambda *_: [Check("gpu", "a check", lambda: [ok("it works")])])
+    assert run().output.startswith("GPU\n")
+
+
 def test_programs_read_the_same_as_json(found):
     found.append(_BAD)
     report = json.loads(run("--json").output)

@@ -153,6 +153,9 @@ def _report(target: str | None, results: Iterable[Result], seconds: float) -> di
     }
 
 
+_HEADINGS = {"gpu": "GPU"}  # those that are not just the subject's name
+
+
 class _Printer:
     """Prints each finding as soon as there is one, under its subject; an `ok` takes one line."""
 
@@ -166,7 +169,7 @@ class _Printer:
         console, finding = self._console, result.finding
         if result.subject != self._subject:
             self._subject = result.subject
-            console.print(Text(result.subject.capitalize(), style="bold"))
+            console.print(Text(_HEADINGS.get(result.subject, result.subject.capitalize()), style="bold"))
         sign, style = _SIGNS[finding.level.value]
         console.print(Text.assemble("  ", (sign, style), " ", printable(finding.what)), soft_wrap=True)
         if finding.why:

@@ -37,7 +37,7 @@ class Tiles(Protocol):
     """The choices for a device."""
 
     def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
-        """For a product of so many rows and pairs of channels; whole panels are 32 byte rows or more."""
+        """For a product of this number of rows and pairs of channels; whole panels are 32 byte rows or more."""
         ...
 
     def rows(self, rows: int) -> int:
@@ -49,11 +49,11 @@ class Tiles(Protocol):
         ...
 
     def whole_runs(self, count: int) -> int:
-        """Of so many runs of 1,024 logits, those that a program loads at once."""
+        """Of `count` runs of 1,024 logits, those that a program loads at once."""
         ...
 
     def sampling_units(self, count: int) -> int:
-        """Of so many runs of 1,024 logits, those that a program walks over, 16 logits of each at a time."""
+        """Of `count` runs of 1,024 logits, those that a program walks over, 16 logits of each at a time."""
         ...
 
 

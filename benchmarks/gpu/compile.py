@@ -217,7 +217,8 @@ def _look_at(compiled: Any, result: Compiled) -> None:
 
 def all_launches() -> list[Launch]:
     """Every kernel of decoding and of prefill, each once."""
-    steps = [(1, "Q4_0", False), (1, "Q8_0", False), (64, "Q4_0", False), (64, "Q8_0", False), (256, "Q8_0", True)]
+    steps = [(1, "Q4_0", False), (1, "Q8_0", False), (64, "Q4_0", False), (64, "Q8_0", False)]
+    steps += [(512, "Q4_0", True), (512, "Q8_0", True)]
     launches = [launch for step in steps for launch in recorded_launches(*step[:2], prefill=step[2])]
     return list(dict.fromkeys(launches + recorded_launches(1, "Q4_0", sampling=DRAWN)))
 

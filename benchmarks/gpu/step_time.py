@@ -3,10 +3,11 @@
     python benchmarks/gpu/step_time.py [--json FILE] [--gpus A40,H100]
 
 For each kernel that a step launches, the compiled code (compile.py) and the sizes of its inputs give lower bounds of
-its time: bytes over the memory's bandwidth, instructions over what the schedulers issue, tensor operations over what
-the tensor cores do, and the wait of one program: each turn of its inner loop waits for what that turn loads, unless the
-load was issued turns before (cp.async). The largest bound is the prediction; a step is their sum, and a pause between
-launches. "roofline": only the bytes of weights and KV cache, which every step must read.
+its time: bytes over the memory's bandwidth, bytes that programs read over the cache's, instructions over what the
+schedulers issue, tensor operations over what the tensor cores do, and the wait of one program: each turn of its inner
+loop waits for what that turn loads, unless the load was issued turns before (cp.async). The largest bound is the
+prediction; a step is their sum, and a pause between launches. "roofline": only the bytes of weights and KV cache, which
+every step must read.
 
 Kernels without a loop over weights or KV blocks (norms, RoPE, folding, choosing panels) count with their pause and one
 wait. Nothing of the host is in it: neither launches without a graph nor drawing tokens.
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # it turns Triton's interpreter off, so it is imported where 
 # between dependent kernels of a CUDA graph.
 LOAD_LATENCY = 0.6e-6
 PAUSE = 1.0e-6
+CACHE_BYTES_PER_CLOCK = 32  # that an SM gets from the second-level cache
 CYCLES_PER_INSTRUCTION = 3  # of one warp whose instructions wait for each other
 # Published sizes of an SM of compute capability 8.0 to 9.0.
 REGISTERS, WARPS, SCHEDULERS = 65_536, 48, 4
@@ -72,14 +74,15 @@ class Cost:
     issue: float
     tensor: float
     wait: float
+    cache: float = 0.0
 
     @property
     def seconds(self) -> float:
-        return max(self.memory, self.issue, self.tensor, self.wait)
+        return max(self.memory, self.issue, self.tensor, self.wait, self.cache)
 
     @property
     def bound(self) -> str:
-        return max(("memory", "issue", "tensor", "wait"), key=lambda name: float(getattr(self, name)))
+        return max(("memory", "issue", "tensor", "wait", "cache"), key=lambda name: float(getattr(self, name)))
 
 
 def cost(launch: Launch, rows: int, context: int, gpu: Gpu) -> Cost:
@@ -102,6 +105,7 @@ def cost(launch: Launch, rows: int, context: int, gpu: Gpu) -> Cost:
         issue=issued / (gpu.multiprocessors * gpu.hertz * SCHEDULERS),
         tensor=tensor,
         wait=waves * turns * turn,
+        cache=_read_by_programs(launch) / (gpu.multiprocessors * gpu.hertz * CACHE_BYTES_PER_CLOCK),
     )
 
 
@@ -145,6 +149,17 @@ def _bytes(launch: Launch, rows: int, context: int) -> float:
         + rows * columns * 1.25 * int(constants["PLANES_USED" if launch.name == "linear" else "PLANES"])
         + outputs
     )
+
+
+def _read_by_programs(launch: Launch) -> float:
+    """Bytes of weights and activations that the programs of a product read, most of them from the cache."""
+    constants = dict(launch.constants)
+    if launch.name not in ("linear", "linear_silu_mul"):
+        return 0.0
+    columns = 32 * int(constants["GROUPS"])
+    planes = int(constants["PLANES_USED" if launch.name == "linear" else "PLANES"])
+    weights = 2 * int(constants["BYTE_ROWS"]) * columns * WEIGHT_BYTES[int(constants["BITS"])]
+    return launch.num_programs * (weights * planes + int(constants["TOKENS"]) * columns * 1.25 * planes)
 
 
 def _operations(launch: Launch, rows: int, context: int) -> float:
@@ -253,6 +268,7 @@ def main() -> None:
             "load_latency_seconds": LOAD_LATENCY,
             "pause_seconds": PAUSE,
             "cycles_per_instruction": CYCLES_PER_INSTRUCTION,
+            "cache_bytes_per_clock": CACHE_BYTES_PER_CLOCK,
             "gpus": [asdict(gpu) for gpu in chosen],
         }
         report = {"confirmed_on_a_gpu": False, "assumptions": assumptions, "steps": found}

@@ -102,6 +102,26 @@ def test_gpus_are_as_nvidia_smi_lists_them(tmp_path: Path, monkeypatch: pytest.M
     assert see_gpus() == []
 
 
+def test_the_plan_for_a_mig_instance_is_made_for_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NvmlError(Exception): ...
+
+    def handle(uuid: str) -> str:
+        if uuid != "MIG-44":
+            raise NvmlError
+        return uuid
+
+    library = SimpleNamespace(
+        NVMLError=NvmlError,
+        nvmlDeviceGetHandleByUUID=handle,
+        nvmlDeviceGetMemoryInfo=lambda instance: SimpleNamespace(total=10 << 30, free=9 << 30),
+    )
+    monkeypatch.setattr("antiphon.machine.gpu_usage._load", lambda: library)
+    (instance,) = gpu._visible([A100], "MIG-44")
+    assert instance == replace(A100, total=10 << 30, free=9 << 30)
+    assert gpu_memory("cuda:0", [instance]) == 9 << 30
+    assert gpu._visible([A100], "MIG-55") == [A100]  # NVML does not know it
+
+
 def test_an_engine_numbers_gpus_as_nvidia_smi_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA would put the fastest first; it reads the order once, so it is set before PyTorch is imported."""
     order: list[str | None] = []

@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from antiphon.errors import ConfigError
+from antiphon.machine.gpu_usage import instance_memory
 
 LEAST_CAPABILITY = (8, 0)  # the first with the int8 tensor instructions that the kernels are compiled to
 _QUERY = "name,compute_cap,memory.total,memory.free,driver_version,uuid"
@@ -59,13 +60,19 @@ def _visible(gpus: Sequence[Gpu | None], visible: str | None) -> list[Gpu | None
         if item.isascii() and item.isdigit():
             matching = list(gpus[int(item) : int(item) + 1])
         elif item.startswith("MIG-"):  # nvidia-smi does not say of which card the instance is; cards are mostly alike
-            matching = list(gpus[:1])
+            matching = [_instance(card, item) for card in gpus[:1]]
         else:
             matching = [gpu for gpu in gpus if item and gpu is not None and gpu.uuid.startswith(item)]
         if len(matching) != 1:
             break
         found += matching
     return found
+
+
+def _instance(card: Gpu | None, uuid: str) -> Gpu | None:
+    """A MIG instance of this card, with its own memory if NVML reports it."""
+    memory = instance_memory(uuid) if card is not None else None
+    return replace(card, total=memory[0], free=memory[1]) if card is not None and memory is not None else card
 
 
 def _parsed(line: str) -> Gpu | None:

@@ -75,6 +75,15 @@ def _load() -> ModuleType | None:
     return library
 
 
+def instance_memory(uuid: str) -> tuple[int, int] | None:
+    """Bytes that a MIG instance has, and that are free, by its UUID as CUDA_VISIBLE_DEVICES has it; None: not known."""
+    if (library := _load()) is None:
+        return None
+    instance = _ask(library, library.nvmlDeviceGetHandleByUUID, uuid)
+    memory = None if instance is None else _ask(library, library.nvmlDeviceGetMemoryInfo, instance)
+    return None if memory is None else (int(memory.total), int(memory.free))
+
+
 def _find(library: ModuleType, uuid: str) -> object | None:
     for prefix in _PREFIXES:
         device: object | None = _ask(library, library.nvmlDeviceGetHandleByUUID, prefix + uuid)

@@ -42,7 +42,7 @@ class Buckets:
         self._max_items = max_items
 
     def of(self, rows: int, items: int) -> Bucket | None:
-        """The smallest bucket for so many rows and work items; None for more rows than any has.
+        """The smallest bucket for this number of rows and work items; None for more rows than any has.
 
         Items are the bucket's rows times a power of two, so that graphs remain few while contexts grow.
         """

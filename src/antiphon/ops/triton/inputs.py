@@ -58,7 +58,7 @@ class StepInputs:
         return self._held[name]
 
     def put(self, name: str, array: npt.NDArray[np.int32], rows: int = 0) -> None:
-        """Copy an array to the input of this name, padded to so many rows; the host does not wait."""
+        """Copy an array to the input of this name, padded to `rows`; the host does not wait."""
         staged = self._staged[0][name]
         values, flat = staged.numpy(), array.reshape(-1)
         size = max(flat.size, rows * _WIDTHS.get(name, 1))

@@ -171,7 +171,7 @@ def narrowed(low, high, total, top_p, pivot_sums_ptr, row, live, RUNS: tl.conste
 def range_after(
     walk, row, live, vocabulary, parameters_ptr, sums_ptr, ranges_ptr, pivot_sums_ptr, num_rows, RUNS: tl.constexpr
 ):
-    """The range that so many walks leave; walks alternate between two places in `ranges` and `pivot_sums`."""
+    """The range after `walk` walks, which take turns with two places in `ranges` and `pivot_sums`."""
     total = total_weight(sums_ptr, row, live, RUNS)
     top_p = float_parameter(parameters_ptr, row, live, 2)
     low, high = first_range(total, top_p, vocabulary)
@@ -256,7 +256,7 @@ def keep(
     LINES: tl.constexpr,
     UNITS: tl.constexpr,
 ):
-    """Each row's floor after so many walks, and each run's sum of the weights that reach it. Grid as before."""
+    """Each row's floor after the walks, and each run's sum of the weights that reach it. Grid as before."""
     unit = tl.program_id(0) * UNITS + tl.arange(0, UNITS)
     live = unit < num_units
     row, run = unit // RUNS, unit % RUNS

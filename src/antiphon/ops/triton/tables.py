@@ -90,7 +90,7 @@ def _chunks(table: _native.StoredMatrix) -> Iterator[tuple[int, npt.NDArray[np.f
 
 
 def launch_embed(device: Device, table: DeviceTable, rows: int, tokens: Tensor, drawn: Tensor, out: Tensor) -> None:
-    """Launch `embed` for so many rows."""
+    """Launch `embed` for this number of rows."""
     at_once = min(1024, next_power_of_two(table.columns))
     device.launch(
         embed, (rows,), tokens, drawn, *table.arguments(), out, WIDTH=table.columns, **table.constants(),

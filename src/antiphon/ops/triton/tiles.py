@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-TILE_ROWS = (1, 16, 32, 64)  # a number of rows for each of a GPU's tiles
+MOST_SMALL = 256  # rows that are multiplied 8 or 16 at a time
+TILE_ROWS = (1, 16, MOST_SMALL + 1)  # a number of rows for each of a GPU's tiles
 
 
 def next_power_of_two(n: int) -> int:
@@ -36,7 +37,7 @@ class Tiles(Protocol):
     """The choices for a device."""
 
     def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
-        """For a product of so many rows and pairs of channels; whole panels are 32 byte rows or more."""
+        """For a product of this number of rows and pairs of channels; whole panels are 32 byte rows or more."""
         ...
 
     def rows(self, rows: int) -> int:
@@ -48,24 +49,27 @@ class Tiles(Protocol):
         ...
 
     def whole_runs(self, count: int) -> int:
-        """Of so many runs of 1,024 logits, those that a program loads at once."""
+        """Of `count` runs of 1,024 logits, those that a program loads at once."""
         ...
 
     def sampling_units(self, count: int) -> int:
-        """Of so many runs of 1,024 logits, those that a program walks over, 16 logits of each at a time."""
+        """Of `count` runs of 1,024 logits, those that a program walks over, 16 logits of each at a time."""
         ...
 
 
 class GpuTiles:
-    """Few rows wait for memory: small tiles keep all multiprocessors loading. Many rows wait for their products."""
+    """Products of up to 256 rows wait for memory: small tiles keep all multiprocessors loading.
+
+    With more rows, programs would read weights from the second-level cache too often.
+    """
 
     def product(self, rows: int, byte_rows: int, *, whole_panels: bool) -> Tile:
         least = 32 if whole_panels else 16
         if rows <= 8:
             return Tile(least, 8, stages=4, eights=True)
-        if rows <= 16:
-            return Tile(least, 16, stages=4, eights=True)
-        return Tile(32, 32) if rows <= 32 else Tile(64, 64)
+        if rows <= MOST_SMALL:
+            return Tile(least, 16, stages=4, warps=8 if whole_panels else 4, eights=True)
+        return Tile(64, 64)
 
     def rows(self, rows: int) -> int:
         return 1

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What drafts would be worth to one user of another model: one model's texts with another one's costs.
+"""Estimates how much drafts speed up decoding for one user of another model: the texts of one, the costs of another.
 
     python benchmarks/draft_simulation.py --texts demo --costs MODEL.gguf --json OUT
 
-Random weights say nothing that repeats as text does, so a model that only has the right shape cannot be measured with
-drafts. Here `--texts` answers the prompts of draft_prompts.py, at temperature 0. `--costs` is measured: a step of one
-sequence with so many rows after 300 tokens of context, each row drawing a token, by the runner alone. Then the
-engine's own guesses (engine/worker/drafts.py) and decisions (drafting.py) go through the texts, and each step takes
-what was measured. Left out are the time between steps, the grammar's masks, and costs that change with the context.
+A model of random weights does not repeat text as a trained one does, so drafts cannot be measured with it. Here
+`--texts` answers the prompts of draft_prompts.py at temperature 0. The steps of `--costs` are measured: one sequence
+after 300 tokens of context, each number of rows, one token drawn for each row, in the runner alone. The engine's own
+code (engine/worker/speculation.py) drafts these texts, and each step takes the time that was measured. The time between
+steps, grammars, and costs that change with the context or the machine's speed are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,11 @@ from record import record
 
 from antiphon import Engine
 from antiphon.config import EngineConfig
-from antiphon.engine.worker.accuracy import Draft
-from antiphon.engine.worker.drafting import MOST, Drafting
-from antiphon.engine.worker.drafts import Memory
+from antiphon.engine.worker.drafting import MOST
+from antiphon.engine.worker.sequence import Sequence
+from antiphon.engine.worker.speculation import Speculation
 from antiphon.loading.assembly import planned_for_this_machine
-from antiphon.request import SamplingParams
+from antiphon.request import GenerateRequest, SamplingParams
 from antiphon.runtime.cpu import CpuRunner, create_runner
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
 
@@ -51,7 +50,7 @@ class Text:
 
 
 def texts_of(engine: Engine, kind: str, count: int) -> list[Text]:
-    """The answers to a kind's prompts, without those that go round in circles."""
+    """The answers to a kind's prompts, without those that repeat themselves to the end."""
 
     def one(body: dict[str, Any]) -> Text | None:
         fields = {name: value for name, value in body.items() if name != "messages"}
@@ -89,7 +88,7 @@ def _step(runner: CpuRunner, rows: int, start: int) -> None:
 
 @dataclass
 class Course:
-    """What became of a kind's texts."""
+    """Totals of all texts of a kind."""
 
     tokens: int = 0
     steps: int = 0
@@ -100,38 +99,38 @@ class Course:
 
 def simulated(texts: list[Text], costs: dict[int, float]) -> Course:
     """All answers, one after the other, as one server would give them."""
-    memory, drafting, course = Memory(), Drafting(), Course()
-    drafting.costs.observe(1, costs[1])
+    speculation, course = Speculation(max(ROWS)), Course()
+    speculation.plan([Sequence(-1, GenerateRequest("first", [1], GREEDY))], _has_room, (), CONTEXT)
+    speculation.observe_step(1, costs[1])  # a step without drafts, as a server has it when it warms up
     for number, text in enumerate(texts):
-        known, position = [*text.prompt, text.answer[0]], 1
-        while position < len(text.answer):
-            rest = text.answer[position:]
-            draft = _drafted(memory, drafting, number, known)[: len(rest)]
-            right = next((n for n, (a, b) in enumerate(zip(draft, rest, strict=False)) if a != b), len(draft))
-            rows, taken = 1 + len(draft), min(right + 1, len(rest))
-            if draft:
-                _learn(memory, drafting, number, known, len(draft), right)
-            drafting.costs.observe(rows, costs[rows])
-            known, position = known + rest[:taken], position + taken
-            course.steps, course.tokens = course.steps + 1, course.tokens + taken
-            course.drafted, course.accepted = course.drafted + len(draft), course.accepted + right
-            course.seconds += costs[rows]
-        memory.finish(number, "", text.answer)
-        drafting.forget(number)
+        sampling = SamplingParams(temperature=0.0, max_tokens=len(text.answer))
+        sequence = Sequence(number, GenerateRequest(str(number), text.prompt, sampling))
+        sequence.take(text.answer[0])
+        while sequence.num_output_tokens < len(text.answer):
+            _step_of(speculation, sequence, text.answer[sequence.num_output_tokens :], costs, course)
+        speculation.finish(sequence)
     return course
 
 
-def _drafted(memory: Memory, drafting: Drafting, number: int, known: list[int]) -> list[int]:
-    if not drafting.may_pay(1):
-        return []
-    guess = memory.guess(number, "", known)
-    token_ids = list(islice(guess.token_ids, MOST))
-    return token_ids[: drafting.lengths([Draft(number, guess.run, [False] * len(token_ids))], 1, MOST + 1)[0]]
+def _step_of(
+    speculation: Speculation, sequence: Sequence, rest: list[int], costs: dict[int, float], course: Course
+) -> None:
+    """One step: draft, verify against `rest`, which the model would draw, and learn."""
+    speculation.plan([sequence], _has_room, (), sequence.num_tokens + len(rest) + 1)
+    draft = speculation.of(sequence).token_ids
+    right = next((n for n, (one, other) in enumerate(zip(draft, rest, strict=False)) if one != other), len(draft))
+    rows = 1 + len(draft)
+    speculation.observe_step(rows, costs[rows])
+    speculation.observe_draft(sequence, right)
+    for token_id in rest[: right + 1]:
+        sequence.take(token_id)
+    course.steps, course.tokens = course.steps + 1, course.tokens + min(right + 1, len(rest))
+    course.drafted, course.accepted = course.drafted + len(draft), course.accepted + right
+    course.seconds += costs[rows]
 
 
-def _learn(memory: Memory, drafting: Drafting, number: int, known: list[int], length: int, right: int) -> None:
-    run = memory.guess(number, "", known).run
-    drafting.observe(Draft(number, run, [False] * length), length, right)
+def _has_room(sequence: Sequence, wished: int) -> int:
+    return wished
 
 
 def main() -> None:

@@ -33,7 +33,9 @@ class Guidance:
         self._constraint = Constraint(matcher, self._thought) if matcher else None
 
     def copy(self) -> Guidance:
-        """Another one at the same place."""
+        """Another one at the same place; this one, if it has no place."""
+        if self._thought is None and self._constraint is None:
+            return self
         other = copy(self)
         other._thought = self._thought.copy() if self._thought else None
         other._constraint = self._constraint.copy(other._thought) if self._constraint else None

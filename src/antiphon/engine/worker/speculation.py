@@ -71,8 +71,7 @@ class Speculation:
         for each, length in zip(guessed, lengths, strict=True):  # a grammar's masks are computed for these only
             proposal = each.sequence.propose(iter(each.token_ids), length, MOST, eos_token_ids, context_length)
             if proposal.token_ids:
-                draft = self._draft(each.sequence, each.draft.run, proposal.token_ids, proposal.is_decided)
-                found.append((each.sequence, draft, proposal))
+                found.append((each.sequence, _draft_of(each, proposal), proposal))
         lengths = [len(proposal.token_ids) for _, _, proposal in found]
         if any(True in draft.is_decided for _, draft, _ in found):  # these may be longer, by tokens that are certain
             lengths = self._lengths([draft for _, draft, _ in found])
@@ -119,11 +118,19 @@ class Speculation:
         """Tokens that may come next. A grammar may not allow them."""
         guess = self._memory.guess(sequence.sequence_id, sequence.request.cache_salt, sequence.token_ids)
         token_ids = list(islice(guess.token_ids, MOST))
-        return _Guessed(sequence, self._draft(sequence, guess.run, token_ids, [False] * len(token_ids)), token_ids)
-
-    def _draft(self, sequence: Generated, run: int, token_ids: Sequence[int], is_decided: list[bool]) -> Draft:
         slots = slots_of(sequence.request.cache_salt, sequence.token_ids, token_ids)
-        return Draft(sequence.sequence_id, run, is_decided, slots)
+        draft = Draft(sequence.sequence_id, guess.run, [False] * len(token_ids), slots)
+        return _Guessed(sequence, draft, token_ids)
 
     def _lengths(self, drafts: Sequence[Draft]) -> list[int]:
         return self._drafting.lengths(drafts, self._num_decoding, self._max_rows)
+
+
+def _draft_of(guessed: _Guessed, proposal: Proposal) -> Draft:
+    """The draft that a guess became; a grammar may have put other tokens in its place."""
+    sequence, token_ids = guessed.sequence, proposal.token_ids
+    if token_ids == guessed.token_ids[: len(token_ids)]:
+        slots = guessed.draft.slots[: len(token_ids)]
+    else:
+        slots = slots_of(sequence.request.cache_salt, sequence.token_ids, token_ids)
+    return Draft(sequence.sequence_id, guessed.draft.run, proposal.is_decided, slots)

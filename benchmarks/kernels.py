@@ -4,7 +4,7 @@
     python benchmarks/kernels.py [--instruction-sets avx512,avx2] [--formats W4,W8] [--json OUT]
 
 The shapes are those of DeepSeek-R1-Distill-Qwen-1.5B, each as the model's program has it: gate and up are one matrix
-under SiLU·up, and the head's activations have a second plane, which is multiplied by its likeliest rows. A program
+under SiLU·up, and the head's activations have a low plane, which is multiplied by its likeliest rows. A program
 multiplies by several matrices of a shape in turn, together much larger than any cache, as the layers of a model are.
 Weights are seeded noise.
 
@@ -130,7 +130,7 @@ def _record(program: _native.Program, shape: Shape, matrices: list[_native.Packe
         selected = program.float_buffer(shape.columns, True)
         program.select_rows(x, selected)
         x = selected
-    normed = program.quantized_buffer(shape.columns, shape.is_head, 2 if shape.is_head else 1)
+    normed = program.quantized_buffer(shape.columns, shape.is_head, False)
     program.rms_norm(x, [1.0] * shape.columns, 1e-6, normed)
     _multiply(shape)(program, normed, matrices)
 
@@ -142,13 +142,13 @@ def _multiply(shape: Shape) -> Callable[[_native.Program, int, list[_native.Pack
             program.linear(source, matrix, [], out, accumulate=False)
 
     def silu(program: _native.Program, source: int, matrices: list[_native.PackedMatrix]) -> None:
-        out = program.quantized_buffer(shape.outputs // 2, False, 1)
+        out = program.quantized_buffer(shape.outputs // 2, False, False)
         for matrix in matrices:
             program.linear_silu_mul(source, matrix, out)
 
     def head(program: _native.Program, source: int, matrices: list[_native.PackedMatrix]) -> None:
         for matrix in matrices:
-            program.logits(source, matrix, wide=False)
+            program.logits(source, matrix)
 
     return {"gate_up": silu, "head": head}.get(shape.name, plain)
 

@@ -443,10 +443,10 @@ void bind_program(nb::module_& m) {
           "sampled"_a)
       .def(
           "quantized_buffer",
-          [](PyProgram& p, int64_t width, bool sampled, int64_t planes) {
-            return p.program.quantized_buffer(width, sampled, planes);
+          [](PyProgram& p, int64_t width, bool sampled, bool wide) {
+            return p.program.quantized_buffer(width, sampled, wide);
           },
-          "width"_a, "sampled"_a, "planes"_a)
+          "width"_a, "sampled"_a, "wide"_a)
       .def("embed", &PyProgram::embed, "table"_a, "out"_a)
       .def(
           "reorder",
@@ -487,10 +487,8 @@ void bind_program(nb::module_& m) {
           "select_rows", [](PyProgram& p, int in, int out) { p.program.select_rows(in, out); }, "source"_a, "out"_a)
       .def(
           "logits",
-          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix, bool wide) {
-            p.program.logits(in, std::move(matrix), wide);
-          },
-          "source"_a, "matrix"_a, "wide"_a)
+          [](PyProgram& p, int in, std::shared_ptr<PackedMatrix> matrix) { p.program.logits(in, std::move(matrix)); },
+          "source"_a, "matrix"_a)
       .def("run", &run, "sequences"_a, "One step; an outcome for each sample, in order. Releases the lock.")
       .def("last_logits", &last_logits, "vocabulary"_a,
            "The logits of the last step's last sampled rows, float32 [at most max_sequences, vocabulary].")

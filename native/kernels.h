@@ -13,26 +13,34 @@ constexpr int64_t kGroup = 32;        // values of k that share a scale, in weig
 constexpr int64_t kPanel = 32;        // output channels that are computed together and stored together
 constexpr int64_t kBlockTokens = 32;  // tokens in one KV block
 constexpr int64_t kShard = 1024;      // logits whose maximum is kept while they are still in the cache
-constexpr int64_t kRowChunk = 64;     // rows whose sums for one panel fit the first-level cache, all planes counted
+constexpr int64_t kRowChunk = 64;     // rows times planes that are multiplied together: they fit the first-level cache
 constexpr int64_t kPivots = 4;        // thresholds that share one walk over a shard: what AVX2's registers hold
 
 static inline size_t to_size(int64_t value) { return static_cast<size_t>(value); }
 
-// Activations as int8 with one scale per (row, group). Group-major, so that one group of many rows is contiguous:
-// codes [groups][capacity][32], scales and sums [groups][capacity]. sums holds the sum of each group's codes.
+// Quantized activations, one row for each token: codes with one scale for each row and group, and the sum of the
+// group's codes. Group-major, so that one group of many rows is contiguous: scales and sums are [groups][capacity].
 //
-// With two planes a token has two rows: its codes, and the codes of the rounding error that the first plane left (about
-// 16 bits together). Kernels multiply rows; the caller adds the two products of a token. Plane p of token t is row
-// t * token_stride + p * plane_stride: either a token's planes are neighbours, or all second planes follow all first
-// ones.
+// With one plane the codes are int8, from -127 to 127: [groups][capacity][32].
+//
+// With two planes they have 16 bits: 256 * high + low, from -32,512 to 32,512, high and low in int8. A row's two planes
+// are neighbours: [groups][capacity][2][32], the high one first. Scales and sums are those of the whole codes. A
+// product of 32 of them with 8-bit weights is below 2^28, so it is exact in int32, and rounded once when it becomes a
+// float (docs/decisions/031-one-scale-for-both-planes.md).
+//
+// With one plane and low planes apart, 16-bit codes are stored, but products multiply the high plane alone, with 256
+// times the scale. The low planes and the sums of their codes follow all high ones, `low_plane` rows later
+// (lm_head.h).
 struct QuantizedRows {
   int8_t* codes;
   float* scales;
   int32_t* sums;
-  int64_t capacity;  // rows, all planes counted
-  int64_t planes;    // 1 or 2
-  int64_t token_stride;
-  int64_t plane_stride;
+  int64_t capacity;       // rows from one group to the next
+  int64_t planes;         // that products multiply: 1 or 2
+  int64_t low_plane = 0;  // rows from a high plane to its low plane, where they are apart
+
+  // The low planes alone, with the scale of the high ones.
+  QuantizedRows low() const { return {codes + low_plane * kGroup, scales, sums + low_plane, capacity, 1}; }
 };
 
 enum class WeightFormat : int32_t { kW4, kW8 };
@@ -222,8 +230,8 @@ static inline int64_t attention_state_floats(const AttentionShape& shape, int64_
 
 static inline int64_t attention_scratch_floats(const AttentionShape& shape) {
   const int64_t rows = kAttentionTileTokens * shape.query_heads_per_kv(), dim = shape.head_dim;
-  const int64_t quantized = 2 * rows * (dim + kBlockTokens) / kGroup * (kGroup / 4 + 2);  // queries and weights
-  return dim * (2 * kBlockTokens + 1) + rows * (5 * dim + 3 * kBlockTokens + 16 + 2) + quantized +
+  const int64_t quantized = rows * (dim + kBlockTokens) / kGroup * (2 * kGroup / 4 + 2);  // queries and weights
+  return dim * (2 * kBlockTokens + 1) + rows * (4 * dim + kBlockTokens + 16 + 2) + quantized +
          2 * attention_state_floats(shape, kAttentionTileTokens);
 }
 

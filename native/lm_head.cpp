@@ -82,25 +82,17 @@ void LmHead::run(const LmHeadInput& in, const LogitRows& out) const {
 void LmHead::multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const {
   alignas(64) float tile[kRowChunk * kPanel];
   const int64_t first_channel = panel * kPanel, channels = std::min(kPanel, out.vocabulary - first_channel);
-  for (int64_t first = 0; first < rows; first += kRowChunk) {
-    const int64_t count = std::min(kRowChunk, rows - first);
+  const int64_t step = kRowChunk / in.planes;
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t count = std::min(step, rows - first);
     std::fill(tile, tile + count * kPanel, 0.0f);
     kernels_.linear_panel(matrix_->view(), panel, in, first, count, tile);
-    if (wide_) add_plane(in, first + in.plane_stride, count, panel, tile);
     for (int64_t i = 0; i < count; ++i) {
       const float* logits = tile + i * kPanel;
       std::copy(logits, logits + channels, out.row(first + i) + first_channel);
       summary(first + i, panel) = kernels_.summarize(logits, channels);
     }
   }
-}
-
-// The plane's products are summed separately and then added, as in correct() and in Program::multiply.
-void LmHead::add_plane(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const {
-  alignas(64) float products[kRowChunk * kPanel];
-  std::fill(products, products + count * kPanel, 0.0f);
-  kernels_.linear_panel(matrix_->view(), panel, in, first, count, products);
-  for (int64_t i = 0; i < count * kPanel; ++i) tile[i] += products[i];
 }
 
 // The panels with the largest maxima and, of equal ones, the last.
@@ -114,13 +106,13 @@ void LmHead::choose(int64_t row) const {
                  [](uint64_t panel) { return static_cast<int32_t>(panel); });
 }
 
+// Adds the product of the low plane, whose codes count in 1/256 of the scale.
 void LmHead::correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const {
   const int64_t first_channel = panel * kPanel, channels = std::min(kPanel, out.vocabulary - first_channel);
   float* logits = out.row(row) + first_channel;
-  alignas(64) float tile[kPanel];
-  std::copy(logits, logits + channels, tile);
-  add_plane(in, row + in.plane_stride, 1, panel, tile);
-  std::copy(tile, tile + channels, logits);
+  alignas(64) float product[kPanel] = {};
+  kernels_.linear_panel(matrix_->view(), panel, in.low(), row, 1, product);
+  for (int64_t i = 0; i < channels; ++i) logits[i] += product[i] * (1.0f / 256.0f);
   summary(row, panel) = kernels_.summarize(logits, channels);
 }
 

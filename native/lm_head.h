@@ -1,8 +1,8 @@
 // The language-model head: logits of the sampled tokens over the whole vocabulary.
 //
-// A token's activations have two int8 planes here (kernels.h). In a model whose activations all have two, both planes
-// make every logit. Otherwise the first plane makes them all, and the second is added only in the panels with the row's
-// largest logits, where a token is likely to be drawn: elsewhere it would double the products to correct logits that
+// A token's activations have two planes here (kernels.h). In a model whose activations all have two, every logit is a
+// product of both. Otherwise the high planes are multiplied first, and the low planes only in the panels with the row's
+// largest logits, where a token is likely to be drawn: elsewhere they would double the products to correct logits that
 // hardly matter (docs/decisions/011-the-head-in-two-passes.md).
 #pragma once
 #include <cstdint>
@@ -31,7 +31,7 @@ struct LogitRows {
   ShardSummary* shards(int64_t index) const { return summaries.as<ShardSummary>() + index * num_shards(); }
 };
 
-// Activations of `rows` tokens: their first planes, then their second planes.
+// Activations of `count` tokens: in two planes or, if the head is not wide, in one with low planes apart.
 struct LmHeadInput {
   QuantizedRows rows;
   int64_t count;
@@ -45,7 +45,7 @@ struct LmHeadLoop {
 
 class LmHead {
  public:
-  // `wide`: both planes for every logit.
+  // `wide`: every logit is a product of both planes.
   LmHead(std::shared_ptr<const PackedMatrix> matrix, bool wide, int64_t max_rows, const Kernels& kernels,
          ThreadPool& pool, Progress progress);
 
@@ -58,7 +58,6 @@ class LmHead {
   LmHeadLoop for_panels(std::function<int64_t()> count, std::function<void(int64_t)> body) const;
   LmHeadLoop for_tokens(std::function<int64_t()> count, std::function<void(int64_t)> body) const;
   void multiply(const QuantizedRows& in, int64_t rows, int64_t panel, const LogitRows& out) const;
-  void add_plane(const QuantizedRows& in, int64_t first, int64_t count, int64_t panel, float* tile) const;
   void choose(int64_t row) const;
   void correct(const QuantizedRows& in, int64_t row, int64_t panel, const LogitRows& out) const;
   void summarize(int64_t row, const LogitRows& out) const;

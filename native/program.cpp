@@ -12,9 +12,9 @@
 namespace antiphon {
 namespace {
 
-// Rows from one group of a quantized buffer to the next, in a step of `rows` rows. The rows of one chunk in successive
-// groups must not map to the same cache sets, as they would a power of two apart: they are contiguous or, with more
-// rows than a chunk has, an odd number of chunks apart.
+// Rows times planes from one group of a quantized buffer to the next, in a step of `rows` of them. The rows of one
+// chunk in successive groups must not map to the same cache sets, as they would a power of two apart: they are
+// contiguous or, with more than one chunk, an odd number of chunks apart.
 constexpr int64_t group_stride(int64_t rows) {
   const int64_t chunks = (rows + kRowChunk - 1) / kRowChunk;
   return rows <= kRowChunk ? rows : (chunks | 1) * kRowChunk;
@@ -94,13 +94,14 @@ int Program::float_buffer(int64_t width, bool sampled) {
   return static_cast<int>(float_buffers_.size()) - 1;
 }
 
-int Program::quantized_buffer(int64_t width, bool sampled, int64_t planes) {
-  require(planes == 1 || planes == 2, "a quantized buffer has one plane or two");
+int Program::quantized_buffer(int64_t width, bool sampled, bool wide) {
   require(width > 0 && width % kGroup == 0, "a quantized buffer's width must be a multiple of 32");
-  const int64_t rows = planes * (sampled ? shape_.max_sequences : shape_.max_tokens);
-  const size_t groups = to_size(group_stride(rows) * (width / kGroup));
-  quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(groups * to_size(kGroup)), Memory(groups * sizeof(float)),
-                                                      Memory(groups * sizeof(int32_t)), width, planes, sampled});
+  const int64_t rows = sampled ? shape_.max_sequences : shape_.max_tokens, planes = wide ? 2 : 1;
+  const size_t groups = to_size(group_stride(rows * planes) / planes * (width / kGroup));
+  const size_t stored_planes = sampled || wide ? 2 : 1, sums = sampled && !wide ? 2 : 1;
+  quantized_buffers_.emplace_back(new QuantizedBuffer{Memory(stored_planes * groups * to_size(kGroup)),
+                                                      Memory(groups * sizeof(float)),
+                                                      Memory(sums * groups * sizeof(int32_t)), width, sampled, wide});
   return static_cast<int>(quantized_buffers_.size()) - 1;
 }
 
@@ -111,14 +112,9 @@ const Program::QuantizedBuffer& Program::quantized(int id) const {
 }
 
 QuantizedRows Program::step_rows(const QuantizedBuffer& buffer) const {
-  const int64_t tokens = rows_of(buffer.sampled);
-  return {buffer.codes.as<int8_t>(),
-          buffer.scales.as<float>(),
-          buffer.sums.as<int32_t>(),
-          group_stride(tokens * buffer.planes),
-          buffer.planes,
-          buffer.sampled ? 1 : buffer.planes,
-          buffer.sampled ? tokens : 1};
+  const int64_t planes = buffer.planes(), capacity = group_stride(rows_of(buffer.sampled) * planes) / planes;
+  const int64_t low_plane = buffer.sampled && !buffer.wide ? capacity * (buffer.width / kGroup) : 0;
+  return {buffer.codes.as<int8_t>(), buffer.scales.as<float>(), buffer.sums.as<int32_t>(), capacity, planes, low_plane};
 }
 
 // The rows of a thread's share are those of the same sequences in every such loop, and in attention.
@@ -170,24 +166,20 @@ void Program::rms_norm(int in, std::vector<float> weight, float epsilon, int out
               });
 }
 
-// The task's columns of tile[i][0..32) = bias + the product of token first + i, its planes added; the bias comes first
-// in the order of adding. count * planes is at most kRowChunk.
+// The task's columns of tile[i][0..32) = bias + the product of token first + i; the bias comes first in the order of
+// adding. count * planes is at most kRowChunk.
 void Program::multiply(const PackedView& view, const PanelTask& task, const QuantizedRows& in, int64_t first,
                        int64_t count, const float* bias, float* tile) const {
   const int64_t panel = task.panel, channels = std::min(kPanel, view.rows - panel * kPanel);
-  std::fill(tile, tile + count * in.planes * kPanel, 0.0f);
+  std::fill(tile, tile + count * kPanel, 0.0f);
   if (bias)
     for (int64_t i = 0; i < count; ++i)
-      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * in.planes * kPanel);
+      std::copy(bias + panel * kPanel, bias + panel * kPanel + channels, tile + i * kPanel);
   if (task.half < 0)
-    kernels_.linear_panel(view, panel, in, first * in.planes, count * in.planes, tile);
+    kernels_.linear_panel(view, panel, in, first, count, tile);
   else
-    kernels_.linear_half_panel(view, panel, task.half, in, first * in.planes, count * in.planes, tile);
+    kernels_.linear_half_panel(view, panel, task.half, in, first, count, tile);
   progress_.note();  // on a slow machine one operation can take many seconds
-  if (in.planes == 1) return;
-  for (int64_t i = 0; i < count; ++i)
-    for (int64_t c = 0; c < kPanel; ++c)
-      tile[i * kPanel + c] = tile[2 * i * kPanel + c] + tile[(2 * i + 1) * kPanel + c];
 }
 
 void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::vector<float> bias, int out,
@@ -201,7 +193,7 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
   require(bias.empty() || std::ssize(bias) == view.rows, "linear: the bias does not fit the matrix");
   const auto grid = std::make_shared<PanelGrid>();  // of the running step
   const auto begin = [this, grid, &source, panels = matrix->num_panels()] {
-    *grid = split_panels(panels, num_tokens_, source.planes, true, pool_->size());
+    *grid = split_panels(panels, num_tokens_, source.planes(), true, pool_->size());
     return grid->num_tasks();
   };
   record(StepPhase::kLinear, begin,
@@ -210,7 +202,7 @@ void Program::linear(int in, std::shared_ptr<const PackedMatrix> matrix, std::ve
            const PanelTask task = grid->task(index);
            float* tile = thread_scratch_[to_size(thread)].as<float>();
            const int64_t left = task.first_column(), right = std::min(view.rows, left + (task.half < 0 ? kPanel : 16));
-           const int64_t step = kRowChunk / source.planes, in_tile = left % kPanel;
+           const int64_t step = kRowChunk / source.planes(), in_tile = left % kPanel;
            for (int64_t first = task.first_token; first < task.end_token; first += step) {
              const int64_t count = std::min(step, task.end_token - first);
              multiply(view, task, step_rows(source), first, count, bias.empty() ? nullptr : bias.data(), tile);
@@ -231,14 +223,14 @@ void Program::linear_silu_mul(int in, std::shared_ptr<const PackedMatrix> matrix
           "linear_silu_mul: the matrix does not fit its buffers");
   const auto grid = std::make_shared<PanelGrid>();  // of the running step, in pairs of panels
   const auto begin = [this, grid, &source, pairs = matrix->num_panels() / 2] {
-    *grid = split_panels(pairs, num_tokens_, source.planes, false, pool_->size());  // a group has one scale
+    *grid = split_panels(pairs, num_tokens_, source.planes(), false, pool_->size());  // a group has one scale
     return grid->num_tasks();
   };
   record(StepPhase::kLinear, begin, [this, grid, &source, &target, view, matrix](int64_t index, int thread) {
     const PanelTask pair = grid->task(index);
     float* gate = thread_scratch_[to_size(thread)].as<float>();
     float* up = gate + kRowChunk * kPanel;
-    const int64_t step = kRowChunk / source.planes;
+    const int64_t step = kRowChunk / source.planes();
     for (int64_t first = pair.first_token; first < pair.end_token; first += step) {
       const int64_t count = std::min(step, pair.end_token - first);
       multiply(view, {2 * pair.panel, -1, 0, 0}, step_rows(source), first, count, nullptr, gate);
@@ -369,13 +361,13 @@ void Program::select_rows(int in, int out) {
   });
 }
 
-void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide) {
+void Program::logits(int in, std::shared_ptr<const PackedMatrix> matrix) {
   const QuantizedBuffer& source = quantized(in);
   const PackedView view = matrix->view();
   require(view.columns == source.width && view.rows == shape_.vocabulary && source.sampled,
           "logits: the head does not fit");
   const auto lm_head =
-      std::make_shared<LmHead>(std::move(matrix), wide, shape_.max_sequences, kernels_, *pool_, progress_);
+      std::make_shared<LmHead>(std::move(matrix), source.wide, shape_.max_sequences, kernels_, *pool_, progress_);
   const auto input = [this, &source] { return LmHeadInput{step_rows(source), rows_of(true)}; };
   for (LmHeadLoop& loop : lm_head->loops(input, logits_))
     record(StepPhase::kLmHead, std::move(loop.begin),

@@ -81,10 +81,11 @@ class Program {
   // Throws std::invalid_argument for a shape that the kernels cannot hold, std::bad_alloc for one that is too large.
   Program(const ProgramShape& shape, const Kernels& kernels, std::shared_ptr<ThreadPool> pool, Progress progress);
 
-  // Buffers are named by small numbers. `sampled`: one row a drawn token instead of one a token; only the head
-  // multiplies those. `planes`: kernels.h.
+  // Buffers are named by small numbers. `sampled`: one row for each drawn token instead of one for each token; only the
+  // head multiplies those. `wide`: products multiply two planes (kernels.h). A sampled buffer that is not wide has low
+  // planes too, apart, for the head (lm_head.h).
   int float_buffer(int64_t width, bool sampled);
-  int quantized_buffer(int64_t width, bool sampled, int64_t planes);
+  int quantized_buffer(int64_t width, bool sampled, bool wide);
 
   // Recording. Widths are checked: std::invalid_argument.
   void embed(const StoredMatrix& table, int out);
@@ -100,8 +101,7 @@ class Program {
   // empty: a bias that the keys in qkv lack and the scores are to have; only with int8 and without norms.
   void attention(int qkv, int64_t layer, int out, const HeadNormWeights& norms, const std::vector<float>& key_bias);
   void select_rows(int in, int out);
-  // `wide`: both planes of the activations for every logit (lm_head.h).
-  void logits(int in, std::shared_ptr<const PackedMatrix> matrix, bool wide);
+  void logits(int in, std::shared_ptr<const PackedMatrix> matrix);
 
   // One step; an outcome for each sample, in order. Throws std::invalid_argument if the input does not fit.
   std::vector<SampleOutcome> run(std::span<const SequenceInput> sequences);
@@ -127,8 +127,9 @@ class Program {
   };
   struct QuantizedBuffer {
     Memory codes, scales, sums;
-    int64_t width, planes;
-    bool sampled;
+    int64_t width;
+    bool sampled, wide;
+    int64_t planes() const { return wide ? 2 : 1; }
   };
   // A tile of a step, before it is known which KV head; `parts`: tasks that share its segments.
   struct TokenTile {

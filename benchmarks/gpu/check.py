@@ -167,7 +167,7 @@ def products(check: Check) -> Iterator[Row]:
     most = max(row_counts)
     program_shape = shape.program_shape(num_layers=1, max_tokens=most, max_sequences=1, num_blocks=16)
     program = Program(device, host, program_shape, tiles=GpuTiles())
-    x = program._quantized[program.quantized_buffer(shape.hidden, False, 1)]
+    x = program._quantized[program.quantized_buffer(shape.hidden, False, False)]
     channels = 2 * shape.inner
     out = device.zeros((most, channels), "float32")
     for type in ("Q4_0", "Q8_0"):
@@ -178,7 +178,7 @@ def products(check: Check) -> Iterator[Row]:
         weights = upload_matrix(device, host.pack([_native.StoredMatrix(raw.tobytes(), type, channels, shape.hidden)]))
         for rows in row_counts:
             program._inputs.num_tokens = rows
-            seconds = check.seconds_of(lambda: program._linear(x, weights, 1, None, out, channels))  # noqa: B023
+            seconds = check.seconds_of(lambda: program._linear(x, weights, None, out, channels))  # noqa: B023
             a, b = (
                 torch.zeros(size, dtype=torch.bfloat16, device=check.device if check.is_real else "cpu")
                 for size in ((rows, shape.hidden), (shape.hidden, channels))

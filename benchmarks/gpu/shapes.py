@@ -76,12 +76,12 @@ class ModelShape:
         table = _native.StoredMatrix(rows.tobytes(), "F32", 64, self.hidden)
         buffers: dict[str, int] = {
             "x": program.float_buffer(self.hidden, False),
-            "normed": program.quantized_buffer(self.hidden, False, 1),
+            "normed": program.quantized_buffer(self.hidden, False, False),
             "qkv": program.float_buffer(qkv.rows, False),
-            "attended": program.quantized_buffer(self.heads * self.dim, False, 1),
-            "activated": program.quantized_buffer(self.inner, False, 1),
+            "attended": program.quantized_buffer(self.heads * self.dim, False, False),
+            "activated": program.quantized_buffer(self.inner, False, False),
             "drawn": program.float_buffer(self.hidden, True),
-            "last": program.quantized_buffer(self.hidden, True, 2),
+            "last": program.quantized_buffer(self.hidden, True, False),
         }
         at: Callable[[str], int] = buffers.__getitem__
         program.embed(table, at("x"))
@@ -95,7 +95,7 @@ class ModelShape:
             program.linear(at("activated"), down, [], at("x"), True)
         program.select_rows(at("x"), at("drawn"))
         program.rms_norm(at("drawn"), norm, 1e-6, at("last"))
-        program.logits(at("last"), head, False)
+        program.logits(at("last"), head)
 
 
 R1 = ModelShape(hidden=1536, inner=8960, layers=28, heads=12, kv_heads=2, dim=128, vocabulary=151_936)

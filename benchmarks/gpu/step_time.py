@@ -144,11 +144,8 @@ def _bytes(launch: Launch, rows: int, context: int) -> float:
     if launch.name == "correct_panels":  # the users' panels differ, and at most the whole head is read
         return min(rows * weights, R1.vocabulary * columns * WEIGHT_BYTES[int(constants["BITS"])])
     outputs = rows * channels * 4 * (2 if constants.get("ACCUMULATE") else 1)
-    return (
-        weights
-        + rows * columns * 1.25 * int(constants["PLANES_USED" if launch.name == "linear" else "PLANES"])
-        + outputs
-    )
+    planes = 2 if constants.get("WIDE", constants.get("PLANES") == 2) else 1
+    return weights + rows * columns * (planes + 0.25) + outputs  # codes; a scale and a sum of 32 values
 
 
 def _read_by_programs(launch: Launch) -> float:

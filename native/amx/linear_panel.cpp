@@ -12,14 +12,21 @@ namespace {
 
 using avx512::load_half;
 
-// out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add.
-template <int Rows>
+// One line of a tile of sums as floats, exactly.
+__attribute__((always_inline)) static inline __m512 sums_of(const int32_t* line) {
+  return _mm512_add_ps(_mm512_set1_ps(-kStart), _mm512_castsi512_ps(_mm512_load_si512(line)));
+}
+
+// out[row] += sums[row] * (the channels' scales * the row's), one fused multiply-add. The sums of two planes, both
+// exact, become 256 * high + low by a fused multiply-add too, which rounds once, as a conversion of that integer does.
+template <int Planes, int Rows>
 __attribute__((always_inline)) static inline void add_scaled(__m512 (&out)[Rows], const int32_t* sums, __m512 scales,
                                                              const float* row_scales) {
-  const __m512 minus_start = _mm512_set1_ps(-kStart);
 #pragma GCC unroll 16
   for (int row = 0; row < Rows; ++row) {
-    const __m512 sum = _mm512_add_ps(minus_start, _mm512_castsi512_ps(_mm512_load_si512(sums + 16 * row)));
+    const int32_t* line = sums + 16 * Planes * row;
+    const __m512 sum =
+        Planes == 2 ? _mm512_fmadd_ps(sums_of(line), _mm512_set1_ps(256.0f), sums_of(line + 16)) : sums_of(line);
     out[row] = _mm512_fmadd_ps(sum, _mm512_mul_ps(scales, _mm512_set1_ps(row_scales[row])), out[row]);
   }
 }
@@ -48,7 +55,7 @@ struct Halves {
 };
 
 // One call: a panel or half of one, times rows of activations, `Rows` of them a tile.
-template <int Rows, bool HasMins>
+template <int Planes, int Rows, bool HasMins>
 class Walk {
  public:
   Walk(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in, int64_t first_row,
@@ -58,7 +65,7 @@ class Walk {
         scales_(matrix.scales + panel * (matrix.columns / kGroup) * kPanel),
         mins_(HasMins ? matrix.mins + panel * (matrix.columns / kGroup) * kPanel : nullptr),
         capacity_(in.capacity),
-        activations_(in.codes + first_row * kGroup),
+        activations_(in.codes + first_row * kRowBytes),
         row_scales_(in.scales + first_row),
         row_sums_(in.sums + first_row),
         halves_(halves),
@@ -84,10 +91,11 @@ class Walk {
   }
 
  private:
-  static constexpr int kShortChunk = kChunkGroups / 2;  // the last one, where groups are no whole chunks
+  static constexpr int kShortChunk = kChunkGroups / 2;   // the last one, where groups are no whole chunks
+  static constexpr int64_t kRowBytes = kGroup * Planes;  // of a row of activations
 
   Run run_at(int64_t group, int64_t tile, int64_t half) const {
-    return {activations_ + (group * capacity_ + rows_.first(tile)) * kGroup,
+    return {activations_ + (group * capacity_ + rows_.first(tile)) * kRowBytes,
             workspace_.lines[group / kChunkGroups % 2][0][half]};
   }
   Run run_after(int64_t group, int64_t tile, int64_t half) const {
@@ -102,7 +110,7 @@ class Walk {
     for (int64_t group = 0; group < kChunkGroups && group < groups_; ++group)
       for (int64_t half = halves_.first; half < halves_.end; ++half) prepare(group, half);
     const Run first = run_at(0, 0, halves_.first);
-    const int64_t stride = capacity_ * kGroup;
+    const int64_t stride = capacity_ * kRowBytes;
     make_sums<0>(first.activations, first.lines, codes_.is_signed);
     make_sums<1>(first.activations + stride, first.lines, codes_.is_signed);
     make_sums<2>(first.activations + 2 * stride, first.lines, codes_.is_signed);
@@ -143,8 +151,8 @@ class Walk {
     const int64_t first = rows_.first(tile), at = group * capacity_ + first, channel = group * kPanel + half * 16;
     const Run here = run_at(group, tile, half), next = run_after(group, tile, half);
     Cursor cursor{(Groups > kTilesAhead ? here : next).activations +
-                      (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kGroup,
-                  capacity_ * kGroup,
+                      (Groups > kTilesAhead ? kTilesAhead : 0) * capacity_ * kRowBytes,
+                  capacity_ * kRowBytes,
                   scales_ + channel,
                   HasMins ? mins_ + channel : nullptr,
                   row_scales_ + at,
@@ -180,7 +188,7 @@ class Walk {
       if (prefetches) prefetch(group + Tile, half);
       if constexpr (Tile < Prepared) prepare(group + kChunkGroups + Tile, half);
       const __m512 scales = load_half(at.scales + Tile * kPanel);
-      add_scaled<Rows>(sums, at.workspace->sums[Tile % 2], scales, at.row_scales);
+      add_scaled<Planes, Rows>(sums, at.workspace->sums[Tile % 2], scales, at.row_scales);
       if constexpr (HasMins) add_mins<Rows>(sums, load_half(at.mins + Tile * kPanel), at.row_scales, at.row_sums);
       at.row_scales += at.capacity;
       at.row_sums += at.capacity;
@@ -203,21 +211,21 @@ class Walk {
   Workspace& workspace_;
 };
 
-constexpr int kLeastHeight = 9;  // of the tiles of 17 rows
+constexpr int kLeastHeight = 9;  // in lines, of the tiles of 17 rows
 static_assert(least_rows(WeightFormat::kW4) >= kLeastHeight && least_rows(WeightFormat::kW8) >= kLeastHeight);
 
 // Float sums can be in registers only if their number is known when this is compiled.
-template <int Rows>
+template <int Planes, int Rows>
 static void walk_rows(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in,
                       int64_t first_row, const RowTiles& rows, float* out) {
   if (rows.height == Rows) {
     Workspace workspace;
     if (matrix.mins)
-      Walk<Rows, true>(matrix, panel, halves, in, first_row, rows, out, workspace).run();
+      Walk<Planes, Rows, true>(matrix, panel, halves, in, first_row, rows, out, workspace).run();
     else
-      Walk<Rows, false>(matrix, panel, halves, in, first_row, rows, out, workspace).run();
-  } else if constexpr (Rows > kLeastHeight) {
-    walk_rows<Rows - 1>(matrix, panel, halves, in, first_row, rows, out);
+      Walk<Planes, Rows, false>(matrix, panel, halves, in, first_row, rows, out, workspace).run();
+  } else if constexpr (Planes * (Rows - 1) >= kLeastHeight) {
+    walk_rows<Planes, Rows - 1>(matrix, panel, halves, in, first_row, rows, out);
   }
 }
 
@@ -241,7 +249,7 @@ static void multiply_rest(const PackedView& matrix, int64_t panel, Halves halves
   rest.scales += at * kPanel;
   if (rest.mins) rest.mins += at * kPanel;
   QuantizedRows rows = in;
-  rows.codes += begin * in.capacity * kGroup;
+  rows.codes += begin * in.capacity * in.planes * kGroup;
   rows.scales += begin * in.capacity;
   rows.sums += begin * in.capacity;
   multiply_by_vectors(rest, 0, halves, rows, first_row, num_rows, out);
@@ -250,13 +258,16 @@ static void multiply_rest(const PackedView& matrix, int64_t panel, Halves halves
 static void multiply(const PackedView& matrix, int64_t panel, Halves halves, const QuantizedRows& in, int64_t first_row,
                      int64_t num_rows, float* out) {
   const int64_t groups = whole_groups(matrix);
-  const bool worth_it = num_rows >= least_rows(matrix.format) && groups >= kLeastGroups &&
+  const bool worth_it = num_rows * in.planes >= least_rows(matrix.format) && groups >= kLeastGroups &&
                         matrix.fetch_bytes == PackedView::kNextGroups;  // the others are attention's
   if (!worth_it || !can_prepare_lines(matrix))
     return multiply_by_vectors(matrix, panel, halves, in, first_row, num_rows, out);
-  const RowTiles rows(num_rows);
-  configure_tiles(rows.height);
-  walk_rows<16>(matrix, panel, halves, in, first_row, rows, out);
+  const RowTiles rows(num_rows, in.planes);
+  configure_tiles(rows.height * in.planes);
+  if (in.planes == 2)
+    walk_rows<2, 8>(matrix, panel, halves, in, first_row, rows, out);
+  else
+    walk_rows<1, 16>(matrix, panel, halves, in, first_row, rows, out);
   if (groups * kGroup < matrix.columns) multiply_rest(matrix, panel, halves, in, groups, first_row, num_rows, out);
 }
 

@@ -11,19 +11,20 @@ namespace antiphon::ANTIPHON_AMX {
 constexpr int64_t kTilesAhead = 4;  // tiles of sums in progress: one for each register that holds sums
 constexpr int64_t kChunkGroups = 8;
 
-// Activation rows in tiles of equal height. The last tile may overlap the one before it.
+// Activation rows in tiles of equal height. The last tile may overlap the one before it. With two planes a row takes
+// two lines of a tile.
 struct RowTiles {
   int64_t num_rows, count, height;
 
-  explicit RowTiles(int64_t num_rows)
-      : num_rows(num_rows), count((num_rows + 15) / 16), height((num_rows + count - 1) / count) {}
+  RowTiles(int64_t num_rows, int64_t planes)
+      : num_rows(num_rows), count((num_rows * planes + 15) / 16), height((num_rows + count - 1) / count) {}
   int64_t first(int64_t tile) const {
     const int64_t row = tile * height;
     return row + height <= num_rows ? row : num_rows - height;
   }
 };
 
-// Registers 0 to 3 hold sums, 4 and 5 activations, 6 and 7 lines of weights.
+// Registers 0 to 3 hold sums, 4 and 5 activations, both of `height` lines, 6 and 7 lines of weights.
 static inline void configure_tiles(int64_t height) {
   TileConfig wanted, found;
   wanted.palette = 1;

@@ -40,10 +40,6 @@ static inline F32 abs(F32 a) {
   return {_mm256_andnot_ps(sign, a.low), _mm256_andnot_ps(sign, a.high)};
 }
 static inline F32 from_int(I32 a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
-static inline F32 load_int8(const int8_t* p) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return from_int({_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))});
-}
 static inline F32 load_half(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
           _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
@@ -76,6 +72,9 @@ static inline F32 select(Mask m, F32 a, F32 b) {
   return {_mm256_blendv_ps(b.low, a.low, m.low), _mm256_blendv_ps(b.high, a.high, m.high)};
 }
 static inline I32 add_int(I32 a, I32 b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+static inline I32 sub_int(I32 a, I32 b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
+static inline I32 shift_left_8(I32 a) { return {_mm256_slli_epi32(a.low, 8), _mm256_slli_epi32(a.high, 8)}; }
+static inline I32 shift_right_8(I32 a) { return {_mm256_srai_epi32(a.low, 8), _mm256_srai_epi32(a.high, 8)}; }
 static inline I32 set1_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 
 static inline float reduce_add(F32 v) {
@@ -118,8 +117,17 @@ static inline __m256i broadcast4(const void* p) {
 // them.
 static inline void keep(__m256i& sum) { asm("" : "+x"(sum)); }
 
+// Sums are converted to float by addition: the bits of 1.5 * 2^23 plus an integer of less than 2^22 are those of the
+// float 1.5 * 2^23 + integer. The instruction that converts would occupy the units that multiply.
+constexpr float kFloatOfZero = 12582912.0f;
+constexpr int32_t kBitsOfZero = 0x4B400000;
+
 // How the products of 8 channels with a row are added up; linear-inl.h has the loops. `finish` adds what `start` has
-// not begun from.
+// not begun from. Sums of two planes start from RowStart. `High` is what is kept of those of the high plane while the
+// low one is multiplied; `join` makes the float of 256 times the high sum plus the low one, rounded once.
+struct RowStart {
+  int32_t high, low;
+};
 template <WeightFormat>
 struct DotProduct;
 
@@ -137,6 +145,12 @@ struct DotProduct<WeightFormat::kW4> {
   }
   static inline __m256i finish(Sum sum, const int32_t* from) {
     return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), broadcast4(from));
+  }
+  static inline RowStart split_start(int32_t start) { return {0, start}; }
+  using High = __m256i;  // 256 times the sum
+  static inline High finish_high(Sum sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(256)); }
+  static inline __m256 join(High high, Sum low, const RowStart* start) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, &start->low)));
   }
 };
 
@@ -174,6 +188,15 @@ struct DotProduct<WeightFormat::kW8> {
     const __m256i high = _mm256_madd_epi16(sum.high, _mm256_set1_epi16(16));
     const __m256i low = _mm256_madd_epi16(sum.low, _mm256_set1_epi16(1));
     return _mm256_add_epi32(_mm256_add_epi32(high, low), broadcast4(from));
+  }
+  static inline RowStart split_start(int32_t start) { return {0, start}; }
+  using High = __m256i;
+  static inline High finish_high(const Sum& sum) {
+    return _mm256_add_epi32(_mm256_madd_epi16(sum.high, _mm256_set1_epi16(16 * 256)),
+                            _mm256_madd_epi16(sum.low, _mm256_set1_epi16(256)));
+  }
+  static inline __m256 join(High high, const Sum& low, const RowStart* start) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, &start->low)));
   }
 };
 

@@ -23,9 +23,6 @@ static inline F32 at_least_or_zero(F32 a, F32 threshold) {
 }
 static inline F32 abs(F32 a) { return _mm512_abs_ps(a); }
 static inline F32 from_int(I32 a) { return _mm512_cvtepi32_ps(a); }
-static inline F32 load_int8(const int8_t* p) {
-  return from_int(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
 static inline F32 load_half(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -45,6 +42,9 @@ static inline Mask first_lanes(int64_t count) {
 static inline Mask less(F32 a, F32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static inline F32 select(Mask m, F32 a, F32 b) { return _mm512_mask_blend_ps(m, b, a); }
 static inline I32 add_int(I32 a, I32 b) { return _mm512_add_epi32(a, b); }
+static inline I32 sub_int(I32 a, I32 b) { return _mm512_sub_epi32(a, b); }
+static inline I32 shift_left_8(I32 a) { return _mm512_slli_epi32(a, 8); }
+static inline I32 shift_right_8(I32 a) { return _mm512_srai_epi32(a, 8); }
 static inline I32 set1_int(int32_t x) { return _mm512_set1_epi32(x); }
 
 static inline float reduce_add(F32 v) {
@@ -91,6 +91,7 @@ static inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char
 static inline void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 6;
+constexpr int kWideTileRows = 4;  // of two planes; gcc spills sums of 5 or 6 rows
 constexpr int kAttendRows = 6;
 constexpr int kAttendRest = 3;
 // Up to so many rows 4-bit codes are split in registers; for more they are split once, into memory.

@@ -32,6 +32,19 @@ struct DotProduct {
     keep(sum);
   }
   static inline __m256i finish(Sum sum, const int32_t*) { return sum; }
+  // Both planes' sums are below 2^22 from here, as those of one plane are: at most 32 * 255 * 128 + 2^19.
+  static inline RowStart split_start(int32_t start) {
+    const int32_t high = (start + 128) >> 8;
+    return {kBitsOfZero + high, kBitsOfZero + start - 256 * high};
+  }
+  static inline __m256 to_float(Sum sum) {
+    return _mm256_sub_ps(_mm256_castsi256_ps(sum), _mm256_set1_ps(kFloatOfZero));
+  }
+  using High = __m256;
+  static inline High finish_high(Sum sum) { return to_float(sum); }
+  static inline __m256 join(High high, Sum low, const RowStart*) {
+    return _mm256_fmadd_ps(high, _mm256_set1_ps(256.0f), to_float(low));
+  }
 };
 
 }  // namespace antiphon::avxvnni

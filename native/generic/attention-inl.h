@@ -8,20 +8,13 @@
 #include "attention_state-inl.h"
 #include "attention_half-inl.h"
 
-// Scores against K in int8: a product of the quantized queries with a panel, a query's planes added.
+// Scores against K in int8: a product of the quantized queries with a panel.
 static inline void score_int8(const AttentionScratch& s, const BlockView& block, const KvLayer& kv, NextBlock& next) {
   constexpr int64_t kFetchBytes = 512;  // with each group: about a quarter of the next block in all
   const int64_t fetch_bytes = next.at < next.end ? kFetchBytes : 0;
-  float* products = s.planes == 1 ? s.weights : s.products;
-  for (int64_t i = 0; i < s.rows * s.planes * kBlockTokens; i += 16) store(products + i, set1(0.0f));
-  linear_panel(kv.key_panel(block.keys, next.at, fetch_bytes), 0, s.quantized_queries, 0, s.rows * s.planes, products);
+  for (int64_t i = 0; i < s.rows * kBlockTokens; i += 16) store(s.weights + i, set1(0.0f));
+  linear_panel(kv.key_panel(block.keys, next.at, fetch_bytes), 0, s.quantized_queries, 0, s.rows, s.weights);
   next.at += kv.head_dim / kGroup * fetch_bytes;
-  if (s.planes == 1) return;
-  for (int64_t row = 0; row < s.rows; ++row)
-    for (int64_t lane = 0; lane < kBlockTokens; lane += 16) {
-      const float* product = products + row * 2 * kBlockTokens + lane;
-      store(s.weights + row * kBlockTokens + lane, add(load(product), load(product + kBlockTokens)));
-    }
 }
 
 // K's bias b, turned to position p, adds q · R(p) b to a row's score. By pairs of dimensions that is
@@ -116,7 +109,7 @@ static inline void quantize_weights(const AttentionScratch& s, const BlockView& 
 static inline void correct_outputs(const AttentionScratch& s, int64_t dim) {
   for (int64_t row = 0; row < s.rows; ++row) {
     if (s.corrections[row] == 1.0f) continue;  // as most are, once the largest score was seen
-    for (int64_t d = 0; d < dim; d += kPanel) scale_by(s.output(row, d), s.planes * kPanel, s.corrections[row]);
+    for (int64_t d = 0; d < dim; d += kPanel) scale_by(s.output(row, d), kPanel, s.corrections[row]);
   }
 }
 
@@ -129,7 +122,7 @@ static inline void accumulate_int8(const AttentionScratch& s, const BlockView& b
   for (int64_t panel = 0; panel < panels; ++panel) {
     const uint8_t* codes = block.values + panel * kPanel * kBlockTokens;
     next.fetch(panel + 1 < panels ? lines / panels : lines);
-    multiply_values(codes, s.quantized_weights, s.rows * s.planes, s.output(0, panel * kPanel));
+    multiply_values(codes, s.quantized_weights, s.rows, s.output(0, panel * kPanel));
   }
 }
 
@@ -163,12 +156,6 @@ static inline NextBlock block_after(const SequenceView& sequence, const KvLayer&
   return {keys, keys + kv.kv_head_bytes()};
 }
 
-// 16 columns of a row's output, its planes added.
-static inline F32 output_of(const AttentionScratch& s, int64_t row, int64_t column) {
-  const F32 first = load(s.output(row, column));
-  return s.planes == 1 ? first : add(first, load(s.output(row, column, 1)));
-}
-
 // The tile's queries, quantized for an int8 pool.
 static inline void take_queries(const AttentionScratch& s, const AttentionTile& tile, const AttentionShape& shape,
                                 const KvLayer& kv, const KeyBias& bias) {
@@ -191,7 +178,7 @@ static inline void attend_segment(const AttentionScratch& s, const AttentionTile
     store(s.sums + row * 16, set1(0.0f));
     s.maxima[row] = -__builtin_inff();
   }
-  for (int64_t i = 0; i < s.rows * s.planes * shape.head_dim; i += 16) store(s.outputs + i, set1(0.0f));
+  for (int64_t i = 0; i < s.rows * shape.head_dim; i += 16) store(s.outputs + i, set1(0.0f));
   const int64_t last = tile.last_position(), end = (segment + 1) * kSegmentTokens;
   for (int64_t start = segment * kSegmentTokens; start <= last && start < end; start += kBlockTokens) {
     const BlockView block = block_at(tile.sequence, kv, tile.kv_head, start, last);
@@ -202,7 +189,7 @@ static inline void attend_segment(const AttentionScratch& s, const AttentionTile
 
 static inline void save_state(const AttentionScratch& s, const AttentionState& state, int64_t dim) {
   for (int64_t row = 0; row < s.rows; ++row) {
-    for (int64_t d = 0; d < dim; d += 16) store(state.outputs + row * dim + d, output_of(s, row, d));
+    for (int64_t d = 0; d < dim; d += 16) store(state.outputs + row * dim + d, load(s.output(row, d)));
     store(state.sums + row * 16, load(s.sums + row * 16));
     state.maxima[row] = s.maxima[row];
   }
@@ -244,7 +231,7 @@ static inline void quantize_outputs(const AttentionState& state, const Attention
 static void attend(const AttentionTile& tile, const SegmentRange& segments, const AttentionShape& shape,
                    const KvLayer& kv, const KeyBias& bias, float* states, const QuantizedRows& out, float* scratch) {
   const int64_t rows = tile.tokens() * shape.query_heads_per_kv(), dim = shape.head_dim;
-  const AttentionScratch s(scratch, rows, dim, kv.type == KvType::kInt8 ? out.planes : 1, kv.kv_head_bytes() / 64);
+  const AttentionScratch s(scratch, rows, dim, out.planes, kv.kv_head_bytes() / 64);
   take_queries(s, tile, shape, kv, bias);
   const AttentionState folded(s.folded_state, rows, dim), later(s.segment_state, rows, dim);
   for (int64_t segment = segments.first; segment < segments.end; ++segment) {

@@ -9,28 +9,26 @@ struct AttentionState {
   static int64_t floats(int64_t rows, int64_t dim) { return rows * (dim + 16) + (rows + 15) / 16 * 16; }
 };
 
-// The working set of one call of `attend`, carved out of the caller's scratch. `planes` of what is quantized, and so of
-// the outputs: 1 with a pool in half precision, where nothing is.
+// The working set of one call of `attend`, carved out of the caller's scratch. With an int8 pool queries and weights
+// are quantized, in as many planes as the output.
 struct AttentionScratch {
-  int64_t rows, planes;
+  int64_t rows;
   int64_t lines_softened, lines_quantized;  // of the next block, prefetched with each row's softmax and quantization
   float *keys, *values;  // with half precision, one block in float32: [head_dim][32 tokens], [32 tokens][head_dim]
   float* queries;        // [rows][head_dim]
-  float* outputs;        // [head_dim / 32][rows * planes][32]
+  float* outputs;        // [head_dim / 32][rows][32]
   float* weights;        // [rows][32]: scores, then softmax numerators
   float* sums;           // [rows][16 lanes]
   float *maxima, *corrections;                         // [rows]
   float *segment_state, *folded_state;                 // AttentionState
   QuantizedRows quantized_queries, quantized_weights;  // with int8; the weights have V's scales in them
-  float* products;                                     // of the queries with K: [rows * planes][32]
   // The factors of the cosines and of the sines in the scores' share of K's bias, [rows][2][head_dim / 2], of which
   // num_pairs are in use: for position 0, and for a block's first position, with the cosines and sines of that.
   float *bias_terms, *block_bias_terms, *block_cosines, *block_sines;
 
   // `block_lines`: cache lines of a block of a KV head.
-  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t num_planes, int64_t block_lines)
+  AttentionScratch(float* memory, int64_t num_rows, int64_t dim, int64_t planes, int64_t block_lines)
       : rows(num_rows),
-        planes(num_planes),
         lines_softened((block_lines / 3 + num_rows - 1) / num_rows),
         lines_quantized((block_lines / 6 + num_rows - 1) / num_rows) {
     const auto carve = [&memory](int64_t floats) {
@@ -39,25 +37,19 @@ struct AttentionScratch {
       return start;
     };
     const auto carve_quantized = [&](int64_t width) {
-      const int64_t groups = rows * planes * (width / kGroup);
-      return QuantizedRows{reinterpret_cast<int8_t*>(carve(groups * kGroup / 4)),
-                           carve(groups),
-                           reinterpret_cast<int32_t*>(carve(groups)),
-                           rows * planes,
-                           planes,
-                           planes,
-                           1};
+      const int64_t groups = rows * (width / kGroup);
+      return QuantizedRows{reinterpret_cast<int8_t*>(carve(planes * groups * kGroup / 4)), carve(groups),
+                           reinterpret_cast<int32_t*>(carve(groups)), rows, planes};
     };
     keys = carve(kBlockTokens * dim);
     values = carve(kBlockTokens * dim);
     queries = carve(rows * dim);
-    outputs = carve(rows * planes * dim);
+    outputs = carve(rows * dim);
     bias_terms = carve(rows * dim);
     block_bias_terms = carve(rows * dim);
     block_cosines = carve(dim / 2);
     block_sines = carve(dim / 2);
     weights = carve(rows * kBlockTokens);
-    products = carve(rows * planes * kBlockTokens);
     sums = carve(rows * 16);
     quantized_queries = carve_quantized(dim);
     quantized_weights = carve_quantized(kBlockTokens);
@@ -66,8 +58,8 @@ struct AttentionScratch {
     segment_state = carve(AttentionState::floats(rows, dim));
     folded_state = carve(AttentionState::floats(rows, dim));
   }
-  float* output(int64_t row, int64_t column, int64_t plane = 0) const {
-    return outputs + (column / kPanel * rows * planes + row * planes + plane) * kPanel + column % kPanel;
+  float* output(int64_t row, int64_t column) const {
+    return outputs + (column / kPanel * rows + row) * kPanel + column % kPanel;
   }
 };
 

@@ -19,34 +19,60 @@ static inline F32 exponential(F32 x) {
   return times_power_of_two(p, n);
 }
 
-// 16 values as codes from -127 to 127; what is not a number becomes some code.
-static inline I32 to_codes(F32 x, float inverse) {
-  return round_to_int(min(max(mul(x, set1(inverse)), set1(-127.0f)), set1(127.0f)));
+// 16 values as codes from -127 * units to 127 * units; what is not a number becomes some code.
+static inline I32 to_codes(F32 x, float inverse, float units) {
+  const F32 within_127 = min(max(mul(x, set1(inverse)), set1(-127.0f)), set1(127.0f));
+  return round_to_int(mul(within_127, set1(units)));
 }
 
-// Codes of 32 values, their scale and their sum. A value that is not finite makes the scale not-a-number, so that it is
-// carried on instead of being rounded into something plausible. Below 1e-36, where an inverse would overflow, all is
-// zero.
-static inline float quantize_group(F32 a, F32 b, int8_t* codes, int32_t* sum) {
-  const float largest = largest_magnitude(a, b);
-  const float inverse = largest > 1e-36f ? 127.0f / largest : 0.0f;
-  const I32 low = to_codes(a, inverse), high = to_codes(b, inverse);
-  store_int8(codes, low);
-  store_int8(codes + 16, high);
-  *sum = reduce_add_int(add_int(low, high));
-  return largest * (1.0f / 127.0f) + largest * 0.0f;
+// Codes of 32 values in two halves, and the scale of an 8-bit code: that of a 16-bit code times 256. A value that is
+// not finite makes the scale not-a-number, so that it is carried on instead of being rounded into something plausible.
+// Below 1e-36, where an inverse would overflow, all is zero.
+struct GroupCodes {
+  I32 left, right;
+  float scale;
+
+  GroupCodes(F32 a, F32 b, float units) {
+    const float largest = largest_magnitude(a, b);
+    const float inverse = largest > 1e-36f ? 127.0f / largest : 0.0f;
+    left = to_codes(a, inverse, units);
+    right = to_codes(b, inverse, units);
+    scale = largest * (1.0f / 127.0f) + largest * 0.0f;
+  }
+};
+
+static inline int32_t store_plane(int8_t* codes, I32 left, I32 right) {  // returns the sum
+  store_int8(codes, left);
+  store_int8(codes + 16, right);
+  return reduce_add_int(add_int(left, right));
 }
 
-// Writes a group of token `row`, in as many planes as `out` has. What the first plane leaves is at most half its scale.
+// The high part of a code 256 * high + low with both in int8.
+static inline I32 high_part(I32 codes) { return shift_right_8(add_int(codes, set1_int(128))); }
+
+// Writes a group of a row, in the planes that `out` has (kernels.h).
 static inline void quantize_into(F32 a, F32 b, const QuantizedRows& out, int64_t row, int64_t group) {
-  const int64_t at = group * out.capacity + row * out.token_stride;
-  int8_t* codes = out.codes + at * kGroup;
-  const float scale = out.scales[at] = quantize_group(a, b, codes, out.sums + at);
-  if (out.planes == 1) return;
-  const F32 negative = set1(-scale);
-  const F32 a_rest = fma(load_int8(codes), negative, a), b_rest = fma(load_int8(codes + 16), negative, b);
-  const int64_t rest = at + out.plane_stride;
-  out.scales[rest] = quantize_group(a_rest, b_rest, out.codes + rest * kGroup, out.sums + rest);
+  const int64_t at = group * out.capacity + row;
+  if (out.planes == 1 && out.low_plane == 0) {
+    const GroupCodes codes(a, b, 1.0f);
+    out.sums[at] = store_plane(out.codes + at * kGroup, codes.left, codes.right);
+    out.scales[at] = codes.scale;
+    return;
+  }
+  const GroupCodes codes(a, b, 256.0f);
+  const I32 left = high_part(codes.left), right = high_part(codes.right);
+  const I32 low_left = sub_int(codes.left, shift_left_8(left)), low_right = sub_int(codes.right, shift_left_8(right));
+  const int64_t high_at = at * out.planes, low_at = high_at + (out.planes == 2 ? 1 : out.low_plane);
+  const int32_t high_sum = store_plane(out.codes + high_at * kGroup, left, right);
+  const int32_t low_sum = store_plane(out.codes + low_at * kGroup, low_left, low_right);
+  if (out.planes == 2) {
+    out.sums[at] = 256 * high_sum + low_sum;
+    out.scales[at] = codes.scale * (1.0f / 256.0f);
+  } else {
+    out.sums[at] = high_sum;
+    out.sums[low_at] = low_sum;
+    out.scales[at] = codes.scale;
+  }
 }
 
 static inline float inverse_rms(const float* x, float epsilon, int64_t width) {

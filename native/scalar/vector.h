@@ -73,10 +73,6 @@ static inline F32 from_int(I32 a) {
   F32 result;
   ANTIPHON_LANES(static_cast<float>(a.lane[i]));
 }
-static inline F32 load_int8(const int8_t* p) {
-  F32 result;
-  ANTIPHON_LANES(static_cast<float>(p[i]));
-}
 static inline F32 load_half(const uint16_t* p) {
   F32 result;
   ANTIPHON_LANES(half_to_float(p[i]));
@@ -118,6 +114,18 @@ static inline F32 select(Mask m, F32 a, F32 b) {
 static inline I32 add_int(I32 a, I32 b) {
   I32 result;
   ANTIPHON_LANES(a.lane[i] + b.lane[i]);
+}
+static inline I32 sub_int(I32 a, I32 b) {
+  I32 result;
+  ANTIPHON_LANES(a.lane[i] - b.lane[i]);
+}
+static inline I32 shift_left_8(I32 a) {
+  I32 result;
+  ANTIPHON_LANES(a.lane[i] << 8);
+}
+static inline I32 shift_right_8(I32 a) {  // keeps the sign
+  I32 result;
+  ANTIPHON_LANES(a.lane[i] >> 8);
 }
 static inline I32 set1_int(int32_t x) {
   I32 result;
@@ -186,6 +194,7 @@ static inline void prefetch(const void*) {}
 static inline void prefetch_far(const void*) {}
 // Rows that share one pass over a line of weights, and rows that share one over a KV block: what the registers hold.
 constexpr int kTileRows = 1;
+constexpr int kWideTileRows = 1;  // of two planes
 constexpr int kAttendRows = 1;
 constexpr int kAttendRest = 1;
 // Up to so many rows 4-bit codes are split in registers; for more they are split once, into memory.

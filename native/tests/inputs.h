@@ -44,29 +44,51 @@ inline std::vector<uint8_t> weights(Random& random, const std::string& type, int
   return data;
 }
 
+// How activations are quantized: kernels.h.
+enum class Planes { kOne, kTwo, kApart };
+constexpr Planes kAllPlanes[] = {Planes::kOne, Planes::kTwo, Planes::kApart};
+
 // Quantized activations with room for `capacity` rows.
 struct Activations {
+  Planes planes;
+  int64_t capacity;
   std::vector<int8_t> codes;
   std::vector<float> scales;
   std::vector<int32_t> sums;
-  int64_t capacity, planes;
 
-  Activations(int64_t width, int64_t capacity, int64_t planes = 1)
-      : codes(static_cast<size_t>(width * capacity)),
-        scales(codes.size() / 32),
-        sums(codes.size() / 32),
+  Activations(int64_t width, int64_t capacity, Planes planes = Planes::kOne)
+      : planes(planes),
         capacity(capacity),
-        planes(planes) {}
-  QuantizedRows view() { return {codes.data(), scales.data(), sums.data(), capacity, planes, planes, 1}; }
+        codes(static_cast<size_t>(width * capacity * (planes == Planes::kOne ? 1 : 2))),
+        scales(static_cast<size_t>(width * capacity / 32)),
+        sums(scales.size() * (planes == Planes::kApart ? 2 : 1)) {}
+  QuantizedRows view() {
+    const int64_t low_plane = planes == Planes::kApart ? std::ssize(scales) : 0;
+    return {codes.data(), scales.data(), sums.data(), capacity, planes == Planes::kTwo ? 2 : 1, low_plane};
+  }
+  // Code `k` of group `group`, counted as scales are.
+  int32_t code(size_t group, size_t k) const {
+    const int8_t* at = codes.data() + group * 32 + k;
+    if (planes == Planes::kOne) return *at;
+    return planes == Planes::kTwo ? 256 * at[group * 32] + at[group * 32 + 32] : 256 * *at + at[codes.size() / 2];
+  }
+  void set_code(size_t group, size_t k, int32_t code) {  // once
+    const int32_t high = planes == Planes::kOne ? code : (code + 128) >> 8, low = code - 256 * high;
+    const size_t at = group * 32 + k, high_at = planes == Planes::kTwo ? at + group * 32 : at;
+    codes[high_at] = static_cast<int8_t>(high);
+    if (planes != Planes::kOne)
+      codes[planes == Planes::kTwo ? high_at + 32 : at + codes.size() / 2] = static_cast<int8_t>(low);
+    sums[group] += planes == Planes::kApart ? high : code;
+    if (planes == Planes::kApart) sums[group + scales.size()] += low;
+  }
   bool operator==(const Activations& other) const {
     return same_bits(codes, other.codes) && same_bits(scales, other.scales) && same_bits(sums, other.sums);
   }
   void fill(Random& random) {
     for (size_t group = 0; group < scales.size(); ++group) {
       scales[group] = random.real(1.0f);
-      sums[group] = 0;
-      for (size_t i = group * 32; i < group * 32 + 32; ++i)
-        sums[group] += codes[i] = static_cast<int8_t>(random.between(-127, 127));
+      const int32_t most = planes == Planes::kOne ? 127 : 127 * 256;
+      for (size_t k = 0; k < 32; ++k) set_code(group, k, static_cast<int32_t>(random.between(-most, most)));
     }
   }
 };

@@ -58,10 +58,10 @@ struct Result {
 // The segments of a tile all at once, or in parts of one each, the last one first.
 enum class Walk { kWhole, kParts };
 
-Result attend(const Layer& layer, const Kernels& kernels, int64_t tile, Extra extra, int64_t planes,
+Result attend(const Layer& layer, const Kernels& kernels, int64_t tile, Extra extra, Planes planes,
               Walk walk = Walk::kWhole) {
   const AttentionShape& shape = layer.shape;
-  Result result{layer.qkv, layer.pool, Activations(shape.num_heads * shape.head_dim, planes * layer.tokens, planes)};
+  Result result{layer.qkv, layer.pool, Activations(shape.num_heads * shape.head_dim, layer.tokens, planes)};
   KvLayer kv = layer.kv;
   kv.base = result.pool.data();
   const HeadNorms norms{layer.query_norm.data(), layer.key_norm.data(), 1e-6f};
@@ -100,7 +100,7 @@ void test_attention() {
     for (const int64_t dim : {32, 64, 96, 128})
       for (const int64_t group : {1, 3, 6}) {
         const Layer layer(random, type, 2 * group, 2, dim, kShort);
-        const int64_t planes = group == 6 ? 2 : 1;
+        const Planes planes = group == 6 ? Planes::kTwo : Planes::kOne;
         for (const Extra extra : {Extra::kNone, Extra::kNorms, Extra::kBias}) {
           if (extra == Extra::kBias && type == KvType::kHalf) continue;
           const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens, extra, planes);
@@ -120,7 +120,7 @@ void test_attention_in_segments() {
   for (const KvType type : {KvType::kInt8, KvType::kHalf}) {
     Layer layer(random, type, 3, 1, 32, kLong);
     layer.first_query = 2 * kSegmentTokens - 10;
-    const int64_t planes = type == KvType::kInt8 ? 2 : 1;
+    const Planes planes = type == KvType::kInt8 ? Planes::kTwo : Planes::kOne;
     const Extra extra = type == KvType::kInt8 ? Extra::kBias : Extra::kNone;
     const Result expected = attend(layer, kScalarKernels, kAttentionTileTokens, extra, planes);
     for (const float scale : expected.out.scales) CHECK(std::isfinite(scale));

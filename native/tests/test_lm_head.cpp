@@ -1,5 +1,5 @@
-// The head: every row gets the same logits beside any others, on every instruction set and number of threads; both
-// planes of the activations are in all of them or, unless it is wide, in its likeliest panels alone.
+// The head: every row gets the same logits beside any others, on every instruction set and number of threads. Both
+// planes of the activations are in all of them or, unless the head is wide, in the likeliest panels alone.
 #include "lm_head.h"
 
 #include <algorithm>
@@ -20,35 +20,25 @@ std::shared_ptr<const PackedMatrix> random_matrix(Random& random, ThreadPool& po
   return std::make_shared<PackedMatrix>(std::vector{stored}, false, pool);
 }
 
-// Both planes of `count` tokens from `first` on, the second planes after all the first; scales of ordinary proportion.
+// `count` tokens from `first` on.
 Activations tokens_of(const Activations& all, int64_t first, int64_t count) {
-  Activations some(kColumns, 2 * count, 2);
+  Activations some(kColumns, count, all.planes);
   for (int64_t group = 0; group < kColumns / kGroup; ++group)
-    for (int64_t part = 0; part < 2; ++part)
-      for (int64_t i = 0; i < count; ++i) {
-        const auto from = static_cast<size_t>(group * all.capacity + part * kRows + first + i);
-        const auto to = static_cast<size_t>(group * 2 * count + part * count + i);
-        std::copy_n(all.codes.begin() + static_cast<int64_t>(from) * kGroup, kGroup,
-                    some.codes.begin() + static_cast<int64_t>(to) * kGroup);
-        some.scales[to] = all.scales[from] * (part ? 0x1p-7f : 1.0f);
-        some.sums[to] = all.sums[from];
-      }
+    for (int64_t i = 0; i < count; ++i) {
+      const auto from = static_cast<size_t>(group * all.capacity + first + i);
+      const auto to = static_cast<size_t>(group * count + i);
+      for (size_t k = 0; k < 32; ++k) some.set_code(to, k, all.code(from, k));
+      some.scales[to] = all.scales[from];
+    }
   return some;
-}
-
-QuantizedRows apart(Activations& in) {
-  QuantizedRows view = in.view();
-  view.token_stride = 1;
-  view.plane_stride = in.capacity / 2;
-  return view;
 }
 
 std::vector<float> logits_of(const Kernels& kernels, std::shared_ptr<const PackedMatrix> matrix, bool wide,
                              Activations in, int num_threads) {
   ThreadPool pool(num_threads);
-  const int64_t rows = in.capacity / 2;
+  const int64_t rows = in.capacity;
   const LogitRows out(rows, kVocabulary);
-  LmHead(std::move(matrix), wide, rows, kernels, pool, Progress()).run({apart(in), rows}, out);
+  LmHead(std::move(matrix), wide, rows, kernels, pool, Progress()).run({in.view(), rows}, out);
   for (int64_t row = 0; row < rows; ++row)
     for (int64_t shard = 0; shard < out.num_shards(); ++shard) {
       const float* begin = out.row(row) + shard * kShard;
@@ -58,17 +48,17 @@ std::vector<float> logits_of(const Kernels& kernels, std::shared_ptr<const Packe
   return {out.row(0), out.row(rows)};
 }
 
-// What one part of token `row` gives, in the order of adding that all kernels share.
-std::vector<float> product(const PackedMatrix& matrix, Activations& in, int64_t row) {
+std::vector<float> product(const PackedMatrix& matrix, const QuantizedRows& in, int64_t row) {
   std::vector<float> out(static_cast<size_t>(matrix.num_panels() * kPanel));
   for (int64_t panel = 0; panel < matrix.num_panels(); ++panel)
-    kScalarKernels.linear_panel(matrix.view(), panel, apart(in), row, 1, out.data() + panel * kPanel);
+    kScalarKernels.linear_panel(matrix.view(), panel, in, row, 1, out.data() + panel * kPanel);
   out.resize(kRow);
   return out;
 }
 
 void check_row(const PackedMatrix& matrix, bool wide, Activations& in, int64_t row, const float* logits) {
-  const std::vector<float> first = product(matrix, in, row), second = product(matrix, in, kRows + row);
+  const std::vector<float> first = product(matrix, in.view(), row);
+  const std::vector<float> second = wide ? first : product(matrix, in.view().low(), row);
   const auto maximum = [&](int64_t panel) {
     const auto begin = first.begin() + panel * kPanel;
     return *std::max_element(begin, begin + std::min(kPanel, kVocabulary - panel * kPanel));
@@ -78,8 +68,8 @@ void check_row(const PackedMatrix& matrix, bool wide, Activations& in, int64_t r
   std::vector<float> sorted = maxima;
   std::sort(sorted.begin(), sorted.end(), std::greater<>());
   for (size_t token = 0; token < kRow; ++token) {
-    const bool is_corrected = wide || maxima[token / kPanel] >= sorted[kCorrectedPanels - 1];
-    CHECK(logits[token] == (is_corrected ? first[token] + second[token] : first[token]));
+    const bool is_corrected = !wide && maxima[token / kPanel] >= sorted[kCorrectedPanels - 1];
+    CHECK(logits[token] == (is_corrected ? first[token] + second[token] / 256.0f : first[token]));
   }
 }
 
@@ -103,9 +93,11 @@ void test_lm_head() {
   Random random(3);
   ThreadPool pool(2);
   const auto matrix = random_matrix(random, pool);
-  Activations all(kColumns, 2 * kRows, 2);
-  all.fill(random);
-  for (const bool wide : {false, true}) check_head(matrix, wide, all);
+  for (const bool wide : {false, true}) {
+    Activations all(kColumns, kRows, wide ? Planes::kTwo : Planes::kApart);
+    all.fill(random);
+    check_head(matrix, wide, all);
+  }
 }
 
 }  // namespace antiphon::tests

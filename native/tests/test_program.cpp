@@ -33,9 +33,9 @@ class Model {
  public:
   Model(const Kernels& kernels, int threads, KvType kv)
       : pool_(std::make_shared<ThreadPool>(threads)), program_(shape_of(kv), kernels, pool_, Progress(&progress_)) {
-    const int x = program_.float_buffer(kWidth, false), normed = program_.quantized_buffer(kWidth, false, 1);
-    const int qkv = program_.float_buffer(4 * 32, false), attended = program_.quantized_buffer(kWidth, false, 1);
-    const int last = program_.float_buffer(kWidth, true), wide = program_.quantized_buffer(kWidth, true, 2);
+    const int x = program_.float_buffer(kWidth, false), normed = program_.quantized_buffer(kWidth, false, false);
+    const int qkv = program_.float_buffer(4 * 32, false), attended = program_.quantized_buffer(kWidth, false, false);
+    const int last = program_.float_buffer(kWidth, true), wide = program_.quantized_buffer(kWidth, true, false);
     const int turned = program_.float_buffer(kWidth, false);
     const std::vector<float> ones(kWidth, 1.0f);
     std::vector<int32_t> backwards(kWidth);
@@ -48,12 +48,12 @@ class Model {
     program_.attention(qkv, 0, attended, {half, two, 1e-6f}, {});
     program_.linear(attended, packed("Q4_1", kWidth, kWidth), {}, x, true, 0);
     program_.rms_norm(x, ones, 1e-6f, normed);
-    const int activated = program_.quantized_buffer(96, false, 1);
+    const int activated = program_.quantized_buffer(96, false, false);
     program_.linear_silu_mul(normed, packed_pair("Q4_0", 96, kWidth), activated);
     program_.linear(activated, packed("Q4_0", kWidth, 96), {}, x, true, 0);
     program_.select_rows(x, last);
     program_.rms_norm(last, ones, 1e-6f, wide);
-    program_.logits(wide, packed("Q4_0", kVocabulary, kWidth), false);
+    program_.logits(wide, packed("Q4_0", kVocabulary, kWidth));
   }
 
   // The tokens drawn; empty when the plan is refused.

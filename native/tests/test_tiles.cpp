@@ -48,19 +48,19 @@ void check_rows(const PackedView& view, const QuantizedRows& in, int64_t first, 
 }
 
 // The last rows of the buffer, so that nothing may be read after them.
-void check_matrix(Random& random, ThreadPool& pool, const char* type, int64_t groups, int64_t count) {
+void check_matrix(Random& random, ThreadPool& pool, const char* type, int64_t groups, int64_t count, Planes planes) {
   const int64_t columns = groups * kGroup, channels = random.between(1, 40);
   const auto data = weights(random, type, channels, columns);
   const PackedMatrix matrix({stored_matrix(data.data(), data.size(), storage_type(type), channels, columns)}, false,
                             pool);
   const int64_t first = random.between(0, 3);
-  Activations in(columns, first + count);
+  Activations in(columns, first + count, planes);
   in.fill(random);
   check_rows(matrix.view(), in.view(), first, count, random.reals(static_cast<size_t>(count * kPanel), 1.0f));
 }
 
 // Sums at their largest: all codes and all activations at one end or the other.
-void check_extremes(const char* type) {
+void check_extremes(const char* type, Planes planes) {
   ThreadPool pool(1);
   const int64_t columns = 17 * kGroup;
   Random random(3);
@@ -72,11 +72,12 @@ void check_extremes(const char* type) {
       std::memset(data.data() + block + numbers, code, layout.block_bytes - numbers);
     const PackedMatrix matrix({stored_matrix(data.data(), data.size(), storage_type(type), kPanel, columns)}, false,
                               pool);
-    for (const int8_t activation : {-127, 127}) {
-      Activations in(columns, 16);
-      in.fill(random);
-      for (int8_t& a : in.codes) a = activation;
-      for (int32_t& sum : in.sums) sum = kGroup * activation;
+    for (const int32_t sign : {-1, 1}) {
+      Activations in(columns, 16, planes);
+      for (size_t group = 0; group < in.scales.size(); ++group) {
+        in.scales[group] = random.real(1.0f);
+        for (size_t k = 0; k < 32; ++k) in.set_code(group, k, sign * (planes == Planes::kOne ? 127 : 127 * 256 - 128));
+      }
       check_rows(matrix.view(), in.view(), 0, 16, std::vector<float>(16 * kPanel));
     }
   }
@@ -149,8 +150,11 @@ void test_tiles() {
   constexpr int64_t kGroups[] = {1, 15, 16, 17, 20, 23, 24, 28, 31};
   for (const char* type : kKinds) {
     for (int64_t count = 1; count <= kMostRows; ++count)
-      for (int i = 0; i < 2; ++i) check_matrix(random, pool, type, kGroups[random.next() % std::size(kGroups)], count);
-    check_extremes(type);
+      for (const Planes planes : {Planes::kOne, Planes::kTwo}) {
+        if (planes == Planes::kTwo && count > kMostRows / 2) continue;
+        check_matrix(random, pool, type, kGroups[random.next() % std::size(kGroups)], count, planes);
+      }
+    for (const Planes planes : {Planes::kOne, Planes::kTwo}) check_extremes(type, planes);
   }
   CHECK(emulated.config.palette == 1);  // tiles were used: the bounds of rows and groups have not excluded all of this
 }

@@ -83,7 +83,7 @@ class StepShape:
     max_tokens: int
     max_sequences: int
     spec: ModelSpec
-    planes: int  # of quantized activations: 1 for int8, 2 for int16
+    wide: bool  # quantized activations have two planes: int16, not int8
     is_reordered: bool  # some matrices take their input's columns in another order
 
     @classmethod
@@ -92,7 +92,7 @@ class StepShape:
             max_tokens=max(config.max_batch_tokens, config.max_num_sequences),
             max_sequences=config.max_num_sequences,
             spec=spec,
-            planes=2 if wide_activations(config, checkpoint) else 1,
+            wide=wide_activations(config, checkpoint),
             is_reordered=any(tensor.column_order is not None for tensor in checkpoint.tensors.values()),
         )
 
@@ -107,15 +107,16 @@ class StepShape:
         qkv = attended + 2 * spec.num_kv_heads * spec.head_dim
         floats = spec.hidden_size * (1 + self.is_reordered) + qkv
         quantized = spec.hidden_size + attended + spec.intermediate_size
-        drawn = 4 * spec.hidden_size + _quantized(spec.hidden_size, planes=2)
-        return rows * (4 * floats + _quantized(quantized, self.planes)) + sampled * drawn
+        planes = 2 if self.wide else 1
+        drawn = 4 * spec.hidden_size + _quantized(spec.hidden_size, 2, 1 if self.wide else 2)
+        return rows * (4 * floats + _quantized(quantized, planes, 1)) + sampled * drawn
 
     def _attention(self) -> int:
         spec = self.spec
-        queries = self.max_tokens * spec.num_heads * 2
+        queries = self.max_tokens * spec.num_heads
         states = self.max_tokens * (spec.num_heads // spec.num_kv_heads) + self.split_rows
         state = 4 * (spec.head_dim + _STATE_SUMS + 1)
-        return queries * (spec.head_dim + 4 * (spec.head_dim // _GROUP)) + states * spec.num_kv_heads * state
+        return queries * (2 * spec.head_dim + 4 * (spec.head_dim // _GROUP)) + states * spec.num_kv_heads * state
 
     @property
     def split_rows(self) -> int:
@@ -225,9 +226,9 @@ def default_gpu_tokens(capacity: int, config: EngineConfig, context_length: int)
     return min(capacity, most) // KV_BLOCK_SIZE * KV_BLOCK_SIZE
 
 
-def _quantized(width: int, planes: int) -> int:
-    """A row of quantized activations: int8 codes, and a float32 scale and an int32 sum a group."""
-    return planes * (width + width // _GROUP * 8)
+def _quantized(width: int, planes: int, sums: int) -> int:
+    """A row of quantized activations: int8 codes in `planes` planes; for each group a float32 scale and int32 sums."""
+    return planes * width + width // _GROUP * (4 + 4 * sums)
 
 
 def aligned(count: int, alignment: int) -> int:

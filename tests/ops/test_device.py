@@ -112,7 +112,7 @@ def test_a_token_in_the_kv_pool_takes_little_memory_however_large_the_pool_is() 
     )
     program = _native.Program(_native.Device("auto", 1), shape, None)
     table = _native.StoredMatrix(np.ones((32, 192), np.float32), "F32", 32, 192)
-    qkv, out = program.float_buffer(192, False), program.quantized_buffer(64, False, 1)
+    qkv, out = program.float_buffer(192, False), program.quantized_buffer(64, False, False)
     for layer in range(60):
         program.embed(table, qkv)
         program.attention(qkv, layer, out, [], [], 1e-6)

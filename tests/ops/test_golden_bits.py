@@ -23,10 +23,10 @@ from antiphon.runtime.probe_models import biased_model, normed_model
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
 
 ANSWERS = {
-    ("biased", "greedy"): "815556c12bf16aad0162da55178d1287",
-    ("biased", "sampled"): "330f2bf6deb6b81fb1f2c245c9bbae85",
-    ("normed", "greedy"): "9efee749f9bc8919cff8d94e552de09f",
-    ("normed", "sampled"): "22ecb1add3a265fdf8a655c75caea08e",
+    ("biased", "greedy"): "842eb6308f27711f15d353e010d10c1c",
+    ("biased", "sampled"): "ce9913d50088201b665e2b72d5eac331",
+    ("normed", "greedy"): "1684aeda041bbf6a0b665bd5f8568f2b",
+    ("normed", "sampled"): "9794ed1237c55f4c7db954e9cefc40dc",
 }
 MODEL_BYTES = {"biased": "71a714e6554fc8ade3da33a44240374e", "normed": "ff5bad3f259965fcbba0ba0960e622bb"}
 ROTATIONS = {

@@ -15,7 +15,7 @@ from antiphon.footprint import EMBEDDINGS, HEADS, kv_bytes_per_token, weight_byt
 from antiphon.formats import open_checkpoint
 from antiphon.models.spec import ModelSpec
 
-CORRECTED_LOGITS = 64 * 32  # of a row: those to which the activations' second plane is added (native/lm_head.h)
+CORRECTED_LOGITS = 64 * 32  # of a row: those to which the activations' low plane is added (native/lm_head.h)
 
 
 @dataclass(frozen=True)

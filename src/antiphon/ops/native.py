@@ -200,7 +200,7 @@ class RecordedProgram(Protocol):
 
     def float_buffer(self, width: int, sampled: bool, /) -> int: ...
 
-    def quantized_buffer(self, width: int, sampled: bool, planes: int, /) -> int: ...
+    def quantized_buffer(self, width: int, sampled: bool, wide: bool, /) -> int: ...
 
     def embed(self, table: _native.StoredMatrix, out: int, /) -> None: ...
 
@@ -235,7 +235,7 @@ class RecordedProgram(Protocol):
 
     def select_rows(self, source: int, out: int, /) -> None: ...
 
-    def logits(self, source: int, matrix: _native.PackedMatrix, wide: bool, /) -> None: ...
+    def logits(self, source: int, matrix: _native.PackedMatrix, /) -> None: ...
 
 
 class NativeOps(NativeLoader):
@@ -323,7 +323,7 @@ class NativeOps(NativeLoader):
 
     def logits(self, x: Stored | Normed, head: NativeMatrix) -> None:
         (packed,) = head.packed
-        self._program.logits(self._multiplied(Product(x, head)), packed, self._wide_activations)
+        self._program.logits(self._multiplied(Product(x, head)), packed)
         assert not self._unused, f"{len(self._unused)} products or norms are never used, so they were not recorded"
 
     def _defer(self, value: _Deferred) -> _Deferred:
@@ -366,8 +366,7 @@ class NativeOps(NativeLoader):
         buffer = self._buffers.get((role, width))
         if buffer is None:
             if quantized:
-                planes = 2 if sampled or self._wide_activations else 1
-                buffer = self._program.quantized_buffer(width, sampled, planes)
+                buffer = self._program.quantized_buffer(width, sampled, self._wide_activations)
             else:
                 buffer = self._program.float_buffer(width, sampled)
             self._buffers[role, width] = buffer

@@ -62,40 +62,56 @@ def exponential(x):
 
 
 @triton.jit
-def to_codes(x, largest):
-    """x [n, m] as codes from -127 to 127, in float32, where `largest` [n] is each row's largest magnitude."""
+def to_codes(x, largest, UNITS: tl.constexpr):
+    """x [n, m] as int32 codes from -127 * UNITS to 127 * UNITS; `largest` [n] is each row's largest magnitude."""
     usable = largest > NARROWEST
     divisor = tl.where(usable, largest, 1.0)
     inverse = tl.where(usable, tl.div_rn(tl.full(largest.shape, 127.0, tl.float32), divisor), 0.0)
-    return round_to_even(tl.minimum(tl.maximum(x * inverse[:, None], -127.0), 127.0))
+    return round_to_even(tl.minimum(tl.maximum(x * inverse[:, None], -127.0), 127.0) * UNITS).to(tl.int32)
 
 
 @triton.jit
-def quantize(x):
-    """Groups [n, 32] → codes [n, 32] in float32, and scales [n], not-a-number where a value is not finite."""
+def quantize(x, UNITS: tl.constexpr):
+    """Groups [n, 32] → int32 codes [n, 32], and scales [n] of 8-bit codes, not-a-number where a value is not finite.
+
+    UNITS: 1 for 8-bit codes, 256 for 16-bit ones, whose scale is 1/256 of that of 8-bit ones.
+    """
     largest = tl.max(tl.abs(x), 1)
-    codes = to_codes(x, largest)
+    codes = to_codes(x, largest, UNITS)
     return codes, largest * OF_127 + tl.sum(x * 0.0, 1)
 
 
 @triton.jit
-def rest_of(x, codes, scales):
-    """What a first plane of codes leaves of x [n, 32]."""
-    return tl.fma(codes, tl.broadcast_to(-scales[:, None], x.shape), x)
+def planes_of(codes):
+    """16-bit codes as int8 planes, high and low: codes = 256 * high + low."""
+    high = (codes + 128) >> 8
+    return high.to(tl.int8), (codes - high * 256).to(tl.int8)
 
 
 @triton.jit
-def store_groups(x, codes_ptr, scales_ptr, sums_ptr, at, plane_stride, mask, PLANES: tl.constexpr):
-    """Quantize groups x [n, 32] into PLANES planes; group i of the first plane is number at[i] of the buffers."""
+def store_groups(
+    x, codes_ptr, scales_ptr, sums_ptr, group, row, capacity, mask, PLANES: tl.constexpr, APART: tl.constexpr
+):
+    """Quantize groups x [n, 32], of group number group[i] and row row[i], into the planes of a buffer (see `norms`)."""
     k = tl.arange(0, 32)[None, :]
-    for plane in tl.static_range(PLANES):
-        codes, scales = quantize(x)
-        to = at + plane * plane_stride
-        tl.store(codes_ptr + to[:, None] * 32 + k, codes.to(tl.int8), mask=mask[:, None])
-        tl.store(scales_ptr + to, scales, mask=mask)
-        tl.store(sums_ptr + to, tl.sum(codes, 1).to(tl.int32), mask=mask)
-        if plane + 1 < PLANES:
-            x = rest_of(x, codes, scales)
+    at = group * (PLANES * capacity) + row
+    scale_at = group * capacity + row
+    if PLANES == 1:
+        codes, scales = quantize(x, 1)
+        tl.store(codes_ptr + at[:, None] * 32 + k, codes.to(tl.int8), mask=mask[:, None])
+        tl.store(sums_ptr + at, tl.sum(codes, 1), mask=mask)
+    else:
+        codes, scales = quantize(x, 256)
+        high, low = planes_of(codes)
+        tl.store(codes_ptr + at[:, None] * 32 + k, high, mask=mask[:, None])
+        tl.store(codes_ptr + (at + capacity)[:, None] * 32 + k, low, mask=mask[:, None])
+        if APART:
+            tl.store(sums_ptr + at, tl.sum(high.to(tl.int32), 1), mask=mask)
+            tl.store(sums_ptr + at + capacity, tl.sum(low.to(tl.int32), 1), mask=mask)
+        else:
+            tl.store(sums_ptr + scale_at, tl.sum(codes, 1), mask=mask)
+            scales *= 1.0 / 256.0
+    tl.store(scales_ptr + scale_at, scales, mask=mask)
 
 
 @triton.jit

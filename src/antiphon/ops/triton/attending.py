@@ -32,9 +32,9 @@ class Attention:
         )
         self._cosines, self._sines = device.upload(cosines), device.upload(sines)
         self._terms: Tensor | None = None  # of key biases
-        heads, dim, planes = shape.num_kv_heads, shape.head_dim, 2
-        queries = shape.max_tokens * shape.num_heads * planes
-        self._q_codes = device.zeros((queries * dim,), "int8")
+        heads, dim, most_planes = shape.num_kv_heads, shape.head_dim, 2
+        queries = shape.max_tokens * shape.num_heads
+        self._q_codes = device.zeros((queries * most_planes * dim,), "int8")
         self._q_scales = device.zeros((queries * dim // 32,), "float32")
         state_rows = shape.max_tokens * (shape.num_heads // heads) + cut.split_rows
         self._state_outputs = device.zeros((state_rows * heads * dim,), "float32")

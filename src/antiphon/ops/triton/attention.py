@@ -19,8 +19,8 @@ from antiphon.ops.triton.arithmetic import (
     exponential,
     fold_lanes,
     inverse_rms,
+    planes_of,
     quantize,
-    rest_of,
     round_to_even,
     store_groups,
     to_codes,
@@ -113,10 +113,10 @@ def rope_and_store(
     """Query heads are quantized for attention; K and V of a KV head go into the pool. Grid: (row tiles, all heads).
 
     A program computes ROWS rows. A row whose block is -1 is padding: nothing of it goes into the pool.
-    q_codes [rows][heads][PLANES][DIM], q_scales [rows][heads][PLANES][DIM / 32]. SIZE: DIM rounded up to a power of
-    two. RUN: of the Hadamard transform. PAIRS: of a KV head's bias that is not in the pool, 0 where there is
-    none, else a power of two; pairs and biases [KV heads][PAIRS]; terms [rows][heads][2][PAIRS]: the factors of the
-    cosines and of the sines in the scores' share of that bias.
+    q_codes [rows][heads][PLANES][DIM], q_scales [rows][heads][DIM / 32]. SIZE: DIM rounded up to a power of two. RUN:
+    of the Hadamard transform. PAIRS: of a KV head's bias that is not in the pool, 0 where there is none, else a power
+    of two; pairs and biases [KV heads][PAIRS]; terms [rows][heads][2][PAIRS]: the factors of the cosines and of the
+    sines in the scores' share of that bias.
     """
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = row < rows
@@ -138,14 +138,17 @@ def rope_and_store(
     if head < HEADS:
         query = rotated(qkv_ptr, begin, live, q_norm_ptr, epsilon, cosine, sine, d, DIM, HAS_NORMS)
         query = hadamard(query, RUN) * query_scale
-        at = (row * HEADS + head)[:, None] * (PLANES * DIM // 32) + group
-        rest = tl.reshape(query, [ROWS * groups, 32])
-        for plane in tl.static_range(PLANES):
-            codes, scales = quantize(rest)
-            group_at = tl.reshape(at + plane * (DIM // 32), [ROWS * groups])
-            tl.store(q_codes_ptr + group_at[:, None] * 32 + k, codes.to(tl.int8), mask=stored[:, None])
-            tl.store(q_scales_ptr + group_at, scales, mask=stored)
-            rest = rest_of(rest, codes, scales)
+        at = tl.reshape((row * HEADS + head)[:, None] * (PLANES * DIM // 32) + group, [ROWS * groups])
+        scale_at = tl.reshape((row * HEADS + head)[:, None] * (DIM // 32) + group, [ROWS * groups])
+        codes, scales = quantize(tl.reshape(query, [ROWS * groups, 32]), 1 if PLANES == 1 else 256)
+        if PLANES == 1:
+            tl.store(q_codes_ptr + at[:, None] * 32 + k, codes.to(tl.int8), mask=stored[:, None])
+        else:
+            high, low = planes_of(codes)
+            tl.store(q_codes_ptr + at[:, None] * 32 + k, high, mask=stored[:, None])
+            tl.store(q_codes_ptr + (at + DIM // 32)[:, None] * 32 + k, low, mask=stored[:, None])
+            scales *= 1.0 / 256.0
+        tl.store(q_scales_ptr + scale_at, scales, mask=stored)
         if PAIRS > 0:
             plain = hadamard(query, RUN) * rotation
             i = tl.arange(0, PAIRS)
@@ -189,15 +192,20 @@ def rope_and_store(
 
 
 @triton.jit
-def scored(s, q_codes_ptr, q_scales_ptr, at, live, k_ptr, k_scales_ptr, DIM: tl.constexpr):
-    """Adds a plane of the queries times K of a block to s [rows, 32 tokens], one fma a group of dimensions."""
+def scored(s, q_codes_ptr, q_scales_ptr, row_at, live, k_ptr, k_scales_ptr, DIM: tl.constexpr, PLANES: tl.constexpr):
+    """Adds the queries times K of a block to s [rows, 32 tokens], one fma a group of dimensions."""
     t = tl.arange(0, 32)
+    at = row_at * (PLANES * DIM)
     for group in tl.static_range(DIM // 32):
-        query = tl.load(q_codes_ptr + at[:, None] + group * 32 + t[None, :], mask=live[:, None], other=0)
-        q_scale = tl.load(q_scales_ptr + at // 32 + group, mask=live, other=0.0)
+        query_at = q_codes_ptr + at[:, None] + group * 32 + t[None, :]
+        query = tl.load(query_at, mask=live[:, None], other=0)
+        q_scale = tl.load(q_scales_ptr + row_at * (DIM // 32) + group, mask=live, other=0.0)
         key = tl.load(k_ptr + t[None, :] * DIM + group * 32 + t[:, None])
         k_scale = tl.load(k_scales_ptr + group * BLOCK_TOKENS + t).to(tl.float32)
         dot = tl.dot(query, key, out_dtype=tl.int32)
+        if PLANES == 2:
+            rest = tl.load(query_at + DIM, mask=live[:, None], other=0)
+            dot = tl.dot(rest, key, dot * 256, out_dtype=tl.int32)
         s = tl.fma(dot.to(tl.float32), k_scale[None, :] * q_scale[:, None], s)
     return s
 
@@ -227,15 +235,18 @@ def with_bias(s, terms_ptr, row_at, live, cosines_ptr, sines_ptr, turns_ptr, pai
 
 
 @triton.jit
-def accumulate(output, weights, values, correction):
-    """output * correction + weights [rows, 32] in int8 times values [32, dims]; and what rounding left of weights."""
+def accumulate(output, weights, values, correction, PLANES: tl.constexpr):
+    """output * correction + weights [rows, 32], quantized, times values [32, dims]."""
     shape: tl.constexpr = output.shape
     largest = tl.max(tl.abs(weights), 1)
-    codes = to_codes(weights, largest)
     scales = largest * OF_127
-    dot = tl.dot(codes.to(tl.int8), values, out_dtype=tl.int32)
-    output = tl.fma(dot.to(tl.float32), tl.broadcast_to(scales[:, None], shape), output * correction[:, None])
-    return output, rest_of(weights, codes, scales)
+    if PLANES == 1:
+        dot = tl.dot(to_codes(weights, largest, 1).to(tl.int8), values, out_dtype=tl.int32)
+    else:
+        high, low = planes_of(to_codes(weights, largest, 256))
+        dot = tl.dot(low, values, tl.dot(high, values, out_dtype=tl.int32) * 256, out_dtype=tl.int32)
+        scales *= 1.0 / 256.0
+    return tl.fma(dot.to(tl.float32), tl.broadcast_to(scales[:, None], shape), output * correction[:, None])
 
 
 @triton.jit
@@ -293,18 +304,13 @@ def attend(
         maximum = tl.full([ROWS], float("-inf"), tl.float32)
         sums = tl.zeros([ROWS, 16], tl.float32)
         output = tl.zeros([ROWS, SIZE], tl.float32)
-        output_rest = tl.zeros([ROWS, SIZE], tl.float32)
         end = tl.minimum((segment + 1) * (SEGMENT_TOKENS // BLOCK_TOKENS), last_position // BLOCK_TOKENS + 1)
         for number in tl.range(segment * (SEGMENT_TOKENS // BLOCK_TOKENS), end, num_stages=STAGES):
             block = tl.load(table + number).to(tl.int64) * KV_HEADS + kv_head
             start = number * BLOCK_TOKENS
             keys, key_scales = k_ptr + block * (BLOCK_TOKENS * DIM), k_scales_ptr + block * DIM
             s = tl.zeros([ROWS, 32], tl.float32)
-            at = row_at * PLANES * DIM
-            s = scored(s, q_codes_ptr, q_scales_ptr, at, live, keys, key_scales, DIM)
-            if PLANES == 2:
-                rest = tl.zeros([ROWS, 32], tl.float32)
-                s += scored(rest, q_codes_ptr, q_scales_ptr, at + DIM, live, keys, key_scales, DIM)
+            s = scored(s, q_codes_ptr, q_scales_ptr, row_at, live, keys, key_scales, DIM, PLANES)
             if PAIRS > 0:
                 turn_at = start * (DIM // 2)
                 s = with_bias(
@@ -325,11 +331,7 @@ def attend(
             weights = tl.where(seen, weights * value_scale[None, :], 0.0)
             value_at = (block * DIM + d)[None, :] * BLOCK_TOKENS + t[:, None]
             values = tl.load(v_ptr + value_at, mask=(d < DIM)[None, :], other=0)
-            output, weights = accumulate(output, weights, values, correction)
-            if PLANES == 2:
-                output_rest, weights = accumulate(output_rest, weights, values, correction)
-        if PLANES == 2:
-            output += output_rest
+            output = accumulate(output, weights, values, correction, PLANES)
         # Rows before this segment see none of it; the first segment has nothing before it.
         fresh = segment == first_segment
         joined = (segment * SEGMENT_TOKENS <= position) & (segment != first_segment)
@@ -401,10 +403,12 @@ def fold(
     inverse = tl.div_rn(tl.full([ROWS], 1.0, tl.float32), fold_lanes(sums))
     groups: tl.constexpr = SIZE // 32
     group = tl.arange(0, groups)[None, :]
-    to = (head * (DIM // 32) + group) * (PLANES * capacity) + row[:, None]
     mask = live[:, None] & (group < DIM // 32)
+    both: tl.constexpr = [ROWS, groups]
+    out_group = tl.reshape(tl.broadcast_to(head * (DIM // 32) + group, both), [ROWS * groups])
+    out_row = tl.reshape(tl.broadcast_to(row[:, None], both), [ROWS * groups])
     output = tl.reshape(output * inverse[:, None], [ROWS * groups, 32])
     store_groups(
-        output, codes_ptr, scales_ptr, code_sums_ptr, tl.reshape(to, [ROWS * groups]), capacity,
-        tl.reshape(mask, [ROWS * groups]), PLANES,
+        output, codes_ptr, scales_ptr, code_sums_ptr, out_group, out_row, capacity,
+        tl.reshape(mask, [ROWS * groups]), PLANES, False,
     )  # fmt: skip

@@ -34,15 +34,26 @@ class FloatBuffer:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedBuffer:
-    """Layout in `norms`; `capacity` rows a plane."""
+    """Layout in `norms`; `capacity` rows in each plane.
+
+    `wide`: products multiply both planes. A buffer of drawn rows that is not wide has its planes apart.
+    """
 
     codes: Tensor
     scales: Tensor
     sums: Tensor
     width: int
-    planes: int
+    wide: bool
     capacity: int
     sampled: bool
+
+    @property
+    def planes(self) -> int:
+        return 2 if self.wide or self.sampled else 1
+
+    @property
+    def apart(self) -> bool:
+        return self.sampled and not self.wide
 
     def arguments(self) -> tuple[Tensor, Tensor, Tensor, int]:
         """What kernels take of it, in order."""

@@ -1,4 +1,4 @@
-"""The language-model head's second pass: the panels with a row's largest logits get the activations' second plane.
+"""The language-model head's second pass: the panels with a row's largest logits get the activations' low plane.
 
 The first pass is `products.linear`, which also leaves each panel's largest logit (docs/decisions/011).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from antiphon.ops.triton.products import plane_product
+from antiphon.ops.triton.products import product_of_planes
 
 
 @triton.jit(do_not_specialize=["maxima_stride", "num_panels"])
@@ -69,7 +69,7 @@ def correct_panels(
     STAGES: tl.constexpr,
     EIGHTS: tl.constexpr,
 ):
-    """Adds the second plane's product to PANELS chosen panels of one row. Grid: (tiles of chosen panels, rows).
+    """Adds the low plane's product to PANELS chosen panels of one row. Grid: (tiles of chosen panels, rows).
 
     A tensor instruction multiplies several tokens: all TOKENS columns are the same row, and one is stored.
     """
@@ -80,11 +80,12 @@ def correct_panels(
     token = row + tl.zeros([TOKENS], tl.int32)
     low = tl.zeros([PANELS * 32, TOKENS], tl.float32)
     high = tl.zeros([PANELS * 32, TOKENS], tl.float32)
-    low, high = plane_product(
-        low, high, (panel // 2) * 32 + i % 32, token + capacity, codes_ptr, a_scales_ptr, sums_ptr, 2 * capacity,
-        w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
+    low, high = product_of_planes(
+        low, high, (panel // 2) * 32 + i % 32, token, codes_ptr + capacity * 32, a_scales_ptr, sums_ptr + capacity,
+        capacity, w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, 2, False, BITS, LOW_START, HIGH_START, HAS_MINS,
+        STAGES, EIGHTS,
     )  # fmt: skip
-    added = tl.where((panel % 2 == 1)[:, None], high, low)
+    added = tl.where((panel % 2 == 1)[:, None], high, low) * (1.0 / 256.0)  # the scale is that of the high plane
     channel = panel * 32 + i % 32
     to = logits_ptr + row.to(tl.int64) * vocabulary + channel[:, None] + tl.zeros([PANELS * 32, TOKENS], tl.int32)
     mask = ((number < COUNT) & (channel < vocabulary))[:, None] & (tl.arange(0, TOKENS) == 0)[None, :]

@@ -1,7 +1,10 @@
 """RMSNorm and the quantizing of its result; rows and columns in another order.
 
-Quantized activations are groups of 32 int8 codes with a scale and the sum of the codes, in one plane or two:
-codes [groups][planes][capacity][32], scales and sums [groups][planes][capacity].
+Quantized activations are groups of 32 codes with a scale and the sum of the codes:
+codes [groups][planes][capacity][32], scales and sums [groups][capacity]. With one plane codes are int8. With two they
+have 16 bits, 256 * high + low with both in int8, the high plane first. Only the head's input may have its planes APART:
+each is multiplied alone, the scale is that of the high one, 256 times that of the low one, and
+sums [groups][planes][capacity] are those of each plane.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ def rms_norm(
     capacity,
     WIDTH: tl.constexpr,
     PLANES: tl.constexpr,
+    APART: tl.constexpr,
     ROWS: tl.constexpr,
     GROUPS_AT_ONCE: tl.constexpr,
 ):
@@ -40,9 +44,13 @@ def rms_norm(
         x = tl.load(x_ptr + begin[:, None, None] + at, mask=mask[:, :, None], other=0.0)
         weight = tl.load(weight_ptr + at, mask=(group < WIDTH // 32)[None, :, None], other=0.0)
         normed = tl.reshape(x * inverse[:, None, None] * weight, [ROWS * GROUPS_AT_ONCE, 32])
-        to = tl.reshape(group[None, :] * (PLANES * capacity) + row[:, None], [ROWS * GROUPS_AT_ONCE])
+        both: tl.constexpr = [ROWS, GROUPS_AT_ONCE]
+        groups = tl.reshape(tl.broadcast_to(group[None, :], both), [ROWS * GROUPS_AT_ONCE])
+        rows_of_groups = tl.reshape(tl.broadcast_to(row[:, None], both), [ROWS * GROUPS_AT_ONCE])
         stored = tl.reshape(mask, [ROWS * GROUPS_AT_ONCE])
-        store_groups(normed, codes_ptr, scales_ptr, sums_ptr, to, capacity, stored, PLANES)
+        store_groups(
+            normed, codes_ptr, scales_ptr, sums_ptr, groups, rows_of_groups, capacity, stored, PLANES, APART
+        )  # fmt: skip
 
 
 @triton.jit

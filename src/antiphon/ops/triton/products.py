@@ -1,5 +1,8 @@
 """Products of quantized activations with W4 and W8 weights: exact integers in a group of 32, then one fma a group.
 
+The two planes of 16-bit activations are multiplied to one integer: that of the high plane, times 256, plus that of the
+low one.
+
 Weights are padded to pairs of panels of 32 channels. Byte row r of a matrix belongs to channels 64 (r / 32) + r % 32,
 "low", and 32 more, "high": a W4 byte holds one nibble of each, and the two are gate and up where panels alternate.
 W8: int8 [groups][channels][32]. W4: bytes [groups][channels / 2][32], the low nibble counted from zero, the high one in
@@ -27,19 +30,29 @@ def low_channels(byte_row):
 
 
 @triton.jit
-def multiply(a, w_ptr, at, low_start, high_start, BITS: tl.constexpr):
-    """Exact sums, for low and high channels, of weights at the addresses `at` [m, 32] and of a [32, n].
+def exact_dot(w, a, a_rest, start, WIDE: tl.constexpr):
+    """start + w · a or, with WIDE, start + w · (256 a + a_rest)."""
+    if WIDE:
+        start += tl.dot(w, a, out_dtype=tl.int32) * 256
+        return tl.dot(w, a_rest, start, out_dtype=tl.int32)
+    else:
+        return tl.dot(w, a, start, out_dtype=tl.int32)
+
+
+@triton.jit
+def multiply(a, a_rest, w_ptr, at, low_start, high_start, BITS: tl.constexpr, WIDE: tl.constexpr):
+    """Exact sums, for low and high channels, of weights at the addresses `at` [m, 32] and of a and a_rest [32, n].
 
     All may have a first dimension more, of groups.
     """
     if BITS == 8:
-        low = tl.dot(tl.load(w_ptr + at), a, low_start, out_dtype=tl.int32)
-        high = tl.dot(tl.load(w_ptr + at + 32 * 32), a, high_start, out_dtype=tl.int32)
+        low = exact_dot(tl.load(w_ptr + at), a, a_rest, low_start, WIDE)
+        high = exact_dot(tl.load(w_ptr + at + 32 * 32), a, a_rest, high_start, WIDE)
     else:
         both = tl.load(w_ptr + at)
-        low = tl.dot((both & 15).to(tl.int8), a, low_start, out_dtype=tl.int32)
+        low = exact_dot((both & 15).to(tl.int8), a, a_rest, low_start, WIDE)
         # The byte without its low nibble is 16 times the weight, and so is the sum.
-        high = tl.dot((both & 240).to(tl.int8, bitcast=True), a, high_start, out_dtype=tl.int32) >> 4
+        high = exact_dot((both & 240).to(tl.int8, bitcast=True), a, a_rest, high_start, WIDE) >> 4
     return low, high
 
 
@@ -88,12 +101,14 @@ def product_of_eights(
     codes_ptr,
     a_scales_ptr,
     sums_ptr,
-    group_stride,
+    capacity,
     w_ptr,
     scales_ptr,
     mins_ptr,
     num_channels,
     GROUPS: tl.constexpr,
+    PLANES: tl.constexpr,
+    WIDE: tl.constexpr,
     BITS: tl.constexpr,
     LOW_START: tl.constexpr,
     HIGH_START: tl.constexpr,
@@ -109,14 +124,17 @@ def product_of_eights(
         if GROUPS % 8 != 0:
             group = tl.minimum(group, GROUPS - 1)  # what is beyond the end is computed, and not added
         group = group[:, None]
-        a_at = group * group_stride + token[None, :]
-        a = tl.load(codes_ptr + a_at[:, None, :] * 32 + tl.arange(0, 32)[None, :, None])
-        a_scale, total = tl.load(a_scales_ptr + a_at), tl.load(sums_ptr + a_at)
+        a_at = group * (PLANES * capacity) + token[None, :]
+        scale_at = group * capacity + token[None, :]
+        codes_at = codes_ptr + a_at[:, None, :] * 32 + tl.arange(0, 32)[None, :, None]
+        a = tl.load(codes_at)
+        a_rest = tl.load(codes_at + capacity * 32) if WIDE else a
+        a_scale, total = tl.load(a_scales_ptr + scale_at), tl.load(sums_ptr + (scale_at if WIDE else a_at))
         channels = group * num_channels + channel[None, :]
         row = channels if BITS == 8 else group * (num_channels // 2) + byte_row[None, :].to(tl.int64)
         low_dot, high_dot = multiply(
-            a, w_ptr, row[:, :, None] * 32 + k, tl.broadcast_to((total * LOW_START)[:, None, :], shape),
-            tl.broadcast_to((total * HIGH_START)[:, None, :], shape), BITS,
+            a, a_rest, w_ptr, row[:, :, None] * 32 + k, tl.broadcast_to((total * LOW_START)[:, None, :], shape),
+            tl.broadcast_to((total * HIGH_START)[:, None, :], shape), BITS, WIDE,
         )  # fmt: skip
         low_dots, high_dots = split_groups(low_dot), split_groups(high_dot)
         low_scales, high_scales = load_halves(scales_ptr, channels)
@@ -144,12 +162,14 @@ def product(
     codes_ptr,
     a_scales_ptr,
     sums_ptr,
-    group_stride,
+    capacity,
     w_ptr,
     scales_ptr,
     mins_ptr,
     num_channels,
     GROUPS: tl.constexpr,
+    PLANES: tl.constexpr,
+    WIDE: tl.constexpr,
     BITS: tl.constexpr,
     LOW_START: tl.constexpr,
     HIGH_START: tl.constexpr,
@@ -158,21 +178,26 @@ def product(
 ):
     """Adds the product to `low` and `high`, each [byte rows, tokens].
 
-    LOW_START and HIGH_START times the sum of a group's codes start its integer sums: what codes are counted from.
+    The activations have `capacity` rows and PLANES planes (see `norms`); WIDE: both are multiplied, otherwise the one
+    that the pointers point to. LOW_START and HIGH_START times the sum of a group's codes start its integer sums: what
+    codes are counted from.
     """
     k = tl.arange(0, 32)
     shape: tl.constexpr = low.shape
     channel = low_channels(byte_row)
     for group in tl.range(0, GROUPS, num_stages=STAGES):
-        a_at = group * group_stride + token
-        a = tl.load(codes_ptr + a_at[None, :] * 32 + k[:, None])
-        a_scale = tl.load(a_scales_ptr + a_at)
-        total = tl.load(sums_ptr + a_at)
+        a_at = group * (PLANES * capacity) + token
+        scale_at = group * capacity + token
+        codes_at = codes_ptr + a_at[None, :] * 32 + k[:, None]
+        a = tl.load(codes_at)
+        a_rest = tl.load(codes_at + capacity * 32) if WIDE else a
+        a_scale = tl.load(a_scales_ptr + scale_at)
+        total = tl.load(sums_ptr + (scale_at if WIDE else a_at))
         channels = group * num_channels + channel
         row = channels if BITS == 8 else group * (num_channels // 2) + byte_row.to(tl.int64)
         low_dot, high_dot = multiply(
-            a, w_ptr, row[:, None] * 32 + k[None, :], tl.broadcast_to((total * LOW_START)[None, :], shape),
-            tl.broadcast_to((total * HIGH_START)[None, :], shape), BITS,
+            a, a_rest, w_ptr, row[:, None] * 32 + k[None, :], tl.broadcast_to((total * LOW_START)[None, :], shape),
+            tl.broadcast_to((total * HIGH_START)[None, :], shape), BITS, WIDE,
         )  # fmt: skip
         low_scale = tl.load(scales_ptr + channels).to(tl.float32)[:, None]
         high_scale = tl.load(scales_ptr + channels + 32).to(tl.float32)[:, None]
@@ -187,42 +212,7 @@ def product(
 
 
 @triton.jit
-def plane_product(
-    low,
-    high,
-    byte_row,
-    token,
-    codes_ptr,
-    a_scales_ptr,
-    sums_ptr,
-    group_stride,
-    w_ptr,
-    scales_ptr,
-    mins_ptr,
-    num_channels,
-    GROUPS: tl.constexpr,
-    BITS: tl.constexpr,
-    LOW_START: tl.constexpr,
-    HIGH_START: tl.constexpr,
-    HAS_MINS: tl.constexpr,
-    STAGES: tl.constexpr,
-    EIGHTS: tl.constexpr,
-):
-    """`product_of_eights` with EIGHTS, else `product`."""
-    if EIGHTS:
-        return product_of_eights(
-            low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, group_stride, w_ptr, scales_ptr, mins_ptr,
-            num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
-        )  # fmt: skip
-    else:
-        return product(
-            low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, group_stride, w_ptr, scales_ptr, mins_ptr,
-            num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
-        )  # fmt: skip
-
-
-@triton.jit
-def planes_product(
+def product_of_planes(
     low,
     high,
     byte_row,
@@ -237,7 +227,7 @@ def planes_product(
     num_channels,
     GROUPS: tl.constexpr,
     PLANES: tl.constexpr,
-    PLANES_USED: tl.constexpr,
+    WIDE: tl.constexpr,
     BITS: tl.constexpr,
     LOW_START: tl.constexpr,
     HIGH_START: tl.constexpr,
@@ -245,20 +235,17 @@ def planes_product(
     STAGES: tl.constexpr,
     EIGHTS: tl.constexpr,
 ):
-    """Adds the product of the first PLANES_USED planes to `low` and `high`; the second is summed apart, then added."""
-    low, high = plane_product(
-        low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, PLANES * capacity, w_ptr, scales_ptr, mins_ptr,
-        num_channels, GROUPS, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
-    )  # fmt: skip
-    if PLANES_USED == 2:
-        low_rest, high_rest = plane_product(
-            tl.zeros(low.shape, tl.float32), tl.zeros(high.shape, tl.float32), byte_row, token + capacity, codes_ptr,
-            a_scales_ptr, sums_ptr, PLANES * capacity, w_ptr, scales_ptr, mins_ptr, num_channels, GROUPS, BITS,
-            LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
+    """`product_of_eights` with EIGHTS, else `product`."""
+    if EIGHTS:
+        return product_of_eights(
+            low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, capacity, w_ptr, scales_ptr, mins_ptr,
+            num_channels, GROUPS, PLANES, WIDE, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
         )  # fmt: skip
-        low += low_rest
-        high += high_rest
-    return low, high
+    else:
+        return product(
+            low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, capacity, w_ptr, scales_ptr, mins_ptr,
+            num_channels, GROUPS, PLANES, WIDE, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["rows", "maxima_stride", "out_stride"])
@@ -280,7 +267,7 @@ def linear(
     maxima_stride,
     GROUPS: tl.constexpr,
     PLANES: tl.constexpr,
-    PLANES_USED: tl.constexpr,
+    WIDE: tl.constexpr,
     BITS: tl.constexpr,
     LOW_START: tl.constexpr,
     HIGH_START: tl.constexpr,
@@ -295,7 +282,7 @@ def linear(
 ):
     """out [rows, num_outputs] = bias + product or, with ACCUMULATE, += that. Grid: (byte row tiles, token tiles).
 
-    The planes' products are summed apart and then added. HAS_MAXIMA: also the largest output of each panel of 32.
+    HAS_MAXIMA: also the largest output of each panel of 32.
     """
     byte_row = tl.program_id(0) * BYTE_ROWS + tl.arange(0, BYTE_ROWS)
     inside = byte_row < num_channels // 2
@@ -308,9 +295,9 @@ def linear(
     if HAS_BIAS:
         low += tl.load(bias_ptr + low_channel)[:, None]
         high += tl.load(bias_ptr + high_channel)[:, None]
-    low, high = planes_product(
+    low, high = product_of_planes(
         low, high, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, capacity, w_ptr, scales_ptr, mins_ptr,
-        num_channels, GROUPS, PLANES, PLANES_USED, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
+        num_channels, GROUPS, PLANES, WIDE, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
     )  # fmt: skip
     live = (token < rows)[None, :]
     low_mask = live & (inside & (low_channel < num_outputs))[:, None]
@@ -366,17 +353,19 @@ def linear_silu_mul(
     token = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     gate = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
     up = tl.zeros([BYTE_ROWS, TOKENS], tl.float32)
-    gate, up = planes_product(
+    gate, up = product_of_planes(
         gate, up, byte_row, token, codes_ptr, a_scales_ptr, sums_ptr, capacity, w_ptr, scales_ptr, mins_ptr,
-        num_channels, GROUPS, PLANES, PLANES, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
+        num_channels, GROUPS, PLANES, PLANES == 2, BITS, LOW_START, HIGH_START, HAS_MINS, STAGES, EIGHTS,
     )  # fmt: skip
     activated = tl.div_rn(gate, 1.0 + exponential(0.0 - gate)) * up
     groups: tl.constexpr = BYTE_ROWS // 32
     grouped = tl.permute(tl.reshape(activated, [groups, 32, TOKENS]), [0, 2, 1])
     group = (first_row // 32 + tl.arange(0, groups))[:, None]
-    at = group * (PLANES * out_capacity) + token[None, :]
     mask = (token < rows)[None, :] & (group < num_channels // 64)
+    both: tl.constexpr = [groups, TOKENS]
+    group = tl.reshape(tl.broadcast_to(group, both), [groups * TOKENS])
+    row = tl.reshape(tl.broadcast_to(token[None, :], both), [groups * TOKENS])
     store_groups(
-        tl.reshape(grouped, [groups * TOKENS, 32]), out_codes_ptr, out_scales_ptr, out_sums_ptr,
-        tl.reshape(at, [groups * TOKENS]), out_capacity, tl.reshape(mask, [groups * TOKENS]), PLANES,
+        tl.reshape(grouped, [groups * TOKENS, 32]), out_codes_ptr, out_scales_ptr, out_sums_ptr, group, row,
+        out_capacity, tl.reshape(mask, [groups * TOKENS]), PLANES, False,
     )  # fmt: skip

@@ -89,12 +89,13 @@ class Program:
         self._floats.append(FloatBuffer(self._device.zeros((rows, width), "float32"), width, sampled))
         return len(self._floats) - 1
 
-    def quantized_buffer(self, width: int, sampled: bool, planes: int) -> int:
+    def quantized_buffer(self, width: int, sampled: bool, wide: bool) -> int:
         rows = self._capacity(sampled)
-        shape = (width // 32, planes, rows)
-        codes = self._device.zeros((*shape, 32), "int8")
-        scales, sums = self._device.zeros(shape, "float32"), self._device.zeros(shape, "int32")
-        self._quantized.append(QuantizedBuffer(codes, scales, sums, width, planes, rows, sampled))
+        groups, planes, sums_planes = width // 32, 2 if sampled or wide else 1, 2 if sampled and not wide else 1
+        codes = self._device.zeros((groups, planes, rows, 32), "int8")
+        scales = self._device.zeros((groups, rows), "float32")
+        sums = self._device.zeros((groups, sums_planes, rows), "int32")
+        self._quantized.append(QuantizedBuffer(codes, scales, sums, width, wide, rows, sampled))
         return len(self._quantized) - 1
 
     def _capacity(self, sampled: bool) -> int:
@@ -135,7 +136,7 @@ class Program:
             tile = self._tiles.rows(rows)
             self._device.launch(
                 norms.rms_norm, (-(-rows // tile),), x.values, rows, weights, epsilon, *target.arguments(),
-                WIDTH=x.width, PLANES=target.planes, ROWS=tile,
+                WIDTH=x.width, PLANES=target.planes, APART=target.apart, ROWS=tile,
                 GROUPS_AT_ONCE=min(64, next_power_of_two(x.width // 32)),
             )  # fmt: skip
 
@@ -157,7 +158,7 @@ class Program:
         values = target.values.view(-1)[first_column:]
 
         def body() -> None:
-            self._linear(x, weights, x.planes, biases if bias else None, values, target.width, accumulate=accumulate)
+            self._linear(x, weights, biases if bias else None, values, target.width, accumulate=accumulate)
 
         self._operations.append(body)
 
@@ -165,7 +166,6 @@ class Program:
         self,
         x: QuantizedBuffer,
         weights: DeviceMatrix,
-        planes_used: int,
         bias: Tensor | None,
         out: Tensor,
         out_stride: int,
@@ -179,7 +179,7 @@ class Program:
         self._device.launch(
             products.linear, grid, *x.arguments(), rows, *weights.arguments(), out if bias is None else bias,
             out, out_stride, weights.rows, out if maxima is None else maxima, self._maxima_stride,
-            **weights.constants(), PLANES=x.planes, PLANES_USED=planes_used, HAS_BIAS=bias is not None,
+            **weights.constants(), PLANES=x.planes, WIDE=x.wide, HAS_BIAS=bias is not None,
             ACCUMULATE=accumulate, HAS_MAXIMA=maxima is not None, **tile.constants(),
         )  # fmt: skip
 
@@ -214,16 +214,15 @@ class Program:
             lambda: self._attention.launch(self._inputs, source, layer, target, weights, epsilon, bias)
         )
 
-    def logits(self, source: int, matrix: _native.PackedMatrix, wide: bool) -> None:
+    def logits(self, source: int, matrix: _native.PackedMatrix) -> None:
         x, weights = self._quantized[source], upload_matrix(self._device, matrix)
         panels = -(-self.shape.vocabulary // 32)
         count = min(CORRECTED_PANELS, panels)
 
         def body() -> None:
-            planes = 2 if wide else 1
-            maxima = None if wide else self._maxima
-            self._linear(x, weights, planes, None, self._sampler.logits, self.shape.vocabulary, maxima=maxima)
-            if not wide:
+            maxima = None if x.wide else self._maxima
+            self._linear(x, weights, None, self._sampler.logits, self.shape.vocabulary, maxima=maxima)
+            if not x.wide:
                 self._correct(x, weights, panels, count)
 
         self._operations.append(body)

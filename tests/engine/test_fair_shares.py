@@ -63,8 +63,8 @@ class CountingEngine(EngineInMemory):
         assert plan.num_tokens == min(wanted, self.config.max_batch_tokens), "somebody could have used the rest"
         first = turns.first_waiting
         if first and turns.num_running < self.scheduler._max_running:
-            hits = self.scheduler._find_blocks(first)
-            assert not self.scheduler._fits(first, hits), "a place and blocks were left, and somebody waits"
+            can_start = self.scheduler._kv_cache.can_start(first, turns.num_running)
+            assert not can_start, "a place and blocks were left, and somebody waits"
 
     @property
     def lead(self) -> float:

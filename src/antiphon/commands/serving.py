@@ -35,12 +35,13 @@ from antiphon.commands.startup import (
 )
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
+from antiphon.engine.wire import Ready
 from antiphon.http.administration import Administration
 from antiphon.http.app import create_app
 from antiphon.http.certificate import check_tls
 from antiphon.http.listening import allow_open_files
 from antiphon.http.server import Server, StopSignals, listen, url_of
-from antiphon.loading.assembly import assemble
+from antiphon.loading.assembly import Assembly, assemble
 from antiphon.loading.model import Found, findings, resolve_model
 from antiphon.systemd import Systemd
 from antiphon.terminal import console_on, print_note, printable
@@ -120,7 +121,7 @@ async def running(
     places = EnginePlaces(lambda: settings)
     elsewhere = await places.memory_elsewhere(engine_config)
     assembly = assemble(found, engine_config, settings, elsewhere=elsewhere)
-    model, checkpoint = assembly.model, assembly.checkpoint
+    model = assembly.model
     engine = EngineClient(assembly.engine, settings, model.text.vocabulary, launchers=places.launchers)
     systemd = Systemd()
     served = Served(found, engine_config, assembly)
@@ -141,19 +142,7 @@ async def running(
         try:
             ready = await _ready_or_stopped(engine, serving, console)
             if ready and engine.info is not None:
-                console.print(
-                    printable(startup_line(engine.info, checkpoint, assembly.machine, *assembly.num_engines)),
-                    soft_wrap=True,
-                )
-                notes = [
-                    open_note(settings.host, has_keys=bool(settings.api_keys)),
-                    cut_note(engine_config.context_length, engine.info, checkpoint),
-                    quantization_note(engine_config.quantization, assembly.plan.quantization),
-                    short_keys_note(settings.api_keys),
-                    *findings(model.text, checkpoint),
-                ]
-                for note in filter(None, notes):
-                    print_note(console, str(note))
+                _print_start(console, engine.info, assembly, engine_config, settings)
             if ready and reloader and signals is not None:
                 signals.call_to_reload(administration.reload_soon)
             yield Running(url, model.name, ready, serving, has_page=app.state.page is not None)
@@ -168,10 +157,28 @@ async def running(
             if reloader:
                 await reloader.close()
             else:
-                model.text.close()
-                checkpoint.files.close()
+                assembly.model.text.close()
+                assembly.checkpoint.files.close()
             if tracer is not None:
                 await asyncio.to_thread(tracer.close)
+
+
+def _print_start(
+    console: Console, info: Ready, assembly: Assembly, engine_config: EngineConfig, settings: ServerConfig
+) -> None:
+    """What is served and how, and what looks wrong with it."""
+    checkpoint = assembly.checkpoint
+    line = startup_line(info, checkpoint, assembly.machine, *assembly.num_engines)
+    console.print(printable(line), soft_wrap=True)
+    notes = [
+        open_note(settings.host, has_keys=bool(settings.api_keys)),
+        cut_note(engine_config.context_length, info, checkpoint),
+        quantization_note(engine_config.quantization, assembly.plan.quantization),
+        short_keys_note(settings.api_keys),
+        *findings(assembly.model.text, checkpoint),
+    ]
+    for note in filter(None, notes):
+        print_note(console, str(note))
 
 
 async def _serve_http(server: Server, listener: socket.socket) -> None:

@@ -120,7 +120,7 @@ class ReasoningWish(Schema):
     summary: AcceptedText = None
 
 
-class ThinkingWish(Schema):
+class ThinkingField(Schema):
     """Anthropic's `thinking` field."""
 
     type: Literal["enabled", "disabled", "adaptive"]
@@ -149,7 +149,7 @@ class ChatCompletionRequest(GenerationRequest, ToolRequest):
     reasoning: ReasoningWish | None = Field(
         None, description="Another form of reasoning_effort and thinking_token_budget."
     )
-    thinking: ThinkingWish | None = Field(
+    thinking: ThinkingField | None = Field(
         None, description="Another form of enable_thinking and thinking_token_budget."
     )
     chat_template_kwargs: ChatTemplateKwargs | None = None

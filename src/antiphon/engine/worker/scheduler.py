@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from antiphon.engine.budget import StepBudget
 from antiphon.engine.worker.blocks import BlockKey, BlockPool
+from antiphon.engine.worker.kv_cache_manager import KVCacheManager, PrefixCounts
 from antiphon.engine.worker.look_ahead import LookAhead, draws_as_planned
 from antiphon.engine.worker.prefill import PrefillSharing
 from antiphon.engine.worker.sequence import Proposal, Sequence
@@ -47,8 +48,6 @@ class SchedulerCounts:
     """What only grows, for the metrics."""
 
     num_computed_tokens: int = 0
-    num_prefix_queries: int = 0  # tokens looked up at admission
-    num_prefix_hits: int = 0  # of those, found
     num_preemptions: int = 0
 
 
@@ -65,7 +64,8 @@ class Scheduler:
     ) -> None:
         """`may_be_pending`: as `AheadRunner.may_be_pending`."""
         assert pool.num_blocks * pool.block_size >= limits.context_length, "the pool must hold one full context"
-        self._pool = pool
+        self._kv_cache = KVCacheManager(pool)
+        self._has_prefix_cache = pool.prefix_caching
         self._budget = budget
         self._limits = limits
         self._speculation = speculation
@@ -87,6 +87,11 @@ class Scheduler:
     @property
     def num_running(self) -> int:
         return self._turns.num_running
+
+    @property
+    def prefix(self) -> PrefixCounts:
+        """What was looked up and found in the prefix cache."""
+        return self._kv_cache.prefix
 
     @property
     def num_waiting(self) -> int:
@@ -165,7 +170,7 @@ class Scheduler:
         if not plan.sequences or (self._speculation and self._speculation.is_drafting):
             return None
         first = self._turns.first_waiting
-        if first and self.num_running < self._max_running and self._fits(first, self._find_blocks(first)):
+        if first and self.num_running < self._max_running and self._kv_cache.can_start(first, self._num_spare):
             return None
         is_wanted_elsewhere = first is not None or self._speculation is not None
         ahead = self._look_ahead.plan(self._turns.running, plan, is_wanted_elsewhere=is_wanted_elsewhere)
@@ -194,7 +199,7 @@ class Scheduler:
                 if sequence.reports_progress:
                     self.prompt_progress.append(sequence.prompt_progress)
             events += self._take_tokens(sequence, drawn, proposal)
-            self._return_surplus(sequence)
+            self._kv_cache.trim(sequence)
         self.counts.num_computed_tokens += plan.num_tokens
         return events
 
@@ -215,12 +220,9 @@ class Scheduler:
         """Assert that the accounts close; for idle moments and tests."""
         running, waiting = self._turns.running, self._turns.waiting
         self._turns.check()
-        self._pool.check([sequence.block_table for sequence in running])
+        self._kv_cache.check(running)
         assert {*running, *waiting} == {*self._sequences.values()}, "a sequence is lost"
         assert not any(sequence.block_table for sequence in waiting), "a waiting sequence holds blocks"
-        for sequence in running:
-            full = sequence.num_computed_tokens // self._pool.block_size
-            assert sequence.num_published_blocks == full, "a full block is not published, or one that is not full"
 
     # --- room: blocks and places
 
@@ -229,18 +231,15 @@ class Scheduler:
         running = self._turns.running
         while running:
             sequence = running.pop(0)
-            missing = self._pool.blocks_for(sequence.num_tokens) - len(sequence.block_table)
-            while missing > self._pool.num_available and running:
+            while not (has_room := self._kv_cache.grow(sequence)) and running:
                 self._preempt(running.pop())
-            if missing > self._pool.num_available:
+            if not has_room:
                 self._preempt(sequence)
-            else:
-                sequence.block_table += self._pool.allocate(missing)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Back to its place in the queue; its tokens stay known, and its published blocks may be found again."""
         self._turns.stop(sequence)
-        self._pool.release(sequence.take_blocks())
+        self._kv_cache.free(sequence)
         sequence.was_preempted = True
         sequence.reported_position = 0
         self.counts.num_preemptions += 1
@@ -249,7 +248,7 @@ class Scheduler:
         """Start waiting sequences in order while places and blocks last, and where fairness asks for others' places."""
         while first := self._turns.first_waiting:
             has_place = self.num_running < self._max_running
-            if has_place and self._give_blocks(first):
+            if has_place and self._kv_cache.start(first, self._num_spare):
                 self._turns.start(first)
             elif not self._preempt_for(first, needs_blocks=has_place):
                 return
@@ -260,38 +259,16 @@ class Scheduler:
         if last is None or not self._turns.gives_way(last, first, num_recomputed=0):
             return False
         # Where blocks are left, the preempted sequence finds its own again in the prefix cache.
-        finds_its_own = self._pool.prefix_caching and not needs_blocks and self._fits(first, self._find_blocks(first))
+        finds_its_own = self._has_prefix_cache and not needs_blocks and self._kv_cache.can_start(first, self._num_spare)
         if not self._turns.gives_way(last, first, num_recomputed=0 if finds_its_own else last.num_computed_tokens):
             return False
         self._preempt(last)
         return True
 
-    def _give_blocks(self, sequence: Sequence) -> bool:
-        """Blocks for all tokens a waiting sequence knows, found ones first; False where there is no room."""
-        hits = self._find_blocks(sequence)
-        if not self._fits(sequence, hits):
-            return False
-        self._pool.hold(hits)
-        missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
-        sequence.block_table = hits + self._pool.allocate(missing)
-        self.counts.num_prefix_queries += sequence.num_tokens
-        self._count_hits(sequence, len(hits))
-        return True
-
-    def _find_blocks(self, sequence: Sequence) -> list[int]:
-        return self._pool.find(sequence.token_ids[: sequence.num_findable_tokens], sequence.request.cache_salt)
-
-    def _fits(self, sequence: Sequence, hits: list[int]) -> bool:
-        missing = self._pool.blocks_for(sequence.num_tokens) - len(hits)
-        spare = self.num_running  # a block for each to grow by, or the newcomer would soon be preempted again
-        return missing + self._pool.num_idle(hits) + spare <= self._pool.num_available
-
-    def _count_hits(self, sequence: Sequence, num_blocks: int) -> None:
-        num_tokens = num_blocks * self._pool.block_size
-        sequence.num_computed_tokens += num_tokens
-        sequence.num_published_blocks += num_blocks
-        sequence.count_hit(num_tokens)
-        self.counts.num_prefix_hits += num_tokens
+    @property
+    def _num_spare(self) -> int:
+        """Blocks that a newcomer leaves free: one for each running sequence, or it would soon be preempted."""
+        return self.num_running
 
     # --- the budget
 
@@ -313,30 +290,12 @@ class Scheduler:
         begun: set[BlockKey] = set()
         chosen = []
         for sequence in behind:
-            key = self._skip_ahead(sequence)
+            key = self._kv_cache.skip_ahead(sequence)
             if key not in begun:
                 chosen.append(sequence)
             if key:
                 begun.add(key)
         return chosen
-
-    def _skip_ahead(self, sequence: Sequence) -> BlockKey | None:
-        """Take over blocks that others published since; returns the key of the next to compute, if it has one."""
-        while (key := self._next_key(sequence)) and (block := self._pool.lookup(key)) is not None:
-            index = sequence.num_published_blocks
-            self._pool.hold([block])
-            self._pool.release([sequence.block_table[index]])
-            sequence.block_table[index] = block
-            self._count_hits(sequence, 1)
-        return key
-
-    def _next_key(self, sequence: Sequence) -> BlockKey | None:
-        """The prefix-cache key of the next block; None inside a block, and where it has to be computed."""
-        start, size = sequence.num_computed_tokens, self._pool.block_size
-        if start % size or start + size >= sequence.num_findable_tokens:
-            return None
-        before = sequence.block_table[start // size - 1] if start else None
-        return self._pool.key(before, sequence.token_ids[start : start + size], sequence.request.cache_salt)
 
     # --- drafts
 
@@ -346,27 +305,14 @@ class Scheduler:
             sequences = [sequence for sequence, _ in shares]
             decoding = sequences if all(sequence.gap == 1 for sequence in sequences) else []
             eos, limit = self._limits.eos_token_ids, self._limits.context_length
-            self._speculation.plan(decoding, self._make_room_for_draft, eos, limit)
+            self._speculation.plan(decoding, self._room_for_draft, eos, limit)
 
     def _proposal(self, sequence: Sequence) -> Proposal:
         return self._speculation.of(sequence) if self._speculation else Proposal()
 
-    def _make_room_for_draft(self, sequence: Sequence, wanted: int) -> int:
-        """Get blocks for a draft, if nobody else will need them soon; returns how many of its tokens have room."""
-        room = len(sequence.block_table) * self._pool.block_size - sequence.num_tokens
-        missing = self._pool.blocks_for(sequence.num_tokens + wanted) - len(sequence.block_table)
-        if missing <= 0 or missing + self.num_running > self._pool.num_available:
-            return min(wanted, room)
-        sequence.block_table += self._pool.allocate(missing)
-        return wanted
-
-    def _return_surplus(self, sequence: Sequence) -> None:
-        """Give back the blocks that only a draft needed."""
-        needed = self._pool.blocks_for(sequence.num_tokens)
-        surplus = sequence.block_table[needed:]
-        if surplus:
-            del sequence.block_table[needed:]
-            self._pool.release(surplus)
+    def _room_for_draft(self, sequence: Sequence, wanted: int) -> int:
+        """How many tokens of a draft have room, without blocks that another sequence will need soon."""
+        return self._kv_cache.grow_for_draft(sequence, wanted, self._num_spare)
 
     def _entry(self, sequence: Sequence, count: int) -> ScheduledSequence:
         start, proposal = sequence.num_computed_tokens, self._proposal(sequence)
@@ -383,12 +329,7 @@ class Scheduler:
     def _advance(self, sequence: Sequence, num_tokens: int) -> None:
         """Count tokens as computed and publish the blocks they filled."""
         self._turns.charge(sequence, num_input=sequence.advance(num_tokens))
-        size, table = self._pool.block_size, sequence.block_table
-        for index in range(sequence.num_published_blocks, sequence.num_computed_tokens // size):
-            before = table[index - 1] if index else None
-            token_ids = sequence.token_ids[index * size : (index + 1) * size]
-            table[index] = self._pool.publish(table[index], before, token_ids, sequence.request.cache_salt)
-            sequence.num_published_blocks += 1
+        self._kv_cache.publish(sequence)
 
     def _take_tokens(self, sequence: Sequence, tokens: list[SampledToken], proposal: Proposal) -> list[TokenEvent]:
         """Take the tokens drawn for a sequence in order, up to its end or the first one that was drafted wrong."""
@@ -445,4 +386,4 @@ class Scheduler:
         if self._speculation:
             self._speculation.finish(sequence)
         if self._turns.remove(sequence):
-            self._pool.release(sequence.take_blocks())
+            self._kv_cache.free(sequence)

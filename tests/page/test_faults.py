@@ -77,7 +77,7 @@ async def test_a_key_is_asked_for_and_the_conversation_goes_on(locked: PageServe
     await expect(tab.answer()).to_have_text("hello")
     stored = await tab.page.evaluate("JSON.stringify(localStorage)")
     assert KEY not in stored  # kept for the session alone
-    await tab.page.reload()
+    await tab.reload()
     await tab.ask("again")
     await tab.until_done(2)
 
@@ -188,6 +188,7 @@ async def test_an_answer_goes_on_after_a_reload_as_if_nothing_had_been(slow: Pag
     tab = await visit(slow)
     await tab.ask(LONG)
     await tab.until_writing("word10 ")
+    await tab.until_resumable()
     await tab.page.reload()
     await tab.until_writing("word40 ")
     await tab.until_done()
@@ -199,6 +200,7 @@ async def test_an_answer_is_made_while_no_tab_is_open(slow: PageServer, visit: V
     tab = await visit(slow)
     await tab.ask(LONG)
     await tab.until_writing("word10 ")
+    await tab.until_resumable()
     address = tab.page.url
     await tab.page.close()
     await slow.until_idle()

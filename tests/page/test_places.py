@@ -27,7 +27,7 @@ async def test_it_works_below_a_path_of_nginx(slow: PageServer, visit: Visit, tm
         await tab.until_writing("word10 ")  # it is not held back until the end
         await tab.until_done()
         await expect(tab.answer().locator(".katex").first).to_be_visible()
-        await tab.page.reload()
+        await tab.reload()
         await expect(tab.answer()).to_contain_text("word59")
         assert asked
         assert not [each for each in asked if not each.startswith(f"{url}/tools/chat/")]
@@ -54,7 +54,7 @@ async def test_it_works_over_plain_http_on_another_host(start: Callable[[Kind], 
     await tab.composer.click()
     await tab.page.keyboard.press("Control+V")
     await expect(tab.composer).to_have_value("copy me")
-    await tab.page.reload()
+    await tab.reload()
     await expect(tab.answer()).to_contain_text("copy me")
 
 

@@ -59,7 +59,7 @@ async def test_streamed_is_the_same_as_shown_at_once(letters: PageServer, visit:
     await tab.ask(DOCUMENTS[name])
     await tab.until_done()
     streamed, text = await settled(tab), await tab.text_of_answer()
-    await tab.page.reload()
+    await tab.reload()
     await expect(tab.answer()).to_be_visible()
     assert await settled(tab) == streamed
     assert await tab.text_of_answer() == text
@@ -74,7 +74,7 @@ async def test_an_answer_that_was_stopped_anywhere_looks_the_same_after_a_reload
         await tab.stop_button.click()
         await tab.until_done()
         streamed = await settled(tab)
-        await tab.page.reload()
+        await tab.reload()
         await expect(tab.answer()).to_be_visible()
         assert await settled(tab) == streamed, name
 

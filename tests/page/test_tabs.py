@@ -41,7 +41,7 @@ async def test_two_tabs_with_one_conversation_both_keep_what_the_other_said(echo
     await first.ask("from the first")
     await first.until_done(3)
     await expect(second.answers).to_have_count(3)
-    await first.page.reload()
+    await first.reload()
     for index, text in enumerate(("together", "from the second", "from the first")):
         await expect(first.answer(index)).to_have_text(text)
 

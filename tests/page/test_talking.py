@@ -77,8 +77,8 @@ async def test_stop_frees_the_sequence_at_once_and_keeps_what_was_said(endless: 
     await expect(tab.note()).to_contain_text("You stopped this answer.")
     said = await tab.text_of_answer()
     assert said.startswith("and so on")
-    await tab.page.reload()
-    await expect(tab.answer()).to_have_text(said)
+    await tab.reload()
+    await expect(tab.answer()).to_contain_text(said)  # what had come before the stop may have been shown after it
 
 
 async def test_a_stopped_answer_continues_where_it_was(endless: PageServer, visit: Visit):
@@ -117,7 +117,7 @@ async def test_another_answer_and_an_edit_are_branches_and_nothing_is_lost(echo:
     await expect(tab.answer(0)).to_have_text("first")
     await expect(tab.answer(1)).to_have_text("second")
     await tab.until_stored(lambda all: _first_texts(all) == ["first"], "the choice was not stored")
-    await tab.page.reload()
+    await tab.reload()
     await expect(tab.answer(1)).to_have_text("second")
     await tab.questions.first.get_by_role("button", name="Next version").click()
     await expect(tab.answer(0)).to_have_text("changed")
@@ -213,9 +213,9 @@ async def test_an_answer_tells_its_timings(echo: PageServer, visit: Visit):
 async def test_a_menu_is_inside_the_window_of_a_small_phone(echo: PageServer, visit: Visit):
     tab = await visit(echo)
     await tab.page.set_viewport_size({"width": 320, "height": 640})
-    for _ in range(2):  # the second answer has found the first prompt in the cache, which is the longest line
+    for count in (1, 2):  # the second answer has found the first prompt in the cache, which is the longest line
         await tab.ask("one two three " * 12)
-        await tab.until_done()
+        await tab.until_done(count)
     await tab.page.locator(".timings > button").last.click()
     box = tab.page.locator(".timings-table:popover-open")
     await expect(box).to_contain_text("known already")

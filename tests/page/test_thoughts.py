@@ -102,7 +102,7 @@ async def test_a_budget_that_is_spent_is_named(brooder: PageServer, visit: Visit
     await tab.until_done()
     await expect(tab.answer()).to_contain_text("so on")
     await expect(tab.thought_head()).to_contain_text("budget spent")
-    await tab.page.reload()
+    await tab.reload()
     await expect(tab.thought_head()).to_contain_text("budget spent")
 
 

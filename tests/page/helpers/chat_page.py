@@ -44,7 +44,11 @@ STORED = """async () => {
   const [heads, messages] = await Promise.all([all("heads"), all("messages")]);
   db.close();
   const texts = Object.fromEntries(messages.map(({ id, text }) => [id, text]));
-  return heads.filter((head) => head.removedAt === undefined).map((head) => ({ ...head, texts }));
+  const responses = messages.flatMap(({ answer }) => answer?.responseId ?? []);
+  const states = messages.map(({ answer }) => answer?.state ?? "");
+  return heads
+    .filter((head) => head.removedAt === undefined)
+    .map((head) => ({ ...head, texts, responses, states }));
 }"""
 
 
@@ -166,6 +170,19 @@ class ChatPage:
         while not condition(stored := await self.page.evaluate(STORED)):
             assert time.monotonic() < deadline, f"{complaint}: {stored}"
             await asyncio.sleep(0.01)
+
+    async def until_resumable(self) -> None:
+        """Wait until the browser's database has the id of the response that is being written."""
+        await self.until_stored(lambda all: any(head["responses"] for head in all), "no response was stored")
+
+    async def reload(self) -> None:
+        """Load the page again, once the answers that are shown are stored."""
+        shown = await self.count_of("article")
+        await self.until_stored(
+            lambda all: any(len(head["texts"]) >= shown and "running" not in head["states"] for head in all),
+            "the answers were not stored",
+        )
+        await self.page.reload()
 
     async def text_of_answer(self, index: int = -1) -> str:
         """All of its text."""

@@ -83,7 +83,7 @@ async def test_no_stream_is_cut_or_changed_when_the_proxy_reloads(proxy: Proxy, 
 
 async def test_an_event_arrives_before_the_next_one_is_made(proxy: Proxy, pair: Pair):
     async with client(proxy) as http:
-        body = question("Go on", stream=True, max_tokens=300)
+        body = question("Go on", stream=True, max_tokens=4000)
         async with http.stream("POST", "/v1/chat/completions", json=body) as reply:
             assert "content-encoding" not in reply.headers
             chunks = reply.aiter_raw()

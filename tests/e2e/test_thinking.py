@@ -31,6 +31,7 @@ QUESTIONS = [
         "thinking_token_budget": 5 * n,
         "seed": n,
         "temperature": 0.3 * (n % 3),
+        "ignore_eos": True,  # all answers are as long as they may be
         **_FILTERS[n % 4],
     }
     for n in range(6)

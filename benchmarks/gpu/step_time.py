@@ -154,7 +154,7 @@ def _read_by_programs(launch: Launch) -> float:
     if launch.name not in ("linear", "linear_silu_mul"):
         return 0.0
     columns = 32 * int(constants["GROUPS"])
-    planes = int(constants["PLANES_USED" if launch.name == "linear" else "PLANES"])
+    planes = 2 if constants.get("WIDE", constants.get("PLANES") == 2) else 1
     weights = 2 * int(constants["BYTE_ROWS"]) * columns * WEIGHT_BYTES[int(constants["BITS"])]
     return launch.num_programs * (weights * planes + int(constants["TOKENS"]) * columns * 1.25 * planes)
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx2
 from http_server import Served
 from patience import PATIENCE
 from programs import haproxy, nginx
@@ -71,7 +72,7 @@ class Proxy:
         return (self._folder / "log").read_text()
 
     def wait_ready(self) -> None:
-        """Until it listens and has found its servers."""
+        """Wait until it listens."""
 
         def is_listening() -> bool:
             assert self.process.poll() is None, self.log
@@ -79,6 +80,13 @@ class Proxy:
                 return probe.connect_ex((self.settings.listen[0].host, self.settings.listen[0].port)) == 0
 
         wait_until(is_listening, "the proxy does not listen")
+
+    def wait_serving(self) -> None:
+        """Wait until a server answers through it: on a busy machine, HAProxy's checks of the servers may be late."""
+        wait_until(
+            lambda: httpx2.get(f"{self.url}/health", trust_env=False, timeout=PATIENCE).status_code == 200,
+            "no server answers through the proxy",
+        )
 
     def reload(self) -> None:
         """Have it read its file again; returns when new processes have taken over."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -144,8 +144,7 @@ def _bytes(launch: Launch, rows: int, context: int) -> float:
     if launch.name == "correct_panels":  # the users' panels differ, and at most the whole head is read
         return min(rows * weights, R1.vocabulary * columns * WEIGHT_BYTES[int(constants["BITS"])])
     outputs = rows * channels * 4 * (2 if constants.get("ACCUMULATE") else 1)
-    planes = 2 if constants.get("WIDE", constants.get("PLANES") == 2) else 1
-    return weights + rows * columns * (planes + 0.25) + outputs  # codes; a scale and a sum of 32 values
+    return weights + rows * _activation_bytes(constants) + outputs
 
 
 def _read_by_programs(launch: Launch) -> float:
@@ -154,9 +153,8 @@ def _read_by_programs(launch: Launch) -> float:
     if launch.name not in ("linear", "linear_silu_mul"):
         return 0.0
     columns = 32 * int(constants["GROUPS"])
-    planes = 2 if constants.get("WIDE", constants.get("PLANES") == 2) else 1
     weights = 2 * int(constants["BYTE_ROWS"]) * columns * WEIGHT_BYTES[int(constants["BITS"])]
-    return launch.num_programs * (weights * planes + int(constants["TOKENS"]) * columns * 1.25 * planes)
+    return launch.num_programs * (weights + int(constants["TOKENS"]) * _activation_bytes(constants))
 
 
 def _operations(launch: Launch, rows: int, context: int) -> float:
@@ -167,7 +165,17 @@ def _operations(launch: Launch, rows: int, context: int) -> float:
     if launch.name not in ("linear", "linear_silu_mul", "correct_panels"):
         return 0.0
     tokens = int(constants["TOKENS"]) * launch.grid[1]
-    return 2.0 * _channels(launch) * 32 * int(constants["GROUPS"]) * tokens
+    return 2.0 * _channels(launch) * 32 * int(constants["GROUPS"]) * tokens * _planes(constants)
+
+
+def _planes(constants: Mapping[str, Any]) -> int:
+    """Planes of activations that a product multiplies."""
+    return 2 if constants.get("WIDE", constants.get("PLANES") == 2) else 1
+
+
+def _activation_bytes(constants: Mapping[str, Any]) -> float:
+    """Bytes of one token's activations: codes, and a scale and a sum for each 32 of them."""
+    return 32 * int(constants["GROUPS"]) * (_planes(constants) + 0.25)
 
 
 def kv_bytes() -> int:

@@ -57,6 +57,25 @@ __attribute__((always_inline)) static inline void add_scaled(const Group& group,
   _mm256_storeu_ps(to, result);
 }
 
+// Adds the products of a group's codes with the operands of `Rows` rows, `stride` bytes apart, to their exact sums.
+template <class Product, class Lines, int Registers, int Rows>
+__attribute__((always_inline)) static inline void add_products(const uint8_t* lines, const int8_t* operands,
+                                                               int64_t stride,
+                                                               typename Product::Sum (&sums)[Rows][Registers]) {
+#pragma GCC unroll 8
+  for (int step = 0; step < 8; ++step) {
+    __m256i codes[Registers];
+#pragma GCC unroll 4
+    for (int i = 0; i < Registers; ++i) codes[i] = Lines::get(lines, step, i);
+#pragma GCC unroll 4
+    for (int r = 0; r < Rows; ++r) {
+      const auto operand = Product::operand(operands + r * stride + 4 * step);
+#pragma GCC unroll 4
+      for (int i = 0; i < Registers; ++i) Product::add(sums[r][i], codes[i], operand);
+    }
+  }
+}
+
 // Rows [row, row + Rows) of one plane times the group: exact integers, then one fused multiply-add a channel.
 template <class Product, class Lines, bool HasMins, int Registers, int Rows>
 __attribute__((always_inline)) static inline void multiply_narrow_tile(const Group& group, int64_t row, float* out) {
@@ -65,18 +84,8 @@ __attribute__((always_inline)) static inline void multiply_narrow_tile(const Gro
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
     for (int i = 0; i < Registers; ++i) sums[r][i] = Product::start(group.starts + row + r);
-#pragma GCC unroll 8
-  for (int step = 0; step < 8; ++step) {
-    __m256i codes[Registers];
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i) codes[i] = Lines::get(group.lines, step, i);
-#pragma GCC unroll 4
-    for (int r = 0; r < Rows; ++r) {
-      const auto operand = Product::operand(group.operands + (row + r) * Product::kOperandBytes + 4 * step);
-#pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) Product::add(sums[r][i], codes[i], operand);
-    }
-  }
+  add_products<Product, Lines>(group.lines, group.operands + row * Product::kOperandBytes, Product::kOperandBytes,
+                               sums);
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
     const __m256 row_scale = _mm256_broadcast_ss(group.row_scales + row + r);
@@ -90,62 +99,45 @@ __attribute__((always_inline)) static inline void multiply_narrow_tile(const Gro
   }
 }
 
-// The same for two planes. The registers hold the sums of one plane; only a single row's hold both, so that each code
-// is read once.
+// The same for two planes. The registers hold the sums of one plane; only a single row's hold both, as if they were two
+// rows, so that each code is read once.
 template <class Product, class Lines, bool HasMins, int Registers, int Rows>
 __attribute__((always_inline)) static inline void multiply_wide_tile(const Group& group, int64_t row, float* out) {
   constexpr int kBytes = Product::kOperandBytes;
-  constexpr bool kTogether = Rows == 1 && kBytes == kGroup;
   const int8_t* operands = group.operands + 2 * row * kBytes;
   const RowStart* starts = group.wide_starts + row;
-  typename Product::High kept[Rows][Registers];
-  typename Product::Sum sums[Rows][Registers], low_sums[Rows][Registers];
-#pragma GCC unroll 4
-  for (int r = 0; r < Rows; ++r)
+  typename Product::High high[Rows][Registers];
+  typename Product::Sum low[Rows][Registers];
+  if constexpr (Rows == 1 && kBytes == kGroup) {
+    typename Product::Sum both[2][Registers];
 #pragma GCC unroll 4
     for (int i = 0; i < Registers; ++i) {
-      sums[r][i] = Product::start(&starts[r].high);
-      if (kTogether) low_sums[r][i] = Product::start(&starts[r].low);
+      both[0][i] = Product::start(&starts->high);
+      both[1][i] = Product::start(&starts->low);
     }
-#pragma GCC unroll 8
-  for (int step = 0; step < 8; ++step) {
-    __m256i codes[Registers];
+    add_products<Product, Lines>(group.lines, operands, kBytes, both);
 #pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i) codes[i] = Lines::get(group.lines, step, i);
-#pragma GCC unroll 4
-    for (int r = 0; r < Rows; ++r) {
-      const auto operand = Product::operand(operands + 2 * r * kBytes + 4 * step);
-#pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) Product::add(sums[r][i], codes[i], operand);
-      if constexpr (kTogether) {
-        const auto low_operand = Product::operand(operands + (2 * r + 1) * kBytes + 4 * step);
-#pragma GCC unroll 4
-        for (int i = 0; i < Registers; ++i) Product::add(low_sums[r][i], codes[i], low_operand);
-      }
+    for (int i = 0; i < Registers; ++i) {
+      high[0][i] = Product::finish_high(both[0][i]);
+      low[0][i] = both[1][i];
     }
-  }
-#pragma GCC unroll 4
-  for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i) kept[r][i] = Product::finish_high(sums[r][i]);
-  if constexpr (!kTogether) {
-    asm("" : "+m"(kept));  // gcc would keep some in registers and spill sums instead
+  } else {
+    typename Product::Sum sums[Rows][Registers];
 #pragma GCC unroll 4
     for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) low_sums[r][i] = Product::start(&starts[r].low);
-#pragma GCC unroll 8
-    for (int step = 0; step < 8; ++step) {
-      __m256i codes[Registers];
+      for (int i = 0; i < Registers; ++i) sums[r][i] = Product::start(&starts[r].high);
+    add_products<Product, Lines>(group.lines, operands, 2 * kBytes, sums);
 #pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) codes[i] = Lines::get(group.lines, step, i);
+    for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
-      for (int r = 0; r < Rows; ++r) {
-        const auto operand = Product::operand(operands + (2 * r + 1) * kBytes + 4 * step);
+      for (int i = 0; i < Registers; ++i) high[r][i] = Product::finish_high(sums[r][i]);
+    asm("" : "+m"(high));  // gcc would keep some in registers and spill sums instead
 #pragma GCC unroll 4
-        for (int i = 0; i < Registers; ++i) Product::add(low_sums[r][i], codes[i], operand);
-      }
-    }
+    for (int r = 0; r < Rows; ++r)
+#pragma GCC unroll 4
+      for (int i = 0; i < Registers; ++i) low[r][i] = Product::start(&starts[r].low);
+    add_products<Product, Lines>(group.lines, operands + kBytes, 2 * kBytes, low);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
@@ -153,7 +145,7 @@ __attribute__((always_inline)) static inline void multiply_wide_tile(const Group
     float* to = out + kPanel * (row + r);
 #pragma GCC unroll 4
     for (int i = 0; i < Registers; ++i, to += 8)
-      add_scaled<HasMins>(group, row + r, i, row_scale, Product::join(kept[r][i], low_sums[r][i], starts + r), to);
+      add_scaled<HasMins>(group, row + r, i, row_scale, Product::join(high[r][i], low[r][i], starts + r), to);
   }
 }
 

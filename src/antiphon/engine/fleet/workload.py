@@ -41,9 +41,8 @@ class Workload:
         Requests that have no engine may all get the one that the new request gets. `num_engines`: those that take
         requests.
         """
-        if (
-            engine and engine.takes_requests and not self._fleet.dispatcher.is_placing
-        ):  # none of its generation waits for one
+        some_wait_for_an_engine = self._fleet.dispatcher.is_placing
+        if engine and engine.takes_requests and not some_wait_for_an_engine:
             return Load(engine.capacity, engine.requests.values(), self._context_length, num_engines, only_grows=True)
         capacity = engine.capacity if engine else next((each.capacity for each in self._fleet.serving), self._nobody)
         engine_ids = (None, engine.id if engine else None)

@@ -133,19 +133,21 @@ $(VENV)/installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 BUILD_TOOLS = $(BIN)/python -c 'import tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "cmake", "ninja", sep="\n")'
 
-# Only the packages of an extra: installing Antiphon itself again would compile the kernels again.
+# Only the packages of an extra: installing Antiphon itself again would compile the kernels again. Python compiles the
+# modules that are imported; compiling all of them takes longer than everything else.
+PIP_EXTRA := $(PIP) --no-compile --constraint constraints.txt
 EXTRA = $(BIN)/python -c 'import sys, tomllib; \
 	print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"][sys.argv[1]], sep="\n")'
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/installed
 	@echo 'Installing what the tests need …'
 	$(EXTRA) dev > $(VENV)/dev.txt
-	$(PIP) --constraint constraints.txt --requirement $(VENV)/dev.txt
+	$(PIP_EXTRA) --requirement $(VENV)/dev.txt
 	@touch $@
 
 # PyTorch and transformers, to compare the arithmetic with.
 $(VENV)/installed-judge: constraints.txt $(VENV)/installed-dev
 	@echo 'Installing PyTorch and transformers …'
 	$(EXTRA) fidelity > $(VENV)/fidelity.txt
-	$(PIP) --constraint constraints.txt --requirement $(VENV)/fidelity.txt
+	$(PIP_EXTRA) --requirement $(VENV)/fidelity.txt
 	@touch $@

@@ -21,6 +21,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ class Launch:
 
     def __str__(self) -> str:
         shown = {key: value for key, value in self.constants if key in ("BITS", "BYTE_ROWS", "TOKENS", "ROWS", "PAIRS")}
-        return f"{self.name} {' '.join(f'{key}={value}' for key, value in shown.items())}".strip()
+        constants = dict(self.constants)
+        wide = " wide" if constants.get("WIDE", constants.get("PLANES") == 2) else ""
+        return f"{self.name} {' '.join(f'{key}={value}' for key, value in shown.items())}".strip() + wide
 
 
 class RecordingDevice(Device):
@@ -126,15 +129,22 @@ GREEDY, DRAWN = SamplingParams(temperature=0.0), SamplingParams(temperature=1.0,
 
 
 def recorded_launches(
-    rows: int, type: str, *, prefill: bool = False, context: int = 600, sampling: SamplingParams = GREEDY
+    rows: int,
+    type: str,
+    *,
+    prefill: bool = False,
+    context: int = 600,
+    sampling: SamplingParams = GREEDY,
+    wide: bool = False,
 ) -> list[Launch]:
     """The launches of one layer of R1's shape, of its head and of the draw, for a step of so many rows.
 
     Decoding: each row is a sequence with `context` tokens before it. Prefill: the rows are the tokens of one prompt.
+    `wide`: with a small model's activations.
     """
     device, host = RecordingDevice(), _native.Device("auto", 2)
     program = Program(device, host, R1.program_shape(num_layers=1, max_tokens=512, max_sequences=256, num_blocks=512))
-    R1.record(program, host, type, num_layers=1, head_rows=64)  # a head's rows are not compiled in
+    R1.record(program, host, type, num_layers=1, head_rows=64, wide=wide)  # a head's rows are not compiled in
     spec = SampleSpec(sampling, 0, 0)
     if prefill:
         plan = [ScheduledSequence(0, [0] * rows, 0, list(range(-(-rows // 32))), (spec,))]
@@ -217,9 +227,11 @@ def _look_at(compiled: Any, result: Compiled) -> None:
 
 def all_launches() -> list[Launch]:
     """Every kernel of decoding and of prefill, each once."""
-    steps = [(1, "Q4_0", False), (1, "Q8_0", False), (64, "Q4_0", False), (64, "Q8_0", False)]
-    steps += [(512, "Q4_0", True), (512, "Q8_0", True)]
-    launches = [launch for step in steps for launch in recorded_launches(*step[:2], prefill=step[2])]
+    launches = [
+        launch
+        for wide, rows, type in product((False, True), (1, 64, 512), ("Q4_0", "Q8_0"))
+        for launch in recorded_launches(rows, type, prefill=rows == 512, wide=wide)
+    ]
     return list(dict.fromkeys(launches + recorded_launches(1, "Q4_0", sampling=DRAWN)))
 
 

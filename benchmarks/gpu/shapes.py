@@ -43,8 +43,20 @@ class ModelShape:
             rope_frequencies=[10_000.0 ** (-2 * i / self.dim) for i in range(self.dim // 2)],
         )
 
-    def record(self, program: Program, host: _native.Device, type: str, *, num_layers: int, head_rows: int) -> int:
-        """Record `num_layers` layers and a head with weights of `type`; returns the bytes of weights a step reads."""
+    def record(
+        self,
+        program: Program,
+        host: _native.Device,
+        type: str,
+        *,
+        num_layers: int,
+        head_rows: int,
+        wide: bool = False,
+    ) -> int:
+        """Record `num_layers` layers and a head with weights of `type`; returns the bytes of weights a step reads.
+
+        `wide`: activations have two planes everywhere, as a small model's.
+        """
         rng = np.random.default_rng(0)
 
         def matrix(rows: int, columns: int, type: str = type) -> _native.PackedMatrix:
@@ -56,7 +68,7 @@ class ModelShape:
         qkv, out = matrix(qkv_width, self.hidden), matrix(self.hidden, self.heads * self.dim)
         gate_up, down = matrix(2 * self.inner, self.hidden), matrix(self.hidden, self.inner)
         head = matrix(head_rows, self.hidden, "Q8_0")
-        self._record(program, num_layers, qkv, out, gate_up, down, head)
+        self._record(program, num_layers, qkv, out, gate_up, down, head, wide)
         return num_layers * sum(each.num_bytes for each in (qkv, out, gate_up, down)) + head.num_bytes
 
     def _record(
@@ -68,6 +80,7 @@ class ModelShape:
         gate_up: _native.PackedMatrix,
         down: _native.PackedMatrix,
         head: _native.PackedMatrix,
+        wide: bool,
     ) -> None:
         norm, bias = [1.0] * self.hidden, [0.5] * qkv.rows
         key_bias = np.zeros((self.kv_heads, self.dim), np.float32)
@@ -76,12 +89,12 @@ class ModelShape:
         table = _native.StoredMatrix(rows.tobytes(), "F32", 64, self.hidden)
         buffers: dict[str, int] = {
             "x": program.float_buffer(self.hidden, False),
-            "normed": program.quantized_buffer(self.hidden, False, False),
+            "normed": program.quantized_buffer(self.hidden, False, wide),
             "qkv": program.float_buffer(qkv.rows, False),
-            "attended": program.quantized_buffer(self.heads * self.dim, False, False),
-            "activated": program.quantized_buffer(self.inner, False, False),
+            "attended": program.quantized_buffer(self.heads * self.dim, False, wide),
+            "activated": program.quantized_buffer(self.inner, False, wide),
             "drawn": program.float_buffer(self.hidden, True),
-            "last": program.quantized_buffer(self.hidden, True, False),
+            "last": program.quantized_buffer(self.hidden, True, wide),
         }
         at: Callable[[str], int] = buffers.__getitem__
         program.embed(table, at("x"))

@@ -136,12 +136,13 @@ async def test_a_server_without_room_is_tried_again_after_the_time_that_it_names
 
 
 async def test_a_model_that_is_loading_is_waited_for(start_own: Start, visit: Visit):
-    server = start_own(Kind(wait=False, fake={"load_seconds": 6}))
-    tab = await visit(server)
-    tab.expects(FAILED_LOAD)
-    await expect(tab.status).to_contain_text("Loading the model")
-    await tab.ask("hello")
-    await expect(tab.text("The model is loading.").first).to_be_visible()
+    server = start_own(Kind(wait=False, fake={"load_seconds": 3}))
+    with server.engine_stopped():
+        tab = await visit(server)
+        tab.expects(FAILED_LOAD)
+        await expect(tab.status).to_contain_text("Loading the model")
+        await tab.ask("hello")
+        await expect(tab.text("The model is loading.").first).to_be_visible()
     await tab.until_done()
     await expect(tab.answer()).to_have_text("hello")
 

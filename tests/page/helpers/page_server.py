@@ -12,15 +12,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from http_server import serving
-from real_server import children
+from real_server import children, wait_until
 from scrapes import blocks_in_use, samples
 from tiny_checkpoints import R1_TEMPLATE, tiny_vocabulary
 
@@ -123,9 +123,18 @@ class PageServer:
 
     def kill_engine(self) -> None:
         """Kill the engine alone."""
-        assert self._process is not None
-        (engine,) = [pid for pid in children(self._process.pid) if _runs(pid, b"antiphon.engine.worker")]
-        os.kill(engine, signal.SIGKILL)
+        os.kill(self._engine(), signal.SIGKILL)
+
+    @contextmanager
+    def engine_stopped(self) -> Iterator[None]:
+        """Stop the engine for the time of the block, also while it loads the model."""
+        wait_until(lambda: bool(self._engines()), "no engine was started")
+        engine = self._engine()
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(engine, signal.SIGCONT)
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics."""
@@ -150,6 +159,14 @@ class PageServer:
             lambda now: not now.get("antiphon_requests_running") and not blocks_in_use(now),
             "the server never fell idle",
         )
+
+    def _engine(self) -> int:
+        (engine,) = self._engines()
+        return engine
+
+    def _engines(self) -> list[int]:
+        assert self._process is not None
+        return [pid for pid in children(self._process.pid) if _runs(pid, b"antiphon.engine.worker")]
 
 
 def _token(text: str) -> int:

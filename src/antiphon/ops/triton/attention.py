@@ -183,8 +183,8 @@ def rope_and_store(
         tl.store(k_ptr + to[:, None] + k, pool_codes(key, scale), mask=stored[:, None])
         kept = tl.reshape(tl.broadcast_to(fits[:, None], [ROWS, groups]), [ROWS * groups])
         scale = tl.where(kept, scale, float("nan")).to(tl.float16)
-        scale_at = (block[:, None] * (DIM // 32) + group) * BLOCK_TOKENS + slot[:, None]
-        tl.store(k_scales_ptr + tl.reshape(scale_at, [ROWS * groups]), scale, mask=stored)
+        k_scale_at = (block[:, None] * (DIM // 32) + group) * BLOCK_TOKENS + slot[:, None]
+        tl.store(k_scales_ptr + tl.reshape(k_scale_at, [ROWS * groups]), scale, mask=stored)
         value_scale = pool_scale(tl.max(tl.abs(value), 1))
         to = (block[:, None] * DIM + d[None, :]) * BLOCK_TOKENS + slot[:, None]
         tl.store(v_ptr + to, pool_codes(value, value_scale), mask=inside & has_block[:, None])

@@ -14,9 +14,6 @@ BLOCK_TOKENS: int = 32
 def instruction_sets() -> list[str]:
     """Instruction sets this machine can run, best first."""
 
-def uniform_draw(seed: int, choice_index: int, position: int) -> float:
-    """The random number of one draw, in [0, 1)."""
-
 def sine_cosine(angle: float) -> tuple[float, float]:
     """Of an angle in radians, at most 2^25; as in the rotary tables."""
 
@@ -68,12 +65,6 @@ class SampleRequest:
         `logit_bias` replaces that of the sequence for the same tokens. `token_bitmask`: bytes with a bit for each token, the lowest first: whether it may be drawn; empty: every token may.
         """
 
-class SequenceInput:
-    """What a step computes of one sequence."""
-
-    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], samples: Sequence[SampleRequest]) -> None:
-        """`samples`: how to draw what follows each of the last tokens, in order."""
-
 class SampleOutcome:
     """A drawn token, or token_id -1 and why none could be drawn."""
 
@@ -91,6 +82,14 @@ class SampleOutcome:
 
     @property
     def top_logprobs(self) -> list[float]: ...
+
+def uniform_draw(seed: int, choice_index: int, position: int) -> float:
+    """The random number of one draw, in [0, 1)."""
+
+def sample_rows(device: Device, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], requests: Sequence[SampleRequest]) -> list[SampleOutcome]:
+    """
+    Draw a token from each row of logits, float32 [at least len(requests), vocabulary], which penalties and masks change. Releases the lock.
+    """
 
 class StoredMatrix:
     """A matrix as a checkpoint stores it; keeps the buffer alive."""
@@ -186,6 +185,12 @@ class Device:
     @property
     def threads(self) -> int: ...
 
+class SequenceInput:
+    """What a step computes of one sequence."""
+
+    def __init__(self, token_ids: Sequence[int], first_position: int, block_table: Sequence[int], samples: Sequence[SampleRequest]) -> None:
+        """`samples`: how to draw what follows each of the last tokens, in order."""
+
 class ProgramShape:
     """Every size a program needs to know."""
 
@@ -249,11 +254,6 @@ class Program:
 
     @property
     def block_bytes(self) -> int: ...
-
-def sample_rows(device: Device, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None), order='C', device='cpu')], requests: Sequence[SampleRequest]) -> list[SampleOutcome]:
-    """
-    Draw a token from each row of logits, float32 [at least len(requests), vocabulary], which penalties and masks change. Releases the lock.
-    """
 
 class Roofline:
     """What this machine can do at best, measured; for benchmarks."""

@@ -9,8 +9,18 @@
 #include "../generic/row_tiles-inl.h"
 
 constexpr int kHalfRegisters = kPanel / 16;  // of 8 channels each, for half a panel
-// One tile at most, or 1-row tiles: 4-bit codes are then split in registers.
-constexpr int few_rows(int planes) { return planes == 2 ? 1 : 3; }
+constexpr int kFewRows = 4;  // so many have functions of their own, which split 4-bit codes in registers
+
+// The rows of a tile: what the registers hold of sums besides a step's codes. Two planes of a row are like two rows.
+template <class Product>
+constexpr int tile_rows(int planes) {
+  return planes == 2 ? 1 : Product::kTileRows;
+}
+// Three rows as one tile read some codes twice, but split them once.
+template <class Product>
+constexpr int few_tile_rows(int planes, int rows) {
+  return tile_rows<Product>(planes) == 1 ? 1 : rows == 4 ? 2 : rows;
+}
 
 // Where a tile finds the codes of 4 values of k (a step) for 8 channels (a register): one code a byte or, for 4-bit
 // codes, two.
@@ -57,19 +67,22 @@ __attribute__((always_inline)) static inline void add_scaled(const Group& group,
   _mm256_storeu_ps(to, result);
 }
 
-// Adds the products of a group's codes with the operands of `Rows` rows, `stride` bytes apart, to their exact sums.
-template <class Product, class Lines, int Registers, int Rows>
+// Adds the products of a group's codes with the operands of `Rows` rows to their exact sums. While the registers hold
+// the codes of a step, they are kept there: left to itself, gcc reads some of them once more for each row.
+template <class Product, class Lines, int First, int Registers, int Rows>
 __attribute__((always_inline)) static inline void add_products(const uint8_t* lines, const int8_t* operands,
-                                                               int64_t stride,
                                                                typename Product::Sum (&sums)[Rows][Registers]) {
 #pragma GCC unroll 8
   for (int step = 0; step < 8; ++step) {
     __m256i codes[Registers];
 #pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i) codes[i] = Lines::get(lines, step, i);
+    for (int i = 0; i < Registers; ++i) {
+      codes[i] = Lines::get(lines, step, First + i);
+      if (Rows <= 2) keep(codes[i]);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < Rows; ++r) {
-      const auto operand = Product::operand(operands + r * stride + 4 * step);
+      const auto operand = Product::operand(operands + r * Product::kOperandBytes + 4 * step);
 #pragma GCC unroll 4
       for (int i = 0; i < Registers; ++i) Product::add(sums[r][i], codes[i], operand);
     }
@@ -84,68 +97,40 @@ __attribute__((always_inline)) static inline void multiply_narrow_tile(const Gro
   for (int r = 0; r < Rows; ++r)
 #pragma GCC unroll 4
     for (int i = 0; i < Registers; ++i) sums[r][i] = Product::start(group.starts + row + r);
-  add_products<Product, Lines>(group.lines, group.operands + row * Product::kOperandBytes, Product::kOperandBytes,
-                               sums);
+  add_products<Product, Lines, 0>(group.lines, group.operands + row * Product::kOperandBytes, sums);
 #pragma GCC unroll 4
   for (int r = 0; r < Rows; ++r) {
     const __m256 row_scale = _mm256_broadcast_ss(group.row_scales + row + r);
+    const __m256i rest = Product::rest(group.starts + row + r);
     float* to = out + kPanel * (row + r);
 #pragma GCC unroll 4
     for (int i = 0; i < Registers; ++i, to += 8) {
-      const __m256 bits = _mm256_castsi256_ps(Product::finish(sums[r][i], group.starts + row + r));
+      const __m256 bits = _mm256_castsi256_ps(Product::finish(sums[r][i], rest));
       const __m256 sum = _mm256_sub_ps(bits, _mm256_set1_ps(kFloatOfZero));
       add_scaled<HasMins>(group, row + r, i, row_scale, sum, to);
     }
   }
 }
 
-// The same for two planes. The registers hold the sums of one plane; only a single row's hold both, as if they were two
-// rows, so that each code is read once.
-template <class Product, class Lines, bool HasMins, int Registers, int Rows>
-__attribute__((always_inline)) static inline void multiply_wide_tile(const Group& group, int64_t row, float* out) {
-  constexpr int kBytes = Product::kOperandBytes;
-  const int8_t* operands = group.operands + 2 * row * kBytes;
-  const RowStart* starts = group.wide_starts + row;
-  typename Product::High high[Rows][Registers];
-  typename Product::Sum low[Rows][Registers];
-  if constexpr (Rows == 1 && kBytes == kGroup) {
-    typename Product::Sum both[2][Registers];
+// The same for a row of two planes, whose sums are in registers like those of two rows, so that each code is read once:
+// `Registers` of channels from `First`.
+template <class Product, class Lines, bool HasMins, int Registers, int First>
+__attribute__((always_inline)) static inline void multiply_wide_row(const Group& group, int64_t row, float* out) {
+  const RowStart& start = group.wide_starts[row];
+  typename Product::Sum sums[2][Registers];
 #pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i) {
-      both[0][i] = Product::start(&starts->high);
-      both[1][i] = Product::start(&starts->low);
-    }
-    add_products<Product, Lines>(group.lines, operands, kBytes, both);
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i) {
-      high[0][i] = Product::finish_high(both[0][i]);
-      low[0][i] = both[1][i];
-    }
-  } else {
-    typename Product::Sum sums[Rows][Registers];
-#pragma GCC unroll 4
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) sums[r][i] = Product::start(&starts[r].high);
-    add_products<Product, Lines>(group.lines, operands, 2 * kBytes, sums);
-#pragma GCC unroll 4
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) high[r][i] = Product::finish_high(sums[r][i]);
-    asm("" : "+m"(high));  // gcc would keep some in registers and spill sums instead
-#pragma GCC unroll 4
-    for (int r = 0; r < Rows; ++r)
-#pragma GCC unroll 4
-      for (int i = 0; i < Registers; ++i) low[r][i] = Product::start(&starts[r].low);
-    add_products<Product, Lines>(group.lines, operands + kBytes, 2 * kBytes, low);
+  for (int i = 0; i < Registers; ++i) {
+    sums[0][i] = Product::start(&start.high);
+    sums[1][i] = Product::start(&start.low);
   }
+  add_products<Product, Lines, First>(group.lines, group.operands + 2 * row * Product::kOperandBytes, sums);
+  const __m256 row_scale = _mm256_broadcast_ss(group.row_scales + row);
+  const __m256i rest = Product::rest(&start.low);
+  float* to = out + kPanel * row + 8 * First;
 #pragma GCC unroll 4
-  for (int r = 0; r < Rows; ++r) {
-    const __m256 row_scale = _mm256_broadcast_ss(group.row_scales + row + r);
-    float* to = out + kPanel * (row + r);
-#pragma GCC unroll 4
-    for (int i = 0; i < Registers; ++i, to += 8)
-      add_scaled<HasMins>(group, row + r, i, row_scale, Product::join(high[r][i], low[r][i], starts + r), to);
+  for (int i = 0; i < Registers; ++i, to += 8) {
+    const __m256 sum = Product::join(Product::finish_high(sums[0][i]), sums[1][i], rest);
+    add_scaled<HasMins>(group, row, First + i, row_scale, sum, to);
   }
 }
 
@@ -153,30 +138,24 @@ template <class Product, class Lines, bool HasMins, int Halves, int Planes, int 
 __attribute__((always_inline)) static inline void multiply_tile(const Group& group, int64_t row, float* out) {
   constexpr int kRegisters = kHalfRegisters * Halves;
   if constexpr (Planes == 2)
-    multiply_wide_tile<Product, Lines, HasMins, kRegisters, Rows>(group, row, out);
+    if constexpr (kRegisters * Product::kSumRegisters <= 4) {
+      multiply_wide_row<Product, Lines, HasMins, kRegisters, 0>(group, row, out);
+    } else {
+      multiply_wide_row<Product, Lines, HasMins, 2, 0>(group, row, out);
+      multiply_wide_row<Product, Lines, HasMins, 2, 2>(group, row, out);
+    }
   else
     multiply_narrow_tile<Product, Lines, HasMins, kRegisters, Rows>(group, row, out);
 }
 
-// Not inlined: gcc would move loads of codes from the tiles' loop to before it, and spill them.
-template <class Product, class Lines, bool HasMins, int Halves, int Planes, int Rows>
-__attribute__((noinline)) static int64_t multiply_tiles(const Group& group, int64_t row, int64_t num_tiles,
-                                                        float* out) {
-  for (; num_tiles > 0; --num_tiles, row += Rows)
-    multiply_tile<Product, Lines, HasMins, Halves, Planes, Rows>(group, row, out);
-  return row;
-}
-
-// Finds the tiles' height among those that are compiled.
-template <class Product, class Lines, bool HasMins, int Halves, int Planes, int Rows = Product::kTileRows>
-static inline void multiply_rows(const Group& group, const Tiles& tiles, float* out) {
-  if constexpr (Rows > 1) {
-    if (tiles.height != Rows)
-      return multiply_rows<Product, Lines, HasMins, Halves, Planes, Rows - 1>(group, tiles, out);
-  }
-  const int64_t row = multiply_tiles<Product, Lines, HasMins, Halves, Planes, Rows>(group, 0, tiles.num_high, out);
-  if constexpr (Rows > 1)
-    multiply_tiles<Product, Lines, HasMins, Halves, Planes, Rows - 1>(group, row, tiles.num_low, out);
+// All rows of the group, in tiles; the last one may have a row less.
+template <class Product, class Lines, bool HasMins, int Halves, int Planes>
+static inline void multiply_rows(const Group& group, int64_t num_rows, float* out) {
+  constexpr int kRows = tile_rows<Product>(Planes);
+  int64_t row = 0;
+  for (; row + kRows <= num_rows; row += kRows)
+    multiply_tile<Product, Lines, HasMins, Halves, Planes, kRows>(group, row, out);
+  if (row < num_rows) multiply_tile<Product, Lines, HasMins, Halves, Planes, 1>(group, row, out);
 }
 
 template <int Halves>
@@ -221,7 +200,6 @@ template <WeightFormat Format, bool HasMins, int Halves, int Planes, int Rows>
 static void multiply_groups(const PackedView& matrix, int64_t panel, int64_t first_half, const QuantizedRows& in,
                             int64_t first_row, int64_t num_rows, float* out) {
   using Product = DotProduct<Format>;
-  const Tiles tiles(num_rows, Product::kTileRows);
   const Prefetch next(matrix, num_rows * Planes);
   const int64_t groups = matrix.columns / kGroup, code_bytes = group_code_bytes(Format);
   const int64_t read_bytes = code_bytes / 2 * Halves;
@@ -241,7 +219,7 @@ static void multiply_groups(const PackedView& matrix, int64_t panel, int64_t fir
                                               group);
     group.lines = packed;
     if constexpr (Rows > 0) {
-      constexpr int kHeight = Rows <= Product::kTileRows ? Rows : 1;
+      constexpr int kHeight = few_tile_rows<Product>(Planes, Rows);
       for (int row = 0; row < Rows; row += kHeight)
         multiply_tile<Product, PackedLines<Format>, HasMins, Halves, Planes, kHeight>(group, row, out);
     } else {
@@ -249,13 +227,13 @@ static void multiply_groups(const PackedView& matrix, int64_t panel, int64_t fir
         split_nibbles<Halves>(packed, group.whole);
         group.lines = group.whole;
       }
-      multiply_rows<Product, WholeLines, HasMins, Halves, Planes>(group, tiles, out);
+      multiply_rows<Product, WholeLines, HasMins, Halves, Planes>(group, num_rows, out);
     }
   }
 }
 
 // Finds `num_rows` among the few that are compiled. `first_half`: 0 for a whole panel.
-template <WeightFormat Format, bool HasMins, int Halves, int Planes, int Rows = few_rows(Planes)>
+template <WeightFormat Format, bool HasMins, int Halves, int Planes, int Rows = kFewRows>
 static void linear_panel_of(const PackedView& matrix, int64_t panel, int64_t first_half, const QuantizedRows& in,
                             int64_t first_row, int64_t num_rows, float* out) {
   if constexpr (Rows == 0) {

@@ -116,6 +116,12 @@ static inline __m256i broadcast4(const void* p) {
 // The empty asm keeps a sum in its register: left to itself, gcc adds all products of a group in a tree and spills
 // them.
 static inline void keep(__m256i& sum) { asm("" : "+x"(sum)); }
+// Likewise: gcc would read it again for each use.
+static inline __m256i broadcast_once(const int32_t* value) {
+  __m256i all = broadcast4(value);
+  keep(all);
+  return all;
+}
 
 // Sums are converted to float by addition: the bits of 1.5 * 2^23 plus an integer of less than 2^22 are those of the
 // float 1.5 * 2^23 + integer. The instruction that converts would occupy the units that multiply.
@@ -135,7 +141,8 @@ struct DotProduct;
 template <>
 struct DotProduct<WeightFormat::kW4> {
   using Sum = __m256i;
-  static constexpr int kTileRows = 3;       // what the registers hold
+  static constexpr int kTileRows = 2;
+  static constexpr int kSumRegisters = 1;
   static constexpr int kOperandBytes = 32;  // of a row
   static inline Sum start(const int32_t*) { return _mm256_setzero_si256(); }
   static inline __m256i operand(const int8_t* activations) { return broadcast4(activations); }
@@ -143,14 +150,15 @@ struct DotProduct<WeightFormat::kW4> {
     sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, a));
     keep(sum);
   }
-  static inline __m256i finish(Sum sum, const int32_t* from) {
-    return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), broadcast4(from));
+  static inline __m256i rest(const int32_t* from) { return broadcast_once(from); }
+  static inline __m256i finish(Sum sum, __m256i rest) {
+    return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), rest);
   }
   static inline RowStart split_start(int32_t start) { return {0, start}; }
   using High = __m256i;  // 256 times the sum
   static inline High finish_high(Sum sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(256)); }
-  static inline __m256 join(High high, Sum low, const RowStart* start) {
-    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, &start->low)));
+  static inline __m256 join(High high, Sum low, __m256i rest) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, rest)));
   }
 };
 
@@ -166,6 +174,7 @@ struct DotProduct<WeightFormat::kW8> {
     __m256i high, low;
   };
   static constexpr int kTileRows = 1;
+  static constexpr int kSumRegisters = 2;
   static constexpr int kOperandBytes = 64;  // 32 high parts, 32 low ones
   static inline void split(const int8_t* activations, int8_t* operands) {
     const __m256i a = load_bytes(activations), unsigned_a = _mm256_xor_si256(a, _mm256_set1_epi8(-128));
@@ -184,10 +193,11 @@ struct DotProduct<WeightFormat::kW8> {
     sum.low = _mm256_add_epi16(sum.low, _mm256_maddubs_epi16(codes, a.low));
     keep(sum.low);
   }
-  static inline __m256i finish(const Sum& sum, const int32_t* from) {
+  static inline __m256i rest(const int32_t* from) { return broadcast_once(from); }
+  static inline __m256i finish(const Sum& sum, __m256i rest) {
     const __m256i high = _mm256_madd_epi16(sum.high, _mm256_set1_epi16(16));
     const __m256i low = _mm256_madd_epi16(sum.low, _mm256_set1_epi16(1));
-    return _mm256_add_epi32(_mm256_add_epi32(high, low), broadcast4(from));
+    return _mm256_add_epi32(_mm256_add_epi32(high, low), rest);
   }
   static inline RowStart split_start(int32_t start) { return {0, start}; }
   using High = __m256i;
@@ -195,8 +205,8 @@ struct DotProduct<WeightFormat::kW8> {
     return _mm256_add_epi32(_mm256_madd_epi16(sum.high, _mm256_set1_epi16(16 * 256)),
                             _mm256_madd_epi16(sum.low, _mm256_set1_epi16(256)));
   }
-  static inline __m256 join(High high, const Sum& low, const RowStart* start) {
-    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, &start->low)));
+  static inline __m256 join(High high, const Sum& low, __m256i rest) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, rest)));
   }
 };
 

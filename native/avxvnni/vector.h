@@ -23,7 +23,8 @@ static inline __m256i add_products(__m256i sum, __m256i codes, __m256i a) {
 template <WeightFormat>
 struct DotProduct {
   using Sum = __m256i;
-  static constexpr int kTileRows = 3;
+  static constexpr int kTileRows = 2;
+  static constexpr int kSumRegisters = 1;
   static constexpr int kOperandBytes = 32;
   static inline Sum start(const int32_t* from) { return broadcast4(from); }
   static inline __m256i operand(const int8_t* activations) { return broadcast4(activations); }
@@ -31,7 +32,8 @@ struct DotProduct {
     sum = add_products(sum, codes, a);
     keep(sum);
   }
-  static inline __m256i finish(Sum sum, const int32_t*) { return sum; }
+  static inline __m256i rest(const int32_t*) { return _mm256_setzero_si256(); }
+  static inline __m256i finish(Sum sum, __m256i) { return sum; }
   // Both planes' sums are below 2^22 from here, as those of one plane are: at most 32 * 255 * 128 + 2^19.
   static inline RowStart split_start(int32_t start) {
     const int32_t high = (start + 128) >> 8;
@@ -42,7 +44,7 @@ struct DotProduct {
   }
   using High = __m256;
   static inline High finish_high(Sum sum) { return to_float(sum); }
-  static inline __m256 join(High high, Sum low, const RowStart*) {
+  static inline __m256 join(High high, Sum low, __m256i) {
     return _mm256_fmadd_ps(high, _mm256_set1_ps(256.0f), to_float(low));
   }
 };

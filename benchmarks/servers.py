@@ -160,6 +160,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        log_folder.mkdir(parents=True, exist_ok=True)
         self.log = log_folder / f"{self.name}.log"
         words = shlex.split(self.command.format(port=self.port))
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -229,9 +229,12 @@ TABLES: dict[str, dict[str, Table]] = {
         "AMX steps": ("steps-amx", steps),
         "AMX steps in AVX-512": ("steps-avx512", steps),
         "AMX kernels": ("kernels", kernels),
-        "AVX2 side by side": ("side-by-side-avx2", partial(side_by_side, image_name="users-avx2.svg")),
         "AVX-VNNI side by side": ("side-by-side-avxvnni", partial(side_by_side, image_name="users-avxvnni.svg")),
-        "AVX2 kernels": ("kernels-avx2", kernels),
+        "AVX-VNNI kernels": ("kernels-avx2", kernels),
+    },
+    "r1-zen3": {
+        "AVX2 side by side": ("side-by-side", partial(side_by_side, image_name="users-avx2.svg")),
+        "AVX2 kernels": ("kernels", kernels),
     },
 }
 

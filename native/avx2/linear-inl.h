@@ -11,10 +11,12 @@
 constexpr int kHalfRegisters = kPanel / 16;  // of 8 channels each, for half a panel
 constexpr int kFewRows = 4;  // so many have functions of their own, which split 4-bit codes in registers
 
-// The rows of a tile: what the registers hold of sums besides a step's codes. Two planes of a row are like two rows.
+constexpr int kTileRegisters = 8;  // of sums, which leaves room for a step's codes
+
+// The rows of a tile of a whole panel. Two planes of a row are like two rows.
 template <class Product>
 constexpr int tile_rows(int planes) {
-  return planes == 2 ? 1 : Product::kTileRows;
+  return planes == 2 ? 1 : kTileRegisters / (2 * kHalfRegisters * Product::kSumRegisters);
 }
 // Three rows as one tile read some codes twice, but split them once.
 template <class Product>
@@ -129,7 +131,7 @@ __attribute__((always_inline)) static inline void multiply_wide_row(const Group&
   float* to = out + kPanel * row + 8 * First;
 #pragma GCC unroll 4
   for (int i = 0; i < Registers; ++i, to += 8) {
-    const __m256 sum = Product::join(Product::finish_high(sums[0][i]), sums[1][i], rest);
+    const __m256 sum = Product::join(sums[0][i], sums[1][i], rest);
     add_scaled<HasMins>(group, row, First + i, row_scale, sum, to);
   }
 }
@@ -137,15 +139,14 @@ __attribute__((always_inline)) static inline void multiply_wide_row(const Group&
 template <class Product, class Lines, bool HasMins, int Halves, int Planes, int Rows>
 __attribute__((always_inline)) static inline void multiply_tile(const Group& group, int64_t row, float* out) {
   constexpr int kRegisters = kHalfRegisters * Halves;
-  if constexpr (Planes == 2)
-    if constexpr (kRegisters * Product::kSumRegisters <= 4) {
-      multiply_wide_row<Product, Lines, HasMins, kRegisters, 0>(group, row, out);
-    } else {
-      multiply_wide_row<Product, Lines, HasMins, 2, 0>(group, row, out);
-      multiply_wide_row<Product, Lines, HasMins, 2, 2>(group, row, out);
-    }
-  else
+  if constexpr (Planes == 1) {
     multiply_narrow_tile<Product, Lines, HasMins, kRegisters, Rows>(group, row, out);
+  } else if constexpr (2 * kRegisters * Product::kSumRegisters <= kTileRegisters) {
+    multiply_wide_row<Product, Lines, HasMins, kRegisters, 0>(group, row, out);
+  } else {
+    multiply_wide_row<Product, Lines, HasMins, 2, 0>(group, row, out);
+    multiply_wide_row<Product, Lines, HasMins, 2, 2>(group, row, out);
+  }
 }
 
 // All rows of the group, in tiles; the last one may have a row less.

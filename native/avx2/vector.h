@@ -129,8 +129,8 @@ constexpr float kFloatOfZero = 12582912.0f;
 constexpr int32_t kBitsOfZero = 0x4B400000;
 
 // How the products of 8 channels with a row are added up; linear-inl.h has the loops. `finish` adds what `start` has
-// not begun from. Sums of two planes start from RowStart. `High` is what is kept of those of the high plane while the
-// low one is multiplied; `join` makes the float of 256 times the high sum plus the low one, rounded once.
+// not begun from. Sums of two planes start from RowStart; `join` makes the float of 256 times the high plane's plus the
+// low one's, rounded once.
 struct RowStart {
   int32_t high, low;
 };
@@ -141,7 +141,6 @@ struct DotProduct;
 template <>
 struct DotProduct<WeightFormat::kW4> {
   using Sum = __m256i;
-  static constexpr int kTileRows = 2;
   static constexpr int kSumRegisters = 1;
   static constexpr int kOperandBytes = 32;  // of a row
   static inline Sum start(const int32_t*) { return _mm256_setzero_si256(); }
@@ -155,16 +154,13 @@ struct DotProduct<WeightFormat::kW4> {
     return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), rest);
   }
   static inline RowStart split_start(int32_t start) { return {0, start}; }
-  using High = __m256i;  // 256 times the sum
-  static inline High finish_high(Sum sum) { return _mm256_madd_epi16(sum, _mm256_set1_epi16(256)); }
-  static inline __m256 join(High high, Sum low, __m256i rest) {
-    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, rest)));
+  static inline __m256 join(Sum high, Sum low, __m256i rest) {
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_madd_epi16(high, _mm256_set1_epi16(256)), finish(low, rest)));
   }
 };
 
-// 8-bit codes would overflow int16. An activation is split instead, into 16 * high + low with high in [-8, 8] and low
-// in
-// [-8, 7]: 8 pairs of products with either are at most 8 * 2 * 255 * 8, which int16 holds.
+// 8-bit codes would overflow int16. An activation is split instead, into 16 * high + low with high in [-8, 8] and
+// low in [-8, 7]: 8 pairs of products with either are at most 8 * 2 * 255 * 8, which int16 holds.
 template <>
 struct DotProduct<WeightFormat::kW8> {
   struct Sum {
@@ -173,7 +169,6 @@ struct DotProduct<WeightFormat::kW8> {
   struct Operand {
     __m256i high, low;
   };
-  static constexpr int kTileRows = 1;
   static constexpr int kSumRegisters = 2;
   static constexpr int kOperandBytes = 64;  // 32 high parts, 32 low ones
   static inline void split(const int8_t* activations, int8_t* operands) {
@@ -200,13 +195,10 @@ struct DotProduct<WeightFormat::kW8> {
     return _mm256_add_epi32(_mm256_add_epi32(high, low), rest);
   }
   static inline RowStart split_start(int32_t start) { return {0, start}; }
-  using High = __m256i;
-  static inline High finish_high(const Sum& sum) {
-    return _mm256_add_epi32(_mm256_madd_epi16(sum.high, _mm256_set1_epi16(16 * 256)),
-                            _mm256_madd_epi16(sum.low, _mm256_set1_epi16(256)));
-  }
-  static inline __m256 join(High high, const Sum& low, __m256i rest) {
-    return _mm256_cvtepi32_ps(_mm256_add_epi32(high, finish(low, rest)));
+  static inline __m256 join(const Sum& high, const Sum& low, __m256i rest) {
+    const __m256i high_sum = _mm256_add_epi32(_mm256_madd_epi16(high.high, _mm256_set1_epi16(16 * 256)),
+                                              _mm256_madd_epi16(high.low, _mm256_set1_epi16(256)));
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(high_sum, finish(low, rest)));
   }
 };
 

@@ -23,7 +23,6 @@ static inline __m256i add_products(__m256i sum, __m256i codes, __m256i a) {
 template <WeightFormat>
 struct DotProduct {
   using Sum = __m256i;
-  static constexpr int kTileRows = 2;
   static constexpr int kSumRegisters = 1;
   static constexpr int kOperandBytes = 32;
   static inline Sum start(const int32_t* from) { return broadcast4(from); }
@@ -42,10 +41,8 @@ struct DotProduct {
   static inline __m256 to_float(Sum sum) {
     return _mm256_sub_ps(_mm256_castsi256_ps(sum), _mm256_set1_ps(kFloatOfZero));
   }
-  using High = __m256;
-  static inline High finish_high(Sum sum) { return to_float(sum); }
-  static inline __m256 join(High high, Sum low, __m256i) {
-    return _mm256_fmadd_ps(high, _mm256_set1_ps(256.0f), to_float(low));
+  static inline __m256 join(Sum high, Sum low, __m256i) {
+    return _mm256_fmadd_ps(to_float(high), _mm256_set1_ps(256.0f), to_float(low));
   }
 };
 

@@ -99,7 +99,8 @@ async def serving(
 
     `fake` and `engine` are further settings of the fake runner and of the engines.
 
-    Each request is computed by itself, a token a step, unless a test says otherwise: tests count both.
+    Each request is computed by itself, a token a step, unless a test says otherwise: tests count both. An engine that a
+    busy machine delays is not taken for one that hangs.
     """
     text = text_model(folder, template, settings.get("tool_call_parser", "auto"))
     token_ids = tuple(text.tokenizer.encode_with_control(script))
@@ -107,7 +108,8 @@ async def serving(
     fake_settings = FakeSettings(
         **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
     )
-    config = ServerConfig(host=host, port=port, model_name=MODEL, **{"share_equal_requests": "off"} | settings)
+    usual = {"share_equal_requests": "off", "hang_timeout": PATIENCE}
+    config = ServerConfig(host=host, port=port, model_name=MODEL, **usual | settings)
     engine_config = EngineConfig(
         model="",
         engines=engines,

@@ -43,7 +43,7 @@ async def client_on(
     cluster: RayCluster, engines: int, *, server: ServerConfig | None = None, **engine: object
 ) -> AsyncIterator[EngineClient]:
     """A client with so many engines on the cluster, which are ready. Afterwards nothing of them is left."""
-    server = server or ServerConfig(hang_timeout=10.0)
+    server = server or ServerConfig(hang_timeout=PATIENCE)  # a busy machine makes nobody hang
     places = EnginePlaces(lambda: server)
     address = f"ray://{cluster.address}?num_cpus=1"
     config = replace(fake_config(**engine), remote_engines=(address,) * engines)

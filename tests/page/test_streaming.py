@@ -84,11 +84,11 @@ async def test_an_answer_that_was_stopped_anywhere_looks_the_same_after_a_reload
         assert await settled(tab) == streamed, name
 
 
-async def test_120_kilobytes_of_thought_neither_freeze_the_page_nor_fill_it(
+async def test_60_kilobytes_of_thought_neither_freeze_the_page_nor_fill_it(
     start: Callable[[Kind], PageServer], visit: Visit, browser: Browser
 ):
     paragraph = "So $x_1 + 2$ is **not** enough, and `y` has to be looked at again, as in [1]. " * 6 + "\n\n"
-    words = paragraph * (120_000 // len(paragraph)) + "</think>\n\nDone."
+    words = paragraph * (60_000 // len(paragraph)) + "</think>\n\nDone."
     fake = {"context_length": 1 << 17, "block_size": 1024}
     settings = {"loop_guard": False}
     tab = await visit(start(Kind(thinks=True, script=words + "<｜end▁of▁sentence｜>", fake=fake, settings=settings)))

@@ -16,12 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 CHOSEN = (
-    "80:ROWS=32,linear BITS=4 BYTE_ROWS=64,narrow,draw_by_weight",
-    "86:linear BITS=8 BYTE_ROWS=16,rope_and_store",
-    "89:linear_silu_mul BITS=4 BYTE_ROWS=32",
-    "90:rms_norm,PAIRS=2 ROWS=16,fold,choose,correct_panels BITS=8,linear BITS=8 BYTE_ROWS=64",
+    "80:ROWS=32,linear BITS=4 BYTE_ROWS=64 TOKENS=64 wide,narrow,draw_by_weight",
+    "86:linear BITS=8 BYTE_ROWS=16 TOKENS=16 wide,rope_and_store PAIRS=2 ROWS=1",
+    "89:linear_silu_mul BITS=4 BYTE_ROWS=32 TOKENS=8",
+    "90:rms_norm,PAIRS=2 ROWS=16,fold,choose,correct_panels BITS=8 TOKENS=8,linear BITS=8 BYTE_ROWS=64",
     "90:embed,take,summarize,weigh,keep,draw_likeliest",
-    "gfx942:linear BITS=8 BYTE_ROWS=16",
+    "gfx942:linear BITS=8 BYTE_ROWS=16 TOKENS=8",
 )
 pytestmark = pytest.mark.slow
 

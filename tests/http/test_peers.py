@@ -96,6 +96,8 @@ async def test_a_client_that_is_served_by_both_gets_no_second_share(tmp_path, mo
             for server, key, num in both
             for number in range(num)
         ]
+        await until(lambda: sum(counts.values()) > 1000)
+        counts.update(k1=0, k2=0)  # the servers know of each other now
         await until(lambda: sum(counts.values()) > 1500)
         for task in tasks:
             task.cancel()

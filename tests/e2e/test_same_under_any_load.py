@@ -10,13 +10,12 @@ import asyncio
 import json
 import os
 import signal
-from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 from preemptions import complete_at_once, complete_in_turn, preempting_pair
 from real_server import RealServer, asked_at_once, real_server, wait_until
-from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn
+from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn, said_briefly
 
 from antiphon import _native
 from antiphon.demo import SHA256
@@ -52,7 +51,7 @@ async def test_same_in_a_crowd(server: RealServer, alone):
 
 
 async def test_same_with_the_cache_warm(server: RealServer, alone):
-    await ask_at_once(server, [replace(voice, fields=voice.fields | {"max_tokens": 1}) for voice in VOICES])
+    await ask_at_once(server, [said_briefly(voice, 1) for voice in VOICES])
     warm = await ask_at_once(server, VOICES)
     assert warm == alone["voices"]
     # Whole blocks of 32 tokens are remembered, but never the last token of a prompt.

@@ -108,11 +108,14 @@ def _voice(number: int, fields: dict[str, Any], more: dict[str, Any]) -> Voice:
 
 VOICES = [_sampled(number) if number % 2 else _greedy(number) for number in range(32)]
 
+
+def said_briefly(voice: Voice, max_tokens: int) -> Voice:
+    """The same question, answered with so few tokens."""
+    return Voice(voice.content, {**voice.fields, "max_tokens": max_tokens}, {**voice.more, "min_tokens": 0})
+
+
 # For kernels that take their time: short questions, a few tokens.
-WHISPERS = [
-    Voice(voice.content, {**voice.fields, "max_tokens": 3}, {**voice.more, "min_tokens": 0})
-    for voice in sorted(VOICES, key=lambda voice: len(voice.content))[:4]
-]
+WHISPERS = [said_briefly(voice, 3) for voice in sorted(VOICES, key=lambda voice: len(voice.content))[:4]]
 
 # For what must strike in the middle of an answer: none of these ends before its eightieth token.
 SPEECHES = [

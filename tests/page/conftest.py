@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from chat_page import WATCH_POLICY, ChatPage, Visit
-from page_server import KEY, Kind, PageServer
+from page_server import ENDLESS, KEY, Kind, PageServer
 from playwright.async_api import Browser, BrowserContext, async_playwright
 from programs import chromium
 
@@ -97,7 +97,7 @@ def slow(start: Callable[[Kind], PageServer]) -> PageServer:
 @pytest.fixture
 def endless(start: Callable[[Kind], PageServer]) -> PageServer:
     """A server whose model never ends by itself."""
-    return start(Kind(script="and so on, ", fake={"step_seconds": 0.025}))
+    return start(Kind(script="and so on, ", fake=ENDLESS | {"step_seconds": 0.025}))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from chat_page import Visit
-from page_server import Kind, PageServer
+from page_server import ENDLESS, Kind, PageServer
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -59,7 +59,7 @@ async def test_a_deleted_conversation_is_gone_in_other_tabs_too(echo: PageServer
 
 
 async def test_seven_tabs_stream_at_once(start: Callable[[Kind], PageServer], visit: Visit):
-    server = start(Kind(script="and so on, ", fake={"step_seconds": 0.05}))
+    server = start(Kind(script="and so on, ", fake=ENDLESS | {"step_seconds": 0.2}))  # little to draw
     tabs = [await visit(server)]
     for _ in range(6):
         tabs.append(await visit(server, context=tabs[0].page.context))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from chat_page import Visit
-from page_server import Kind, PageServer
+from page_server import ENDLESS, Kind, PageServer
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,7 +25,7 @@ def thinker(start: Callable[[Kind], PageServer]) -> PageServer:
 @pytest.fixture
 def brooder(start: Callable[[Kind], PageServer]) -> PageServer:
     """A server whose model never stops thinking by itself, and where nothing else ends it."""
-    return start(Kind(thinks=True, script="and so on, ", fake=PACE, settings={"loop_guard": False}))
+    return start(Kind(thinks=True, script="and so on, ", fake=ENDLESS | PACE, settings={"loop_guard": False}))
 
 
 async def test_a_thought_is_a_window_while_it_is_made_and_a_line_afterwards(thinker: PageServer, visit: Visit):

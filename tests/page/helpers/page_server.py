@@ -32,6 +32,9 @@ KEY = "a-key-for-tests"
 _HELPERS = (Path(__file__).parent, Path(__file__).parents[2] / "helpers")
 _PACE = 0.01  # seconds between looks
 
+# Room for hours, so that what a test stops has not ended before.
+ENDLESS: dict[str, Any] = {"context_length": 1 << 20, "block_size": 1024}
+
 # The user's words between two tokens of their own, so that a model that echoes them knows where they are.
 ECHO_TEMPLATE = (
     "{%- for m in messages -%}"

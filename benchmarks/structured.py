@@ -5,8 +5,8 @@
 
 Asks a running server (`antiphon serve MODEL`) to fill in schemas out of seeds (`schemas.py`): objects, arrays, enums,
 patterns, ranges, formats; all of them beside each other, and some once more with nobody beside them and the same seed.
-Recursive ones are left out: a small model recurses until max_tokens. An answer is judged by the library `jsonschema`,
-which has nothing to do with the one that constrains it. *cut*: max_tokens came before the end, so it fits nothing.
+Recursive ones are left out: a small model recurses until max_tokens. An answer is judged by `jsonschema-rs`, a library
+that has nothing to do with the one that constrains it. *cut*: max_tokens came before the end, so it fits nothing.
 Prints a table, JSON on the last line; exits with 1 if an answer that came to its end does not fit, or one differs in
 company.
 """

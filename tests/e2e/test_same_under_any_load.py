@@ -110,11 +110,11 @@ async def test_same_on_plain_scalar_code(demo_model, alone):
 async def test_same_with_other_arithmetic(demo_model, alone, options):
     """Other rounding gives other answers, but again the same ones under any load."""
     with real_server(demo_model, "--no-prefix-caching", *options) as server:
-        by_itself = await ask_in_turn(server, VOICES[FEW])
+        by_itself = await ask_in_turn(server, VOICES[:20][FEW])
     with real_server(demo_model, *options) as server:
-        everyone = await ask_at_once(server, VOICES)
+        everyone = await ask_at_once(server, VOICES[:20])
     assert everyone[FEW] == by_itself
-    assert everyone != alone["voices"]
+    assert everyone != alone["voices"][:20]
 
 
 async def test_a_stream_and_a_whole_answer_are_the_same(server: RealServer, alone):

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-import torch
-import transformers
 from tiny_folders import CLASSES, write_random_folder, write_random_gguf
 
 from antiphon.config import EngineConfig
@@ -20,6 +14,9 @@ from antiphon.loading.assembly import planned_for_this_machine
 from antiphon.request import SamplingParams
 from antiphon.runtime.cpu import create_runner
 from antiphon.step import SampleSpec, ScheduledSequence, StepPlan
+
+if TYPE_CHECKING:
+    import torch
 
 LENGTH = 96
 GREEDY_TOKENS = 30
@@ -97,6 +94,9 @@ def test_a_gguf_file_is_the_same_model(tmp_path: Path, case: str) -> None:
 
 
 def check_against_transformers(model: Path, folder: Path) -> None:
+    import torch
+    import transformers
+
     judge = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokens = torch.randint(judge.config.vocab_size, (LENGTH,), generator=torch.Generator().manual_seed(7)).tolist()
     ours = continued(model, tokens).log_softmax(-1)
@@ -112,6 +112,8 @@ def check_against_transformers(model: Path, folder: Path) -> None:
 
 def continued(model: Path, tokens: list[int]) -> torch.Tensor:
     """Our logits at every position; `tokens` grows by what they choose, greedily."""
+    import torch
+
     length = LENGTH + GREEDY_TOKENS
     config = EngineConfig(model=str(model), kv_cache_type="f16", kv_cache_tokens=2 * LENGTH, context_length=length)
     runner = create_runner(planned_for_this_machine(config))

@@ -9,12 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 import httpx2
+import pytest
 from loglikelihoods import TOLERANCE, Likelihood, true_likelihoods
 from real_server import PATIENCE, RealServer, real_server
 

@@ -10,11 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
 from antiphon.formats import open_checkpoint
-from fidelity import cut_windows, measure, prose
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -31,6 +27,8 @@ IDS = ["defaults", "int8 activations", "f16 cache"]
 @pytest.fixture(scope="module")
 def rows(demo_model) -> list[dict[str, Any]]:
     """What was measured, for each setup."""
+    from fidelity import cut_windows, measure, prose
+
     windows = cut_windows(open_checkpoint(demo_model), prose(), WINDOWS, LENGTH)
     return measure(demo_model, windows, [setup for setup, _ in SETUPS])
 

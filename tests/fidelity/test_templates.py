@@ -6,11 +6,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from transformers.utils.chat_template_utils import render_jinja_template
-
 from antiphon.text.template import ChatTemplate
 
 VALUE = {"b": 'é<\u2028😀"\\', "a": [1, 2.5, None, True], "c": {}}
@@ -46,6 +41,8 @@ QWEN3 = """{%- for m in messages %}{%- set content = m.content %}
     ],
 )
 def test_templates_render_as_transformers_renders_them(source):
+    from transformers.utils.chat_template_utils import render_jinja_template
+
     template = ChatTemplate(source)
     try:
         rendered = template.render(MESSAGES)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from antiphon.formats import open_checkpoint
 from antiphon.text import TextModel
-from fidelity import load_judge
+
+if TYPE_CHECKING:
+    import torch
 
 QUESTIONS = Path(__file__).parents[1] / "e2e" / "clients" / "tasks" / "questions.jsonl"
 # In nats, for a whole continuation of up to 12 tokens: the rounding of activations and of the K/V cache.
@@ -43,6 +44,8 @@ def questions() -> list[tuple[str, str]]:
 
 def true_likelihoods(model: Path) -> list[Likelihood]:
     """What float32 arithmetic says of `questions()`."""
+    from fidelity import load_judge
+
     checkpoint = open_checkpoint(model)
     judge, text = load_judge(checkpoint), TextModel.from_checkpoint(checkpoint)
     try:
@@ -52,6 +55,8 @@ def true_likelihoods(model: Path) -> list[Likelihood]:
 
 
 def _likelihood(judge: torch.nn.Module, text: TextModel, context: str, continuation: str) -> Likelihood:
+    import torch
+
     spaces = len(context) - len(context.rstrip())  # a harness lets the continuation begin with them
     context, continuation = context[: len(context) - spaces], context[len(context) - spaces :] + continuation
     token_ids, start = text.encode_prompt(context + continuation), len(text.encode_prompt(context))

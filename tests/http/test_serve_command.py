@@ -173,9 +173,17 @@ def wait_for_port(port: int) -> None:
             time.sleep(0.001)
 
 
-@pytest.mark.parametrize("ignored", [False, True])
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.4])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    ("number", "delay", "ignored"),
+    [
+        (signal.SIGINT, 0.0, False),
+        (signal.SIGTERM, 0.0, True),
+        (signal.SIGINT, 0.1, True),
+        (signal.SIGTERM, 0.1, False),
+        (signal.SIGINT, 0.4, False),
+        (signal.SIGTERM, 0.4, True),
+    ],
+)
 def test_a_server_told_to_stop_while_it_is_loading_ends_quietly(model, number, delay, ignored):
     """From the moment its port is open, however its parent left the signal: a shell's background ignores SIGINT."""
     port = free_port()

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-import jsonschema
+import jsonschema_rs
 import kubernetes_validate
 import pytest
 import yaml
@@ -61,7 +61,7 @@ def on_gpus(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
 def faults(each: Object, version: str) -> list[str]:
     """What is wrong with an object, by its schema."""
     if schema := SCHEMAS.get(each["kind"]):
-        return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(each)]
+        return [error.message for error in jsonschema_rs.Draft202012Validator(schema).iter_errors(each)]
     try:
         kubernetes_validate.validate(each, version, strict=True)
     except kubernetes_validate.ValidationError as error:

@@ -1,8 +1,8 @@
 """A model of a step: its parallel loops, their tasks, and what they cost on a machine with any number of cores.
 
-It counts the same loops and tasks as the native program (native/work_split.h, native/program.cpp); a test compares the
-two. A loop takes as long as its busiest thread needs for its products, or as long as memory needs for its bytes, and
-then the hand-over to the next loop. `scaling.py` measures what the model needs of a machine, and shows predicted
+It counts the same loops and tasks as the native program (native/work_split.h, native/program*.cpp); a test compares
+the two. A loop takes as long as its busiest thread needs for its products, or as long as memory needs for its bytes,
+and then the hand-over to the next loop. `scaling.py` measures what the model needs of a machine, and shows predicted
 beside measured times.
 """
 

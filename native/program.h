@@ -142,6 +142,10 @@ class Program {
     int64_t tile, kv_head, part;
   };
 
+  // For the states of tiles that several threads share: 63 segments of 12 heads of 128 take 0.4 MiB, and there are
+  // fewer than four such tiles a thread.
+  static constexpr int64_t kAttentionStateFloats = int64_t{8} << 20;
+
   // `begin` prepares the operation for this step and returns its number of tasks.
   struct Operation {
     StepPhase phase;

@@ -3,7 +3,8 @@
 // The model is written in Python over `Ops`; ops/native.py calls the record functions below once, at load. A step then
 // is one call: run() fills the batch and replays every operation, each a parallel loop that begins when the one before
 // has ended. Operations before select_rows see one row for each token. Those from it on see one row for each token that
-// is drawn, and are replayed where there are more of these than sequences may run.
+// is drawn, and are replayed where there are more of these than sequences may run. Operations are recorded in
+// program_operations.cpp and program_attention.cpp; program.cpp has the buffers and runs a step.
 //
 // A program owns its buffers and the KV pool. Matrices and tables are shared with whoever packed them.
 #pragma once

@@ -56,6 +56,7 @@ class FakeSettings:
     hang_on: int = -1  # … hangs
     raise_on: int = -1  # … raises
     fail_on: int = -1  # … fails the sequence's row, as not-a-number would
+    stop_on: int = -1  # drawing this token stops the process, as SIGSTOP does, until SIGCONT
     refuse_to_load: str = ""  # a CheckpointError with this message
     drafts: bool = False  # drafts are verified; a step costs the same with them, so they would multiply its speed
     looks_ahead: bool = False  # a step is taken before the last one is collected

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fronts import PATIENCE, check_accounts, is_gone, read, until
+from fronts import PATIENCE, check_accounts, is_gone, is_stopped, read, until
 from loads import Answer, ask, fake_config
 from tiny_folders import write_random_folder, write_random_gguf
 
@@ -123,13 +123,9 @@ async def stopped_in_the_middle(client: EngineClient) -> list[asyncio.Task[Answe
     running = [asyncio.create_task(read(client.generate(request))) for request in asked]
     await until(lambda: all(seen.count(request.request_id) > 5 for request in asked))
     os.kill(client.engine_pid, signal.SIGSTOP)
-    await until(lambda: _is_stopped(client.engine_pid))
+    await until(lambda: is_stopped(client.engine_pid))
     assert not any(task.done() for task in running)
     return running
-
-
-def _is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 @pytest.mark.parametrize("fault", [replace_by_another, delete])

@@ -87,7 +87,15 @@ def expected(request: GenerateRequest) -> Answer:
 def is_gone(pid: int) -> bool:
     """Whether no process has that id, or only a zombie that nobody waited for yet."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return _state(pid) in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has stopped a process."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]  # a name may hold brackets and spaces

@@ -196,6 +196,7 @@ async def test_a_shared_file_opens_without_scripts_under_a_policy_of_its_own(
 async def test_an_answer_is_copied_as_a_command_that_works(echo: PageServer, visit: Visit):
     tab = await visit(echo)
     await tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await tab.listen()
     text = 'It\'s a "test" with $HOME, `id`, \\n and 你好'
     await tab.ask(text)
     await tab.until_done()
@@ -203,7 +204,7 @@ async def test_an_answer_is_copied_as_a_command_that_works(echo: PageServer, vis
         await tab.answers.first.hover()
         await tab.button("Copy as…").click()
         await tab.page.locator(":popover-open").get_by_role("button", name=form).click()
-        await expect(tab.text(f"{form} copied")).to_be_visible()
+        await tab.heard(f"{form} copied")
         assert text in await run_copied(check, await tab.clipboard())
 
 

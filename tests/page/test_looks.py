@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from chat_page import ChatPage, Visit
 from documents import DOCUMENTS
-from page_server import Kind, PageServer
+from page_server import PAUSE, Kind, PageServer
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,9 +30,11 @@ async def violations(tab: ChatPage) -> list[Any]:
 
 
 @pytest.fixture
-def thinker(start: Callable[[Kind], PageServer]) -> PageServer:
-    """A server whose model thinks."""
-    return start(Kind(thinks=True, fake={"step_seconds": 0.002}))
+def thinker(start: Callable[[Kind], PageServer]) -> Iterator[PageServer]:
+    """A server whose model thinks, and waits for the test wherever it says `PAUSE`."""
+    server = start(Kind(thinks=True, pauses=True))
+    yield server
+    server.continue_engine()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -40,10 +42,10 @@ async def test_axe_finds_nothing(thinker: PageServer, visit: Visit, scheme: str)
     tab = await visit(thinker, color_scheme=scheme, reduced_motion="reduce")
     await expect(tab.status).to_contain_text("Nobody is waiting")
     assert await violations(tab) == []
-    words = " ".join(f"Step {number} follows from step {number // 2}." for number in range(150))
-    await tab.ask(f"{words}</think>\n\n{ALL}")
+    await tab.ask(f"Let me see. {PAUSE}</think>\n\n{ALL}")
     await expect(tab.thought()).to_be_visible()
     assert await violations(tab) == []
+    thinker.go_on()
     await tab.until_done()
     await tab.thought_head().click()
     assert await violations(tab) == []
@@ -105,18 +107,7 @@ async def test_escape_stops_the_answer(endless: PageServer, visit: Visit):
 
 async def test_a_screen_reader_hears_an_answer_once(slow: PageServer, visit: Visit):
     tab = await visit(slow)
-    await tab.page.evaluate(
-        """() => {
-          window.said = [];
-          const regions = new MutationObserver(() => {
-            for (const region of document.querySelectorAll("[aria-live], [role=status], [role=alert], [role=log]")) {
-              const text = region.textContent;
-              if (text && window.said.at(-1) !== text) window.said.push(text);
-            }
-          });
-          regions.observe(document.body, {subtree: true, childList: true, characterData: true});
-        }"""
-    )
+    await tab.listen()
     text = " ".join(f"word{number}" for number in range(40))
     await tab.ask(text)
     await tab.until_done()

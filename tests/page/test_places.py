@@ -9,22 +9,23 @@ from pathlib import Path
 import httpx2
 import pytest
 from chat_page import FAILED_LOAD, Visit
-from page_server import PATIENCE, Kind, PageServer
+from page_server import PATIENCE, PAUSE, Kind, PageServer
 from playwright.async_api import expect
 from reverse_proxies import proxied
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_it_works_below_a_path_of_nginx(slow: PageServer, visit: Visit, tmp_path: Path):
-    text = "**one** $x^2$ " + " ".join(f"word{number}" for number in range(60))
-    with proxied("nginx", [slow.url], tmp_path, path="/tools/chat/") as proxy:
+async def test_it_works_below_a_path_of_nginx(pausing: PageServer, visit: Visit, tmp_path: Path):
+    text = f"**one** $x^2$ word10 {PAUSE} " + " ".join(f"word{number}" for number in range(11, 60))
+    with proxied("nginx", [pausing.url], tmp_path, path="/tools/chat/") as proxy:
         url = proxy.url.removesuffix("/tools/chat")
         tab = await visit(url, "/tools/chat/")
         asked: list[str] = []
         tab.page.on("request", lambda request: asked.append(request.url))
         await tab.ask(text)
-        await tab.until_writing("word10 ")  # it is not held back until the end
+        await tab.until_writing("word10")  # it is not held back until the end
+        pausing.go_on()
         await tab.until_done()
         await expect(tab.answer().locator(".katex").first).to_be_visible()
         await tab.reload()
@@ -73,12 +74,13 @@ async def test_it_works_where_the_status_is_closed(start: Callable[[Kind], PageS
 
 
 async def test_it_works_where_nothing_is_stored_at_the_server(start: Callable[[Kind], PageServer], visit: Visit):
-    server = start(Kind(fake={"step_seconds": 0.025}, settings={"max_stored_responses": 0}))
+    server = start(Kind(pauses=True, settings={"max_stored_responses": 0}))
     tab = await visit(server)
     tab.expects(FAILED_LOAD)
-    await tab.ask(" ".join(f"word{number}" for number in range(100)))
-    await tab.until_writing("word5 ")
+    await tab.ask(f"word1 {PAUSE} word2")
+    await tab.until_writing("word1")
     await tab.stop_button.click()
+    server.go_on()
     await server.until_idle()
     await tab.until_done()
     await tab.ask("hello")

@@ -76,7 +76,8 @@ async def test_an_answer_that_was_stopped_anywhere_looks_the_same_after_a_reload
         await tab.new_chat()
         await tab.ask("\n\n".join([text] * 8))  # so that it has not ended before
         await expect(tab.answer()).to_be_visible()
-        await tab.stop_button.click()
+        with letters.engine_stopped():
+            await tab.stop_button.click()
         await tab.until_done()
         streamed = await settled(tab)
         await tab.reload()

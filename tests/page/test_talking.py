@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chat_page import Visit
-from page_server import PageServer
+from page_server import PAUSE, PageServer
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -182,17 +182,20 @@ async def test_a_pasted_file_is_attached_and_can_be_taken_away(echo: PageServer,
     await expect(tab.page.locator(".chip")).to_have_count(0)
 
 
-async def test_a_reader_who_scrolls_up_is_left_there(slow: PageServer, visit: Visit):
-    tab = await visit(slow, viewport={"width": 800, "height": 400})
-    await tab.ask("\n\n".join(f"Paragraph number {number}." for number in range(60)))
+async def test_a_reader_who_scrolls_up_is_left_there(pausing: PageServer, visit: Visit):
+    tab = await visit(pausing, viewport={"width": 800, "height": 400})
+    pauses = dict.fromkeys((12, 20, 30), PAUSE)
+    await tab.ask("\n\n".join(f"Paragraph number {number}.{pauses.get(number, '')}" for number in range(60)))
     await tab.until_writing("number 12.")
     await tab.page.mouse.move(400, 150)
     await tab.page.mouse.wheel(0, -600)
     await tab.page.wait_for_function("() => scrollY + innerHeight < document.documentElement.scrollHeight - 100")
     at = await tab.page.evaluate("scrollY")
+    pausing.go_on()
     await expect(tab.answer()).to_contain_text("number 20.")
     assert await tab.page.evaluate("scrollY") == at
     await tab.button("Jump to latest").click()
+    pausing.go_on()
     await expect(tab.answer()).to_contain_text("number 30.")
     assert await tab.page.evaluate("document.documentElement.scrollHeight - innerHeight - scrollY") < 60
     await tab.stop_button.click()

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from chat_page import Visit
-from page_server import ENDLESS, Kind, PageServer
+from page_server import ENDLESS, PAUSE, Kind, PageServer
 from playwright.async_api import expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PACE = {"step_seconds": 0.01}
-THOUGHT = " ".join(f"Step {number} follows from step {number // 2}." for number in range(40))  # goes in no circles
+STEPS = [f"Step {number} follows from step {number // 2}." for number in range(40)]  # goes in no circles
+THOUGHT = " ".join([*STEPS[:10], PAUSE, *STEPS[10:]])
 
 
 @pytest.fixture
-def thinker(start: Callable[[Kind], PageServer]) -> PageServer:
-    """A server whose model thinks what it is told up to the closing tag, and answers the rest."""
-    return start(Kind(thinks=True, fake=PACE))
+def thinker(start: Callable[[Kind], PageServer]) -> Iterator[PageServer]:
+    """A server whose model thinks what it is told up to the closing tag, pausing, and answers the rest."""
+    server = start(Kind(thinks=True, pauses=True, fake=PACE))
+    yield server
+    server.continue_engine()
 
 
 @pytest.fixture
@@ -35,6 +38,7 @@ async def test_a_thought_is_a_window_while_it_is_made_and_a_line_afterwards(thin
     await expect(tab.phase()).to_contain_text("Thinking")
     height = (await tab.thought().bounding_box())["height"]
     assert height < 400
+    thinker.go_on()
     await tab.until_done()
     await expect(tab.thought()).to_have_count(0)
     await expect(tab.thought_head()).to_have_text(re.compile(r"Thought for .+ · \d+ tokens"))
@@ -48,6 +52,7 @@ async def test_what_the_reader_opened_stays_open_and_what_they_closed_stays_clos
     text = THOUGHT + "</think>\n\nThe answer."
     await tab.ask(text)
     await tab.button("Show all").press("Enter")  # a click would wait for the window to stand still
+    thinker.go_on()
     await tab.until_done()
     await expect(tab.thought()).to_be_visible()  # it was opened while it was made
 
@@ -56,6 +61,7 @@ async def test_what_the_reader_opened_stays_open_and_what_they_closed_stays_clos
     await expect(tab.thought()).to_be_visible()
     await tab.thought_head().press("Enter")
     await expect(tab.thought()).to_have_count(0)
+    thinker.go_on()
     await expect(tab.answer()).to_contain_text("The")
     await expect(tab.thought()).to_have_count(0)
     await tab.until_done()
@@ -72,7 +78,7 @@ async def test_nothing_jumps_when_the_thought_closes(thinker: PageServer, visit:
           }).observe({type: "layout-shift", buffered: true});
         }"""
     )
-    await tab.ask(THOUGHT + "</think>\n\n" + "The answer goes on. " * 30)
+    await tab.ask(" ".join(STEPS) + "</think>\n\n" + "The answer goes on. " * 30)
     await tab.until_done()
     await expect(tab.thought_head()).to_contain_text("Thought for")
     shifts = await tab.page.evaluate("window.shifts.reduce((sum, each) => sum + each, 0)")

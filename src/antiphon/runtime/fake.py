@@ -119,6 +119,8 @@ class FakeRunner:
         if self._settings.fail_on >= 0 and self._settings.fail_on in memoryview(known).cast("I"):
             return SampledToken(sequence.sequence_id, error="the model's output was not a number")
         token_id = _draw(known, spec, self._settings)
+        if token_id == self._settings.stop_on:
+            os.kill(os.getpid(), signal.SIGSTOP)
         return SampledToken(sequence.sequence_id, token_id, _logprobs(token_id, spec, self.vocab_size))
 
     def _read(self, sequence: ScheduledSequence) -> bytes:

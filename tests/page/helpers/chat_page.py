@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from page_server import PageServer
 from playwright.async_api import BrowserContext, ConsoleMessage, Dialog, Error, Locator, Page, Request, expect
 
-PATIENCE = int(os.environ.get("ANTIPHON_PAGE_PATIENCE", 60_000))  # milliseconds; who writes a test may set less
+PATIENCE = int(os.environ.get("ANTIPHON_PAGE_PATIENCE", 180_000))  # milliseconds; who writes a test may set less
 expect.set_options(timeout=PATIENCE)
 
 # Chromium itself writes such a line for every reply of 400 or more, and for every connection that breaks.
@@ -49,6 +49,19 @@ STORED = """async () => {
   return heads
     .filter((head) => head.removedAt === undefined)
     .map((head) => ({ ...head, texts, responses, states }));
+}"""
+
+
+# Remembers what the page announces, in the order in which it does.
+LISTEN = """() => {
+  window.said = [];
+  const regions = new MutationObserver(() => {
+    for (const region of document.querySelectorAll("[aria-live], [role=status], [role=alert], [role=log]")) {
+      const text = region.textContent;
+      if (text && window.said.at(-1) !== text) window.said.push(text);
+    }
+  });
+  regions.observe(document.body, {subtree: true, childList: true, characterData: true});
 }"""
 
 
@@ -163,6 +176,14 @@ class ChatPage:
         """Wait until the last answer is being written and has such a text."""
         await expect(self.answer()).to_contain_text(part)
         await expect(self.stop_button).to_be_visible()
+
+    async def listen(self) -> None:
+        """From now on, remember what is announced to readers, in `window.said`."""
+        await self.page.evaluate(LISTEN)
+
+    async def heard(self, pattern: str) -> None:
+        """Wait until something was announced, even if it is gone again."""
+        await self.page.wait_for_function("(pattern) => window.said.some((text) => text.match(pattern))", arg=pattern)
 
     async def until_stored(self, condition: Callable[[list[dict[str, Any]]], bool], complaint: str) -> None:
         """Wait until the conversations in the browser's database are so: a change is shown before it is stored."""

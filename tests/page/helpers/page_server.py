@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from fronts import is_stopped
 from http_server import serving
 from real_server import children, wait_until
 from scrapes import blocks_in_use, samples
@@ -31,6 +32,10 @@ PATIENCE = 120.0  # seconds; only a machine that stands still takes that long
 KEY = "a-key-for-tests"
 _HELPERS = (Path(__file__).parent, Path(__file__).parents[2] / "helpers")
 _PACE = 0.01  # seconds between looks
+
+# Where a model waits for the test (`PageServer.go_on`), if it `pauses`. A browser may be too slow to see in time what
+# an answer shows for some seconds.
+PAUSE = "@"
 
 # Room for hours, so that what a test stops has not ended before.
 ENDLESS: dict[str, Any] = {"context_length": 1 << 20, "block_size": 1024}
@@ -53,6 +58,7 @@ class Kind:
 
     script: str | None = ""
     thinks: bool = False
+    pauses: bool = False  # wherever it writes `PAUSE`
     fake: dict[str, Any] = field(default_factory=dict)  # FakeSettings
     keys: tuple[str, ...] = ()
     host: str = "127.0.0.1"
@@ -64,6 +70,8 @@ class Kind:
     def arguments(self) -> dict[str, Any]:
         """For `serving`."""
         fake = {"context_length": 8192} | self.fake
+        if self.pauses:
+            fake["stop_on"] = _token(PAUSE)
         if self.script == "":
             fake["echo"] = [_token("<｜User｜>"), _token("<｜Assistant｜>")]
         return {
@@ -138,6 +146,15 @@ class PageServer:
             yield
         finally:
             os.kill(engine, signal.SIGCONT)
+
+    def go_on(self) -> None:
+        """Let the engine write on, once it has come to a pause."""
+        wait_until(lambda: any(map(is_stopped, self._engines())), "the engine came to no pause")
+        self.continue_engine()
+
+    def continue_engine(self) -> None:
+        """Continue the engine if it is stopped."""
+        os.kill(self._engine(), signal.SIGCONT)
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics."""

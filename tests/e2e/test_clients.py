@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from openai import BadRequestError, OpenAI
+from patience import PATIENCE
 from pydantic import BaseModel, Field
-from real_server import PATIENCE, RealServer
+from real_server import RealServer
 
 if TYPE_CHECKING:  # their imports take seconds, which every process that collects tests would need
     from anthropic import Anthropic

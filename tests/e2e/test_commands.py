@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from real_server import PATIENCE, RealServer
+from patience import PATIENCE
+from real_server import RealServer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

@@ -7,8 +7,9 @@ import signal
 
 import httpx2
 import pytest
-from fronts import is_gone
-from real_server import PATIENCE, RealServer, real_server, wait_until
+from patience import PATIENCE, wait_until
+from processes import is_gone
+from real_server import RealServer, real_server
 from scrapes import check_accounts
 from voices import VOICES, ask
 

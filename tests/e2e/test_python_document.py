@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from real_server import PATIENCE
+from patience import PATIENCE
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

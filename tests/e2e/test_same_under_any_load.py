@@ -13,8 +13,9 @@ import signal
 from hashlib import sha256
 
 import pytest
+from patience import wait_until
 from preemptions import complete_at_once, complete_in_turn, preempting_pair
-from real_server import RealServer, asked_at_once, real_server, wait_until
+from real_server import RealServer, asked_at_once, real_server
 from voices import VOICES, WHISPERS, ask_at_once, ask_in_turn, said_briefly
 
 from antiphon import _native

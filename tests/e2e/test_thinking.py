@@ -15,7 +15,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from real_server import RealServer, asked_at_once, real_server, wait_until
+from patience import wait_until
+from real_server import RealServer, asked_at_once, real_server
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

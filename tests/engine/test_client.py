@@ -8,9 +8,11 @@ import signal
 import time
 
 import pytest
-from fronts import PATIENCE, check_accounts, expected, is_gone, long_requests, read, running_client, until
+from fronts import check_accounts, expected, long_requests, read, running_client, until
 from loads import ask, fake_config
 from open_files import many_files_open
+from patience import PATIENCE
+from processes import is_gone
 
 from antiphon.config import ServerConfig
 from antiphon.engine.client import EngineClient, EngineState

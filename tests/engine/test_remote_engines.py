@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from engine_hosts import SECRET, client_of, host_here
-from fronts import PATIENCE, expected, long_requests, read, until
+from fronts import expected, long_requests, read, until
 from loads import ask, fake_config
+from patience import PATIENCE
 from processor_time import processor_time
 
 from antiphon.config import ServerConfig

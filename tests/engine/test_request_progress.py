@@ -7,10 +7,11 @@ import os
 import signal
 from dataclasses import replace
 
-from fronts import PATIENCE, running_client
+from fronts import running_client
 from hypothesis import given
 from hypothesis import strategies as st
 from loads import EngineInMemory, ask, expected_answer
+from patience import PATIENCE
 
 from antiphon.config import FakeSettings
 from antiphon.request import GenerateRequest, RequestProgress

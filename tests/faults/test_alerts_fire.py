@@ -31,7 +31,8 @@ from alert_chain import AlertChain, alert_chain
 from certificates import certificate
 from fake_nvml import GPU, FakeNvml, build
 from machine_limits import MadeUpLimits, RealLimits, machine_limits
-from real_server import PATIENCE, RealServer, real_server, wait_until
+from patience import PATIENCE, wait_until
+from real_server import RealServer, real_server
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 from antiphon.monitoring import alertmanager

@@ -17,8 +17,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from fronts import PATIENCE, check_accounts, is_gone, is_stopped, read, until
+from fronts import check_accounts, read, until
 from loads import Answer, ask, fake_config
+from patience import PATIENCE
+from processes import is_gone, is_stopped
 from tiny_folders import write_random_folder, write_random_gguf
 
 from antiphon.config import EngineConfig, ServerConfig

@@ -8,9 +8,10 @@ import signal
 from dataclasses import replace
 
 import pytest
-from fronts import PATIENCE, expected, long_requests, read, running_client, supervisor_of, until
+from fronts import expected, long_requests, read, running_client, supervisor_of, until
 from loads import ask, expected_answer, fake_config
 from open_files import no_descriptor_left
+from patience import PATIENCE
 
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 from certificates import certificate
 from engine_hosts import SECRET, HostProcess, client_of, host_process
-from fronts import PATIENCE, expected, is_gone, long_requests, read, until
+from fronts import expected, long_requests, read, until
+from patience import PATIENCE
+from processes import is_gone
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState

@@ -8,8 +8,9 @@ import resource
 import signal
 from pathlib import Path
 
-from fronts import PATIENCE, read, until
+from fronts import read, until
 from loads import ask
+from patience import PATIENCE
 from tiny_folders import write_random_folder
 
 from antiphon.config import EngineConfig, ServerConfig

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from canaries import Canary, answer, streamed
 from control_groups import MemoryGroup, memory_group
-from real_server import real_server, wait_until
+from patience import wait_until
+from real_server import real_server
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 _LONG = {"max_tokens": 1500, "temperature": 0}

@@ -8,7 +8,9 @@ import signal
 import sys
 
 import pytest
-from fronts import PATIENCE, is_gone, until
+from fronts import until
+from patience import PATIENCE
+from processes import is_gone
 
 FRONT = """
 import asyncio, sys

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from fronts import is_gone
-from real_server import RealServer, real_server, wait_until
+from patience import wait_until
+from processes import is_gone
+from real_server import RealServer, real_server
 from voices import SPEECHES, Said, ask_at_once, ask_in_turn
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from fronts import PATIENCE, is_gone, until
-from real_server import children
+from fronts import until
+from patience import PATIENCE
+from processes import children, is_gone
 from rich.console import Console
 from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE, metadata, write_gguf
 from tiny_folders import write_random_folder

@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 from canaries import Canary, answer, post, streamed
 from clocks import WallClock, wall_clock
-from fronts import is_gone
-from real_server import RealServer, children, real_server, wait_until
+from patience import wait_until
+from processes import children, is_gone
+from real_server import RealServer, real_server
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 _LONG = {"max_tokens": 1500, "temperature": 0, "n": 2}

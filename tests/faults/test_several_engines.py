@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import pytest
-from fronts import PATIENCE, expected, is_gone, long_requests, read, running_client, until
+from fronts import expected, long_requests, read, running_client, until
 from loads import ask, expected_answer, fake_config
+from patience import PATIENCE
+from processes import is_gone
 
 from antiphon.config import EngineConfig, FakeSettings
 from antiphon.engine.client import EngineClient, EngineState

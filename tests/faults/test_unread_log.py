@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from fronts import PATIENCE
+from patience import PATIENCE
 from pipes_full import full_pipe
 
 # The front's own messages are printed; the engine writes to standard error, which nobody reads.

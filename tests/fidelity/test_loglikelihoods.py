@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 from loglikelihoods import TOLERANCE, Likelihood, true_likelihoods
-from real_server import PATIENCE, RealServer, real_server
+from patience import PATIENCE
+from real_server import RealServer, real_server
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx2
-from patience import PATIENCE
+from patience import PATIENCE, wait_until
 from programs import alertmanager, prometheus
-from real_server import TLS, wait_until
+from real_server import TLS
 
 Json = dict[str, Any]
 _LISTENING = re.compile(r'"Listening on" address=(\S+)')

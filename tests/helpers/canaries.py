@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from real_server import PATIENCE, TLS, RealServer, wait_until
+from patience import PATIENCE, wait_until
+from real_server import TLS, RealServer
 
 # Pools of threads start theirs when there is something to do: two for short texts, two for long, one for grammars, and
 # one that waits for each engine.

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from patience import wait_until
 from programs import nginx
-from real_server import wait_until
 
 _CONFIGURATION = """
 daemon off;

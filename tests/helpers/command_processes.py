@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from http_server import PATIENCE
+from patience import PATIENCE
 
 ANTIPHON = [sys.executable, "-m", "antiphon"]
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from real_server import PATIENCE, TLS, wait_until
+from patience import PATIENCE, wait_until
+from real_server import TLS
 from scrapes import samples
 
 Finished = subprocess.CompletedProcess[str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from real_server import wait_until
+from patience import wait_until
 
 _ROOT = Path("/sys/fs/cgroup")
 

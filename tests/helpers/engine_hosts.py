@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fronts import is_gone, until
+from fronts import until
 from loads import fake_config
+from processes import is_gone
 from rich.console import Console
 
 from antiphon.config import ServerConfig

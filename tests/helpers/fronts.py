@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from loads import Answer, ask, expected_answer, fake_config
 from patience import PATIENCE
+from processes import is_gone
 
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import Counters, EngineClient, TokenStream
@@ -82,20 +82,3 @@ def long_requests(count: int, *, max_tokens: int = 60) -> list[GenerateRequest]:
 
 def expected(request: GenerateRequest) -> Answer:
     return expected_answer(request, FakeSettings(), FakeSettings().context_length)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no process has that id, or only a zombie that nobody waited for yet."""
-    try:
-        return _state(pid) in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether SIGSTOP has stopped a process."""
-    return _state(pid) == "T"
-
-
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]  # a name may hold brackets and spaces

@@ -1,4 +1,4 @@
-"""A whole front for tests: tiny tokenizer, real engine process with the fake runner, real uvicorn on a free port."""
+"""A whole front for tests (`running_server`), with clients for it."""
 
 from __future__ import annotations
 
@@ -7,39 +7,23 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from patience import PATIENCE
+from running_server import Running, running_server
 from scrapes import check_accounts, samples
-from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
-from antiphon.api.served_model import ServedModel
-from antiphon.config import EngineConfig, FakeSettings, ServerConfig
-from antiphon.engine.client import EngineClient
-from antiphon.formats import open_checkpoint
-from antiphon.http.administration import Administration
-from antiphon.http.app import create_app
-from antiphon.http.page import FOLDER
-from antiphon.http.server import Server, listen, url_of
-from antiphon.text import TextModel
-from antiphon.tracing import Tracer
-
-MODEL = "tiny"
 _TLS = ssl.create_default_context()  # not used over plain HTTP; making one for each client takes a tenth of a start
 
 
 @dataclass(frozen=True)
-class Served:
+class Served(Running):
     """A server that is up, and the ways to talk to it."""
 
-    url: str
-    engine: EngineClient
-    server: Server
-    text: TextModel
     http: httpx2.AsyncClient
     openai: AsyncOpenAI
 
@@ -67,79 +51,11 @@ class Served:
         check_accounts(await self.metrics())
 
 
-def text_model(folder: Path, template: str, tool_call_parser: str = "auto") -> TextModel:
-    """The tiny vocabulary with a chat template."""
-    checkpoint = open_checkpoint(write_gguf(folder / "tiny.gguf", metadata(template=template)))
-    return TextModel.from_checkpoint(checkpoint, tool_call_parser=tool_call_parser)
-
-
 @asynccontextmanager
-async def serving(
-    folder: Path,
-    *,
-    template: str = CHATML_TEMPLATE,
-    script: str = "",
-    defaults: dict[str, float] | None = None,
-    wait: bool = True,
-    grammars: bool = False,
-    fake: dict[str, Any] | None = None,
-    engine: dict[str, Any] | None = None,
-    engines: int = 1,
-    max_num_sequences: int = 64,
-    max_batch_tokens: int = 512,
-    prefill_chunk: int | None = None,
-    page_folder: Path = FOLDER,
-    administration: Administration | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    tracer: Tracer | None = None,
-    **settings: Any,
-) -> AsyncIterator[Served]:
-    """A running server. `script` is what the fake model always says, over and over; ends with its end of sequence.
-
-    `fake` and `engine` are further settings of the fake runner and of the engines.
-
-    Each request is computed by itself, a token a step, unless a test says otherwise: tests count both. An engine that a
-    busy machine delays is not taken for one that hangs.
-    """
-    text = text_model(folder, template, settings.get("tool_call_parser", "auto"))
-    token_ids = tuple(text.tokenizer.encode_with_control(script))
-    eos = text.tokenizer.eos_token_ids[0]
-    fake_settings = FakeSettings(
-        **{"vocab_size": text.tokenizer.vocab_size, "eos_token_id": eos, "script": token_ids} | (fake or {})
-    )
-    usual = {"share_equal_requests": "off", "hang_timeout": PATIENCE}
-    config = ServerConfig(host=host, port=port, model_name=MODEL, **usual | settings)
-    engine_config = EngineConfig(
-        model="",
-        engines=engines,
-        max_num_sequences=max_num_sequences,
-        max_batch_tokens=max_batch_tokens,
-        fake=True,
-        fake_settings=fake_settings,
-        **(engine or {}),
-    )
-    if prefill_chunk is not None:
-        engine_config = replace(engine_config, prefill_chunk=prefill_chunk)
-    vocabulary = text.vocabulary if grammars else None  # without, the engine starts faster
-    client = EngineClient(engine_config, config, vocabulary)
-    app = create_app(
-        ServedModel(MODEL, text, defaults or {}),
-        client,
-        config,
-        page_folder=page_folder,
-        administration=administration,
-        tracer=tracer,
-    )
-    server = Server(app, client, config)
-    listener = listen(host, port)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    await client.start()
-    try:
-        if wait:
-            async with asyncio.timeout(PATIENCE):
-                await client.wait_ready()
-        url = url_of(listener)
+async def serving(folder: Path, **options: Any) -> AsyncIterator[Served]:
+    """A running server, as `running_server` makes it with these options, and clients for it."""
+    async with running_server(folder, **options) as running:
+        url = running.url
         async with (
             httpx2.AsyncClient(base_url=url, timeout=PATIENCE, trust_env=False, verify=_TLS) as http,
             DefaultAsyncHttpxClient(verify=_TLS) as official,
@@ -147,13 +63,7 @@ async def serving(
                 base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE, http_client=official
             ) as openai,
         ):
-            yield Served(url, client, server, text, http, openai)
-    finally:
-        server.should_exit = server.force_exit = True
-        await client.drain(0)
-        await client.stop()
-        await task
-        text.close()
+            yield Served(url, running.engine, running.server, running.text, http, openai)
 
 
 async def until(condition: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from control_groups import ControlGroup, MemoryGroup, control_group, memory_group
 from machines import FakeMachine
-from real_server import wait_until
+from patience import wait_until
 
 _PERIOD = 100_000  # microseconds
 

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from real_server import children
+from processes import children
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fronts import is_gone
 from patience import PATIENCE
+from processes import is_gone
 
 _STORE_BYTES = 80 << 20
 _OPTIONAL = "aiohttp_cors"  # without it, Ray starts without its dashboard

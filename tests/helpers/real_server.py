@@ -13,19 +13,18 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import httpx2
-from fronts import is_gone
 from openai import AsyncOpenAI
+from patience import PATIENCE, wait_until
+from processes import children, is_gone
 from scrapes import blocks_in_use, check_accounts, check_idle, samples
 
-PATIENCE = 600.0  # seconds; a busy machine has taken more than 120 for 400 tokens
 TLS = ssl.create_default_context()  # not used over plain HTTP; making one for each request takes long
 _ENGINE = b"antiphon.engine.worker"
 T = TypeVar("T")
@@ -133,26 +132,6 @@ async def asked_at_once(server: RealServer, asking: Coroutine[Any, Any, T], coun
     finally:
         os.kill(engine, signal.SIGCONT)
     return await task
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process started and that are not gone."""
-    found: list[int] = []
-    try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended just now
-                found += map(int, (thread / "children").read_text().split())
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [child for child in found if not is_gone(child)]
-
-
-def wait_until(condition: Callable[[], bool], complaint: str) -> None:
-    """Wait for something that must come true."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, complaint
-        time.sleep(0.01)
 
 
 def _when_ready(process: subprocess.Popen[str], log: IO[str], tls: ssl.SSLContext) -> RealServer:

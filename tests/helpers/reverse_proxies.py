@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import httpx2
 from http_server import Served
-from patience import PATIENCE
+from patience import PATIENCE, wait_until
+from processes import children
 from programs import haproxy, nginx
-from real_server import children, wait_until
 
 from antiphon.proxies.addresses import Address, backend_address
 from antiphon.proxies.haproxy import add_server_commands, haproxy_cfg

@@ -8,7 +8,8 @@ import logging
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, serving, until
+from http_server import serving, until
+from patience import PATIENCE
 
 from antiphon.api_keys import read_api_keys
 from antiphon.http.edge.access_log import Line, TextFormatter, access_logger

@@ -11,8 +11,9 @@ import openai
 import pytest
 import pytest_asyncio
 from fastapi.routing import iter_route_contexts
-from http_server import PATIENCE, Served, serving
+from http_server import Served, serving
 from pages import PAGE_FILES, SCRIPT, write_page
+from patience import PATIENCE
 
 from antiphon.api_keys import read_api_keys
 from antiphon.http.edge.authentication import OPEN_PATHS

@@ -9,7 +9,8 @@ import signal
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, Served, named_events, serving, until
+from http_server import Served, named_events, serving, until
+from patience import PATIENCE
 from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.api_keys import read_api_keys

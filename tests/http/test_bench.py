@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from canned_servers import STREAM, Asked, canned, chunk, ending, part, whole
-from http_server import MODEL, Served, serving
+from http_server import Served, serving
+from running_server import MODEL
 from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.bench.journal import current, read

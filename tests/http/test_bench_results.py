@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from http_server import Served, serving, text_model
+from http_server import Served, serving
+from running_server import text_model
 from tiny_checkpoints import CHATML_TEMPLATE
 
 from antiphon.bench.comparison import Comparison

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from http_server import MODEL, Served, events, joined, serving
+from http_server import Served, events, joined, serving
+from running_server import MODEL
 from tiny_checkpoints import R1_TEMPLATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx2
 import pytest
 from command_processes import ANTIPHON, Terminal, serve
-from http_server import PATIENCE
+from patience import PATIENCE
 from typer.testing import CliRunner
 
 from antiphon.cli import app

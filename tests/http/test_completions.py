@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from http_server import MODEL, Served, events, serving
+from http_server import Served, events, serving
+from running_server import MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

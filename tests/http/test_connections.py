@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from http_server import PATIENCE, Served, serving, until
+from http_server import Served, serving, until
+from patience import PATIENCE
 
 from antiphon.api_keys import read_api_keys
 from antiphon.http.edge.connections import MAX_HEAD_BYTES

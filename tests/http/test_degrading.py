@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from http_server import MODEL, Served, events, named_events, serving, until
+from http_server import Served, events, named_events, serving, until
 from rich.console import Console
+from running_server import MODEL
 from tiny_checkpoints import R1_TEMPLATE
 
 from antiphon.api.degrading import Degrading

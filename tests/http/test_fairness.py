@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from http_server import PATIENCE, Served, events, serving, until
+from http_server import Served, events, serving, until
+from patience import PATIENCE
 
 from antiphon.api_keys import ApiKey, read_api_keys
 from antiphon.config import ServerConfig

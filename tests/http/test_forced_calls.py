@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import MODEL, Served, events, joined, named_events, serving
+from http_server import Served, events, joined, named_events, serving
+from running_server import MODEL
 from schemas import problem
 from tiny_checkpoints import R1_TEMPLATE
 

@@ -12,8 +12,9 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from http_server import MODEL, Served, named_events, serving, until
+from http_server import Served, named_events, serving, until
 from reverse_proxies import free_address
+from running_server import MODEL
 from scrapes import check_accounts, samples
 from starlette.types import Receive, Scope, Send
 

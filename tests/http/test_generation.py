@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from http_server import text_model, until
+from http_server import until
+from running_server import text_model
 from tiny_checkpoints import CHATML_TEMPLATE
 from tiny_text import bytes_to_ids
 

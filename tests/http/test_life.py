@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from http_server import PATIENCE, Served, events, joined, serving, until
+from http_server import Served, events, joined, serving, until
 from open_files import no_descriptor_left
+from patience import PATIENCE
 
 from antiphon.engine.client import EngineClient
 from antiphon.errors import NotReady

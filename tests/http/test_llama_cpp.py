@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from http_server import MODEL, Served, serving
+from http_server import Served, serving
+from running_server import MODEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

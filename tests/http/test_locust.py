@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fronts import PATIENCE
 from http_server import serving
+from patience import PATIENCE
 from tiny_checkpoints import CHATML_TEMPLATE
 
 FILE = Path(__file__).parents[2] / "deploy" / "locust" / "locustfile.py"

@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from http_server import MODEL, Served, named_events, serving
+from http_server import Served, named_events, serving
+from running_server import MODEL
 from tiny_checkpoints import R1_TEMPLATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

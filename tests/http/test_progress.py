@@ -8,7 +8,9 @@ import re
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, Served, events, joined, serving, text_model
+from http_server import Served, events, joined, serving
+from patience import PATIENCE
+from running_server import text_model
 from tiny_checkpoints import CHATML_TEMPLATE
 
 from antiphon.api.choice import Choice

@@ -9,7 +9,8 @@ from typing import Any
 
 import openai
 import pytest
-from http_server import PATIENCE, Served, serving, until
+from http_server import Served, serving, until
+from patience import PATIENCE
 
 from antiphon.api_keys import ApiKey, read_api_keys
 from antiphon.rates import Rates

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 from certificates import certificate
-from real_server import PATIENCE, wait_until
+from patience import PATIENCE, wait_until
 from scrapes import samples
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from typer.testing import CliRunner

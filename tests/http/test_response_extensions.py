@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, Served, events, joined, named_events, serving
+from http_server import Served, events, joined, named_events, serving
+from patience import PATIENCE
 from tiny_checkpoints import R1_TEMPLATE
 
 URL = "/v1/responses"

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from http_server import PATIENCE
+from patience import PATIENCE
 
 from antiphon.api.limits import MAX_STOP_LENGTH, MAX_STOPS
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from http_server import PATIENCE, serving
+from http_server import serving
 from pages import SCRIPT, write_page
+from patience import PATIENCE
 
 from antiphon.api_keys import read_api_keys
 from antiphon.http.edge.security_headers import SECURITY_HEADERS

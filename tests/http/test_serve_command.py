@@ -17,9 +17,9 @@ from typing import Any
 import httpx2
 import pytest
 from command_processes import ANTIPHON, ESCAPES, Terminal, ending, serve
-from http_server import PATIENCE
+from patience import PATIENCE
 from pipes_full import full_pipe
-from real_server import children
+from processes import children
 from rich.console import Console
 from tiny_checkpoints import metadata, write_gguf
 

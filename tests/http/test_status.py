@@ -8,7 +8,8 @@ import signal
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, Served, serving, until
+from http_server import Served, serving, until
+from patience import PATIENCE
 
 from antiphon import __version__
 from antiphon.api_keys import read_api_keys

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, Served, events, joined, named_events, serving, until
+from http_server import Served, events, joined, named_events, serving, until
+from patience import PATIENCE
 
 from antiphon.http import sse
 from antiphon.http.server import listen

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fronts import PATIENCE
+from patience import PATIENCE
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 
 from antiphon.commands.service_status import reported

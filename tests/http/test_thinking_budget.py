@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from http_server import Served, events, joined, serving, text_model
+from http_server import Served, events, joined, serving
+from running_server import text_model
 from tiny_checkpoints import CHATML_TEMPLATE, R1_TEMPLATE
 
 from antiphon.api.chat.request import ChatCompletionRequest

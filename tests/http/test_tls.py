@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from certificates import certificate
-from http_server import PATIENCE, serving, until
+from http_server import serving, until
+from patience import PATIENCE
 
 from antiphon.config import ServerConfig
 from antiphon.errors import ConfigError

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from http_server import MODEL, Served, events, joined, named_events, serving
+from http_server import Served, events, joined, named_events, serving
+from running_server import MODEL
 from tiny_checkpoints import R1_TEMPLATE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from fronts import PATIENCE
 from http_server import Served, events, serving, until
-from real_server import real_server, wait_until
+from patience import PATIENCE, wait_until
+from real_server import real_server
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 from trace_receiver import ReceivedSpan, TraceReceiver, receiving
 

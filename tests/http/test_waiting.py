@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, Served, events, named_events, serving, until
+from http_server import Served, events, named_events, serving, until
+from patience import PATIENCE
 
 from antiphon.engine.admission.tickets import Tickets
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from containers import ROOT, build_stand_in, need, podman_program, run, unused_port
-from patience import PATIENCE
-from real_server import TLS, wait_until
+from patience import PATIENCE, wait_until
+from real_server import TLS
 
 _KEY = "0123456789abcdef0123456789abcdef"
 _STARTED = ("server-1", "server-2", "haproxy", "prometheus-several", "alertmanager-several")

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from containers import Container, running, state_of, trusted, unused_port
-from patience import PATIENCE
-from real_server import TLS, wait_until
+from patience import PATIENCE, wait_until
+from real_server import TLS
 
 pytestmark = pytest.mark.slow
 _LIMITED = ("--cpus", "1", "--memory", "1g", "--memory-swap", "1g")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_server import PATIENCE, serving
+from http_server import serving
+from patience import PATIENCE
 from typer.testing import CliRunner
 
 from antiphon.cli import app

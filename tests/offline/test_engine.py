@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fronts import is_gone
 from http_server import serving
-from real_server import children, wait_until
+from patience import wait_until
+from processes import children, is_gone
 
 from antiphon import Engine
 from antiphon.api.context import Context
@@ -358,7 +358,7 @@ import os, sys
 sys.path[:0] = {path!r}
 from antiphon import Engine
 from antiphon.config import FakeSettings
-from real_server import children
+from processes import children
 
 engine = Engine({model!r}, fake=True, fake_settings=FakeSettings(step_seconds=0.02))
 stream = engine.stream("Hello", max_tokens=400)

@@ -18,9 +18,10 @@ from pathlib import Path
 import httpx2
 import pytest
 import yaml
-from fronts import expected, is_gone, read, until
+from fronts import expected, read, until
 from loads import ask, fake_config
 from patience import PATIENCE
+from processes import is_gone
 from ray_cluster import RayCluster, command_line, descendants, ray_cluster
 
 from antiphon.commands.engine_places import EnginePlaces

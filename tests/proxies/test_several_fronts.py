@@ -15,8 +15,8 @@ import faulty_server
 import httpx2
 import pytest
 from http_server import events, joined
-from patience import PATIENCE
-from real_server import RealServer, real_server, wait_until
+from patience import PATIENCE, wait_until
+from real_server import RealServer, real_server
 from reverse_proxies import Proxy, free_address, proxied
 from tiny_checkpoints import CHATML_TEMPLATE, metadata, write_gguf
 

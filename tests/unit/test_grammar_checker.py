@@ -10,10 +10,9 @@ import signal
 from typing import Any
 
 import pytest
-from fronts import is_gone
 from grammars import allowed, lark, matcher_of, tiny_vocabulary
 from open_files import no_descriptor_left
-from real_server import children
+from processes import children, is_gone
 
 from antiphon.errors import InvalidRequest, NotReady
 from antiphon.grammar import GrammarError

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fronts import is_gone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from processes import is_gone
 from property_tests import examples
 from tiny_checkpoints import CHATML_TEMPLATE, CONTROL_TOKENS, R1_TEMPLATE, metadata, write_gguf
 from tiny_text import BOS, EOS, tiny_data

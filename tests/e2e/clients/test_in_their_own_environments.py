@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_server import PATIENCE, RealServer
+from patience import PATIENCE
+from real_server import RealServer
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 

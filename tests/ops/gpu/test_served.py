@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fronts import PATIENCE, read
+from fronts import read
 from loads import Answer, ask
-from real_server import RealServer, real_server, wait_until
+from patience import PATIENCE, wait_until
+from real_server import RealServer, real_server
 from tiny_folders import write_random_folder
 
 from antiphon.config import EngineConfig, ServerConfig

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from fronts import is_stopped
-from http_server import serving
-from real_server import children, wait_until
+from patience import wait_until
+from processes import children, is_stopped
+from running_server import running_server
 from scrapes import blocks_in_use, samples
 from tiny_checkpoints import R1_TEMPLATE, tiny_vocabulary
 
@@ -68,7 +68,7 @@ class Kind:
     settings: dict[str, Any] = field(default_factory=dict)  # ServerConfig
 
     def arguments(self) -> dict[str, Any]:
-        """For `serving`."""
+        """For `running_server`."""
         fake = {"context_length": 8192} | self.fake
         if self.pauses:
             fake["stop_on"] = _token(PAUSE)
@@ -198,7 +198,7 @@ def _runs(pid: int, what: bytes) -> bool:
 
 
 async def _main(folder: Path, kind: Kind, port: int) -> None:
-    async with serving(folder, port=port, **kind.arguments()) as server:
+    async with running_server(folder, port=port, **kind.arguments()) as server:
         print(server.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

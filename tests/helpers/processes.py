@@ -1,0 +1,35 @@
+"""Processes as Linux shows them: which a process started, and whether one is stopped or gone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started and that are not gone."""
+    found: list[int] = []
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended just now
+                found += map(int, (thread / "children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [child for child in found if not is_gone(child)]
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process has that id, or only a zombie that nobody waited for yet."""
+    try:
+        return _state(pid) in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has stopped a process."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]  # a name may hold brackets and spaces

@@ -6,17 +6,25 @@ import asyncio
 import inspect
 import os
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from antiphon.errors import ConfigError
 from antiphon.terminal import console_on, print_note, printable
+
+if TYPE_CHECKING:
+    from antiphon.bench.comparison import Comparison
+    from antiphon.bench.run import LoadTest
+    from antiphon.bench.stages import Stage
+    from antiphon.commands.bench_settings import Options
+    from antiphon.commands.started_servers import StartedServer
 
 _NOT_SHARED = (
     "url",
@@ -105,65 +113,93 @@ async def _compare_servers(
     servers: tuple[str, str], names: tuple[str, str], output: Path, given: dict[str, Any], console: Console
 ) -> int:
     """Returns the exit status, which says whether the checks of both passed, not which one is faster."""
-    from contextlib import AsyncExitStack
-
     from antiphon.bench.about import command_without_secrets
-    from antiphon.bench.comparison import compare_rounds, order, with_late_clients
-    from antiphon.bench.progress import Live
-    from antiphon.bench.results import measured_stages, read_records
-    from antiphon.bench.run import LoadTest
     from antiphon.commands import bench_results
     from antiphon.commands.bench_settings import Options, planned_stages
-    from antiphon.commands.load_testing import INTERRUPTED, end_on_interrupt, prepared
-    from antiphon.commands.started_servers import StartedServer, is_command, running, started
+    from antiphon.commands.load_testing import INTERRUPTED, end_on_interrupt
+    from antiphon.commands.started_servers import is_command
 
     unused = {"ramp": None, "ramp_seconds": 0.0, "hold_seconds": 0.0, "metrics_url": "", "pid": 0, "find_knee": False}
-    common = {**given, **unused, "resume": False, "slo": None}
-    options = Options(**{**common, "url": "", "name": "", "output": output})
-    shown_a, shown_b = (command_without_secrets(name) if is_command(name) else name for name in names)
-    names = (shown_a, shown_b)
+    options = Options(**{**given, **unused, "url": "", "name": "", "output": output, "resume": False, "slo": None})
     planned = planned_stages(options)
     bench_results.check_limits(given["goodput"] or [], [])
-    ours: list[StartedServer | None] = []
-    tests: list[LoadTest] = []
-    async with AsyncExitStack() as stack:
-        live = stack.enter_context(Live(console))
-        for server, name, letter in zip(servers, names, "ab", strict=True):
-            own = (
-                await stack.enter_async_context(started(server, output / f"{letter}.log"))
-                if is_command(server)
-                else None
-            )
-            side = replace(options, url=own.url if own else server, name=name, output=output / letter)
-            attempt = partial(prepared, side, live)
-            tests.append(await stack.enter_async_context(await (own.until_ready(attempt) if own else attempt())))
-            ours.append(own)
-        for test in tests[1:]:
-            test.stop = tests[0].stop
-        end_on_interrupt(tests[0], console)
-        for test, own in zip(tests, ours, strict=True):
-            await test.warm_up()
-            if own:
-                own.pause()
-        for stage in planned:
-            for number in order(stage.round):
-                if not tests[0].stop.is_set():
-                    async with running(ours[number]):
-                        await tests[number].run_stage(stage, f"{stage.number + 1}/{len(planned)} {names[number]}:")
-        for test, own in zip(tests, ours, strict=True):
-            async with running(own):
-                await test.check_same()
-    passed = [bench_results.write_and_tell(output / letter, console) for letter in "ab"]
-    runs = [read_records(output / letter) for letter in "ab"]
-    both = [{stage.stage: stage for stage, _ in measured_stages(records)} for records in runs]
-    pairs = [(both[0][number], both[1][number]) for number in both[0] if number in both[1]]
-    _tell(with_late_clients(compare_rounds(*names, pairs), runs), output, console)
-    if tests[0].stop.is_set():
+    shown = [command_without_secrets(name) if is_command(name) else name for name in names]
+    async with _sides(servers, shown, options, output, console) as sides:
+        end_on_interrupt(sides[0].test, console)
+        await _measure(sides, planned)
+    folders = [side.output for side in sides]
+    passed = [bench_results.write_and_tell(folder, console) for folder in folders]
+    _tell(_compared(shown, folders), output, console)
+    if sides[0].test.stop.is_set():
         return INTERRUPTED
     return 0 if all(passed) else bench_results.MISSED
 
 
-def _tell(comparison: Any, output: Path, console: Console) -> None:  # noqa: ANN401  # imported only where it runs
+@dataclass(frozen=True)
+class _Side:
+    """One of the two servers."""
+
+    name: str
+    test: LoadTest
+    started: StartedServer | None  # None: it was running already
+    output: Path
+
+
+@asynccontextmanager
+async def _sides(
+    servers: Sequence[str], names: Sequence[str], options: Options, output: Path, console: Console
+) -> AsyncIterator[list[_Side]]:
+    """Both servers, ready, with a load test for each; an interrupt stops both tests."""
+    from antiphon.bench.progress import Live
+    from antiphon.commands.load_testing import prepared
+    from antiphon.commands.started_servers import is_command, started
+
+    sides: list[_Side] = []
+    async with AsyncExitStack() as stack:
+        live = stack.enter_context(Live(console))
+        for server, name, letter in zip(servers, names, "ab", strict=True):
+            folder, log = output / letter, output / f"{letter}.log"
+            own = await stack.enter_async_context(started(server, log)) if is_command(server) else None
+            side = replace(options, url=own.url if own else server, name=name, output=folder)
+            attempt = partial(prepared, side, live)
+            test = await stack.enter_async_context(await (own.until_ready(attempt) if own else attempt()))
+            sides.append(_Side(name, test, own, folder))
+        sides[1].test.stop = sides[0].test.stop
+        yield sides
+
+
+async def _measure(sides: Sequence[_Side], planned: Sequence[Stage]) -> None:
+    """Every stage with each server in turn; a server that was started here is paused while it is not measured."""
+    from antiphon.bench.comparison import order
+    from antiphon.commands.started_servers import running
+
+    for side in sides:
+        await side.test.warm_up()
+        if side.started:
+            side.started.pause()
+    for stage in planned:
+        for number in order(stage.round):
+            side = sides[number]
+            if not side.test.stop.is_set():
+                async with running(side.started):
+                    await side.test.run_stage(stage, f"{stage.number + 1}/{len(planned)} {side.name}:")
+    for side in sides:
+        async with running(side.started):
+            await side.test.check_same()
+
+
+def _compared(names: Sequence[str], folders: Sequence[Path]) -> Comparison:
+    """The rounds that both servers have been through."""
+    from antiphon.bench.comparison import compare_rounds, with_late_clients
+    from antiphon.bench.results import measured_stages, read_records
+
+    runs = [read_records(folder) for folder in folders]
+    left, right = ({stage.stage: stage for stage, _ in measured_stages(records)} for records in runs)
+    pairs = [(left[number], right[number]) for number in left if number in right]
+    return with_late_clients(compare_rounds(names[0], names[1], pairs), runs)
+
+
+def _tell(comparison: Comparison, output: Path, console: Console) -> None:
     from antiphon.bench.comparison_report import METHODS, in_words, write_comparison
 
     output.mkdir(parents=True, exist_ok=True)

@@ -191,7 +191,7 @@ class ServerConfig:
     public_metrics: bool = False  # answer /metrics without an API key
     loop_guard: bool = True  # end a thought that repeats itself, unless the request says otherwise
     drain_timeout: float = 30.0  # seconds for running requests to finish after SIGTERM
-    hang_timeout: float = 5.0  # seconds without progress after which a working engine is restarted
+    hang_timeout: float = 5.0  # seconds without progress, though it had a processor, after which an engine is restarted
     max_engines: int = 0  # in all, that autoscaling may add; 0: the number of engines does not change
     autoscale_target_wait: float = 2.0  # seconds that a new request may wait before an engine begins with it
     upscale_delay: float = 5.0  # seconds for which the wait must be longer before engines are added

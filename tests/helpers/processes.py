@@ -1,7 +1,11 @@
-"""Processes as Linux shows them: which a process started, and whether one is stopped or gone."""
+"""Processes as Linux shows them: children, and whether one is stopped or gone; and moments in which they run."""
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +33,18 @@ def is_gone(pid: int) -> bool:
 def is_stopped(pid: int) -> bool:
     """Whether SIGSTOP has stopped a process."""
     return _state(pid) == "T"
+
+
+def run_briefly(pids: Sequence[int]) -> None:
+    """Let stopped processes run for a moment; they are stopped again.
+
+    Engines that run in moments do not end what they are doing because a busy machine is late to show it.
+    """
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    time.sleep(0.01)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
 
 
 def _state(pid: int) -> str:

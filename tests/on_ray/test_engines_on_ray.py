@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import yaml
 from fronts import expected, read, until
 from loads import ask, fake_config
 from patience import PATIENCE
-from processes import is_gone
+from processes import is_gone, run_briefly
 from ray_cluster import RayCluster, command_line, descendants, ray_cluster
 
 from antiphon.commands.engine_places import EnginePlaces
@@ -200,7 +199,10 @@ async def test_ray_serve_passes_everything_on_and_no_stream_ends_with_an_engine(
             alone = [await text_of(client, number) for number in range(4)]
             begun = [asyncio.Event() for _ in alone]
             together = [asyncio.create_task(text_of(client, *each)) for each in enumerate(begun)]
-            await run_briefly(lambda: cluster.processes("antiphon.engine.worker"), begun)
+            async with asyncio.timeout(PATIENCE):
+                while not all(each.is_set() for each in begun):
+                    run_briefly(cluster.processes("antiphon.engine.worker"))
+                    await asyncio.sleep(0.1)
             assert not all(each.done() for each in together)
             killed, *others = cluster.processes("antiphon.engine.worker")
             os.kill(killed, signal.SIGKILL)
@@ -223,22 +225,6 @@ async def test_ray_serve_passes_everything_on_and_no_stream_ends_with_an_engine(
             await until_shown(client, 'antiphon_requests_aborted_total{endpoint="completions"} 1.0')
             for pid in engines:
                 os.kill(pid, signal.SIGCONT)
-
-
-async def run_briefly(engines: Callable[[], list[int]], begun: list[asyncio.Event]) -> None:
-    """Let the engines run in moments, between which they are stopped, until all streams have begun. They stay stopped.
-
-    They need seconds for the whole answers, so that a busy machine, which is late with what it shows, ends none.
-    """
-    async with asyncio.timeout(PATIENCE):
-        while not all(each.is_set() for each in begun):
-            pids = engines()
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
-            time.sleep(0.01)  # noqa: ASYNC251  # nothing else may run meanwhile
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(0.1)
 
 
 async def until_shown(client: httpx2.AsyncClient, metric: str) -> None:

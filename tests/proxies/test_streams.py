@@ -17,6 +17,7 @@ import pytest
 from certificates import certificate
 from http_server import Served, events, joined, until
 from patience import PATIENCE
+from processes import run_briefly
 from reverse_proxies import MAX_BODY_BYTES, PROXIES, Pair, Proxy, proxied, trusting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -39,15 +40,14 @@ async def running(pair: Pair) -> int:
 
 
 @contextmanager
-def held(*servers: Served) -> Iterator[None]:
-    """Their engines compute nothing meanwhile."""
-    pids = [engine.pid for server in servers for engine in server.engine.engines()]
+def held(*servers: Served) -> Iterator[list[int]]:
+    """Their engines, which compute nothing meanwhile."""
+    pids = [engine.pid for server in servers for engine in server.engine.engines() if engine.pid]
     with ExitStack() as stack:
         for pid in pids:
-            assert pid
             os.kill(pid, signal.SIGSTOP)
             stack.callback(os.kill, pid, signal.SIGCONT)
-        yield
+        yield pids
 
 
 async def streamed(http: httpx2.AsyncClient, text: str, begun: asyncio.Queue[str] | None = None) -> str:
@@ -68,10 +68,12 @@ async def test_no_stream_is_cut_or_changed_when_the_proxy_reloads(proxy: Proxy, 
         alone = await asyncio.gather(*(streamed(direct, text) for text in texts))
     begun: asyncio.Queue[str] = asyncio.Queue()
     async with client(proxy) as http:
-        tasks = [asyncio.create_task(streamed(http, text, begun)) for text in texts]
         async with asyncio.timeout(PATIENCE):
-            await begun.get()
-            with held(*pair):
+            with held(*pair) as engines:
+                tasks = [asyncio.create_task(streamed(http, text, begun)) for text in texts]
+                while begun.empty():
+                    run_briefly(engines)
+                    await asyncio.sleep(0.1)
                 assert await running(pair) > 0
                 await asyncio.to_thread(proxy.reload)
                 await asyncio.to_thread(proxy.wait_serving)  # the new processes do

@@ -9,7 +9,16 @@ import sys
 import pytest
 from machines import FakeMachine
 
-from antiphon.machine import CpuUsage, MemoryUsage, Pressure, cpu_usage, memory_usage, pressure, process_usage
+from antiphon.machine import (
+    CpuUsage,
+    MemoryUsage,
+    Pressure,
+    Starvation,
+    cpu_usage,
+    memory_usage,
+    pressure,
+    process_usage,
+)
 
 GIB = 1 << 30
 CGROUP = "/sys/fs/cgroup"
@@ -114,3 +123,17 @@ def test_a_name_with_spaces_and_brackets_is_no_field(tmp_path):
     assert usage
     assert (usage.parent, usage.cpu_seconds, usage.threads) == (7, 200 / ticks, 3)
     assert usage.started_after == 1000 / ticks
+
+
+def test_of_several_threads_the_one_that_waited_longest_counts(tmp_path):
+    machine = FakeMachine(tmp_path)
+    starvation = Starvation(5, machine.root)
+    assert starvation.seconds() == 0  # there is no such process
+    for thread, waited in (("5", 1_000_000_000), ("6", 4_000_000_000)):
+        machine.write(f"/proc/5/task/{thread}/schedstat", f"7 {waited} 3")
+    starvation.seconds()
+    machine.write("/proc/5/task/5/schedstat", "8 1500000000 4")
+    machine.write("/proc/5/task/6/schedstat", "8 4100000000 4")
+    machine.write("/proc/5/task/7/schedstat", "")  # it ends
+    assert starvation.seconds() == 0.5
+    assert starvation.seconds() == 0

@@ -171,7 +171,8 @@ class Session:
             elif engine is None:
                 self._say(Heartbeat(self._prepared))
             else:
-                self._say(Heartbeat(self._prepared + engine.progress, sorted(engine.working_on)))
+                progress = self._prepared + engine.progress
+                self._say(Heartbeat(progress, sorted(engine.working_on), engine.starved_seconds()))
             await asyncio.sleep(interval)
 
     # --- the front

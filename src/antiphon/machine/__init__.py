@@ -1,7 +1,8 @@
 """The machine resources this process may use: memory, CPUs, NUMA nodes, and the limits of enclosing containers.
 
 A leaf that reads the kernel's files and decides the number of threads. `see_machine` returns all of it; `inspect` and
-the server's first log lines show it. `usage` and `process_usage` say how much of it is used, for the metrics.
+the server's first log lines show it. `usage` and `process_usage` say how much of it is used, for the metrics, and
+`starvation` how long a process waited for a processor.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from antiphon.machine.processors import (
     see_processors,
     stay_on,
 )
+from antiphon.machine.starvation import Starvation
 from antiphon.machine.usage import CpuUsage, MemoryUsage, Pressure, cpu_usage, memory_usage, pressure
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "ProcessUsage",
     "Processors",
     "Seat",
+    "Starvation",
     "ThreadChoice",
     "anonymous_bytes",
     "booted_at",

@@ -60,6 +60,9 @@ class EngineOnRay:
     def progress(self) -> int:
         return self._engine.progress
 
+    def starved_seconds(self) -> float:
+        return self._engine.starved_seconds()
+
     def send(self, message: Message) -> None:
         """As `RunningEngine` says."""
         self._engine.send(message)

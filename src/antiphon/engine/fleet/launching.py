@@ -53,6 +53,10 @@ class RunningEngine(Protocol):
         """A counter that changes while the engine makes progress."""
         ...
 
+    def starved_seconds(self) -> float:
+        """How long it had no processor to run on, as far as that is known, since this was asked last."""
+        ...
+
     def send(self, message: Message) -> None:
         """Queue a message. If the engine is gone, the message is lost, and `messages` ends soon after.
 

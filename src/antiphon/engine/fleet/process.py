@@ -30,6 +30,7 @@ from antiphon.engine.wire import (
 )
 from antiphon.grammar import Vocabulary
 from antiphon.helper_process import kill_first_without_memory
+from antiphon.machine import Starvation
 
 _READ_BYTES = 1 << 16
 _STDERR = 2  # file descriptor
@@ -63,6 +64,7 @@ class EngineProcess:
         self._reader = reader
         self._writer = writer
         self._progress = progress
+        self._starvation = Starvation(process.pid)
 
     @classmethod
     async def start(cls, config: EngineConfig, vocabulary: Vocabulary | None = None) -> EngineProcess:
@@ -94,6 +96,10 @@ class EngineProcess:
     def progress(self) -> int:
         """The counter's value; it changes while the engine makes progress."""
         return self._progress.value
+
+    def starved_seconds(self) -> float:
+        """How long it had no processor to run on, since this was asked last."""
+        return self._starvation.seconds()
 
     @property
     def working_on(self) -> frozenset[str]:

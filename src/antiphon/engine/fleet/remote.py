@@ -151,6 +151,7 @@ class RemoteEngine:
         self._decoder = decoder_from_engine()
         self._progress = 0
         self._last_beat = 0  # the counter in the latest heartbeat
+        self._starved = 0.0  # seconds, that nobody asked for yet
         self._working_on: frozenset[str] = frozenset()  # as of the latest heartbeat
         self._end: EngineEnd | None = None
         self._lost = "the connection to its host was lost"
@@ -164,6 +165,11 @@ class RemoteEngine:
     @property
     def progress(self) -> int:
         return self._progress
+
+    def starved_seconds(self) -> float:
+        """As `RunningEngine` says."""
+        seconds, self._starved = self._starved, 0.0
+        return seconds
 
     def send(self, message: Message) -> None:
         """As `RunningEngine` says."""
@@ -182,7 +188,8 @@ class RemoteEngine:
                 yield payload
                 continue
             match decode_from_host(payload):
-                case Heartbeat(progress, working_on):
+                case Heartbeat(progress, working_on, starved):
+                    self._starved += starved
                     self._progress += progress != self._last_beat
                     self._last_beat = progress
                     self._working_on = frozenset(working_on)

@@ -144,7 +144,7 @@ async def test_an_answer_that_nobody_reads_is_given_up_and_counted(tmp_path, mon
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # or the system would hold megabytes
         return listener
 
-    monkeypatch.setattr("http_server.listen", narrow)
+    monkeypatch.setattr("running_server.listen", narrow)
     # Bulky, so that the buffers on the way are full soon.
     body = {"messages": HELLO, "max_tokens": 50_000, "logprobs": True, "top_logprobs": 20, "n": 2}
     fake = {"context_length": 60_000}

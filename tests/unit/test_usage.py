@@ -127,13 +127,42 @@ def test_a_name_with_spaces_and_brackets_is_no_field(tmp_path):
 
 def test_of_several_threads_the_one_that_waited_longest_counts(tmp_path):
     machine = FakeMachine(tmp_path)
-    starvation = Starvation(5, machine.root)
+    now = 0.0
+    starvation = Starvation(5, machine.root, lambda: now)
     assert starvation.seconds() == 0  # there is no such process
-    for thread, waited in (("5", 1_000_000_000), ("6", 4_000_000_000)):
-        machine.write(f"/proc/5/task/{thread}/schedstat", f"7 {waited} 3")
+    show_thread(machine, 5, "S", ran=7, waited=1)
+    show_thread(machine, 6, "S", ran=7, waited=4)
     starvation.seconds()
-    machine.write("/proc/5/task/5/schedstat", "8 1500000000 4")
-    machine.write("/proc/5/task/6/schedstat", "8 4100000000 4")
+    now = 10.0
+    show_thread(machine, 5, "S", ran=8, waited=1.5)
+    show_thread(machine, 6, "S", ran=8, waited=4.25)
     machine.write("/proc/5/task/7/schedstat", "")  # it ends
     assert starvation.seconds() == 0.5
     assert starvation.seconds() == 0
+
+
+@pytest.mark.parametrize(
+    ("state", "ran", "starved"),
+    [
+        ("R", 0.0, 2.0),  # it has been ready all the time
+        ("R", 1.75, 0.25),  # it computes, nearly undisturbed
+        ("S", 0.0, 0.0),  # it waits for something else
+        ("D", 0.0, 0.0),  # for a disk
+        ("T", 0.0, 0.0),  # it is stopped
+    ],
+)
+def test_a_wait_that_goes_on_is_known_by_the_threads_state(tmp_path, state, ran, starved):
+    """The kernel counts a wait when it ends."""
+    machine = FakeMachine(tmp_path)
+    now = 0.0
+    starvation = Starvation(5, machine.root, lambda: now)
+    show_thread(machine, 5, "S", ran=3, waited=1)
+    starvation.seconds()
+    now = 2.0
+    show_thread(machine, 5, state, ran=3 + ran, waited=1)
+    assert starvation.seconds() == starved
+
+
+def show_thread(machine: FakeMachine, thread: int, state: str, *, ran: float, waited: float) -> None:
+    machine.write(f"/proc/5/task/{thread}/stat", f"{thread} (a (b) c) {state} 1 5 5 0")
+    machine.write(f"/proc/5/task/{thread}/schedstat", f"{ran * 1e9:.0f} {waited * 1e9:.0f} 3")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processor_time import takes_linear_time
 from property_tests import examples
 from tiny_text import bytes_to_ids, cut, tiny_data
 
@@ -245,14 +245,11 @@ def test_each_letter_is_looked_at_a_bounded_number_of_times(unit, end, monkeypat
     "unit", ["<tool_call>", " ", LOOK, '<tool_call>{"', '<tool_call>{"": "', '<tool_call>{"":["","']
 )
 def test_the_cost_grows_with_the_length_and_no_faster(unit):
-    def seconds(length: int) -> float:
+    def read(length: int) -> None:
         text = unit * (length // len(unit))
-        began = time.process_time()
         parse([text[at : at + 4] for at in range(0, len(text), 4)])
-        return time.process_time() - began
 
-    # Were it quadratic, ten times the text would cost a hundred times as much, and far more than this.
-    assert seconds(200_000) < 40 * max(seconds(20_000), 0.02)
+    assert takes_linear_time(read, 20_000)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -140,7 +140,7 @@ async def test_clients_of_the_overload_benchmark_note_refusals(tmp_path, kind):
         running = asyncio.create_task(server.complete(max_tokens=4000))
         await until(lambda: server.engine.counters.running == 1)
         load = Load(int(server.url.rpartition(":")[2]), "", (5, 4, 60.0), (5, 4, 60.0), rate=200.0, seconds=0.05)
-        load = replace(load, kind=kind, tries=2, pause=0.01, ends_within=0.5)
+        load = replace(load, kind=kind, tries=2, pause=0.01, ends_within=8.0)
         clients = Clients(load)
         await clients.run()
         running.cancel()

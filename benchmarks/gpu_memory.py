@@ -111,7 +111,7 @@ def server_table() -> str:
 
 
 def _planned(quantization: str, memory: int, **settings: object) -> MemoryPlan:
-    config = EngineConfig("r1", quantization=quantization, engines=1, **settings)  # type: ignore[arg-type]
+    config = EngineConfig("r1", quantization=quantization, engines=1, **settings)  # type: ignore[arg-type]  # of any type
     plan = plan_memory(r1(), config, memory)
     assert not plan.problem, plan.problem
     return plan

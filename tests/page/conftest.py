@@ -90,7 +90,7 @@ def echo(start: Callable[[Kind], PageServer]) -> PageServer:
 
 @pytest.fixture
 def pausing(start: Callable[[Kind], PageServer]) -> Iterator[PageServer]:
-    """The same, but it waits for the test wherever it says `PAUSE`."""
+    """A server like `echo`, but it waits for the test wherever it says `PAUSE`."""
     server = start(Kind(pauses=True))
     yield server
     server.continue_engine()  # where a test stopped an answer, or failed
@@ -98,7 +98,7 @@ def pausing(start: Callable[[Kind], PageServer]) -> Iterator[PageServer]:
 
 @pytest.fixture
 def slow(start: Callable[[Kind], PageServer]) -> PageServer:
-    """The same, at some sixty tokens a second."""
+    """A server like `echo`, at some sixty tokens a second."""
     return start(Kind(fake={"step_seconds": 0.015}))
 
 

@@ -63,7 +63,7 @@ def options_of(run: Callable[..., None]) -> Callable[[Callable[..., None]], Call
             for name, each in inspect.signature(run, eval_str=True).parameters.items()
             if name not in _NOT_SHARED
         ]
-        command.__signature__ = inspect.Signature([*mine, *theirs])  # type: ignore[attr-defined]
+        command.__signature__ = inspect.Signature([*mine, *theirs])  # type: ignore[attr-defined]  # as inspect reads it
         command.__annotations__ = {each.name: each.annotation for each in [*mine, *theirs]}
         return command
 

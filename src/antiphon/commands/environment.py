@@ -30,7 +30,7 @@ class EnvironmentCommand(TyperCommand):
         for parameter in self.params:
             if getattr(parameter, "multiple", False):
                 # Otherwise blanks part the items, so that "a b" would silently become two of them.
-                parameter.split_envvar_value = _whole  # type: ignore[assignment]
+                parameter.split_envvar_value = _whole  # type: ignore[assignment]  # a method, of this one
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  # click's, wherever typer keeps it
         """Parse as usual; an error about a value from the environment names the variable."""

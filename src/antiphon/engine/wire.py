@@ -241,7 +241,7 @@ def decoder_from_engine() -> FrameDecoder[FromEngine]:
 
 def decoder_to_engine() -> FrameDecoder[ToEngine]:
     """A decoder for the engine."""
-    return FrameDecoder(ToEngine)  # type: ignore[arg-type]
+    return FrameDecoder(ToEngine)  # type: ignore[arg-type]  # likewise
 
 
 class Readable(Protocol):

@@ -189,7 +189,7 @@ class EngineHost:
             async with asyncio.timeout(CONNECT_SECONDS):
                 reader, writer = await self._streams(sock)
                 channel = await accept(reader, writer, self._secret)
-            self._unproved.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+            self._unproved.pop(asyncio.current_task(), None)  # type: ignore[arg-type]  # this is in one
             if self._num_sessions >= MAX_SESSIONS:
                 logger.warning("%s: refused, because there are %d engines already", peer, MAX_SESSIONS)
                 return

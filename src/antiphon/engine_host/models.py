@@ -90,7 +90,7 @@ async def in_thread(work: Callable[[], T]) -> T:
         if error is not None:
             done.set_exception(error)
         else:
-            done.set_result(result)  # type: ignore[arg-type]
+            done.set_result(result)  # type: ignore[arg-type]  # there is one if there is no error
 
     def run() -> None:
         result, failure = None, None

@@ -164,6 +164,7 @@ class Session:
     async def _show_progress(self, interval: float) -> None:
         """Tell the front again and again how far the engine is."""
         interval = min(max(interval, _FASTEST_HEARTBEAT), _SLOWEST_HEARTBEAT)
+        last = 0
         while True:
             engine = self._engine
             if self._channel.is_backed_up:
@@ -172,7 +173,9 @@ class Session:
                 self._say(Heartbeat(self._prepared))
             else:
                 progress = self._prepared + engine.progress
-                self._say(Heartbeat(progress, sorted(engine.working_on), engine.starved_seconds()))
+                starved = engine.starved_seconds() if progress == last else 0.0  # else nobody asks
+                self._say(Heartbeat(progress, sorted(engine.working_on), starved))
+                last = progress
             await asyncio.sleep(interval)
 
     # --- the front

@@ -36,8 +36,10 @@ async def connect(address: HostAddress, secret: str, tls: ssl.SSLContext | None 
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            encryption = {"ssl": tls, "server_hostname": address.host} if address.is_encrypted else {}
-            reader, writer = await asyncio.open_connection(address.host, address.port, **encryption)  # type: ignore[arg-type]
+            context, name = (tls, address.host) if address.is_encrypted else (None, None)
+            reader, writer = await asyncio.open_connection(
+                address.host, address.port, ssl=context, server_hostname=name
+            )
             return await _handshake_of_front(reader, writer, secret)
     except BaseException as error:
         if writer:

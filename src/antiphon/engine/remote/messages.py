@@ -46,7 +46,7 @@ class Heartbeat(Control, frozen=True):
 
     progress: int = 0  # changes while the engine makes progress
     working_on: list[str] = []  # ids of requests, as in `engine.progress`
-    starved_seconds: float = 0.0  # for which the engine had no processor, since the last heartbeat
+    starved_seconds: float = 0.0  # without progress, for which the engine had no processor, since the last heartbeat
 
 
 class Kill(Control, frozen=True):

@@ -5,10 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -16,6 +12,7 @@ from fronts import expected, long_requests, read, running_client, supervisor_of,
 from loads import ask, expected_answer, fake_config
 from open_files import no_descriptor_left
 from patience import PATIENCE
+from processes import starved
 
 from antiphon.config import FakeSettings, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
@@ -157,31 +154,14 @@ async def test_an_engine_that_gets_no_processor_is_not_hung():
     """Others use all of the only one that it may run on, for longer than it may make no progress."""
     request = ask("starved", [1], max_tokens=20)
     async with running_client(hang_timeout=1.0) as client:
-        pid = client.engine_pid
-        (processor, *_) = os.sched_getaffinity(pid)
-        os.sched_setaffinity(pid, {processor})
-        os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
-        starvation = Starvation(pid)
+        starvation = Starvation(client.engine_pid)
         starvation.seconds()
-        with using_up(processor):
+        with starved(client.engine_pid):
             reading = asyncio.create_task(read(client.generate(request)))
             await asyncio.sleep(6)
         assert starvation.seconds() > 3
         assert await reading == expected(request)
         assert client.restarts == 0
-
-
-@contextmanager
-def using_up(processor: int) -> Iterator[None]:
-    """Four processes that never wait, on one processor."""
-    busy = f"import os; os.sched_setaffinity(0, {{{processor}}})\nwhile True: pass"
-    hogs = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(4)]
-    try:
-        yield
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
 
 
 async def test_a_step_that_takes_long_but_moves_the_counter_is_no_hang():

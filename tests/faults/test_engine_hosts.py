@@ -14,8 +14,9 @@ import pytest
 from certificates import certificate
 from engine_hosts import SECRET, HostProcess, client_of, host_process
 from fronts import expected, long_requests, read, until
+from loads import ask
 from patience import PATIENCE
-from processes import is_gone
+from processes import is_gone, starved
 
 from antiphon.config import EngineConfig, ServerConfig
 from antiphon.engine.client import EngineClient, EngineState
@@ -62,6 +63,18 @@ async def test_streams_outlive_engines_and_hosts_that_are_killed_or_stopped():
             await until(lambda: is_gone(engine))  # noqa: B023  # also where its host heard of nothing meanwhile
             await until(lambda: client.engines()[0].state is EngineState.READY)
         assert client.restarts == 3
+
+
+async def test_an_engine_that_gets_no_processor_on_its_machine_is_not_hung():
+    request = ask("starved", [1], max_tokens=20)
+    async with host_process() as host, client_of(host.address, hang_timeout=1.0) as client:
+        await client.wait_ready()
+        (engine,) = host.engine_pids
+        with starved(engine):
+            reading = asyncio.create_task(read(client.generate(request)))
+            await asyncio.sleep(6)
+        assert await reading == expected(request)
+        assert client.restarts == 0
 
 
 async def test_streams_outlive_a_host_that_dies_or_is_stopped_by_its_operator(caplog):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -45,6 +47,22 @@ def run_briefly(pids: Sequence[int]) -> None:
     time.sleep(0.01)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+
+
+@contextmanager
+def starved(pid: int) -> Iterator[None]:
+    """A process of one thread gets next to no time: four others, of higher priority, use all of its only processor."""
+    (processor, *_) = os.sched_getaffinity(pid)
+    os.sched_setaffinity(pid, {processor})
+    os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
+    busy = f"import os; os.sched_setaffinity(0, {{{processor}}})\nwhile True: pass"
+    others = [subprocess.Popen([sys.executable, "-c", busy]) for _ in range(4)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def _state(pid: int) -> str:

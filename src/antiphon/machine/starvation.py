@@ -28,8 +28,8 @@ class _Thread:
 
     def starved_since(self, before: _Thread, elapsed: float) -> float:
         """For how much of the last `elapsed` seconds it waited."""
-        waited = self.waited - before.waited
-        return max(waited, elapsed - (self.ran - before.ran)) if self.is_ready else waited
+        waited = elapsed - (self.ran - before.ran) if self.is_ready else self.waited - before.waited
+        return min(max(0.0, waited), elapsed)  # a wait that ends now may have been told before
 
 
 class Starvation:

@@ -211,8 +211,8 @@ class Supervisor:
             if engine.progress != last or (self._ready_at and not self._owner.has_work):
                 last, still = engine.progress, 0.0
             else:
-                # Only time counts in which this process and the engine could both run.
-                still += max(0.0, min(slept, 2 * interval) - engine.starved_seconds())
+                # Only time counts in which this process and the engine could both run. A remote one tells it later.
+                still = max(0.0, still + min(slept, 2 * interval) - engine.starved_seconds())
         self._fatal = Fatal(FatalKind.HUNG, f"it made no progress for {still:.1f} seconds")
         engine.kill()
 

@@ -192,7 +192,7 @@ class Soak:
         await asyncio.gather(*beside, return_exceptions=True)
         for task in beside:
             if not task.cancelled() and task.exception():
-                self.tally.fault(f"the benchmark's own {task.get_coro().__qualname__}: {task.exception()!r}")  # type: ignore[union-attr]
+                self.tally.fault(f"the benchmark's own {task.get_coro().__qualname__}: {task.exception()!r}")  # type: ignore[union-attr]  # each is a coroutine
 
     async def _load(self) -> None:
         due = self._since
